@@ -1,0 +1,53 @@
+"""``rkkd doctor``: versions, devices, cache and whether the paths can be written."""
+
+import os
+import tempfile
+from importlib.metadata import version
+from pathlib import Path
+
+import typer
+
+from rkkd_cli.cli.options import DEFAULT_RESULTS, Results
+
+
+def doctor(out: Results = DEFAULT_RESULTS) -> None:
+    """Check this machine: versions, devices, cache, writable paths. Exit status 1 if one fails."""
+    import torch
+
+    from rkkd_cli.cli import console
+    from rkkd_cli.config.presets import preset_directory, preset_names
+    from rkkd_cli.records.cache import cache_directory
+    from rkkd_cli.records.environment import environment
+    from rkkd_cli.train.device import describe_device, pick_device
+
+    facts = environment()
+    rows = [[name, number] for name, number in facts["versions"].items()]
+    rows += [[name, version(name)] for name in ("pydantic", "pandas", "matplotlib", "typer")]
+    rows.append(["processor", f"{facts['processor']}, {os.cpu_count()} cores"])
+    rows.append(["torch threads", str(torch.get_num_threads())])
+    rows.append(["device auto", describe_device(pick_device("auto"))])
+    rows.append(["CUDA devices", str(torch.cuda.device_count())])
+    rows.append(["presets", f"{len(preset_names())} in {preset_directory()}"])
+    paths = {"cache": cache_directory(), "results": out.absolute()}
+    problems = {name: _write_problem(path) for name, path in paths.items()}
+    for name, path in paths.items():
+        rows.append([name, f"{path} ({problems[name] or 'can be written'})"])
+    rows.append(["cache size", _size(paths["cache"])])
+    console.out.print(console.plain_table(["what", "here"], rows))
+    if any(problems.values()):
+        raise typer.Exit(1)
+
+
+def _write_problem(path: Path) -> str:
+    """Try the nearest folder that exists; return what is wrong, or nothing."""
+    existing = next(folder for folder in (path, *path.parents) if folder.exists())
+    try:
+        with tempfile.TemporaryFile(dir=existing):
+            return ""
+    except OSError as error:
+        return f"cannot be written: {error.strerror}"
+
+
+def _size(folder: Path) -> str:
+    total = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    return f"{total / 1e6:.1f} MB"

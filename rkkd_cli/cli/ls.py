@@ -1,0 +1,90 @@
+"""``rkkd ls``: what there is to choose from."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rkkd_cli.cli.options import DEFAULT_RESULTS, Results
+from rkkd_cli.errors import unknown_name
+
+Table = tuple[list[str], list[list[str]]]
+
+
+def ls(
+    what: Annotated[str, typer.Argument(metavar="presets|models|datasets|runs|surrogates", help="What to list.")],
+    out: Results = DEFAULT_RESULTS,
+) -> None:
+    """List presets, models, datasets, runs or surrogates."""  # fmt: skip
+    from rkkd_cli.cli import console
+
+    if what not in LISTS:
+        raise unknown_name("list", what, LISTS)
+    header, rows = LISTS[what](out)
+    console.out.print(console.plain_table(header, rows))
+
+
+def _presets(out: Path) -> Table:
+    del out
+    from rkkd_cli.config.presets import preset_directory, preset_names, read_toml
+
+    rows = [
+        [name, str(read_toml(preset_directory() / f"{name}.toml").get("title", ""))]
+        for name in preset_names()
+    ]
+    return ["preset", "title"], rows
+
+
+def _models(out: Path) -> Table:
+    del out
+    from rkkd_cli.models import MODELS, count_parameters
+    from rkkd_cli.sweep.check import build_on_meta
+
+    rows = [
+        [name, f"{count_parameters(build_on_meta(name, num_classes=100, in_channels=3)):,}"]
+        for name in MODELS
+    ]
+    return ["model", "parameters (3 channels, 100 classes)"], rows
+
+
+def _datasets(out: Path) -> Table:
+    del out
+    from rkkd_cli.data.catalogue import DATASETS
+
+    return ["dataset", "what"], [[name, d.description] for name, d in DATASETS.items()]
+
+
+def _surrogates(out: Path) -> Table:
+    del out
+    from rkkd_cli.losses import SURROGATES
+
+    rows = [[name, (function.__doc__ or "").strip()] for name, function in SURROGATES.items()]
+    return ["surrogate", "formula"], rows
+
+
+def _runs(out: Path) -> Table:
+    from rkkd_cli.errors import UserError
+    from rkkd_cli.records.run_directory import find_runs
+
+    rows = []
+    for run in find_runs(out):
+        try:
+            manifest = run.read_manifest()
+        except UserError as error:
+            rows.append([run.name, "damaged", "", str(error)])
+            continue
+        teachers = ", ".join(facts["model"] for facts in manifest.get("teachers", []))
+        datasets = ", ".join(facts["name"] for facts in manifest.get("datasets", []))
+        what = f"{datasets}, teacher {teachers}"
+        rows.append([run.name, str(manifest.get("status")), str(manifest.get("started")), what])
+    return ["run", "status", "started", "what"], rows
+
+
+LISTS: dict[str, Callable[[Path], Table]] = {
+    "presets": _presets,
+    "models": _models,
+    "datasets": _datasets,
+    "runs": _runs,
+    "surrogates": _surrogates,
+}

@@ -1,0 +1,42 @@
+"""``rkkd plot``: the ablation curves of one run, or of several laid over each other."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rkkd_cli.cli.options import DEFAULT_RESULTS, Results
+from rkkd_cli.errors import UserError, unknown_name
+
+
+def plot(
+    runs: Annotated[list[str] | None, typer.Argument(metavar="[RUN]...", help="Names or folders of runs; default: the newest.", show_default=False)] = None,
+    to: Annotated[Path | None, typer.Option(help="Folder for the figures; default: the run's own, or ./figures for several.")] = None,
+    formats: Annotated[str, typer.Option("--format", help="png, svg or pdf; a comma list for several.")] = "png",
+    out: Results = DEFAULT_RESULTS,
+) -> None:
+    """Draw ranking loss, KL and test accuracy against the epoch, and a sheet of the three."""  # fmt: skip
+    from rkkd_cli.records.metrics import read_metrics
+    from rkkd_cli.records.run_directory import newest_run, open_run
+
+    wanted = _formats(formats)
+    opened = [open_run(run, out) for run in runs] if runs else [newest_run(out)]
+    metrics = [(run.name, read_metrics(run.metrics)) for run in opened]
+    for run, (_, frame) in zip(opened, metrics, strict=True):
+        if frame.empty:
+            raise UserError(f"run {run.path} has no finished epoch to draw")
+    folder = to or (opened[0].figures if len(opened) == 1 else Path("figures"))
+    from rkkd_cli.report.curves import draw_figures
+
+    for path in draw_figures(metrics, folder, wanted):
+        typer.echo(path)
+
+
+def _formats(text: str) -> list[str]:
+    from rkkd_cli.report.curves import FORMATS
+
+    wanted = [one.strip().lower() for one in text.split(",")]
+    for one in wanted:
+        if one not in FORMATS:
+            raise unknown_name("format", one, FORMATS)
+    return wanted

@@ -1,0 +1,168 @@
+"""Live progress: one line per arm on a terminal, plain lines elsewhere."""
+
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from rkkd_cli.cli.console import dataset_line, teacher_line
+from rkkd_cli.train.events import (
+    ArmStopped,
+    BatchDone,
+    DatasetReady,
+    EpochDone,
+    Event,
+    Note,
+    StreamStarted,
+    TeacherEpoch,
+    TeacherReady,
+)
+
+
+class Reporter(Protocol):
+    """Shows events; a context manager, so that a live display always ends."""
+
+    def __enter__(self) -> Self:
+        """Begin."""
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        """End, whatever happened."""
+
+    def show(self, event: Event) -> None:
+        """Show one event."""
+
+
+def make_reporter(console: Console, quiet: bool) -> Reporter:
+    """Return the reporter that fits: silent, live or line by line."""
+    if quiet:
+        return Silent()
+    return Live(console) if console.is_terminal else Lines(console)
+
+
+class Silent:
+    """Shows nothing but arms that stop."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        pass
+
+    def show(self, event: Event) -> None:
+        """Show nothing."""
+
+
+class Lines(Silent):
+    """A line for everything that is worth one, each arm's epochs included."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+
+    def show(self, event: Event) -> None:
+        """Print the event's line or lines."""
+        match event:
+            case TeacherEpoch():
+                self.print(teacher_epoch_line(event))
+            case EpochDone(rows=rows):
+                for row in rows:
+                    self.print(f"seed {row['seed']}  {row['arm']}  {epoch_text(row)}")
+            case _:
+                text = milestone_line(event)
+                if text:
+                    self.print(text)
+
+    def print(self, text: str) -> None:
+        """Print one line as it is."""
+        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+class Live(Lines):
+    """A progress bar per arm of the running stream; finished seeds stay above it."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(console)
+        self.bars = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=16),
+            TextColumn("{task.fields[status]}", markup=False),
+            TimeRemainingColumn(elapsed_when_finished=True),
+            console=console,
+        )
+        self.tasks: dict[str, TaskID] = {}
+        self.batches = 1
+
+    def __enter__(self) -> Self:
+        self.bars.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.bars.stop()
+
+    def show(self, event: Event) -> None:
+        """Update the bars, or print a line above them."""
+        match event:
+            case TeacherEpoch():
+                task = self._task("teacher", event.epochs)
+                status = teacher_epoch_line(event).removeprefix("teacher ")
+                self.bars.update(task, completed=event.epoch, status=status)
+            case StreamStarted():
+                self.batches, self.tasks = event.batches, {}
+                for arm in event.arms:
+                    self._task(arm.name, event.epochs * event.batches, f"seed {event.seed} ")
+            case BatchDone():
+                for task in self.tasks.values():
+                    done = (event.epoch - 1) * self.batches + event.batch
+                    self.bars.update(task, completed=done)
+            case EpochDone(rows=rows):
+                for row in rows:
+                    self.bars.update(self.tasks[row["arm"]], status=epoch_text(row))
+            case ArmStopped():
+                self.bars.stop_task(self.tasks.pop(event.arm))
+                self.print(event.sentence)
+            case _:
+                super().show(event)
+
+    def _task(self, name: str, total: int, prefix: str = "") -> TaskID:
+        if name not in self.tasks:
+            self.tasks[name] = self.bars.add_task(f"{prefix}{name}", total=total, status="")
+        return self.tasks[name]
+
+
+def epoch_text(row: Mapping[str, Any]) -> str:
+    """Return an arm's epoch in one line: terms, test accuracy, seconds."""
+    return (
+        f"epoch {row['epoch']:>3}  kl {row['kl']:.4f}  rank {row['rank']:+.4f}  "
+        f"ce {row['ce']:.4f}  test {row['test_acc']:.2f} %"
+    )
+
+
+def teacher_epoch_line(event: TeacherEpoch) -> str:
+    """Return the teacher's epoch in one line."""
+    return (
+        f"teacher epoch {event.epoch}/{event.epochs}  ce {event.loss:.4f}  "
+        f"train {event.train_acc:.2f} %"
+    )
+
+
+def milestone_line(event: Event) -> str:
+    """Return the line of an event that is shown once, or nothing."""
+    match event:
+        case Note(text):
+            return f"{text} …"
+        case DatasetReady(facts):
+            return dataset_line(facts)
+        case TeacherReady(facts):
+            return teacher_line(facts)
+        case StreamStarted():
+            names = ", ".join(arm.name for arm in event.arms)
+            return f"seed {event.seed}: {names}, {event.epochs} epochs of {event.batches} batches"
+        case ArmStopped():
+            return event.sentence
+    return ""

@@ -1,0 +1,1 @@
+"""What a run is told: validated, frozen models; presets; overrides; arms. Imports no torch."""

@@ -1,0 +1,64 @@
+"""Arms: named overrides of the base experiment, resolved into whole experiments."""
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from rkkd_cli.config.experiment import Experiment
+from rkkd_cli.config.overrides import flatten, merge
+from rkkd_cli.config.validation import experiment_from
+from rkkd_cli.errors import UserError
+
+NOT_FOR_ARMS = ("arms", "seeds", "device", "title", "source", "notes")
+
+
+class Arm(NamedTuple):
+    """One arm: its name and the experiment it trains (the base with the arm's overrides)."""
+
+    name: str
+    experiment: Experiment
+
+
+def resolve_arms(experiment: Experiment) -> tuple[Arm, ...]:
+    """Return every arm of ``experiment``, validated. Raises UserError naming the arm."""
+    base = experiment.model_dump(exclude={"arms"})
+    return tuple(
+        Arm(name, _resolve(base, name, overrides)) for name, overrides in experiment.arms.items()
+    )
+
+
+def _resolve(base: dict[str, Any], name: str, overrides: dict[str, Any]) -> Experiment:
+    for key in NOT_FOR_ARMS:
+        if key in overrides:
+            raise UserError(f"arm {name!r} overrides {key!r}, which all arms of a run share")
+    return experiment_from(merge(base, overrides), f"arm {name!r}")
+
+
+def select_by_rank_grad(experiment: Experiment, choice: str) -> Experiment:
+    """Keep the arms whose ranking loss is backpropagated (on), logged only (off), or both.
+
+    Raises UserError for another choice, and when no arm is left.
+    """
+    if choice not in ("on", "off", "both"):
+        raise UserError(f"--rank-grad is on, off or both, not {choice!r}")
+    if choice == "both":
+        return experiment
+    kept = {
+        arm.name: experiment.arms[arm.name]
+        for arm in resolve_arms(experiment)
+        if arm.experiment.rank.grad == (choice == "on")
+    }
+    if not kept:
+        raise UserError(
+            f"--rank-grad {choice} leaves no arm: none of {', '.join(experiment.arms)} has "
+            f"rank.grad = {str(choice == 'on').lower()}"
+        )
+    return experiment.model_copy(update={"arms": kept})
+
+
+def refuse_hidden_overrides(experiment: Experiment, keys: Iterable[str]) -> None:
+    """Raise UserError for a given key that every arm sets itself: it would change nothing."""
+    arm_keys = [set(flatten(overrides)) for overrides in experiment.arms.values()]
+    for key in keys:
+        if all(key in own for own in arm_keys):
+            advice = "use --rank-grad on or off" if key == "rank.grad" else f"set arms.NAME.{key}"
+            raise UserError(f"{key} is what the arms vary, so it has no effect here; {advice}")

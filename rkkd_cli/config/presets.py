@@ -1,0 +1,69 @@
+"""Presets: experiments in TOML files, shipped with the package or anywhere on disk."""
+
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from rkkd_cli.config.arms import refuse_hidden_overrides, resolve_arms
+from rkkd_cli.config.experiment import DEFAULT_ARMS, Experiment
+from rkkd_cli.config.overrides import Override, apply_overrides
+from rkkd_cli.config.validation import experiment_from
+from rkkd_cli.errors import UserError, unknown_name
+
+DEFAULT_PRESET = "digits"
+
+
+def preset_directory() -> Path:
+    """Return the folder of the shipped presets: inside the wheel, or beside the package."""
+    package = Path(__file__).resolve().parents[1]
+    inside = package / "ablations"
+    return inside if inside.is_dir() else package.parent / "ablations"
+
+
+def preset_names() -> list[str]:
+    """Return the names of the shipped presets, sorted."""
+    return sorted(path.stem for path in preset_directory().glob("*.toml"))
+
+
+def preset_path(preset: str) -> Path:
+    """Return the file of a shipped preset, or the path itself. Raises UserError."""
+    if preset in preset_names():
+        return preset_directory() / f"{preset}.toml"
+    path = Path(preset)
+    if path.is_dir() and (path / "experiment.toml").is_file():
+        return path / "experiment.toml"
+    if path.is_file():
+        return path
+    if path.suffix == ".toml" or len(path.parts) > 1:
+        raise UserError(f"no such preset file: {preset}")
+    raise unknown_name("preset", preset, preset_names())
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Read one TOML file. Raises UserError that names it and, if it can, the line."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is no valid TOML: {error}") from None
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from None
+
+
+def load_experiment(preset: str, overrides: Sequence[Override] = ()) -> Experiment:
+    """Return the preset with the overrides laid over it; every arm is validated too."""
+    path = preset_path(preset)
+    table = read_toml(path)
+    table.setdefault("arms", DEFAULT_ARMS)
+    where = f"{path.name} with these overrides" if overrides else path.name
+    experiment = experiment_from(apply_overrides(table, overrides), where)
+    resolve_arms(experiment)
+    refuse_hidden_overrides(experiment, [override.key for override in overrides])
+    return experiment
+
+
+def to_toml(experiment: Experiment) -> str:
+    """Return the experiment as TOML that :func:`load_experiment` reads back unchanged."""
+    return tomli_w.dumps(experiment.model_dump(mode="json", exclude_none=True))

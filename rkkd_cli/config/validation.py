@@ -1,0 +1,50 @@
+"""From a nested table to an Experiment, with one clear sentence for what is wrong in it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from rkkd_cli.config.experiment import Experiment
+from rkkd_cli.errors import UserError, nearest
+
+
+def experiment_from(table: Mapping[str, Any], where: str) -> Experiment:
+    """Validate ``table``; ``where`` names its origin in errors. Raises UserError."""
+    try:
+        return Experiment.model_validate(dict(table))
+    except ValidationError as error:
+        raise UserError(f"{where}: {_sentence(error)}") from None
+
+
+def known_keys(model: type[BaseModel] = Experiment, prefix: str = "") -> list[str]:
+    """Return every dotted key of an experiment, sections included."""
+    keys: list[str] = []
+    for name, field in model.model_fields.items():
+        keys.append(prefix + name)
+        for section in _models_in(field.annotation):
+            keys += known_keys(section, f"{prefix}{name}.")
+    return keys
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    arguments = getattr(annotation, "__args__", ())
+    return [model for argument in arguments for model in _models_in(argument)]
+
+
+def _sentence(error: ValidationError) -> str:
+    errors = error.errors(include_url=False)
+    first = next((one for one in errors if one["type"] == "extra_forbidden"), errors[0])
+    key = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        close = nearest(key, known_keys())
+        hint = f"did you mean {close!r}?" if close else "`rkkd cat PRESET` shows the keys"
+        return f"unknown key {key!r}; {hint}"
+    if first["type"] == "missing":
+        return f"{key} is missing"
+    message = first["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+    if not key or isinstance(first["input"], Mapping):
+        return f"{key}: {message}".removeprefix(": ")
+    return f"{key} = {first['input']!r}: {message}"

@@ -1,0 +1,1 @@
+"""Images in, batches on the device out. Knows nothing of experiments."""

@@ -1,0 +1,43 @@
+"""Decoded image folders on disk: one uncompressed npz a tree, written whole or not at all."""
+
+import os
+import tempfile
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from rkkd_cli.data.images import LabelledImages
+
+Splits = tuple[LabelledImages, LabelledImages]
+
+
+def read_arrays(path: Path) -> Splits | None:
+    """Return the cached splits, or None where there are none or the file is damaged."""
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            train = LabelledImages(arrays["train_images"], arrays["train_labels"])
+            return train, LabelledImages(arrays["test_images"], arrays["test_labels"])
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
+
+
+def write_arrays(path: Path, train: LabelledImages, test: LabelledImages) -> None:
+    """Write both splits: to a temporary file beside ``path``, synced, then renamed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            np.savez(
+                file,
+                train_images=train.images,
+                train_labels=train.labels,
+                test_images=test.images,
+                test_labels=test.labels,
+            )
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise

@@ -1,0 +1,182 @@
+"""The datasets by name: where they come from, their usual augmentation and normalisation."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from rkkd_cli.data import array_cache
+from rkkd_cli.data.digits import load_digits
+from rkkd_cli.data.folder import decode_tree, image_shape, scan_folder, tree_key
+from rkkd_cli.data.images import (
+    Dataset,
+    LabelledImages,
+    balanced_subset,
+    channel_statistics,
+    hold_out,
+)
+from rkkd_cli.errors import UserError, unknown_name
+
+
+class Definition(NamedTuple):
+    """What the field uses for a dataset. Without mean and std they are measured."""
+
+    description: str
+    num_classes: int | None
+    in_channels: int
+    size: int | None
+    crop_padding: int
+    flip: bool
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+
+
+DATASETS: dict[str, Definition] = {
+    "digits": Definition("8×8 grey digits inside scikit-learn, no download", 10, 1, 8, 1, False),
+    "cifar10": Definition(
+        "32×32 colour, 50,000 + 10,000 images, downloaded", 10, 3, 32, 4, True,
+        (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616),
+    ),
+    "cifar100": Definition(
+        "32×32 colour, 50,000 + 10,000 images, downloaded", 100, 3, 32, 4, True,
+        (0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761),
+    ),
+    "fashion_mnist": Definition(
+        "28×28 grey, 60,000 + 10,000 images, downloaded", 10, 1, 28, 2, True,
+        (0.2860,), (0.3530,),
+    ),
+    "svhn": Definition(
+        "32×32 colour house numbers, 73,257 + 26,032 images, downloaded", 10, 3, 32, 4, False,
+        (0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970),
+    ),
+    "folder": Definition(
+        "your images: ROOT/train/<class>/* and ROOT/test/<class>/* (or val/)", None, 3, None,
+        4, True,
+    ),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class DatasetRequest:
+    """Which dataset, cut and augmented how; None means the dataset's own default."""
+
+    name: str
+    root: str | None = None
+    image_size: int | None = None
+    crop_padding: int | None = None
+    flip: bool | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    limit_train: int | None = None
+    limit_test: int | None = None
+    val_share: float = 0.0
+
+
+class Shape(NamedTuple):
+    """What a model needs to know of a dataset before it is read."""
+
+    num_classes: int
+    in_channels: int
+    size: tuple[int, int]
+    present: bool
+
+
+def peek(request: DatasetRequest, cache: Path) -> Shape:
+    """Check the request and return the dataset's shape, without decoding or writing anything."""
+    definition = _definition(request)
+    if request.name == "folder":
+        tree = scan_folder(_folder_root(request))
+        return Shape(len(tree.classes), 3, image_shape(tree, request.image_size), True)
+    assert definition.num_classes is not None
+    assert definition.size is not None
+    present = True
+    if request.name != "digits":
+        from rkkd_cli.data.torchvision_sets import is_present
+
+        present = is_present(request.name, _download_root(request, cache))
+    size = (definition.size, definition.size)
+    return Shape(definition.num_classes, definition.in_channels, size, present)
+
+
+def load_dataset(request: DatasetRequest, cache: Path) -> Dataset:
+    """Return the dataset, downloaded or decoded as needed; ``cache`` keeps what that yields.
+
+    Raises UserError for a request that does not fit, RunError when a download fails.
+    """
+    definition = _definition(request)
+    train, test, classes = _read_splits(request, cache)
+    train = balanced_subset(train, request.limit_train, "dataset.limit_train")
+    test = balanced_subset(test, request.limit_test, "dataset.limit_test")
+    train, val = hold_out(train, request.val_share)
+    mean, std = _normalisation(request, definition, train)
+    return Dataset(
+        name=request.name,
+        train=train,
+        test=test,
+        val=val,
+        classes=classes,
+        mean=mean,
+        std=std,
+        crop_padding=definition.crop_padding
+        if request.crop_padding is None
+        else request.crop_padding,
+        flip=definition.flip if request.flip is None else request.flip,
+    )
+
+
+def _definition(request: DatasetRequest) -> Definition:
+    if request.name not in DATASETS:
+        raise unknown_name("dataset", request.name, DATASETS)
+    definition = DATASETS[request.name]
+    if request.image_size is not None and request.name != "folder":
+        raise UserError(f"dataset.image_size is for image folders; {request.name} has its own size")
+    for key, values in (("mean", request.mean), ("std", request.std)):
+        if values is not None and len(values) != definition.in_channels:
+            raise UserError(
+                f"dataset.{key} has {len(values)} values, {request.name} has "
+                f"{definition.in_channels} channels"
+            )
+    return definition
+
+
+def _read_splits(
+    request: DatasetRequest, cache: Path
+) -> tuple[LabelledImages, LabelledImages, tuple[str, ...]]:
+    if request.name == "digits":
+        return load_digits()
+    if request.name == "folder":
+        return _read_folder(request, cache)
+    from rkkd_cli.data.torchvision_sets import load_torchvision
+
+    return load_torchvision(request.name, _download_root(request, cache))
+
+
+def _read_folder(
+    request: DatasetRequest, cache: Path
+) -> tuple[LabelledImages, LabelledImages, tuple[str, ...]]:
+    tree = scan_folder(_folder_root(request))
+    path = cache / "arrays" / f"{tree_key(tree, request.image_size)}.npz"
+    splits = array_cache.read_arrays(path)
+    if splits is None:
+        splits = decode_tree(tree, request.image_size)
+        array_cache.write_arrays(path, *splits)
+    return *splits, tree.classes
+
+
+def _folder_root(request: DatasetRequest) -> Path:
+    if request.root is None:
+        raise UserError("dataset folder needs --data-root, the folder that holds train/ and test/")
+    return Path(request.root).expanduser()
+
+
+def _download_root(request: DatasetRequest, cache: Path) -> Path:
+    return cache / "downloads" if request.root is None else Path(request.root).expanduser()
+
+
+def _normalisation(
+    request: DatasetRequest, definition: Definition, train: LabelledImages
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    stated = (request.mean or definition.mean, request.std or definition.std)
+    if stated[0] is not None and stated[1] is not None:
+        return stated[0], stated[1]
+    measured = channel_statistics(train.images)
+    return stated[0] or measured[0], stated[1] or measured[1]

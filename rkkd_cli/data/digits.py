@@ -1,0 +1,23 @@
+"""scikit-learn's digits: 1797 real 8×8 images of handwritten digits, shipped in the package."""
+
+import numpy as np
+
+from rkkd_cli.data.images import LabelledImages, balanced_order
+
+TEST_IMAGES = 400
+
+
+def load_digits() -> tuple[LabelledImages, LabelledImages, tuple[str, ...]]:
+    """Return train (1397 images), test (400, class-balanced, always the same) and class names.
+
+    The 17 grey levels 0 … 16 become multiples of 255/16, rounded.
+    """
+    from sklearn.datasets import load_digits as read_digits
+
+    bunch = read_digits()
+    pixels = np.rint(bunch.images[:, None] * (255 / 16)).astype(np.uint8)
+    everything = LabelledImages(pixels, bunch.target.astype(np.int64))
+    order = balanced_order(everything.labels, seed=0)
+    train = everything.take(np.sort(order[TEST_IMAGES:]))
+    test = everything.take(np.sort(order[:TEST_IMAGES]))
+    return train, test, tuple(str(name) for name in bunch.target_names)

@@ -1,0 +1,150 @@
+"""Image folders: ``train/<class>/*`` and ``test/<class>/*`` (or ``val/<class>/*``).
+
+The tree is listed, hashed and decoded once into arrays, which are cached under the hash.
+"""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from rkkd_cli.data.images import LabelledImages
+from rkkd_cli.errors import UserError
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff")
+DECODER_VERSION = "1"
+LAYOUT = "expected train/<class>/* and test/<class>/* (or val/<class>/*)"
+
+
+class Tree(NamedTuple):
+    """The files of both splits with their labels, and the class names."""
+
+    root: Path
+    train: list[tuple[Path, int]]
+    test: list[tuple[Path, int]]
+    classes: tuple[str, ...]
+
+
+def scan_folder(root: Path) -> Tree:
+    """List the images below ``root``; classes are the sorted folder names of ``train/``.
+
+    Raises UserError for a missing or empty folder, and for a class in the test split that the
+    training split lacks.
+    """
+    if not root.is_dir():
+        raise UserError(f"no such image folder: {root}")
+    test_folder = next((root / n for n in ("test", "val") if (root / n).is_dir()), None)
+    if not (root / "train").is_dir() or test_folder is None:
+        missing = "train/" if not (root / "train").is_dir() else "test/ or val/"
+        raise UserError(f"image folder {root} has no {missing}; {LAYOUT}")
+    classes = tuple(path.name for path in _class_folders(root / "train"))
+    unknown = [p.name for p in _class_folders(test_folder) if p.name not in classes]
+    if unknown:
+        raise UserError(
+            f"class {unknown[0]!r} is in {test_folder} but not in {root / 'train'}; add training "
+            "images for it or remove it"
+        )
+    train = _labelled_files(root / "train", classes)
+    return Tree(root, train, _labelled_files(test_folder, classes), classes)
+
+
+def _class_folders(split: Path) -> list[Path]:
+    folders = sorted(path for path in split.iterdir() if path.is_dir())
+    if not folders:
+        raise UserError(f"image folder {split} has no class folders; {LAYOUT}")
+    return folders
+
+
+def _labelled_files(split: Path, classes: Sequence[str]) -> list[tuple[Path, int]]:
+    files: list[tuple[Path, int]] = []
+    for folder in _class_folders(split):
+        images = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
+        if not images:
+            raise UserError(f"class folder {folder} holds no images ({' '.join(SUFFIXES)})")
+        files += [(path, classes.index(folder.name)) for path in images]
+    return files
+
+
+def tree_key(tree: Tree, image_size: int | None) -> str:
+    """Return the SHA-256 of every file's path and bytes, and of how they are decoded."""
+    digest = hashlib.sha256(f"{DECODER_VERSION} {image_size}".encode())
+    with ThreadPoolExecutor() as pool:
+        paths = [path for path, _ in tree.train + tree.test]
+        for path, content in zip(paths, pool.map(_file_digest, paths), strict=True):
+            digest.update(str(path.relative_to(tree.root)).encode() + b"\0" + content)
+    return digest.hexdigest()
+
+
+def _file_digest(path: Path) -> bytes:
+    try:
+        return hashlib.sha256(path.read_bytes()).digest()
+    except OSError as error:
+        raise UserError(f"cannot read the image {path}: {error.strerror}") from None
+
+
+def decode_tree(tree: Tree, image_size: int | None) -> tuple[LabelledImages, LabelledImages]:
+    """Decode all images to RGB; with ``image_size``, shorter side scaled and centre cropped.
+
+    Raises UserError naming an image that cannot be decoded, or whose size differs from the
+    first one's when no ``image_size`` is given.
+    """
+    decode = _decoder(tree.train[0][0], image_size)
+    return _decode(tree.train, decode), _decode(tree.test, decode)
+
+
+def image_shape(tree: Tree, image_size: int | None) -> tuple[int, int]:
+    """Return (height, width) that the decoded images will have, from the first one."""
+    if image_size is not None:
+        return image_size, image_size
+    height, width = _read_rgb(tree.train[0][0], None).shape[:2]
+    return height, width
+
+
+def _decode(
+    files: list[tuple[Path, int]], decode: Callable[[Path], NDArray[np.uint8]]
+) -> LabelledImages:
+    with ThreadPoolExecutor() as pool:
+        images = list(pool.map(decode, (path for path, _ in files)))
+    labels = np.array([label for _, label in files], dtype=np.int64)
+    return LabelledImages(np.ascontiguousarray(np.stack(images).transpose(0, 3, 1, 2)), labels)
+
+
+def _decoder(first: Path, image_size: int | None) -> Callable[[Path], NDArray[np.uint8]]:
+    expected = _read_rgb(first, image_size).shape
+
+    def decode(path: Path) -> NDArray[np.uint8]:
+        pixels = _read_rgb(path, image_size)
+        if pixels.shape != expected:
+            raise UserError(
+                f"image {path} is {pixels.shape[1]}×{pixels.shape[0]}, the first one "
+                f"{expected[1]}×{expected[0]}; give one size, such as dataset.image_size=64"
+            )
+        return pixels
+
+    return decode
+
+
+def _read_rgb(path: Path, image_size: int | None) -> NDArray[np.uint8]:
+    try:
+        with Image.open(path) as image:
+            image = image.convert("RGB")  # noqa: PLW2901 - the decoded copy replaces the file
+            if image_size is not None:
+                image = _resized(image, image_size)  # noqa: PLW2901
+            return np.asarray(image, dtype=np.uint8)
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
+        raise UserError(f"cannot decode the image {path}: {error}") from None
+    except Image.DecompressionBombError:
+        raise UserError(f"image {path} has too many pixels to be decoded safely") from None
+
+
+def _resized(image: Image.Image, size: int) -> Image.Image:
+    scale = size / min(image.size)
+    width, height = (max(size, round(side * scale)) for side in image.size)
+    scaled = image.resize((width, height), Image.Resampling.BICUBIC)
+    left, top = (width - size) // 2, (height - size) // 2
+    return scaled.crop((left, top, left + size, top + size))

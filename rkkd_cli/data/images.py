@@ -1,0 +1,128 @@
+"""Labelled images in memory: uint8 arrays, balanced subsets, statistics, fingerprints.
+
+Shapes: images (N, channels, H, W) uint8, labels (N,) int64.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rkkd_cli.errors import UserError
+
+Index = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class LabelledImages:
+    """One split of a dataset."""
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, index: Index) -> "LabelledImages":
+        """Return the images at ``index``, in that order."""
+        return LabelledImages(self.images[index], self.labels[index])
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of shape, pixels and labels."""
+        digest = hashlib.sha256(str(self.images.shape).encode())
+        digest.update(np.ascontiguousarray(self.images))
+        digest.update(np.ascontiguousarray(self.labels))
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """The splits that a run uses, and how pixels become inputs: (x/255 − mean) / std."""
+
+    name: str
+    train: LabelledImages
+    test: LabelledImages
+    val: LabelledImages | None
+    classes: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    crop_padding: int
+    flip: bool
+
+    @property
+    def in_channels(self) -> int:
+        """Number of colour channels."""
+        return int(self.train.images.shape[1])
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of all splits, the class names and the normalisation."""
+        splits = [split.fingerprint for split in (self.train, self.test, self.val) if split]
+        text = repr((splits, self.classes, self.mean, self.std))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def balanced_order(labels: NDArray[np.int64], seed: int) -> Index:
+    """Return an order of all images whose every beginning is balanced over the classes.
+
+    Within a class the images are shuffled; the first of each class come first, then the second
+    of each, and so on. A class that runs out leaves its places to the others.
+    """
+    generator = np.random.default_rng(seed)
+    shuffled = generator.permutation(len(labels))
+    by_class = shuffled[np.argsort(labels[shuffled], kind="stable")]
+    counts = np.bincount(labels[by_class])
+    place = np.concatenate([np.arange(count) for count in counts])
+    return by_class[np.lexsort((labels[by_class], place))].astype(np.int64)
+
+
+def balanced_subset(split: LabelledImages, size: int | None, what: str) -> LabelledImages:
+    """Return a class-balanced subset of ``size`` images, always the same one; None keeps all."""
+    if size is None:
+        return split
+    classes = len(np.unique(split.labels))
+    if not classes <= size <= len(split):
+        raise UserError(
+            f"{what} = {size}: the split has {len(split)} images of {classes} classes, so take "
+            f"{classes} to {len(split)}"
+        )
+    return split.take(np.sort(balanced_order(split.labels, seed=0)[:size]))
+
+
+def hold_out(
+    split: LabelledImages, share: float
+) -> tuple[LabelledImages, LabelledImages | None]:
+    """Split ``share`` of the images off, class-balanced: (the rest, the held-out or None)."""
+    if share == 0:
+        return split, None
+    size = round(share * len(split))
+    classes = len(np.unique(split.labels))
+    if size < classes or len(split) - size < classes:
+        raise UserError(
+            f"dataset.val_share = {share} leaves fewer than one image per class on one side; "
+            f"there are {len(split)} training images of {classes} classes"
+        )
+    order = balanced_order(split.labels, seed=1)
+    return split.take(np.sort(order[size:])), split.take(np.sort(order[:size]))
+
+
+def channel_statistics(
+    images: NDArray[np.uint8],
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return mean and standard deviation of each channel, of pixels scaled to [0, 1].
+
+    Exact, from the histogram of pixel values. A constant channel gets the standard deviation 1.
+    """
+    levels = np.arange(256) / 255
+    means, deviations = [], []
+    for channel in range(images.shape[1]):
+        counts = np.bincount(images[:, channel].ravel(), minlength=256)
+        shares = counts / counts.sum()
+        mean = float(shares @ levels)
+        variance = float(shares @ (levels - mean) ** 2)
+        means.append(round(mean, 6))
+        deviations.append(round(variance**0.5, 6) or 1.0)
+    return tuple(means), tuple(deviations)

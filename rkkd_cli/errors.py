@@ -1,0 +1,27 @@
+"""The two ways in which a command ends badly, and the sentence for an unknown name."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class UserError(ValueError):
+    """Something the user said is wrong. One sentence: the thing and the way out. Exit status 2."""
+
+
+class RunError(RuntimeError):
+    """Something failed that the user did not get wrong. One sentence. Exit status 1."""
+
+
+def nearest(name: str, choices: Iterable[str]) -> str | None:
+    """Return the valid name that looks most like ``name``, ignoring case, or None."""
+    by_lower = {choice.lower(): choice for choice in choices}
+    close = get_close_matches(name.lower(), by_lower, n=1, cutoff=0.5)
+    return by_lower[close[0]] if close else None
+
+
+def unknown_name(kind: str, name: str, choices: Iterable[str]) -> UserError:
+    """Return the error for a name that is not among ``choices``: the nearest one, then all."""
+    names = list(choices)
+    close = nearest(name, names)
+    hint = f"did you mean {close!r}? " if close else ""
+    return UserError(f"unknown {kind} {name!r}; {hint}Choices: {', '.join(names)}")

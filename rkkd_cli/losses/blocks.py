@@ -1,0 +1,30 @@
+"""All pairs i < j of C channels in blocks of rows, so that no (B, C, C) tensor is ever whole."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+# Pairs held at once. Measured on two CPU cores: the time is flat between 2^15 and 2^19 and grows
+# beyond, where a block leaves the cache.
+BLOCK_PAIRS = 1 << 17
+
+
+class Block(NamedTuple):
+    """Rows ``start:stop`` against columns ``start:``; the first ``size`` columns are the rows."""
+
+    start: int
+    stop: int
+
+    @property
+    def size(self) -> int:
+        """Number of rows."""
+        return self.stop - self.start
+
+
+def pair_blocks(batch: int, channels: int, pairs: int = BLOCK_PAIRS) -> Iterator[Block]:
+    """Yield the blocks of the upper triangle, at most about ``pairs`` of B·rows·columns each."""
+    start = 0
+    while start < channels:
+        rows = max(1, pairs // (batch * (channels - start)))
+        stop = min(channels, start + rows)
+        yield Block(start, stop)
+        start = stop

@@ -1,0 +1,49 @@
+"""Which channels (classes) take part in the ranking: all, or the teacher's top or bottom share."""
+
+import math
+from typing import NamedTuple
+
+from torch import Tensor
+
+from rkkd_cli.errors import UserError
+
+
+class Channels(NamedTuple):
+    """The teacher's ``largest`` or smallest ``share`` of the channels, per image."""
+
+    share: float
+    largest: bool
+
+    def count(self, num_classes: int) -> int:
+        """Return how many of ``num_classes`` take part: the rounded share, at least 2."""
+        return min(num_classes, max(2, round(self.share * num_classes)))
+
+
+ALL = Channels(1.0, largest=True)
+
+
+def parse_channels(text: str) -> Channels:
+    """Read ``all``, ``top:SHARE`` or ``bottom:SHARE`` with 0 < SHARE ≤ 1. Raises ValueError."""
+    if text == "all":
+        return ALL
+    side, _, number = text.partition(":")
+    try:
+        share = float(number)
+    except ValueError:
+        share = math.nan
+    if side not in ("top", "bottom") or not 0 < share <= 1:
+        raise UserError(
+            f"channels must be all, top:SHARE or bottom:SHARE with a share above 0 and up to 1 "
+            f"(such as bottom:0.1), not {text!r}"
+        )
+    return Channels(share, largest=side == "top")
+
+
+def select_channels(student: Tensor, teacher: Tensor, channels: str) -> tuple[Tensor, Tensor]:
+    """Return (B, M) logits of the channels that take part, chosen by the teacher per image."""
+    chosen = parse_channels(channels)
+    count = chosen.count(teacher.shape[1])
+    if count == teacher.shape[1]:
+        return student, teacher
+    index = teacher.topk(count, dim=1, largest=chosen.largest).indices
+    return student.gather(1, index), teacher.gather(1, index)

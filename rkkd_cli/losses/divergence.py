@@ -1,0 +1,52 @@
+"""Losses between the softened distributions of student and teacher."""
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from rkkd_cli.losses.checks import paired_logits, positive
+
+
+def kl_divergence(
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    temperature: float = 4.0,
+    scale_by_t2: bool = True,
+) -> Tensor:
+    """Return T² · KL(σ(t/T) ‖ σ(s/T)), summed over classes, averaged over the batch.
+
+    L = T² · 1/B · Σ_b Σ_c p_bc (log p_bc − log q_bc) with p = σ(t/T), q = σ(s/T), in nats; the
+    factor T² keeps the gradient's size independent of T and is left out if ``scale_by_t2`` is
+    false. The gradient goes to the student only.
+
+    Args:
+        student_logits: s, (B, C).
+        teacher_logits: t, (B, C).
+        temperature: T > 0.
+        scale_by_t2: multiply by T², as mdistiller does.
+
+    Raises:
+        ValueError: the shapes differ, or T is not greater than 0.
+
+    Source: Hinton et al., arXiv 1503.02531.
+
+    """
+    student, teacher = paired_logits(student_logits, teacher_logits)
+    t = positive("temperature", temperature)
+    log_q = F.log_softmax(student / t, dim=1)
+    log_p = F.log_softmax(teacher / t, dim=1)
+    loss = F.kl_div(log_q, log_p, reduction="batchmean", log_target=True)
+    return loss * t**2 if scale_by_t2 else loss
+
+
+def soft_cross_entropy(
+    student_logits: Tensor, teacher_logits: Tensor, temperature: float
+) -> Tensor:
+    """Return the cross-entropy −1/B · Σ_b Σ_c σ(t/T)_bc log σ(s/T)_bc, in nats, without T².
+
+    It differs from the KL divergence by the teacher's entropy, which has no gradient. Arguments
+    and errors as in :func:`kl_divergence`. Source: the form of the α × T study (Hinton et al.,
+    arXiv 1503.02531, eq. 2–3, without the T² factor).
+    """
+    student, teacher = paired_logits(student_logits, teacher_logits)
+    t = positive("temperature", temperature)
+    return F.cross_entropy(student / t, F.softmax(teacher / t, dim=1))

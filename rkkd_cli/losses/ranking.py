@@ -1,0 +1,128 @@
+"""The ranking loss: a differentiable Kendall τ between the teacher's and the student's logits."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from rkkd_cli.errors import unknown_name
+from rkkd_cli.losses.blocks import pair_blocks
+from rkkd_cli.losses.channels import parse_channels, select_channels
+from rkkd_cli.losses.checks import paired_logits, positive
+from rkkd_cli.losses.surrogates import SURROGATES, PairAgreement
+
+
+def kendall_ranking_loss(
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    steepness: float = 100.0,
+    surrogate: str = "tanh",
+    channels: str = "all",
+) -> Tensor:
+    """Return the ranking loss, the negative of a smooth Kendall τ, in [−1, 1].
+
+    L = −1/B · Σ_b 2/(C(C−1)) · Σ_{i<j} φ(k(t_i − t_j)) · φ(k(s_i − s_j))
+
+    −1 means that all pairs of classes stand in the same order, clearly apart. Raw logits are
+    compared, without a temperature; the gradient goes to the student only. Value and gradient
+    are closed forms, computed together block by block: memory grows with B·C, not with B·C².
+    Differentiable once.
+
+    Args:
+        student_logits: s, (B, C) with C ≥ 2.
+        teacher_logits: t, (B, C).
+        steepness: k > 0. Pairs further apart than about 1/k count as ordered.
+        surrogate: φ, one of ``tanh``, ``softsign`` x/(1+|x|), ``arctan`` 2/π·arctan x; or
+            ``tanh_product``, which replaces the product of the φ by tanh(k·Δt·Δs).
+        channels: ``all``, ``top:SHARE`` or ``bottom:SHARE``: the classes that take part, by the
+            teacher's logits in each image (at least 2; C above is then their number).
+
+    Raises:
+        ValueError: shapes differ, C < 2, k ≤ 0, or an unknown surrogate or channel choice.
+
+    Source: arXiv 2409.17823 (RKKD).
+
+    """
+    student, teacher = paired_logits(student_logits, teacher_logits)
+    if student.shape[1] < 2:
+        raise ValueError("the ranking loss needs at least 2 classes: one class has no order")
+    k = positive("steepness", steepness)
+    if surrogate not in SURROGATES:
+        raise unknown_name("surrogate", surrogate, SURROGATES)
+    student, teacher = select_channels(student, teacher, channels)
+    wants_gradient = torch.is_grad_enabled() and student.requires_grad
+    with torch.autocast(student.device.type, enabled=False):
+        value, _ = _RankingLoss.apply(student, teacher, k, SURROGATES[surrogate], wants_gradient)
+    return value
+
+
+class KendallRankingLoss(nn.Module):
+    """:func:`kendall_ranking_loss` as a module, its settings checked when it is made."""
+
+    def __init__(
+        self, steepness: float = 100.0, surrogate: str = "tanh", channels: str = "all"
+    ) -> None:
+        super().__init__()
+        if surrogate not in SURROGATES:
+            raise unknown_name("surrogate", surrogate, SURROGATES)
+        parse_channels(channels)
+        self.steepness = positive("steepness", steepness)
+        self.surrogate = surrogate
+        self.channels = channels
+
+    def forward(self, student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
+        """Return the loss of (B, C) logits."""
+        return kendall_ranking_loss(
+            student_logits, teacher_logits, self.steepness, self.surrogate, self.channels
+        )
+
+    def extra_repr(self) -> str:
+        """Show the settings in the module's repr."""
+        return f"steepness={self.steepness}, surrogate={self.surrogate!r}, channels={self.channels}"
+
+
+class _RankingLoss(torch.autograd.Function):
+    """Returns the loss and, to keep until the backward pass, its (B, C) gradient."""
+
+    @staticmethod
+    def forward(
+        student: Tensor, teacher: Tensor, k: float, agreement: PairAgreement, with_gradient: bool
+    ) -> tuple[Tensor, Tensor]:
+        return _value_and_gradient(student, teacher, k, agreement, with_gradient)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+        ctx.mark_non_differentiable(output[1])
+        ctx.save_for_backward(output[1])
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
+        (gradient,) = ctx.saved_tensors
+        return upstream[0] * gradient, None, None, None, None
+
+
+def _value_and_gradient(
+    s: Tensor, t: Tensor, k: float, agreement: PairAgreement, with_gradient: bool
+) -> tuple[Tensor, Tensor]:
+    """One pass over the pairs; the gradient stays zero unless it is asked for.
+
+    In a block the rows meet themselves in a square, where each pair stands twice (its agreement
+    counts half), and all later channels in a rectangle, where the antisymmetric slope gives both
+    ends their share.
+    """
+    batch, channels = s.shape
+    total = s.new_zeros(())
+    gradient = torch.zeros_like(s)
+    for block in pair_blocks(batch, channels):
+        rows, size = slice(block.start, block.stop), block.size
+        dt = t[:, rows, None] - t[:, None, block.start :]
+        ds = s[:, rows, None] - s[:, None, block.start :]
+        p, slope = agreement(dt, ds, k)
+        total += p[..., size:].sum() + 0.5 * p[..., :size].sum()
+        if with_gradient:
+            gradient[:, rows] += slope.sum(dim=2)
+            gradient[:, block.stop :] -= slope[..., size:].sum(dim=1)
+    scale = -2.0 / (channels * (channels - 1) * batch)
+    return total * scale, gradient * scale

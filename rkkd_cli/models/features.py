@@ -1,0 +1,41 @@
+"""What every model of the zoo gives, and how its weights begin."""
+
+from abc import ABC, abstractmethod
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+
+class Features(NamedTuple):
+    """The outputs of one forward pass that distillation methods look at."""
+
+    maps: tuple[Tensor, ...]
+    pooled: Tensor
+    logits: Tensor
+
+
+class Classifier(nn.Module, ABC):
+    """A model with feature maps, pooled features and logits."""
+
+    @abstractmethod
+    def forward_features(self, x: Tensor) -> Features:
+        """Return the feature maps from early to late, the pooled features and the logits."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the logits (B, num_classes) of the images x (B, in_channels, H, W)."""
+        return self.forward_features(x).logits
+
+
+def initialise(model: nn.Module) -> None:
+    """Draw convolutions from Kaiming's normal (fan-out, ReLU) and set BatchNorm to identity."""
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        elif isinstance(module, nn.BatchNorm2d):
+            nn.init.ones_(module.weight)
+            nn.init.zeros_(module.bias)
+
+
+def conv3x3(inputs: int, outputs: int, stride: int = 1) -> nn.Conv2d:
+    """Return a 3×3 convolution that keeps the size (at stride 1), without bias."""
+    return nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False)

@@ -1,0 +1,49 @@
+"""What a number depends on beside the experiment: versions, machine, commit."""
+
+import platform
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("rkkd", "torch", "torchvision", "numpy", "scikit-learn")
+
+
+def environment() -> dict[str, Any]:
+    """Return versions, platform, processor and the git commit of the working folder, if any."""
+    return {
+        "versions": {"python": platform.python_version()} | {p: version(p) for p in PACKAGES},
+        "platform": platform.platform(terse=True),
+        "processor": _processor(),
+        "git_commit": _git_commit(),
+    }
+
+
+def command_line() -> list[str]:
+    """Return the command as typed, without the path of the interpreter or the script."""
+    return ["rkkd", *sys.argv[1:]]
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def _git_commit() -> str | None:
+    """Return HEAD of the current folder's repository, with ``+changes`` if it is not clean."""
+    try:
+        head = _git("rev-parse", "HEAD")
+        return f"{head}+changes" if _git("status", "--porcelain", "-uno") else head
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _git(*arguments: str) -> str:
+    command = ["git", *arguments]
+    answer = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
+    return answer.stdout.strip()

@@ -1,0 +1,126 @@
+"""The ablation curves: a quantity against the epoch, arm by arm, mean and spread over seeds."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+
+class Quantity(NamedTuple):
+    """A column of metrics.csv as it is drawn: file name, axis label, title."""
+
+    column: str
+    label: str
+    title: str
+
+
+QUANTITIES = (
+    Quantity("rank", "ranking loss (−1: same order)", "Ranking loss, training"),
+    Quantity("kl", "KL divergence × T² (nats)", "KL divergence, training"),
+    Quantity("test_acc", "test accuracy (%)", "Test accuracy"),
+)
+FORMATS = ("png", "svg", "pdf")
+
+# Okabe and Ito's palette without its yellow, told apart by all common kinds of colour vision;
+# line styles differ too, so that print in grey can be read.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+DASHES = ("-", (0, (5, 2)), (0, (1, 1)), (0, (5, 1, 1, 1)))
+DROP = 0.67
+
+STYLE = {
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#e6e6e6",
+    "axes.axisbelow": True,
+    "legend.frameon": False,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "rkkd",
+}
+
+
+class Curve(NamedTuple):
+    """One arm's rows, over all its seeds, and what the legend calls it."""
+
+    label: str
+    rows: pd.DataFrame
+
+
+def curves_of(runs: Sequence[tuple[str, pd.DataFrame]]) -> list[Curve]:
+    """Return one curve per arm of each (run name, metrics); the run is named if there are more."""
+    curves = []
+    for run, metrics in runs:
+        for arm, rows in metrics.groupby("arm", sort=False):
+            n = rows["seed"].nunique()
+            label = f"{arm} (n = {n})" if len(runs) == 1 else f"{run}: {arm} (n = {n})"
+            curves.append(Curve(label, rows))
+    return curves
+
+
+def draw_figures(
+    runs: Sequence[tuple[str, pd.DataFrame]], folder: Path, formats: Sequence[str]
+) -> list[Path]:
+    """Draw one figure per quantity and the sheet of all three; return the files."""
+    curves = curves_of(runs)
+    paths: list[Path] = []
+    folder.mkdir(parents=True, exist_ok=True)
+    with rc_context(STYLE):
+        for quantity in QUANTITIES:
+            figure = Figure(figsize=(5.2, 3.6), layout="constrained")
+            axes = figure.subplots()
+            _draw(axes, quantity, curves)
+            axes.legend()
+            paths += _save(figure, folder, quantity.column, formats)
+        paths += _save(_sheet(curves, [name for name, _ in runs]), folder, "sheet", formats)
+    return paths
+
+
+def _sheet(curves: Sequence[Curve], names: Sequence[str]) -> Figure:
+    figure = Figure(figsize=(12.5, 4.1), layout="constrained")
+    panels = figure.subplots(1, len(QUANTITIES))
+    for axes, quantity in zip(panels, QUANTITIES, strict=True):
+        _draw(axes, quantity, curves)
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=min(4, len(labels)))
+    figure.suptitle(" and ".join(names), fontsize=10)
+    return figure
+
+
+def _draw(axes: Axes, quantity: Quantity, curves: Sequence[Curve]) -> None:
+    for epoch in sorted(set().union(*(learning_rate_drops(c.rows) for c in curves))):
+        axes.axvline(epoch, color="#999999", linewidth=0.8, linestyle=":", zorder=0.5)
+    for number, curve in enumerate(curves):
+        by_epoch = curve.rows.groupby("epoch")[quantity.column]
+        mean, deviation = by_epoch.mean(), by_epoch.std(ddof=1)
+        colour = COLOURS[number % len(COLOURS)]
+        marker = "o" if len(mean) == 1 else None
+        axes.plot(
+            mean.index, mean, label=curve.label, color=colour, linewidth=1.5, marker=marker,
+            linestyle=DASHES[number % len(DASHES)],
+        )  # fmt: skip
+        if deviation.notna().any():
+            low, high = mean - deviation, mean + deviation
+            axes.fill_between(mean.index, low, high, color=colour, alpha=0.18, linewidth=0)
+    axes.set(title=quantity.title, xlabel="epoch", ylabel=quantity.label)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def learning_rate_drops(rows: pd.DataFrame) -> list[float]:
+    """Return where the learning rate fell by a third or more: between the two epochs."""
+    rates = rows.groupby("epoch")["lr"].first()
+    ratio = rates / rates.shift()
+    return [float(epoch) - 0.5 for epoch in ratio.index[ratio < DROP]]
+
+
+def _save(figure: Figure, folder: Path, name: str, formats: Sequence[str]) -> list[Path]:
+    paths = [folder / f"{name}.{suffix}" for suffix in formats]
+    for path in paths:
+        metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(path.suffix[1:])
+        figure.savefig(path, dpi=150, metadata=metadata)
+    return paths

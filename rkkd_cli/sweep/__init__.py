@@ -1,0 +1,1 @@
+"""Jobs (a stream with its arms), the checks before them, and where they run."""

@@ -1,0 +1,32 @@
+"""Which arms share a stream."""
+
+from typing import NamedTuple
+
+from rkkd_cli.config.arms import Arm, resolve_arms
+from rkkd_cli.config.experiment import Experiment
+
+
+class StreamGroup(NamedTuple):
+    """Arms that see the same batches and the same teacher, for each of ``seeds``."""
+
+    arms: tuple[Arm, ...]
+    seeds: tuple[int, ...]
+
+    @property
+    def experiment(self) -> Experiment:
+        """What the arms share: dataset, teacher, batch size, epochs, precision."""
+        return self.arms[0].experiment
+
+
+def stream_groups(experiment: Experiment) -> tuple[StreamGroup, ...]:
+    """Return the experiment's arms grouped by stream, in the order of their first arm."""
+    groups: dict[str, list[Arm]] = {}
+    for arm in resolve_arms(experiment):
+        groups.setdefault(_stream_key(arm.experiment), []).append(arm)
+    return tuple(StreamGroup(tuple(arms), experiment.seeds) for arms in groups.values())
+
+
+def _stream_key(experiment: Experiment) -> str:
+    training = experiment.training
+    shared = (experiment.dataset, experiment.teacher, training.batch_size, training.epochs)
+    return repr((*shared, experiment.precision))

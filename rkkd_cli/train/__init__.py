@@ -1,0 +1,1 @@
+"""Training: the teacher, the arms of a stream in lockstep, evaluation."""

@@ -1,0 +1,64 @@
+"""One arm on one stream: its student, optimiser, generators and the sums of its epoch."""
+
+from torch import Tensor
+
+from rkkd_cli.config.arms import Arm
+from rkkd_cli.data.seeding import derive_seed
+from rkkd_cli.data.stream import Batch
+from rkkd_cli.methods import build_objective
+from rkkd_cli.methods.objective import TERMS
+from rkkd_cli.models import Classifier, build_model
+from rkkd_cli.train.device import autocast
+from rkkd_cli.train.metrics import batch_metrics
+from rkkd_cli.train.randomness import Randomness
+from rkkd_cli.train.recipe import build_optimizer, learning_rate, set_learning_rate
+from rkkd_cli.train.teacher import Teacher
+from rkkd_cli.train.totals import Totals
+
+STEP_METRICS = (*TERMS, "kendall_tau", "agreement", "acc")
+
+
+class ArmOnStream:
+    """Everything that an arm changes while it trains. Arms share nothing that they change.
+
+    The student's first weights and the arm's generators depend on the seed alone, so all arms
+    of a seed start from the same weights and draw the same noise.
+    """
+
+    def __init__(self, arm: Arm, seed: int, teacher: Teacher) -> None:
+        self.name, self.recipe = arm.name, arm.experiment.training
+        self.precision = arm.experiment.precision
+        self.objective = build_objective(arm.experiment.method, arm.experiment.rank)
+        self.device = teacher.device
+        self.student = new_student(arm, seed, teacher)
+        self.optimizer = build_optimizer(self.student, self.recipe)
+        self.randomness = Randomness(derive_seed(seed, "arm"), self.device)
+        self.lr = self.recipe.lr
+        self.totals = self.new_totals()
+
+    def new_totals(self) -> Totals:
+        """Return empty sums for the next epoch."""
+        return Totals(STEP_METRICS, self.device)
+
+    def step(self, batch: Batch, teacher_logits: Tensor, epochs_done: float) -> None:
+        """Take one optimisation step and add the batch's terms and metrics to the totals."""
+        self.lr = learning_rate(self.recipe, epochs_done)
+        set_learning_rate(self.optimizer, self.lr)
+        with self.randomness.active():
+            with autocast(self.device, self.precision):
+                logits = self.student(batch.images)
+            terms = self.objective.terms(logits, teacher_logits, batch.labels)
+            self.optimizer.zero_grad(set_to_none=True)
+            self.objective.weighted_sum(terms).backward()
+            self.optimizer.step()
+        metrics = batch_metrics(logits.detach().float(), teacher_logits, batch.labels)
+        self.totals.add(terms | metrics, len(batch.labels))
+
+
+def new_student(arm: Arm, seed: int, teacher: Teacher) -> Classifier:
+    """Return the arm's student with the first weights of ``seed``, on the teacher's device."""
+    with Randomness(derive_seed(seed, "student"), teacher.device).active():
+        student = build_model(
+            arm.experiment.student.model, teacher.num_classes, teacher.in_channels
+        )
+    return student.to(teacher.device).train()

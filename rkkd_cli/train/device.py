@@ -1,0 +1,51 @@
+"""Where a run computes, and in which precision."""
+
+from contextlib import AbstractContextManager
+
+import torch
+
+from rkkd_cli.errors import UserError
+
+
+def pick_device(name: str) -> torch.device:
+    """Return the device called ``auto`` (CUDA, then MPS, then CPU), ``cpu``, ``cuda``, ``cuda:N``
+    or ``mps``. Raises UserError when there is no such device.
+    """  # noqa: D205
+    if name == "auto":
+        return torch.device(_best())
+    kind = name.partition(":")[0]
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = None
+    if device is None or kind not in ("cpu", "cuda", "mps"):
+        raise UserError(f"unknown device {name!r}; use auto, cpu, cuda, cuda:N or mps")
+    available = torch.cuda.device_count() if kind == "cuda" else int(_present(kind))
+    if (device.index or 0) >= available:
+        raise UserError(
+            f"device {name} is not available on this machine; use --device auto or "
+            f"--device {_best()}"
+        )
+    return device
+
+
+def _best() -> str:
+    return next(kind for kind in ("cuda", "mps", "cpu") if _present(kind))
+
+
+def _present(kind: str) -> bool:
+    if kind == "cuda":
+        return torch.cuda.is_available()
+    return kind == "cpu" or torch.backends.mps.is_available()
+
+
+def describe_device(device: torch.device) -> str:
+    """Return the device's name for the records, such as ``cuda (NVIDIA H200)``."""
+    if device.type == "cuda":
+        return f"{device} ({torch.cuda.get_device_name(device)})"
+    return f"{device} ({torch.get_num_threads()} threads)" if device.type == "cpu" else str(device)
+
+
+def autocast(device: torch.device, precision: str) -> AbstractContextManager[None]:
+    """Return the context of a forward pass: bfloat16 autocast for ``bf16``, else nothing."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")

@@ -1,0 +1,64 @@
+"""Accuracy and terms on a whole split, in eval mode and without augmentation."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from rkkd_cli.data.stream import DeviceImages
+from rkkd_cli.methods.objective import TERMS, Objective
+from rkkd_cli.train.device import autocast
+from rkkd_cli.train.metrics import batch_metrics
+from rkkd_cli.train.totals import Totals
+
+EVALUATION_BATCH = 500
+METRICS = ("acc", "top5", *TERMS, "kendall_tau")
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Put the model into eval mode without gradient, and back into its former mode."""
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        model.train(was_training)
+
+
+def all_logits(model: nn.Module, split: DeviceImages, precision: str) -> Tensor:
+    """Return the logits (N, C) of every image of the split."""
+    with evaluating(model), autocast(split.device, precision):
+        batches = split.in_order(EVALUATION_BATCH)
+        return torch.cat([model(batch.images).float() for batch in batches])
+
+
+def accuracy(model: nn.Module, split: DeviceImages, precision: str) -> float:
+    """Return the model's top-1 accuracy on the split, in percent."""
+    hits = all_logits(model, split, precision).argmax(dim=1) == split.labels
+    return 100 * int(hits.sum()) / len(hits)
+
+
+def evaluate(
+    model: nn.Module,
+    objective: Objective,
+    split: DeviceImages,
+    teacher_logits: Tensor,
+    precision: str,
+) -> Totals:
+    """Return the totals of :data:`METRICS` over the split; ``teacher_logits`` are its (N, C)."""
+    totals = Totals(METRICS, split.device)
+    done = 0
+    with evaluating(model):
+        for batch in split.in_order(EVALUATION_BATCH):
+            teacher = teacher_logits[done : done + len(batch.labels)]
+            with autocast(split.device, precision):
+                student = model(batch.images)
+            student = student.float()
+            terms = objective.terms(student, teacher, batch.labels)
+            metrics = batch_metrics(student, teacher, batch.labels)
+            totals.add(terms | metrics, len(batch.labels))
+            done += len(batch.labels)
+    return totals

@@ -1,0 +1,97 @@
+"""What happens during a run, in order: the training yields these, others record and show them."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from rkkd_cli.config.arms import Arm
+
+
+@dataclass(frozen=True)
+class Note:
+    """A sentence for the user: what takes time now."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class DatasetReady:
+    """The images are in memory. ``facts`` are for the manifest."""
+
+    facts: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class TeacherEpoch:
+    """The teacher has been trained for one more epoch."""
+
+    epoch: int
+    epochs: int
+    loss: float
+    train_acc: float
+
+
+@dataclass(frozen=True)
+class TeacherReady:
+    """The teacher is trained or loaded, and verified. ``facts`` are for the manifest."""
+
+    facts: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class StreamStarted:
+    """A seed's arms begin."""
+
+    seed: int
+    arms: tuple[Arm, ...]
+    epochs: int
+    batches: int
+
+
+@dataclass(frozen=True)
+class BatchDone:
+    """Every arm of the stream has taken its step on one more batch (both from 1)."""
+
+    seed: int
+    epoch: int
+    batch: int
+
+
+@dataclass(frozen=True)
+class EpochDone:
+    """One row of ``metrics.csv`` for each arm that is still going."""
+
+    seed: int
+    epoch: int
+    rows: tuple[dict[str, Any], ...]
+
+
+@dataclass(frozen=True)
+class ArmStopped:
+    """A term of an arm became NaN or infinite; ``step`` is None where a test split showed it."""
+
+    arm: str
+    seed: int
+    epoch: int
+    step: int | None
+    term: str
+
+    @property
+    def sentence(self) -> str:
+        """Say what happened, and what may help."""
+        at = f"epoch {self.epoch}" + (f", step {self.step}" if self.step else "")
+        return (
+            f"arm {self.arm}, seed {self.seed} stopped at {at}: {self.term} is not finite; "
+            "a lower learning rate or smaller weights may help"
+        )
+
+
+Event = (
+    Note
+    | DatasetReady
+    | TeacherEpoch
+    | TeacherReady
+    | StreamStarted
+    | BatchDone
+    | EpochDone
+    | ArmStopped
+)

@@ -1,0 +1,44 @@
+"""Generators that belong to one owner, although torch's layers draw from global ones."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+
+class Randomness:
+    """Swaps an owner's own generator states in while it computes, and out again."""
+
+    def __init__(self, seed: int, device: torch.device) -> None:
+        self.device = device
+        outside = self._states()
+        torch.manual_seed(seed)
+        self.states = self._states()
+        self._restore(outside)
+
+    @contextmanager
+    def active(self) -> Iterator[None]:
+        """Let everything inside draw from this owner's generators only."""
+        outside = self._states()
+        self._restore(self.states)
+        try:
+            yield
+        finally:
+            self.states = self._states()
+            self._restore(outside)
+
+    def _states(self) -> list[Tensor]:
+        states = [torch.get_rng_state()]
+        if self.device.type == "cuda":
+            states.append(torch.cuda.get_rng_state(self.device))
+        elif self.device.type == "mps":
+            states.append(torch.mps.get_rng_state())
+        return states
+
+    def _restore(self, states: list[Tensor]) -> None:
+        torch.set_rng_state(states[0])
+        if self.device.type == "cuda":
+            torch.cuda.set_rng_state(states[1], self.device)
+        elif self.device.type == "mps":
+            torch.mps.set_rng_state(states[1])

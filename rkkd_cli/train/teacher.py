@@ -1,0 +1,55 @@
+"""The teacher: frozen, in eval mode, one forward per batch."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rkkd_cli.data.stream import DeviceImages
+from rkkd_cli.models import Classifier, count_parameters
+from rkkd_cli.train.device import autocast
+from rkkd_cli.train.evaluate import accuracy, all_logits
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A trained model that is only ever read."""
+
+    model: Classifier
+    device: torch.device
+    precision: str
+    num_classes: int
+    in_channels: int
+
+    @torch.no_grad()
+    def __call__(self, images: Tensor) -> Tensor:
+        """Return the float32 logits (B, C) of a batch."""
+        with autocast(self.device, self.precision):
+            logits: Tensor = self.model(images)
+        return logits.float()
+
+    def all_logits(self, split: DeviceImages) -> Tensor:
+        """Return the logits (N, C) of a whole split."""
+        return all_logits(self.model, split, self.precision)
+
+
+def freeze(
+    model: Classifier, device: torch.device, precision: str, num_classes: int, in_channels: int
+) -> Teacher:
+    """Return the model as a teacher on the device: eval mode, no parameter takes a gradient."""
+    model = model.to(device).eval().requires_grad_(False)
+    return Teacher(model, device, precision, num_classes, in_channels)
+
+
+def teacher_facts(
+    teacher: Teacher, name: str, test: DeviceImages, sha256: str, source: str
+) -> dict[str, Any]:
+    """Return what is shown and recorded of a teacher, its test accuracy measured now."""
+    return {
+        "model": name,
+        "source": source,
+        "test_acc": accuracy(teacher.model, test, teacher.precision),
+        "parameters": count_parameters(teacher.model),
+        "sha256": sha256,
+    }

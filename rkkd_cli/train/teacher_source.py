@@ -1,0 +1,127 @@
+"""Where a teacher comes from: a checkpoint file, the cache, or its own training."""
+
+from collections.abc import Generator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import torch
+from torch.nn import functional as F
+
+from rkkd_cli.config.experiment import Experiment, Training
+from rkkd_cli.data.images import Dataset
+from rkkd_cli.data.seeding import derive_seed
+from rkkd_cli.data.stream import DeviceImages, Stream
+from rkkd_cli.errors import RunError, UserError
+from rkkd_cli.models import Classifier, build_model, load_checkpoint
+from rkkd_cli.train.device import autocast
+from rkkd_cli.train.events import Event, Note, TeacherEpoch, TeacherReady
+from rkkd_cli.train.randomness import Randomness
+from rkkd_cli.train.recipe import build_optimizer, learning_rate, set_learning_rate
+from rkkd_cli.train.teacher import Teacher, freeze, teacher_facts
+from rkkd_cli.train.teacher_store import TeacherStore, file_sha256, teacher_key
+from rkkd_cli.train.totals import Totals
+
+
+def obtain_teacher(
+    experiment: Experiment, dataset: Dataset, device: torch.device, cache: Path
+) -> Generator[Event, None, Teacher]:
+    """Return the experiment's teacher; yields events while it is trained, and when it is ready.
+
+    Raises UserError for a checkpoint that does not fit, RunError when training diverges.
+    """
+    settings = experiment.teacher
+    test = DeviceImages(dataset.test, dataset, device)
+    model = new_teacher(experiment, dataset, device)
+    if settings.checkpoint is not None:
+        path = Path(settings.checkpoint).expanduser()
+        load_checkpoint(model, path)
+        teacher = _frozen(model, experiment, dataset, device)
+        yield TeacherReady(
+            teacher_facts(teacher, settings.model, test, file_sha256(path), "checkpoint")
+        )
+        return teacher
+    recipe = required_recipe(experiment)
+    store, key = TeacherStore(cache), teacher_key(experiment, dataset)
+    sha256, source = store.load(key, model), "cache"
+    if sha256 is None:
+        source = "trained"
+        yield Note(f"training the teacher {settings.model} for {recipe.epochs} epochs")
+        model = new_teacher(experiment, dataset, device)  # a damaged file may have been read
+        yield from _train(model, experiment, dataset, device)
+    teacher = _frozen(model, experiment, dataset, device)
+    facts = teacher_facts(teacher, settings.model, test, sha256 or "", source) | {"key": key}
+    if sha256 is None:
+        facts["sha256"] = store.save(key, model, _cached_facts(facts, experiment, dataset))
+    yield TeacherReady(facts)
+    return teacher
+
+
+def new_teacher(experiment: Experiment, dataset: Dataset, device: torch.device) -> Classifier:
+    """Return the teacher's model with the first weights of its seed."""
+    settings = experiment.teacher
+    with Randomness(derive_seed(settings.seed, "teacher"), device).active():
+        model = build_model(settings.model, len(dataset.classes), dataset.in_channels)
+    return model.to(device)
+
+
+def required_recipe(experiment: Experiment) -> Training:
+    """Return the teacher's recipe. Raises UserError where there is none."""
+    if experiment.teacher.training is None:
+        raise UserError(
+            "the teacher has neither a recipe nor a checkpoint; give --teacher-checkpoint FILE "
+            "or a section teacher.training"
+        )
+    return experiment.teacher.training
+
+
+def _train(
+    model: Classifier, experiment: Experiment, dataset: Dataset, device: torch.device
+) -> Generator[Event, None, None]:
+    """Train on hard labels by the teacher's own recipe."""
+    recipe, seed = required_recipe(experiment), experiment.teacher.seed
+    stream = Stream(dataset, device, recipe.batch_size, derive_seed(seed, "teacher-stream"))
+    optimizer = build_optimizer(model, recipe)
+    randomness = Randomness(derive_seed(seed, "teacher-noise"), device)
+    model.train()
+    for epoch in range(1, recipe.epochs + 1):
+        totals = Totals(("ce", "acc"), device)
+        for step, batch in enumerate(stream.epoch(epoch)):
+            set_learning_rate(optimizer, learning_rate(recipe, epoch - 1 + step / len(stream)))
+            with randomness.active():
+                with autocast(device, experiment.precision):
+                    logits = model(batch.images)
+                loss = F.cross_entropy(logits.float(), batch.labels)
+                optimizer.zero_grad(set_to_none=True)
+                loss.backward()
+                optimizer.step()
+            hits = (logits.argmax(dim=1) == batch.labels).float().mean()
+            totals.add({"ce": loss, "acc": hits}, len(batch.labels))
+        bad, means = totals.first_non_finite(), totals.means()
+        if bad is not None:
+            raise RunError(
+                f"the teacher's training diverged at epoch {epoch}, step {bad.step}: {bad.term} "
+                "is not finite; try a lower teacher.training.lr"
+            )
+        yield TeacherEpoch(epoch, recipe.epochs, means["ce"], 100 * means["acc"])
+
+
+def _frozen(
+    model: Classifier, experiment: Experiment, dataset: Dataset, device: torch.device
+) -> Teacher:
+    classes, channels = len(dataset.classes), dataset.in_channels
+    return freeze(model, device, experiment.precision, classes, channels)
+
+
+def _cached_facts(
+    facts: dict[str, object], experiment: Experiment, dataset: Dataset
+) -> dict[str, object]:
+    recipe = required_recipe(experiment)
+    return facts | {
+        "dataset": dataset.name,
+        "train_images": len(dataset.train),
+        "epochs": recipe.epochs,
+        "recipe": recipe.model_dump(mode="json"),
+        "seed": experiment.teacher.seed,
+        "torch": torch.__version__,
+        "trained": datetime.now(UTC).isoformat(timespec="seconds"),
+    }

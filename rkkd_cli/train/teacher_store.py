@@ -1,0 +1,117 @@
+"""Trained teachers on disk, each under a key of everything that determines it."""
+
+import hashlib
+import io
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from rkkd_cli.config.experiment import Experiment
+from rkkd_cli.data.images import Dataset
+from rkkd_cli.errors import UserError
+from rkkd_cli.models import load_checkpoint
+
+# Raised whenever the training code changes so that the same recipe gives another teacher.
+TRAINING_VERSION = 1
+
+
+def teacher_key(experiment: Experiment, dataset: Dataset) -> str:
+    """Return the key of the teacher that the experiment would train on the dataset.
+
+    It covers the training images, their order, augmentation and normalisation, the model, the
+    recipe, the seed and the precision. Device and library versions are recorded beside the
+    weights instead: they move the last bits, and nobody wants to train again for a new torch.
+    """
+    teacher = experiment.teacher
+    assert teacher.training is not None
+    parts = {
+        "training_version": TRAINING_VERSION,
+        "images": dataset.train.fingerprint,
+        "classes": dataset.classes,
+        "normalisation": (dataset.mean, dataset.std),
+        "augmentation": (dataset.crop_padding, dataset.flip),
+        "model": teacher.model,
+        "recipe": teacher.training.model_dump(mode="json"),
+        "seed": teacher.seed,
+        "precision": experiment.precision,
+    }
+    text = json.dumps(parts, sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+class TeacherStore:
+    """The folder of cached teachers: ``<key>/weights.pt`` and ``<key>/teacher.json``."""
+
+    def __init__(self, cache: Path) -> None:
+        self.folder = cache / "teachers"
+
+    def load(self, key: str, model: nn.Module) -> str | None:
+        """Load a cached teacher into ``model``; return its SHA-256, or None if there is none.
+
+        A teacher whose file no longer matches its recorded SHA-256 counts as none.
+        """
+        facts = self._facts(self.folder / key)
+        if facts is None:
+            return None
+        weights = self.folder / key / "weights.pt"
+        try:
+            if file_sha256(weights) != facts["sha256"]:
+                return None
+            load_checkpoint(model, weights)
+        except (UserError, OSError):
+            return None
+        return str(facts["sha256"])
+
+    def save(self, key: str, model: nn.Module, facts: dict[str, Any]) -> str:
+        """Write weights and facts, all or nothing; return the SHA-256 of the weights file."""
+        content = io.BytesIO()
+        torch.save({k: v.cpu() for k, v in model.state_dict().items()}, content)
+        sha256 = hashlib.sha256(content.getvalue()).hexdigest()
+        text = json.dumps(facts | {"key": key, "sha256": sha256}, indent=2, ensure_ascii=False)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=self.folder, prefix=".writing-"))
+        try:
+            _write_synced(temporary / "weights.pt", content.getvalue())
+            _write_synced(temporary / "teacher.json", text.encode())
+            shutil.rmtree(self.folder / key, ignore_errors=True)  # damaged, or just raced for
+            temporary.replace(self.folder / key)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+        return sha256
+
+    def contains(self, key: str) -> bool:
+        """Tell whether a teacher is cached under the key."""
+        return self._facts(self.folder / key) is not None
+
+    def list(self) -> list[dict[str, Any]]:
+        """Return the facts of all cached teachers, the newest last."""
+        found = [self._facts(path) for path in self.folder.glob("*/")]
+        return sorted((f for f in found if f), key=lambda facts: str(facts.get("trained", "")))
+
+    def _facts(self, folder: Path) -> dict[str, Any] | None:
+        try:
+            facts = json.loads((folder / "teacher.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        complete = isinstance(facts, dict) and "sha256" in facts
+        return facts if complete and (folder / "weights.pt").is_file() else None
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _write_synced(path: Path, content: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
