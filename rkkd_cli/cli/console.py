@@ -16,8 +16,6 @@ COLUMNS = (
     ("test_kl", "test KL×T²", 4),
     ("test_rank", "test rank", 4),
     ("test_kendall_tau", "test τ-b", 4),
-    ("kl", "train KL×T²", 4),
-    ("rank", "train rank", 4),
 )
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import typer
 
-from rkkd_cli.cli.options import DEFAULT_RESULTS, Results
+from rkkd_cli.cli import flags
 
 
-def doctor(out: Results = DEFAULT_RESULTS) -> None:
+def doctor(out: flags.Results = flags.DEFAULT_RESULTS) -> None:
     """Check this machine: versions, devices, cache, writable paths. Exit status 1 if one fails."""
     import torch
 

@@ -57,7 +57,11 @@ def _sentence(checked: Checked) -> str:
     experiment = checked.group.experiment
     sizes = ", ".join(f"{name} {count:,}" for name, count in checked.parameters.items())
     fetch = "" if checked.shape.present else " (would be downloaded)"
-    origin = f"from {experiment.teacher.checkpoint}" if experiment.teacher.checkpoint else "trained or cached"
+    origin = (
+        f"from {experiment.teacher.checkpoint}"
+        if experiment.teacher.checkpoint
+        else "trained or cached"
+    )
     return (
         f"{experiment.dataset.name}{fetch}: arms {', '.join(plan['arms'])} in lockstep for "
         f"{plan['epochs']} epochs at batch {plan['batch_size']}, seeds "

@@ -61,9 +61,7 @@ class Result:
             out.print(str(path), markup=False, highlight=False, soft_wrap=True)
 
 
-def execute(
-    experiment: Experiment, results: Path, name: str, quiet: bool
-) -> Result:
+def execute(experiment: Experiment, results: Path, name: str, quiet: bool) -> Result:
     """Run the experiment to its end. Progress goes to stderr.
 
     The manifest says how it ended, also when this raises.

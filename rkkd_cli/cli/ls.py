@@ -6,17 +6,19 @@ from typing import Annotated
 
 import typer
 
-from rkkd_cli.cli.options import DEFAULT_RESULTS, Results
+from rkkd_cli.cli import flags
 from rkkd_cli.errors import unknown_name
 
 Table = tuple[list[str], list[list[str]]]
 
 
 def ls(
-    what: Annotated[str, typer.Argument(metavar="presets|models|datasets|runs|surrogates", help="What to list.")],
-    out: Results = DEFAULT_RESULTS,
+    what: Annotated[
+        str, typer.Argument(metavar="presets|models|datasets|runs|surrogates", help="What to list.")
+    ],
+    out: flags.Results = flags.DEFAULT_RESULTS,
 ) -> None:
-    """List presets, models, datasets, runs or surrogates."""  # fmt: skip
+    """List presets, models, datasets, runs or surrogates."""
     from rkkd_cli.cli import console
 
     if what not in LISTS:

@@ -1,50 +1,12 @@
-"""Options that several commands share, and the way from flags to overrides."""
+"""From the words and flags of a command line to a preset and its overrides."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
-
-import typer
+from typing import Any
 
 from rkkd_cli.config.overrides import Override, looks_like_override, parse_override
 from rkkd_cli.config.presets import DEFAULT_PRESET
 from rkkd_cli.errors import UserError
-
-WORDS_HELP = (
-    "A preset (see `rkkd ls presets`), a TOML file or a run to repeat, then any number of "
-    "overrides such as training.weight_decay=1e-4."
-)
-
-Words = Annotated[
-    list[str] | None,
-    typer.Argument(metavar="[PRESET] [KEY=VALUE]...", help=WORDS_HELP, show_default=False),
-]
-Results = Annotated[Path, typer.Option("--out", help="The folder that holds the runs.")]
-DEFAULT_RESULTS = Path("results")
-
-# The typed flags and the keys of the experiment that they set.
-FLAG_KEYS = {
-    "dataset": "dataset.name",
-    "data_root": "dataset.root",
-    "limit_train": "dataset.limit_train",
-    "limit_test": "dataset.limit_test",
-    "val_share": "dataset.val_share",
-    "teacher": "teacher.model",
-    "teacher_checkpoint": "teacher.checkpoint",
-    "student": "student.model",
-    "epochs": "training.epochs",
-    "batch_size": "training.batch_size",
-    "lr": "training.lr",
-    "alpha": "method.alpha",
-    "temperature": "method.temperature",
-    "rank_weight": "rank.weight",
-    "rank_steepness": "rank.steepness",
-    "rank_surrogate": "rank.surrogate",
-    "rank_channels": "rank.channels",
-    "seeds": "seeds",
-    "device": "device",
-    "precision": "precision",
-}
 
 
 def split_words(words: Sequence[str] | None) -> tuple[str, list[Override]]:
@@ -58,12 +20,12 @@ def split_words(words: Sequence[str] | None) -> tuple[str, list[Override]]:
     return (presets[0] if presets else DEFAULT_PRESET), overrides
 
 
-def flag_overrides(flags: Mapping[str, Any]) -> list[Override]:
-    """Return an override for every flag that was given."""
+def flag_overrides(flags: Mapping[str, Any], keys: Mapping[str, str]) -> list[Override]:
+    """Return an override of ``keys[flag]`` for every flag that was given."""
     return [
-        Override(FLAG_KEYS[flag], value)
+        Override(keys[flag], value)
         for flag, value in flags.items()
-        if flag in FLAG_KEYS and value is not None
+        if flag in keys and value is not None
     ]
 
 

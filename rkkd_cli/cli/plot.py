@@ -5,17 +5,31 @@ from typing import Annotated
 
 import typer
 
-from rkkd_cli.cli.options import DEFAULT_RESULTS, Results
+from rkkd_cli.cli import flags
 from rkkd_cli.errors import UserError, unknown_name
 
 
 def plot(
-    runs: Annotated[list[str] | None, typer.Argument(metavar="[RUN]...", help="Names or folders of runs; default: the newest.", show_default=False)] = None,
-    to: Annotated[Path | None, typer.Option(help="Folder for the figures; default: the run's own, or ./figures for several.")] = None,
-    formats: Annotated[str, typer.Option("--format", help="png, svg or pdf; a comma list for several.")] = "png",
-    out: Results = DEFAULT_RESULTS,
+    runs: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[RUN]...",
+            help="Names or folders of runs; default: the newest.",
+            show_default=False,
+        ),
+    ] = None,
+    to: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder for the figures; default: the run's own, or ./figures for several."
+        ),
+    ] = None,
+    formats: Annotated[
+        str, typer.Option("--format", help="png, svg or pdf; a comma list for several.")
+    ] = "png",
+    out: flags.Results = flags.DEFAULT_RESULTS,
 ) -> None:
-    """Draw ranking loss, KL and test accuracy against the epoch, and a sheet of the three."""  # fmt: skip
+    """Draw ranking loss, KL and test accuracy against the epoch, and a sheet of the three."""
     from rkkd_cli.records.metrics import read_metrics
     from rkkd_cli.records.run_directory import newest_run, open_run
 

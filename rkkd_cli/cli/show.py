@@ -5,15 +5,18 @@ from typing import Annotated
 
 import typer
 
-from rkkd_cli.cli.options import DEFAULT_RESULTS, Results
+from rkkd_cli.cli import flags
 
 
 def show(
-    run: Annotated[str | None, typer.Argument(help="Name or folder of a run; default: the newest.", show_default=False)] = None,
+    run: Annotated[
+        str | None,
+        typer.Argument(help="Name or folder of a run; default: the newest.", show_default=False),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-    out: Results = DEFAULT_RESULTS,
+    out: flags.Results = flags.DEFAULT_RESULTS,
 ) -> None:
-    """Show a run: status, dataset, teacher, and each arm at its last epoch."""  # fmt: skip
+    """Show a run: status, dataset, teacher, and each arm at its last epoch."""
     from rkkd_cli.analysis.summary import summarise
     from rkkd_cli.cli import console
     from rkkd_cli.records.metrics import read_metrics

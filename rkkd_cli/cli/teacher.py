@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from rkkd_cli.cli.options import Words, flag_overrides, split_words
+from rkkd_cli.cli import flags
 
 app = typer.Typer(no_args_is_help=True, help="Train a preset's teacher, or list cached ones.")
 
@@ -12,35 +12,26 @@ app = typer.Typer(no_args_is_help=True, help="Train a preset's teacher, or list 
 @app.command()
 def train(
     ctx: typer.Context,
-    words: Words = None,
-    dataset: Annotated[str | None, typer.Option(help="See `rkkd ls datasets`.")] = None,
-    data_root: Annotated[str | None, typer.Option(help="Folder of the images.")] = None,
-    limit_train: Annotated[int | None, typer.Option(help="A class-balanced subset of N images.")] = None,
-    limit_test: Annotated[int | None, typer.Option(help="A class-balanced subset of N images.")] = None,
-    val_share: Annotated[float | None, typer.Option(help="Share held out for validation.")] = None,
-    teacher: Annotated[str | None, typer.Option(help="The teacher's model.")] = None,
-    epochs: Annotated[int | None, typer.Option(help="The teacher's epochs.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="The teacher's batch size.")] = None,
-    lr: Annotated[float | None, typer.Option(help="The teacher's learning rate.")] = None,
+    words: flags.Words = None,
+    dataset: flags.Dataset = None,
+    data_root: flags.DataRoot = None,
+    limit_train: flags.LimitTrain = None,
+    limit_test: flags.LimitTest = None,
+    val_share: flags.ValShare = None,
+    teacher: flags.TeacherModel = None,
+    epochs: flags.Epochs = None,
+    batch_size: flags.BatchSize = None,
+    lr: flags.LearningRate = None,
     seed: Annotated[int | None, typer.Option(help="The teacher's seed.")] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = None,
-    precision: Annotated[str | None, typer.Option(help="fp32 or bf16.")] = None,
+    device: flags.Device = None,
+    precision: flags.Precision = None,
 ) -> None:
-    """Train the teacher of a preset and cache it; a run of the same preset finds it there."""  # fmt: skip
-    from rkkd_cli.config.overrides import Override
+    """Train the teacher of a preset and cache it; a run of the same preset finds it there."""
+    from rkkd_cli.cli.options import flag_overrides, split_words
     from rkkd_cli.config.presets import load_experiment
 
     preset, overrides = split_words(words)
-    own = {
-        "teacher.training.epochs": epochs,
-        "teacher.training.batch_size": batch_size,
-        "teacher.training.lr": lr,
-        "teacher.seed": seed,
-    }
-    shared = ("dataset", "data_root", "limit_train", "limit_test", "val_share", "teacher",
-              "device", "precision")  # fmt: skip
-    overrides += flag_overrides({name: ctx.params[name] for name in shared})
-    overrides += [Override(key, value) for key, value in own.items() if value is not None]
+    overrides += flag_overrides(ctx.params, flags.TEACHER_FLAG_KEYS)
     experiment = load_experiment(preset, overrides)
 
     from rkkd_cli.cli.console import err

@@ -131,11 +131,9 @@ def _decoder(first: Path, image_size: int | None) -> Callable[[Path], NDArray[np
 
 def _read_rgb(path: Path, image_size: int | None) -> NDArray[np.uint8]:
     try:
-        with Image.open(path) as image:
-            image = image.convert("RGB")  # noqa: PLW2901 - the decoded copy replaces the file
-            if image_size is not None:
-                image = _resized(image, image_size)  # noqa: PLW2901
-            return np.asarray(image, dtype=np.uint8)
+        with Image.open(path) as file:
+            image = file.convert("RGB")
+        return np.asarray(_resized(image, image_size) if image_size else image, dtype=np.uint8)
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
         raise UserError(f"cannot decode the image {path}: {error}") from None
     except Image.DecompressionBombError:

@@ -33,8 +33,8 @@ class LabelledImages:
     def fingerprint(self) -> str:
         """SHA-256 of shape, pixels and labels."""
         digest = hashlib.sha256(str(self.images.shape).encode())
-        digest.update(np.ascontiguousarray(self.images))
-        digest.update(np.ascontiguousarray(self.labels))
+        digest.update(np.ascontiguousarray(self.images).data)
+        digest.update(np.ascontiguousarray(self.labels).data)
         return digest.hexdigest()
 
 
@@ -92,9 +92,7 @@ def balanced_subset(split: LabelledImages, size: int | None, what: str) -> Label
     return split.take(np.sort(balanced_order(split.labels, seed=0)[:size]))
 
 
-def hold_out(
-    split: LabelledImages, share: float
-) -> tuple[LabelledImages, LabelledImages | None]:
+def hold_out(split: LabelledImages, share: float) -> tuple[LabelledImages, LabelledImages | None]:
     """Split ``share`` of the images off, class-balanced: (the rest, the held-out or None)."""
     if share == 0:
         return split, None

@@ -56,9 +56,7 @@ class DeviceImages:
 class Stream:
     """One seed's batches: epoch by epoch a fixed function of the seed, whoever reads it."""
 
-    def __init__(
-        self, dataset: Dataset, device: torch.device, batch_size: int, seed: int
-    ) -> None:
+    def __init__(self, dataset: Dataset, device: torch.device, batch_size: int, seed: int) -> None:
         self.data = DeviceImages(dataset.train, dataset, device, dataset.crop_padding)
         self.padding, self.flip = dataset.crop_padding, dataset.flip
         self.batch_size, self.seed = batch_size, seed

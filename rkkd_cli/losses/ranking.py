@@ -53,6 +53,7 @@ def kendall_ranking_loss(
     student, teacher = select_channels(student, teacher, channels)
     wants_gradient = torch.is_grad_enabled() and student.requires_grad
     with torch.autocast(student.device.type, enabled=False):
+        value: Tensor
         value, _ = _RankingLoss.apply(student, teacher, k, SURROGATES[surrogate], wants_gradient)
     return value
 
@@ -97,7 +98,7 @@ class _RankingLoss(torch.autograd.Function):
         ctx.save_for_backward(output[1])
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
         (gradient,) = ctx.saved_tensors
         return upstream[0] * gradient, None, None, None, None

@@ -18,9 +18,10 @@ from rkkd_cli.errors import UserError
 NESTED_KEYS = ("model", "state_dict", "net", "model_state_dict")
 
 # Old training scripts stored their learning rate as a numpy scalar: data, not code.
+NUMPY_SCALAR = np.float64(0).__reduce__()[0]
 HARMLESS: list[Any] = [
-    (np._core.multiarray.scalar, "numpy.core.multiarray.scalar"),
-    (np._core.multiarray.scalar, "numpy._core.multiarray.scalar"),
+    (NUMPY_SCALAR, "numpy.core.multiarray.scalar"),
+    (NUMPY_SCALAR, "numpy._core.multiarray.scalar"),
     np.dtype,
     np.dtypes.Float64DType,
     np.dtypes.Float32DType,

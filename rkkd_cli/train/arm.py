@@ -1,5 +1,6 @@
 """One arm on one stream: its student, optimiser, generators and the sums of its epoch."""
 
+import torch
 from torch import Tensor
 
 from rkkd_cli.config.arms import Arm
@@ -15,7 +16,8 @@ from rkkd_cli.train.recipe import build_optimizer, learning_rate, set_learning_r
 from rkkd_cli.train.teacher import Teacher
 from rkkd_cli.train.totals import Totals
 
-STEP_METRICS = (*TERMS, "kendall_tau", "agreement", "acc")
+STEP_MEANS = (*TERMS, "kendall_tau")
+STEP_HITS = ("agreement", "acc")
 
 
 class ArmOnStream:
@@ -38,7 +40,7 @@ class ArmOnStream:
 
     def new_totals(self) -> Totals:
         """Return empty sums for the next epoch."""
-        return Totals(STEP_METRICS, self.device)
+        return Totals(STEP_MEANS, STEP_HITS, self.device)
 
     def step(self, batch: Batch, teacher_logits: Tensor, epochs_done: float) -> None:
         """Take one optimisation step and add the batch's terms and metrics to the totals."""
@@ -49,7 +51,7 @@ class ArmOnStream:
                 logits = self.student(batch.images)
             terms = self.objective.terms(logits, teacher_logits, batch.labels)
             self.optimizer.zero_grad(set_to_none=True)
-            self.objective.weighted_sum(terms).backward()
+            torch.autograd.backward(self.objective.weighted_sum(terms))
             self.optimizer.step()
         metrics = batch_metrics(logits.detach().float(), teacher_logits, batch.labels)
         self.totals.add(terms | metrics, len(batch.labels))

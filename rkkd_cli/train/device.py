@@ -8,9 +8,10 @@ from rkkd_cli.errors import UserError
 
 
 def pick_device(name: str) -> torch.device:
-    """Return the device called ``auto`` (CUDA, then MPS, then CPU), ``cpu``, ``cuda``, ``cuda:N``
-    or ``mps``. Raises UserError when there is no such device.
-    """  # noqa: D205
+    """Return ``auto`` (CUDA, then MPS, then CPU), ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+
+    Raises UserError when there is no such device.
+    """
     if name == "auto":
         return torch.device(_best())
     kind = name.partition(":")[0]

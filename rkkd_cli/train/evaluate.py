@@ -13,7 +13,8 @@ from rkkd_cli.train.metrics import batch_metrics
 from rkkd_cli.train.totals import Totals
 
 EVALUATION_BATCH = 500
-METRICS = ("acc", "top5", *TERMS, "kendall_tau")
+SPLIT_MEANS = (*TERMS, "kendall_tau")
+SPLIT_HITS = ("acc", "top5")
 
 
 @contextmanager
@@ -48,8 +49,8 @@ def evaluate(
     teacher_logits: Tensor,
     precision: str,
 ) -> Totals:
-    """Return the totals of :data:`METRICS` over the split; ``teacher_logits`` are its (N, C)."""
-    totals = Totals(METRICS, split.device)
+    """Return the totals of terms, τ-b and accuracies; ``teacher_logits`` (N, C) are the split's."""
+    totals = Totals(SPLIT_MEANS, SPLIT_HITS, split.device)
     done = 0
     with evaluating(model):
         for batch in split.in_order(EVALUATION_BATCH):

@@ -35,7 +35,7 @@ def train_in_lockstep(
             for arm in active:
                 arm.step(batch, teacher_logits, epoch - 1 + (step - 1) / len(stream))
             yield BatchDone(stream.seed, epoch, step)
-        trained = [(arm, arm.totals.means()) for arm in active]
+        trained = [(arm, arm.totals.averages()) for arm in active]
         seconds = time.perf_counter() - started
         rows = []
         for arm, means in trained:
@@ -59,20 +59,17 @@ def _finish_epoch(
     row: dict[str, Any] = {"arm": arm.name, "lr": arm.lr} | _columns(means, "", "train_")
     for split, (images, teacher_logits) in taught.items():
         totals = evaluate(arm.student, arm.objective, images, teacher_logits, arm.precision)
-        row |= _columns(totals.means(), f"{split}_", f"{split}_")
+        row |= _columns(totals.averages(), f"{split}_", f"{split}_")
         bad = bad or _located(totals.first_non_finite(), f"{split}_")
     arm.totals = arm.new_totals()
     return row, bad
 
 
 def _columns(means: Mapping[str, float], prefix: str, accuracy_prefix: str) -> dict[str, float]:
-    """Return the columns of one split, shares as percent."""
-    columns = {}
-    for name, value in means.items():
-        percent = name in ("acc", "top5", "agreement")
-        column = (accuracy_prefix if name == "acc" else prefix) + name
-        columns[column] = 100 * value if percent else value
-    return columns
+    return {
+        (accuracy_prefix if name == "acc" else prefix) + name: value
+        for name, value in means.items()
+    }
 
 
 def _located(bad: NonFinite | None, prefix: str) -> tuple[int | None, str] | None:
@@ -88,5 +85,3 @@ def _timing(stream: Stream, epoch: int, seconds: float) -> dict[str, Any]:
         "epoch_seconds": round(seconds, 4),
         "images_per_second": round(len(stream.data) / seconds, 1),
     }
-
-

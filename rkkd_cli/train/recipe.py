@@ -34,7 +34,8 @@ def learning_rate(recipe: Training, epochs_done: float) -> float:
         return recipe.lr * recipe.gamma**passed
     if recipe.schedule == "cosine":
         span = max(recipe.epochs - recipe.warmup_epochs, 1e-9)
-        return recipe.lr * 0.5 * (1 + math.cos(math.pi * (epochs_done - recipe.warmup_epochs) / span))
+        share = (epochs_done - recipe.warmup_epochs) / span
+        return recipe.lr * 0.5 * (1 + math.cos(math.pi * share))
     return recipe.lr
 
 

@@ -84,7 +84,7 @@ def _train(
     randomness = Randomness(derive_seed(seed, "teacher-noise"), device)
     model.train()
     for epoch in range(1, recipe.epochs + 1):
-        totals = Totals(("ce", "acc"), device)
+        totals = Totals(("ce",), ("acc",), device)
         for step, batch in enumerate(stream.epoch(epoch)):
             set_learning_rate(optimizer, learning_rate(recipe, epoch - 1 + step / len(stream)))
             with randomness.active():
@@ -92,17 +92,17 @@ def _train(
                     logits = model(batch.images)
                 loss = F.cross_entropy(logits.float(), batch.labels)
                 optimizer.zero_grad(set_to_none=True)
-                loss.backward()
+                torch.autograd.backward(loss)
                 optimizer.step()
-            hits = (logits.argmax(dim=1) == batch.labels).float().mean()
+            hits = (logits.argmax(dim=1) == batch.labels).sum()
             totals.add({"ce": loss, "acc": hits}, len(batch.labels))
-        bad, means = totals.first_non_finite(), totals.means()
+        bad, means = totals.first_non_finite(), totals.averages()
         if bad is not None:
             raise RunError(
                 f"the teacher's training diverged at epoch {epoch}, step {bad.step}: {bad.term} "
                 "is not finite; try a lower teacher.training.lr"
             )
-        yield TeacherEpoch(epoch, recipe.epochs, means["ce"], 100 * means["acc"])
+        yield TeacherEpoch(epoch, recipe.epochs, means["ce"], means["acc"])
 
 
 def _frozen(

@@ -15,34 +15,40 @@ class NonFinite(NamedTuple):
 
 
 class Totals:
-    """Weighted sums of named scalars, and when each first stopped being finite."""
+    """Sums of named batch means and of hits, and when a mean first stopped being finite.
 
-    def __init__(self, names: Sequence[str], device: torch.device) -> None:
-        self.names = tuple(names)
+    Means are weighted by their batch's images; hits (counts of images) become percent.
+    """
+
+    def __init__(self, means: Sequence[str], hits: Sequence[str], device: torch.device) -> None:
+        self.mean_names, self.hit_names = tuple(means), tuple(hits)
         dtype = torch.float32 if device.type == "mps" else torch.float64
-        self.sums = torch.zeros(len(self.names), dtype=dtype, device=device)
-        self.finite_steps = torch.zeros(len(self.names), dtype=torch.int64, device=device)
-        self.finite = torch.ones(len(self.names), dtype=torch.bool, device=device)
+        self.sums = torch.zeros(len(self.mean_names), dtype=dtype, device=device)
+        self.hits = torch.zeros(len(self.hit_names), dtype=torch.int64, device=device)
+        self.finite = torch.ones(len(self.mean_names), dtype=torch.bool, device=device)
+        self.finite_steps = torch.zeros(len(self.mean_names), dtype=torch.int64, device=device)
         self.images = 0
 
     def add(self, values: Mapping[str, Tensor], images: int) -> None:
-        """Add a batch's means, each weighted by its number of images."""
-        stacked = torch.stack([values[name].detach() for name in self.names])
-        self.sums += stacked.to(self.sums.dtype) * images
-        self.finite &= torch.isfinite(stacked)
+        """Add one batch: the mean of every name of means, the count of every name of hits."""
+        means = torch.stack([values[name].detach() for name in self.mean_names])
+        self.sums += means.to(self.sums.dtype) * images
+        self.hits += torch.stack([values[name] for name in self.hit_names])
+        self.finite &= torch.isfinite(means)
         self.finite_steps += self.finite
         self.images += images
 
-    def means(self) -> dict[str, float]:
-        """Return the mean of every name over all images so far. Waits for the device."""
-        return dict(zip(self.names, (self.sums / self.images).tolist(), strict=True))
+    def averages(self) -> dict[str, float]:
+        """Return the averages over all images so far, hits in percent. Waits for the device."""
+        means = [value / self.images for value in self.sums.tolist()]
+        percents = [100 * count / self.images for count in self.hits.tolist()]
+        names = self.mean_names + self.hit_names
+        return dict(zip(names, means + percents, strict=True))
 
     def first_non_finite(self) -> NonFinite | None:
-        """Return the earliest term that was NaN or infinite, if any. Waits for the device."""
-        finite, steps = self.finite.tolist(), self.finite_steps.tolist()
+        """Return the earliest mean that was NaN or infinite, if any. Waits for the device."""
+        columns = (self.mean_names, self.finite.tolist(), self.finite_steps.tolist())
         bad = [
-            NonFinite(name, step + 1)
-            for name, good, step in zip(self.names, finite, steps, strict=True)
-            if not good
+            NonFinite(name, steps + 1) for name, ok, steps in zip(*columns, strict=True) if not ok
         ]
         return min(bad, key=lambda one: one.step, default=None)

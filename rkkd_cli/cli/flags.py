@@ -1,0 +1,141 @@
+"""The typed flags of the everyday keys, shared by the commands that train."""
+
+from pathlib import Path
+from typing import Annotated
+
+from typer import Argument, Option
+
+WHAT, HOW, RANK, WHERE = "What to train", "How to train it", "The ranking loss", "Where and how"
+
+Words = Annotated[
+    list[str] | None,
+    Argument(
+        metavar="[PRESET] [KEY=VALUE]...",
+        help="A preset (see `rkkd ls presets`), a TOML file or a run to repeat, then any number "
+        "of overrides such as training.weight_decay=1e-4.",
+        show_default=False,
+    ),
+]
+
+Dataset = Annotated[str | None, Option(help="See `rkkd ls datasets`.", rich_help_panel=WHAT)]
+DataRoot = Annotated[
+    str | None, Option(help="Folder of the images, or for downloads.", rich_help_panel=WHAT)
+]
+LimitTrain = Annotated[
+    int | None,
+    Option(help="Train on a class-balanced subset.", metavar="N", rich_help_panel=WHAT),
+]
+LimitTest = Annotated[
+    int | None, Option(help="Test on a class-balanced subset.", metavar="N", rich_help_panel=WHAT)
+]
+ValShare = Annotated[
+    float | None,
+    Option(help="Share of the training images held out for validation.", rich_help_panel=WHAT),
+]
+TeacherModel = Annotated[
+    str | None, Option(help="The teacher's model; see `rkkd ls models`.", rich_help_panel=WHAT)
+]
+TeacherCheckpoint = Annotated[
+    str | None,
+    Option(help="Load the teacher instead of training it.", metavar="FILE", rich_help_panel=WHAT),
+]
+StudentModel = Annotated[str | None, Option(help="The student's model.", rich_help_panel=WHAT)]
+Seeds = Annotated[
+    str | None,
+    Option(help="Seed values: 0, or 0,1,2, or 0:3 (0, 1 and 2).", rich_help_panel=WHAT),
+]
+
+Epochs = Annotated[int | None, Option(help="How often each image is seen.", rich_help_panel=HOW)]
+BatchSize = Annotated[int | None, Option(help="Images per batch.", rich_help_panel=HOW)]
+LearningRate = Annotated[
+    float | None, Option(help="Learning rate at the start.", rich_help_panel=HOW)
+]
+Alpha = Annotated[
+    float | None, Option(help="Weight of KL; CE gets 1 − alpha.", rich_help_panel=HOW)
+]
+Temperature = Annotated[
+    float | None, Option(help="Temperature of the KL divergence.", rich_help_panel=HOW)
+]
+
+RankGrad = Annotated[
+    str,
+    Option(
+        metavar="on|off|both",
+        help="on: the arms that backpropagate it; off: those that only log it; both.",
+        rich_help_panel=RANK,
+    ),
+]
+RankWeight = Annotated[
+    float | None, Option(help="Its weight in the objective.", rich_help_panel=RANK)
+]
+RankSteepness = Annotated[
+    float | None, Option(help="Steepness k of the surrogate.", rich_help_panel=RANK)
+]
+RankSurrogate = Annotated[
+    str | None, Option(help="See `rkkd ls surrogates`.", rich_help_panel=RANK)
+]
+RankChannels = Annotated[
+    str | None, Option(help="all, top:SHARE or bottom:SHARE.", rich_help_panel=RANK)
+]
+
+Device = Annotated[
+    str | None,
+    Option(
+        help="auto (CUDA, then MPS, then CPU), cpu, cuda, cuda:N or mps.", rich_help_panel=WHERE
+    ),
+]
+Precision = Annotated[str | None, Option(help="fp32, or bf16 (autocast).", rich_help_panel=WHERE)]
+Results = Annotated[
+    Path, Option("--out", help="The folder that holds the runs.", rich_help_panel=WHERE)
+]
+Name = Annotated[
+    str | None, Option(help="The run's name; default: preset and time.", rich_help_panel=WHERE)
+]
+DryRun = Annotated[
+    bool,
+    Option(
+        "--dry-run", help="Check all, show what would run, write nothing.", rich_help_panel=WHERE
+    ),
+]
+Quiet = Annotated[
+    bool,
+    Option("--quiet", "-q", help="Print the run's folder and nothing else.", rich_help_panel=WHERE),
+]
+Json = Annotated[
+    bool,
+    Option("--json", help="Print one JSON object; the rest goes to stderr.", rich_help_panel=WHERE),
+]
+
+DEFAULT_RESULTS = Path("results")
+
+# The keys of the experiment that the flags set, by the parameter names of `rkkd run`.
+FLAG_KEYS = {
+    "dataset": "dataset.name",
+    "data_root": "dataset.root",
+    "limit_train": "dataset.limit_train",
+    "limit_test": "dataset.limit_test",
+    "val_share": "dataset.val_share",
+    "teacher": "teacher.model",
+    "teacher_checkpoint": "teacher.checkpoint",
+    "student": "student.model",
+    "epochs": "training.epochs",
+    "batch_size": "training.batch_size",
+    "lr": "training.lr",
+    "alpha": "method.alpha",
+    "temperature": "method.temperature",
+    "rank_weight": "rank.weight",
+    "rank_steepness": "rank.steepness",
+    "rank_surrogate": "rank.surrogate",
+    "rank_channels": "rank.channels",
+    "seeds": "seeds",
+    "device": "device",
+    "precision": "precision",
+}
+
+# The same for `rkkd teacher train`, whose epochs, batches and rate are the teacher's own.
+TEACHER_FLAG_KEYS = FLAG_KEYS | {
+    "epochs": "teacher.training.epochs",
+    "batch_size": "teacher.training.batch_size",
+    "lr": "teacher.training.lr",
+    "seed": "teacher.seed",
+}
