@@ -43,8 +43,9 @@ class DeviceImages:
         return len(self.labels)
 
     def normalise(self, pixels: Tensor) -> Tensor:
-        """Return (pixels / 255 − mean) / std as float32 on the device."""
-        return pixels.to(self.device).float().mul_(self.scale).add_(self.shift)
+        """Return (pixels / 255 − mean) / std as channels-last float32 on the device."""
+        images = pixels.to(self.device).to(torch.float32, memory_format=torch.channels_last)
+        return images.mul_(self.scale).add_(self.shift)
 
     def in_order(self, batch_size: int) -> Iterator[Batch]:
         """Yield all images once, as they are."""

@@ -63,4 +63,4 @@ def new_student(arm: Arm, seed: int, teacher: Teacher) -> Classifier:
         student = build_model(
             arm.experiment.student.model, teacher.num_classes, teacher.in_channels
         )
-    return student.to(teacher.device).train()
+    return student.to(teacher.device).to(memory_format=torch.channels_last).train()

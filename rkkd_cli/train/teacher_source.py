@@ -61,7 +61,7 @@ def new_teacher(experiment: Experiment, dataset: Dataset, device: torch.device) 
     settings = experiment.teacher
     with Randomness(derive_seed(settings.seed, "teacher"), device).active():
         model = build_model(settings.model, len(dataset.classes), dataset.in_channels)
-    return model.to(device)
+    return model.to(device).to(memory_format=torch.channels_last)
 
 
 def required_recipe(experiment: Experiment) -> Training:
