@@ -1,67 +1,19 @@
-"""The two consoles, and what several commands print alike."""
+"""The two consoles: results on stdout, progress and errors on stderr."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from rich.console import Console
-from rich.table import Table
-
-from rkkd_cli.analysis.summary import ArmSummary
 
 out = Console()
 err = Console(stderr=True)
 
-COLUMNS = (
-    ("test_acc", "test acc (%)", 2),
-    ("test_kl", "test KL×T²", 4),
-    ("test_rank", "test rank", 4),
-    ("test_kendall_tau", "test τ-b", 4),
-)
 
-
-def plain_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
-    """Return a table whose cells are plain text, never markup."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in header:
-        table.add_column(name, overflow="fold")
-    for row in rows:
-        table.add_row(*(cell.replace("[", r"\[") for cell in row))
-    return table
-
-
-def summary_table(summaries: Sequence[ArmSummary]) -> Table:
-    """Return the arms at their last epoch: mean ± sample standard deviation over n seeds."""
-    header = ["arm", "n", "epoch", *(label for _, label, _ in COLUMNS)]
-    rows = [
-        [s.arm, str(s.n), str(s.epoch), *(s.metrics[key].text(d) for key, _, d in COLUMNS)]
-        for s in summaries
-    ]
-    return plain_table(header, rows)
-
-
-def summary_json(summaries: Sequence[ArmSummary]) -> list[dict[str, Any]]:
-    """Return the same as plain objects."""
-    return [
-        {"arm": s.arm, "n": s.n, "epoch": s.epoch}
-        | {key: {"mean": v.mean, "std": v.std} for key, v in s.metrics.items()}
-        for s in summaries
-    ]
-
-
-def teacher_line(facts: Mapping[str, Any]) -> str:
-    """Return one line about a teacher."""
-    return (
-        f"teacher {facts['model']} ({facts['source']}): {facts['test_acc']:.2f} % test accuracy, "
-        f"{facts['parameters']:,} parameters, sha256 {facts['sha256'][:16]}…"
-    )
-
-
-def dataset_line(facts: Mapping[str, Any]) -> str:
-    """Return one line about a dataset."""
-    channels, height, width = facts["image_shape"]
-    val = f" + {facts['val_images']:,} validation" if facts["val_images"] else ""
-    return (
-        f"dataset {facts['name']}: {facts['train_images']:,} training{val} + "
-        f"{facts['test_images']:,} test images, {facts['classes']} classes, "
-        f"{channels}×{height}×{width}"
-    )
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Turn Ctrl-C into one line and exit status 130."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        err.print("rkkd: interrupted", style="red")
+        raise SystemExit(130) from None

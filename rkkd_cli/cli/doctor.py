@@ -2,7 +2,6 @@
 
 import os
 import tempfile
-from importlib.metadata import version
 from pathlib import Path
 
 import typer
@@ -12,9 +11,11 @@ from rkkd_cli.cli import flags
 
 def doctor(out: flags.Results = flags.DEFAULT_RESULTS) -> None:
     """Check this machine: versions, devices, cache, writable paths. Exit status 1 if one fails."""
+    from importlib.metadata import version
+
     import torch
 
-    from rkkd_cli.cli import console
+    from rkkd_cli.cli import console, tables
     from rkkd_cli.config.presets import preset_directory, preset_names
     from rkkd_cli.records.cache import cache_directory
     from rkkd_cli.records.environment import environment
@@ -33,7 +34,7 @@ def doctor(out: flags.Results = flags.DEFAULT_RESULTS) -> None:
     for name, path in paths.items():
         rows.append([name, f"{path} ({problems[name] or 'can be written'})"])
     rows.append(["cache size", _size(paths["cache"])])
-    console.out.print(console.plain_table(["what", "here"], rows))
+    console.out.print(tables.plain_table(["what", "here"], rows))
     if any(problems.values()):
         raise typer.Exit(1)
 

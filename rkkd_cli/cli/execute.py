@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from rkkd_cli.analysis.summary import summarise
-from rkkd_cli.cli.console import err, out, summary_json, summary_table
+from rkkd_cli.cli.console import err, interruptible, out
 from rkkd_cli.cli.progress import Reporter, make_reporter
+from rkkd_cli.cli.tables import summary_json, summary_table
 from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.records.cache import cache_directory
 from rkkd_cli.records.metrics import read_metrics
@@ -71,9 +72,9 @@ def execute(experiment: Experiment, results: Path, name: str, quiet: bool) -> Re
     device = pick_device(experiment.device)
     recorder = Recorder(experiment, results, name, describe_device(device))
     try:
-        with make_reporter(err, quiet) as reporter:
+        with interruptible(), make_reporter(err, quiet) as reporter:
             _consume(experiment, device, cache, recorder, reporter)
-    except KeyboardInterrupt:
+    except SystemExit:
         recorder.close("interrupted")
         raise
     except BaseException as error:

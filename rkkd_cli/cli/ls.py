@@ -19,12 +19,12 @@ def ls(
     out: flags.Results = flags.DEFAULT_RESULTS,
 ) -> None:
     """List presets, models, datasets, runs or surrogates."""
-    from rkkd_cli.cli import console
+    from rkkd_cli.cli import console, tables
 
     if what not in LISTS:
         raise unknown_name("list", what, LISTS)
     header, rows = LISTS[what](out)
-    console.out.print(console.plain_table(header, rows))
+    console.out.print(tables.plain_table(header, rows))
 
 
 def _presets(out: Path) -> Table:

@@ -6,7 +6,6 @@ import typer
 
 from rkkd_cli import __version__
 from rkkd_cli.cli import doctor, ls, plot, presets, run, show, teacher
-from rkkd_cli.cli.console import err
 from rkkd_cli.errors import RunError, UserError
 
 app = typer.Typer(
@@ -60,10 +59,10 @@ def main() -> None:
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
         _fail(f"{error.strerror or error}{where}", 1)
-    except KeyboardInterrupt:
-        _fail("interrupted", 130)
 
 
 def _fail(message: object, status: int) -> None:
+    from rkkd_cli.cli.console import err
+
     err.print(f"rkkd: error: {message}", style="red", markup=False, highlight=False, soft_wrap=True)
     sys.exit(status)

@@ -7,7 +7,7 @@ from typing import Any, Protocol, Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from rkkd_cli.cli.console import dataset_line, teacher_line
+from rkkd_cli.cli.tables import dataset_line, teacher_line
 from rkkd_cli.train.events import (
     ArmStopped,
     BatchDone,

@@ -18,7 +18,7 @@ def show(
 ) -> None:
     """Show a run: status, dataset, teacher, and each arm at its last epoch."""
     from rkkd_cli.analysis.summary import summarise
-    from rkkd_cli.cli import console
+    from rkkd_cli.cli import console, tables
     from rkkd_cli.records.metrics import read_metrics
     from rkkd_cli.records.run_directory import newest_run, open_run
 
@@ -26,14 +26,14 @@ def show(
     manifest = opened.read_manifest()
     summaries = summarise(read_metrics(opened.metrics))
     if as_json:
-        content = manifest | {"summary": console.summary_json(summaries)}
+        content = manifest | {"summary": tables.summary_json(summaries)}
         typer.echo(json.dumps(content))
         return
     lines = [f"{opened.path}: {manifest.get('status')}, started {manifest.get('started')}"]
-    lines += [console.dataset_line(facts) for facts in manifest.get("datasets", [])]
-    lines += [console.teacher_line(facts) for facts in manifest.get("teachers", [])]
+    lines += [tables.dataset_line(facts) for facts in manifest.get("datasets", [])]
+    lines += [tables.teacher_line(facts) for facts in manifest.get("teachers", [])]
     lines += [f"stopped: {sentence}" for sentence in manifest.get("stopped", [])]
     for line in lines:
         console.out.print(line, markup=False, highlight=False, soft_wrap=True)
     console.out.print("Last epoch, mean ± sample standard deviation over n seeds:")
-    console.out.print(console.summary_table(summaries))
+    console.out.print(tables.summary_table(summaries))

@@ -34,7 +34,7 @@ def train(
     overrides += flag_overrides(ctx.params, flags.TEACHER_FLAG_KEYS)
     experiment = load_experiment(preset, overrides)
 
-    from rkkd_cli.cli.console import err
+    from rkkd_cli.cli.console import err, interruptible
     from rkkd_cli.cli.progress import make_reporter
     from rkkd_cli.records.cache import cache_directory
     from rkkd_cli.sweep.check import check_experiment
@@ -43,7 +43,7 @@ def train(
 
     cache = cache_directory()
     check_experiment(experiment, cache)
-    with make_reporter(err, quiet=False) as reporter:
+    with interruptible(), make_reporter(err, quiet=False) as reporter:
         for event in prepare_teacher(experiment, pick_device(experiment.device), cache):
             reporter.show(event)
 
@@ -51,7 +51,7 @@ def train(
 @app.command()
 def ls() -> None:
     """List the cached teachers, the newest last."""
-    from rkkd_cli.cli import console
+    from rkkd_cli.cli import console, tables
     from rkkd_cli.records.cache import cache_directory
     from rkkd_cli.train.teacher_store import TeacherStore
 
@@ -69,4 +69,4 @@ def ls() -> None:
         ]
         for facts in TeacherStore(cache_directory()).list()
     ]
-    console.out.print(console.plain_table(header, rows))
+    console.out.print(tables.plain_table(header, rows))
