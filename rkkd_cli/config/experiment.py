@@ -11,6 +11,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_valida
 
 ARM_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+=-]{0,63}")
 
+MOST_SEEDS = 10_000
+
 DEFAULT_ARMS: dict[str, dict[str, Any]] = {
     "kd": {"rank": {"grad": False}},
     "kd_rank": {"rank": {"grad": True}},
@@ -84,6 +86,14 @@ class Training(Frozen):
             if value <= 0 or (value >= 1 and value != int(value)):
                 raise ValueError("must be whole epochs, or shares of all epochs between 0 and 1")
         return milestones
+
+    @model_validator(mode="after")
+    def _warmup_ends(self) -> Self:
+        if self.warmup_epochs > self.epochs:
+            raise ValueError(
+                f"warmup_epochs = {self.warmup_epochs} is more than epochs = {self.epochs}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _nesterov_needs_momentum(self) -> Self:
@@ -187,4 +197,7 @@ def _seed_range(part: str) -> list[int]:
     if match is None:
         raise ValueError("must be seed values such as 0, '0,1,2' or '0:3'")
     first = int(match[1])
-    return [first] if match[2] is None else list(range(first, int(match[2])))
+    last = first + 1 if match[2] is None else int(match[2])
+    if last - first > MOST_SEEDS:
+        raise ValueError(f"must be at most {MOST_SEEDS} seeds")
+    return list(range(first, last))

@@ -60,7 +60,7 @@ def apply_overrides(table: Mapping[str, Any], overrides: Iterable[Override]) -> 
             place = place.setdefault(section, {})
             if not isinstance(place, dict):
                 raise UserError(f"{key}: {section!r} is a value, not a section; see `rkkd cat`")
-        place[last] = value
+        place[last] = deepcopy(value)
     return result
 
 

@@ -9,7 +9,7 @@ import tomli_w
 
 from rkkd_cli.config.arms import refuse_hidden_overrides, resolve_arms
 from rkkd_cli.config.experiment import DEFAULT_ARMS, Experiment
-from rkkd_cli.config.overrides import Override, apply_overrides
+from rkkd_cli.config.overrides import Override, apply_overrides, flatten
 from rkkd_cli.config.validation import experiment_from
 from rkkd_cli.errors import UserError, unknown_name
 
@@ -60,7 +60,8 @@ def load_experiment(preset: str, overrides: Sequence[Override] = ()) -> Experime
     where = f"{path.name} with these overrides" if overrides else path.name
     experiment = experiment_from(apply_overrides(table, overrides), where)
     resolve_arms(experiment)
-    refuse_hidden_overrides(experiment, [override.key for override in overrides])
+    given = [key for override in overrides for key in flatten({override.key: override.value})]
+    refuse_hidden_overrides(experiment, given)
     return experiment
 
 

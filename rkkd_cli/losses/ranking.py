@@ -80,7 +80,9 @@ class KendallRankingLoss(nn.Module):
 
     def extra_repr(self) -> str:
         """Show the settings in the module's repr."""
-        return f"steepness={self.steepness}, surrogate={self.surrogate!r}, channels={self.channels}"
+        return (
+            f"steepness={self.steepness}, surrogate={self.surrogate!r}, channels={self.channels!r}"
+        )
 
 
 class _RankingLoss(torch.autograd.Function):

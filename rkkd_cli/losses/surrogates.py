@@ -35,7 +35,7 @@ def arctan(dt: Tensor, ds: Tensor, k: float) -> tuple[Tensor, Tensor]:
 
 
 def tanh_product(dt: Tensor, ds: Tensor, k: float) -> tuple[Tensor, Tensor]:
-    """P = tanh(k·Δt·Δs): slope = (1 − p²)·k·Δt."""
+    """No φ: p = tanh(k·Δt·Δs), slope = (1 − p²)·k·Δt."""
     p = torch.tanh(k * dt * ds)
     return p, (1 - p * p) * k * dt
 

@@ -59,7 +59,8 @@ class MetricsWriter:
 def read_metrics(path: Path) -> pd.DataFrame:
     """Return a run's metrics. Raises UserError where they are missing or not ours."""
     try:
-        frame = pd.read_csv(path, dtype={"arm": str})
+        numbers = {column: [""] for column in COLUMNS + VAL_COLUMNS if column != "arm"}
+        frame = pd.read_csv(path, dtype={"arm": str}, keep_default_na=False, na_values=numbers)
     except FileNotFoundError:
         raise UserError(f"{path} is missing: no run, or one that never began") from None
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, OSError) as error:

@@ -3,6 +3,7 @@
 import json
 import os
 import tempfile
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -88,7 +89,7 @@ def check_free(out: Path, name: str) -> None:
         raise UserError(f"cannot write to the output folder {out}: {error.strerror}") from None
     finally:
         for folder in made:
-            if folder.is_dir():
+            with suppress(OSError):  # not made, or another process has just begun to use it
                 folder.rmdir()
 
 

@@ -30,7 +30,7 @@ FORMATS = ("png", "svg", "pdf")
 # line styles differ too, so that print in grey can be read.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 DASHES = ("-", (0, (5, 2)), (0, (1, 1)), (0, (5, 1, 1, 1)))
-DROP = 0.67
+DROP, STEADY = 0.67, 0.999
 
 STYLE: Any = {
     "font.size": 9,
@@ -112,10 +112,14 @@ def _draw(axes: Axes, quantity: Quantity, curves: Sequence[Curve]) -> None:
 
 
 def learning_rate_drops(rows: pd.DataFrame) -> list[float]:
-    """Return where the learning rate fell by a third or more: between the two epochs."""
+    """Return where the learning rate fell by a third or more at once: between the two epochs.
+
+    A rate that was falling already, as on a cosine, has no drop.
+    """
     rates = rows.groupby("epoch")["lr"].first()
     ratio = rates / rates.shift()
-    return [float(epoch) - 0.5 for epoch in ratio.index[ratio < DROP]]
+    was_falling = ratio.shift() < STEADY
+    return [float(epoch) - 0.5 for epoch in ratio.index[(ratio < DROP) & ~was_falling]]
 
 
 def _save(figure: Figure, folder: Path, name: str, formats: Sequence[str]) -> list[Path]:

@@ -40,7 +40,7 @@ def learning_rate(recipe: Training, epochs_done: float) -> float:
 
 
 def _milestone(recipe: Training, value: float) -> float:
-    """Return the epoch of a milestone: as given, or the whole epoch nearest to a share."""
+    """Return the epoch of a milestone: as given, or a share rounded (halves to the even epoch)."""
     return value if value >= 1 else max(1, round(value * recipe.epochs))
 
 

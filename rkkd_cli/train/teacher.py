@@ -42,14 +42,10 @@ def freeze(
     return Teacher(model, device, precision, num_classes, in_channels)
 
 
-def teacher_facts(
-    teacher: Teacher, name: str, test: DeviceImages, sha256: str, source: str
-) -> dict[str, Any]:
-    """Return what is shown and recorded of a teacher, its test accuracy measured now."""
+def measured_facts(teacher: Teacher, name: str, test: DeviceImages) -> dict[str, Any]:
+    """Return a teacher's model, parameters and test accuracy, measured now."""
     return {
         "model": name,
-        "source": source,
-        "test_acc": accuracy(teacher.model, test, teacher.precision),
         "parameters": count_parameters(teacher.model),
-        "sha256": sha256,
+        "test_acc": accuracy(teacher.model, test, teacher.precision),
     }

@@ -3,6 +3,7 @@
 from collections.abc import Generator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch.nn import functional as F
@@ -17,9 +18,11 @@ from rkkd_cli.train.device import autocast
 from rkkd_cli.train.events import Event, Note, TeacherEpoch, TeacherReady
 from rkkd_cli.train.randomness import Randomness
 from rkkd_cli.train.recipe import build_optimizer, learning_rate, set_learning_rate
-from rkkd_cli.train.teacher import Teacher, freeze, teacher_facts
+from rkkd_cli.train.teacher import Teacher, freeze, measured_facts
 from rkkd_cli.train.teacher_store import TeacherStore, file_sha256, teacher_key
 from rkkd_cli.train.totals import Totals
+
+Facts = dict[str, Any]
 
 
 def obtain_teacher(
@@ -29,31 +32,35 @@ def obtain_teacher(
 
     Raises UserError for a checkpoint that does not fit, RunError when training diverges.
     """
-    settings = experiment.teacher
-    test = DeviceImages(dataset.test, dataset, device)
-    model = new_teacher(experiment, dataset, device)
-    if settings.checkpoint is not None:
-        path = Path(settings.checkpoint).expanduser()
+    if experiment.teacher.checkpoint is not None:
+        path = Path(experiment.teacher.checkpoint).expanduser()
+        model = new_teacher(experiment, dataset, device)
         load_checkpoint(model, path)
-        teacher = _frozen(model, experiment, dataset, device)
-        yield TeacherReady(
-            teacher_facts(teacher, settings.model, test, file_sha256(path), "checkpoint")
-        )
-        return teacher
-    recipe = required_recipe(experiment)
-    store, key = TeacherStore(cache), teacher_key(experiment, dataset)
-    sha256, source = store.load(key, model), "cache"
-    if sha256 is None:
-        source = "trained"
-        yield Note(f"training the teacher {settings.model} for {recipe.epochs} epochs")
-        model = new_teacher(experiment, dataset, device)  # a damaged file may have been read
-        yield from _train(model, experiment, dataset, device)
-    teacher = _frozen(model, experiment, dataset, device)
-    facts = teacher_facts(teacher, settings.model, test, sha256 or "", source) | {"key": key}
-    if sha256 is None:
-        facts["sha256"] = store.save(key, model, _cached_facts(facts, experiment, dataset))
-    yield TeacherReady(facts)
+        origin = {"source": "checkpoint", "sha256": file_sha256(path)}
+        teacher, facts = _frozen(model, experiment, dataset, device)
+    else:
+        teacher, facts, origin = yield from _trained_or_cached(experiment, dataset, device, cache)
+    yield TeacherReady(facts | origin)
     return teacher
+
+
+def _trained_or_cached(
+    experiment: Experiment, dataset: Dataset, device: torch.device, cache: Path
+) -> Generator[Event, None, tuple[Teacher, Facts, Facts]]:
+    """Return the teacher, its measured facts, and where it came from."""
+    recipe, store = required_recipe(experiment), TeacherStore(cache)
+    key = teacher_key(experiment, dataset)
+    model = new_teacher(experiment, dataset, device)
+    sha256 = store.load(key, model)
+    if sha256 is not None:
+        teacher, facts = _frozen(model, experiment, dataset, device)
+        return teacher, facts, {"source": "cache", "sha256": sha256, "key": key}
+    yield Note(f"training the teacher {experiment.teacher.model} for {recipe.epochs} epochs")
+    model = new_teacher(experiment, dataset, device)  # a damaged file may have been read
+    yield from _train(model, experiment, dataset, device)
+    teacher, facts = _frozen(model, experiment, dataset, device)
+    sha256 = store.save(key, model, facts | _training_facts(experiment, dataset))
+    return teacher, facts, {"source": "trained", "sha256": sha256, "key": key}
 
 
 def new_teacher(experiment: Experiment, dataset: Dataset, device: torch.device) -> Classifier:
@@ -107,16 +114,18 @@ def _train(
 
 def _frozen(
     model: Classifier, experiment: Experiment, dataset: Dataset, device: torch.device
-) -> Teacher:
+) -> tuple[Teacher, Facts]:
+    """Return the model as a teacher, and what was measured of it."""
     classes, channels = len(dataset.classes), dataset.in_channels
-    return freeze(model, device, experiment.precision, classes, channels)
+    teacher = freeze(model, device, experiment.precision, classes, channels)
+    test = DeviceImages(dataset.test, dataset, device)
+    return teacher, measured_facts(teacher, experiment.teacher.model, test)
 
 
-def _cached_facts(
-    facts: dict[str, object], experiment: Experiment, dataset: Dataset
-) -> dict[str, object]:
+def _training_facts(experiment: Experiment, dataset: Dataset) -> Facts:
+    """Return what is kept beside the weights, for `rkkd teacher ls`."""
     recipe = required_recipe(experiment)
-    return facts | {
+    return {
         "dataset": dataset.name,
         "train_images": len(dataset.train),
         "epochs": recipe.epochs,

@@ -1,0 +1,71 @@
+"""What many tests need: a cache of their own, the real program, small image folders."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+# One thread: the networks here are tiny, and two threads that wait for each other on a busy
+# machine take many times as long.
+torch.set_num_threads(1)
+
+Program = Callable[..., subprocess.CompletedProcess[str]]
+FolderMaker = Callable[..., Path]
+
+# Small and fast: one seed, two epochs, 200 images. The teacher takes a second.
+QUICK = (
+    "training.epochs=2",
+    "teacher.training.epochs=2",
+    "seeds=[0]",
+    "dataset.limit_train=200",
+    "dataset.limit_test=100",
+)
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache folder shared by all tests of the session, so that teachers are trained once."""
+    folder = tmp_path_factory.getbasetemp() / "rkkd-cache"
+    monkeypatch.setenv("RKKD_CACHE", str(folder))
+    return folder
+
+
+@pytest.fixture
+def rkkd(tmp_path: Path) -> Program:
+    """Run the real program in a folder of its own: ``rkkd("run", "--seeds", "0")``."""
+
+    def program(
+        *arguments: str, cwd: Path = tmp_path, env: Mapping[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "rkkd_cli", *arguments]
+        surroundings = {**os.environ, "COLUMNS": "160", "OMP_NUM_THREADS": "1", **(env or {})}
+        return subprocess.run(
+            command, cwd=cwd, env=surroundings, capture_output=True, text=True, timeout=300
+        )
+
+    return program
+
+
+@pytest.fixture
+def make_folder(tmp_path: Path) -> FolderMaker:
+    """Write an image folder of random RGB images: ``make_folder(classes=3, size=16)``."""
+
+    def write(classes: int = 3, train: int = 6, test: int = 2, size: int = 16) -> Path:
+        generator = np.random.default_rng(0)
+        root = tmp_path / f"images-{classes}-{train}-{test}-{size}"
+        for split, count in (("train", train), ("test", test)):
+            for label in range(classes):
+                folder = root / split / f"class{label:03d}"
+                folder.mkdir(parents=True)
+                for number in range(count):
+                    pixels = generator.integers(0, 256, (size, size, 3), dtype=np.uint8)
+                    Image.fromarray(pixels).save(folder / f"{number}.png")
+        return root
+
+    return write

@@ -1,0 +1,57 @@
+"""Every shipped preset trains: its models, recipes and arms, on a few small images."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from rkkd_cli.config.overrides import Override
+from rkkd_cli.config.presets import load_experiment, preset_names
+from rkkd_cli.sweep.check import check_experiment
+from rkkd_cli.sweep.local import run_jobs
+from rkkd_cli.train.events import EpochDone
+
+CLASSES, SIZE = 10, 32
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    """A folder of two training images and one test image of each of ten classes."""
+    generator = np.random.default_rng(0)
+    for split, count in (("train", 2), ("test", 1)):
+        for label in range(CLASSES):
+            folder = tmp_path / "images" / split / f"class{label}"
+            folder.mkdir(parents=True)
+            for number in range(count):
+                pixels = generator.integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(folder / f"{number}.png")
+    return tmp_path / "images"
+
+
+@pytest.mark.parametrize("preset", preset_names())
+def test_every_arm_of_the_preset_trains_for_an_epoch(
+    preset: str, images: Path, tmp_path: Path
+) -> None:
+    values = {
+        "dataset.name": "folder",
+        "dataset.root": str(images),
+        "dataset.limit_train": 2 * CLASSES,
+        "dataset.limit_test": CLASSES,
+        "training.epochs": 1,
+        "training.batch_size": 8,
+        "teacher.training.epochs": 1,
+        "teacher.training.batch_size": 8,
+        "seeds": [0],
+    }
+    given = [Override(key, value) for key, value in values.items()]
+    experiment = load_experiment(preset, given)
+    check_experiment(experiment, tmp_path / "cache")
+    events = run_jobs(experiment, torch.device("cpu"), tmp_path / "cache")
+    rows = [row for event in events if isinstance(event, EpochDone) for row in event.rows]
+    assert sorted(row["arm"] for row in rows) == sorted(experiment.arms)
+    for row in rows:
+        assert all(math.isfinite(row[name]) for name in ("ce", "kl", "rank", "test_ce", "test_kl"))
+        assert -1 <= row["rank"] <= 1

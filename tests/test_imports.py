@@ -1,0 +1,147 @@
+"""The rooms of the house: imports run downwards, torch stays out of records, only cli/ speaks."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+import rkkd_cli
+
+PACKAGE = Path(rkkd_cli.__file__).parent
+TORCH = ("torch", "torchvision")
+
+# Which rooms each room may look into, directly.
+BELOW: dict[str, set[str]] = {
+    "cli": {"sweep", "report"},
+    "sweep": {"train", "records"},
+    "train": {"methods", "data", "models"},
+    "methods": {"losses", "config"},
+    "report": {"analysis"},
+    "analysis": {"records"},
+    "records": {"config"},
+    "config": {"errors"},
+    "losses": {"errors"},
+    "data": {"errors"},
+    "models": {"errors"},
+    "errors": set(),
+    "__init__": set(),
+    "__main__": {"cli"},
+}
+MODULES = {
+    ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in sorted(PACKAGE.rglob("*.py"))
+}
+
+
+def room(module: str) -> str:
+    """Return ``losses`` for ``rkkd_cli.losses.ranking``."""
+    parts = module.split(".")
+    return parts[1] if len(parts) > 1 else "__init__"
+
+
+def allowed(start: str) -> set[str]:
+    """Return every room below ``start``, at any depth, and itself."""
+    return {start, "__init__"}.union(*(allowed(name) for name in BELOW[start]))
+
+
+def imported(nodes: Iterator[ast.AST], here: str) -> set[str]:
+    names = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{here} has a relative import"
+            base = node.module or ""
+            deeper = {f"{base}.{alias.name}" for alias in node.names}
+            names |= {base} | (deeper & MODULES.keys())
+    return names
+
+
+def outside_functions(node: ast.AST) -> Iterator[ast.AST]:
+    """Yield what runs when the module is imported."""
+    for child in ast.iter_child_nodes(node):
+        if not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            yield child
+            yield from outside_functions(child)
+
+
+@cache
+def tree(module: str) -> ast.Module:
+    return ast.parse(MODULES[module].read_text(encoding="utf-8"))
+
+
+@cache
+def brings_torch(module: str) -> str | None:
+    """Return the chain of modules by which importing ``module`` imports torch, or None."""
+    names = imported(outside_functions(tree(module)), module)
+    if any(name.split(".")[0] in TORCH for name in names):
+        return module
+    parents = {module.rsplit(".", 1)[0]} if "." in module else set()
+    for name in sorted((names | parents) & MODULES.keys()):
+        chain = brings_torch(name) if name != module else None
+        if chain:
+            return f"{module} → {chain}"
+    return None
+
+
+def test_every_room_is_known() -> None:
+    assert {room(module) for module in MODULES} == BELOW.keys()
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_run_downwards_only(module: str) -> None:
+    names = imported(ast.walk(tree(module)), module)
+    ours = {room(name) for name in names if name.split(".")[0] == "rkkd_cli"}
+    assert ours <= allowed(room(module))
+
+
+@pytest.mark.parametrize("low", ["losses", "models", "data"])
+@pytest.mark.parametrize("high", ["config", "methods", "train"])
+def test_the_rooms_at_the_bottom_know_nothing_of_experiments(low: str, high: str) -> None:
+    assert high not in allowed(low)
+
+
+@pytest.mark.parametrize(
+    "module", [m for m in MODULES if room(m) in ("config", "records", "analysis", "report")]
+)
+def test_rooms_without_torch_do_not_bring_it_by_any_way(module: str) -> None:
+    assert brings_torch(module) is None
+    names = imported(ast.walk(tree(module)), module)
+    assert not any(name.split(".")[0] in TORCH for name in names)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_only_the_commands_print_or_exit(module: str) -> None:
+    if room(module) == "cli":
+        return
+    for node in ast.walk(tree(module)):
+        if isinstance(node, ast.Call):
+            called = ast.unparse(node.func)
+            assert called not in ("print", "exit", "quit", "sys.exit", "os._exit", "SystemExit")
+            assert not called.startswith(("sys.stdout", "sys.stderr"))
+    names = imported(ast.walk(tree(module)), module)
+    assert not {name.split(".")[0] for name in names} & {"rich", "typer", "click"}
+
+
+def test_importing_the_commands_leaves_torch_out() -> None:
+    slow = ("torch", "torchvision", "pandas", "matplotlib", "sklearn", "scipy")
+    code = f"import sys, rkkd_cli.cli.main; print([m for m in {slow} if m in sys.modules])"
+    answer = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert answer.stdout.strip() == "[]"
+
+
+def test_reading_records_and_drawing_them_leaves_torch_out() -> None:
+    code = (
+        "import sys, rkkd_cli.report.curves, rkkd_cli.config.presets, rkkd_cli.analysis.summary, "
+        "rkkd_cli.records.run_directory; print('torch' in sys.modules)"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert answer.stdout.strip() == "False"

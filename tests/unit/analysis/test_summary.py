@@ -1,0 +1,96 @@
+"""Each arm at its last epoch: mean, sample standard deviation, how many seeds."""
+
+import math
+from typing import Any
+
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rkkd_cli.analysis.summary import SUMMARY_METRICS, Spread, spread, summarise
+from rkkd_cli.records.metrics import columns
+
+
+def frame(*rows: tuple[str, int, int, float]) -> pd.DataFrame:
+    """Return metrics from (arm, seed, epoch, value of every column)."""
+    records: list[dict[str, Any]] = [
+        dict.fromkeys(columns(False), value) | {"arm": arm, "seed": seed, "epoch": epoch}
+        for arm, seed, epoch, value in rows
+    ]
+    return pd.DataFrame(records, columns=list(columns(False)))
+
+
+def test_mean_and_sample_deviation_of_three_seeds() -> None:
+    (summary,) = summarise(frame(("kd", 0, 1, 90.0), ("kd", 1, 1, 94.0), ("kd", 2, 1, 95.0)))
+    assert (summary.arm, summary.epoch, summary.n) == ("kd", 1, 3)
+    assert set(summary.metrics) == set(SUMMARY_METRICS)
+    for value in summary.metrics.values():
+        assert value.mean == 93.0
+        assert value.std == pytest.approx(math.sqrt(7.0))  # (9 + 1 + 4) / 2
+
+
+@given(st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=10))
+@settings(deadline=None, max_examples=50)
+def test_mean_and_deviation_agree_with_the_formulas(values: list[float]) -> None:
+    mean = math.fsum(values) / len(values)
+    variance = math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1)
+    measured = spread(pd.Series(values))
+    assert measured.mean == pytest.approx(mean, rel=1e-9, abs=1e-9)
+    assert measured.std == pytest.approx(math.sqrt(variance), rel=1e-6, abs=1e-6)
+
+
+def test_one_seed_has_no_spread() -> None:
+    (summary,) = summarise(frame(("kd", 0, 1, 90.0)))
+    assert summary.n == 1
+    assert summary.metrics["test_acc"] == Spread(90.0, None)
+
+
+def test_equal_seeds_have_a_spread_of_nothing() -> None:
+    (summary,) = summarise(frame(("kd", 0, 1, 90.0), ("kd", 1, 1, 90.0)))
+    assert summary.metrics["test_acc"] == Spread(90.0, 0.0)
+
+
+def test_only_the_last_epoch_counts() -> None:
+    (summary,) = summarise(frame(*[("kd", 0, epoch, float(epoch)) for epoch in (1, 2, 3)]))
+    assert summary.epoch == 3
+    assert summary.metrics["kl"].mean == 3.0
+
+
+def test_arms_stand_in_the_order_of_the_file() -> None:
+    rows = [("zeta", 0, 1, 1.0), ("alpha", 0, 1, 2.0), ("zeta", 0, 2, 3.0)]
+    assert [summary.arm for summary in summarise(frame(*rows))] == ["zeta", "alpha"]
+
+
+def test_an_arm_that_stopped_early_is_shown_at_the_last_epoch_it_reached() -> None:
+    stopped = [("bad", 0, 1, 5.0)]
+    whole = [("kd", 0, epoch, float(epoch)) for epoch in (1, 2, 3)]
+    bad, kd = summarise(frame(*stopped, *whole))
+    assert (bad.epoch, bad.n, bad.metrics["kl"].mean) == (1, 1, 5.0)
+    assert (kd.epoch, kd.n, kd.metrics["kl"].mean) == (3, 1, 3.0)
+
+
+def test_a_seed_that_stopped_early_is_not_among_the_n_of_the_last_epoch() -> None:
+    (summary,) = summarise(
+        frame(("kd", 0, 1, 1.0), ("kd", 1, 1, 2.0), ("kd", 2, 1, 9.0), ("kd", 0, 2, 4.0),
+              ("kd", 1, 2, 6.0))
+    )  # fmt: skip
+    assert (summary.epoch, summary.n) == (2, 2)
+    assert summary.metrics["kl"].mean == 5.0
+    assert summary.metrics["kl"].std == pytest.approx(math.sqrt(2.0))
+
+
+def test_a_run_without_rows_has_no_summaries() -> None:
+    assert summarise(frame()) == []
+
+
+@pytest.mark.parametrize(
+    ("value", "digits", "text"),
+    [
+        (Spread(93.0, math.sqrt(7.0)), 2, "93.00 ± 2.65"),
+        (Spread(93.456, None), 1, "93.5"),
+        (Spread(-0.5, 0.0), 4, "-0.5000 ± 0.0000"),
+    ],
+)
+def test_a_spread_reads_as_mean_plus_minus_deviation(value: Spread, digits: int, text: str) -> None:
+    assert value.text(digits) == text

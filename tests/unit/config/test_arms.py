@@ -1,0 +1,125 @@
+"""Arms: named overrides, resolved into whole experiments."""
+
+from typing import Any
+
+import pytest
+
+from rkkd_cli.config.arms import resolve_arms, select_by_rank_grad
+from rkkd_cli.config.experiment import Experiment
+from rkkd_cli.config.overrides import Override, flatten, parse_override
+from rkkd_cli.config.presets import load_experiment
+from rkkd_cli.errors import UserError
+
+
+def with_arms(arms: dict[str, dict[str, Any]], *overrides: str) -> Experiment:
+    given = [Override("arms", arms), *(parse_override(text) for text in overrides)]
+    return load_experiment("digits", given)
+
+
+def settings_of(experiment: Experiment) -> dict[str, Any]:
+    return flatten(experiment.model_dump(exclude={"arms"}))
+
+
+def test_an_arm_is_the_base_with_its_own_keys_changed_and_no_other() -> None:
+    arms: dict[str, dict[str, Any]] = {
+        "kd": {},
+        "hot": {"method": {"temperature": 8}},
+        "other": {"rank": {"grad": True, "steepness": 3.0}, "training": {"lr": 0.5}},
+    }
+    experiment = with_arms(arms)
+    base = settings_of(experiment)
+    resolved = resolve_arms(experiment)
+    assert [arm.name for arm in resolved] == ["kd", "hot", "other"]
+    for arm in resolved:
+        own = settings_of(arm.experiment)
+        changed = {key: value for key, value in own.items() if value != base[key]}
+        assert own.keys() == base.keys()
+        assert changed == flatten(arms[arm.name])
+
+
+def test_the_default_arms_differ_in_rank_grad_alone() -> None:
+    kd, kd_rank = resolve_arms(load_experiment("digits"))
+    assert (kd.name, kd_rank.name) == ("kd", "kd_rank")
+    differing = settings_of(kd.experiment).items() ^ settings_of(kd_rank.experiment).items()
+    assert {key for key, _ in differing} == {"rank.grad"}
+    assert not kd.experiment.rank.grad
+
+
+def test_a_base_override_reaches_every_arm_that_does_not_set_the_key() -> None:
+    own: dict[str, dict[str, Any]] = {"kd": {}, "hot": {"method": {"temperature": 8.0}}}
+    kd, hot = resolve_arms(with_arms(own, "method.temperature=2"))
+    assert (kd.experiment.method.temperature, hot.experiment.method.temperature) == (2.0, 8.0)
+
+
+@pytest.mark.parametrize("key", ["seeds", "arms", "device", "title"])
+def test_an_arm_may_not_override_what_all_arms_share(key: str) -> None:
+    with pytest.raises(UserError, match=f"arm 'a' overrides '{key}', which all arms of a run"):
+        with_arms({"a": {key: "0"}})
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        ({"rank": {"gard": True}}, "unknown key 'rank.gard'; did you mean 'rank.grad'?"),
+        ({"training": {"lr": 0}}, "training.lr = 0"),
+        ({"training": 3}, "training = 3"),
+    ],
+)
+def test_what_is_wrong_in_an_arm_is_said_with_its_name(
+    overrides: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(UserError) as refusal:
+        with_arms({"good": {}, "bad_one": overrides})
+    assert str(refusal.value).startswith(f"arm 'bad_one': {sentence}")
+
+
+@pytest.mark.parametrize(
+    ("choice", "kept"), [("on", ["kd_rank"]), ("off", ["kd"]), ("both", ["kd", "kd_rank"])]
+)
+def test_rank_grad_chooses_the_arms_and_changes_nothing_else(choice: str, kept: list[str]) -> None:
+    experiment = load_experiment("digits")
+    selected = select_by_rank_grad(experiment, choice)
+    assert list(selected.arms) == kept
+    assert settings_of(selected) == settings_of(experiment)
+
+
+def test_rank_grad_looks_at_the_resolved_arms() -> None:
+    experiment = with_arms({"a": {}, "b": {"rank": {"grad": False}}}, "rank.grad=true")
+    assert list(select_by_rank_grad(experiment, "on").arms) == ["a"]
+
+
+def test_another_choice_of_rank_grad_is_refused() -> None:
+    with pytest.raises(UserError, match="on, off or both, not 'maybe'"):
+        select_by_rank_grad(load_experiment("digits"), "maybe")
+
+
+def test_a_choice_of_rank_grad_that_leaves_no_arm_is_refused() -> None:
+    with pytest.raises(UserError, match=r"leaves no arm: none of a, b has rank.grad = true"):
+        select_by_rank_grad(with_arms({"a": {}, "b": {}}), "on")
+
+
+def test_a_key_that_every_arm_sets_itself_is_refused_on_the_base() -> None:
+    with pytest.raises(UserError, match=r"rank\.grad is what the arms vary.*--rank-grad"):
+        load_experiment("digits", [Override("rank.grad", True)])
+    arms = {"a": {"method": {"alpha": 0.1}}, "b": {"method": {"alpha": 0.2}}}
+    with pytest.raises(UserError, match=r"method\.alpha is what the arms vary.*arms\.NAME\.method"):
+        with_arms(arms, "method.alpha=0.5")
+
+
+def test_a_section_of_keys_that_every_arm_sets_is_refused_on_the_base() -> None:
+    with pytest.raises(UserError, match=r"rank\.grad is what the arms vary"):
+        load_experiment("digits", [Override("rank", {"grad": True})])
+
+
+def test_a_key_that_some_arms_set_may_be_given_on_the_base() -> None:
+    arms = {"a": {"method": {"alpha": 0.1}}, "b": {}}
+    a, b = resolve_arms(with_arms(arms, "method.alpha=0.5"))
+    assert (a.experiment.method.alpha, b.experiment.method.alpha) == (0.1, 0.5)
+
+
+def test_an_override_can_add_an_arm_or_change_one() -> None:
+    given = [parse_override("arms.hot.method.temperature=8"), parse_override("arms.kd.seeds=1")]
+    experiment = load_experiment("digits", given[:1])
+    assert list(experiment.arms) == ["kd", "kd_rank", "hot"]
+    with pytest.raises(UserError, match="arm 'kd' overrides 'seeds'"):
+        load_experiment("digits", given)

@@ -1,0 +1,254 @@
+"""What an experiment accepts, and the one sentence for what it refuses."""
+
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from rkkd_cli.config.experiment import Experiment, parse_seeds
+from rkkd_cli.config.overrides import Override, apply_overrides
+from rkkd_cli.config.validation import experiment_from, known_keys
+from rkkd_cli.errors import UserError
+
+SMALLEST: dict[str, Any] = {
+    "dataset": {"name": "digits"},
+    "teacher": {"model": "digits_teacher"},
+    "student": {"model": "digits_student"},
+    "training": {"epochs": 3, "lr": 0.05},
+}
+
+
+def experiment_with(key: str, value: object) -> Experiment:
+    return experiment_from(apply_overrides(SMALLEST, [Override(key, value)]), "test.toml")
+
+
+def test_the_smallest_experiment_gets_the_stated_defaults() -> None:
+    experiment = experiment_from(SMALLEST, "test.toml")
+    assert experiment.seeds == (0,)
+    assert experiment.arms == {"kd": {"rank": {"grad": False}}, "kd_rank": {"rank": {"grad": True}}}
+    assert (experiment.method.alpha, experiment.method.temperature) == (0.9, 4.0)
+    assert experiment.rank.steepness == 100.0
+
+
+@pytest.mark.parametrize("key", ["lr", "epochs", "milestones"])
+def test_an_experiment_cannot_be_changed(key: str) -> None:
+    experiment = experiment_from(SMALLEST, "test.toml")
+    with pytest.raises(ValidationError, match="frozen"):
+        setattr(experiment.training, key, 1)
+
+
+@pytest.mark.parametrize(
+    ("key", "nearest"),
+    [
+        ("trainng", "training"),
+        ("training.epoch", "training.epochs"),
+        ("method.temprature", "method.temperature"),
+        ("rank.Steepnes", "rank.steepness"),
+        ("teacher.training.epochz", "teacher.training.epochs"),
+        ("sedes", "seeds"),
+    ],
+)
+def test_an_unknown_key_is_refused_with_the_nearest_one(key: str, nearest: str) -> None:
+    table = apply_overrides(
+        SMALLEST, [Override("teacher.training", {"epochs": 1, "lr": 0.1}), Override(key, 1)]
+    )
+    with pytest.raises(UserError) as refusal:
+        experiment_from(table, "test.toml")
+    assert str(refusal.value) == f"test.toml: unknown key {key!r}; did you mean {nearest!r}?"
+
+
+def test_an_unknown_key_without_a_likeness_points_to_the_presets() -> None:
+    with pytest.raises(UserError, match="unknown key 'qqqqqqqqqqq'; `rkkd cat PRESET`"):
+        experiment_with("qqqqqqqqqqq", 1)
+
+
+def test_known_keys_reach_into_every_section() -> None:
+    keys = known_keys()
+    assert {"dataset.name", "teacher.training.lr", "rank.grad", "arms", "seeds"} <= set(keys)
+    assert len(keys) == len(set(keys))
+
+
+@pytest.mark.parametrize("section", ["dataset", "teacher", "student", "training"])
+def test_a_missing_section_is_named(section: str) -> None:
+    table = {key: value for key, value in SMALLEST.items() if key != section}
+    with pytest.raises(UserError, match=f"test.toml: {section} is missing"):
+        experiment_from(table, "test.toml")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("training.lr", "0.5"),
+        ("training.lr", True),
+        ("training.epochs", 2.0),
+        ("training.epochs", True),
+        ("training.epochs", "2"),
+        ("training.nesterov", 1),
+        ("training.nesterov", "true"),
+        ("rank.grad", 0),
+        ("student.model", 20),
+        ("training.milestones", 0.5),
+        ("training.milestones", ["0.5"]),
+        ("training", 3),
+        ("arms", {"kd": 3}),
+    ],
+)
+def test_a_value_of_another_type_is_refused_and_the_key_named(key: str, value: object) -> None:
+    with pytest.raises(UserError) as refusal:
+        experiment_with(key, value)
+    assert str(refusal.value).startswith(f"test.toml: {key}")
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("key", ["training.lr", "method.temperature", "rank.weight"])
+def test_a_whole_number_serves_as_a_float(key: str) -> None:
+    section, name = key.split(".")
+    value = getattr(getattr(experiment_with(key, 2), section), name)
+    assert value == 2.0
+    assert isinstance(value, float)
+
+
+@pytest.mark.parametrize(
+    "key", ["training.lr", "training.weight_decay", "method.alpha", "rank.weight", "rank.steepness"]
+)
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_numbers_that_are_not_finite_are_refused(key: str, value: float) -> None:
+    with pytest.raises(UserError, match=key):
+        experiment_with(key, value)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("training.epochs", 0),
+        ("training.batch_size", 0),
+        ("training.lr", 0.0),
+        ("training.lr", -0.1),
+        ("training.momentum", 1.0),
+        ("training.momentum", -0.1),
+        ("training.weight_decay", -1e-9),
+        ("training.gamma", 0.0),
+        ("training.gamma", 1.1),
+        ("training.warmup_epochs", -1),
+        ("training.milestones", [0.0]),
+        ("training.milestones", [1.5]),
+        ("training.milestones", [-1]),
+        ("training.optimizer", "adam"),
+        ("training.schedule", "linear"),
+        ("method.alpha", -0.01),
+        ("method.alpha", 1.01),
+        ("method.temperature", 0.0),
+        ("method.ce_weight", -1.0),
+        ("rank.weight", -1.0),
+        ("rank.steepness", 0.0),
+        ("dataset.val_share", 1.0),
+        ("dataset.val_share", -0.1),
+        ("dataset.limit_train", 0),
+        ("dataset.image_size", 3),
+        ("dataset.std", [0.1, 0.0, 0.1]),
+        ("teacher.seed", -1),
+        ("precision", "fp16"),
+        ("arms", {}),
+        ("arms", {"": {}}),
+        ("arms", {"a/b": {}}),
+        ("arms", {"a" * 65: {}}),
+    ],
+)
+def test_a_value_out_of_its_range_is_refused_and_the_key_named(key: str, value: object) -> None:
+    with pytest.raises(UserError) as refusal:
+        experiment_with(key, value)
+    assert str(refusal.value).startswith((f"test.toml: {key} = ", f"test.toml: {key}: "))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("training.epochs", 1),
+        ("training.milestones", [0.5, 1, 240]),
+        ("training.gamma", 1.0),
+        ("method.alpha", 0.0),
+        ("method.alpha", 1.0),
+        ("rank.weight", 0.0),
+        ("dataset.val_share", 0.99),
+        ("training.warmup_epochs", 0.5),
+        ("arms", {"T=4.0_a-1+x": {}, "a" * 64: {}}),
+    ],
+)
+def test_the_edges_of_a_range_are_accepted(key: str, value: object) -> None:
+    experiment_with(key, value)
+
+
+def test_a_warm_up_longer_than_the_training_is_refused() -> None:
+    assert experiment_with("training.warmup_epochs", 3.0).training.warmup_epochs == 3.0
+    with pytest.raises(UserError, match=r"warmup_epochs = 3\.5 is more than all epochs"):
+        experiment_with("training.warmup_epochs", 3.5)
+
+
+def test_a_range_of_more_seeds_than_anyone_trains_is_refused_at_once() -> None:
+    with pytest.raises(ValueError, match="at most 10000 seeds"):
+        parse_seeds("0:1000000000000")
+
+
+def test_nesterov_needs_momentum() -> None:
+    changes = [Override("training.nesterov", True), Override("training.momentum", 0.0)]
+    with pytest.raises(UserError, match=r"nesterov = true needs momentum > 0"):
+        experiment_from(apply_overrides(SMALLEST, changes), "test.toml")
+
+
+@pytest.mark.parametrize(
+    ("given", "seeds"),
+    [
+        (0, (0,)),
+        ("0", (0,)),
+        ("0,1,2", (0, 1, 2)),
+        (" 7 , 3 ", (7, 3)),
+        ("0:3", (0, 1, 2)),
+        ("5:6", (5,)),
+        ("0:2,9", (0, 1, 9)),
+        ([4, 2], (4, 2)),
+        ((1,), (1,)),
+    ],
+)
+def test_seeds_are_values_lists_or_ranges(given: object, seeds: tuple[int, ...]) -> None:
+    assert parse_seeds(given) == seeds
+    assert experiment_with("seeds", given).seeds == seeds
+
+
+@pytest.mark.parametrize(
+    "given",
+    ["", " ", ",", "0,", "0:0", "3:1", "-1", "0:-1", "1.0", "a", "0:1:2", "0,0", "0:3,2", [], [-1],
+     [1, 1], [True], [1.0], ["1"], True, None, 1.5, {"a": 1}],
+)  # fmt: skip
+def test_seeds_that_are_none_negative_repeated_or_garbage_are_refused(given: object) -> None:
+    with pytest.raises(ValueError, match="must"):
+        parse_seeds(given)
+    with pytest.raises(UserError, match="seeds"):
+        experiment_with("seeds", given)
+
+
+@given(st.lists(st.integers(0, 10**9), min_size=1, max_size=8, unique=True))
+@settings(deadline=None, max_examples=30)
+def test_every_spelling_of_distinct_seeds_means_the_same(seeds: list[int]) -> None:
+    assert parse_seeds(seeds) == parse_seeds(",".join(map(str, seeds))) == tuple(seeds)
+
+
+@given(st.integers(0, 10**6), st.integers(1, 50))
+@settings(deadline=None, max_examples=30)
+def test_a_range_of_seeds_excludes_its_end(first: int, count: int) -> None:
+    assert parse_seeds(f"{first}:{first + count}") == tuple(range(first, first + count))
+
+
+@given(st.text("0123:,- a½²٣", max_size=7))
+@settings(deadline=None, max_examples=200)
+def test_any_text_is_seeds_or_refused_in_one_sentence(text: str) -> None:
+    try:
+        seeds = parse_seeds(text)
+    except ValueError:
+        with pytest.raises(ValueError, match=r"^must [^\n]+$"):
+            parse_seeds(text)
+        return
+    assert seeds
+    assert all(seed >= 0 for seed in seeds)

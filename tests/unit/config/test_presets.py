@@ -1,0 +1,127 @@
+"""Presets: found by name or path, read, and written back unchanged."""
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rkkd_cli.config.arms import resolve_arms
+from rkkd_cli.config.experiment import Experiment
+from rkkd_cli.config.overrides import Override, parse_override
+from rkkd_cli.config.presets import (
+    load_experiment,
+    preset_directory,
+    preset_names,
+    preset_path,
+    read_toml,
+    to_toml,
+)
+from rkkd_cli.config.validation import experiment_from
+from rkkd_cli.errors import UserError
+
+RATES = st.floats(1e-300, 1e300)
+SHARES = st.floats(0, 1)
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+FINITE = st.floats(0, allow_infinity=False)
+
+
+def read_back(experiment: Experiment) -> Experiment:
+    return experiment_from(tomllib.loads(to_toml(experiment)), "written")
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_every_shipped_preset_loads_and_says_what_it_is(name: str) -> None:
+    experiment = load_experiment(name)
+    assert name in preset_path(name).name
+    assert experiment.title
+    assert resolve_arms(experiment)
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_every_shipped_preset_written_and_read_is_equal(name: str, tmp_path: Path) -> None:
+    experiment = load_experiment(name)
+    written = tmp_path / "experiment.toml"
+    written.write_text(to_toml(experiment), encoding="utf-8")
+    assert load_experiment(str(written)) == experiment
+    assert to_toml(load_experiment(str(written))) == to_toml(experiment)
+
+
+@given(
+    values=st.fixed_dictionaries(
+        {
+            "title": TEXTS,
+            "notes": TEXTS,
+            "training.lr": RATES,
+            "training.weight_decay": FINITE,
+            "training.epochs": st.integers(1, 10**9),
+            "training.milestones": st.lists(st.floats(1e-9, 0.999), max_size=3),
+            "method.alpha": SHARES,
+            "method.temperature": RATES,
+            "rank.steepness": RATES,
+            "rank.weight": FINITE,
+            "seeds": st.lists(st.integers(0, 2**70), min_size=1, max_size=4, unique=True),
+        }
+    ),
+    weights=st.none() | FINITE,
+    arm=st.fixed_dictionaries({"alpha": SHARES, "temperature": RATES}),
+)
+@settings(deadline=None, max_examples=40)
+def test_any_experiment_written_and_read_is_equal(
+    values: dict[str, Any], weights: float | None, arm: dict[str, Any]
+) -> None:
+    given = [Override(key, value) for key, value in values.items()]
+    given.append(Override("arms", {"a": {"method": arm}, "b": {}}))
+    if weights is not None:
+        given.append(Override("method.ce_weight", weights))
+    experiment = load_experiment("digits", given)
+    assert read_back(experiment) == experiment
+    assert resolve_arms(read_back(experiment)) == resolve_arms(experiment)
+
+
+def test_overrides_are_part_of_what_is_written() -> None:
+    given = [parse_override(text) for text in ("training.lr=0.25", "seeds=4:6")]
+    table = tomllib.loads(to_toml(load_experiment("digits", given)))
+    assert table["training"]["lr"] == 0.25
+    assert table["seeds"] == [4, 5]
+
+
+def test_a_preset_is_found_by_name_file_and_run_directory(tmp_path: Path) -> None:
+    shipped = preset_directory() / "digits.toml"
+    assert preset_path("digits") == shipped
+    assert preset_path(str(shipped)) == shipped
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "experiment.toml").write_bytes(shipped.read_bytes())
+    assert load_experiment(str(run)) == load_experiment("digits")
+
+
+def test_an_unknown_preset_is_refused_with_the_nearest_name_and_the_choices() -> None:
+    with pytest.raises(UserError) as refusal:
+        load_experiment("digit")
+    assert "unknown preset 'digit'; did you mean 'digits'?" in str(refusal.value)
+    assert all(name in str(refusal.value) for name in preset_names())
+
+
+@pytest.mark.parametrize("path", ["missing.toml", "results/missing/experiment.toml", "a/b"])
+def test_a_path_that_leads_nowhere_is_refused(path: str) -> None:
+    with pytest.raises(UserError, match=f"no such preset file: {path}"):
+        load_experiment(path)
+
+
+@pytest.mark.parametrize("content", [b"lr = = 3", b"\xff\xfe", b"a = 1\na = 2\n"])
+def test_a_file_that_is_no_toml_is_refused_and_named(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"mine\.toml is no valid TOML"):
+        read_toml(path)
+
+
+def test_a_mistake_in_a_file_is_said_with_the_files_name(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    text = preset_path("digits").read_text(encoding="utf-8")
+    path.write_text(text.replace("temperature", "temprature"), encoding="utf-8")
+    with pytest.raises(UserError, match=r"mine\.toml: unknown key 'method\.temprature'"):
+        load_experiment(str(path))

@@ -1,0 +1,195 @@
+"""The ablation curves: real files, labelled axes, bands over seeds, marked learning-rate drops."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.collections import PolyCollection
+
+from rkkd_cli.config.experiment import Training
+from rkkd_cli.records.metrics import columns
+from rkkd_cli.report.curves import (
+    COLOURS,
+    QUANTITIES,
+    _sheet,
+    curves_of,
+    draw_figures,
+    learning_rate_drops,
+)
+from rkkd_cli.train.recipe import learning_rate
+
+FIGURES = ("rank", "kl", "test_acc", "sheet")
+MAGIC = {"png": b"\x89PNG\r\n\x1a\n", "svg": b"<?xml", "pdf": b"%PDF-"}
+
+
+def metrics(arms: tuple[str, ...] = ("kd", "kd_rank"), seeds: int = 2, epochs: int = 3) -> Any:
+    """Return metrics in which every value of arm a, seed s, epoch e is 10a + s + e²."""
+    rows = []
+    for number, arm in enumerate(arms):
+        for seed in range(seeds):
+            for epoch in range(1, epochs + 1):
+                value = 10.0 * number + seed + epoch**2
+                row = dict.fromkeys(columns(False), value)
+                rows.append(row | {"arm": arm, "seed": seed, "epoch": epoch, "lr": 0.1})
+    return pd.DataFrame(rows)
+
+
+def rates(values: list[float], seeds: int = 1) -> pd.DataFrame:
+    rows = [
+        {"seed": seed, "epoch": epoch, "lr": rate}
+        for seed in range(seeds)
+        for epoch, rate in enumerate(values, start=1)
+    ]
+    return pd.DataFrame(rows)
+
+
+def panels(*runs: tuple[str, Any]) -> list[Axes]:
+    return _sheet(curves_of(runs), [name for name, _ in runs]).axes
+
+
+def bands(axes: Axes) -> list[PolyCollection]:
+    return [one for one in axes.collections if isinstance(one, PolyCollection)]
+
+
+def _numbers(data: object) -> list[float]:
+    return [float(value) for value in np.asarray(data)]
+
+
+def arm_lines(axes: Axes) -> dict[str, tuple[list[float], list[float]]]:
+    return {
+        str(line.get_label()): (_numbers(line.get_xdata()), _numbers(line.get_ydata()))
+        for line in axes.lines
+        if not str(line.get_label()).startswith("_")
+    }
+
+
+def test_every_figure_is_written_in_every_format_and_is_real(tmp_path: Path) -> None:
+    paths = draw_figures([("run", metrics())], tmp_path / "figures", ["png", "svg", "pdf"])
+    expected = {f"{figure}.{suffix}" for figure in FIGURES for suffix in MAGIC}
+    assert {path.name for path in paths} == expected
+    assert {path.name for path in (tmp_path / "figures").iterdir()} == expected
+    for path in paths:
+        assert path.read_bytes().startswith(MAGIC[path.suffix[1:]])
+        assert path.stat().st_size > 2000
+
+
+def test_the_same_metrics_give_the_same_svg(tmp_path: Path) -> None:
+    first = draw_figures([("run", metrics())], tmp_path / "a", ["svg"])
+    second = draw_figures([("run", metrics())], tmp_path / "b", ["svg"])
+    assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
+
+
+def test_the_svg_holds_axis_labels_and_arm_names_as_text(tmp_path: Path) -> None:
+    arms = ("kd", "kd_rank")
+    draw_figures([("my-run", metrics(arms))], tmp_path, ["svg"])
+    for quantity in QUANTITIES:
+        text = (tmp_path / f"{quantity.column}.svg").read_text(encoding="utf-8")
+        for word in (quantity.label, quantity.title, ">epoch<", *(f">{a} (n = 2)<" for a in arms)):
+            assert word in text
+    sheet = (tmp_path / "sheet.svg").read_text(encoding="utf-8")
+    assert ">my-run<" in sheet
+    assert all(quantity.label in sheet for quantity in QUANTITIES)
+
+
+def test_the_sheet_shows_ranking_loss_kl_and_accuracy_with_units() -> None:
+    axes = panels(("run", metrics()))
+    assert [one.get_xlabel() for one in axes] == ["epoch"] * 3
+    labels = [one.get_ylabel() for one in axes]
+    for label, words in zip(labels, ["ranking loss", "(nats)", "accuracy (%)"], strict=True):
+        assert words in label
+
+
+def test_a_line_is_the_mean_over_seeds() -> None:
+    for axes in panels(("run", metrics(seeds=3, epochs=3))):
+        lines = arm_lines(axes)
+        assert lines["kd (n = 3)"] == ([1, 2, 3], [2.0, 5.0, 10.0])
+        assert lines["kd_rank (n = 3)"] == ([1, 2, 3], [12.0, 15.0, 20.0])
+
+
+def test_a_band_reaches_one_sample_deviation_to_either_side() -> None:
+    deviation = math.sqrt(0.5)  # of two seeds that are 1 apart
+    for axes in panels(("run", metrics(("kd",), seeds=2, epochs=3))):
+        (band,) = bands(axes)
+        corners = {(x, round(float(y), 9)) for x, y in np.asarray(band.get_paths()[0].vertices)}
+        for epoch in (1, 2, 3):
+            mean = 0.5 + epoch**2
+            assert (epoch, round(mean - deviation, 9)) in corners
+            assert (epoch, round(mean + deviation, 9)) in corners
+
+
+@pytest.mark.parametrize(("seeds", "count"), [(1, 0), (2, 2), (5, 2)])
+def test_there_is_a_band_for_each_arm_only_with_more_than_one_seed(seeds: int, count: int) -> None:
+    for axes in panels(("run", metrics(seeds=seeds))):
+        assert len(bands(axes)) == count
+        assert len(arm_lines(axes)) == 2
+
+
+def test_a_single_epoch_is_seen_as_a_point() -> None:
+    for axes in panels(("run", metrics(seeds=1, epochs=1))):
+        assert {line.get_marker() for line in axes.lines} == {"o"}
+
+
+def test_arms_differ_in_colour_and_in_dashes() -> None:
+    (axes, *_) = panels(("run", metrics(("a", "b", "c", "d"))))
+    assert len({line.get_color() for line in axes.lines}) == 4
+    assert len({line.get_linestyle() for line in axes.lines}) > 1
+    assert len(set(COLOURS)) == len(COLOURS)
+
+
+def test_more_arms_than_colours_can_be_drawn(tmp_path: Path) -> None:
+    arms = tuple(f"arm{number}" for number in range(len(COLOURS) + 2))
+    assert len(arm_lines(panels(("run", metrics(arms)))[0])) == len(arms)
+    assert draw_figures([("run", metrics(arms))], tmp_path, ["png"])
+
+
+def test_runs_laid_over_each_other_are_named() -> None:
+    runs = [("first", metrics(seeds=1)), ("second", metrics(("kd",), seeds=2))]
+    labels = list(arm_lines(panels(*runs)[0]))
+    assert labels == ["first: kd (n = 1)", "first: kd_rank (n = 1)", "second: kd (n = 2)"]
+
+
+def test_the_title_of_the_sheet_names_every_run(tmp_path: Path) -> None:
+    draw_figures([("first", metrics()), ("second", metrics())], tmp_path, ["svg"])
+    assert ">first and second<" in (tmp_path / "sheet.svg").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("values", "drops"),
+    [
+        ([0.1, 0.1, 0.01, 0.01, 0.001], [2.5, 4.5]),
+        ([0.1, 0.05], [1.5]),
+        ([0.1, 0.1, 0.1], []),
+        ([0.1], []),
+        ([0.1, 0.09, 0.08], []),
+        ([0.02, 0.06, 0.1, 0.1, 0.01], [4.5]),
+    ],
+)
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_a_drop_of_the_learning_rate_lies_between_its_two_epochs(
+    values: list[float], drops: list[float], seeds: int
+) -> None:
+    assert learning_rate_drops(rates(values, seeds)) == drops
+
+
+def test_the_drops_of_a_step_schedule_are_its_milestones() -> None:
+    recipe = Training(epochs=30, lr=0.05, milestones=(0.625, 0.75, 0.875))
+    values = [learning_rate(recipe, epoch + 0.95) for epoch in range(30)]
+    assert learning_rate_drops(rates(values)) == [19.5, 22.5, 26.5]
+
+
+def test_a_cosine_schedule_has_no_drops() -> None:
+    recipe = Training(epochs=30, lr=0.05, schedule="cosine")
+    values = [learning_rate(recipe, epoch + 0.95) for epoch in range(30)]
+    assert learning_rate_drops(rates(values)) == []
+
+
+def test_drops_are_marked_once_for_all_arms() -> None:
+    data = metrics(epochs=4)
+    data.loc[data["epoch"] >= 3, "lr"] = 0.01
+    for axes in panels(("run", data)):
+        marks = [line for line in axes.lines if str(line.get_label()).startswith("_")]
+        assert [_numbers(mark.get_xdata()) for mark in marks] == [[2.5, 2.5]]

@@ -1,0 +1,267 @@
+"""Lockstep training: one teacher pass for all arms, and no arm can tell that others are there."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from rkkd_cli.config.arms import resolve_arms
+from rkkd_cli.config.experiment import Experiment
+from rkkd_cli.config.overrides import Override, parse_override
+from rkkd_cli.config.presets import load_experiment
+from rkkd_cli.data.stream import DeviceImages, Stream
+from rkkd_cli.records.metrics import VAL_COLUMNS, columns
+from rkkd_cli.sweep.local import read_dataset, run_jobs
+from rkkd_cli.train.arm import ArmOnStream, new_student
+from rkkd_cli.train.evaluate import EVALUATION_BATCH
+from rkkd_cli.train.events import ArmStopped, BatchDone, EpochDone, Event
+from rkkd_cli.train.lockstep import train_in_lockstep
+from rkkd_cli.train.randomness import Randomness
+from rkkd_cli.train.teacher import Teacher
+from rkkd_cli.train.teacher_source import obtain_teacher
+
+CPU = torch.device("cpu")
+QUICK = (
+    "training.epochs=2",
+    "teacher.training.epochs=2",
+    "seeds=[0]",
+    "dataset.limit_train=200",
+    "dataset.limit_test=100",
+)
+Arms = dict[str, dict[str, Any]]
+Row = dict[str, Any]
+
+ARMS: Arms = {
+    "kd": {"rank": {"grad": False}},
+    "kd_rank": {"rank": {"grad": True}},
+    "hot": {"method": {"temperature": 8.0, "alpha": 0.5}},
+    "adamw": {"training": {"optimizer": "adamw", "lr": 0.01}},
+    "wide": {"student": {"model": "digits_teacher"}},
+}
+
+
+def experiment_with(arms: Arms, *overrides: str) -> Experiment:
+    given = [parse_override(text) for text in (*QUICK, *overrides)]
+    return load_experiment("digits", [*given, Override("arms", arms)])
+
+
+def events_of(cache: Path, arms: Arms, *overrides: str) -> list[Event]:
+    return list(run_jobs(experiment_with(arms, *overrides), CPU, cache))
+
+
+def rows_of(events: list[Event]) -> dict[str, list[Row]]:
+    """Return each arm's rows without the two columns that are about time."""
+    rows: dict[str, list[Row]] = {}
+    for event in events:
+        for row in event.rows if isinstance(event, EpochDone) else ():
+            kept = {k: v for k, v in row.items() if k not in ("epoch_seconds", "images_per_second")}
+            rows.setdefault(row["arm"], []).append(kept)
+    return rows
+
+
+def unnamed(rows: list[Row]) -> list[Row]:
+    return [{key: value for key, value in row.items() if key != "arm"} for row in rows]
+
+
+@pytest.fixture
+def company(cache: Path) -> dict[str, list[Row]]:
+    return rows_of(events_of(cache, ARMS))
+
+
+def test_every_arm_gets_one_whole_row_an_epoch(cache: Path) -> None:
+    events = events_of(cache, ARMS)
+    epochs = [event for event in events if isinstance(event, EpochDone)]
+    assert [event.epoch for event in epochs] == [1, 2]
+    for event in epochs:
+        assert [row["arm"] for row in event.rows] == list(ARMS)
+        for row in event.rows:
+            assert set(row) == set(columns(with_validation=False))
+            assert all(math.isfinite(row[name]) for name in row if name != "arm")
+    batches = [(event.epoch, event.batch) for event in events if isinstance(event, BatchDone)]
+    assert batches == [(epoch, batch) for epoch in (1, 2) for batch in (1, 2, 3, 4)]
+
+
+@pytest.mark.parametrize("name", ARMS)
+def test_an_arm_alone_gives_the_same_rows_as_in_company(
+    name: str, cache: Path, company: dict[str, list[Row]]
+) -> None:
+    assert rows_of(events_of(cache, {name: ARMS[name]})) == {name: company[name]}
+
+
+def test_the_order_of_the_arms_changes_no_number(
+    cache: Path, company: dict[str, list[Row]]
+) -> None:
+    assert rows_of(events_of(cache, dict(reversed(ARMS.items())))) == company
+
+
+def test_the_same_run_twice_gives_the_same_rows(cache: Path, company: dict[str, list[Row]]) -> None:
+    torch.rand(7)  # whatever else happens to the global generator
+    assert rows_of(events_of(cache, ARMS)) == company
+
+
+def test_another_seed_gives_other_rows(cache: Path) -> None:
+    given = [parse_override(text) for text in QUICK if not text.startswith("seeds")]
+    both = load_experiment("digits", [*given, Override("seeds", [0, 1])])
+    rows = rows_of(list(run_jobs(both, CPU, cache)))["kd"]
+    assert [(row["seed"], row["epoch"]) for row in rows] == [(0, 1), (0, 2), (1, 1), (1, 2)]
+    assert rows[0]["ce"] != rows[2]["ce"]
+    assert rows[:2] == rows_of(events_of(cache, ARMS))["kd"]
+
+
+def test_two_identical_arms_give_identical_rows(cache: Path) -> None:
+    rows = rows_of(events_of(cache, {"a": ARMS["kd_rank"], "b": ARMS["hot"], "c": ARMS["kd_rank"]}))
+    assert unnamed(rows["a"]) == unnamed(rows["c"])
+    assert unnamed(rows["a"]) != unnamed(rows["b"])
+
+
+def test_the_control_arm_logs_the_ranking_loss_and_never_learns_from_it(
+    cache: Path, company: dict[str, list[Row]]
+) -> None:
+    arms: Arms = {
+        "plain": {"rank": {"grad": False}},
+        "heavy": {"rank": {"grad": False, "weight": 1000.0}},
+        "steep": {"rank": {"grad": False, "weight": 7.0, "steepness": 50.0}},
+    }
+    rows = rows_of(events_of(cache, arms))
+    ranking = {"rank", "test_rank"}
+    for name in ("heavy", "steep"):
+        for row, plain in zip(unnamed(rows[name]), unnamed(rows["plain"]), strict=True):
+            differing = {key for key in row if row[key] != plain[key]}
+            assert differing == (ranking if name == "steep" else set())
+    trained = {"ce", "kl", "rank", "test_ce", "test_kl"}
+    last, control = company["kd_rank"][-1], company["kd"][-1]
+    assert all(last[name] != control[name] for name in trained)
+
+
+def test_learning_from_the_ranking_loss_lowers_it(cache: Path) -> None:
+    arms: Arms = {"off": {"rank": {"grad": False}}, "on": {"rank": {"grad": True, "weight": 5.0}}}
+    rows = rows_of(events_of(cache, arms))
+    assert rows["on"][-1]["rank"] < rows["off"][-1]["rank"]
+    assert rows["on"][-1]["kendall_tau"] > rows["off"][-1]["kendall_tau"]
+
+
+def test_an_arm_that_diverges_stops_and_leaves_the_others_as_they_are(
+    cache: Path, company: dict[str, list[Row]]
+) -> None:
+    events = events_of(cache, {"bad": {"training": {"lr": 1e30}}, "kd": ARMS["kd"]})
+    (stopped,) = [event for event in events if isinstance(event, ArmStopped)]
+    assert (stopped.arm, stopped.seed, stopped.epoch) == ("bad", 0, 1)
+    assert stopped.step in (2, 3, 4)  # the first step still has the first weights
+    assert stopped.term in ("ce", "kl", "rank")
+    place = f"arm bad, seed 0 stopped at epoch 1, step {stopped.step}: {stopped.term} is not finite"
+    assert place in stopped.sentence
+    assert rows_of(events) == {"kd": company["kd"]}
+
+
+def test_a_run_whose_arms_have_all_stopped_ends_without_rows(cache: Path) -> None:
+    events = events_of(cache, {"bad": {"training": {"lr": 1e30}}})
+    assert rows_of(events) == {}
+    assert isinstance(events[-1], ArmStopped)
+    assert max(event.epoch for event in events if isinstance(event, BatchDone)) == 1
+
+
+def test_a_validation_share_adds_its_columns(cache: Path) -> None:
+    (first, _) = rows_of(events_of(cache, {"kd": ARMS["kd"]}, "dataset.val_share=0.2"))["kd"]
+    assert set(VAL_COLUMNS) <= set(first)
+    assert all(math.isfinite(first[name]) for name in VAL_COLUMNS)
+    assert first["val_ce"] != first["test_ce"]
+    assert (first["val_acc"] / 2.5).is_integer()  # 40 images
+
+
+def test_bfloat16_trains_on_a_cpu_close_to_float32(
+    cache: Path, company: dict[str, list[Row]]
+) -> None:
+    (first, last) = rows_of(events_of(cache, {"kd": ARMS["kd"]}, "precision=bf16"))["kd"]
+    assert first["ce"] != company["kd"][0]["ce"]
+    assert first["ce"] == pytest.approx(company["kd"][0]["ce"], rel=0.1)
+    assert math.isfinite(last["kl"])
+
+
+class Bench:
+    """A teacher and a stream as a run has them, to look at from outside."""
+
+    def __init__(self, cache: Path, arms: Arms) -> None:
+        self.arms = resolve_arms(experiment_with(arms))
+        experiment = self.arms[0].experiment
+        self.dataset = _returned(read_dataset(experiment, cache))
+        self.teacher: Teacher = _returned(obtain_teacher(experiment, self.dataset, CPU, cache))
+        self.stream = Stream(self.dataset, CPU, experiment.training.batch_size, seed=0)
+
+    def train(self, epochs: int) -> None:
+        arms = [ArmOnStream(arm, 0, self.teacher) for arm in self.arms]
+        held_out = {"test": DeviceImages(self.dataset.test, self.dataset, CPU)}
+        for _ in train_in_lockstep(self.stream, self.teacher, arms, epochs, held_out):
+            pass
+
+
+def _returned(generator: Any) -> Any:
+    while True:
+        try:
+            next(generator)
+        except StopIteration as stop:
+            return stop.value
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_the_teacher_looks_at_each_batch_once_however_many_arms(count: int, cache: Path) -> None:
+    bench = Bench(cache, dict(list(ARMS.items())[:count]))
+    sizes: list[int] = []
+
+    def record(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        assert not module.training
+        assert not output.requires_grad
+        sizes.append(len(inputs[0]))
+
+    bench.teacher.model.register_forward_hook(record)
+    bench.train(epochs=3)
+    held_out = math.ceil(100 / EVALUATION_BATCH)
+    assert len(bench.stream) == 4
+    assert len(sizes) == held_out + 3 * len(bench.stream)
+    assert sizes == [100] + 3 * [64, 64, 64, 8]
+
+
+def test_the_teachers_weights_and_batchnorm_statistics_never_change(cache: Path) -> None:
+    bench = Bench(cache, ARMS)
+    before = {name: value.clone() for name, value in bench.teacher.model.state_dict().items()}
+    bench.train(epochs=2)
+    after = bench.teacher.model.state_dict()
+    assert any("running_mean" in name for name in before)
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+    assert all(p.grad is None and not p.requires_grad for p in bench.teacher.model.parameters())
+
+
+def test_all_arms_of_a_seed_start_from_the_same_weights(cache: Path) -> None:
+    bench = Bench(cache, {name: ARMS[name] for name in ("kd", "kd_rank", "hot", "adamw")})
+    states = [new_student(arm, 0, bench.teacher).state_dict() for arm in bench.arms]
+    for state in states[1:]:
+        assert all(torch.equal(state[name], value) for name, value in states[0].items())
+    other = new_student(bench.arms[0], 1, bench.teacher).state_dict()
+    assert not torch.equal(other["convs.0.weight"], states[0]["convs.0.weight"])
+
+
+def draw(owner: Randomness) -> Tensor:
+    with owner.active():
+        return nn.functional.dropout(torch.ones(50))
+
+
+def test_owners_that_take_turns_draw_the_same_noise_as_alone() -> None:
+    alone = [draw(owner) for owner in [Randomness(3, CPU)] for _ in range(4)]
+    first, second = Randomness(3, CPU), Randomness(4, CPU)
+    turns = []
+    for _ in range(4):
+        turns.append(draw(first))
+        draw(second)
+        torch.rand(11)
+    assert torch.equal(torch.stack(turns), torch.stack(alone))
+    assert not torch.equal(turns[0], turns[1])
+
+
+def test_an_owners_draws_leave_the_global_generator_alone() -> None:
+    torch.manual_seed(5)
+    undisturbed = torch.rand(3)
+    torch.manual_seed(5)
+    draw(Randomness(3, CPU))
+    assert torch.equal(torch.rand(3), undisturbed)
