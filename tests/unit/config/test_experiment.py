@@ -183,7 +183,7 @@ def test_the_edges_of_a_range_are_accepted(key: str, value: object) -> None:
 
 def test_a_warm_up_longer_than_the_training_is_refused() -> None:
     assert experiment_with("training.warmup_epochs", 3.0).training.warmup_epochs == 3.0
-    with pytest.raises(UserError, match=r"warmup_epochs = 3\.5 is more than all epochs"):
+    with pytest.raises(UserError, match=r"warmup_epochs = 3\.5 is more than epochs = 3"):
         experiment_with("training.warmup_epochs", 3.5)
 
 
