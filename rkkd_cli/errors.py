@@ -23,5 +23,5 @@ def unknown_name(kind: str, name: str, choices: Iterable[str]) -> UserError:
     """Return the error for a name that is not among ``choices``: the nearest one, then all."""
     names = list(choices)
     close = nearest(name, names)
-    hint = f"did you mean {close!r}? " if close else ""
-    return UserError(f"unknown {kind} {name!r}; {hint}Choices: {', '.join(names)}")
+    hint = f"did you mean {close!r}? The" if close else "the"
+    return UserError(f"unknown {kind} {name!r}; {hint} choices are {', '.join(names)}")

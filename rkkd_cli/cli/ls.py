@@ -29,12 +29,9 @@ def ls(
 
 def _presets(out: Path) -> Table:
     del out
-    from rkkd_cli.config.presets import preset_directory, preset_names, read_toml
+    from rkkd_cli.config.presets import preset_names, read_preset
 
-    rows = [
-        [name, str(read_toml(preset_directory() / f"{name}.toml").get("title", ""))]
-        for name in preset_names()
-    ]
+    rows = [[name, str(read_preset(name).get("title", ""))] for name in preset_names()]
     return ["preset", "title"], rows
 
 

@@ -12,16 +12,16 @@ PresetName = Annotated[str, typer.Argument(help="A preset; see `rkkd ls presets`
 
 def cat(preset: PresetName) -> None:
     """Print a preset."""
-    from rkkd_cli.config.presets import preset_path
+    from rkkd_cli.config.presets import preset_text
 
-    typer.echo(preset_path(preset).read_text(encoding="utf-8"), nl=False)
+    typer.echo(preset_text(preset), nl=False)
 
 
 def cp(preset: PresetName, file: Annotated[Path, typer.Argument(help="Where to.")]) -> None:
     """Copy a preset into a file of your own, to change and run it."""
-    from rkkd_cli.config.presets import preset_path
+    from rkkd_cli.config.presets import preset_text
 
-    text = preset_path(preset).read_text(encoding="utf-8")
+    text = preset_text(preset)
     target = file / f"{preset}.toml" if file.is_dir() else file
     try:
         with target.open("x", encoding="utf-8") as copy:

@@ -42,20 +42,29 @@ def preset_path(preset: str) -> Path:
     raise unknown_name("preset", preset, preset_names())
 
 
-def read_toml(path: Path) -> dict[str, Any]:
-    """Read one TOML file. Raises UserError that names it and, if it can, the line."""
+def preset_text(preset: str) -> str:
+    """Return the text of a preset. Raises UserError that names the file."""
+    path = preset_path(preset)
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
         raise UserError(f"{path} is no valid TOML: {error}") from None
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from None
 
 
+def read_preset(preset: str) -> dict[str, Any]:
+    """Return the table of a preset. Raises UserError that names the file and the line."""
+    try:
+        return tomllib.loads(preset_text(preset))
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"{preset_path(preset)} is no valid TOML: {error}") from None
+
+
 def load_experiment(preset: str, overrides: Sequence[Override] = ()) -> Experiment:
     """Return the preset with the overrides laid over it; every arm is validated too."""
     path = preset_path(preset)
-    table = read_toml(path)
+    table = read_preset(preset)
     table.setdefault("arms", DEFAULT_ARMS)
     where = f"{path.name} with these overrides" if overrides else path.name
     experiment = experiment_from(apply_overrides(table, overrides), where)

@@ -44,6 +44,8 @@ def _sentence(error: ValidationError) -> str:
         return f"unknown key {key!r}; {hint}"
     if first["type"] == "missing":
         return f"{key} is missing"
+    if first["type"] in ("model_type", "dict_type"):
+        return f"{key} = {first['input']!r}: must be a section with keys of its own"
     message = first["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
     if not key or isinstance(first["input"], Mapping):
         return f"{key}: {message}".removeprefix(": ")

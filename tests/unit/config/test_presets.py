@@ -16,7 +16,7 @@ from rkkd_cli.config.presets import (
     preset_directory,
     preset_names,
     preset_path,
-    read_toml,
+    read_preset,
     to_toml,
 )
 from rkkd_cli.config.validation import experiment_from
@@ -116,7 +116,7 @@ def test_a_file_that_is_no_toml_is_refused_and_named(content: bytes, tmp_path: P
     path = tmp_path / "mine.toml"
     path.write_bytes(content)
     with pytest.raises(UserError, match=r"mine\.toml is no valid TOML"):
-        read_toml(path)
+        read_preset(str(path))
 
 
 def test_a_mistake_in_a_file_is_said_with_the_files_name(tmp_path: Path) -> None:
