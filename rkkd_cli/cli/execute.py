@@ -56,8 +56,6 @@ class Result:
         if summaries:
             out.print("\nLast epoch, mean ± sample standard deviation over n seeds:")
             out.print(summary_table(summaries))
-        for sentence in self.manifest["stopped"]:
-            err.print(f"stopped: {sentence}", style="red", markup=False, soft_wrap=True)
         for path in (self.run.metrics, *self.figures):
             out.print(str(path), markup=False, highlight=False, soft_wrap=True)
 
@@ -82,6 +80,8 @@ def execute(experiment: Experiment, results: Path, name: str, quiet: bool) -> Re
         raise
     assert recorder.run is not None
     recorder.close("incomplete" if recorder.stopped else "finished")
+    for event in recorder.stopped:
+        err.print(f"rkkd: {event.sentence}", style="red", markup=False, soft_wrap=True)
     return Result(recorder.run, recorder.manifest, draw_run(recorder.run))
 
 

@@ -42,7 +42,7 @@ def make_reporter(console: Console, quiet: bool) -> Reporter:
 
 
 class Silent:
-    """Shows nothing but arms that stop."""
+    """Shows nothing: what went wrong is said at the end."""
 
     def __enter__(self) -> Self:
         return self

@@ -54,7 +54,7 @@ def scan_folder(root: Path) -> Tree:
 
 
 def _class_folders(split: Path) -> list[Path]:
-    folders = sorted(path for path in split.iterdir() if path.is_dir())
+    folders = sorted(p for p in split.iterdir() if p.is_dir() and not p.name.startswith("."))
     if not folders:
         raise UserError(f"image folder {split} has no class folders; {LAYOUT}")
     return folders
@@ -93,8 +93,20 @@ def decode_tree(tree: Tree, image_size: int | None) -> tuple[LabelledImages, Lab
     Raises UserError naming an image that cannot be decoded, or whose size differs from the
     first one's when no ``image_size`` is given.
     """
-    decode = _decoder(tree.train[0][0], image_size)
-    return _decode(tree.train, decode), _decode(tree.test, decode)
+    first = tree.train[0][0]
+    height, width = _read_rgb(first, image_size).shape[:2]
+
+    def decode(path: Path) -> NDArray[np.uint8]:
+        pixels = _read_rgb(path, image_size)
+        if pixels.shape[:2] != (height, width):
+            raise UserError(
+                f"image {path} is {pixels.shape[1]}×{pixels.shape[0]}, the first one "
+                f"{width}×{height}; give one size, such as dataset.image_size=64"
+            )
+        return pixels
+
+    shape = (3, height, width)
+    return _decode(tree.train, decode, shape), _decode(tree.test, decode, shape)
 
 
 def image_shape(tree: Tree, image_size: int | None) -> tuple[int, int]:
@@ -106,38 +118,38 @@ def image_shape(tree: Tree, image_size: int | None) -> tuple[int, int]:
 
 
 def _decode(
-    files: list[tuple[Path, int]], decode: Callable[[Path], NDArray[np.uint8]]
+    files: list[tuple[Path, int]],
+    decode: Callable[[Path], NDArray[np.uint8]],
+    shape: tuple[int, int, int],
 ) -> LabelledImages:
+    images = np.empty((len(files), *shape), dtype=np.uint8)
     with ThreadPoolExecutor() as pool:
-        images = list(pool.map(decode, (path for path, _ in files)))
-    labels = np.array([label for _, label in files], dtype=np.int64)
-    return LabelledImages(np.ascontiguousarray(np.stack(images).transpose(0, 3, 1, 2)), labels)
-
-
-def _decoder(first: Path, image_size: int | None) -> Callable[[Path], NDArray[np.uint8]]:
-    expected = _read_rgb(first, image_size).shape
-
-    def decode(path: Path) -> NDArray[np.uint8]:
-        pixels = _read_rgb(path, image_size)
-        if pixels.shape != expected:
-            raise UserError(
-                f"image {path} is {pixels.shape[1]}×{pixels.shape[0]}, the first one "
-                f"{expected[1]}×{expected[0]}; give one size, such as dataset.image_size=64"
-            )
-        return pixels
-
-    return decode
+        for number, pixels in enumerate(pool.map(decode, (path for path, _ in files))):
+            images[number] = pixels.transpose(2, 0, 1)
+    return LabelledImages(images, np.array([label for _, label in files], dtype=np.int64))
 
 
 def _read_rgb(path: Path, image_size: int | None) -> NDArray[np.uint8]:
     try:
         with Image.open(path) as file:
-            image = file.convert("RGB")
+            image = _to_rgb(file)
         return np.asarray(_resized(image, image_size) if image_size else image, dtype=np.uint8)
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
         raise UserError(f"cannot decode the image {path}: {error}") from None
     except Image.DecompressionBombError:
         raise UserError(f"image {path} has too many pixels to be decoded safely") from None
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    """Return the image as RGB; transparency is dropped, 16-bit grey scaled to 8 bits."""
+    if image.mode == "F":
+        raise ValueError("floating-point pixels have no known range")
+    if image.mode.startswith("I"):
+        grey = np.asarray(image, dtype=np.float64) / 257
+        return Image.fromarray(np.rint(grey).clip(0, 255).astype(np.uint8)).convert("RGB")
+    if "transparency" in image.info:
+        image = image.convert("RGBA")
+    return image.convert("RGB")
 
 
 def _resized(image: Image.Image, size: int) -> Image.Image:

@@ -73,10 +73,16 @@ def balanced_order(labels: NDArray[np.int64], seed: int) -> Index:
     """
     generator = np.random.default_rng(seed)
     shuffled = generator.permutation(len(labels))
-    by_class = shuffled[np.argsort(labels[shuffled], kind="stable")]
-    counts = np.bincount(labels[by_class])
-    place = np.concatenate([np.arange(count) for count in counts])
-    return by_class[np.lexsort((labels[by_class], place))].astype(np.int64)
+    place = _place_in_class(labels[shuffled])
+    return shuffled[np.lexsort((labels[shuffled], place))].astype(np.int64)
+
+
+def _place_in_class(labels: NDArray[np.int64]) -> Index:
+    """Return for each label how many equal ones stand before it."""
+    order = np.argsort(labels, kind="stable")
+    places = np.empty(len(labels), dtype=np.int64)
+    places[order] = np.concatenate([np.arange(count) for count in np.bincount(labels)])
+    return places
 
 
 def balanced_subset(split: LabelledImages, size: int | None, what: str) -> LabelledImages:
@@ -93,18 +99,21 @@ def balanced_subset(split: LabelledImages, size: int | None, what: str) -> Label
 
 
 def hold_out(split: LabelledImages, share: float) -> tuple[LabelledImages, LabelledImages | None]:
-    """Split ``share`` of the images off, class-balanced: (the rest, the held-out or None)."""
+    """Split off ``share`` of every class, at least one image: (the rest, the held-out or None)."""
     if share == 0:
         return split, None
     size = round(share * len(split))
     classes = len(np.unique(split.labels))
-    if size < classes or len(split) - size < classes:
+    counts = np.bincount(split.labels)
+    if size < classes or len(split) - size < classes or (counts == 1).any():
         raise UserError(
             f"dataset.val_share = {share} leaves fewer than one image per class on one side; "
             f"there are {len(split)} training images of {classes} classes"
         )
+    held_of_class = np.clip(np.rint(share * counts), 1, counts - 1)
     order = balanced_order(split.labels, seed=1)
-    return split.take(np.sort(order[size:])), split.take(np.sort(order[:size]))
+    is_held = _place_in_class(split.labels[order]) < held_of_class[split.labels[order]]
+    return split.take(np.sort(order[~is_held])), split.take(np.sort(order[is_held]))
 
 
 def channel_statistics(

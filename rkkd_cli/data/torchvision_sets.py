@@ -1,6 +1,8 @@
 """Datasets that torchvision downloads, with its checksums."""
 
+import sys
 from collections.abc import Callable
+from contextlib import redirect_stdout, suppress
 from pathlib import Path
 from typing import Any
 
@@ -46,23 +48,26 @@ def is_present(name: str, root: Path) -> bool:
     try:
         READERS[name](root, True, False)
         READERS[name](root, False, False)
-    except (RuntimeError, OSError):
+    except Exception:  # a damaged file makes the readers raise nearly anything
         return False
     return True
 
 
 def _open(name: str, root: Path, train: bool) -> Any:
-    try:
+    with suppress(Exception):  # not there, or damaged: fetch it
         return READERS[name](root, train, False)
-    except RuntimeError:
-        pass  # not there, or not whole: fetch it
     try:
-        return READERS[name](root, train, True)
+        with redirect_stdout(sys.stderr):  # torchvision prints its mirrors' failures
+            return READERS[name](root, train, True)
     except (OSError, RuntimeError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = " ".join(str(error).split()) or type(error).__name__
         raise RunError(
             f"could not download {name} into {root} ({reason}); check the connection, or put the "
             "files there by hand"
+        ) from None
+    except Exception as error:
+        raise RunError(
+            f"{name} in {root} is damaged ({error}); delete it, and it is downloaded again"
         ) from None
 
 

@@ -3,6 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Callable
+from itertools import pairwise
 
 import pytest
 import torch
@@ -86,7 +87,7 @@ def test_blocks_are_neighbours_from_the_first_to_the_last_channel() -> None:
     blocks = list(pair_blocks(64, 1000))
     assert blocks[0].start == 0
     assert blocks[-1].stop == 1000
-    assert all(a.stop == b.start for a, b in zip(blocks, blocks[1:], strict=False))
+    assert all(a.stop == b.start for a, b in pairwise(blocks))
 
 
 @pytest.mark.parametrize(
