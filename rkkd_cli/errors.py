@@ -12,6 +12,9 @@ class RunError(RuntimeError):
     """Something failed that the user did not get wrong. One sentence. Exit status 1."""
 
 
+LONGEST_SHOWN = 60
+
+
 def nearest(name: str, choices: Iterable[str]) -> str | None:
     """Return the valid name that looks most like ``name``, ignoring case, or None."""
     by_lower = {choice.lower(): choice for choice in choices}
@@ -22,6 +25,7 @@ def nearest(name: str, choices: Iterable[str]) -> str | None:
 def unknown_name(kind: str, name: str, choices: Iterable[str]) -> UserError:
     """Return the error for a name that is not among ``choices``: the nearest one, then all."""
     names = list(choices)
+    name = name if len(name) <= LONGEST_SHOWN else f"{name[:LONGEST_SHOWN]}…"
     close = nearest(name, names)
     hint = f"did you mean {close!r}? The" if close else "the"
     return UserError(f"unknown {kind} {name!r}; {hint} choices are {', '.join(names)}")

@@ -1,7 +1,6 @@
 """``rkkd doctor``: versions, devices, cache and whether the paths can be written."""
 
 import os
-import tempfile
 from pathlib import Path
 
 import typer
@@ -19,6 +18,7 @@ def doctor(out: flags.Results = flags.DEFAULT_RESULTS) -> None:
     from rkkd_cli.config.presets import preset_directory, preset_names
     from rkkd_cli.records.cache import cache_directory
     from rkkd_cli.records.environment import environment
+    from rkkd_cli.records.files import write_problem
     from rkkd_cli.train.device import describe_device, pick_device
 
     facts = environment()
@@ -30,23 +30,14 @@ def doctor(out: flags.Results = flags.DEFAULT_RESULTS) -> None:
     rows.append(["CUDA devices", str(torch.cuda.device_count())])
     rows.append(["presets", f"{len(preset_names())} in {preset_directory()}"])
     paths = {"cache": cache_directory(), "results": out.absolute()}
-    problems = {name: _write_problem(path) for name, path in paths.items()}
+    problems = {name: write_problem(path) for name, path in paths.items()}
+    state = {n: f"cannot be written: {p}" if p else "can be written" for n, p in problems.items()}
     for name, path in paths.items():
-        rows.append([name, f"{path} ({problems[name] or 'can be written'})"])
+        rows.append([name, f"{path} ({state[name]})"])
     rows.append(["cache size", _size(paths["cache"])])
     console.out.print(tables.plain_table(["what", "here"], rows))
     if any(problems.values()):
         raise typer.Exit(1)
-
-
-def _write_problem(path: Path) -> str:
-    """Try the nearest folder that exists; return what is wrong, or nothing."""
-    existing = next(folder for folder in (path, *path.parents) if folder.exists())
-    try:
-        with tempfile.TemporaryFile(dir=existing):
-            return ""
-    except OSError as error:
-        return f"cannot be written: {error.strerror}"
 
 
 def _size(folder: Path) -> str:

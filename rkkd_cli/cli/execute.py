@@ -60,15 +60,17 @@ class Result:
             out.print(str(path), markup=False, highlight=False, soft_wrap=True)
 
 
-def execute(experiment: Experiment, results: Path, name: str, quiet: bool) -> Result:
+def execute(experiment: Experiment, results: Path, name: str, or_next: bool, quiet: bool) -> Result:
     """Run the experiment to its end. Progress goes to stderr.
+
+    ``or_next`` allows a suffix where the name was taken in the meantime.
 
     The manifest says how it ended, also when this raises.
     """
     cache = cache_directory()
     check_experiment(experiment, cache)
     device = pick_device(experiment.device)
-    recorder = Recorder(experiment, results, name, describe_device(device))
+    recorder = Recorder(experiment, results, name, describe_device(device), or_next)
     try:
         with interruptible(), make_reporter(err, quiet) as reporter:
             _consume(experiment, device, cache, recorder, reporter)

@@ -10,9 +10,9 @@ WHAT, HOW, RANK, WHERE = "What to train", "How to train it", "The ranking loss",
 Words = Annotated[
     list[str] | None,
     Argument(
-        metavar="[PRESET] [KEY=VALUE]...",
-        help="A preset (see `rkkd ls presets`), a TOML file or a run to repeat, then any number "
-        "of overrides such as training.weight_decay=1e-4.",
+        metavar="PRESET KEY=VALUE",
+        help="A preset (see `rkkd ls presets`), a TOML file or the folder of a run to repeat, "
+        "then any number of overrides such as training.weight_decay=1e-4.",
         show_default=False,
     ),
 ]

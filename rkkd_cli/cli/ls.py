@@ -37,13 +37,9 @@ def _presets(out: Path) -> Table:
 
 def _models(out: Path) -> Table:
     del out
-    from rkkd_cli.models import MODELS, count_parameters
-    from rkkd_cli.sweep.check import build_on_meta
+    from rkkd_cli.models import MODELS, build_model, count_parameters
 
-    rows = [
-        [name, f"{count_parameters(build_on_meta(name, num_classes=100, in_channels=3)):,}"]
-        for name in MODELS
-    ]
+    rows = [[name, f"{count_parameters(build_model(name, num_classes=100)):,}"] for name in MODELS]
     return ["model", "parameters (3 channels, 100 classes)"], rows
 
 
@@ -76,7 +72,14 @@ def _runs(out: Path) -> Table:
         teachers = ", ".join(facts["model"] for facts in manifest.get("teachers", []))
         datasets = ", ".join(facts["name"] for facts in manifest.get("datasets", []))
         what = f"{datasets}, teacher {teachers}"
-        rows.append([run.name, str(manifest.get("status")), str(manifest.get("started")), what])
+        rows.append(
+            [
+                run.name,
+                str(manifest.get("status")),
+                str(manifest.get("started"))[:16].replace("T", " "),
+                what,
+            ]
+        )
     return ["run", "status", "started", "what"], rows
 
 

@@ -13,7 +13,7 @@ def plot(
     runs: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[RUN]...",
+            metavar="RUN",
             help="Names or folders of runs; default: the newest.",
             show_default=False,
         ),
@@ -30,6 +30,7 @@ def plot(
     out: flags.Results = flags.DEFAULT_RESULTS,
 ) -> None:
     """Draw ranking loss, KL and test accuracy against the epoch, and a sheet of the three."""
+    from rkkd_cli.records.files import write_problem
     from rkkd_cli.records.metrics import read_metrics
     from rkkd_cli.records.run_directory import newest_run, open_run
 
@@ -40,6 +41,9 @@ def plot(
         if frame.empty:
             raise UserError(f"run {run.path} has no finished epoch to draw")
     folder = to or (opened[0].figures if len(opened) == 1 else Path("figures"))
+    problem = write_problem(folder)
+    if problem:
+        raise UserError(f"cannot write figures to {folder}: {problem}")
     from rkkd_cli.report.curves import draw_figures
 
     for path in draw_figures(metrics, folder, wanted):

@@ -59,15 +59,19 @@ class Lines(Silent):
 
     def __init__(self, console: Console) -> None:
         self.console = console
+        self.epochs = 0
 
     def show(self, event: Event) -> None:
         """Print the event's line or lines."""
         match event:
+            case StreamStarted(epochs=epochs):
+                self.epochs = epochs
+                self.print(milestone_line(event))
             case TeacherEpoch():
                 self.print(teacher_epoch_line(event))
             case EpochDone(rows=rows):
                 for row in rows:
-                    self.print(f"seed {row['seed']}  {row['arm']}  {epoch_text(row)}")
+                    self.print(f"seed {row['seed']}  {row['arm']}  {epoch_text(row, self.epochs)}")
             case _:
                 text = milestone_line(event)
                 if text:
@@ -113,7 +117,7 @@ class Live(Lines):
                 status = teacher_epoch_line(event).removeprefix("teacher ")
                 self.bars.update(task, completed=event.epoch, status=status)
             case StreamStarted():
-                self.batches, self.tasks = event.batches, {}
+                self.batches, self.epochs, self.tasks = event.batches, event.epochs, {}
                 for arm in event.arms:
                     self._task(arm.name, event.epochs * event.batches, f"seed {event.seed} ")
             case BatchDone():
@@ -122,9 +126,11 @@ class Live(Lines):
                     self.bars.update(task, completed=done)
             case EpochDone(rows=rows):
                 for row in rows:
-                    self.bars.update(self.tasks[row["arm"]], status=epoch_text(row))
+                    self.bars.update(self.tasks[row["arm"]], status=epoch_text(row, self.epochs))
             case ArmStopped():
-                self.bars.stop_task(self.tasks.pop(event.arm))
+                task = self.tasks.pop(event.arm)
+                self.bars.update(task, status=f"stopped: {event.term} is not finite")
+                self.bars.stop_task(task)
                 self.print(event.sentence)
             case _:
                 super().show(event)
@@ -135,10 +141,11 @@ class Live(Lines):
         return self.tasks[name]
 
 
-def epoch_text(row: Mapping[str, Any]) -> str:
-    """Return an arm's epoch in one line: terms, test accuracy, seconds."""
+def epoch_text(row: Mapping[str, Any], epochs: int) -> str:
+    """Return an arm's epoch in one line: terms and test accuracy."""
+    epoch = f"{row['epoch']:>{len(str(epochs))}}/{epochs}"
     return (
-        f"epoch {row['epoch']:>3}  kl {row['kl']:.4f}  rank {row['rank']:+.4f}  "
+        f"epoch {epoch}  kl {row['kl']:.4f}  rank {row['rank']:+.4f}  "
         f"ce {row['ce']:.4f}  test {row['test_acc']:.2f} %"
     )
 

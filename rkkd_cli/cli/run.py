@@ -50,16 +50,16 @@ def run(
     preset, overrides = split_words(words)
     overrides += flag_overrides(ctx.params, flags.FLAG_KEYS)
     experiment = select_by_rank_grad(load_experiment(preset, overrides), rank_grad)
-    name = name or new_name(preset_label(preset), datetime.now().astimezone())
-    check_free(out, name)
+    chosen = name or new_name(preset_label(preset), datetime.now().astimezone())
+    check_free(out, chosen, or_next=name is None)
     if dry_run:
         from rkkd_cli.cli.dry_run import print_plan
 
-        print_plan(experiment, out / name, as_json)
+        print_plan(experiment, out / chosen, as_json)
         return
     from rkkd_cli.cli.execute import execute
 
-    result = execute(experiment, out, name, quiet)
+    result = execute(experiment, out, chosen, or_next=name is None, quiet=quiet)
     if as_json:
         typer.echo(json.dumps(result.as_json()))
     elif quiet:

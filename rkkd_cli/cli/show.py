@@ -11,7 +11,9 @@ from rkkd_cli.cli import flags
 def show(
     run: Annotated[
         str | None,
-        typer.Argument(help="Name or folder of a run; default: the newest.", show_default=False),
+        typer.Argument(
+            metavar="RUN", help="Name or folder of a run; default: the newest.", show_default=False
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     out: flags.Results = flags.DEFAULT_RESULTS,

@@ -18,8 +18,8 @@ COLUMNS = (
 def plain_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
     """Return a table whose cells are plain text, never markup."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in header:
-        table.add_column(name, overflow="fold")
+    for number, name in enumerate(header):
+        table.add_column(name, overflow="fold", no_wrap=number == 0)
     for row in rows:
         table.add_row(*(cell.replace("[", r"\[") for cell in row))
     return table

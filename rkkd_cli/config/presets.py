@@ -2,6 +2,7 @@
 
 import tomllib
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +34,11 @@ def preset_path(preset: str) -> Path:
     if preset in preset_names():
         return preset_directory() / f"{preset}.toml"
     path = Path(preset)
-    if path.is_dir() and (path / "experiment.toml").is_file():
-        return path / "experiment.toml"
-    if path.is_file():
-        return path
+    with suppress(OSError):  # a name too long to be a path
+        if path.is_dir():
+            path = path / "experiment.toml"
+        if path.is_file():
+            return path
     if path.suffix == ".toml" or len(path.parts) > 1:
         raise UserError(f"no such preset file: {preset}")
     raise unknown_name("preset", preset, preset_names())
@@ -57,7 +59,7 @@ def read_preset(preset: str) -> dict[str, Any]:
     """Return the table of a preset. Raises UserError that names the file and the line."""
     try:
         return tomllib.loads(preset_text(preset))
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{preset_path(preset)} is no valid TOML: {error}") from None
 
 
@@ -66,10 +68,9 @@ def load_experiment(preset: str, overrides: Sequence[Override] = ()) -> Experime
     path = preset_path(preset)
     table = read_preset(preset)
     table.setdefault("arms", DEFAULT_ARMS)
-    where = f"{path.name} with these overrides" if overrides else path.name
-    experiment = experiment_from(apply_overrides(table, overrides), where)
-    resolve_arms(experiment)
     given = [key for override in overrides for key in flatten({override.key: override.value})]
+    experiment = experiment_from(apply_overrides(table, overrides), path.name, given)
+    resolve_arms(experiment)
     refuse_hidden_overrides(experiment, given)
     return experiment
 

@@ -1,6 +1,6 @@
 """From a nested table to an Experiment, with one clear sentence for what is wrong in it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -9,12 +9,19 @@ from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.errors import UserError, nearest
 
 
-def experiment_from(table: Mapping[str, Any], where: str) -> Experiment:
-    """Validate ``table``; ``where`` names its origin in errors. Raises UserError."""
+def experiment_from(
+    table: Mapping[str, Any], where: str, overridden: Sequence[str] = ()
+) -> Experiment:
+    """Validate ``table``. Raises UserError, which begins with ``where``.
+
+    For a key among ``overridden`` it does not: that value was typed and stands in no file.
+    """
     try:
         return Experiment.model_validate(dict(table))
     except ValidationError as error:
-        raise UserError(f"{where}: {_sentence(error)}") from None
+        key, sentence = _key_and_sentence(error)
+        typed = any(key == one or one.startswith(f"{key}.") for one in overridden)
+        raise UserError(sentence if typed else f"{where}: {sentence}") from None
 
 
 def known_keys(model: type[BaseModel] = Experiment, prefix: str = "") -> list[str]:
@@ -34,19 +41,20 @@ def _models_in(annotation: Any) -> list[type[BaseModel]]:
     return [model for argument in arguments for model in _models_in(argument)]
 
 
-def _sentence(error: ValidationError) -> str:
+def _key_and_sentence(error: ValidationError) -> tuple[str, str]:
     errors = error.errors(include_url=False)
     first = next((one for one in errors if one["type"] == "extra_forbidden"), errors[0])
     key = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
         close = nearest(key, known_keys())
         hint = f"did you mean {close!r}?" if close else "`rkkd cat PRESET` shows the keys"
-        return f"unknown key {key!r}; {hint}"
+        return key, f"unknown key {key!r}; {hint}"
     if first["type"] == "missing":
-        return f"{key} is missing"
+        return key, f"{key} is missing"
     if first["type"] in ("model_type", "dict_type"):
-        return f"{key} = {first['input']!r}: must be a section with keys of its own"
+        return key, f"{key} = {first['input']!r}: must be a section with keys of its own"
     message = first["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+    message = message.replace("a valid tuple", "a list")
     if not key or isinstance(first["input"], Mapping):
-        return f"{key}: {message}".removeprefix(": ")
-    return f"{key} = {first['input']!r}: {message}"
+        return key, f"{key}: {message}".removeprefix(": ")
+    return key, f"{key} = {first['input']!r}: {message}"

@@ -12,45 +12,67 @@ from rkkd_cli.data.images import (
     LabelledImages,
     balanced_subset,
     channel_statistics,
+    check_hold_out,
+    check_subset,
     hold_out,
 )
 from rkkd_cli.errors import UserError, unknown_name
 
 
 class Definition(NamedTuple):
-    """What the field uses for a dataset. Without mean and std they are measured."""
+    """What the field uses for a dataset. Without mean and std they are measured.
+
+    ``shape`` is None where only the files can tell.
+    """
 
     description: str
-    num_classes: int | None
     in_channels: int
-    size: int | None
     crop_padding: int
     flip: bool
+    shape: "Shape | None" = None
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
 
 
+class Shape(NamedTuple):
+    """What there is to know of a dataset before it is read."""
+
+    num_classes: int
+    in_channels: int
+    size: tuple[int, int]
+    train_images: int
+    test_images: int
+    test_classes: int
+    present: bool = False
+
+
 DATASETS: dict[str, Definition] = {
-    "digits": Definition("8×8 grey digits inside scikit-learn, no download", 10, 1, 8, 1, False),
+    "digits": Definition(
+        "8×8 grey digits inside scikit-learn, no download", 1, 1, False,
+        Shape(10, 1, (8, 8), 1397, 400, 10, present=True),
+    ),
     "cifar10": Definition(
-        "32×32 colour, 50,000 + 10,000 images, downloaded", 10, 3, 32, 4, True,
+        "32×32 colour, 50,000 + 10,000 images, downloaded", 3, 4, True,
+        Shape(10, 3, (32, 32), 50_000, 10_000, 10),
         (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616),
     ),
     "cifar100": Definition(
-        "32×32 colour, 50,000 + 10,000 images, downloaded", 100, 3, 32, 4, True,
+        "32×32 colour, 50,000 + 10,000 images, downloaded", 3, 4, True,
+        Shape(100, 3, (32, 32), 50_000, 10_000, 100),
         (0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761),
     ),
     "fashion_mnist": Definition(
-        "28×28 grey, 60,000 + 10,000 images, downloaded", 10, 1, 28, 2, True,
+        "28×28 grey, 60,000 + 10,000 images, downloaded", 1, 2, True,
+        Shape(10, 1, (28, 28), 60_000, 10_000, 10),
         (0.2860,), (0.3530,),
     ),
     "svhn": Definition(
-        "32×32 colour house numbers, 73,257 + 26,032 images, downloaded", 10, 3, 32, 4, False,
+        "32×32 colour house numbers, 73,257 + 26,032 images, downloaded", 3, 4, False,
+        Shape(10, 3, (32, 32), 73_257, 26_032, 10),
         (0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970),
     ),
     "folder": Definition(
-        "your images: ROOT/train/<class>/* and ROOT/test/<class>/* (or val/)", None, 3, None,
-        4, True,
+        "your images: ROOT/train/<class>/* and ROOT/test/<class>/* (or val/)", 3, 4, True
     ),
 }  # fmt: skip
 
@@ -71,30 +93,31 @@ class DatasetRequest:
     val_share: float = 0.0
 
 
-class Shape(NamedTuple):
-    """What a model needs to know of a dataset before it is read."""
-
-    num_classes: int
-    in_channels: int
-    size: tuple[int, int]
-    present: bool
-
-
 def peek(request: DatasetRequest, cache: Path) -> Shape:
     """Check the request and return the dataset's shape, without decoding or writing anything."""
-    definition = _definition(request)
-    if request.name == "folder":
-        tree = scan_folder(_folder_root(request))
-        return Shape(len(tree.classes), 3, image_shape(tree, request.image_size), True)
-    assert definition.num_classes is not None
-    assert definition.size is not None
-    present = True
-    if request.name != "digits":
-        from rkkd_cli.data.torchvision_sets import is_present
+    shape = _shape(request, _definition(request), cache)
+    train_images, classes = request.limit_train or shape.train_images, shape.num_classes
+    check_subset(train_images, shape.train_images, classes, "dataset.limit_train")
+    test_images = request.limit_test or shape.test_images
+    check_subset(test_images, shape.test_images, shape.test_classes, "dataset.limit_test")
+    if request.val_share:
+        check_hold_out(request.val_share, train_images, classes)
+    return shape
 
-        present = is_present(request.name, _download_root(request, cache))
-    size = (definition.size, definition.size)
-    return Shape(definition.num_classes, definition.in_channels, size, present)
+
+def _shape(request: DatasetRequest, definition: Definition, cache: Path) -> Shape:
+    if definition.shape is None:
+        tree = scan_folder(_folder_root(request))
+        size = image_shape(tree, request.image_size)
+        test_classes = len({label for _, label in tree.test})
+        counts = (len(tree.train), len(tree.test), test_classes)
+        return Shape(len(tree.classes), definition.in_channels, size, *counts, present=True)
+    if definition.shape.present:
+        return definition.shape
+    from rkkd_cli.data.torchvision_sets import is_present
+
+    present = is_present(request.name, _download_root(request, cache))
+    return definition.shape._replace(present=present)
 
 
 def load_dataset(request: DatasetRequest, cache: Path) -> Dataset:
@@ -129,6 +152,11 @@ def _definition(request: DatasetRequest) -> Definition:
     definition = DATASETS[request.name]
     if request.image_size is not None and request.name != "folder":
         raise UserError(f"dataset.image_size is for image folders; {request.name} has its own size")
+    if request.root is not None and request.name == "digits":
+        raise UserError(
+            "digits ships inside scikit-learn and has no --data-root; for images of your own add "
+            "--dataset folder"
+        )
     for key, values in (("mean", request.mean), ("std", request.std)):
         if values is not None and len(values) != definition.in_channels:
             raise UserError(

@@ -85,30 +85,43 @@ def _place_in_class(labels: NDArray[np.int64]) -> Index:
     return places
 
 
+def check_subset(size: int, images: int, classes: int, what: str) -> None:
+    """Raise UserError unless ``size`` is at least one image per class and at most all."""
+    if not classes <= size <= images:
+        raise UserError(
+            f"{what} = {size}: the split has {images} images of {classes} classes, so take "
+            f"{classes} to {images}"
+        )
+
+
 def balanced_subset(split: LabelledImages, size: int | None, what: str) -> LabelledImages:
     """Return a class-balanced subset of ``size`` images, always the same one; None keeps all."""
     if size is None:
         return split
-    classes = len(np.unique(split.labels))
-    if not classes <= size <= len(split):
-        raise UserError(
-            f"{what} = {size}: the split has {len(split)} images of {classes} classes, so take "
-            f"{classes} to {len(split)}"
-        )
+    check_subset(size, len(split), len(np.unique(split.labels)), what)
     return split.take(np.sort(balanced_order(split.labels, seed=0)[:size]))
+
+
+def check_hold_out(share: float, images: int, classes: int) -> None:
+    """Raise UserError for a share that leaves fewer images than classes on one side."""
+    size = round(share * images)
+    if size < classes or images - size < classes:
+        raise UserError(
+            f"dataset.val_share = {share} leaves fewer than one image per class on one side; "
+            f"there are {images} training images of {classes} classes"
+        )
 
 
 def hold_out(split: LabelledImages, share: float) -> tuple[LabelledImages, LabelledImages | None]:
     """Split off ``share`` of every class, at least one image: (the rest, the held-out or None)."""
     if share == 0:
         return split, None
-    size = round(share * len(split))
-    classes = len(np.unique(split.labels))
     counts = np.bincount(split.labels)
-    if size < classes or len(split) - size < classes or (counts == 1).any():
+    check_hold_out(share, len(split), int((counts > 0).sum()))
+    if (counts == 1).any():
         raise UserError(
-            f"dataset.val_share = {share} leaves fewer than one image per class on one side; "
-            f"there are {len(split)} training images of {classes} classes"
+            f"dataset.val_share = {share} needs two training images per class: class number "
+            f"{int(np.argmax(counts == 1))} has one"
         )
     held_of_class = np.clip(np.rint(share * counts), 1, counts - 1)
     order = balanced_order(split.labels, seed=1)

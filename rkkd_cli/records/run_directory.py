@@ -1,16 +1,13 @@
 """``results/<run>/``: where one run keeps its experiment, manifest, metrics and figures."""
 
 import json
-import os
-import tempfile
-from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from rkkd_cli.config.experiment import ARM_NAME
 from rkkd_cli.errors import RunError, UserError, nearest
-from rkkd_cli.records.files import write_whole
+from rkkd_cli.records.files import write_problem, write_whole
 
 EXPERIMENT, MANIFEST, METRICS, FIGURES = (
     "experiment.toml",
@@ -70,39 +67,37 @@ def new_name(label: str, now: datetime) -> str:
     return f"{label}-{now:%Y%m%d-%H%M%S}"
 
 
-def check_free(out: Path, name: str) -> None:
-    """Raise UserError for a name that is taken or unusable, and a folder that cannot be written.
-
-    Leaves nothing behind: a folder that had to be made for the trial is removed again.
-    """
+def check_free(out: Path, name: str, or_next: bool = False) -> None:
+    """Raise UserError for a name that is taken or unusable, and a folder that cannot be written."""
     if not ARM_NAME.fullmatch(name):
         raise UserError(f"run name {name!r}: use letters, digits and _ . + = -, at most 64")
-    if (out / name).exists():
+    problem = write_problem(out)
+    if problem:
+        raise UserError(f"cannot write to the output folder {out}: {problem}")
+    if (out / name).exists() and not or_next:
         raise UserError(
             f"run {name!r} exists in {out}; choose another --name, or move {out / name} away"
         )
-    made = [folder for folder in (out, *out.parents) if not folder.exists()]
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        Path(tempfile.mkdtemp(dir=out, prefix=".trial-")).rmdir()
-    except OSError as error:
-        raise UserError(f"cannot write to the output folder {out}: {error.strerror}") from None
-    finally:
-        for folder in made:
-            with suppress(OSError):  # not made, or another process has just begun to use it
-                folder.rmdir()
 
 
-def create_run_directory(out: Path, name: str) -> RunDirectory:
-    """Make the directory of a new run; it must not exist. Raises UserError or RunError."""
+def create_run_directory(out: Path, name: str, or_next: bool = False) -> RunDirectory:
+    """Make the directory of a new run, which must not exist.
+
+    With ``or_next`` a taken name is followed by ``-2``, ``-3`` and so on: for names that nobody
+    chose. Raises UserError or RunError.
+    """
+    path, number = out / name, 1
     try:
         out.mkdir(parents=True, exist_ok=True)
-        (out / name).mkdir()
+        while or_next and path.exists():
+            number += 1
+            path = out / f"{name}-{number}"
+        path.mkdir()
     except FileExistsError:
-        raise UserError(f"run {name!r} exists in {out}; choose another --name") from None
+        raise UserError(f"run {path.name!r} exists in {out}; choose another --name") from None
     except OSError as error:
-        raise RunError(f"cannot create {out / name}: {os.strerror(error.errno or 0)}") from None
-    return RunDirectory(out / name)
+        raise RunError(f"cannot create {path}: {error.strerror}") from None
+    return RunDirectory(path)
 
 
 def find_runs(out: Path) -> list[RunDirectory]:
@@ -126,8 +121,8 @@ def open_run(run: str, out: Path) -> RunDirectory:
     if Path(run).is_dir():
         raise UserError(f"{run} is no run directory: it has no {MANIFEST}")
     close = nearest(run, [one.name for one in find_runs(out)])
-    hint = f"; did you mean {close!r}?" if close else ""
-    raise UserError(f"no run {run!r} in {out}{hint} `rkkd ls runs` lists them")
+    hint = f"; did you mean {close!r}?" if close else "; `rkkd ls runs` lists them"
+    raise UserError(f"no run {run!r} in {out}{hint}")
 
 
 def newest_run(out: Path) -> RunDirectory:

@@ -7,9 +7,10 @@ import torch
 
 from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.data.catalogue import DatasetRequest, Shape, peek
-from rkkd_cli.errors import UserError
+from rkkd_cli.errors import UserError, unknown_name
 from rkkd_cli.methods import build_objective
-from rkkd_cli.models import MODELS, build_model, count_parameters, load_checkpoint
+from rkkd_cli.models import MODELS, Classifier, build_model, count_parameters, load_checkpoint
+from rkkd_cli.records.files import write_problem
 from rkkd_cli.sweep.jobs import StreamGroup, stream_groups
 from rkkd_cli.train.device import pick_device
 from rkkd_cli.train.teacher_source import required_recipe
@@ -31,6 +32,9 @@ def dataset_request(experiment: Experiment) -> DatasetRequest:
 def check_experiment(experiment: Experiment, cache: Path) -> list[Checked]:
     """Check device, names, folders, models and checkpoints. Raises UserError; writes nothing."""
     pick_device(experiment.device)
+    problem = write_problem(cache)
+    if problem:
+        raise UserError(f"cannot write to the cache {cache}: {problem}; set RKKD_CACHE to a folder")
     return [_check_group(group, cache) for group in stream_groups(experiment)]
 
 
@@ -39,44 +43,35 @@ def _check_group(group: StreamGroup, cache: Path) -> Checked:
         build_objective(arm.experiment.method, arm.experiment.rank)
     names = [group.experiment.teacher.model, *(a.experiment.student.model for a in group.arms)]
     for name in names:
-        build_on_meta(name, num_classes=2, in_channels=1)
+        if name not in MODELS:
+            raise unknown_name("model", name, MODELS)
     shape = peek(dataset_request(group.experiment), cache)
     if shape.num_classes < 2:
         raise UserError(
             "the dataset has one class; distillation and its ranking loss need at least 2"
         )
-    parameters = {
-        name: count_parameters(build_on_meta(name, shape.num_classes, shape.in_channels))
-        for name in names
-    }
-    _check_forward(names, shape)
-    _check_teacher(group.experiment, shape)
+    models = {name: build_model(name, shape.num_classes, shape.in_channels) for name in names}
+    for name, model in models.items():
+        _check_forward(name, model, shape)
+    _check_teacher(group.experiment, models[group.experiment.teacher.model])
+    parameters = {name: count_parameters(model) for name, model in models.items()}
     return Checked(group, shape, parameters)
 
 
-def build_on_meta(name: str, num_classes: int, in_channels: int) -> torch.nn.Module:
-    """Return a model without memory for its weights. Raises UserError for an unknown name."""
-    with torch.device("meta"):
-        return build_model(name, num_classes, in_channels)
+def _check_forward(name: str, model: Classifier, shape: Shape) -> None:
+    try:
+        with torch.no_grad():
+            model.eval()(torch.zeros(2, shape.in_channels, *shape.size))
+    except RuntimeError:
+        size = "×".join(str(side) for side in shape.size)
+        raise UserError(
+            f"model {name} cannot take {size} images: they become smaller than one pixel; use a "
+            f"larger dataset.image_size or another of {', '.join(MODELS)}"
+        ) from None
 
 
-def _check_forward(names: list[str], shape: Shape) -> None:
-    for name in dict.fromkeys(names):
-        model = build_on_meta(name, shape.num_classes, shape.in_channels).eval()
-        images = torch.empty(2, shape.in_channels, *shape.size, device="meta")
-        try:
-            model(images)
-        except RuntimeError:
-            size = "×".join(str(side) for side in shape.size)
-            raise UserError(
-                f"model {name} cannot take {size} images: they become smaller than one pixel; "
-                f"use a larger dataset.image_size or another of {', '.join(MODELS)}"
-            ) from None
-
-
-def _check_teacher(experiment: Experiment, shape: Shape) -> None:
+def _check_teacher(experiment: Experiment, model: Classifier) -> None:
     if experiment.teacher.checkpoint is None:
         required_recipe(experiment)
-        return
-    model = build_model(experiment.teacher.model, shape.num_classes, shape.in_channels)
-    load_checkpoint(model, Path(experiment.teacher.checkpoint).expanduser())
+    else:
+        load_checkpoint(model, Path(experiment.teacher.checkpoint).expanduser())

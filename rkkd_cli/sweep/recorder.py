@@ -4,6 +4,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from rkkd_cli.config.arms import resolve_arms
 from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.config.presets import to_toml
@@ -24,8 +26,10 @@ from rkkd_cli.train.events import (
 class Recorder:
     """Writes what happens as it happens. The directory appears when the first stream starts."""
 
-    def __init__(self, experiment: Experiment, out: Path, name: str, device: str) -> None:
-        self.experiment, self.out, self.name = experiment, out, name
+    def __init__(
+        self, experiment: Experiment, out: Path, name: str, device: str, or_next: bool = False
+    ) -> None:
+        self.experiment, self.out, self.name, self.or_next = experiment, out, name, or_next
         self.run: RunDirectory | None = None
         self.metrics: MetricsWriter | None = None
         self.stopped: list[ArmStopped] = []
@@ -70,8 +74,9 @@ class Recorder:
 
     def _open(self) -> None:
         if self.run is None:
-            self.run = create_run_directory(self.out, self.name)
-            self.manifest |= environment()
+            self.run = create_run_directory(self.out, self.name, self.or_next)
+            self.manifest |= {"run": self.run.name} | environment()
+            self.manifest["versions"]["torch"] = str(torch.__version__)  # with its build
             write_whole(self.run.experiment, to_toml(self.experiment))
             arms = resolve_arms(self.experiment)
             with_validation = any(arm.experiment.dataset.val_share > 0 for arm in arms)

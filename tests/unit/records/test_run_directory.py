@@ -175,3 +175,11 @@ def test_a_manifest_is_plain_readable_json(tmp_path: Path) -> None:
     text = (run.path / "manifest.json").read_text(encoding="utf-8")
     assert text.endswith("}\n")
     assert json.loads(text)["run"] == "first"
+
+
+def test_a_name_nobody_chose_is_followed_by_a_number_where_it_is_taken(tmp_path: Path) -> None:
+    names = [create_run_directory(tmp_path, "digits", or_next=True).name for _ in range(3)]
+    assert names == ["digits", "digits-2", "digits-3"]
+    check_free(tmp_path, "digits", or_next=True)
+    with pytest.raises(UserError, match="run 'digits' exists"):
+        check_free(tmp_path, "digits")

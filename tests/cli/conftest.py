@@ -1,0 +1,78 @@
+"""The program with torch already imported: a process for each call, without the slow start.
+
+One server imports everything slow and then only forks. Each call is a process of its own, with its
+own arguments, folder, environment, output files and exit status. What depends on a cold start
+(help, imports, signals, terminals) is tested with the fixture ``rkkd`` or with a plain subprocess.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+Program = Callable[..., subprocess.CompletedProcess[str]]
+
+SERVER = """
+import gc, json, os, signal, sys, traceback
+import sklearn.datasets, rkkd_cli.cli.execute, rkkd_cli.cli.dry_run, rkkd_cli.report.curves
+from rkkd_cli.cli.main import main
+gc.freeze()
+for line in sys.stdin:
+    arguments, folder, environment, files = json.loads(line)
+    child = os.fork()
+    if child == 0:
+        signal.alarm(200)
+        os.chdir(folder)
+        os.environ.update(environment)
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        for number, path in zip((1, 2), files):
+            os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+        sys.argv = ["rkkd", *arguments]
+        status = 0
+        try:
+            main()
+        except SystemExit as end:
+            status = end.code or 0
+        except BaseException:
+            traceback.print_exc()
+            status = 1
+        sys.stdout.flush()
+        os._exit(status)  # taking torch apart object by object takes a second
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+
+
+@pytest.fixture(scope="session")
+def warm_rkkd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
+    """Run the program in a forked process: ``warm_rkkd("run", "--seeds", "0", cwd=folder)``."""
+    files = [tmp_path_factory.mktemp("output") / name for name in ("stdout", "stderr")]
+    surroundings = {
+        **os.environ,
+        "RKKD_CACHE": str(tmp_path_factory.getbasetemp() / "rkkd-cache"),
+        "COLUMNS": "160",
+        "OMP_NUM_THREADS": "1",
+    }
+    command = [sys.executable, "-c", SERVER]
+    with subprocess.Popen(
+        command, env=surroundings, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as server:
+        assert server.stdin is not None
+        assert server.stdout is not None
+        requests, answers = server.stdin, server.stdout
+
+        def program(
+            *arguments: str, cwd: Path, env: Mapping[str, str] | None = None
+        ) -> subprocess.CompletedProcess[str]:
+            request = [arguments, str(cwd), dict(env or {}), [str(path) for path in files]]
+            requests.write(json.dumps(request) + "\n")
+            requests.flush()
+            status = int(answers.readline())
+            out, err = (path.read_text(encoding="utf-8") for path in files)
+            return subprocess.CompletedProcess(list(arguments), status, out, err)
+
+        yield program
+        requests.close()

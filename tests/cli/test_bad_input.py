@@ -1,0 +1,259 @@
+"""Every mistake of a user: exit status 2, one sentence, no traceback, nothing written."""
+
+import subprocess
+from collections.abc import Callable
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from rkkd_cli.config.experiment import Experiment
+from rkkd_cli.config.overrides import parse_override
+from rkkd_cli.config.presets import load_experiment
+from rkkd_cli.config.validation import known_keys
+from rkkd_cli.errors import UserError
+from rkkd_cli.models import build_model
+
+Program = Callable[..., subprocess.CompletedProcess[str]]
+
+FOLDER = "run --dataset folder --student cnn2 --teacher cnn2 --data-root "
+TEACHER = "run --teacher digits_teacher --teacher-checkpoint "
+
+# The words of a command line, and what its sentence must say.
+MISTAKES = [
+    # names, with the nearest valid one
+    ("run digts", ["preset 'digts'", "'digits'"]),
+    ("run --student resnet9", ["model 'resnet9'", "'resnet8'"]),
+    ("run --teacher digits_teachr", ["model 'digits_teachr'", "'digits_teacher'"]),
+    ("run --dataset digitz", ["dataset 'digitz'", "'digits'"]),
+    ("run --rank-surrogate tanhh", ["surrogate 'tanhh'", "'tanh'"]),
+    ("run method.name=kdd", ["method 'kdd'", "'kd'"]),
+    ("run traning.lr=0.1", ["key 'traning'", "'training'"]),
+    ("run training.lrr=0.1", ["key 'training.lrr'", "'training.lr'"]),
+    ("run arms.kd.rank.steepnes=5", ["arm 'kd'", "'rank.steepnes'", "'rank.steepness'"]),
+    ("cat digts", ["preset 'digts'", "'digits'"]),
+    ("ls preset", ["'preset'", "'presets'"]),
+    # values
+    ("run --alpha 1.5", ["method.alpha", "1.5"]),
+    ("run --alpha -0.1", ["method.alpha", "-0.1"]),
+    ("run --alpha nan", ["method.alpha", "nan"]),
+    ("run --temperature 0", ["method.temperature", "greater than 0"]),
+    ("run --temperature -4", ["method.temperature", "-4"]),
+    ("run --epochs 0", ["training.epochs", "0"]),
+    ("run --batch-size 0", ["training.batch_size", "0"]),
+    ("run --lr 0", ["training.lr", "greater than 0"]),
+    ("run --lr inf", ["training.lr", "inf"]),
+    ("run training.lr=fast", ["training.lr", "'fast'", "number"]),
+    ("run training.epochs=2.5", ["training.epochs", "2.5"]),
+    ("run training.epochs=true", ["training.epochs", "True"]),
+    ("run training=5", ["training", "section"]),
+    ("run training.lr.x=3", ["training.lr.x", "'lr' is a value"]),
+    ("run training.optimizer=adam", ["'adam'", "'sgd' or 'adamw'"]),
+    ("run training.schedule=cosin", ["'cosin'", "'cosine'"]),
+    ("run --seeds 3:3", ["seeds", "at least one"]),
+    ("run seeds=[]", ["seeds", "at least one"]),
+    ("run --seeds -1", ["seeds", "'-1'"]),
+    ("run --seeds 0,0", ["seeds", "twice"]),
+    ("run --seeds 0:9999999999999", ["seeds", "at most"]),
+    ("run --rank-steepness 0", ["rank.steepness", "greater than 0"]),
+    ("run --rank-channels half", ["channels", "'half'"]),
+    ("run --rank-channels top:1.5", ["channels", "'top:1.5'"]),
+    ("run --rank-channels bottom:0", ["channels", "'bottom:0'"]),
+    ("run --rank-grad maybe", ["--rank-grad", "'maybe'"]),
+    ("run --precision fp8", ["precision", "'fp8'"]),
+    ("run --device gpu", ["device 'gpu'", "cuda"]),
+    ("run arms={}", ["arms", "at least one"]),
+    ("run arms.kd=5", ["arms.kd", "section"]),
+    ("run arms.kd.seeds=1", ["'seeds'", "'kd'"]),
+    # contradictions
+    ("run rank.grad=true", ["rank.grad", "--rank-grad"]),
+    ("run --epochs 3 training.epochs=4", ["training.epochs", "twice"]),
+    ("run digits cifar100", ["more than one preset", "digits", "cifar100"]),
+    ("run --rank-grad on arms.kd_rank.rank.grad=false", ["--rank-grad on", "no arm"]),
+    # files and folders of experiments and runs
+    ("run ./nope.toml", ["./nope.toml"]),
+    ("run broken.toml", ["broken.toml", "line 1"]),
+    ("run binary.toml", ["binary.toml"]),
+    ("cat binary.toml", ["binary.toml"]),
+    ("run partial.toml", ["partial.toml", "dataset is missing"]),
+    ("run --name a/b", ["'a/b'"]),
+    ("run --name ..", ["'..'"]),
+    ("run --out a_file", ["output folder a_file"]),
+    ("run --out a_file/below", ["output folder a_file/below"]),
+    ("cp digits a_file", ["a_file exists"]),
+    ("cp digits nope/x.toml", ["nope/x.toml"]),
+    ("show nope", ["'nope'", "rkkd ls runs"]),
+    ("show plain", ["plain is no run directory"]),
+    ("plot", ["no runs in results"]),
+    ("plot plain", ["plain is no run directory"]),
+    ("plot --format gif", ["format 'gif'", "png"]),
+    ("teacher train --epochs 0", ["teacher.training.epochs"]),
+    # datasets
+    ("run --limit-train 100000", ["limit_train", "100000", "1397"]),
+    ("run --limit-test 3", ["limit_test", "3", "10 classes"]),
+    ("run --val-share 0.999", ["val_share", "0.999"]),
+    ("run --val-share 1", ["val_share", "less than 1"]),
+    ("run dataset.mean=[0.5,0.5]", ["dataset.mean", "1 channel"]),
+    ("run dataset.image_size=16", ["dataset.image_size", "digits"]),
+    ("run --dataset folder", ["--data-root"]),
+    (FOLDER + "nope", ["nope"]),
+    (FOLDER + "plain", ["plain", "train/"]),
+    (FOLDER + "no_test", ["no_test", "test/"]),
+    (FOLDER + "hollow", ["hollow/train/cat", "no images"]),
+    (FOLDER + "extra", ["class 'newt'", "extra/train"]),
+    (FOLDER + "damaged", ["damaged/train/dog/1.png"]),
+    (FOLDER + "mixed", ["mixed/test/dog/1.png", "8×8", "dataset.image_size"]),
+    (FOLDER + "tiny", ["cnn2", "2×2"]),
+    (FOLDER + "lonely", ["one class"]),
+    # checkpoints
+    (TEACHER + "nope.pth", ["nope.pth"]),
+    (TEACHER + "plain", ["plain"]),
+    (TEACHER + "a_file", ["a_file", "damaged"]),
+    (TEACHER + "truncated.pth", ["truncated.pth", "damaged"]),
+    (TEACHER + "student.pth", ["student.pth", "another architecture"]),
+    (TEACHER + "classes.pth", ["classes.pth", "7 classes", "10"]),
+    (TEACHER + "objects.pth", ["objects.pth", "objects other than tensors"]),
+]  # fmt: skip
+
+
+def write_images(root: Path, classes: dict[str, int], size: int = 16) -> None:
+    """Write two images of each class into each split; the number says in how many splits."""
+    for name, splits in classes.items():
+        for split in ("train", "test")[:splits]:
+            folder = root / split / name
+            folder.mkdir(parents=True)
+            for number in range(2):
+                pixels = np.full((size, size, 3), 40 * number, dtype=np.uint8)
+                Image.fromarray(pixels).save(folder / f"{number}.png")
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with one of everything that can be wrong."""
+    place = tmp_path_factory.mktemp("workplace")
+    (place / "plain").mkdir()
+    (place / "a_file").write_text("a file")
+    (place / "broken.toml").write_text("[dataset\nname = 1")
+    (place / "binary.toml").write_bytes(b"\xff\xfe\x00")
+    (place / "partial.toml").write_text("seeds = [0]")
+    both = {"cat": 2, "dog": 2}
+    for name in ("hollow", "extra", "damaged", "mixed"):
+        write_images(place / name, both)
+    write_images(place / "no_test", {"cat": 1, "dog": 1})
+    write_images(place / "lonely", {"cat": 2})
+    write_images(place / "tiny", both, size=2)
+    for image in (place / "hollow" / "train" / "cat").iterdir():
+        image.unlink()
+    write_images(place / "extra", {"newt": 2})
+    for image in (place / "extra" / "train" / "newt").iterdir():
+        image.unlink()
+    (place / "extra" / "train" / "newt").rmdir()
+    (place / "damaged" / "train" / "dog" / "1.png").write_bytes(b"\x89PNG no image")
+    Image.new("RGB", (8, 8)).save(place / "mixed" / "test" / "dog" / "1.png")
+    write_checkpoints(place)
+    return place
+
+
+def write_checkpoints(place: Path) -> None:
+    torch.save(build_model("digits_student", 10, 1).state_dict(), place / "student.pth")
+    torch.save(build_model("digits_teacher", 7, 1).state_dict(), place / "classes.pth")
+    torch.save({"state_dict": Path("anything")}, place / "objects.pth")
+    whole = BytesIO()
+    torch.save(build_model("digits_teacher", 10, 1).state_dict(), whole)
+    (place / "truncated.pth").write_bytes(whole.getvalue()[: len(whole.getvalue()) // 2])
+
+
+def files_below(*folders: Path) -> set[tuple[str, int]]:
+    paths = [path for folder in folders for path in folder.rglob("*")]
+    return {(str(path), path.stat().st_mtime_ns) for path in paths}
+
+
+def check_mistake(answer: subprocess.CompletedProcess[str], fragments: list[str]) -> None:
+    errors = [line for line in answer.stderr.splitlines() if line.startswith("rkkd: error: ")]
+    assert answer.returncode == 2, answer.stderr
+    assert len(errors) == 1
+    assert answer.stderr.splitlines()[-1] == errors[0]
+    assert "Traceback" not in answer.stderr + answer.stdout
+    assert [part for part in fragments if part not in errors[0]] == [], errors[0]
+
+
+@pytest.mark.parametrize(("words", "fragments"), MISTAKES, ids=[words for words, _ in MISTAKES])
+def test_a_mistake_gets_one_sentence_and_leaves_nothing(
+    words: str, fragments: list[str], workplace: Path, warm_rkkd: Program, cache: Path
+) -> None:
+    before = files_below(workplace, cache)
+    check_mistake(warm_rkkd(*words.split(), cwd=workplace), fragments)
+    assert files_below(workplace, cache) == before
+
+
+@pytest.mark.parametrize(
+    "words", ["--limit-train 100000", "--limit-test 3", "--val-share 0.999"]
+)  # fmt: skip
+def test_a_dry_run_finds_a_subset_that_does_not_fit(
+    words: str, workplace: Path, warm_rkkd: Program
+) -> None:
+    answer = warm_rkkd("run", "--dry-run", *words.split(), cwd=workplace)
+    check_mistake(answer, [words.split()[0].strip("-").replace("-", "_")])
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")
+def test_cuda_is_refused_where_there_is_none(workplace: Path, rkkd: Program) -> None:
+    check_mistake(rkkd("run", "--device", "cuda", cwd=workplace), ["cuda", "--device cpu"])
+    assert not (workplace / "results").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "fragments"),
+    [
+        ("run --eopchs 3", ["--eopchs", "--epochs"]),
+        ("run --epochs two", ["--epochs", "integer"]),
+        ("rum", ["'rum'", "'run'"]),
+        ("ls", ["presets|models|datasets"]),
+    ],
+)
+def test_a_command_line_of_the_wrong_form_is_explained(
+    words: str, fragments: list[str], workplace: Path, warm_rkkd: Program
+) -> None:
+    answer = warm_rkkd(*words.split(), cwd=workplace)
+    assert (answer.returncode, answer.stdout) == (2, "")
+    assert [part for part in fragments if part not in answer.stderr] == [], answer.stderr
+    assert "Traceback" not in answer.stderr
+
+
+arm_keys = st.sampled_from(["arms.kd", "arms.new", "arms.kd.rank.grad", "arms.new.training.lr"])
+keys = st.sampled_from(known_keys()) | arm_keys | st.from_regex(r"[a-z_]{1,8}", fullmatch=True)
+numbers = st.integers().map(str) | st.floats().map(str)
+toml_like = st.text(alphabet="[]{}=,.:\"'0123456789-+eE_ntrufalsi #\\x", max_size=12)
+values = numbers | toml_like | st.text(max_size=12)
+override = st.builds(lambda key, value: f"{key}={value}", keys, values)
+
+
+@pytest.mark.parametrize("value", ["1" * 5000, "[" * 3000], ids=["digits", "brackets"])
+def test_a_value_too_long_to_be_read_gets_a_sentence(value: str) -> None:
+    with pytest.raises(UserError, match=r"training\.epochs"):
+        load_experiment("digits", [parse_override(f"training.epochs={value}")])
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.lists(override, max_size=3))
+@example(["seeds=0:9999999999999"])
+@example(["training.lr=1" + "0" * 400])
+def test_any_overrides_give_an_experiment_or_a_sentence(texts: list[str]) -> None:
+    overrides = [parse_override(text) for text in texts]
+    try:
+        outcome: Experiment | str = load_experiment("digits", overrides)
+    except UserError as error:
+        outcome = str(error)
+    assert isinstance(outcome, Experiment) or (outcome and "\n" not in outcome)
+
+
+def test_a_data_folder_is_not_silently_ignored(tmp_path: Path, warm_rkkd: Program) -> None:
+    answer = warm_rkkd("run", "--data-root", str(tmp_path), "--dry-run", cwd=tmp_path)
+    assert answer.returncode == 2
+    assert "digits ships inside scikit-learn" in answer.stderr
+    assert "--dataset folder" in answer.stderr

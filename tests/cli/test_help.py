@@ -1,0 +1,90 @@
+"""What the program says of itself, at once and without importing what is slow."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from rkkd_cli import __version__
+from rkkd_cli.cli.main import app
+
+Program = Callable[..., subprocess.CompletedProcess[str]]
+
+COMMANDS = ("run", "plot", "show", "ls", "cat", "cp", "doctor", "teacher")
+
+
+def start_seconds(arguments: tuple[str, ...]) -> float:
+    started = time.perf_counter()
+    command = [sys.executable, "-m", "rkkd_cli", *arguments]
+    subprocess.run(command, check=True, capture_output=True)
+    return time.perf_counter() - started
+
+
+def modules_imported_by(arguments: tuple[str, ...], folder: Path) -> set[str]:
+    command = [sys.executable, "-X", "importtime", "-m", "rkkd_cli", *arguments]
+    answer = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    lines = [line for line in answer.stderr.splitlines() if line.startswith("import time:")]
+    return {line.rpartition("|")[2].strip() for line in lines}
+
+
+def test_help_answers_in_under_seven_tenths_of_a_second() -> None:
+    assert min(start_seconds(("--help",)) for _ in range(5)) < 0.7
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--help",),
+        ("run", "--help"),
+        ("--version",),
+        ("ls", "presets"),
+        ("cat", "digits"),
+        ("run", "traning.lr=1"),
+        ("run", "--alpha", "2"),
+    ],
+    ids=" ".join,
+)
+def test_nothing_that_can_do_without_torch_imports_it(
+    arguments: tuple[str, ...], tmp_path: Path
+) -> None:
+    imported = modules_imported_by(arguments, tmp_path)
+    assert "typer" in imported
+    assert imported.isdisjoint({"torch", "torchvision", "sklearn", "matplotlib"})
+
+
+def test_help_lists_every_command_once(rkkd: Program) -> None:
+    rows = [line.strip("│ ").split()[:1] for line in rkkd("--help").stdout.splitlines()]
+    assert sorted(row[0] for row in rows if row and row[0] in COMMANDS) == sorted(COMMANDS)
+
+
+def test_the_list_of_commands_here_is_the_programs() -> None:
+    names = [command.name for command in app.registered_commands]
+    names += [group.name for group in app.registered_groups]
+    assert sorted(name or "" for name in names) == sorted(COMMANDS)
+
+
+def test_help_of_run_shows_the_everyday_flags_in_panels(rkkd: Program) -> None:
+    text = rkkd("run", "--help").stdout
+    flags = """--dataset --data-root --teacher --teacher-checkpoint --student --epochs --batch-size
+        --lr --alpha --temperature --rank-grad --rank-weight --rank-steepness --rank-surrogate
+        --rank-channels --seeds --device --precision --out --name --dry-run --quiet --json
+        --limit-train --val-share"""
+    missing = [flag for flag in flags.split() if f" {flag} " not in text]
+    assert not missing
+    for panel in ("What to train", "How to train it", "The ranking loss", "Where and how"):
+        assert f"─ {panel} ─" in text
+
+
+def test_the_program_without_a_command_shows_its_help(rkkd: Program) -> None:
+    assert rkkd().stdout.strip() == rkkd("--help").stdout.strip()
+
+
+def test_version_is_the_packages_by_module_and_by_command(rkkd: Program) -> None:
+    script = Path(sys.executable).with_name("rkkd.exe" if os.name == "nt" else "rkkd")
+    installed = subprocess.run([script, "--version"], capture_output=True, text=True)
+    for answer in (rkkd("--version"), installed):
+        assert (answer.returncode, answer.stdout) == (0, f"rkkd {__version__}\n")

@@ -1,0 +1,214 @@
+"""``ls``, ``cat``, ``cp``, ``show``, ``plot``, ``doctor`` and ``teacher``."""
+
+import json
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from rkkd_cli.config.presets import load_experiment, preset_directory, preset_names
+from rkkd_cli.data.catalogue import DATASETS
+from rkkd_cli.losses import SURROGATES
+from rkkd_cli.models import MODELS
+
+Program = Callable[..., subprocess.CompletedProcess[str]]
+
+RECIPE = ("--device", "cpu", "--limit-train", "200", "--limit-test", "100")
+QUICK = ("teacher.training.epochs=2", "--epochs", "2", *RECIPE)
+FIGURES = ("rank", "kl", "test_acc", "sheet")
+MAGIC = {"png": b"\x89PNG", "svg": b"<?xml", "pdf": b"%PDF-"}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, warm_rkkd: Program) -> Path:
+    """A folder with two runs, ``older`` and ``newer``."""
+    place = tmp_path_factory.mktemp("two-runs")
+    for name, seeds in (("older", "0"), ("newer", "0,1")):
+        answer = warm_rkkd("run", *QUICK, "--seeds", seeds, "--name", name, "-q", cwd=place)
+        assert answer.returncode == 0, answer.stderr
+    return place
+
+
+def first_words(answer: subprocess.CompletedProcess[str]) -> list[str]:
+    assert answer.returncode == 0, answer.stderr
+    return [line.split()[0] for line in answer.stdout.splitlines()[1:]]
+
+
+def figure_names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize(
+    ("what", "names"),
+    [
+        ("presets", preset_names()),
+        ("models", list(MODELS)),
+        ("datasets", list(DATASETS)),
+        ("surrogates", list(SURROGATES)),
+        ("runs", ["older", "newer"]),
+    ],
+)
+def test_ls_gives_every_name_a_line(
+    what: str, names: list[str], folder: Path, warm_rkkd: Program
+) -> None:
+    assert first_words(warm_rkkd("ls", what, cwd=folder)) == names
+
+
+def test_ls_runs_tells_how_they_ended_and_on_what(folder: Path, warm_rkkd: Program) -> None:
+    line = warm_rkkd("ls", "runs", cwd=folder).stdout.splitlines()[-1]
+    for part in ("newer", "finished", "digits", "digits_teacher"):
+        assert part in line
+
+
+def test_ls_presets_shows_the_titles(folder: Path, warm_rkkd: Program) -> None:
+    shown = " ".join(warm_rkkd("ls", "presets", cwd=folder).stdout.split())
+    for preset in preset_names():
+        assert load_experiment(preset).title in shown
+
+
+@pytest.mark.parametrize("preset", preset_names())
+def test_cat_prints_the_presets_file(preset: str, folder: Path, warm_rkkd: Program) -> None:
+    file = preset_directory() / f"{preset}.toml"
+    assert warm_rkkd("cat", preset, cwd=folder).stdout == file.read_text(encoding="utf-8")
+
+
+def test_cp_gives_a_copy_that_runs_the_same(tmp_path: Path, warm_rkkd: Program) -> None:
+    answer = warm_rkkd("cp", "digits", "mine.toml", cwd=tmp_path)
+    assert "rkkd run mine.toml" in answer.stdout
+    assert load_experiment(str(tmp_path / "mine.toml")) == load_experiment("digits")
+
+
+def test_cp_into_a_folder_keeps_the_name(tmp_path: Path, warm_rkkd: Program) -> None:
+    warm_rkkd("cp", "digits", ".", cwd=tmp_path)
+    assert figure_names(tmp_path) == {"digits.toml"}
+
+
+def test_cp_never_overwrites(tmp_path: Path, warm_rkkd: Program) -> None:
+    (tmp_path / "mine.toml").write_text("mine")
+    answer = warm_rkkd("cp", "digits", "mine.toml", cwd=tmp_path)
+    assert answer.returncode == 2
+    assert "mine.toml exists" in answer.stderr
+    assert (tmp_path / "mine.toml").read_text() == "mine"
+
+
+@pytest.mark.parametrize("run", ["older", "results/older", "results/older/"])
+def test_show_finds_a_run_by_name_and_by_folder(run: str, folder: Path, warm_rkkd: Program) -> None:
+    lines = warm_rkkd("show", run, cwd=folder).stdout.splitlines()
+    assert lines[0].startswith("results/older: finished")
+    assert any(line.startswith("dataset digits: 200 training + 100 test") for line in lines)
+    assert any(line.startswith("teacher digits_teacher") for line in lines)
+    assert [line.split()[:3] for line in lines if line.startswith("kd")] == [
+        ["kd", "1", "2"],
+        ["kd_rank", "1", "2"],
+    ]
+
+
+def test_show_without_a_name_takes_the_newest_run(folder: Path, warm_rkkd: Program) -> None:
+    assert warm_rkkd("show", cwd=folder).stdout.startswith("results/newer: finished")
+
+
+def test_show_as_json_is_the_manifest_with_the_summary(folder: Path, warm_rkkd: Program) -> None:
+    shown = json.loads(warm_rkkd("show", "newer", "--json", cwd=folder).stdout)
+    manifest = json.loads((folder / "results/newer/manifest.json").read_text(encoding="utf-8"))
+    summary = shown.pop("summary")
+    assert shown == manifest
+    assert [(arm["arm"], arm["n"], arm["epoch"]) for arm in summary] == [
+        ("kd", 2, 2),
+        ("kd_rank", 2, 2),
+    ]
+    assert all(arm["test_acc"]["std"] >= 0 for arm in summary)
+
+
+def test_show_names_the_nearest_run(folder: Path, warm_rkkd: Program) -> None:
+    answer = warm_rkkd("show", "newr", cwd=folder)
+    assert answer.returncode == 2
+    assert "'newr'" in answer.stderr
+    assert "did you mean 'newer'?" in answer.stderr
+
+
+def test_plot_draws_the_newest_run_into_its_own_folder(folder: Path, warm_rkkd: Program) -> None:
+    figures = folder / "results" / "newer" / "figures"
+    old = {path: path.stat().st_mtime_ns for path in figures.iterdir()}
+    answer = warm_rkkd("plot", cwd=folder)
+    assert {folder / line for line in answer.stdout.splitlines()} == set(old)
+    assert all(path.stat().st_mtime_ns > before for path, before in old.items())
+
+
+def test_plot_lays_runs_over_each_other_in_the_formats_asked_for(
+    folder: Path, tmp_path: Path, warm_rkkd: Program
+) -> None:
+    to = tmp_path / "new" / "figures"
+    warm_rkkd("plot", "older", "newer", "--to", str(to), "--format", "svg,pdf,png", cwd=folder)
+    assert figure_names(to) == {f"{name}.{suffix}" for name in FIGURES for suffix in MAGIC}
+    for path in to.iterdir():
+        assert path.read_bytes().startswith(MAGIC[path.suffix[1:]]), path.name
+    for name in FIGURES:
+        text = (to / f"{name}.svg").read_text(encoding="utf-8")
+        for label in ("older: kd (n = 1)", "newer: kd_rank (n = 2)", "epoch"):
+            assert label in text
+
+
+def test_plot_refuses_a_folder_that_is_no_run_before_it_draws_another(
+    folder: Path, tmp_path: Path, warm_rkkd: Program
+) -> None:
+    to = tmp_path / "figures"
+    answer = warm_rkkd("plot", "older", str(tmp_path), "--to", str(to), cwd=folder)
+    assert answer.returncode == 2
+    assert not to.exists()
+
+
+def test_plot_says_in_one_line_that_it_cannot_write(folder: Path, warm_rkkd: Program) -> None:
+    (folder / "a_file").touch()
+    answer = warm_rkkd("plot", "older", "--to", "a_file", cwd=folder)
+    assert answer.returncode == 2
+    assert answer.stderr.startswith("rkkd: error: ")
+    assert "a_file" in answer.stderr
+    assert answer.stderr.count("\n") == 1
+
+
+def test_doctor_finds_versions_devices_and_writable_folders(
+    folder: Path, tmp_path: Path, warm_rkkd: Program
+) -> None:
+    env = {"RKKD_CACHE": str(tmp_path / "cache")}
+    answer = warm_rkkd("doctor", cwd=folder, env=env)
+    words = first_words(answer)
+    for name in ("python", "torch", "torchvision", "device", "CUDA", "cache", "results", "presets"):
+        assert name in words
+    assert answer.stdout.count("can be written") == 2
+    assert not (tmp_path / "cache").exists()
+
+
+def test_doctor_fails_where_results_cannot_be_written(folder: Path, warm_rkkd: Program) -> None:
+    (folder / "a_file").touch()
+    answer = warm_rkkd("doctor", "--out", "a_file", cwd=folder)
+    assert answer.returncode == 1
+    assert "cannot be written" in answer.stdout
+
+
+def test_teacher_train_caches_the_teacher_that_a_run_finds(
+    folder: Path, tmp_path: Path, warm_rkkd: Program
+) -> None:
+    env = {"RKKD_CACHE": str(tmp_path / "cache")}
+    words = ("--device", "cpu", "--limit-train", "100", "--limit-test", "50")
+    trained = warm_rkkd("teacher", "train", *words, "--epochs", "1", cwd=folder, env=env)
+    assert trained.returncode == 0
+    assert "sha256" in trained.stderr
+    run = ("run", *words, "teacher.training.epochs=1", "--epochs", "1", "--seeds", "0", "--json")
+    teachers = json.loads(warm_rkkd(*run, cwd=tmp_path, env=env).stdout)["teachers"]
+    assert [teacher["source"] for teacher in teachers] == ["cache"]
+    listed = warm_rkkd("teacher", "ls", cwd=folder, env=env)
+    assert first_words(listed) == [teachers[0]["key"]]
+    assert teachers[0]["sha256"][:16] in listed.stdout
+
+
+def test_a_cache_that_cannot_be_written_is_found_before_anything_is_trained(
+    folder: Path, tmp_path: Path, warm_rkkd: Program
+) -> None:
+    (tmp_path / "a_file").touch()
+    env = {"RKKD_CACHE": os.fspath(tmp_path / "a_file")}
+    answer = warm_rkkd("run", *QUICK, "--seeds", "0", cwd=tmp_path, env=env)
+    assert answer.returncode != 0
+    assert "a_file" in answer.stderr.splitlines()[-1]
+    assert "teacher epoch" not in answer.stderr
