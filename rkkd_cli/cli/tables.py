@@ -9,9 +9,9 @@ from rkkd_cli.analysis.summary import ArmSummary
 
 COLUMNS = (
     ("test_acc", "test acc (%)", 2),
-    ("test_kl", "test KL×T²", 4),
-    ("test_rank", "test rank", 4),
-    ("test_kendall_tau", "test τ-b", 4),
+    ("test_kl", "test KL×T²", 3),
+    ("test_rank", "test rank", 3),
+    ("test_kendall_tau", "test τ-b", 3),
 )
 
 
