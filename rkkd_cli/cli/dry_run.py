@@ -9,8 +9,9 @@ import typer
 from rkkd_cli.cli.console import err
 from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.config.presets import to_toml
+from rkkd_cli.data.catalogue import needs_download
 from rkkd_cli.records.cache import cache_directory
-from rkkd_cli.sweep.check import Checked, check_experiment
+from rkkd_cli.sweep.check import Checked, check_experiment, dataset_request
 from rkkd_cli.train.device import describe_device, pick_device
 
 
@@ -47,16 +48,20 @@ def _stream(checked: Checked) -> dict[str, Any]:
         "batch_size": shared.training.batch_size,
         "classes": checked.shape.num_classes,
         "image_shape": [checked.shape.in_channels, *checked.shape.size],
-        "dataset_present": checked.shape.present,
+        "needs_download": _needs_download(shared),
         "parameters": checked.parameters,
     }
+
+
+def _needs_download(experiment: Experiment) -> bool:
+    return needs_download(dataset_request(experiment), cache_directory())
 
 
 def _sentence(checked: Checked) -> str:
     plan = _stream(checked)
     experiment = checked.group.experiment
     sizes = ", ".join(f"{name} {count:,}" for name, count in checked.parameters.items())
-    fetch = "" if checked.shape.present else " (would be downloaded)"
+    fetch = " (would be downloaded)" if plan["needs_download"] else ""
     origin = (
         f"from {experiment.teacher.checkpoint}"
         if experiment.teacher.checkpoint

@@ -69,8 +69,10 @@ def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]
     result = dict(base)
     for key, value in changes.items():
         below = result.get(key)
-        both_tables = isinstance(value, Mapping) and isinstance(below, Mapping)
-        result[key] = merge(below, value) if both_tables else value  # type: ignore[arg-type]
+        if isinstance(value, Mapping) and isinstance(below, Mapping):
+            result[key] = merge(below, value)
+        else:
+            result[key] = value
     return result
 
 

@@ -43,13 +43,12 @@ class Shape(NamedTuple):
     train_images: int
     test_images: int
     test_classes: int
-    present: bool = False
 
 
 DATASETS: dict[str, Definition] = {
     "digits": Definition(
         "8×8 grey digits inside scikit-learn, no download", 1, 1, False,
-        Shape(10, 1, (8, 8), 1397, 400, 10, present=True),
+        Shape(10, 1, (8, 8), 1397, 400, 10),
     ),
     "cifar10": Definition(
         "32×32 colour, 50,000 + 10,000 images, downloaded", 3, 4, True,
@@ -93,9 +92,9 @@ class DatasetRequest:
     val_share: float = 0.0
 
 
-def peek(request: DatasetRequest, cache: Path) -> Shape:
+def peek(request: DatasetRequest) -> Shape:
     """Check the request and return the dataset's shape, without decoding or writing anything."""
-    shape = _shape(request, _definition(request), cache)
+    shape = _shape(request, _definition(request))
     train_images, classes = request.limit_train or shape.train_images, shape.num_classes
     check_subset(train_images, shape.train_images, classes, "dataset.limit_train")
     test_images = request.limit_test or shape.test_images
@@ -105,19 +104,23 @@ def peek(request: DatasetRequest, cache: Path) -> Shape:
     return shape
 
 
-def _shape(request: DatasetRequest, definition: Definition, cache: Path) -> Shape:
+def _shape(request: DatasetRequest, definition: Definition) -> Shape:
     if definition.shape is None:
         tree = scan_folder(_folder_root(request))
         size = image_shape(tree, request.image_size)
         test_classes = len({label for _, label in tree.test})
         counts = (len(tree.train), len(tree.test), test_classes)
-        return Shape(len(tree.classes), definition.in_channels, size, *counts, present=True)
-    if definition.shape.present:
-        return definition.shape
+        return Shape(len(tree.classes), definition.in_channels, size, *counts)
+    return definition.shape
+
+
+def needs_download(request: DatasetRequest, cache: Path) -> bool:
+    """Tell whether :func:`load_dataset` would fetch the dataset first."""
+    if request.name in ("digits", "folder"):
+        return False
     from rkkd_cli.data.torchvision_sets import is_present
 
-    present = is_present(request.name, _download_root(request, cache))
-    return definition.shape._replace(present=present)
+    return not is_present(request.name, _download_root(request, cache))
 
 
 def load_dataset(request: DatasetRequest, cache: Path) -> Dataset:

@@ -35,17 +35,17 @@ def check_experiment(experiment: Experiment, cache: Path) -> list[Checked]:
     problem = write_problem(cache)
     if problem:
         raise UserError(f"cannot write to the cache {cache}: {problem}; set RKKD_CACHE to a folder")
-    return [_check_group(group, cache) for group in stream_groups(experiment)]
+    return [_check_group(group) for group in stream_groups(experiment)]
 
 
-def _check_group(group: StreamGroup, cache: Path) -> Checked:
+def _check_group(group: StreamGroup) -> Checked:
     for arm in group.arms:
         build_objective(arm.experiment.method, arm.experiment.rank)
     names = [group.experiment.teacher.model, *(a.experiment.student.model for a in group.arms)]
     for name in names:
         if name not in MODELS:
             raise unknown_name("model", name, MODELS)
-    shape = peek(dataset_request(group.experiment), cache)
+    shape = peek(dataset_request(group.experiment))
     if shape.num_classes < 2:
         raise UserError(
             "the dataset has one class; distillation and its ranking loss need at least 2"

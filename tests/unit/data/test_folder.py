@@ -73,7 +73,7 @@ def test_test_is_preferred_to_val(make_folder: FolderMaker, tmp_path: Path) -> N
 
 def test_peek_tells_the_shape_and_writes_nothing(make_folder: FolderMaker, tmp_path: Path) -> None:
     request = DatasetRequest("folder", str(make_folder(classes=5, size=9)))
-    shape = peek(request, tmp_path / "cache")
+    shape = peek(request)
     assert (shape.num_classes, shape.in_channels, shape.size) == (5, 3, (9, 9))
     assert not (tmp_path / "cache").exists()
 

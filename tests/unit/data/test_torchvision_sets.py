@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from rkkd_cli.data.catalogue import DatasetRequest, load_dataset, peek
+from rkkd_cli.data.catalogue import DatasetRequest, load_dataset, needs_download, peek
 from rkkd_cli.data.torchvision_sets import READERS
 from rkkd_cli.errors import RunError, UserError
 
@@ -75,11 +75,11 @@ def test_peek_tells_whether_the_files_are_there_and_writes_nothing(
     fashion: Fashion, tmp_path: Path
 ) -> None:
     cache = tmp_path / "cache"
-    there = peek(DatasetRequest("fashion_mnist", str(fashion[0])), cache)
+    there = peek(DatasetRequest("fashion_mnist", str(fashion[0])))
     assert (there.num_classes, there.in_channels, there.size) == (10, 1, (28, 28))
-    assert there.present
+    assert not needs_download(DatasetRequest("fashion_mnist", str(fashion[0])), cache)
     for name in READERS:
-        assert not peek(DatasetRequest(name, str(tmp_path / "nothing")), cache).present
+        assert needs_download(DatasetRequest(name, str(tmp_path / "nothing")), cache)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["downloads"]
 
 
@@ -111,7 +111,7 @@ def test_a_damaged_file_is_answered_with_a_sentence_that_names_the_folder(
     path = root / "FashionMNIST" / "raw" / file
     path.write_bytes(damage(path.read_bytes()))
     request = DatasetRequest("fashion_mnist", str(root))
-    assert not peek(request, tmp_path / "cache").present
+    assert needs_download(request, tmp_path / "cache")
     with pytest.raises((RunError, UserError)) as caught:
         load_dataset(request, tmp_path / "cache")
     assert str(root) in str(caught.value)
