@@ -12,12 +12,13 @@ from rkkd_cli.config.presets import to_toml
 from rkkd_cli.data.catalogue import needs_download
 from rkkd_cli.records.cache import cache_directory
 from rkkd_cli.sweep.check import Checked, check_experiment, dataset_request
-from rkkd_cli.train.device import describe_device, pick_device
+from rkkd_cli.train.device import describe_device, pick_device, use_threads
 
 
 def print_plan(experiment: Experiment, directory: Path, as_json: bool) -> None:
     """Check the experiment, then print it as TOML with the plan in comments, or as JSON."""
     checked = check_experiment(experiment, cache_directory())
+    use_threads(experiment.threads)
     device = describe_device(pick_device(experiment.device))
     if as_json:
         streams = [_stream(one) for one in checked]

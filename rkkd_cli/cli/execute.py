@@ -15,7 +15,7 @@ from rkkd_cli.records.run_directory import RunDirectory
 from rkkd_cli.sweep.check import check_experiment
 from rkkd_cli.sweep.local import run_jobs
 from rkkd_cli.sweep.recorder import Recorder
-from rkkd_cli.train.device import describe_device, pick_device
+from rkkd_cli.train.device import describe_device, pick_device, use_threads
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,7 @@ def execute(experiment: Experiment, results: Path, name: str, or_next: bool, qui
     cache = cache_directory()
     check_experiment(experiment, cache)
     device = pick_device(experiment.device)
+    use_threads(experiment.threads)
     recorder = Recorder(experiment, results, name, describe_device(device), or_next)
     try:
         with interruptible(), make_reporter(err, quiet) as reporter:

@@ -39,10 +39,11 @@ def train(
     from rkkd_cli.records.cache import cache_directory
     from rkkd_cli.sweep.check import check_experiment
     from rkkd_cli.sweep.local import prepare_teacher
-    from rkkd_cli.train.device import pick_device
+    from rkkd_cli.train.device import pick_device, use_threads
 
     cache = cache_directory()
     check_experiment(experiment, cache)
+    use_threads(experiment.threads)
     with interruptible(), make_reporter(err, quiet=False) as reporter:
         for event in prepare_teacher(experiment, pick_device(experiment.device), cache):
             reporter.show(event)

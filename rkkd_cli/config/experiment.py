@@ -141,7 +141,11 @@ class Rank(Frozen):
 
 
 class Experiment(Frozen):
-    """A base experiment and its arms."""
+    """A base experiment and its arms.
+
+    ``threads`` are PyTorch's CPU threads (None: its own choice, all cores). They are part of the
+    experiment because the order of a sum, hence its last bits, depends on them.
+    """
 
     title: str = ""
     source: str = ""
@@ -154,6 +158,7 @@ class Experiment(Frozen):
     rank: Rank = Rank()
     seeds: Annotated[tuple[int, ...], BeforeValidator(lambda value: parse_seeds(value))] = (0,)
     device: str = "auto"
+    threads: int | None = Field(default=None, ge=1)
     precision: Literal["fp32", "bf16"] = "fp32"
     arms: dict[str, dict[str, Any]] = Field(default_factory=lambda: dict(DEFAULT_ARMS))
 

@@ -40,11 +40,19 @@ def _present(kind: str) -> bool:
     return kind == "cpu" or torch.backends.mps.is_available()
 
 
+def use_threads(threads: int | None) -> None:
+    """Let PyTorch compute with so many CPU threads from now on; None leaves its own choice."""
+    if threads is not None:
+        torch.set_num_threads(threads)
+
+
 def describe_device(device: torch.device) -> str:
     """Return the device's name for the records, such as ``cuda (NVIDIA H200)``."""
     if device.type == "cuda":
         return f"{device} ({torch.cuda.get_device_name(device)})"
-    return f"{device} ({torch.get_num_threads()} threads)" if device.type == "cpu" else str(device)
+    threads = torch.get_num_threads()
+    plural = "" if threads == 1 else "s"
+    return f"{device} ({threads} thread{plural})" if device.type == "cpu" else str(device)
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[None]:
