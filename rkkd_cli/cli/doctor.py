@@ -16,9 +16,9 @@ def doctor(out: flags.Results = flags.DEFAULT_RESULTS) -> None:
 
     from rkkd_cli.cli import console, tables
     from rkkd_cli.config.presets import preset_directory, preset_names
+    from rkkd_cli.files import write_problem
     from rkkd_cli.records.cache import cache_directory
     from rkkd_cli.records.environment import environment
-    from rkkd_cli.records.files import write_problem
     from rkkd_cli.train.device import describe_device, pick_device
 
     facts = environment()

@@ -30,7 +30,7 @@ def plot(
     out: flags.Results = flags.DEFAULT_RESULTS,
 ) -> None:
     """Draw ranking loss, KL and test accuracy against the epoch, and a sheet of the three."""
-    from rkkd_cli.records.files import write_problem
+    from rkkd_cli.files import write_problem
     from rkkd_cli.records.metrics import read_metrics
     from rkkd_cli.records.run_directory import newest_run, open_run
 

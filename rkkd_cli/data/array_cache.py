@@ -1,12 +1,11 @@
 """Decoded image folders on disk: one uncompressed npz a tree, written whole or not at all."""
 
-import os
-import tempfile
 from pathlib import Path
 
 import numpy as np
 
 from rkkd_cli.data.images import LabelledImages
+from rkkd_cli.files import whole_file
 
 Splits = tuple[LabelledImages, LabelledImages]
 
@@ -22,21 +21,13 @@ def read_arrays(path: Path) -> Splits | None:
 
 
 def write_arrays(path: Path, train: LabelledImages, test: LabelledImages) -> None:
-    """Write both splits: to a temporary file beside ``path``, synced, then renamed."""
+    """Write both splits, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            np.savez(
-                file,
-                train_images=train.images,
-                train_labels=train.labels,
-                test_images=test.images,
-                test_labels=test.labels,
-            )
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with whole_file(path) as file:
+        np.savez(
+            file,
+            train_images=train.images,
+            train_labels=train.labels,
+            test_images=test.images,
+            test_labels=test.labels,
+        )

@@ -7,7 +7,7 @@ from typing import Any
 
 from rkkd_cli.config.experiment import ARM_NAME
 from rkkd_cli.errors import RunError, UserError, nearest
-from rkkd_cli.records.files import write_problem, write_whole
+from rkkd_cli.files import write_problem, write_whole
 
 EXPERIMENT, MANIFEST, METRICS, FIGURES = (
     "experiment.toml",

@@ -8,9 +8,9 @@ import torch
 from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.data.catalogue import DatasetRequest, Shape, peek
 from rkkd_cli.errors import UserError, unknown_name
+from rkkd_cli.files import write_problem
 from rkkd_cli.methods import build_objective
 from rkkd_cli.models import MODELS, Classifier, build_model, count_parameters, load_checkpoint
-from rkkd_cli.records.files import write_problem
 from rkkd_cli.sweep.jobs import StreamGroup, stream_groups
 from rkkd_cli.train.device import pick_device
 from rkkd_cli.train.teacher_source import required_recipe
@@ -42,19 +42,22 @@ def _check_group(group: StreamGroup) -> Checked:
     for arm in group.arms:
         build_objective(arm.experiment.method, arm.experiment.rank)
     names = [group.experiment.teacher.model, *(a.experiment.student.model for a in group.arms)]
-    for name in names:
-        if name not in MODELS:
-            raise unknown_name("model", name, MODELS)
+    unknown = next((name for name in names if name not in MODELS), None)
+    if unknown is not None:
+        raise unknown_name("model", unknown, MODELS)
     shape = peek(dataset_request(group.experiment))
     if shape.num_classes < 2:
         raise UserError(
             "the dataset has one class; distillation and its ranking loss need at least 2"
         )
-    models = {name: build_model(name, shape.num_classes, shape.in_channels) for name in names}
+    models = {
+        name: build_model(name, shape.num_classes, shape.in_channels)
+        for name in dict.fromkeys(names)
+    }
     for name, model in models.items():
         _check_forward(name, model, shape)
     _check_teacher(group.experiment, models[group.experiment.teacher.model])
-    parameters = {name: count_parameters(model) for name, model in models.items()}
+    parameters = {name: count_parameters(models[name]) for name in names}
     return Checked(group, shape, parameters)
 
 

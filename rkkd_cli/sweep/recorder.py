@@ -9,8 +9,8 @@ import torch
 from rkkd_cli.config.arms import resolve_arms
 from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.config.presets import to_toml
+from rkkd_cli.files import write_whole
 from rkkd_cli.records.environment import command_line, environment
-from rkkd_cli.records.files import write_whole
 from rkkd_cli.records.metrics import MetricsWriter, columns
 from rkkd_cli.records.run_directory import RunDirectory, create_run_directory
 from rkkd_cli.train.events import (

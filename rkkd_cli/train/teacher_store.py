@@ -3,9 +3,6 @@
 import hashlib
 import io
 import json
-import os
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +12,7 @@ from torch import nn
 from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.data.images import Dataset
 from rkkd_cli.errors import UserError
+from rkkd_cli.files import whole_file, write_whole
 from rkkd_cli.models import load_checkpoint
 
 # Raised whenever the training code changes so that the same recipe gives another teacher.
@@ -54,7 +52,8 @@ class TeacherStore:
     def load(self, key: str, model: nn.Module) -> str | None:
         """Load a cached teacher into ``model``; return its SHA-256, or None if there is none.
 
-        A teacher whose file no longer matches its recorded SHA-256 counts as none.
+        A teacher whose file no longer matches its recorded SHA-256 counts as none; the model is
+        then as it was.
         """
         facts = self._facts(self.folder / key)
         if facts is None:
@@ -69,26 +68,19 @@ class TeacherStore:
         return str(facts["sha256"])
 
     def save(self, key: str, model: nn.Module, facts: dict[str, Any]) -> str:
-        """Write weights and facts, all or nothing; return the SHA-256 of the weights file."""
+        """Write weights and facts; return the SHA-256 of the weights file.
+
+        The facts come last: without them, or with older ones, the weights count as none.
+        """
         content = io.BytesIO()
         torch.save({k: v.cpu() for k, v in model.state_dict().items()}, content)
         sha256 = hashlib.sha256(content.getvalue()).hexdigest()
         text = json.dumps(facts | {"key": key, "sha256": sha256}, indent=2, ensure_ascii=False)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=self.folder, prefix=".writing-"))
-        try:
-            _write_synced(temporary / "weights.pt", content.getvalue())
-            _write_synced(temporary / "teacher.json", text.encode())
-            shutil.rmtree(self.folder / key, ignore_errors=True)  # damaged, or just raced for
-            temporary.replace(self.folder / key)
-        except BaseException:
-            shutil.rmtree(temporary, ignore_errors=True)
-            raise
+        (self.folder / key).mkdir(parents=True, exist_ok=True)
+        with whole_file(self.folder / key / "weights.pt") as file:
+            file.write(content.getvalue())
+        write_whole(self.folder / key / "teacher.json", text)
         return sha256
-
-    def contains(self, key: str) -> bool:
-        """Tell whether a teacher is cached under the key."""
-        return self._facts(self.folder / key) is not None
 
     def list(self) -> list[dict[str, Any]]:
         """Return the facts of all cached teachers, the newest last."""
@@ -108,10 +100,3 @@ def file_sha256(path: Path) -> str:
     """Return the SHA-256 of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _write_synced(path: Path, content: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())

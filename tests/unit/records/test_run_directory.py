@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from rkkd_cli.errors import RunError, UserError
-from rkkd_cli.records.files import write_whole
+from rkkd_cli.files import write_whole
 from rkkd_cli.records.run_directory import (
     RunDirectory,
     check_free,

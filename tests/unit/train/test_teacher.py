@@ -153,9 +153,9 @@ def test_a_damaged_file_in_the_cache_is_noticed_and_trained_again(
 def test_a_damaged_description_in_the_cache_counts_as_no_teacher(text: str, tmp_path: Path) -> None:
     key = ready(tmp_path)["key"]
     (tmp_path / "teachers" / key / "teacher.json").write_text(text)
-    assert not TeacherStore(tmp_path).contains(key)
+    assert TeacherStore(tmp_path).list() == []
     assert ready(tmp_path)["source"] == "trained"
-    assert TeacherStore(tmp_path).contains(key)
+    assert [facts["key"] for facts in TeacherStore(tmp_path).list()] == [key]
 
 
 def test_nothing_half_written_stays_in_the_cache(tmp_path: Path) -> None:

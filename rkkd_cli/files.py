@@ -2,7 +2,10 @@
 
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 
 def write_problem(folder: Path) -> str | None:
@@ -17,12 +20,16 @@ def write_problem(folder: Path) -> str | None:
         return error.strerror
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write to a temporary file beside ``path``, sync it, and rename it into place."""
+@contextmanager
+def whole_file(path: Path) -> Iterator[IO[bytes]]:
+    """Give a temporary file beside ``path``; afterwards sync it and rename it into place.
+
+    When the writing fails, ``path`` stays as it was and nothing else is left.
+    """
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
+        with os.fdopen(handle, "wb") as file:
+            yield file
             file.flush()
             os.fsync(file.fileno())
         Path(temporary).chmod(0o644)
@@ -30,3 +37,9 @@ def write_whole(path: Path, text: str) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a text in UTF-8, whole or not at all."""
+    with whole_file(path) as file:
+        file.write(text.encode())
