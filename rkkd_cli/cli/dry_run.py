@@ -16,7 +16,7 @@ from rkkd_cli.train.device import describe_device, pick_device, use_threads
 
 
 def print_plan(experiment: Experiment, directory: Path, as_json: bool) -> None:
-    """Check the experiment, then print it as TOML with the plan in comments, or as JSON."""
+    """Check the experiment, then print it as TOML and the plan on stderr, or both as JSON."""
     checked = check_experiment(experiment, cache_directory())
     use_threads(experiment.threads)
     device = describe_device(pick_device(experiment.device))

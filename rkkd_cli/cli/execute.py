@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from rkkd_cli.analysis.summary import summarise
 from rkkd_cli.cli.console import err, interruptible, out
 from rkkd_cli.cli.progress import Reporter, make_reporter
@@ -68,9 +70,9 @@ def execute(experiment: Experiment, results: Path, name: str, or_next: bool, qui
     The manifest says how it ended, also when this raises.
     """
     cache = cache_directory()
+    use_threads(experiment.threads)
     check_experiment(experiment, cache)
     device = pick_device(experiment.device)
-    use_threads(experiment.threads)
     recorder = Recorder(experiment, results, name, describe_device(device), or_next)
     try:
         with interruptible(), make_reporter(err, quiet) as reporter:
@@ -89,7 +91,11 @@ def execute(experiment: Experiment, results: Path, name: str, or_next: bool, qui
 
 
 def _consume(
-    experiment: Experiment, device: Any, cache: Path, recorder: Recorder, reporter: Reporter
+    experiment: Experiment,
+    device: torch.device,
+    cache: Path,
+    recorder: Recorder,
+    reporter: Reporter,
 ) -> None:
     for event in run_jobs(experiment, device, cache):
         recorder.take(event)

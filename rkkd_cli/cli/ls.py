@@ -28,7 +28,6 @@ def ls(
 
 
 def _presets(out: Path) -> Table:
-    del out
     from rkkd_cli.config.presets import preset_names, read_preset
 
     rows = [[name, str(read_preset(name).get("title", ""))] for name in preset_names()]
@@ -36,7 +35,6 @@ def _presets(out: Path) -> Table:
 
 
 def _models(out: Path) -> Table:
-    del out
     from rkkd_cli.models import MODELS, build_model, count_parameters
 
     rows = [[name, f"{count_parameters(build_model(name, num_classes=100)):,}"] for name in MODELS]
@@ -44,14 +42,12 @@ def _models(out: Path) -> Table:
 
 
 def _datasets(out: Path) -> Table:
-    del out
     from rkkd_cli.data.catalogue import DATASETS
 
     return ["dataset", "what"], [[name, d.description] for name, d in DATASETS.items()]
 
 
 def _surrogates(out: Path) -> Table:
-    del out
     from rkkd_cli.losses import SURROGATES
 
     rows = [[name, (function.__doc__ or "").strip()] for name, function in SURROGATES.items()]

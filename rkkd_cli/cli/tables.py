@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.table import Table
+from rich.text import Text
 
 from rkkd_cli.analysis.summary import ArmSummary
 
@@ -21,7 +22,7 @@ def plain_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
     for number, name in enumerate(header):
         table.add_column(name, overflow="fold", no_wrap=number == 0)
     for row in rows:
-        table.add_row(*(cell.replace("[", r"\[") for cell in row))
+        table.add_row(*(Text(cell) for cell in row))
     return table
 
 

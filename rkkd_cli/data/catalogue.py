@@ -19,6 +19,17 @@ from rkkd_cli.data.images import (
 from rkkd_cli.errors import UserError, unknown_name
 
 
+class Shape(NamedTuple):
+    """What there is to know of a dataset before it is read."""
+
+    num_classes: int
+    in_channels: int
+    size: tuple[int, int]
+    train_images: int
+    test_images: int
+    test_classes: int
+
+
 class Definition(NamedTuple):
     """What the field uses for a dataset. Without mean and std they are measured.
 
@@ -29,20 +40,9 @@ class Definition(NamedTuple):
     in_channels: int
     crop_padding: int
     flip: bool
-    shape: "Shape | None" = None
+    shape: Shape | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
-
-
-class Shape(NamedTuple):
-    """What there is to know of a dataset before it is read."""
-
-    num_classes: int
-    in_channels: int
-    size: tuple[int, int]
-    train_images: int
-    test_images: int
-    test_classes: int
 
 
 DATASETS: dict[str, Definition] = {

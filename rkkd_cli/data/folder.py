@@ -66,7 +66,8 @@ def _labelled_files(split: Path, classes: Sequence[str]) -> list[tuple[Path, int
         images = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
         if not images:
             raise UserError(f"class folder {folder} holds no images ({' '.join(SUFFIXES)})")
-        files += [(path, classes.index(folder.name)) for path in images]
+        label = classes.index(folder.name)
+        files += [(path, label) for path in images]
     return files
 
 
@@ -93,8 +94,7 @@ def decode_tree(tree: Tree, image_size: int | None) -> tuple[LabelledImages, Lab
     Raises UserError naming an image that cannot be decoded, or whose size differs from the
     first one's when no ``image_size`` is given.
     """
-    first = tree.train[0][0]
-    height, width = _read_rgb(first, image_size).shape[:2]
+    height, width = image_shape(tree, image_size)
 
     def decode(path: Path) -> NDArray[np.uint8]:
         pixels = _read_rgb(path, image_size)

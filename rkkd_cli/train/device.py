@@ -47,7 +47,7 @@ def use_threads(threads: int | None) -> None:
 
 
 def describe_device(device: torch.device) -> str:
-    """Return the device's name for the records, such as ``cuda (NVIDIA H200)``."""
+    """Return the device's name for the records, with the GPU's model or the CPU's threads."""
     if device.type == "cuda":
         return f"{device} ({torch.cuda.get_device_name(device)})"
     threads = torch.get_num_threads()

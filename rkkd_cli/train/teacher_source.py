@@ -56,7 +56,6 @@ def _trained_or_cached(
         teacher, facts = _frozen(model, experiment, dataset, device)
         return teacher, facts, {"source": "cache", "sha256": sha256, "key": key}
     yield Note(f"training the teacher {experiment.teacher.model} for {recipe.epochs} epochs")
-    model = new_teacher(experiment, dataset, device)  # a damaged file may have been read
     yield from _train(model, experiment, dataset, device)
     teacher, facts = _frozen(model, experiment, dataset, device)
     sha256 = store.save(key, model, facts | _training_facts(experiment, dataset))
