@@ -1,23 +1,38 @@
 """From a checked experiment to a finished run: train, record, show, draw."""
 
+import json
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+import typer
 
 from rkkd_cli.analysis.summary import summarise
-from rkkd_cli.cli.console import err, interruptible, out
-from rkkd_cli.cli.progress import Reporter, make_reporter
+from rkkd_cli.cli.console import err, out
+from rkkd_cli.cli.options import Request
+from rkkd_cli.cli.progress import make_reporter
+from rkkd_cli.cli.signals import Interrupted, say_interrupted, stopping_on_signals
 from rkkd_cli.cli.tables import summary_json, summary_table
 from rkkd_cli.config.experiment import Experiment
+from rkkd_cli.errors import RunError
 from rkkd_cli.records.cache import cache_directory
-from rkkd_cli.records.metrics import read_metrics
+from rkkd_cli.records.manifest import Manifest
 from rkkd_cli.records.run_directory import RunDirectory
+from rkkd_cli.sweep.begun import Begun
 from rkkd_cli.sweep.check import check_experiment
 from rkkd_cli.sweep.local import run_jobs
 from rkkd_cli.sweep.recorder import Recorder
-from rkkd_cli.train.device import describe_device, pick_device, use_threads
+from rkkd_cli.sweep.reopen import Reopened, check_machine, recorder_of, reopen
+from rkkd_cli.train.device import (
+    describe_device,
+    pick_device,
+    use_deterministic_algorithms,
+    use_threads,
+)
+from rkkd_cli.train.pace import Pace, Stopped
 
 
 @dataclass(frozen=True)
@@ -25,7 +40,7 @@ class Result:
     """A run that has ended, and what there is to say of it."""
 
     run: RunDirectory
-    manifest: dict[str, Any]
+    manifest: Manifest
     figures: list[Path]
 
     @property
@@ -36,25 +51,25 @@ class Result:
     @property
     def exit_status(self) -> int:
         """1 if an arm had to be stopped."""
-        return 1 if self.manifest["stopped"] else 0
+        return 1 if self.manifest.stopped else 0
 
     def as_json(self) -> dict[str, Any]:
         """Return the result as one JSON object."""
         return {
             "run": self.run.name,
-            "status": self.manifest["status"],
-            "stopped": self.manifest["stopped"],
+            "status": self.manifest.status,
+            "stopped": self.manifest.stopped,
             "directory": self.path,
             "metrics": str(self.run.metrics),
             "figures": [str(path) for path in self.figures],
-            "datasets": self.manifest["datasets"],
-            "teachers": self.manifest["teachers"],
-            "summary": summary_json(summarise(read_metrics(self.run.metrics))),
+            "datasets": self.manifest.datasets,
+            "teachers": self.manifest.teachers,
+            "summary": summary_json(summarise(self.run.read_metrics(self.manifest))),
         }
 
     def print(self) -> None:
         """Print the summary table and the files."""
-        summaries = summarise(read_metrics(self.run.metrics))
+        summaries = summarise(self.run.read_metrics(self.manifest))
         if summaries:
             out.print("\nLast epoch, mean ± sample standard deviation over n seeds:")
             out.print(summary_table(summaries))
@@ -62,49 +77,109 @@ class Result:
             out.print(str(path), markup=False, highlight=False, soft_wrap=True)
 
 
-def execute(experiment: Experiment, results: Path, name: str, or_next: bool, quiet: bool) -> Result:
+def say_result(result: Result, quiet: bool, as_json: bool) -> None:
+    """Print the result in the wanted way, and exit with its status."""
+    if as_json:
+        typer.echo(json.dumps(result.as_json()))
+    elif quiet:
+        typer.echo(result.path)
+    else:
+        result.print()
+    raise typer.Exit(result.exit_status)
+
+
+def begin(
+    experiment: Experiment, results: Path, name: str, or_next: bool, minutes: float, quiet: bool
+) -> Result:
     """Run the experiment to its end. Progress goes to stderr.
 
-    ``or_next`` allows a suffix where the name was taken in the meantime.
-
-    The manifest says how it ended, also when this raises.
+    ``or_next`` allows a suffix where the name was taken in the meantime; within an epoch a
+    checkpoint is kept every ``minutes``.
     """
-    cache = cache_directory()
     use_threads(experiment.threads)
-    check_experiment(experiment, cache)
+    pace = Pace(minutes)
+    with stopping_on_signals(pace):
+        device = _checked_device(experiment)
+        recorder = Recorder(experiment, results, name, describe_device(device), or_next)
+        return _run(recorder, Begun(), device, pace, quiet)
+
+
+def go_on(run: RunDirectory, request: Request, minutes: float, quiet: bool) -> Result:
+    """Go on with a run that has begun; ``request`` makes the experiment from the recorded one."""
+    pace = Pace(minutes)
+    with stopping_on_signals(pace):
+        run.acquire()
+        try:
+            reopened = reopen(run, request)
+            _say(reopened.notes)
+            if reopened.has_ended and reopened.manifest is not None:
+                _say([f"run {run.name} is {reopened.manifest.status}: there is nothing to resume"])
+                return _ended(run, reopened.manifest)
+            return _go_on(reopened, pace, quiet)
+        finally:
+            run.release()
+
+
+def _go_on(reopened: Reopened, pace: Pace, quiet: bool) -> Result:
+    experiment, manifest = reopened.experiment, reopened.manifest
+    use_threads(experiment.threads or (manifest.threads if manifest else None))
+    device = _checked_device(experiment)
+    moved = check_machine(reopened, device)
+    _say(moved)
+    recorder = recorder_of(reopened, describe_device(device), moved)
+    return _run(recorder, reopened.begun, device, pace, quiet)
+
+
+def _checked_device(experiment: Experiment) -> torch.device:
+    check_experiment(experiment, cache_directory())
     device = pick_device(experiment.device)
-    recorder = Recorder(experiment, results, name, describe_device(device), or_next)
+    use_deterministic_algorithms(device, experiment.deterministic)
+    return device
+
+
+def _run(recorder: Recorder, begun: Begun, device: torch.device, pace: Pace, quiet: bool) -> Result:
+    """Let the events happen, record and show them. The manifest says how it ended."""
     try:
-        with interruptible(), make_reporter(err, quiet) as reporter:
-            _consume(experiment, device, cache, recorder, reporter)
-    except SystemExit:
-        recorder.close("interrupted")
-        raise
+        with make_reporter(err, quiet) as reporter:
+            for event in run_jobs(recorder.experiment, device, cache_directory(), pace, begun):
+                recorder.take(event)
+                if not pace.stop_requested:  # the terminal may have gone
+                    reporter.show(event)
+        recorder.close("incomplete" if recorder.stopped else "finished")
     except BaseException as error:
-        recorder.close("failed", str(error))
-        raise
+        raise _closed(recorder, error) from None
     assert recorder.run is not None
-    recorder.close("incomplete" if recorder.stopped else "finished")
-    for event in recorder.stopped:
-        err.print(f"rkkd: {event.sentence}", style="red", markup=False, soft_wrap=True)
-    return Result(recorder.run, recorder.manifest, draw_run(recorder.run))
+    for sentence in recorder.manifest.stopped:
+        err.print(f"rkkd: {sentence}", style="red", markup=False, soft_wrap=True)
+    return _ended(recorder.run, recorder.manifest)
 
 
-def _consume(
-    experiment: Experiment,
-    device: torch.device,
-    cache: Path,
-    recorder: Recorder,
-    reporter: Reporter,
-) -> None:
-    for event in run_jobs(experiment, device, cache):
-        recorder.take(event)
-        reporter.show(event)
+def _closed(recorder: Recorder, error: BaseException) -> BaseException:
+    """Write into the manifest how the run ended; return the error that says so to the user."""
+    interrupted = isinstance(error, Stopped | Interrupted)
+    began = recorder.run is not None
+    way_on = f"`rkkd resume {recorder.manifest.run}` goes on" if began else "it had not begun"
+    if isinstance(error, OSError) and began:
+        where = f" ({error.filename})" if error.filename else ""
+        error = RunError(f"{error.strerror or error}{where}; once that is mended, {way_on}")
+    with suppress(OSError):  # a full disk: the run is then found dead
+        recorder.close(
+            "interrupted" if interrupted else "failed", None if interrupted else str(error)
+        )
+    if interrupted:
+        say_interrupted(way_on)
+    return error
 
 
-def draw_run(run: RunDirectory) -> list[Path]:
+def _ended(run: RunDirectory, manifest: Manifest) -> Result:
     """Draw the run's figures as PNG; a run without rows has none."""
     from rkkd_cli.report.curves import draw_figures
 
-    metrics = read_metrics(run.metrics)
-    return draw_figures([(run.name, metrics)], run.figures, ["png"]) if len(metrics) else []
+    metrics = run.read_metrics(manifest)
+    figures = draw_figures([(run.name, metrics)], run.figures, ["png"]) if len(metrics) else []
+    return Result(run, manifest, figures)
+
+
+def _say(sentences: Sequence[str]) -> None:
+    for sentence in sentences:
+        err.print(f"rkkd: {sentence}", style="yellow", markup=False, soft_wrap=True)

@@ -85,6 +85,32 @@ Device = Annotated[
     ),
 ]
 Precision = Annotated[str | None, Option(help="fp32, or bf16 (autocast).", rich_help_panel=WHERE)]
+Deterministic = Annotated[
+    bool | None,
+    Option(
+        "--deterministic",
+        help="Let CUDA repeat every number exactly, at some cost; a CPU always does.",
+        show_default=False,
+        rich_help_panel=WHERE,
+    ),
+]
+Resume = Annotated[
+    str | None,
+    Option(
+        metavar="NAME|auto",
+        help="Go on with a run; auto: with --name if it was begun, else begin it.",
+        rich_help_panel=WHERE,
+    ),
+]
+CheckpointMinutes = Annotated[
+    float,
+    Option(
+        min=0.0,
+        metavar="MINUTES",
+        help="Within an epoch, keep a checkpoint so often; one is kept after each epoch anyway.",
+        rich_help_panel=WHERE,
+    ),
+]
 Results = Annotated[
     Path, Option("--out", help="The folder that holds the runs.", rich_help_panel=WHERE)
 ]
@@ -107,6 +133,7 @@ Json = Annotated[
 ]
 
 DEFAULT_RESULTS = Path("results")
+DEFAULT_CHECKPOINT_MINUTES = 10.0
 
 # The keys of the experiment that the flags set, by the parameter names of `rkkd run`.
 FLAG_KEYS = {
@@ -130,6 +157,7 @@ FLAG_KEYS = {
     "seeds": "seeds",
     "device": "device",
     "precision": "precision",
+    "deterministic": "deterministic",
 }
 
 # The same for `rkkd teacher train`, whose epochs, batches and rate are the teacher's own.

@@ -65,17 +65,11 @@ def _runs(out: Path) -> Table:
         except UserError as error:
             rows.append([run.name, "damaged", "", str(error)])
             continue
-        teachers = ", ".join(facts["model"] for facts in manifest.get("teachers", []))
-        datasets = ", ".join(facts["name"] for facts in manifest.get("datasets", []))
+        teachers = ", ".join(facts["model"] for facts in manifest.teachers)
+        datasets = ", ".join(facts["name"] for facts in manifest.datasets)
+        started = manifest.started[:16].replace("T", " ")
         what = f"{datasets}, teacher {teachers}"
-        rows.append(
-            [
-                run.name,
-                str(manifest.get("status")),
-                str(manifest.get("started"))[:16].replace("T", " "),
-                what,
-            ]
-        )
+        rows.append([run.name, run.status(manifest), started, what])
     return ["run", "status", "started", "what"], rows
 
 

@@ -5,7 +5,7 @@ import sys
 import typer
 
 from rkkd_cli import __version__
-from rkkd_cli.cli import doctor, ls, plot, presets, run, show, teacher
+from rkkd_cli.cli import doctor, ls, plot, presets, resume, run, show, teacher
 from rkkd_cli.errors import RunError, UserError
 
 app = typer.Typer(
@@ -24,6 +24,7 @@ app = typer.Typer(
 
 STUDY, LOOK, SETUP = "Run a study", "Look at what there is", "Set up"
 app.command("run", rich_help_panel=STUDY)(run.run)
+app.command("resume", rich_help_panel=STUDY)(resume.resume)
 app.command("plot", rich_help_panel=STUDY)(plot.plot)
 app.command("show", rich_help_panel=LOOK)(show.show)
 app.command("ls", rich_help_panel=LOOK)(ls.ls)
@@ -49,7 +50,10 @@ def _options(
 
 
 def main() -> None:
-    """Run the program. Exit status 2: the user's mistake; 1: a failure; 130: interrupted."""
+    """Run the program.
+
+    Exit status 2: the user's mistake; 1: a failure; 128 + a signal's number: interrupted.
+    """
     try:
         app()
     except UserError as error:
@@ -64,5 +68,7 @@ def main() -> None:
 def _fail(message: object, status: int) -> None:
     from rkkd_cli.cli.console import err
 
-    err.print(f"rkkd: error: {message}", style="red", markup=False, highlight=False, soft_wrap=True)
+    # Names out of files may hold anything: no line break and no terminal sequence gets through.
+    line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(message))
+    err.print(f"rkkd: error: {line}", style="red", markup=False, highlight=False, soft_wrap=True)
     sys.exit(status)

@@ -31,12 +31,11 @@ def plot(
 ) -> None:
     """Draw ranking loss, KL and test accuracy against the epoch, and a sheet of the three."""
     from rkkd_cli.files import write_problem
-    from rkkd_cli.records.metrics import read_metrics
     from rkkd_cli.records.run_directory import newest_run, open_run
 
     wanted = _formats(formats)
     opened = [open_run(run, out) for run in runs] if runs else [newest_run(out)]
-    metrics = [(run.name, read_metrics(run.metrics)) for run in opened]
+    metrics = [(run.name, run.read_metrics(run.read_manifest())) for run in opened]
     for run, (_, frame) in zip(opened, metrics, strict=True):
         if frame.empty:
             raise UserError(f"run {run.path} has no finished epoch to draw")

@@ -118,8 +118,11 @@ class Live(Lines):
                 self.bars.update(task, completed=event.epoch, status=status)
             case StreamStarted():
                 self.batches, self.epochs, self.tasks = event.batches, event.epochs, {}
+                done = event.epochs_done * event.batches + event.batches_done
                 for arm in event.arms:
-                    self._task(arm.name, event.epochs * event.batches, f"seed {event.seed} ")
+                    total = event.epochs * event.batches
+                    task = self._task(arm.name, total, f"seed {event.seed} ")
+                    self.bars.update(task, completed=done)
             case BatchDone():
                 for task in self.tasks.values():
                     done = (event.epoch - 1) * self.batches + event.batch
@@ -150,6 +153,14 @@ def epoch_text(row: Mapping[str, Any], epochs: int) -> str:
     )
 
 
+def epochs_text(event: StreamStarted) -> str:
+    """Return how long the stream's training is, and how much of it is done."""
+    text = f"{event.epochs} epochs of {event.batches} batches"
+    if event.epochs_done or event.batches_done:
+        text += f", going on after epoch {event.epochs_done}"
+    return text + (f" and {event.batches_done} batches" if event.batches_done else "")
+
+
 def teacher_epoch_line(event: TeacherEpoch) -> str:
     """Return the teacher's epoch in one line."""
     return (
@@ -169,7 +180,7 @@ def milestone_line(event: Event) -> str:
             return teacher_line(facts)
         case StreamStarted():
             names = ", ".join(arm.name for arm in event.arms)
-            return f"seed {event.seed}: {names}, {event.epochs} epochs of {event.batches} batches"
+            return f"seed {event.seed}: {names}, {epochs_text(event)}"
         case ArmStopped():
             return event.sentence
     return ""

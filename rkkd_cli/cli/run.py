@@ -1,6 +1,5 @@
 """``rkkd run``: train the arms of an experiment, record them, draw the figures."""
 
-import json
 from datetime import datetime
 
 import typer
@@ -32,8 +31,11 @@ def run(
     rank_channels: flags.RankChannels = None,
     device: flags.Device = None,
     precision: flags.Precision = None,
+    deterministic: flags.Deterministic = None,
     out: flags.Results = flags.DEFAULT_RESULTS,
     name: flags.Name = None,
+    resume: flags.Resume = None,
+    checkpoint_minutes: flags.CheckpointMinutes = flags.DEFAULT_CHECKPOINT_MINUTES,
     dry_run: flags.DryRun = False,
     quiet: flags.Quiet = False,
     as_json: flags.Json = False,
@@ -42,28 +44,27 @@ def run(
 
     Without arguments: scikit-learn's digits, three seeds, about a minute on a CPU.
     """
-    from rkkd_cli.cli.options import flag_overrides, preset_label, split_words
-    from rkkd_cli.config.arms import select_by_rank_grad
-    from rkkd_cli.config.presets import load_experiment
-    from rkkd_cli.records.run_directory import check_free, new_name
+    from rkkd_cli.cli.options import flag_overrides, preset_label, requested_by, split_words
+    from rkkd_cli.cli.resume import begun_run, planned
+    from rkkd_cli.records.run_directory import AUTO, check_free, new_name
 
     preset, overrides = split_words(words)
     overrides += flag_overrides(ctx.params, flags.FLAG_KEYS)
-    experiment = select_by_rank_grad(load_experiment(preset, overrides), rank_grad)
+    request = requested_by(preset, overrides, rank_grad, from_record=resume not in (None, AUTO))
+    begun = begun_run(resume, name, out)
     chosen = name or new_name(preset_label(preset), datetime.now().astimezone())
-    check_free(out, chosen, or_next=name is None)
+    if begun is None:
+        request(None)  # what is wrong with it is said first
+        check_free(out, chosen, or_next=name is None)
     if dry_run:
         from rkkd_cli.cli.dry_run import print_plan
 
-        print_plan(experiment, out / chosen, as_json)
+        print_plan(planned(begun, request), begun.path if begun else out / chosen, as_json)
         return
-    from rkkd_cli.cli.execute import execute
+    from rkkd_cli.cli.execute import begin, go_on, say_result
 
-    result = execute(experiment, out, chosen, or_next=name is None, quiet=quiet)
-    if as_json:
-        typer.echo(json.dumps(result.as_json()))
-    elif quiet:
-        typer.echo(result.path)
+    if begun is None:
+        result = begin(request(None), out, chosen, name is None, checkpoint_minutes, quiet)
     else:
-        result.print()
-    raise typer.Exit(result.exit_status)
+        result = go_on(begun, request, checkpoint_minutes, quiet)
+    say_result(result, quiet, as_json)

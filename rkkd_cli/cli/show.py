@@ -7,6 +7,8 @@ import typer
 
 from rkkd_cli.cli import flags
 
+RESUMABLE = ("dead", "failed", "interrupted")
+
 
 def show(
     run: Annotated[
@@ -21,20 +23,21 @@ def show(
     """Show a run: status, dataset, teacher, and each arm at its last epoch."""
     from rkkd_cli.analysis.summary import summarise
     from rkkd_cli.cli import console, tables
-    from rkkd_cli.records.metrics import read_metrics
     from rkkd_cli.records.run_directory import newest_run, open_run
 
     opened = open_run(run, out) if run else newest_run(out)
     manifest = opened.read_manifest()
-    summaries = summarise(read_metrics(opened.metrics))
+    status = opened.status(manifest)
+    summaries = summarise(opened.read_metrics(manifest))
     if as_json:
-        content = manifest | {"summary": tables.summary_json(summaries)}
-        typer.echo(json.dumps(content))
+        content = manifest.model_dump(mode="json") | {"status": status}
+        typer.echo(json.dumps(content | {"summary": tables.summary_json(summaries)}))
         return
-    lines = [f"{opened.path}: {manifest.get('status')}, started {manifest.get('started')}"]
-    lines += [tables.dataset_line(facts) for facts in manifest.get("datasets", [])]
-    lines += [tables.teacher_line(facts) for facts in manifest.get("teachers", [])]
-    lines += [f"stopped: {sentence}" for sentence in manifest.get("stopped", [])]
+    hint = f"; `rkkd resume {opened.name}` goes on" if status in RESUMABLE else ""
+    lines = [f"{opened.path}: {status}, started {manifest.started}{hint}"]
+    lines += [tables.dataset_line(facts) for facts in manifest.datasets]
+    lines += [tables.teacher_line(facts) for facts in manifest.teachers]
+    lines += [f"stopped: {sentence}" for sentence in manifest.stopped]
     for line in lines:
         console.out.print(line, markup=False, highlight=False, soft_wrap=True)
     console.out.print("Last epoch, mean ± sample standard deviation over n seeds:")

@@ -25,28 +25,23 @@ def train(
     seed: Annotated[int | None, typer.Option(help="The teacher's seed.")] = None,
     device: flags.Device = None,
     precision: flags.Precision = None,
+    deterministic: flags.Deterministic = None,
+    checkpoint_minutes: flags.CheckpointMinutes = flags.DEFAULT_CHECKPOINT_MINUTES,
 ) -> None:
-    """Train the teacher of a preset and cache it; a run of the same preset finds it there."""
+    """Train the teacher of a preset and cache it; a run of the same preset finds it there.
+
+    Interrupted, the same command goes on where it was.
+    """
     from rkkd_cli.cli.options import flag_overrides, split_words
-    from rkkd_cli.config.presets import load_experiment
+    from rkkd_cli.config.presets import DEFAULT_PRESET, load_experiment
 
     preset, overrides = split_words(words)
     overrides += flag_overrides(ctx.params, flags.TEACHER_FLAG_KEYS)
-    experiment = load_experiment(preset, overrides)
+    experiment = load_experiment(preset or DEFAULT_PRESET, overrides)
 
-    from rkkd_cli.cli.console import err, interruptible
-    from rkkd_cli.cli.progress import make_reporter
-    from rkkd_cli.records.cache import cache_directory
-    from rkkd_cli.sweep.check import check_experiment
-    from rkkd_cli.sweep.local import prepare_teacher
-    from rkkd_cli.train.device import pick_device, use_threads
+    from rkkd_cli.cli.train_teacher import train_teacher
 
-    cache = cache_directory()
-    check_experiment(experiment, cache)
-    use_threads(experiment.threads)
-    with interruptible(), make_reporter(err, quiet=False) as reporter:
-        for event in prepare_teacher(experiment, pick_device(experiment.device), cache):
-            reporter.show(event)
+    train_teacher(experiment, checkpoint_minutes)
 
 
 @app.command()

@@ -8,7 +8,7 @@ from rkkd_cli.config.overrides import flatten, merge
 from rkkd_cli.config.validation import experiment_from
 from rkkd_cli.errors import UserError
 
-NOT_FOR_ARMS = ("arms", "seeds", "device", "threads", "title", "source", "notes")
+NOT_FOR_ARMS = ("arms", "seeds", "device", "threads", "deterministic", "title", "source", "notes")
 
 
 class Arm(NamedTuple):

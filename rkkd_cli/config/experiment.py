@@ -39,6 +39,7 @@ class Dataset(Frozen):
 
     ``crop_padding``, ``flip``, ``mean`` and ``std`` default to what the field uses for the
     dataset; for ``digits`` and ``folder`` mean and std are measured on the training images.
+    ``follow_links`` lets links lead out of an image folder.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Dataset(Frozen):
     limit_train: int | None = Field(default=None, ge=1)
     limit_test: int | None = Field(default=None, ge=1)
     val_share: float = Field(default=0.0, ge=0.0, lt=1.0)
+    follow_links: bool = False
 
     @field_validator("std")
     @classmethod
@@ -145,6 +147,7 @@ class Experiment(Frozen):
 
     ``threads`` are PyTorch's CPU threads (None: its own choice, all cores). They are part of the
     experiment because the order of a sum, hence its last bits, depends on them.
+    ``deterministic`` makes CUDA repeat every number exactly, at some cost; a CPU always does.
     """
 
     title: str = ""
@@ -160,6 +163,7 @@ class Experiment(Frozen):
     device: str = "auto"
     threads: int | None = Field(default=None, ge=1)
     precision: Literal["fp32", "bf16"] = "fp32"
+    deterministic: bool = False
     arms: dict[str, dict[str, Any]] = Field(default_factory=lambda: dict(DEFAULT_ARMS))
 
     @field_validator("arms")

@@ -11,6 +11,7 @@ import tomli_w
 from rkkd_cli.config.arms import refuse_hidden_overrides, resolve_arms
 from rkkd_cli.config.experiment import DEFAULT_ARMS, Experiment
 from rkkd_cli.config.overrides import Override, apply_overrides, flatten
+from rkkd_cli.config.reach import refuse_reaching_out
 from rkkd_cli.config.validation import experiment_from
 from rkkd_cli.errors import UserError, unknown_name
 
@@ -46,7 +47,10 @@ def preset_path(preset: str) -> Path:
 
 def preset_text(preset: str) -> str:
     """Return the text of a preset. Raises UserError that names the file."""
-    path = preset_path(preset)
+    return _text(preset_path(preset))
+
+
+def _text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
@@ -57,21 +61,48 @@ def preset_text(preset: str) -> str:
 
 def read_preset(preset: str) -> dict[str, Any]:
     """Return the table of a preset. Raises UserError that names the file and the line."""
+    return _table(preset_path(preset))
+
+
+def _table(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(preset_text(preset))
+        return tomllib.loads(_text(path))
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{preset_path(preset)} is no valid TOML: {error}") from None
+        raise UserError(f"{path} is no valid TOML: {error}") from None
 
 
 def load_experiment(preset: str, overrides: Sequence[Override] = ()) -> Experiment:
-    """Return the preset with the overrides laid over it; every arm is validated too."""
+    """Return the preset with the overrides laid over it; every arm is validated too.
+
+    Raises UserError, also for a path in the file that leads out of the working folder.
+    """
     path = preset_path(preset)
-    table = read_preset(preset)
+    table = _table(path)
     table.setdefault("arms", DEFAULT_ARMS)
     given = [key for override in overrides for key in flatten({override.key: override.value})]
-    experiment = experiment_from(apply_overrides(table, overrides), path.name, given)
+    table = apply_overrides(table, overrides)
+    experiment = experiment_from(table, path.name, given)
+    refuse_reaching_out(table, given, path.name)
+    return _checked(experiment, given)
+
+
+def override_experiment(experiment: Experiment, overrides: Sequence[Override]) -> Experiment:
+    """Return the experiment with the overrides laid over it. Raises UserError."""
+    given = [key for override in overrides for key in flatten({override.key: override.value})]
+    table = apply_overrides(experiment.model_dump(), overrides)
+    return _checked(experiment_from(table, "the experiment", given), given)
+
+
+def _checked(experiment: Experiment, given: Sequence[str]) -> Experiment:
     resolve_arms(experiment)
     refuse_hidden_overrides(experiment, given)
+    return experiment
+
+
+def read_experiment(path: Path) -> Experiment:
+    """Return the experiment that a run has recorded. Raises UserError that names the file."""
+    experiment = experiment_from(_table(path), str(path))
+    resolve_arms(experiment)
     return experiment
 
 

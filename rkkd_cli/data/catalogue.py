@@ -90,6 +90,7 @@ class DatasetRequest:
     limit_train: int | None = None
     limit_test: int | None = None
     val_share: float = 0.0
+    follow_links: bool = False
 
 
 def peek(request: DatasetRequest) -> Shape:
@@ -106,7 +107,7 @@ def peek(request: DatasetRequest) -> Shape:
 
 def _shape(request: DatasetRequest, definition: Definition) -> Shape:
     if definition.shape is None:
-        tree = scan_folder(_folder_root(request))
+        tree = scan_folder(_folder_root(request), request.follow_links)
         size = image_shape(tree, request.image_size)
         test_classes = len({label for _, label in tree.test})
         counts = (len(tree.train), len(tree.test), test_classes)
@@ -184,7 +185,7 @@ def _read_splits(
 def _read_folder(
     request: DatasetRequest, cache: Path
 ) -> tuple[LabelledImages, LabelledImages, tuple[str, ...]]:
-    tree = scan_folder(_folder_root(request))
+    tree = scan_folder(_folder_root(request), request.follow_links)
     path = cache / "arrays" / f"{tree_key(tree, request.image_size)}.npz"
     splits = array_cache.read_arrays(path)
     if splits is None:

@@ -4,8 +4,10 @@ The tree is listed, hashed and decoded once into arrays, which are cached under 
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,11 +32,11 @@ class Tree(NamedTuple):
     classes: tuple[str, ...]
 
 
-def scan_folder(root: Path) -> Tree:
+def scan_folder(root: Path, follow_links: bool = False) -> Tree:
     """List the images below ``root``; classes are the sorted folder names of ``train/``.
 
-    Raises UserError for a missing or empty folder, and for a class in the test split that the
-    training split lacks.
+    Raises UserError for a missing or empty folder, for a class in the test split that the
+    training split lacks and, unless ``follow_links``, for a link that leads out of ``root``.
     """
     if not root.is_dir():
         raise UserError(f"no such image folder: {root}")
@@ -50,7 +52,23 @@ def scan_folder(root: Path) -> Tree:
             "images for it or remove it"
         )
     train = _labelled_files(root / "train", classes)
-    return Tree(root, train, _labelled_files(test_folder, classes), classes)
+    test = _labelled_files(test_folder, classes)
+    if not follow_links:
+        _refuse_links_out(root, [path for path, _ in train + test])
+    return Tree(root, train, test, classes)
+
+
+def _refuse_links_out(root: Path, files: Sequence[Path]) -> None:
+    inside = root.resolve()
+    parents = {file.parent for file in files}
+    above = {folder for parent in parents for folder in parent.parents}
+    folders = {path for path in parents | above if root in path.parents}
+    for path in (*sorted(folders), *files):
+        if path.is_symlink() and not path.resolve().is_relative_to(inside):
+            raise UserError(
+                f"{path} is a link that leads out of the image folder {root}; copy what it links "
+                "to, or allow such links with dataset.follow_links=true"
+            )
 
 
 def _class_folders(split: Path) -> list[Path]:
@@ -109,11 +127,20 @@ def decode_tree(tree: Tree, image_size: int | None) -> tuple[LabelledImages, Lab
     return _decode(tree.train, decode, shape), _decode(tree.test, decode, shape)
 
 
+@contextmanager
+def _refusing_bombs() -> Iterator[None]:
+    """Let an image of more than Pillow's limit (89 megapixels) be an error, not a warning."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        yield
+
+
 def image_shape(tree: Tree, image_size: int | None) -> tuple[int, int]:
     """Return (height, width) that the decoded images will have, from the first one."""
     if image_size is not None:
         return image_size, image_size
-    height, width = _read_rgb(tree.train[0][0], None).shape[:2]
+    with _refusing_bombs():
+        height, width = _read_rgb(tree.train[0][0], None).shape[:2]
     return height, width
 
 
@@ -123,7 +150,7 @@ def _decode(
     shape: tuple[int, int, int],
 ) -> LabelledImages:
     images = np.empty((len(files), *shape), dtype=np.uint8)
-    with ThreadPoolExecutor() as pool:
+    with _refusing_bombs(), ThreadPoolExecutor() as pool:
         for number, pixels in enumerate(pool.map(decode, (path for path, _ in files))):
             images[number] = pixels.transpose(2, 0, 1)
     return LabelledImages(images, np.array([label for _, label in files], dtype=np.int64))
@@ -136,7 +163,7 @@ def _read_rgb(path: Path, image_size: int | None) -> NDArray[np.uint8]:
         return np.asarray(_resized(image, image_size) if image_size else image, dtype=np.uint8)
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
         raise UserError(f"cannot decode the image {path}: {error}") from None
-    except Image.DecompressionBombError:
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise UserError(f"image {path} has too many pixels to be decoded safely") from None
 
 

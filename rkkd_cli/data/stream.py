@@ -66,8 +66,10 @@ class Stream:
         """Return the number of batches per epoch; the last one may be smaller."""
         return -(-len(self.data) // self.batch_size)
 
-    def epoch(self, number: int) -> Iterator[Batch]:
+    def epoch(self, number: int, skip: int = 0) -> Iterator[Batch]:
         """Yield the batches of epoch ``number`` (from 1): every image once, in random order.
+
+        The first ``skip`` batches are left out, which changes nothing about the others.
 
         Crops are uniform over the padded image, flips have probability 1/2. All draws of the
         epoch are made at once, on the CPU, so that every device sees the same sequence.
@@ -81,7 +83,7 @@ class Stream:
         rows, columns = self._windows(corners, flipped)
         order, rows, columns = order.to(home), rows.to(home), columns.to(home)
         labels = self.data.labels[order.to(self.data.device)]
-        for start in range(0, count, self.batch_size):
+        for start in range(skip * self.batch_size, count, self.batch_size):
             part = slice(start, start + self.batch_size)
             pixels = _gather(self.data.images, order[part], rows[part], columns[part])
             yield Batch(self.data.normalise(pixels), labels[part])

@@ -44,6 +44,7 @@ def _git_commit() -> str | None:
 
 
 def _git(*arguments: str) -> str:
-    command = ["git", *arguments]
+    # A repository may come from anywhere: its settings must not start a program of its choice.
+    command = ["git", "-c", "core.fsmonitor=false", *arguments]
     answer = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
     return answer.stdout.strip()

@@ -1,6 +1,8 @@
 """``metrics.csv``: one tidy row per arm, seed and epoch; raw terms, accuracies in percent."""
 
 import csv
+import hashlib
+import io
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -9,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from rkkd_cli.errors import UserError
+from rkkd_cli.files import naming
 
 COLUMNS = (
     "arm",
@@ -32,6 +35,7 @@ COLUMNS = (
 )
 # Only in runs with a validation split (dataset.val_share > 0), after the others.
 VAL_COLUMNS = ("val_acc", "val_top5", "val_ce", "val_kl", "val_rank", "val_kendall_tau")
+KEY = ["arm", "seed", "epoch"]
 
 
 def columns(with_validation: bool) -> tuple[str, ...]:
@@ -39,33 +43,85 @@ def columns(with_validation: bool) -> tuple[str, ...]:
     return COLUMNS + VAL_COLUMNS if with_validation else COLUMNS
 
 
-class MetricsWriter:
-    """Appends whole rows; after each call they are on the disk."""
+def header_line(header: tuple[str, ...]) -> str:
+    """Return the first line of the file."""
+    return ",".join(header) + "\n"
 
-    def __init__(self, path: Path, header: tuple[str, ...]) -> None:
-        self.path, self.header = path, header
-        with path.open("x", newline="", encoding="utf-8") as file:
-            csv.writer(file, lineterminator="\n").writerow(header)
 
-    def append(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Append rows that have exactly the header's keys. Floats keep all their digits."""
-        with self.path.open("a", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, self.header, lineterminator="\n")
-            writer.writerows(rows)
-            file.flush()
+def as_lines(header: tuple[str, ...], rows: Iterable[Mapping[str, Any]]) -> str:
+    """Return rows as lines of the file; a column without a value stays empty.
+
+    Floats keep all their digits.
+    """
+    lines = io.StringIO()
+    writer = csv.DictWriter(lines, header, lineterminator="\n")
+    writer.writerows({column: row.get(column, "") for column in header} for row in rows)
+    return lines.getvalue()
+
+
+def append_lines(path: Path, lines: str) -> None:
+    """Append whole lines; afterwards they are on the disk, or the file is as it was.
+
+    Raises OSError that names the file.
+    """
+    with naming(path), path.open("ab", buffering=0) as file:
+        size = file.tell()
+        try:
+            file.write(lines.encode())
+            if file.tell() != size + len(lines.encode()):
+                file.write(lines.encode()[file.tell() - size :])  # raises what cut it short
             os.fsync(file.fileno())
+        except BaseException:
+            file.truncate(size)
+            raise
+
+
+def metrics_sha256(path: Path) -> str:
+    """Return the SHA-256 of the file with ``\\n`` as line ends, as git may change them."""
+    return hashlib.sha256(path.read_bytes().replace(b"\r\n", b"\n")).hexdigest()
 
 
 def read_metrics(path: Path) -> pd.DataFrame:
-    """Return a run's metrics. Raises UserError where they are missing or not ours."""
+    """Return a run's metrics. Raises UserError where they are missing, damaged or not ours."""
     try:
-        numbers = {column: [""] for column in COLUMNS + VAL_COLUMNS if column != "arm"}
-        frame = pd.read_csv(path, dtype={"arm": str}, keep_default_na=False, na_values=numbers)
+        text = path.read_bytes().decode()
     except FileNotFoundError:
         raise UserError(f"{path} is missing: no run, or one that never began") from None
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, OSError) as error:
+    except (UnicodeDecodeError, OSError) as error:
         raise UserError(f"{path} cannot be read as CSV: {error}") from None
-    missing = [column for column in COLUMNS if column not in frame.columns]
+    header, *_ = text.splitlines() or [""]
+    missing = [column for column in COLUMNS if column not in header.split(",")]
     if missing:
         raise UserError(f"{path} lacks the column {missing[0]!r}: not a metrics.csv of rkkd")
+    if not text.endswith("\n"):
+        raise UserError(f"{path} ends in the middle of a row")
+    frame = _parsed(text, path)
+    twice = frame[frame.duplicated(KEY)]
+    if len(twice):
+        arm, seed, epoch = twice.iloc[0][KEY]
+        raise UserError(f"{path} has two rows for arm {arm}, seed {seed}, epoch {epoch}")
+    return frame
+
+
+def _parsed(text: str, path: Path) -> pd.DataFrame:
+    """Return the rows with numbers in every column but the arm's."""
+    fields = text.partition("\n")[0].count(",")
+    short = [n for n, row in enumerate(csv.reader(io.StringIO(text)), 1) if len(row) - 1 != fields]
+    if short:
+        raise UserError(
+            f"{path}, line {short[0]}: has not as many values as the header has columns"
+        )
+    may_be_empty = {column: [""] for column in VAL_COLUMNS}
+    try:
+        frame = pd.read_csv(
+            io.StringIO(text), dtype={"arm": str}, keep_default_na=False, na_values=may_be_empty
+        )
+    except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        raise UserError(f"{path} cannot be read as CSV: {error}") from None
+    ours = [name for name in COLUMNS[1:] + VAL_COLUMNS if name in frame.columns]
+    for column in ours if len(frame) else ():
+        if not pd.api.types.is_numeric_dtype(frame[column]):
+            bad = pd.to_numeric(frame[column], errors="coerce").isna().argmax()
+            value = frame[column].iloc[bad]
+            raise UserError(f"{path}, line {bad + 2}: {column} is {value!r}, not a number")
     return frame

@@ -1,20 +1,26 @@
 """``results/<run>/``: where one run keeps its experiment, manifest, metrics and figures."""
 
-import json
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+
+import pandas as pd
+from filelock import BaseFileLock
 
 from rkkd_cli.config.experiment import ARM_NAME
 from rkkd_cli.errors import RunError, UserError, nearest
-from rkkd_cli.files import write_problem, write_whole
+from rkkd_cli.files import try_lock, write_problem, write_whole
+from rkkd_cli.records.manifest import Manifest, manifest_text, parse_manifest
+from rkkd_cli.records.metrics import metrics_sha256, read_metrics
 
-EXPERIMENT, MANIFEST, METRICS, FIGURES = (
+EXPERIMENT, MANIFEST, METRICS, FIGURES, CHECKPOINTS, LOCK = (
     "experiment.toml",
     "manifest.json",
     "metrics.csv",
     "figures",
+    "checkpoints",
+    ".lock",
 )
+AUTO = "auto"  # what --resume takes beside names
 
 
 class RunDirectory:
@@ -22,11 +28,12 @@ class RunDirectory:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.lock: BaseFileLock | None = None
 
     @property
     def name(self) -> str:
         """The folder's name."""
-        return self.path.name
+        return self.path.resolve().name
 
     @property
     def metrics(self) -> Path:
@@ -43,23 +50,85 @@ class RunDirectory:
         """The folder of the figures."""
         return self.path / FIGURES
 
-    def read_manifest(self) -> dict[str, Any]:
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of the checkpoints, one folder a stream."""
+        return self.path / CHECKPOINTS
+
+    def acquire(self) -> None:
+        """Keep other processes out until :meth:`release`, or the end of this one.
+
+        Raises UserError where another process has the run.
+        """
+        self.lock = try_lock(self.path / LOCK)
+        if self.lock is None:
+            raise UserError(
+                f"run {self.name!r} is in use by {self._holder()}; wait for its end, or stop it"
+            )
+
+    def release(self) -> None:
+        """Let others in."""
+        if self.lock is not None:
+            self.lock.release()
+            self.lock = None
+
+    def _holder(self) -> str:
+        try:
+            return f"process {self.read_manifest().process}"
+        except UserError:
+            return "another process"
+
+    def is_held(self) -> bool:
+        """Tell whether a living process has the run."""
+        if self.lock is not None:
+            return True
+        if not (self.path / LOCK).exists():
+            return False
+        try:
+            lock = try_lock(self.path / LOCK)
+        except OSError:  # somebody else's run, which we may only read: believe its manifest
+            return True
+        if lock is not None:
+            lock.release()
+        return lock is None
+
+    def status(self, manifest: Manifest) -> str:
+        """Return the manifest's status, or ``dead`` for a running one whose process has gone."""
+        dead = manifest.status == "running" and not self.is_held()
+        return "dead" if dead else manifest.status
+
+    def read_manifest(self) -> Manifest:
         """Return the manifest. Raises UserError where it is missing or damaged."""
         path = self.path / MANIFEST
         try:
-            manifest = json.loads(path.read_text(encoding="utf-8"))
+            return parse_manifest(path.read_text(encoding="utf-8"), str(path))
         except FileNotFoundError:
             raise UserError(f"{self.path} is no run directory: it has no {MANIFEST}") from None
-        except (OSError, ValueError) as error:
-            raise UserError(f"{path} cannot be read: {error}") from None
-        if not isinstance(manifest, dict):
-            raise UserError(f"{path} is damaged: it holds no object")
-        return manifest
+        except UnicodeDecodeError as error:
+            raise UserError(f"{path} is damaged: {error}") from None
+        except OSError as error:
+            raise UserError(f"{path} cannot be read: {error.strerror}") from None
 
-    def write_manifest(self, manifest: dict[str, Any]) -> None:
+    def write_manifest(self, manifest: Manifest) -> None:
         """Write the manifest, whole or not at all."""
-        text = json.dumps(manifest, indent=2, ensure_ascii=False, allow_nan=False)
-        write_whole(self.path / MANIFEST, text + "\n")
+        write_whole(self.path / MANIFEST, manifest_text(manifest))
+
+    def read_metrics(self, manifest: Manifest) -> pd.DataFrame:
+        """Return the metrics; those of a run that has ended must be as it wrote them.
+
+        Raises UserError where they are missing or damaged.
+        """
+        try:
+            frame = read_metrics(self.metrics)
+        except UserError as error:
+            raise UserError(f"{error}; `rkkd resume {self.name}` mends what can be") from None
+        stated = manifest.metrics_sha256
+        if stated is not None and metrics_sha256(self.metrics) != stated:
+            raise UserError(
+                f"{self.metrics} has been changed since the run wrote it; `rkkd resume "
+                f"{self.name}` restores it from the checkpoints"
+            )
+        return frame
 
 
 def new_name(label: str, now: datetime) -> str:
@@ -69,20 +138,31 @@ def new_name(label: str, now: datetime) -> str:
 
 def check_free(out: Path, name: str, or_next: bool = False) -> None:
     """Raise UserError for a name that is taken or unusable, and a folder that cannot be written."""
-    if not ARM_NAME.fullmatch(name):
-        raise UserError(f"run name {name!r}: use letters, digits and _ . + = -, at most 64")
+    check_name(name)
     problem = write_problem(out)
     if problem:
         raise UserError(f"cannot write to the output folder {out}: {problem}")
-    if (out / name).exists() and not or_next:
+    if (out / name).exists() and not or_next and not never_began(out / name):
         raise UserError(
-            f"run {name!r} exists in {out}; choose another --name, or move {out / name} away"
+            f"run {name!r} exists in {out}; resume it, choose another --name, "
+            f"or move {out / name} away"
+        )
+
+
+def check_name(name: str) -> None:
+    """Raise UserError for a name that is no folder's, or that ``--resume`` takes otherwise."""
+    if not ARM_NAME.fullmatch(name):
+        raise UserError(f"run name {name!r}: use letters, digits and _ . + = -, at most 64")
+    if name == AUTO:
+        raise UserError(
+            f"run name {name!r}: `--resume auto` has a meaning of its own; take another"
         )
 
 
 def create_run_directory(out: Path, name: str, or_next: bool = False) -> RunDirectory:
-    """Make the directory of a new run, which must not exist.
+    """Make and lock the directory of a new run.
 
+    A directory without a manifest is that of a run that was killed before it began, and is used.
     With ``or_next`` a taken name is followed by ``-2``, ``-3`` and so on: for names that nobody
     chose. Raises UserError or RunError.
     """
@@ -94,10 +174,25 @@ def create_run_directory(out: Path, name: str, or_next: bool = False) -> RunDire
             path = out / f"{name}-{number}"
         path.mkdir()
     except FileExistsError:
-        raise UserError(f"run {path.name!r} exists in {out}; choose another --name") from None
+        if not never_began(path):
+            raise UserError(f"run {path.name!r} exists in {out}; choose another --name") from None
     except OSError as error:
         raise RunError(f"cannot create {path}: {error.strerror}") from None
-    return RunDirectory(path)
+    run = RunDirectory(path)
+    run.acquire()
+    return run
+
+
+def never_began(path: Path) -> bool:
+    """Tell whether the folder holds only what a run leaves that is killed while it begins."""
+    if not path.is_dir():
+        return False
+    left = {one.name for one in path.iterdir()}
+    if not left:
+        return True
+    visible = {name for name in left if not name.startswith(".")}
+    has_rows = METRICS in left and (path / METRICS).read_bytes().count(b"\n") > 1
+    return LOCK in left and visible <= {EXPERIMENT, METRICS} and not has_rows
 
 
 def find_runs(out: Path) -> list[RunDirectory]:
@@ -108,7 +203,7 @@ def find_runs(out: Path) -> list[RunDirectory]:
 
 def _started(run: RunDirectory) -> str:
     try:
-        return str(run.read_manifest().get("started", ""))
+        return run.read_manifest().started
     except UserError:
         return ""
 
@@ -116,9 +211,9 @@ def _started(run: RunDirectory) -> str:
 def open_run(run: str, out: Path) -> RunDirectory:
     """Return a run by name (in ``out``) or by path. Raises UserError."""
     for path in (out / run, Path(run)):
-        if (path / MANIFEST).is_file():
+        if (path / MANIFEST).is_file() or (path / CHECKPOINTS).is_dir():
             return RunDirectory(path)
-    if Path(run).is_dir():
+    if Path(run).is_dir() or (out / run).is_dir():
         raise UserError(f"{run} is no run directory: it has no {MANIFEST}")
     close = nearest(run, [one.name for one in find_runs(out)])
     hint = f"; did you mean {close!r}?" if close else "; `rkkd ls runs` lists them"

@@ -10,6 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from rkkd_cli.files import whole_file
+
 
 class Quantity(NamedTuple):
     """A column of metrics.csv as it is drawn: file name, axis label, title."""
@@ -126,5 +128,6 @@ def _save(figure: Figure, folder: Path, name: str, formats: Sequence[str]) -> li
     paths = [folder / f"{name}.{suffix}" for suffix in formats]
     for path in paths:
         metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(path.suffix[1:])
-        figure.savefig(path, dpi=150, metadata=metadata)
+        with whole_file(path) as file:
+            figure.savefig(file, format=path.suffix[1:], dpi=150, metadata=metadata)
     return paths

@@ -13,7 +13,7 @@ from rkkd_cli.methods import build_objective
 from rkkd_cli.models import MODELS, Classifier, build_model, count_parameters, load_checkpoint
 from rkkd_cli.sweep.jobs import StreamGroup, stream_groups
 from rkkd_cli.train.device import pick_device
-from rkkd_cli.train.teacher_source import required_recipe
+from rkkd_cli.train.teacher_training import required_recipe
 
 
 class Checked(NamedTuple):

@@ -17,6 +17,15 @@ class StreamGroup(NamedTuple):
         """What the arms share: dataset, teacher, batch size, epochs, precision."""
         return self.arms[0].experiment
 
+    @property
+    def name(self) -> str:
+        """The group's name: its first arm, which is in no other group."""
+        return self.arms[0].name
+
+    def stream(self, seed: int) -> str:
+        """Return the name of the stream of one seed; it is a folder's name too."""
+        return f"seed-{seed}-{self.name}"
+
 
 def stream_groups(experiment: Experiment) -> tuple[StreamGroup, ...]:
     """Return the experiment's arms grouped by stream, in the order of their first arm."""

@@ -10,28 +10,89 @@ from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.data.catalogue import load_dataset
 from rkkd_cli.data.images import Dataset
 from rkkd_cli.data.stream import DeviceImages, Stream
+from rkkd_cli.sweep.begun import Begun, Sources
 from rkkd_cli.sweep.check import dataset_request
 from rkkd_cli.sweep.jobs import StreamGroup, stream_groups
 from rkkd_cli.train.arm import ArmOnStream
-from rkkd_cli.train.events import DatasetReady, Event, Note, StreamStarted
-from rkkd_cli.train.lockstep import train_in_lockstep
-from rkkd_cli.train.teacher import Teacher
+from rkkd_cli.train.events import (
+    BatchDone,
+    Checkpoint,
+    DatasetReady,
+    EpochDone,
+    Event,
+    Note,
+    StreamStarted,
+    Tick,
+)
+from rkkd_cli.train.lockstep import Lockstep
+from rkkd_cli.train.pace import Pace
 from rkkd_cli.train.teacher_source import obtain_teacher
 
 
-def run_jobs(experiment: Experiment, device: torch.device, cache: Path) -> Iterator[Event]:
-    """Yield everything that happens, from reading the images to the last epoch."""
+def run_jobs(
+    experiment: Experiment, device: torch.device, cache: Path, pace: Pace, begun: Begun
+) -> Iterator[Event]:
+    """Yield everything that happens, from reading the images to the last epoch.
+
+    Streams that were ``begun`` before go on where they are; those that are done do nothing.
+    """
     for group in stream_groups(experiment):
-        dataset = yield from read_dataset(group.experiment, cache)
-        teacher = yield from obtain_teacher(group.experiment, dataset, device, cache)
-        for seed in group.seeds:
-            yield from _run_stream(group, seed, dataset, teacher)
+        if any(not begun.is_done(group, seed) for seed in group.seeds):
+            yield from _run_group(group, device, cache, pace, begun)
 
 
-def prepare_teacher(experiment: Experiment, device: torch.device, cache: Path) -> Iterator[Event]:
+def _run_group(
+    group: StreamGroup, device: torch.device, cache: Path, pace: Pace, begun: Begun
+) -> Iterator[Event]:
+    dataset = yield from read_dataset(group.experiment, cache)
+    teacher = yield from obtain_teacher(group.experiment, dataset, device, cache, pace)
+    sources = Sources(dataset.fingerprint, teacher.fingerprint)
+    begun.check_sources(group, sources)
+    splits = {"test": dataset.test} | ({"val": dataset.val} if dataset.val else {})
+    held_out = {
+        name: teacher.teach(DeviceImages(split, dataset, device)) for name, split in splits.items()
+    }
+    for seed in group.seeds:
+        if begun.is_done(group, seed):
+            continue
+        recipe = group.experiment.training
+        stream = Stream(dataset, device, recipe.batch_size, seed)
+        arms = [ArmOnStream(arm, seed, teacher) for arm in group.arms]
+        name = group.stream(seed)
+        lockstep = Lockstep(name, stream, teacher, arms, recipe.epochs, held_out)
+        if name in begun.states:
+            lockstep.load(begun.states[name]["lockstep"])
+        yield StreamStarted(
+            name,
+            seed,
+            tuple(arm for arm in group.arms if arm.name in {one.name for one in lockstep.active}),
+            recipe.epochs,
+            len(stream),
+            lockstep.epochs_done,
+            lockstep.batches_done,
+        )
+        yield from _train(lockstep, sources, pace)
+
+
+def _train(lockstep: Lockstep, sources: Sources, pace: Pace) -> Iterator[Event]:
+    """Train to the end; yields a checkpoint whenever one is due."""
+    with pace.deferring():
+        for event in lockstep.train():
+            yield event
+            may_leave = isinstance(event, BatchDone | Tick | EpochDone)
+            if may_leave and pace.due(isinstance(event, EpochDone)):
+                yield from lockstep.stop_diverged()
+                state = {"lockstep": lockstep.state(), "sources": sources._asdict()}
+                yield Checkpoint(lockstep.name, state)
+                pace.leave_if_asked()
+
+
+def prepare_teacher(
+    experiment: Experiment, device: torch.device, cache: Path, pace: Pace
+) -> Iterator[Event]:
     """Train and cache the experiment's teacher, or find it cached."""
     dataset = yield from read_dataset(experiment, cache)
-    yield from obtain_teacher(experiment, dataset, device, cache)
+    yield from obtain_teacher(experiment, dataset, device, cache, pace)
 
 
 def read_dataset(experiment: Experiment, cache: Path) -> Generator[Event, None, Dataset]:
@@ -56,16 +117,3 @@ def _dataset_facts(dataset: Dataset) -> dict[str, Any]:
         "flip": dataset.flip,
         "fingerprint": dataset.fingerprint,
     }
-
-
-def _run_stream(
-    group: StreamGroup, seed: int, dataset: Dataset, teacher: Teacher
-) -> Iterator[Event]:
-    recipe = group.experiment.training
-    stream = Stream(dataset, teacher.device, recipe.batch_size, seed)
-    arms = [ArmOnStream(arm, seed, teacher) for arm in group.arms]
-    held_out = {"test": DeviceImages(dataset.test, dataset, teacher.device)}
-    if dataset.val is not None:
-        held_out["val"] = DeviceImages(dataset.val, dataset, teacher.device)
-    yield StreamStarted(seed, group.arms, recipe.epochs, len(stream))
-    yield from train_in_lockstep(stream, teacher, arms, recipe.epochs, held_out)

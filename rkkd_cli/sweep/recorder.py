@@ -1,5 +1,6 @@
-"""Turns the events of a run into its directory: experiment, manifest and metrics."""
+"""Turns the events of a run into its directory: experiment, manifest, metrics, checkpoints."""
 
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,82 +12,150 @@ from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.config.presets import to_toml
 from rkkd_cli.files import write_whole
 from rkkd_cli.records.environment import command_line, environment
-from rkkd_cli.records.metrics import MetricsWriter, columns
+from rkkd_cli.records.manifest import Manifest, manifest_text
+from rkkd_cli.records.metrics import (
+    append_lines,
+    as_lines,
+    columns,
+    header_line,
+    metrics_sha256,
+)
 from rkkd_cli.records.run_directory import RunDirectory, create_run_directory
+from rkkd_cli.train.checkpoint import CheckpointStore
 from rkkd_cli.train.events import (
     ArmStopped,
+    Checkpoint,
     DatasetReady,
     EpochDone,
     Event,
-    StreamStarted,
     TeacherReady,
 )
 
+FORMAT = 1
+
 
 class Recorder:
-    """Writes what happens as it happens. The directory appears when the first stream starts."""
+    """Writes what happens as it happens. The directory appears once the images are read.
+
+    A stream's checkpoint also holds the experiment, the manifest and the stream's rows, so that
+    it can restore the files beside it.
+    """
 
     def __init__(
         self, experiment: Experiment, out: Path, name: str, device: str, or_next: bool = False
     ) -> None:
-        self.experiment, self.out, self.name, self.or_next = experiment, out, name, or_next
+        self.experiment, self.out, self.or_next = experiment, out, or_next
         self.run: RunDirectory | None = None
-        self.metrics: MetricsWriter | None = None
+        self.header = metrics_header(experiment)
+        self.rows: dict[str, str] = {}
         self.stopped: list[ArmStopped] = []
-        self.manifest: dict[str, Any] = {
-            "run": name,
-            "status": "running",
-            "started": _now(),
-            "ended": None,
-            "command": command_line(),
-            "device": device,
-            "datasets": [],
-            "teachers": [],
-            "stopped": [],
-        }
+        self.manifest = new_manifest(name, device)
+
+    def continue_run(
+        self, run: RunDirectory, manifest: Manifest, rows: dict[str, str], stopped: list[ArmStopped]
+    ) -> None:
+        """Record on in a run that has begun; the caller holds its lock."""
+        self.run, self.rows, self.stopped = run, rows, stopped
+        self.manifest = manifest
+        self.manifest.stopped = [self._sentence(one) for one in stopped]
+        self._save()
 
     def take(self, event: Event) -> None:
-        """Record one event."""
+        """Record one event. Raises OSError where something cannot be written."""
         match event:
             case DatasetReady(facts):
-                self.manifest["datasets"].append(facts)
-            case TeacherReady(facts):
-                self.manifest["teachers"].append(facts)
-            case StreamStarted():
+                _add(self.manifest.datasets, facts, "fingerprint")
                 self._open()
-            case EpochDone(rows=rows):
-                assert self.metrics is not None
-                header = self.metrics.header
-                self.metrics.append({c: row.get(c, "") for c in header} for row in rows)
-            case ArmStopped():
-                self.stopped.append(event)
-                self.manifest["stopped"].append(event.sentence)
+            case TeacherReady(facts):
+                _add(self.manifest.teachers, facts, "sha256")
                 self._save()
+            case EpochDone(stream, rows=rows):
+                self._append(stream, as_lines(self.header, rows))
+            case ArmStopped():
+                self._stop(event)
+            case Checkpoint(stream, state):
+                self._store(stream).save(state | self._record(stream))
             case _:
                 pass
 
     def close(self, status: str, reason: str | None = None) -> None:
-        """Write the end of the run into the manifest, if the run ever began."""
-        self.manifest |= {"status": status, "ended": _now()}
-        if reason:
-            self.manifest["reason"] = reason
-        self._save()
+        """Write the end of the run into the manifest, if the run ever began, and let go of it."""
+        if self.run is None:
+            return
+        try:
+            end = {"status": status, "ended": now(), "reason": reason, "process": None}
+            metrics = {"metrics_sha256": metrics_sha256(self.run.metrics)}
+            self.manifest = self.manifest.model_copy(update=end | metrics)
+            self._save()
+        finally:
+            self.run.release()
 
     def _open(self) -> None:
         if self.run is None:
-            self.run = create_run_directory(self.out, self.name, self.or_next)
-            self.manifest |= {"run": self.run.name} | environment()
-            self.manifest["versions"]["torch"] = str(torch.__version__)  # with its build
+            self.run = create_run_directory(self.out, self.manifest.run, self.or_next)
+            self.manifest.run = self.run.name
             write_whole(self.run.experiment, to_toml(self.experiment))
-            arms = resolve_arms(self.experiment)
-            with_validation = any(arm.experiment.dataset.val_share > 0 for arm in arms)
-            self.metrics = MetricsWriter(self.run.metrics, columns(with_validation))
+            write_whole(self.run.metrics, header_line(self.header))
         self._save()
+
+    def _append(self, stream: str, lines: str) -> None:
+        assert self.run is not None
+        append_lines(self.run.metrics, lines)
+        self.rows[stream] = self.rows.get(stream, "") + lines
+
+    def _stop(self, event: ArmStopped) -> None:
+        self._store(event.stream).keep(event.arm)
+        self.stopped.append(event)
+        self.manifest.stopped.append(self._sentence(event))
+        self._save()
+
+    def _sentence(self, event: ArmStopped) -> str:
+        kept = self._store(event.stream).kept(event.arm)
+        return event.sentence + (f"; its last good checkpoint is {kept}" if kept else "")
+
+    def _store(self, stream: str) -> CheckpointStore:
+        assert self.run is not None
+        return CheckpointStore(self.run.checkpoints / stream)
+
+    def _record(self, stream: str) -> dict[str, Any]:
+        return {
+            "format": FORMAT,
+            "experiment": self.experiment.model_dump_json(),
+            "manifest": manifest_text(self.manifest),
+            "rows": self.rows.get(stream, ""),
+        }
 
     def _save(self) -> None:
         if self.run is not None:
             self.run.write_manifest(self.manifest)
 
 
-def _now() -> str:
+def metrics_header(experiment: Experiment) -> tuple[str, ...]:
+    """Return the columns of the experiment's metrics.csv."""
+    return columns(any(arm.experiment.dataset.val_share > 0 for arm in resolve_arms(experiment)))
+
+
+def new_manifest(name: str, device: str) -> Manifest:
+    """Return the manifest of a run that begins now, in this process."""
+    facts = environment()
+    facts["versions"]["torch"] = str(torch.__version__)  # with its build
+    return Manifest(
+        run=name,
+        status="running",
+        started=now(),
+        command=command_line(),
+        device=device,
+        threads=torch.get_num_threads(),
+        process=os.getpid(),
+        **facts,
+    )
+
+
+def now() -> str:
+    """Return the time, for the manifest."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def _add(known: list[Any], facts: dict[str, Any], key: str) -> None:
+    if facts[key] not in {one[key] for one in known}:
+        known.append(facts)

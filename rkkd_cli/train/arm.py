@@ -12,9 +12,9 @@ from rkkd_cli.models import Classifier, build_model
 from rkkd_cli.train.device import autocast
 from rkkd_cli.train.metrics import batch_metrics
 from rkkd_cli.train.randomness import Randomness
-from rkkd_cli.train.recipe import build_optimizer, learning_rate, set_learning_rate
 from rkkd_cli.train.teacher import Teacher
 from rkkd_cli.train.totals import Totals
+from rkkd_cli.train.trainee import Trainee
 
 STEP_MEANS = (*TERMS, "kendall_tau")
 STEP_HITS = ("agreement", "acc")
@@ -28,31 +28,26 @@ class ArmOnStream:
     """
 
     def __init__(self, arm: Arm, seed: int, teacher: Teacher) -> None:
-        self.name, self.recipe = arm.name, arm.experiment.training
-        self.precision = arm.experiment.precision
+        self.name, self.precision = arm.name, arm.experiment.precision
         self.objective = build_objective(arm.experiment.method, arm.experiment.rank)
-        self.device = teacher.device
         self.student = new_student(arm, seed, teacher)
-        self.optimizer = build_optimizer(self.student, self.recipe)
-        self.randomness = Randomness(derive_seed(seed, "arm"), self.device)
-        self.lr = self.recipe.lr
-        self.totals = self.new_totals()
+        totals = Totals(STEP_MEANS, STEP_HITS, teacher.device)
+        recipe = arm.experiment.training
+        self.trainee = Trainee(self.student, recipe, derive_seed(seed, "arm"), totals)
 
-    def new_totals(self) -> Totals:
-        """Return empty sums for the next epoch."""
-        return Totals(STEP_MEANS, STEP_HITS, self.device)
+    @property
+    def totals(self) -> Totals:
+        """The sums of the running epoch."""
+        return self.trainee.totals
 
     def step(self, batch: Batch, teacher_logits: Tensor, epochs_done: float) -> None:
         """Take one optimisation step and add the batch's terms and metrics to the totals."""
-        self.lr = learning_rate(self.recipe, epochs_done)
-        set_learning_rate(self.optimizer, self.lr)
-        with self.randomness.active():
-            with autocast(self.device, self.precision):
+        self.trainee.set_rate(epochs_done)
+        with self.trainee.randomness.active():
+            with autocast(self.totals.device, self.precision):
                 logits = self.student(batch.images)
             terms = self.objective.terms(logits, teacher_logits, batch.labels)
-            self.optimizer.zero_grad(set_to_none=True)
-            torch.autograd.backward(self.objective.weighted_sum(terms))
-            self.optimizer.step()
+            self.trainee.descend(self.objective.weighted_sum(terms))
         metrics = batch_metrics(logits.detach().float(), teacher_logits, batch.labels)
         self.totals.add(terms | metrics, len(batch.labels))
 

@@ -1,5 +1,6 @@
 """Where a run computes, and in which precision."""
 
+import os
 from contextlib import AbstractContextManager
 
 import torch
@@ -44,6 +45,19 @@ def use_threads(threads: int | None) -> None:
     """Let PyTorch compute with so many CPU threads from now on; None leaves its own choice."""
     if threads is not None:
         torch.set_num_threads(threads)
+
+
+def use_deterministic_algorithms(device: torch.device, wanted: bool) -> None:
+    """Let CUDA repeat every number exactly from now on; a CPU does so anyway.
+
+    Slower, and an operation without a deterministic algorithm raises RuntimeError. cuBLAS reads
+    its variable when it is first used, so call this before anything is computed.
+    """
+    if device.type == "cuda":
+        if wanted:
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+            torch.backends.cudnn.benchmark = False
+        torch.use_deterministic_algorithms(wanted)
 
 
 def describe_device(device: torch.device) -> str:

@@ -1,7 +1,8 @@
 """Accuracy and terms on a whole split, in eval mode and without augmentation."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -9,12 +10,20 @@ from torch import Tensor, nn
 from rkkd_cli.data.stream import DeviceImages
 from rkkd_cli.methods.objective import TERMS, Objective
 from rkkd_cli.train.device import autocast
+from rkkd_cli.train.events import Tick
 from rkkd_cli.train.metrics import batch_metrics
 from rkkd_cli.train.totals import Totals
 
 EVALUATION_BATCH = 500
 SPLIT_MEANS = (*TERMS, "kendall_tau")
 SPLIT_HITS = ("acc", "top5")
+
+
+class TaughtSplit(NamedTuple):
+    """A held-out split, and the teacher's logits (N, C) on it."""
+
+    images: DeviceImages
+    teacher_logits: Tensor
 
 
 @contextmanager
@@ -43,23 +52,20 @@ def accuracy(model: nn.Module, split: DeviceImages, precision: str) -> float:
 
 
 def evaluate(
-    model: nn.Module,
-    objective: Objective,
-    split: DeviceImages,
-    teacher_logits: Tensor,
-    precision: str,
-) -> Totals:
-    """Return the totals of terms, τ-b and accuracies; ``teacher_logits`` (N, C) are the split's."""
-    totals = Totals(SPLIT_MEANS, SPLIT_HITS, split.device)
+    model: nn.Module, objective: Objective, split: TaughtSplit, precision: str
+) -> Generator[Tick, None, Totals]:
+    """Return the totals of terms, τ-b and accuracies; yields a moment to leave for each batch."""
+    totals = Totals(SPLIT_MEANS, SPLIT_HITS, split.images.device)
     done = 0
-    with evaluating(model):
-        for batch in split.in_order(EVALUATION_BATCH):
-            teacher = teacher_logits[done : done + len(batch.labels)]
-            with autocast(split.device, precision):
+    for batch in split.images.in_order(EVALUATION_BATCH):
+        teacher = split.teacher_logits[done : done + len(batch.labels)]
+        with evaluating(model):
+            with autocast(totals.device, precision):
                 student = model(batch.images)
             student = student.float()
             terms = objective.terms(student, teacher, batch.labels)
             metrics = batch_metrics(student, teacher, batch.labels)
-            totals.add(terms | metrics, len(batch.labels))
-            done += len(batch.labels)
+        totals.add(terms | metrics, len(batch.labels))
+        done += len(batch.labels)
+        yield Tick()
     return totals

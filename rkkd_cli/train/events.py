@@ -14,6 +14,11 @@ class Note:
 
 
 @dataclass(frozen=True)
+class Tick:
+    """Nothing to show or record: a moment at which the training may be left."""
+
+
+@dataclass(frozen=True)
 class DatasetReady:
     """The images are in memory. ``facts`` are for the manifest."""
 
@@ -39,12 +44,15 @@ class TeacherReady:
 
 @dataclass(frozen=True)
 class StreamStarted:
-    """A seed's arms begin."""
+    """A seed's arms begin, or go on after so many epochs and batches of the next one."""
 
+    stream: str
     seed: int
     arms: tuple[Arm, ...]
     epochs: int
     batches: int
+    epochs_done: int = 0
+    batches_done: int = 0
 
 
 @dataclass(frozen=True)
@@ -58,8 +66,9 @@ class BatchDone:
 
 @dataclass(frozen=True)
 class EpochDone:
-    """One row of ``metrics.csv`` for each arm that is still going."""
+    """One row of ``metrics.csv`` for each arm that is still going, if any is."""
 
+    stream: str
     seed: int
     epoch: int
     rows: tuple[dict[str, Any], ...]
@@ -69,6 +78,7 @@ class EpochDone:
 class ArmStopped:
     """A term of an arm became NaN or infinite; ``step`` is None where a test split showed it."""
 
+    stream: str
     arm: str
     seed: int
     epoch: int
@@ -85,8 +95,17 @@ class ArmStopped:
         )
 
 
+@dataclass(frozen=True)
+class Checkpoint:
+    """The whole state of a stream, to be kept now: tensors and plain containers."""
+
+    stream: str
+    state: dict[str, Any]
+
+
 Event = (
     Note
+    | Tick
     | DatasetReady
     | TeacherEpoch
     | TeacherReady
@@ -94,4 +113,5 @@ Event = (
     | BatchDone
     | EpochDone
     | ArmStopped
+    | Checkpoint
 )

@@ -1,68 +1,144 @@
 """Lockstep training: each batch is loaded, augmented and taught once; every arm steps on it."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
-from torch import Tensor
-
-from rkkd_cli.data.stream import DeviceImages, Stream
+from rkkd_cli.data.stream import Stream
+from rkkd_cli.errors import RunError
 from rkkd_cli.train.arm import ArmOnStream
-from rkkd_cli.train.evaluate import evaluate
-from rkkd_cli.train.events import ArmStopped, BatchDone, EpochDone, Event
+from rkkd_cli.train.evaluate import TaughtSplit, evaluate
+from rkkd_cli.train.events import ArmStopped, BatchDone, EpochDone, Event, Tick
 from rkkd_cli.train.teacher import Teacher
 from rkkd_cli.train.totals import NonFinite
 
+Row = dict[str, Any]
+Bad = tuple[int | None, str]  # step (None: seen on a held-out split) and term
 
-def train_in_lockstep(
-    stream: Stream,
-    teacher: Teacher,
-    arms: Sequence[ArmOnStream],
-    epochs: int,
-    held_out: Mapping[str, DeviceImages],
-) -> Iterator[Event]:
-    """Train all arms for ``epochs``; evaluate on the splits of ``held_out`` after each.
+
+class Lockstep:
+    """All arms of a stream and how far they are.
 
     An arm with a term that is NaN or infinite is dropped at the end of the epoch, without a row
     for it; the others go on.
     """
-    taught = {name: (split, teacher.all_logits(split)) for name, split in held_out.items()}
-    active = list(arms)
-    for epoch in range(1, epochs + 1):
+
+    def __init__(
+        self,
+        name: str,
+        stream: Stream,
+        teacher: Teacher,
+        arms: Sequence[ArmOnStream],
+        epochs: int,
+        held_out: Mapping[str, TaughtSplit],
+    ) -> None:
+        self.name, self.stream, self.teacher = name, stream, teacher
+        self.active, self.epochs, self.held_out = list(arms), epochs, held_out
+        self.stopped: list[ArmStopped] = []
+        self.epochs_done = self.batches_done = 0
+        self.seconds = 0.0
+
+    def train(self) -> Iterator[Event]:
+        """Train from where it is to the end; evaluate on the held-out splits after each epoch.
+
+        :meth:`state` may be taken at each BatchDone, Tick and EpochDone.
+        """
+        while self.active and self.epochs_done < self.epochs:
+            yield from self._train_epoch()
+            yield from self._finish_epoch()
+
+    def _train_epoch(self) -> Iterator[Event]:
+        epoch = self.epochs_done + 1
         started = time.perf_counter()
-        for step, batch in enumerate(stream.epoch(epoch), start=1):
-            teacher_logits = teacher(batch.images)
-            for arm in active:
-                arm.step(batch, teacher_logits, epoch - 1 + (step - 1) / len(stream))
-            yield BatchDone(stream.seed, epoch, step)
-        trained = [(arm, arm.totals.averages()) for arm in active]
-        seconds = time.perf_counter() - started
-        rows = []
+        for batch in self.stream.epoch(epoch, skip=self.batches_done):
+            teacher_logits = self.teacher(batch.images)
+            for arm in self.active:
+                arm.step(batch, teacher_logits, epoch - 1 + self.batches_done / len(self.stream))
+            self.batches_done += 1
+            self.seconds += time.perf_counter() - started
+            yield BatchDone(self.stream.seed, epoch, self.batches_done)
+            if not self.active:
+                return
+            started = time.perf_counter()
+
+    def _finish_epoch(self) -> Iterator[Event]:
+        waiting = time.perf_counter()
+        trained = [(arm, arm.totals.averages()) for arm in self.active]
+        self.seconds += time.perf_counter() - waiting
+        rows, stopped = [], []
         for arm, means in trained:
-            row, bad = _finish_epoch(arm, means, taught)
+            row, bad = yield from self._row(arm, means)
             if bad is None:
-                rows.append(row | _timing(stream, epoch, seconds))
+                rows.append(row)
             else:
-                active.remove(arm)
-                yield ArmStopped(arm.name, stream.seed, epoch, *bad)
-        if rows:
-            yield EpochDone(stream.seed, epoch, tuple(rows))
-        if not active:
-            return
+                stopped.append(self._stop(arm, bad))
+        self._drop(stopped)
+        self.epochs_done, self.batches_done, self.seconds = self.epochs_done + 1, 0, 0.0
+        for arm in self.active:
+            arm.totals.reset()
+        yield from stopped
+        yield EpochDone(self.name, self.stream.seed, self.epochs_done, tuple(rows))
 
+    def _row(
+        self, arm: ArmOnStream, means: dict[str, float]
+    ) -> Generator[Tick, None, tuple[Row, Bad | None]]:
+        """Return the arm's row, and (step, term) of the first value that is not finite."""
+        bad = _located(arm.totals.first_non_finite(), "")
+        row: Row = {"arm": arm.name, "lr": arm.trainee.lr} | _columns(means, "", "train_")
+        for split, taught in self.held_out.items():
+            totals = yield from evaluate(arm.student, arm.objective, taught, arm.precision)
+            row |= _columns(totals.averages(), f"{split}_", f"{split}_")
+            bad = bad or _located(totals.first_non_finite(), f"{split}_")
+        return row | self._timing(), bad
 
-def _finish_epoch(
-    arm: ArmOnStream, means: dict[str, float], taught: Mapping[str, tuple[DeviceImages, Tensor]]
-) -> tuple[dict[str, Any], tuple[int | None, str] | None]:
-    """Return the arm's row, and (step, term) of the first value that is not finite."""
-    bad = _located(arm.totals.first_non_finite(), "")
-    row: dict[str, Any] = {"arm": arm.name, "lr": arm.lr} | _columns(means, "", "train_")
-    for split, (images, teacher_logits) in taught.items():
-        totals = evaluate(arm.student, arm.objective, images, teacher_logits, arm.precision)
-        row |= _columns(totals.averages(), f"{split}_", f"{split}_")
-        bad = bad or _located(totals.first_non_finite(), f"{split}_")
-    arm.totals = arm.new_totals()
-    return row, bad
+    def _timing(self) -> Row:
+        return {
+            "seed": self.stream.seed,
+            "epoch": self.epochs_done + 1,
+            "epoch_seconds": round(self.seconds, 4),
+            "images_per_second": round(len(self.stream.data) / self.seconds, 1),
+        }
+
+    def stop_diverged(self) -> Sequence[ArmStopped]:
+        """Drop the arms whose running epoch is no longer finite: they are in no checkpoint."""
+        located = [(arm, _located(arm.totals.first_non_finite(), "")) for arm in self.active]
+        stopped = [self._stop(arm, bad) for arm, bad in located if bad is not None]
+        self._drop(stopped)
+        return stopped
+
+    def _stop(self, arm: ArmOnStream, bad: Bad) -> ArmStopped:
+        return ArmStopped(self.name, arm.name, self.stream.seed, self.epochs_done + 1, *bad)
+
+    def _drop(self, stopped: Sequence[ArmStopped]) -> None:
+        names = {one.arm for one in stopped}
+        self.active = [arm for arm in self.active if arm.name not in names]
+        self.stopped += stopped
+
+    def state(self) -> dict[str, Any]:
+        """Return all that :meth:`load` needs to go on as if nothing had happened."""
+        return {
+            "epochs_done": self.epochs_done,
+            "batches_done": self.batches_done,
+            "batches": len(self.stream),
+            "seconds": self.seconds,
+            "stopped": [asdict(one) for one in self.stopped],
+            "arms": {arm.name: arm.trainee.state() for arm in self.active},
+        }
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Go back to a state. Raises RunError where it does not fit the stream and its arms."""
+        try:
+            if state["batches"] != len(self.stream):
+                raise ValueError(f"{state['batches']} batches an epoch, now {len(self.stream)}")
+            self.stopped = [ArmStopped(**one) for one in state["stopped"]]
+            self.active = [arm for arm in self.active if arm.name in state["arms"]]
+            for arm in self.active:
+                arm.trainee.load(state["arms"][arm.name])
+            self.epochs_done, self.batches_done = state["epochs_done"], state["batches_done"]
+            self.seconds = state["seconds"]
+        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            raise RunError(f"the checkpoint of {self.name} does not fit: {error}") from None
 
 
 def _columns(means: Mapping[str, float], prefix: str, accuracy_prefix: str) -> dict[str, float]:
@@ -72,16 +148,7 @@ def _columns(means: Mapping[str, float], prefix: str, accuracy_prefix: str) -> d
     }
 
 
-def _located(bad: NonFinite | None, prefix: str) -> tuple[int | None, str] | None:
+def _located(bad: NonFinite | None, prefix: str) -> Bad | None:
     if bad is None:
         return None
     return (None if prefix else bad.step), prefix + bad.term
-
-
-def _timing(stream: Stream, epoch: int, seconds: float) -> dict[str, Any]:
-    return {
-        "seed": stream.seed,
-        "epoch": epoch,
-        "epoch_seconds": round(seconds, 4),
-        "images_per_second": round(len(stream.data) / seconds, 1),
-    }

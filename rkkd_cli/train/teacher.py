@@ -1,6 +1,8 @@
 """The teacher: frozen, in eval mode, one forward per batch."""
 
+import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -9,7 +11,7 @@ from torch import Tensor
 from rkkd_cli.data.stream import DeviceImages
 from rkkd_cli.models import Classifier, count_parameters
 from rkkd_cli.train.device import autocast
-from rkkd_cli.train.evaluate import accuracy, all_logits
+from rkkd_cli.train.evaluate import TaughtSplit, accuracy, all_logits
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,16 @@ class Teacher:
     num_classes: int
     in_channels: int
 
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of all weights, whatever file they came from."""
+        digest = hashlib.sha256()
+        for name, tensor in self.model.state_dict().items():
+            values = tensor.detach().cpu().contiguous()
+            digest.update(f"{name} {values.dtype} {tuple(values.shape)}".encode())
+            digest.update(values.view(-1).view(torch.uint8).numpy().data)
+        return digest.hexdigest()
+
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Tensor:
         """Return the float32 logits (B, C) of a batch."""
@@ -29,9 +41,9 @@ class Teacher:
             logits: Tensor = self.model(images)
         return logits.float()
 
-    def all_logits(self, split: DeviceImages) -> Tensor:
-        """Return the logits (N, C) of a whole split."""
-        return all_logits(self.model, split, self.precision)
+    def teach(self, split: DeviceImages) -> TaughtSplit:
+        """Return the split with this teacher's logits on it."""
+        return TaughtSplit(split, all_logits(self.model, split, self.precision))
 
 
 def freeze(

@@ -1,36 +1,40 @@
 """Where a teacher comes from: a checkpoint file, the cache, or its own training."""
 
+import time
 from collections.abc import Generator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch.nn import functional as F
+from filelock import BaseFileLock
 
-from rkkd_cli.config.experiment import Experiment, Training
+from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.data.images import Dataset
 from rkkd_cli.data.seeding import derive_seed
-from rkkd_cli.data.stream import DeviceImages, Stream
-from rkkd_cli.errors import RunError, UserError
+from rkkd_cli.data.stream import DeviceImages
+from rkkd_cli.files import try_lock
 from rkkd_cli.models import Classifier, build_model, load_checkpoint
-from rkkd_cli.train.device import autocast
-from rkkd_cli.train.events import Event, Note, TeacherEpoch, TeacherReady
+from rkkd_cli.train.checkpoint import CheckpointStore
+from rkkd_cli.train.events import Event, Note, TeacherEpoch, TeacherReady, Tick
+from rkkd_cli.train.pace import Pace
 from rkkd_cli.train.randomness import Randomness
-from rkkd_cli.train.recipe import build_optimizer, learning_rate, set_learning_rate
 from rkkd_cli.train.teacher import Teacher, freeze, measured_facts
 from rkkd_cli.train.teacher_store import TeacherStore, file_sha256, teacher_key
-from rkkd_cli.train.totals import Totals
+from rkkd_cli.train.teacher_training import TeacherTraining, required_recipe
+
+SECONDS_BETWEEN_LOOKS = 0.5
 
 Facts = dict[str, Any]
 
 
 def obtain_teacher(
-    experiment: Experiment, dataset: Dataset, device: torch.device, cache: Path
+    experiment: Experiment, dataset: Dataset, device: torch.device, cache: Path, pace: Pace
 ) -> Generator[Event, None, Teacher]:
     """Return the experiment's teacher; yields events while it is trained, and when it is ready.
 
-    Raises UserError for a checkpoint that does not fit, RunError when training diverges.
+    Raises UserError for a checkpoint that does not fit, RunError when training diverges, Stopped
+    when ``pace`` says so.
     """
     if experiment.teacher.checkpoint is not None:
         path = Path(experiment.teacher.checkpoint).expanduser()
@@ -39,27 +43,71 @@ def obtain_teacher(
         origin = {"source": "checkpoint", "sha256": file_sha256(path)}
         teacher, facts = _frozen(model, experiment, dataset, device)
     else:
-        teacher, facts, origin = yield from _trained_or_cached(experiment, dataset, device, cache)
+        teacher, facts, origin = yield from _trained_or_cached(
+            experiment, dataset, device, cache, pace
+        )
     yield TeacherReady(facts | origin)
     return teacher
 
 
 def _trained_or_cached(
-    experiment: Experiment, dataset: Dataset, device: torch.device, cache: Path
+    experiment: Experiment, dataset: Dataset, device: torch.device, cache: Path, pace: Pace
 ) -> Generator[Event, None, tuple[Teacher, Facts, Facts]]:
-    """Return the teacher, its measured facts, and where it came from."""
-    recipe, store = required_recipe(experiment), TeacherStore(cache)
-    key = teacher_key(experiment, dataset)
+    """Return the teacher, its measured facts, and where it came from.
+
+    Only one process trains a teacher; others wait for it and then find it cached.
+    """
+    required_recipe(experiment)
+    store, key = TeacherStore(cache), teacher_key(experiment, dataset)
     model = new_teacher(experiment, dataset, device)
     sha256 = store.load(key, model)
-    if sha256 is not None:
-        teacher, facts = _frozen(model, experiment, dataset, device)
-        return teacher, facts, {"source": "cache", "sha256": sha256, "key": key}
-    yield Note(f"training the teacher {experiment.teacher.model} for {recipe.epochs} epochs")
-    yield from _train(model, experiment, dataset, device)
-    teacher, facts = _frozen(model, experiment, dataset, device)
-    sha256 = store.save(key, model, facts | _training_facts(experiment, dataset))
-    return teacher, facts, {"source": "trained", "sha256": sha256, "key": key}
+    if sha256 is None:
+        lock = yield from _lock_when_free(store.lock_path(key))
+        try:
+            sha256 = store.load(key, model)
+            if sha256 is None:
+                training = TeacherTraining(model, experiment, dataset, device)
+                yield from _train(training, store.checkpoints(key), pace)
+                teacher, measured = _frozen(model, experiment, dataset, device)
+                facts = measured | _training_facts(experiment, dataset)
+                sha256 = store.save(key, model, facts)
+                store.checkpoints(key).remove()
+                return teacher, measured, {"source": "trained", "sha256": sha256, "key": key}
+        finally:
+            lock.release()
+    teacher, measured = _frozen(model, experiment, dataset, device)
+    return teacher, measured, {"source": "cache", "sha256": sha256, "key": key}
+
+
+def _lock_when_free(path: Path) -> Generator[Event, None, BaseFileLock]:
+    """Return the lock, taken; wait for whoever holds it."""
+    lock = try_lock(path)
+    if lock is None:
+        yield Note("another process trains this teacher; waiting for it")
+    while lock is None:
+        time.sleep(SECONDS_BETWEEN_LOOKS)
+        yield Tick()
+        lock = try_lock(path)
+    return lock
+
+
+def _train(
+    training: TeacherTraining, checkpoints: CheckpointStore, pace: Pace
+) -> Generator[Event, None, None]:
+    """Train from the last checkpoint, if there is one, to the end."""
+    name, epochs = training.name, training.recipe.epochs
+    loaded = checkpoints.load()
+    if loaded is None:
+        yield Note(f"training the teacher {name} for {epochs} epochs")
+    else:
+        training.load(loaded.state)
+        yield Note(f"training the teacher {name} on after {training.progress}")
+    with pace.deferring():
+        for event in training.train():
+            yield event
+            if pace.due(isinstance(event, TeacherEpoch)) and training.is_finite():
+                checkpoints.save(training.state())
+            pace.leave_if_asked()
 
 
 def new_teacher(experiment: Experiment, dataset: Dataset, device: torch.device) -> Classifier:
@@ -68,47 +116,6 @@ def new_teacher(experiment: Experiment, dataset: Dataset, device: torch.device) 
     with Randomness(derive_seed(settings.seed, "teacher"), device).active():
         model = build_model(settings.model, len(dataset.classes), dataset.in_channels)
     return model.to(device).to(memory_format=torch.channels_last)
-
-
-def required_recipe(experiment: Experiment) -> Training:
-    """Return the teacher's recipe. Raises UserError where there is none."""
-    if experiment.teacher.training is None:
-        raise UserError(
-            "the teacher has neither a recipe nor a checkpoint; give --teacher-checkpoint FILE "
-            "or a section teacher.training"
-        )
-    return experiment.teacher.training
-
-
-def _train(
-    model: Classifier, experiment: Experiment, dataset: Dataset, device: torch.device
-) -> Generator[Event, None, None]:
-    """Train on hard labels by the teacher's own recipe."""
-    recipe, seed = required_recipe(experiment), experiment.teacher.seed
-    stream = Stream(dataset, device, recipe.batch_size, derive_seed(seed, "teacher-stream"))
-    optimizer = build_optimizer(model, recipe)
-    randomness = Randomness(derive_seed(seed, "teacher-noise"), device)
-    model.train()
-    for epoch in range(1, recipe.epochs + 1):
-        totals = Totals(("ce",), ("acc",), device)
-        for step, batch in enumerate(stream.epoch(epoch)):
-            set_learning_rate(optimizer, learning_rate(recipe, epoch - 1 + step / len(stream)))
-            with randomness.active():
-                with autocast(device, experiment.precision):
-                    logits = model(batch.images)
-                loss = F.cross_entropy(logits.float(), batch.labels)
-                optimizer.zero_grad(set_to_none=True)
-                torch.autograd.backward(loss)
-                optimizer.step()
-            hits = (logits.argmax(dim=1) == batch.labels).sum()
-            totals.add({"ce": loss, "acc": hits}, len(batch.labels))
-        bad, means = totals.first_non_finite(), totals.averages()
-        if bad is not None:
-            raise RunError(
-                f"the teacher's training diverged at epoch {epoch}, step {bad.step}: {bad.term} "
-                "is not finite; try a lower teacher.training.lr"
-            )
-        yield TeacherEpoch(epoch, recipe.epochs, means["ce"], means["acc"])
 
 
 def _frozen(

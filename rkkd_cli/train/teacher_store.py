@@ -14,6 +14,7 @@ from rkkd_cli.data.images import Dataset
 from rkkd_cli.errors import UserError
 from rkkd_cli.files import whole_file, write_whole
 from rkkd_cli.models import load_checkpoint
+from rkkd_cli.train.checkpoint import CheckpointStore
 
 # Raised whenever the training code changes so that the same recipe gives another teacher.
 TRAINING_VERSION = 1
@@ -81,6 +82,15 @@ class TeacherStore:
             file.write(content.getvalue())
         write_whole(self.folder / key / "teacher.json", text)
         return sha256
+
+    def checkpoints(self, key: str) -> CheckpointStore:
+        """Return where the training of a teacher keeps its checkpoints until it is done."""
+        return CheckpointStore(self.folder / key / "training")
+
+    def lock_path(self, key: str) -> Path:
+        """Return the file that is locked by the process that trains the teacher."""
+        (self.folder / key).mkdir(parents=True, exist_ok=True)
+        return self.folder / key / ".lock"
 
     def list(self) -> list[dict[str, Any]]:
         """Return the facts of all cached teachers, the newest last."""

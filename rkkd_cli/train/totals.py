@@ -1,7 +1,7 @@
 """Sums over an epoch, kept on the device and read once."""
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,6 +14,9 @@ class NonFinite(NamedTuple):
     step: int
 
 
+TENSORS = ("sums", "hits", "finite", "finite_steps")
+
+
 class Totals:
     """Sums of named batch means and of hits, and when a mean first stopped being finite.
 
@@ -21,13 +24,28 @@ class Totals:
     """
 
     def __init__(self, means: Sequence[str], hits: Sequence[str], device: torch.device) -> None:
-        self.mean_names, self.hit_names = tuple(means), tuple(hits)
+        self.mean_names, self.hit_names, self.device = tuple(means), tuple(hits), device
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin again from nothing."""
+        device = self.device
         dtype = torch.float32 if device.type == "mps" else torch.float64
         self.sums = torch.zeros(len(self.mean_names), dtype=dtype, device=device)
         self.hits = torch.zeros(len(self.hit_names), dtype=torch.int64, device=device)
         self.finite = torch.ones(len(self.mean_names), dtype=torch.bool, device=device)
         self.finite_steps = torch.zeros(len(self.mean_names), dtype=torch.int64, device=device)
         self.images = 0
+
+    def state(self) -> dict[str, Any]:
+        """Return all sums as plain containers."""
+        return {name: getattr(self, name) for name in (*TENSORS, "images")}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Go back to earlier sums."""
+        for name in TENSORS:
+            setattr(self, name, state[name].to(self.device))
+        self.images = state["images"]
 
     def add(self, values: Mapping[str, Tensor], images: int) -> None:
         """Add one batch: the mean of every name of means, the count of every name of hits."""

@@ -14,7 +14,7 @@ from rkkd_cli.cli.main import app
 
 Program = Callable[..., subprocess.CompletedProcess[str]]
 
-COMMANDS = ("run", "plot", "show", "ls", "cat", "cp", "doctor", "teacher")
+COMMANDS = ("run", "resume", "plot", "show", "ls", "cat", "cp", "doctor", "teacher")
 
 
 def start_seconds(arguments: tuple[str, ...]) -> float:

@@ -10,9 +10,11 @@ from PIL import Image
 
 from rkkd_cli.config.overrides import Override
 from rkkd_cli.config.presets import load_experiment, preset_names
+from rkkd_cli.sweep.begun import Begun
 from rkkd_cli.sweep.check import check_experiment
 from rkkd_cli.sweep.local import run_jobs
 from rkkd_cli.train.events import EpochDone
+from rkkd_cli.train.pace import Pace
 
 CLASSES, SIZE = 10, 32
 
@@ -49,7 +51,7 @@ def test_every_arm_of_the_preset_trains_for_an_epoch(
     given = [Override(key, value) for key, value in values.items()]
     experiment = load_experiment(preset, given)
     check_experiment(experiment, tmp_path / "cache")
-    events = run_jobs(experiment, torch.device("cpu"), tmp_path / "cache")
+    events = run_jobs(experiment, torch.device("cpu"), tmp_path / "cache", Pace(10), Begun())
     rows = [row for event in events if isinstance(event, EpochDone) for row in event.rows]
     assert sorted(row["arm"] for row in rows) == sorted(experiment.arms)
     for row in rows:

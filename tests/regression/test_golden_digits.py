@@ -19,8 +19,10 @@ import torch
 
 from rkkd_cli.config.overrides import Override
 from rkkd_cli.config.presets import load_experiment
+from rkkd_cli.sweep.begun import Begun
 from rkkd_cli.sweep.local import run_jobs
 from rkkd_cli.train.events import EpochDone
+from rkkd_cli.train.pace import Pace
 
 GOLDEN = Path(__file__).with_name("golden_digits.json")
 TERMS = ("ce", "kl", "rank")
@@ -40,7 +42,9 @@ def measured(cache: Path) -> Numbers:
     """Terms and test accuracy of each arm, epoch by epoch."""
     given = [Override(key, value) for key, value in SHORT.items()]
     numbers: Numbers = {}
-    for event in run_jobs(load_experiment("digits", given), torch.device("cpu"), cache):
+    for event in run_jobs(
+        load_experiment("digits", given), torch.device("cpu"), cache, Pace(10), Begun()
+    ):
         for row in event.rows if isinstance(event, EpochDone) else ():
             kept = {name: row[name] for name in (*TERMS, "test_acc")}
             numbers.setdefault(row["arm"], []).append(kept)

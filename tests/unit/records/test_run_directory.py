@@ -3,11 +3,13 @@
 import json
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from rkkd_cli.errors import RunError, UserError
 from rkkd_cli.files import write_whole
+from rkkd_cli.records.manifest import Manifest
 from rkkd_cli.records.run_directory import (
     RunDirectory,
     check_free,
@@ -19,9 +21,26 @@ from rkkd_cli.records.run_directory import (
 )
 
 
+def manifest_of(name: str, **changes: Any) -> Manifest:
+    facts: dict[str, Any] = {
+        "run": name,
+        "status": "finished",
+        "started": "2025-01-01T00:00:00+00:00",
+        "command": ["rkkd", "run"],
+        "device": "cpu (α)",
+        "threads": 1,
+        "versions": {"torch": "2.11"},
+        "platform": "Linux",
+        "processor": "one",
+        "git_commit": None,
+    }
+    return Manifest(**(facts | changes))
+
+
 def make_run(out: Path, name: str, started: str = "2025-01-01T00:00:00+00:00") -> RunDirectory:
     run = create_run_directory(out, name)
-    run.write_manifest({"run": name, "status": "finished", "started": started})
+    run.write_manifest(manifest_of(name, started=started))
+    run.release()
     return run
 
 
@@ -40,7 +59,7 @@ def test_a_new_run_gets_a_folder_and_missing_parents(tmp_path: Path) -> None:
 def test_a_name_that_is_taken_is_refused_and_its_run_untouched(tmp_path: Path) -> None:
     make_run(tmp_path, "first")
     before = contents(tmp_path)
-    with pytest.raises(UserError, match=r"run 'first' exists in .*; choose another --name"):
+    with pytest.raises(UserError, match=r"run 'first' exists in .* choose another --name"):
         check_free(tmp_path, "first")
     with pytest.raises(UserError, match="choose another --name"):
         create_run_directory(tmp_path, "first")
@@ -84,22 +103,21 @@ def test_a_run_without_a_name_is_called_after_its_preset_and_the_time() -> None:
 
 
 def test_a_manifest_comes_back_as_it_was_written(tmp_path: Path) -> None:
-    run = create_run_directory(tmp_path, "first")
-    manifest = {"status": "running", "device": "cpu (α)", "ended": None, "teachers": [{"a": 0.1}]}
-    run.write_manifest(manifest)
-    assert run.read_manifest() == manifest
-    run.write_manifest({"status": "finished"})
-    assert run.read_manifest() == {"status": "finished"}
-    assert contents(run.path) == {"manifest.json"}
+    run = make_run(tmp_path, "first")
+    for status in ("running", "failed"):
+        manifest = manifest_of("first", status=status, reason="α", further={"a": 0.1})
+        run.write_manifest(manifest)
+        assert run.read_manifest() == manifest
+    assert contents(run.path) == {"manifest.json", ".lock"}
 
 
 def test_a_manifest_that_cannot_be_written_leaves_the_former_one(tmp_path: Path) -> None:
     run = make_run(tmp_path, "first")
     before = run.read_manifest()
     with pytest.raises(ValueError, match="JSON"):
-        run.write_manifest({"loss": float("nan")})
+        run.write_manifest(manifest_of("first", resumed=[{"loss": float("nan")}]))
     assert run.read_manifest() == before
-    assert contents(run.path) == {"manifest.json"}
+    assert contents(run.path) == {"manifest.json", ".lock"}
 
 
 def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
@@ -179,6 +197,7 @@ def test_a_manifest_is_plain_readable_json(tmp_path: Path) -> None:
 
 def test_a_name_nobody_chose_is_followed_by_a_number_where_it_is_taken(tmp_path: Path) -> None:
     names = [create_run_directory(tmp_path, "digits", or_next=True).name for _ in range(3)]
+    make_run(tmp_path, "digits")
     assert names == ["digits", "digits-2", "digits-3"]
     check_free(tmp_path, "digits", or_next=True)
     with pytest.raises(UserError, match="run 'digits' exists"):

@@ -12,10 +12,19 @@ from rkkd_cli.config.overrides import Override
 from rkkd_cli.config.presets import load_experiment
 from rkkd_cli.errors import UserError
 from rkkd_cli.records.metrics import columns, read_metrics
+from rkkd_cli.sweep.begun import Begun
 from rkkd_cli.sweep.jobs import stream_groups
 from rkkd_cli.sweep.local import run_jobs
 from rkkd_cli.sweep.recorder import Recorder
-from rkkd_cli.train.events import ArmStopped, DatasetReady, EpochDone, StreamStarted, TeacherReady
+from rkkd_cli.train.events import (
+    ArmStopped,
+    DatasetReady,
+    EpochDone,
+    Note,
+    StreamStarted,
+    TeacherReady,
+)
+from rkkd_cli.train.pace import Pace
 
 CPU = torch.device("cpu")
 QUICK: dict[str, Any] = {
@@ -77,7 +86,7 @@ class Run:
 
     def __init__(self, experiment: Experiment, out: Path, cache: Path) -> None:
         self.recorder = Recorder(experiment, out, "first", "cpu (test)")
-        self.events = run_jobs(experiment, CPU, cache)
+        self.events = run_jobs(experiment, CPU, cache, Pace(10), Begun())
         self.directory = out / "first"
 
     def until(self, kind: type) -> None:
@@ -100,16 +109,16 @@ def run(tmp_path: Path, cache: Path) -> Run:
     return Run(experiment_with({"kd": {}}), tmp_path, cache)
 
 
-@pytest.mark.parametrize("kind", [DatasetReady, TeacherReady])
-def test_nothing_is_written_before_the_first_stream(run: Run, kind: type, tmp_path: Path) -> None:
+def test_nothing_is_written_before_the_images_are_read(run: Run, tmp_path: Path) -> None:
+    run.until(Note)
+    assert list(tmp_path.iterdir()) == []
+    run.recorder.close("failed", "the images cannot be read")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", [DatasetReady, TeacherReady, StreamStarted])
+def test_a_run_is_running_once_the_images_are_read(run: Run, kind: type) -> None:
     run.until(kind)
-    assert list(tmp_path.iterdir()) == []
-    run.recorder.close("failed", "the teacher diverged")
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_run_is_running_from_its_first_stream_on(run: Run) -> None:
-    run.until(StreamStarted)
     manifest = run.manifest()
     assert set(manifest) >= REQUIRED
     assert (manifest["status"], manifest["ended"]) == ("running", None)
@@ -143,9 +152,9 @@ def test_a_finished_run_says_so_and_when(run: Run) -> None:
     assert manifest["status"] == "finished"
     assert manifest["started"] <= manifest["ended"]
     assert manifest["stopped"] == []
-    assert "reason" not in manifest
+    assert (manifest["reason"], manifest["process"]) == (None, None)
     assert {path.name for path in run.directory.iterdir()} == {
-        "manifest.json", "metrics.csv", "experiment.toml",
+        "manifest.json", "metrics.csv", "experiment.toml", "checkpoints", ".lock",
     }  # fmt: skip
 
 
@@ -195,7 +204,8 @@ def test_a_validation_split_of_one_arm_gives_the_file_its_columns(
 
 def test_a_run_never_writes_into_another(run: Run, tmp_path: Path) -> None:
     (tmp_path / "first").mkdir()
+    (tmp_path / "first" / "notes.txt").write_text("mine")
     with pytest.raises(UserError, match="run 'first' exists"):
         run.to_the_end()
     run.recorder.close("failed", "taken")
-    assert list((tmp_path / "first").iterdir()) == []
+    assert [path.name for path in (tmp_path / "first").iterdir()] == ["notes.txt"]

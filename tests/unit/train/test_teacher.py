@@ -13,9 +13,11 @@ from rkkd_cli.config.presets import load_experiment
 from rkkd_cli.data.catalogue import load_dataset
 from rkkd_cli.errors import RunError, UserError
 from rkkd_cli.models import build_model, count_parameters
+from rkkd_cli.sweep.begun import Begun
 from rkkd_cli.sweep.check import dataset_request
 from rkkd_cli.sweep.local import prepare_teacher, run_jobs
 from rkkd_cli.train.events import EpochDone, TeacherEpoch, TeacherReady
+from rkkd_cli.train.pace import Pace
 from rkkd_cli.train.teacher_store import TeacherStore, teacher_key
 
 CPU = torch.device("cpu")
@@ -33,7 +35,7 @@ def experiment_with(*overrides: str) -> Experiment:
 
 
 def ready(cache: Path, *overrides: str) -> dict[str, Any]:
-    events = list(prepare_teacher(experiment_with(*overrides), CPU, cache))
+    events = list(prepare_teacher(experiment_with(*overrides), CPU, cache, Pace(10)))
     (event,) = [event for event in events if isinstance(event, TeacherReady)]
     trained = any(isinstance(event, TeacherEpoch) for event in events)
     assert trained == (event.facts["source"] == "trained")
@@ -120,7 +122,7 @@ def test_a_trained_teacher_knows_more_than_chance(tmp_path: Path) -> None:
 def test_a_found_teacher_teaches_exactly_like_the_one_just_trained(tmp_path: Path) -> None:
     rows = []
     for _ in range(2):
-        events = run_jobs(experiment_with("seeds=0"), CPU, tmp_path)
+        events = run_jobs(experiment_with("seeds=0"), CPU, tmp_path, Pace(10), Begun())
         (epoch,) = [event for event in events if isinstance(event, EpochDone)]
         rows.append([(row["kl"], row["ce"], row["test_kl"]) for row in epoch.rows])
     assert rows[0] == rows[1]
@@ -162,7 +164,7 @@ def test_nothing_half_written_stays_in_the_cache(tmp_path: Path) -> None:
     key = ready(tmp_path)["key"]
     assert [path.name for path in (tmp_path / "teachers").iterdir()] == [key]
     files = {path.name for path in (tmp_path / "teachers" / key).iterdir()}
-    assert files == {"weights.pt", "teacher.json"}
+    assert files == {"weights.pt", "teacher.json", ".lock"}
 
 
 def test_a_checkpoint_file_is_taken_instead_of_training(tmp_path: Path) -> None:
@@ -188,7 +190,7 @@ def test_a_teacher_without_recipe_or_checkpoint_is_refused(tmp_path: Path) -> No
     teacher = experiment.teacher.model_copy(update={"training": None})
     bare = experiment.model_copy(update={"teacher": teacher, "arms": {"kd": {}}})
     with pytest.raises(UserError, match="neither a recipe nor a checkpoint"):
-        list(prepare_teacher(bare, CPU, tmp_path))
+        list(prepare_teacher(bare, CPU, tmp_path, Pace(10)))
 
 
 def test_a_teacher_that_diverges_is_an_error_and_is_not_cached(tmp_path: Path) -> None:

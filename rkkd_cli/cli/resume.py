@@ -1,0 +1,79 @@
+"""``rkkd resume``: go on with a run that was interrupted."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from rkkd_cli.cli import flags
+from rkkd_cli.errors import UserError
+
+if TYPE_CHECKING:
+    from rkkd_cli.cli.options import Request
+    from rkkd_cli.config.experiment import Experiment
+    from rkkd_cli.records.run_directory import RunDirectory
+
+
+def resume(
+    ctx: typer.Context,
+    run: Annotated[str, typer.Argument(metavar="RUN", help="Name or folder of a run.")],
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="KEY=VALUE",
+            help="Overrides, as long as they change no number.",
+            show_default=False,
+        ),
+    ] = None,
+    epochs: flags.Epochs = None,
+    device: flags.Device = None,
+    checkpoint_minutes: flags.CheckpointMinutes = flags.DEFAULT_CHECKPOINT_MINUTES,
+    out: flags.Results = flags.DEFAULT_RESULTS,
+    quiet: flags.Quiet = False,
+    as_json: flags.Json = False,
+) -> None:
+    """Go on with an interrupted run: its metrics.csv ends as if nothing had happened.
+
+    More --epochs than it began with are possible where the schedule does not depend on them.
+    """
+    from rkkd_cli.cli.options import flag_overrides, requested_by, split_words
+    from rkkd_cli.records.run_directory import open_run
+
+    preset, overrides = split_words(words)
+    if preset is not None:
+        raise UserError(f"{preset!r} is no KEY=VALUE; a run is resumed as it was begun")
+    overrides += flag_overrides(ctx.params, flags.FLAG_KEYS)
+    begun = open_run(run, out)
+    from rkkd_cli.cli.execute import go_on, say_result
+
+    request = requested_by(None, overrides, "both", from_record=True)
+    say_result(go_on(begun, request, checkpoint_minutes, quiet), quiet, as_json)
+
+
+def begun_run(resume: str | None, name: str | None, out: Path) -> "RunDirectory | None":
+    """Return the run that ``--resume`` means; None for a new one. Raises UserError."""
+    from rkkd_cli.records.run_directory import AUTO, RunDirectory, check_name, never_began, open_run
+
+    if resume is None:
+        return None
+    if resume != AUTO:
+        run = open_run(resume, out)
+        if name not in (None, run.name):
+            raise UserError(f"--name {name}: the run to resume is {run.name}; leave --name away")
+        return run
+    if name is None:
+        raise UserError("--resume auto needs --name, the run to begin or to go on with")
+    check_name(name)
+    path = out / name
+    return RunDirectory(path) if path.is_dir() and not never_began(path) else None
+
+
+def planned(begun: "RunDirectory | None", request: "Request") -> "Experiment":
+    """Return the experiment that would be run, as far as experiment.toml can tell."""
+    from rkkd_cli.config.changes import continued
+    from rkkd_cli.config.presets import read_experiment
+
+    if begun is None:
+        return request(None)
+    recorded = read_experiment(begun.experiment)
+    return continued(recorded, request(recorded), begun.name)

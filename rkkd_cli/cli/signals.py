@@ -1,0 +1,77 @@
+"""Ctrl-C and the schedulers' SIGTERM: finish the step, keep a checkpoint, leave."""
+
+import _thread
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from rkkd_cli.cli.console import err
+from rkkd_cli.train.pace import Pace, Stopped
+
+# Windows has no SIGHUP (a terminal that is closed); SIGTERM arrives there only from inside the
+# process, and what other programs send ends it at once, as SIGKILL does elsewhere.
+SIGNALS = [getattr(signal, n) for n in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, n)]
+
+# A step or an evaluation batch that takes longer than this is given up: schedulers do not wait.
+PATIENCE_SECONDS = 8.0
+
+
+class Interrupted(SystemExit):
+    """The program ends with 128 + the signal's number."""
+
+
+class SignalHandler:
+    """Asks ``pace`` to stop; a second signal, or one with nothing to keep, stops at once."""
+
+    def __init__(self, pace: Pace) -> None:
+        self.pace = pace
+        self.received = signal.SIGINT
+        self.timer: threading.Timer | None = None
+
+    def __call__(self, number: int, _: FrameType | None) -> None:
+        """Handle one signal, in the main thread."""
+        if self.pace.stop_requested or not self.pace.is_deferring:
+            raise self.end(signal.Signals(number))
+        self.pace.stop_requested, self.received = True, signal.Signals(number)
+        self.timer = threading.Timer(PATIENCE_SECONDS, _thread.interrupt_main, [number])
+        self.timer.daemon = True
+        self.timer.start()
+
+    def end(self, number: signal.Signals) -> Interrupted:
+        """Return what ends the program."""
+        self.pace.stop_requested = True
+        return Interrupted(128 + number)
+
+    def forget(self) -> None:
+        """Stop waiting."""
+        if self.timer is not None:
+            self.timer.cancel()
+
+
+@contextmanager
+def stopping_on_signals(pace: Pace) -> Iterator[None]:
+    """Turn signals into a requested stop, and that into an exit status: 130, 143, 129.
+
+    A signal that this process was started to ignore (nohup) stays ignored.
+    """
+    handler = SignalHandler(pace)
+    heeded = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    former = {number: signal.signal(number, handler) for number in heeded}
+    try:
+        yield
+    except Stopped:
+        raise handler.end(handler.received) from None
+    finally:
+        handler.forget()
+        for number, action in former.items():
+            signal.signal(number, action)
+
+
+def say_interrupted(way_on: str) -> None:
+    """Say that the program was interrupted and how to go on, if anybody is still there."""
+    try:
+        err.print(f"rkkd: interrupted; {way_on}", style="red", markup=False, soft_wrap=True)
+    except OSError:
+        return  # the terminal has gone

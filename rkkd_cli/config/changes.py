@@ -1,0 +1,77 @@
+"""May a run that has begun go on as a given experiment? Only if its numbers stay the same."""
+
+from typing import Any
+
+from rkkd_cli.config.arms import resolve_arms
+from rkkd_cli.config.experiment import Experiment, Training
+from rkkd_cli.config.overrides import flatten
+from rkkd_cli.errors import UserError
+
+# What changes no number; the device is looked at where it is known.
+WITHOUT_INFLUENCE = ("title", "source", "notes", "device")
+EPOCHS = "training.epochs"
+
+
+def continued(recorded: Experiment, requested: Experiment, run: str) -> Experiment:
+    """Return the experiment with which a run that began as ``recorded`` goes on.
+
+    That is ``requested``, in which nothing may differ that influences the numbers; more epochs
+    are allowed where the learning rate of an epoch does not depend on how many there are.
+    Raises UserError that names the keys.
+    """
+    before, after = _influences(recorded), _influences(requested)
+    keys = [key for key in {**before, **after} if before.get(key) != after.get(key)]
+    longer = [key for key in keys if _is_more_epochs(key, before.get(key), after.get(key))]
+    others = [key for key in keys if key not in longer]
+    if others:
+        told = ", ".join(f"{key} ({_told(before, key)} → {_told(after, key)})" for key in others)
+        raise UserError(
+            f"run {run!r} was begun as another experiment; it differs in {told}: resume it "
+            "without that, or start a new run"
+        )
+    if longer:
+        _check_schedules(recorded, requested)
+    arms = {name: requested.arms[name] for name in recorded.arms}
+    return requested.model_copy(update={"arms": arms})
+
+
+def same_numbers(one: Experiment, other: Experiment) -> bool:
+    """Tell whether two experiments differ only in what changes no number."""
+    return _influences(one) == _influences(other)
+
+
+def _influences(experiment: Experiment) -> dict[str, Any]:
+    flat = flatten(experiment.model_dump(mode="json", exclude=set(WITHOUT_INFLUENCE)))
+    # flatten() shows no trace of an arm without overrides
+    return {f"arms.{name}": "an arm" for name in experiment.arms} | flat
+
+
+def _told(flat: dict[str, Any], key: str) -> str:
+    return repr(flat[key]) if flat.get(key) is not None else "none"
+
+
+def _is_more_epochs(key: str, before: Any, after: Any) -> bool:
+    of_students = key == EPOCHS or (key.startswith("arms.") and key.endswith(f".{EPOCHS}"))
+    whole = isinstance(before, int) and isinstance(after, int)
+    return of_students and ".teacher." not in key and whole and after > before
+
+
+def _check_schedules(recorded: Experiment, requested: Experiment) -> None:
+    before = {arm.name: arm.experiment.training for arm in resolve_arms(recorded)}
+    for arm in resolve_arms(requested):
+        training = arm.experiment.training
+        if training.epochs != before[arm.name].epochs and depends_on_epochs(training):
+            what = "milestones given as shares" if training.schedule == "step" else "the schedule"
+            raise UserError(
+                f"training.epochs = {training.epochs}: arm {arm.name} began with "
+                f"{before[arm.name].epochs}, and with schedule = {training.schedule!r} {what} "
+                "would make the epochs already trained different ones; only a constant schedule, "
+                "or a step schedule with milestones in whole epochs, can go on for longer"
+            )
+
+
+def depends_on_epochs(training: Training) -> bool:
+    """Tell whether the learning rate of an epoch depends on how many epochs there are."""
+    if training.schedule == "step":
+        return any(value < 1 for value in training.milestones)
+    return training.schedule != "constant"

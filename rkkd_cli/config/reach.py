@@ -1,0 +1,49 @@
+"""How far a preset file may reach: what it names lies in the working folder, or below.
+
+A preset may come from anywhere. What only its reader can allow, a path that leads elsewhere or
+links followed out of a dataset folder, has to be typed on the command line.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import PurePosixPath, PureWindowsPath
+from typing import Any
+
+from rkkd_cli.config.overrides import flatten
+from rkkd_cli.errors import UserError
+
+PATHS = {"dataset.root": "--data-root", "teacher.checkpoint": "--teacher-checkpoint"}
+LINKS = "dataset.follow_links"
+
+
+def refuse_reaching_out(table: Mapping[str, Any], typed: Sequence[str], where: str) -> None:
+    """Raise UserError for a value of the file ``where`` that only a ``typed`` key may have."""
+    for key, value in flatten(table).items():
+        if key in typed:
+            continue
+        flag = next((flag for name, flag in PATHS.items() if _names(key, name)), None)
+        if flag and isinstance(value, str) and leads_out(value):
+            say = flag if key in PATHS else key
+            raise UserError(
+                f"{where}: {key} = {value!r} leads out of the working folder, which a file may "
+                f"not; if you trust it, say so yourself: {say}{' ' if key in PATHS else '='}{value}"
+            )
+        if _names(key, LINKS) and value is True:
+            raise UserError(
+                f"{where}: {key} lets links lead out of the dataset folder, which a file may not; "
+                f"if you trust them, say so yourself: {key}=true"
+            )
+
+
+def _names(key: str, name: str) -> bool:
+    return key == name or (key.startswith("arms.") and key.endswith(f".{name}"))
+
+
+def leads_out(path: str) -> bool:
+    """Tell whether a path is absolute, a home folder, or climbs up with ``..``.
+
+    Links are followed: those in the working folder are its owner's.
+    """
+    kinds = (PurePosixPath(path), PureWindowsPath(path))
+    absolute = any(kind.is_absolute() or kind.drive or kind.root for kind in kinds)
+    climbs = any(".." in kind.parts for kind in kinds)
+    return absolute or climbs or path.startswith("~")

@@ -1,0 +1,45 @@
+"""When the training writes a checkpoint, and when it leaves off."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class Stopped(Exception):  # noqa: N818  # no error: the training has left off as it was asked to
+    """The training was asked to stop and has written its checkpoint."""
+
+
+class Pace:
+    """A checkpoint after each epoch, every ``minutes`` within one, and before leaving.
+
+    While :meth:`deferring`, a request to stop waits for the end of the current step; at other
+    times there is nothing to be kept, and whoever asks may simply abort.
+    """
+
+    def __init__(self, minutes: float) -> None:
+        self.minutes = minutes
+        self.stop_requested = False
+        self.is_deferring = False
+        self.last = time.monotonic()
+
+    def due(self, epoch_over: bool) -> bool:
+        """Tell, between two steps, whether a checkpoint is to be written now."""
+        now = time.monotonic()
+        is_due = epoch_over or self.stop_requested or now - self.last >= 60 * self.minutes
+        if is_due:
+            self.last = now
+        return is_due
+
+    @contextmanager
+    def deferring(self) -> Iterator[None]:
+        """Promise that :meth:`leave_if_asked` is called soon after each step."""
+        self.is_deferring, self.last = True, time.monotonic()
+        try:
+            yield
+        finally:
+            self.is_deferring = False
+
+    def leave_if_asked(self) -> None:
+        """Raise Stopped if somebody asked for it; everything that matters has been kept."""
+        if self.stop_requested:
+            raise Stopped
