@@ -13,6 +13,7 @@ checkpoints must equal those of the undisturbed run to the last bit. Needs POSIX
 import argparse
 import os
 import random
+import shutil
 import signal
 import sys
 import tempfile
@@ -211,6 +212,7 @@ def main() -> None:
             _expect(wait(attempt(folder, name, 10.0, None)) == 0, folder, name, "failed")
         compare(folder, name, "undisturbed")
         runs += 1
+    shutil.rmtree(folder)
     print(f"undisturbed run: {seconds:.1f} s; {kills} × SIG{given.signal.upper()} in {runs} runs")
     for moment, count in moments.most_common():
         print(f"{count:4d} {moment}")

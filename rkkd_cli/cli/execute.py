@@ -156,6 +156,8 @@ def _run(recorder: Recorder, begun: Begun, device: torch.device, pace: Pace, qui
 
 def _closed(recorder: Recorder, error: BaseException) -> BaseException:
     """Write into the manifest how the run ended; return the error that says so to the user."""
+    if isinstance(error.__context__, Stopped | Interrupted):  # and then the terminal had gone
+        error = error.__context__
     interrupted = isinstance(error, Stopped | Interrupted)
     began = recorder.run is not None
     way_on = f"`rkkd resume {recorder.manifest.run}` goes on" if began else "it had not begun"

@@ -4,7 +4,7 @@ import hashlib
 import json
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, with_config
 from typing_extensions import TypedDict
 
 from rkkd_cli.errors import UserError
@@ -13,10 +13,10 @@ OPEN = ConfigDict(extra="allow", ser_json_inf_nan="constants")
 ENDED = ("finished", "incomplete")
 
 
+@with_config(OPEN)
 class DatasetFacts(TypedDict):
     """What is shown of a dataset; there is more beside it."""
 
-    __pydantic_config__ = OPEN  # type: ignore[misc]  # how pydantic reads it
     name: str
     train_images: int
     val_images: int
@@ -26,10 +26,10 @@ class DatasetFacts(TypedDict):
     fingerprint: str
 
 
+@with_config(OPEN)
 class TeacherFacts(TypedDict):
     """What is shown of a teacher; there is more beside it."""
 
-    __pydantic_config__ = OPEN  # type: ignore[misc]
     model: str
     source: str
     test_acc: float

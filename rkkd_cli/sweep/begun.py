@@ -1,6 +1,7 @@
 """What a run has done before: the states of its streams, and what they were computed from."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from rkkd_cli.errors import UserError
@@ -15,10 +16,17 @@ class Sources(NamedTuple):
 
 
 class Begun:
-    """The newest state of each stream that has one; empty for a new run."""
+    """The newest state of each stream that has one; empty for a new run.
 
-    def __init__(self, states: Mapping[str, Mapping[str, Any]] | None = None) -> None:
-        self.states = dict(states or {})
+    ``teachers`` is the folder in which the run keeps those that it began with.
+    """
+
+    def __init__(
+        self,
+        states: Mapping[str, Mapping[str, Any]] | None = None,
+        teachers: Path | None = None,
+    ) -> None:
+        self.states, self.teachers = dict(states or {}), teachers
 
     def is_done(self, group: StreamGroup, seed: int) -> bool:
         """Tell whether the stream has reached its last epoch, or has no arm left that could."""

@@ -45,7 +45,9 @@ def _run_group(
     group: StreamGroup, device: torch.device, cache: Path, pace: Pace, begun: Begun
 ) -> Iterator[Event]:
     dataset = yield from read_dataset(group.experiment, cache)
-    teacher = yield from obtain_teacher(group.experiment, dataset, device, cache, pace)
+    teacher = yield from obtain_teacher(
+        group.experiment, dataset, device, cache, pace, begun.teachers
+    )
     sources = Sources(dataset.fingerprint, teacher.fingerprint)
     begun.check_sources(group, sources)
     splits = {"test": dataset.test} | ({"val": dataset.val} if dataset.val else {})

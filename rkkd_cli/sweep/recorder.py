@@ -30,6 +30,7 @@ from rkkd_cli.train.events import (
     Event,
     TeacherReady,
 )
+from rkkd_cli.train.teacher_store import TeacherStore
 
 FORMAT = 1
 
@@ -66,8 +67,9 @@ class Recorder:
             case DatasetReady(facts):
                 _add(self.manifest.datasets, facts, "fingerprint")
                 self._open()
-            case TeacherReady(facts):
+            case TeacherReady(facts, cache):
                 _add(self.manifest.teachers, facts, "sha256")
+                self._keep_teacher(facts, cache)
                 self._save()
             case EpochDone(stream, rows=rows):
                 self._append(stream, as_lines(self.header, rows))
@@ -97,6 +99,11 @@ class Recorder:
             write_whole(self.run.experiment, to_toml(self.experiment))
             write_whole(self.run.metrics, header_line(self.header))
         self._save()
+
+    def _keep_teacher(self, facts: dict[str, Any], cache: Path | None) -> None:
+        """Copy a teacher that stands in a cache: a run must go on where the cache has gone."""
+        if self.run is not None and cache is not None:
+            TeacherStore(self.run.path).copy_from(TeacherStore(cache), facts["key"])
 
     def _append(self, stream: str, lines: str) -> None:
         assert self.run is not None

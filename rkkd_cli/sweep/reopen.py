@@ -65,7 +65,7 @@ def reopen(run: RunDirectory, request: Callable[[Experiment | None], Experiment]
     begun_as = vouched or recorded
     experiment = continued(begun_as, request(recorded), run.name)
     manifest = _manifest(run, states, notes)
-    reopened = Reopened(run, experiment, manifest, Begun(states), False, notes)
+    reopened = Reopened(run, experiment, manifest, Begun(states, run.path), False, notes)
     ended = manifest is not None and manifest.status in ENDED
     reopened.has_ended = ended and same_numbers(begun_as, experiment)
     if reopened.has_ended and not states:

@@ -1,6 +1,7 @@
 """What happens during a run, in order: the training yields these, others record and show them."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from rkkd_cli.config.arms import Arm
@@ -37,9 +38,13 @@ class TeacherEpoch:
 
 @dataclass(frozen=True)
 class TeacherReady:
-    """The teacher is trained or loaded, and verified. ``facts`` are for the manifest."""
+    """The teacher is trained or loaded, and verified. ``facts`` are for the manifest.
+
+    ``cache`` is the folder that has it under the key of the facts, if it came from no file.
+    """
 
     facts: dict[str, Any]
+    cache: Path | None = None
 
 
 @dataclass(frozen=True)

@@ -29,12 +29,18 @@ Facts = dict[str, Any]
 
 
 def obtain_teacher(
-    experiment: Experiment, dataset: Dataset, device: torch.device, cache: Path, pace: Pace
+    experiment: Experiment,
+    dataset: Dataset,
+    device: torch.device,
+    cache: Path,
+    pace: Pace,
+    kept: Path | None = None,
 ) -> Generator[Event, None, Teacher]:
     """Return the experiment's teacher; yields events while it is trained, and when it is ready.
 
     Raises UserError for a checkpoint that does not fit, RunError when training diverges, Stopped
-    when ``pace`` says so.
+    when ``pace`` says so. ``kept`` is a folder like the cache, where a run keeps the teacher that
+    it began with.
     """
     if experiment.teacher.checkpoint is not None:
         path = Path(experiment.teacher.checkpoint).expanduser()
@@ -42,11 +48,14 @@ def obtain_teacher(
         load_checkpoint(model, path)
         origin = {"source": "checkpoint", "sha256": file_sha256(path)}
         teacher, facts = _frozen(model, experiment, dataset, device)
+        yield TeacherReady(facts | origin)
     else:
+        if kept is not None:
+            TeacherStore(cache).copy_from(TeacherStore(kept), teacher_key(experiment, dataset))
         teacher, facts, origin = yield from _trained_or_cached(
             experiment, dataset, device, cache, pace
         )
-    yield TeacherReady(facts | origin)
+        yield TeacherReady(facts | origin, cache)
     return teacher
 
 

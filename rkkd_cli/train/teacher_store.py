@@ -83,6 +83,16 @@ class TeacherStore:
         write_whole(self.folder / key / "teacher.json", text)
         return sha256
 
+    def copy_from(self, other: "TeacherStore", key: str) -> None:
+        """Take a teacher over from another folder, if that one has it and this one does not."""
+        facts = other._facts(other.folder / key)
+        if facts is None or facts == self._facts(self.folder / key):
+            return
+        (self.folder / key).mkdir(parents=True, exist_ok=True)
+        for name in ("weights.pt", "teacher.json"):
+            with whole_file(self.folder / key / name) as file:
+                file.write((other.folder / key / name).read_bytes())
+
     def checkpoints(self, key: str) -> CheckpointStore:
         """Return where the training of a teacher keeps its checkpoints until it is done."""
         return CheckpointStore(self.folder / key / "training")

@@ -78,7 +78,8 @@ def diverged(folder: Path, warm_rkkd: Program) -> subprocess.CompletedProcess[st
 def test_a_run_leaves_experiment_manifest_metrics_and_four_figures(run: Path) -> None:
     names = {path.name for path in run.iterdir()}
     assert names == {
-        "experiment.toml", "manifest.json", "metrics.csv", "figures", "checkpoints", ".lock",
+        "experiment.toml", "manifest.json", "metrics.csv", "figures", "checkpoints", "teachers",
+        ".lock",
     }  # fmt: skip
     assert {path.name for path in (run / "figures").iterdir()} == FIGURES
     for figure in (run / "figures").iterdir():

@@ -154,7 +154,8 @@ def test_a_finished_run_says_so_and_when(run: Run) -> None:
     assert manifest["stopped"] == []
     assert (manifest["reason"], manifest["process"]) == (None, None)
     assert {path.name for path in run.directory.iterdir()} == {
-        "manifest.json", "metrics.csv", "experiment.toml", "checkpoints", ".lock",
+        "manifest.json", "metrics.csv", "experiment.toml", "checkpoints", "teachers",
+        ".lock",
     }  # fmt: skip
 
 
