@@ -20,14 +20,12 @@ def continued(recorded: Experiment, requested: Experiment, run: str) -> Experime
     Raises UserError that names the keys.
     """
     before, after = _influences(recorded), _influences(requested)
-    keys = [key for key in {**before, **after} if before.get(key) != after.get(key)]
+    keys = _differing(before, after)
     longer = [key for key in keys if _is_more_epochs(key, before.get(key), after.get(key))]
-    others = [key for key in keys if key not in longer]
-    if others:
-        told = ", ".join(f"{key} ({_told(before, key)} → {_told(after, key)})" for key in others)
+    if longer != keys:
         raise UserError(
-            f"run {run!r} was begun as another experiment; it differs in {told}: resume it "
-            "without that, or start a new run"
+            f"run {run!r} was begun as another experiment; it differs in "
+            f"{differences(recorded, requested)}: resume it without that, or start a new run"
         )
     if longer:
         _check_schedules(recorded, requested)
@@ -38,6 +36,18 @@ def continued(recorded: Experiment, requested: Experiment, run: str) -> Experime
 def same_numbers(one: Experiment, other: Experiment) -> bool:
     """Tell whether two experiments differ only in what changes no number."""
     return _influences(one) == _influences(other)
+
+
+def differences(one: Experiment, other: Experiment) -> str:
+    """Return every key that influences the numbers and differs, with both values."""
+    before, after = _influences(one), _influences(other)
+    return ", ".join(
+        f"{key} ({_told(before, key)} → {_told(after, key)})" for key in _differing(before, after)
+    )
+
+
+def _differing(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+    return [key for key in {**before, **after} if before.get(key) != after.get(key)]
 
 
 def _influences(experiment: Experiment) -> dict[str, Any]:

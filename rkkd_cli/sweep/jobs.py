@@ -35,6 +35,12 @@ def stream_groups(experiment: Experiment) -> tuple[StreamGroup, ...]:
     return tuple(StreamGroup(tuple(arms), experiment.seeds) for arms in groups.values())
 
 
+def stream_names(experiment: Experiment) -> list[str]:
+    """Return the names of all streams, in the order in which they are run."""
+    groups = stream_groups(experiment)
+    return [group.stream(seed) for group in groups for seed in group.seeds]
+
+
 def _stream_key(experiment: Experiment) -> str:
     training = experiment.training
     shared = (experiment.dataset, experiment.teacher, training.batch_size, training.epochs)

@@ -21,6 +21,7 @@ from rkkd_cli.records.metrics import (
     metrics_sha256,
 )
 from rkkd_cli.records.run_directory import RunDirectory, create_run_directory
+from rkkd_cli.sweep.jobs import stream_names
 from rkkd_cli.train.checkpoint import CheckpointStore
 from rkkd_cli.train.events import (
     ArmStopped,
@@ -85,12 +86,21 @@ class Recorder:
         if self.run is None:
             return
         try:
+            self._put_in_order()
             end = {"status": status, "ended": now(), "reason": reason, "process": None}
             metrics = {"metrics_sha256": metrics_sha256(self.run.metrics)}
             self.manifest = self.manifest.model_copy(update=end | metrics)
             self._save()
         finally:
             self.run.release()
+
+    def _put_in_order(self) -> None:
+        """Let the rows of each stream stand together, also where streams took turns."""
+        assert self.run is not None
+        lines = "".join(self.rows.get(name, "") for name in stream_names(self.experiment))
+        content = (header_line(self.header) + lines).encode()
+        if self.run.metrics.read_bytes() != content:
+            write_whole(self.run.metrics, content.decode())
 
     def _open(self) -> None:
         if self.run is None:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from pydantic import ValidationError
 
-from rkkd_cli.config.changes import continued, same_numbers
+from rkkd_cli.config.changes import continued, differences, same_numbers
 from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.config.presets import read_experiment, to_toml
 from rkkd_cli.errors import RunError, UserError
@@ -19,7 +19,7 @@ from rkkd_cli.records.metrics import header_line, metrics_sha256
 from rkkd_cli.records.restore import restore_metrics
 from rkkd_cli.records.run_directory import RunDirectory
 from rkkd_cli.sweep.begun import Begun
-from rkkd_cli.sweep.jobs import stream_groups
+from rkkd_cli.sweep.jobs import stream_groups, stream_names
 from rkkd_cli.sweep.recorder import FORMAT, Recorder, metrics_header, new_manifest
 from rkkd_cli.train.checkpoint import CheckpointStore
 from rkkd_cli.train.events import ArmStopped
@@ -41,8 +41,9 @@ class Reopened:
 
     @property
     def rows(self) -> dict[str, str]:
-        """The rows of each stream, as lines of metrics.csv."""
-        return {name: state["rows"] for name, state in self.begun.states.items()}
+        """The rows of each stream that has some, as lines of metrics.csv, in its order."""
+        states = self.begun.states
+        return {one: states[one]["rows"] for one in stream_names(self.experiment) if one in states}
 
     @property
     def stopped(self) -> list[ArmStopped]:
@@ -59,22 +60,57 @@ def reopen(run: RunDirectory, request: Callable[[Experiment | None], Experiment]
     """
     notes: list[str] = []
     remove_leftovers(run.path)
-    states = _read_states(run, notes)
+    manifest, damage = _read_manifest(run)
+    is_whole = manifest is not None and _ended_whole(run, manifest)
+    states = _states_if_needed(run, notes, is_whole)
+    if manifest is None:
+        manifest = _vouched_manifest(states)
+        notes.append(
+            f"{damage}; it is {'restored from the checkpoints' if manifest else 'renewed'}"
+        )
     vouched = _vouched_experiment(states)
     recorded = _recorded_experiment(run, vouched, notes)
     begun_as = vouched or recorded
     experiment = continued(begun_as, request(recorded), run.name)
-    manifest = _manifest(run, states, notes)
     reopened = Reopened(run, experiment, manifest, Begun(states, run.path), False, notes)
-    ended = manifest is not None and manifest.status in ENDED
-    reopened.has_ended = ended and same_numbers(begun_as, experiment)
-    if reopened.has_ended and not states:
-        _check_unchanged(run, manifest)
-        return reopened
-    _check_streams(reopened)
-    _restore(reopened)
-    reopened.has_ended &= _all_done(reopened)
+    if same_numbers(begun_as, experiment):
+        reopened.has_ended = is_whole
+    else:
+        notes.append(f"longer than it began: {differences(begun_as, experiment)}")
+    if not reopened.has_ended:
+        _check_streams(reopened)
+        _restore_metrics(reopened)
+    _restore_experiment(reopened)
     return reopened
+
+
+def _read_manifest(run: RunDirectory) -> tuple[Manifest | None, str]:
+    """Return the manifest, or what is wrong with it."""
+    try:
+        return run.read_manifest(), ""
+    except UserError as error:
+        return None, str(error)
+
+
+def _ended_whole(run: RunDirectory, manifest: Manifest) -> bool:
+    """Tell whether the run has ended and its rows are those that it wrote."""
+    if manifest.status not in ENDED:
+        return False
+    try:
+        return metrics_sha256(run.metrics) == manifest.metrics_sha256
+    except OSError:
+        return False
+
+
+def _states_if_needed(run: RunDirectory, notes: list[str], is_whole: bool) -> dict[str, State]:
+    """Return the state of each stream; a run that has ended whole needs none of them."""
+    try:
+        return _read_states(run, notes)
+    except RunError as error:
+        if not is_whole:
+            raise
+        notes.append(str(error))
+        return {}
 
 
 def _read_states(run: RunDirectory, notes: list[str]) -> dict[str, State]:
@@ -115,79 +151,67 @@ def _recorded_experiment(
         return vouched
 
 
-def _manifest(run: RunDirectory, states: dict[str, State], notes: list[str]) -> Manifest | None:
-    """Return the manifest, or the newest one that a checkpoint holds."""
-    try:
-        return run.read_manifest()
-    except UserError as error:
-        held = [parse_manifest(one["manifest"], "a checkpoint") for one in states.values()]
-        newest = max(held, key=lambda one: (len(one.resumed), len(one.stopped)), default=None)
-        how = "restored from the checkpoints" if newest else "written anew"
-        notes.append(f"{error}; it is {how}")
-        return newest
-
-
-def _check_unchanged(run: RunDirectory, manifest: Manifest | None) -> None:
-    """Raise RunError where the rows of an ended run without checkpoints are not as written."""
-    assert manifest is not None
-    try:
-        unchanged = metrics_sha256(run.metrics) == manifest.metrics_sha256
-    except FileNotFoundError:
-        unchanged = False
-    if not unchanged:
-        raise RunError(
-            f"{run.metrics} is not as the run wrote it, and there are no checkpoints to restore it "
-            "from; put back a copy"
-        )
+def _vouched_manifest(states: dict[str, State]) -> Manifest | None:
+    """Return the newest manifest that a checkpoint holds."""
+    held = [parse_manifest(one["manifest"], "a checkpoint") for one in states.values()]
+    return max(held, key=lambda one: (len(one.resumed), len(one.stopped)), default=None)
 
 
 def _check_streams(reopened: Reopened) -> None:
     """Raise where checkpoints are of no stream of the experiment, or are gone."""
-    known = _streams(reopened.experiment)
+    known = stream_names(reopened.experiment)
     foreign = [name for name in reopened.begun.states if name not in known]
     if foreign:
         raise UserError(
             f"{reopened.run.checkpoints / foreign[0]} belongs to no seed and arms of this run; "
             "remove it"
         )
-    group_of = {arm.name: one for one in stream_groups(reopened.experiment) for arm in one.arms}
-    for arm, seed in _rows_of_later_epochs(reopened.run.metrics):
-        if arm in group_of and f"seed-{seed}-{group_of[arm].name}" not in reopened.begun.states:
+    stream_of = _stream_of(reopened.experiment)
+    for line in _rows_of_later_epochs(reopened.run.metrics):
+        stream = stream_of(line)
+        if stream is not None and stream not in reopened.begun.states:
             raise RunError(
-                f"{reopened.run.metrics} has rows of arm {arm}, seed {seed}, but its checkpoints "
-                f"in {reopened.run.checkpoints} are gone; put them back, or start a new run"
+                f"{reopened.run.metrics} has rows of {stream}, but its checkpoints in "
+                f"{reopened.run.checkpoints} are gone; put them back, or start a new run"
             )
 
 
-def _rows_of_later_epochs(path: Path) -> list[tuple[str, str]]:
-    """Return (arm, seed) of the rows after the first epoch: there was a checkpoint before them."""
+def _rows_of_later_epochs(path: Path) -> list[str]:
+    """Return the lines after the first epoch: there was a checkpoint before them."""
     with suppress(OSError, UnicodeDecodeError):
-        rows = [line.split(",") for line in path.read_text(encoding="utf-8").splitlines()[1:]]
-        return [(row[0], row[1]) for row in rows if len(row) > 2 and row[2] not in ("", "1")]
+        lines = path.read_text(encoding="utf-8").splitlines()[1:]
+        return [line for line in lines if line.count(",") > 2 and line.split(",")[2] != "1"]
     return []
 
 
-def _streams(experiment: Experiment) -> list[str]:
-    groups = stream_groups(experiment)
-    return [group.stream(seed) for group in groups for seed in group.seeds]
+def _stream_of(experiment: Experiment) -> Callable[[str], str | None]:
+    """Return what tells the stream of a line of metrics.csv, None for a foreign line."""
+    streams = {
+        (arm.name, str(seed)): group.stream(seed)
+        for group in stream_groups(experiment)
+        for arm in group.arms
+        for seed in group.seeds
+    }
+
+    def stream_of(line: str) -> str | None:
+        arm, _, rest = line.partition(",")
+        return streams.get((arm, rest.partition(",")[0]))
+
+    return stream_of
 
 
-def _restore(reopened: Reopened) -> None:
+def _restore_metrics(reopened: Reopened) -> None:
     header = header_line(metrics_header(reopened.experiment))
-    rows = reopened.rows
-    lines = header + "".join(rows.get(name, "") for name in _streams(reopened.experiment))
-    note = restore_metrics(reopened.run.metrics, lines)
+    stream_of = _stream_of(reopened.experiment)
+    note = restore_metrics(reopened.run.metrics, header, reopened.rows, stream_of)
     if note:
         reopened.notes.append(note)
-    text = to_toml(reopened.experiment)
-    path = reopened.run.experiment
+
+
+def _restore_experiment(reopened: Reopened) -> None:
+    text, path = to_toml(reopened.experiment), reopened.run.experiment
     if not path.is_file() or path.read_bytes() != text.encode():
         write_whole(path, text)
-
-
-def _all_done(reopened: Reopened) -> bool:
-    groups = stream_groups(reopened.experiment)
-    return all(reopened.begun.is_done(group, seed) for group in groups for seed in group.seeds)
 
 
 def check_machine(reopened: Reopened, device: torch.device) -> list[str]:
