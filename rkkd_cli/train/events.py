@@ -40,7 +40,7 @@ class TeacherEpoch:
 class TeacherReady:
     """The teacher is trained or loaded, and verified. ``facts`` are for the manifest.
 
-    ``cache`` is the folder that has it under the key of the facts, if it came from no file.
+    ``cache`` is the folder that has it under the key of the facts; None for a checkpoint file.
     """
 
     facts: dict[str, Any]

@@ -71,7 +71,7 @@ class Lockstep:
             row, bad = yield from self._row(arm, means)
             if bad is None:
                 rows.append(row)
-            else:
+            elif arm in self.active:  # stop_diverged() may have come first
                 stopped.append(self._stop(arm, bad))
         self._drop(stopped)
         self.epochs_done, self.batches_done, self.seconds = self.epochs_done + 1, 0, 0.0

@@ -49,43 +49,53 @@ def obtain_teacher(
         origin = {"source": "checkpoint", "sha256": file_sha256(path)}
         teacher, facts = _frozen(model, experiment, dataset, device)
         yield TeacherReady(facts | origin)
-    else:
-        if kept is not None:
-            TeacherStore(cache).copy_from(TeacherStore(kept), teacher_key(experiment, dataset))
-        teacher, facts, origin = yield from _trained_or_cached(
-            experiment, dataset, device, cache, pace
-        )
-        yield TeacherReady(facts | origin, cache)
+        return teacher
+    required_recipe(experiment)
+    for folder in (kept, cache):
+        found = _found(experiment, dataset, device, folder) if folder else None
+        if found is not None:
+            teacher, facts = found
+            yield TeacherReady(facts, folder)
+            return teacher
+    teacher, facts = yield from _trained_here(experiment, dataset, device, cache, pace)
+    yield TeacherReady(facts, cache)
     return teacher
 
 
-def _trained_or_cached(
+def _found(
+    experiment: Experiment, dataset: Dataset, device: torch.device, folder: Path
+) -> tuple[Teacher, Facts] | None:
+    """Return the teacher that the folder has, and its facts."""
+    model, key = new_teacher(experiment, dataset, device), teacher_key(experiment, dataset)
+    sha256 = TeacherStore(folder).load(key, model)
+    if sha256 is None:
+        return None
+    teacher, measured = _frozen(model, experiment, dataset, device)
+    return teacher, measured | {"source": "cache", "sha256": sha256, "key": key}
+
+
+def _trained_here(
     experiment: Experiment, dataset: Dataset, device: torch.device, cache: Path, pace: Pace
-) -> Generator[Event, None, tuple[Teacher, Facts, Facts]]:
-    """Return the teacher, its measured facts, and where it came from.
+) -> Generator[Event, None, tuple[Teacher, Facts]]:
+    """Train the teacher and cache it; return it with its facts.
 
     Only one process trains a teacher; others wait for it and then find it cached.
     """
-    required_recipe(experiment)
     store, key = TeacherStore(cache), teacher_key(experiment, dataset)
-    model = new_teacher(experiment, dataset, device)
-    sha256 = store.load(key, model)
-    if sha256 is None:
-        lock = yield from _lock_when_free(store.lock_path(key))
-        try:
-            sha256 = store.load(key, model)
-            if sha256 is None:
-                training = TeacherTraining(model, experiment, dataset, device)
-                yield from _train(training, store.checkpoints(key), pace)
-                teacher, measured = _frozen(model, experiment, dataset, device)
-                facts = measured | _training_facts(experiment, dataset)
-                sha256 = store.save(key, model, facts)
-                store.checkpoints(key).remove()
-                return teacher, measured, {"source": "trained", "sha256": sha256, "key": key}
-        finally:
-            lock.release()
-    teacher, measured = _frozen(model, experiment, dataset, device)
-    return teacher, measured, {"source": "cache", "sha256": sha256, "key": key}
+    lock = yield from _lock_when_free(store.lock_path(key))
+    try:
+        found = _found(experiment, dataset, device, cache)
+        if found is not None:
+            return found
+        model = new_teacher(experiment, dataset, device)
+        training = TeacherTraining(model, experiment, dataset, device)
+        yield from _train(training, store.checkpoints(key), pace)
+        teacher, measured = _frozen(model, experiment, dataset, device)
+        sha256 = store.save(key, model, measured | _training_facts(experiment, dataset))
+        store.checkpoints(key).remove()
+        return teacher, measured | {"source": "trained", "sha256": sha256, "key": key}
+    finally:
+        lock.release()
 
 
 def _lock_when_free(path: Path) -> Generator[Event, None, BaseFileLock]:

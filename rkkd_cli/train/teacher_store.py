@@ -56,17 +56,13 @@ class TeacherStore:
         A teacher whose file no longer matches its recorded SHA-256 counts as none; the model is
         then as it was.
         """
-        facts = self._facts(self.folder / key)
-        if facts is None:
-            return None
-        weights = self.folder / key / "weights.pt"
         try:
-            if file_sha256(weights) != facts["sha256"]:
-                return None
-            load_checkpoint(model, weights)
+            sha256 = self._sha256(key)
+            if sha256 is not None:
+                load_checkpoint(model, self.folder / key / "weights.pt")
+            return sha256
         except (UserError, OSError):
             return None
-        return str(facts["sha256"])
 
     def save(self, key: str, model: nn.Module, facts: dict[str, Any]) -> str:
         """Write weights and facts; return the SHA-256 of the weights file.
@@ -85,13 +81,20 @@ class TeacherStore:
 
     def copy_from(self, other: "TeacherStore", key: str) -> None:
         """Take a teacher over from another folder, if that one has it and this one does not."""
-        facts = other._facts(other.folder / key)
-        if facts is None or facts == self._facts(self.folder / key):
+        if self._sha256(key) is not None or other._sha256(key) is None:
             return
         (self.folder / key).mkdir(parents=True, exist_ok=True)
         for name in ("weights.pt", "teacher.json"):
             with whole_file(self.folder / key / name) as file:
                 file.write((other.folder / key / name).read_bytes())
+
+    def _sha256(self, key: str) -> str | None:
+        """Return the SHA-256 of the weights, or None where they are not those of the facts."""
+        facts = self._facts(self.folder / key)
+        if facts is None:
+            return None
+        sha256 = file_sha256(self.folder / key / "weights.pt")
+        return sha256 if sha256 == facts["sha256"] else None
 
     def checkpoints(self, key: str) -> CheckpointStore:
         """Return where the training of a teacher keeps its checkpoints until it is done."""
