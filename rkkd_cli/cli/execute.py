@@ -159,9 +159,9 @@ def _closed(recorder: Recorder, error: BaseException) -> BaseException:
     if isinstance(error.__context__, Stopped | Interrupted):  # and then the terminal had gone
         error = error.__context__
     interrupted = isinstance(error, Stopped | Interrupted)
-    began = recorder.run is not None
-    way_on = f"`rkkd resume {recorder.manifest.run}` goes on" if began else "it had not begun"
-    if isinstance(error, OSError) and began:
+    run = recorder.run
+    way_on = f"`rkkd resume {run.handle}` goes on" if run else "it had not begun"
+    if isinstance(error, OSError) and run:
         where = f" ({error.filename})" if error.filename else ""
         error = RunError(f"{error.strerror or error}{where}; once that is mended, {way_on}")
     with suppress(OSError):  # a full disk: the run is then found dead

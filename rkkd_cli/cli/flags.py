@@ -5,6 +5,8 @@ from typing import Annotated
 
 from typer import Argument, Option
 
+from rkkd_cli import records
+
 WHAT, HOW, RANK, WHERE = "What to train", "How to train it", "The ranking loss", "Where and how"
 
 Words = Annotated[
@@ -132,7 +134,7 @@ Json = Annotated[
     Option("--json", help="Print one JSON object; the rest goes to stderr.", rich_help_panel=WHERE),
 ]
 
-DEFAULT_RESULTS = Path("results")
+DEFAULT_RESULTS = records.DEFAULT_RESULTS
 DEFAULT_CHECKPOINT_MINUTES = 10.0
 
 # The keys of the experiment that the flags set, by the parameter names of `rkkd run`.

@@ -33,7 +33,7 @@ def show(
         content = manifest.model_dump(mode="json") | {"status": status}
         typer.echo(json.dumps(content | {"summary": tables.summary_json(summaries)}))
         return
-    hint = f"; `rkkd resume {opened.name}` goes on" if status in RESUMABLE else ""
+    hint = f"; `rkkd resume {opened.handle}` goes on" if status in RESUMABLE else ""
     lines = [f"{opened.path}: {status}, started {manifest.started}{hint}"]
     lines += [tables.dataset_line(facts) for facts in manifest.datasets]
     lines += [tables.teacher_line(facts) for facts in manifest.teachers]

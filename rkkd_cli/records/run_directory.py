@@ -9,6 +9,7 @@ from filelock import BaseFileLock
 from rkkd_cli.config.experiment import ARM_NAME
 from rkkd_cli.errors import RunError, UserError, nearest
 from rkkd_cli.files import try_lock, write_problem, write_whole
+from rkkd_cli.records import DEFAULT_RESULTS
 from rkkd_cli.records.manifest import Manifest, manifest_text, parse_manifest
 from rkkd_cli.records.metrics import metrics_sha256, read_metrics
 
@@ -33,7 +34,12 @@ class RunDirectory:
     @property
     def name(self) -> str:
         """The folder's name."""
-        return self.path.resolve().name
+        return self.path.absolute().name
+
+    @property
+    def handle(self) -> str:
+        """What a command takes for this run: its name, or its folder if that is elsewhere."""
+        return self.name if self.path.parent == DEFAULT_RESULTS else str(self.path)
 
     @property
     def metrics(self) -> Path:
@@ -121,12 +127,12 @@ class RunDirectory:
         try:
             frame = read_metrics(self.metrics)
         except UserError as error:
-            raise UserError(f"{error}; `rkkd resume {self.name}` mends what can be") from None
+            raise UserError(f"{error}; `rkkd resume {self.handle}` mends what can be") from None
         stated = manifest.metrics_sha256
         if stated is not None and metrics_sha256(self.metrics) != stated:
             raise UserError(
                 f"{self.metrics} has been changed since the run wrote it; `rkkd resume "
-                f"{self.name}` restores it from the checkpoints"
+                f"{self.handle}` restores it from the checkpoints"
             )
         return frame
 
