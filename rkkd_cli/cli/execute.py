@@ -14,7 +14,7 @@ from rkkd_cli.analysis.summary import summarise
 from rkkd_cli.cli.console import err, out
 from rkkd_cli.cli.options import Request
 from rkkd_cli.cli.progress import make_reporter
-from rkkd_cli.cli.signals import Interrupted, say_interrupted, stopping_on_signals
+from rkkd_cli.cli.signals import Interrupted, stopping_on_signals
 from rkkd_cli.cli.tables import summary_json, summary_table
 from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.errors import RunError
@@ -169,7 +169,7 @@ def _closed(recorder: Recorder, error: BaseException) -> BaseException:
             "interrupted" if interrupted else "failed", None if interrupted else str(error)
         )
     if interrupted:
-        say_interrupted(way_on)
+        error.add_note(way_on)
     return error
 
 

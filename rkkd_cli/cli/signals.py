@@ -4,7 +4,7 @@ import _thread
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 from rkkd_cli.cli.console import err
@@ -54,6 +54,7 @@ class SignalHandler:
 def stopping_on_signals(pace: Pace) -> Iterator[None]:
     """Turn signals into a requested stop, and that into an exit status: 130, 143, 129.
 
+    Says that the program was interrupted, with the notes of the exception: how to go on.
     A signal that this process was started to ignore (nohup) stays ignored.
     """
     handler = SignalHandler(pace)
@@ -61,17 +62,19 @@ def stopping_on_signals(pace: Pace) -> Iterator[None]:
     former = {number: signal.signal(number, handler) for number in heeded}
     try:
         yield
-    except Stopped:
+    except Stopped as left:
+        _say_interrupted(left)
         raise handler.end(handler.received) from None
+    except Interrupted as left:
+        _say_interrupted(left)
+        raise
     finally:
         handler.forget()
         for number, action in former.items():
             signal.signal(number, action)
 
 
-def say_interrupted(way_on: str) -> None:
-    """Say that the program was interrupted and how to go on, if anybody is still there."""
-    try:
-        err.print(f"rkkd: interrupted; {way_on}", style="red", markup=False, soft_wrap=True)
-    except OSError:
-        return  # the terminal has gone
+def _say_interrupted(left: BaseException) -> None:
+    sentence = "; ".join(["rkkd: interrupted", *getattr(left, "__notes__", [])])
+    with suppress(OSError):  # the terminal may have gone
+        err.print(sentence, style="red", markup=False, soft_wrap=True)
