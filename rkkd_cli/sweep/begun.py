@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from rkkd_cli.errors import UserError
 from rkkd_cli.sweep.jobs import StreamGroup
+from rkkd_cli.train.lockstep import check_state
 
 
 class Sources(NamedTuple):
@@ -29,27 +30,27 @@ class Begun:
         self.states, self.teachers = dict(states or {}), teachers
 
     def is_done(self, group: StreamGroup, seed: int) -> bool:
-        """Tell whether the stream has reached its last epoch, or has no arm left that could."""
-        state = self.states.get(group.stream(seed))
-        if state is None:
+        """Tell whether the stream has reached its last epoch, or has no arm left that could.
+
+        Raises RunError for a state that is none of this stream's.
+        """
+        name = group.stream(seed)
+        if name not in self.states:
             return False
-        lockstep = state["lockstep"]
-        left = lockstep["epochs_done"] < group.experiment.training.epochs
-        return not (left and lockstep["arms"])
+        lockstep = self.states[name]["lockstep"]
+        check_state(name, lockstep, [arm.name for arm in group.arms])
+        return not (lockstep["arms"] and lockstep["epochs_done"] < group.experiment.training.epochs)
 
     def check_sources(self, group: StreamGroup, sources: Sources) -> None:
         """Raise UserError where images or teacher are not those that the group began with."""
-        for seed in group.seeds:
-            state = self.states.get(group.stream(seed))
-            if state is None:
-                continue
-            before = Sources(**state["sources"])
-            if before.dataset != sources.dataset:
+        names = [group.stream(seed) for seed in group.seeds]
+        for before in [self.states[name]["sources"] for name in names if name in self.states]:
+            if before.get("dataset") != sources.dataset:
                 raise UserError(
                     f"the images of {group.experiment.dataset.name} are not those that the run "
                     "began with; put them back, or start a new run"
                 )
-            if before.teacher != sources.teacher:
+            if before.get("teacher") != sources.teacher:
                 raise UserError(
                     f"the teacher {group.experiment.teacher.model} is not the one that the run "
                     "began with; put its checkpoint or the cache back, or start a new run"

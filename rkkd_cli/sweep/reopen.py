@@ -124,7 +124,6 @@ def _read_states(run: RunDirectory, notes: list[str]) -> dict[str, State]:
             raise UserError(f"{loaded.path} was not written by this version of rkkd")
         for path in loaded.damaged:
             notes.append(f"checkpoint {path.name} of {folder.name} is damaged; using the previous")
-            path.unlink()
         states[folder.name] = loaded.state
     return states
 

@@ -25,7 +25,7 @@ KEPT = 2
 
 
 class Loaded(NamedTuple):
-    """The newest checkpoint that is whole, and the newer ones that are not."""
+    """The newest checkpoint that is whole, and newer ones that were not: they are removed."""
 
     state: State
     path: Path
@@ -75,7 +75,10 @@ class CheckpointStore:
         paths = self.paths()
         for number, path in enumerate(reversed(paths)):
             if is_whole(path):
-                return Loaded(_read(path), path, tuple(paths[len(paths) - number :]))
+                state, damaged = _read(path), tuple(paths[len(paths) - number :])
+                for one in damaged:
+                    one.unlink()
+                return Loaded(state, path, damaged)
         if paths:
             names = ", ".join(path.name for path in paths)
             raise RunError(
@@ -86,14 +89,14 @@ class CheckpointStore:
 
     def keep(self, label: str) -> None:
         """Keep the newest checkpoint for good, under a name with ``label``, if there is one."""
-        paths = self.paths()
-        if not paths or self.kept(label):
+        newest = next((path for path in reversed(self.paths()) if is_whole(path)), None)
+        if newest is None or self.kept(label):
             return
-        kept = self.folder / f"kept-{label}-{_digest(paths[-1])}.pt"
+        kept = self.folder / f"kept-{label}-{_digest(newest)}.pt"
         try:
-            os.link(paths[-1], kept)
+            os.link(newest, kept)
         except OSError:  # a file system without hard links
-            shutil.copyfile(paths[-1], kept)
+            shutil.copyfile(newest, kept)
 
     def kept(self, label: str) -> Path | None:
         """Return the checkpoint that was kept under ``label``, if any."""
@@ -105,12 +108,21 @@ class CheckpointStore:
 
 
 def is_whole(path: Path) -> bool:
-    """Tell whether the content of a checkpoint still has the hash of its name."""
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest() == _digest(path)
-    except OSError:
-        return False
+    """Tell whether the content of a checkpoint still has the hash of its name.
+
+    Raises OSError where it cannot be read, which does not mean that it is damaged.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() == _digest(path)
+
+
+def misfit(name: str, error: Exception) -> RunError:
+    """Return the error for a checkpoint that is whole, but not of what is being trained."""
+    why = " ".join(str(error).split())
+    return RunError(
+        f"the checkpoint of {name} does not fit ({type(error).__name__}: {why}); remove its folder "
+        "to train from the start again"
+    )
 
 
 def _number(path: Path) -> int:

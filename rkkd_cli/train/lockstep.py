@@ -1,13 +1,13 @@
 """Lockstep training: each batch is loaded, augmented and taught once; every arm steps on it."""
 
 import time
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from rkkd_cli.data.stream import Stream
-from rkkd_cli.errors import RunError
 from rkkd_cli.train.arm import ArmOnStream
+from rkkd_cli.train.checkpoint import misfit
 from rkkd_cli.train.evaluate import TaughtSplit, evaluate
 from rkkd_cli.train.events import ArmStopped, BatchDone, EpochDone, Event, Tick
 from rkkd_cli.train.teacher import Teacher
@@ -73,7 +73,7 @@ class Lockstep:
                 rows.append(row)
             elif arm in self.active:  # stop_diverged() may have come first
                 stopped.append(self._stop(arm, bad))
-        self._drop(stopped)
+                self._drop(stopped[-1:])
         self.epochs_done, self.batches_done, self.seconds = self.epochs_done + 1, 0, 0.0
         for arm in self.active:
             arm.totals.reset()
@@ -128,9 +128,10 @@ class Lockstep:
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Go back to a state. Raises RunError where it does not fit the stream and its arms."""
+        if state["batches"] != len(self.stream):
+            what = f"{state['batches']} batches an epoch instead of {len(self.stream)}"
+            raise misfit(self.name, ValueError(what))
         try:
-            if state["batches"] != len(self.stream):
-                raise ValueError(f"{state['batches']} batches an epoch, now {len(self.stream)}")
             self.stopped = [ArmStopped(**one) for one in state["stopped"]]
             self.active = [arm for arm in self.active if arm.name in state["arms"]]
             for arm in self.active:
@@ -138,7 +139,24 @@ class Lockstep:
             self.epochs_done, self.batches_done = state["epochs_done"], state["batches_done"]
             self.seconds = state["seconds"]
         except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-            raise RunError(f"the checkpoint of {self.name} does not fit: {error}") from None
+            raise misfit(self.name, error) from None
+
+
+def check_state(name: str, state: Mapping[str, Any], arms: Collection[str]) -> None:
+    """Raise RunError unless the state of a stream is one that these arms can have had."""
+    try:
+        stopped = [ArmStopped(**one).arm for one in state["stopped"]]
+        position = (state["epochs_done"], state["batches_done"], state["batches"])
+        if any(type(number) is not int for number in position):
+            raise TypeError("its position is no whole number")
+        if not (position[0] >= 0 and 0 <= position[1] <= position[2]):
+            raise ValueError(f"batch {position[1]} of {position[2]} after epoch {position[0]}")
+        if sorted([*state["arms"], *stopped]) != sorted(arms):
+            raise ValueError("its arms are others")
+        if not state["seconds"] >= 0:
+            raise ValueError("its time is negative")
+    except (KeyError, TypeError, ValueError) as error:
+        raise misfit(name, error) from None
 
 
 def _columns(means: Mapping[str, float], prefix: str, accuracy_prefix: str) -> dict[str, float]:

@@ -28,6 +28,12 @@ class Randomness:
             self.states = self._states()
             self._restore(outside)
 
+    def load(self, states: list[Tensor]) -> None:
+        """Go on from earlier states. Raises ValueError for those of another kind of device."""
+        if len(states) != len(self.states):
+            raise ValueError("its generators are those of another kind of device")
+        self.states = states
+
     def _states(self) -> list[Tensor]:
         states = [torch.get_rng_state()]
         if self.device.type == "cuda":

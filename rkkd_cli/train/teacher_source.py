@@ -1,7 +1,7 @@
 """Where a teacher comes from: a checkpoint file, the cache, or its own training."""
 
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from rkkd_cli.data.seeding import derive_seed
 from rkkd_cli.data.stream import DeviceImages
 from rkkd_cli.files import try_lock
 from rkkd_cli.models import Classifier, build_model, load_checkpoint
-from rkkd_cli.train.checkpoint import CheckpointStore
+from rkkd_cli.train.checkpoint import CheckpointStore, misfit
 from rkkd_cli.train.events import Event, Note, TeacherEpoch, TeacherReady, Tick
 from rkkd_cli.train.pace import Pace
 from rkkd_cli.train.randomness import Randomness
@@ -87,6 +87,7 @@ def _trained_here(
         found = _found(experiment, dataset, device, cache)
         if found is not None:
             return found
+        store.remove_leftovers(key)
         model = new_teacher(experiment, dataset, device)
         training = TeacherTraining(model, experiment, dataset, device)
         yield from _train(training, store.checkpoints(key), pace)
@@ -114,19 +115,29 @@ def _train(
     training: TeacherTraining, checkpoints: CheckpointStore, pace: Pace
 ) -> Generator[Event, None, None]:
     """Train from the last checkpoint, if there is one, to the end."""
-    name, epochs = training.name, training.recipe.epochs
-    loaded = checkpoints.load()
-    if loaded is None:
-        yield Note(f"training the teacher {name} for {epochs} epochs")
-    else:
-        training.load(loaded.state)
-        yield Note(f"training the teacher {name} on after {training.progress}")
+    yield from _go_on(training, checkpoints)
     with pace.deferring():
         for event in training.train():
             yield event
-            if pace.due(isinstance(event, TeacherEpoch)) and training.is_finite():
-                checkpoints.save(training.state())
-            pace.leave_if_asked()
+            if pace.due(isinstance(event, TeacherEpoch)):
+                if training.is_finite():
+                    checkpoints.save(training.state())
+                pace.leave_if_asked()
+
+
+def _go_on(training: TeacherTraining, checkpoints: CheckpointStore) -> Iterator[Note]:
+    """Go back to the last checkpoint, if there is one of this kind of device."""
+    loaded, what = checkpoints.load(), f"the teacher {training.name}"
+    for path in loaded.damaged if loaded else ():
+        yield Note(f"checkpoint {path} of {what} is damaged; using the previous one")
+    if loaded is not None and loaded.state.get("device", training.device) == training.device:
+        try:
+            training.load(loaded.state)
+        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            raise misfit(f"{what} in {checkpoints.folder}", error) from None
+        yield Note(f"training {what} on after {training.progress}")
+    else:
+        yield Note(f"training {what} for {training.recipe.epochs} epochs")
 
 
 def new_teacher(experiment: Experiment, dataset: Dataset, device: torch.device) -> Classifier:

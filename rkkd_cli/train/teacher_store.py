@@ -12,7 +12,7 @@ from torch import nn
 from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.data.images import Dataset
 from rkkd_cli.errors import UserError
-from rkkd_cli.files import whole_file, write_whole
+from rkkd_cli.files import remove_leftovers, whole_file, write_whole
 from rkkd_cli.models import load_checkpoint
 from rkkd_cli.train.checkpoint import CheckpointStore
 
@@ -104,6 +104,10 @@ class TeacherStore:
         """Return the file that is locked by the process that trains the teacher."""
         (self.folder / key).mkdir(parents=True, exist_ok=True)
         return self.folder / key / ".lock"
+
+    def remove_leftovers(self, key: str) -> None:
+        """Remove what killed writers have left; the caller holds the lock."""
+        remove_leftovers(self.folder / key)
 
     def list(self) -> list[dict[str, Any]]:
         """Return the facts of all cached teachers, the newest last."""

@@ -41,6 +41,7 @@ class TeacherTraining:
         totals = Totals(("ce",), ("acc",), device)
         noise = derive_seed(self.seed, "teacher-noise")
         self.trainee = Trainee(model, self.recipe, noise, totals)
+        self.device = device.type
         self.epochs_done = self.batches_done = 0
 
     @property
@@ -93,15 +94,16 @@ class TeacherTraining:
     def state(self) -> dict[str, Any]:
         """Return all that :meth:`load` needs to go on as if nothing had happened."""
         return {
+            "device": self.device,
             "epochs_done": self.epochs_done,
             "batches_done": self.batches_done,
             "trainee": self.trainee.state(),
         }
 
     def load(self, state: dict[str, Any]) -> None:
-        """Go back to a state. Raises RunError where it does not fit."""
-        try:
-            self.trainee.load(state["trainee"])
-            self.epochs_done, self.batches_done = state["epochs_done"], state["batches_done"]
-        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-            raise RunError(f"the checkpoint of the teacher does not fit: {error}") from None
+        """Go back to a state. Raises ValueError, or what Python or torch raise, for a misfit."""
+        epochs_done, batches_done = state["epochs_done"], state["batches_done"]
+        if not (epochs_done >= 0 and 0 <= batches_done <= len(self.stream)):
+            raise ValueError(f"batch {batches_done} after epoch {epochs_done}")
+        self.trainee.load(state["trainee"])
+        self.epochs_done, self.batches_done = epochs_done, batches_done

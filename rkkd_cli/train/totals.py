@@ -44,7 +44,7 @@ class Totals:
     def load(self, state: Mapping[str, Any]) -> None:
         """Go back to earlier sums."""
         for name in TENSORS:
-            setattr(self, name, state[name].to(self.device))
+            setattr(self, name, state[name].to(self.device, copy=True))
         self.images = state["images"]
 
     def add(self, values: Mapping[str, Tensor], images: int) -> None:

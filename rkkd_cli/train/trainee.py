@@ -1,5 +1,6 @@
 """A model in training: its optimiser, its generators and the sums of its epoch."""
 
+from copy import deepcopy
 from typing import Any
 
 import torch
@@ -42,9 +43,9 @@ class Trainee:
         }
 
     def load(self, state: dict[str, Any]) -> None:
-        """Go back to a state. Raises what torch raises where it does not fit."""
+        """Go back to a state. Raises ValueError, or what torch raises, where it does not fit."""
+        self.randomness.load(state["generators"])
         self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.randomness.states = state["generators"]
+        self.optimizer.load_state_dict(deepcopy(state["optimizer"]))  # it would keep the tensors
         self.totals.load(state["totals"])
         self.lr = state["lr"]

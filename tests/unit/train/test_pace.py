@@ -1,0 +1,86 @@
+"""When a checkpoint is due, when the training leaves, and where a stream goes on."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from rkkd_cli.data.catalogue import DatasetRequest, load_dataset
+from rkkd_cli.data.stream import Stream
+from rkkd_cli.train.pace import Pace, Stopped
+
+CPU = torch.device("cpu")
+
+
+def test_within_an_epoch_a_checkpoint_is_due_once_the_minutes_are_over() -> None:
+    pace = Pace(minutes=0.2 / 60)
+    assert not pace.due(epoch_over=False)
+    time.sleep(0.25)
+    assert [pace.due(epoch_over=False) for _ in range(3)] == [True, False, False]
+    time.sleep(0.15)
+    assert pace.due(epoch_over=True)
+    time.sleep(0.1)
+    assert not pace.due(epoch_over=False)  # the epoch's checkpoint began the minutes anew
+    time.sleep(0.15)
+    assert pace.due(epoch_over=False)
+
+
+def test_the_minutes_begin_with_the_training_and_not_with_what_comes_before() -> None:
+    pace = Pace(minutes=0.2 / 60)
+    time.sleep(0.25)
+    with pace.deferring():
+        assert not pace.due(epoch_over=False)
+
+
+@pytest.mark.parametrize("minutes", [0, 1e-9, 1e9, float("inf")])
+def test_after_an_epoch_and_before_leaving_a_checkpoint_is_always_due(minutes: float) -> None:
+    pace = Pace(minutes)
+    assert pace.due(epoch_over=True)
+    assert pace.due(epoch_over=False) == (minutes < 1)
+    pace.stop_requested = True
+    assert all(pace.due(epoch_over=over) for over in (False, True, False))
+
+
+def test_it_leaves_only_if_asked() -> None:
+    pace = Pace(0)
+    pace.leave_if_asked()
+    pace.stop_requested = True
+    with pytest.raises(Stopped):
+        pace.leave_if_asked()
+
+
+def test_however_the_training_ends_a_stop_waits_no_longer() -> None:
+    pace = Pace(0)
+
+    def training() -> Iterator[bool]:
+        with pace.deferring():
+            yield pace.is_deferring
+            raise RuntimeError("a step failed")
+
+    steps = training()
+    assert next(steps)
+    with pytest.raises(RuntimeError, match="a step failed"):
+        next(steps)
+    assert not pace.is_deferring
+    abandoned = training()
+    assert next(abandoned)
+    abandoned.close()  # type: ignore[attr-defined]
+    assert not pace.is_deferring
+
+
+@pytest.mark.parametrize("flip", [False, True])
+@pytest.mark.parametrize("epoch", [1, 3])
+def test_leaving_batches_out_changes_nothing_about_the_others(epoch: int, flip: bool) -> None:
+    request = DatasetRequest("digits", limit_train=200, limit_test=100, crop_padding=2, flip=flip)
+    stream = Stream(load_dataset(request, Path("unused")), CPU, batch_size=64, seed=5)
+    whole = list(stream.epoch(epoch))
+    assert [len(batch.labels) for batch in whole] == [64, 64, 64, 8]
+    for skip in range(len(stream) + 1):
+        torch.rand(3)
+        left = list(stream.epoch(epoch, skip=skip))
+        assert len(left) == len(whole) - skip
+        for batch, wanted in zip(left, whole[skip:], strict=True):
+            assert torch.equal(batch.images, wanted.images)
+            assert torch.equal(batch.labels, wanted.labels)
