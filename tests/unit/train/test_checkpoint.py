@@ -167,7 +167,7 @@ def test_a_failed_write_leaves_everything_as_it_was_and_names_the_file(tmp_path:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
     assert loaded_number(store) == 2
-    assert store.save(state_of(3)).name.startswith("000002-")
+    assert store.save(state_of(3)).name.startswith("000003-")
 
 
 WRITERS = """
