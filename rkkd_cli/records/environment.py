@@ -1,5 +1,6 @@
 """What a number depends on beside the experiment: versions, machine, commit."""
 
+import os
 import platform
 import subprocess
 import sys
@@ -35,16 +36,35 @@ def _processor() -> str:
 
 
 def _git_commit() -> str | None:
-    """Return HEAD of the current folder's repository, with ``+changes`` if it is not clean."""
+    """Return HEAD of the current folder's repository, with ``+changes`` if it is not clean.
+
+    The repository may come from anywhere, and its settings can name programs: none is started.
+    """
     try:
         head = _git("rev-parse", "HEAD")
-        return f"{head}+changes" if _git("status", "--porcelain", "-uno") else head
+        settings = _git("config", "--name-only", "--list").splitlines()
+        filters = [name for name in settings if name.startswith("filter.")]
+        off = [word for name in filters for word in ("-c", _without(name))]
+        changed = _git(*off, "status", "--porcelain", "-uno", "--ignore-submodules=all")
+        return f"{head}+changes" if changed else head
     except (OSError, subprocess.SubprocessError):
         return None
 
 
+def _without(name: str) -> str:
+    return f"{name}={'false' if name.endswith('.required') else ''}"
+
+
+HARMLESS = (
+    "--no-optional-locks",
+    "-c",
+    "core.fsmonitor=false",
+    "-c",
+    f"core.hooksPath={os.devnull}",
+)
+
+
 def _git(*arguments: str) -> str:
-    # A repository may come from anywhere: its settings must not start a program of its choice.
-    command = ["git", "-c", "core.fsmonitor=false", *arguments]
+    command = ["git", *HARMLESS, *arguments]
     answer = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
     return answer.stdout.strip()
