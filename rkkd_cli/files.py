@@ -9,6 +9,8 @@ from typing import IO
 
 from filelock import BaseFileLock, FileLock, Timeout
 
+UNFINISHED = ".rkkd-part"  # the end of a name that no finished file has
+
 
 def write_problem(folder: Path) -> str | None:
     """Return why nothing could be written below ``folder``, or None. Leaves nothing behind."""
@@ -39,7 +41,9 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
     in between leaves the temporary file: see :func:`remove_leftovers`.
     """
     with naming(path):
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+        handle, temporary = tempfile.mkstemp(
+            dir=path.parent, prefix=f".{path.name}-", suffix=UNFINISHED
+        )
         try:
             with os.fdopen(handle, "wb") as file:
                 yield file
@@ -72,7 +76,7 @@ def sync_folder(folder: Path) -> None:
 
 def remove_leftovers(folder: Path) -> None:
     """Remove the temporary files of writers that were killed; nobody may be writing there now."""
-    for path in folder.glob(".?*-????????"):
+    for path in folder.glob(f".*{UNFINISHED}"):
         if path.is_file():
             with suppress(OSError):
                 path.unlink()
@@ -81,12 +85,14 @@ def remove_leftovers(folder: Path) -> None:
 def try_lock(path: Path) -> BaseFileLock | None:
     """Return the lock on ``path``, taken, or None while another process holds it.
 
+    Whoever only looks holds it for less time than this tries.
+
     The system frees it when its holder ends, in whatever way: ``flock`` on POSIX, ``LockFile`` on
     Windows. On a network file system without ``flock`` only processes of one machine see it.
     """
     lock = FileLock(path)
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=0.3, poll_interval=0.02)
     except Timeout:
         return None
     return lock

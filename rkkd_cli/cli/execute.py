@@ -101,7 +101,7 @@ def begin(
     with stopping_on_signals(pace):
         device = _checked_device(experiment)
         recorder = Recorder(experiment, results, name, describe_device(device), or_next)
-        return _run(recorder, Begun(), device, pace, quiet)
+        return _run(recorder, Begun(experiment), device, pace, quiet)
 
 
 def go_on(run: RunDirectory, request: Request, minutes: float, quiet: bool) -> Result:
@@ -141,7 +141,7 @@ def _run(recorder: Recorder, begun: Begun, device: torch.device, pace: Pace, qui
     """Let the events happen, record and show them. The manifest says how it ended."""
     try:
         with make_reporter(err, quiet) as reporter:
-            for event in run_jobs(recorder.experiment, device, cache_directory(), pace, begun):
+            for event in run_jobs(begun, device, cache_directory(), pace):
                 recorder.take(event)
                 if not pace.stop_requested:  # the terminal may have gone
                     reporter.show(event)

@@ -52,7 +52,14 @@ def resume(
 
 def begun_run(resume: str | None, name: str | None, out: Path) -> "RunDirectory | None":
     """Return the run that ``--resume`` means; None for a new one. Raises UserError."""
-    from rkkd_cli.records.run_directory import AUTO, RunDirectory, check_name, never_began, open_run
+    from rkkd_cli.records.run_directory import (
+        AUTO,
+        RunDirectory,
+        check_name,
+        is_run,
+        never_began,
+        open_run,
+    )
 
     if resume is None:
         return None
@@ -65,7 +72,11 @@ def begun_run(resume: str | None, name: str | None, out: Path) -> "RunDirectory 
         raise UserError("--resume auto needs --name, the run to begin or to go on with")
     check_name(name)
     path = out / name
-    return RunDirectory(path) if path.is_dir() and not never_began(path) else None
+    if not path.exists() or never_began(path):
+        return None
+    if not is_run(path):
+        raise UserError(f"{path} is no run; choose another --name, or move it away")
+    return RunDirectory(path)
 
 
 def planned(begun: "RunDirectory | None", request: "Request") -> "Experiment":

@@ -21,7 +21,8 @@ def continued(recorded: Experiment, requested: Experiment, run: str) -> Experime
     """
     before, after = _influences(recorded), _influences(requested)
     keys = _differing(before, after)
-    longer = [key for key in keys if _is_more_epochs(key, before.get(key), after.get(key))]
+    epochs = {EPOCHS, *(f"{_prefix(arm)}{EPOCHS}" for arm in recorded.arms)}
+    longer = [k for k in keys if k in epochs and _is_more(before.get(k), after.get(k))]
     if longer != keys:
         raise UserError(
             f"run {run!r} was begun as another experiment; it differs in "
@@ -46,24 +47,29 @@ def differences(one: Experiment, other: Experiment) -> str:
     )
 
 
+def _is_more(before: Any, after: Any) -> bool:
+    return isinstance(before, int) and isinstance(after, int) and after > before
+
+
 def _differing(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
     return [key for key in {**before, **after} if before.get(key) != after.get(key)]
 
 
 def _influences(experiment: Experiment) -> dict[str, Any]:
-    flat = flatten(experiment.model_dump(mode="json", exclude=set(WITHOUT_INFLUENCE)))
-    # flatten() shows no trace of an arm without overrides
-    return {f"arms.{name}": "an arm" for name in experiment.arms} | flat
+    flat = flatten(experiment.model_dump(mode="json", exclude={*WITHOUT_INFLUENCE, "arms"}))
+    for name, overrides in experiment.arms.items():
+        prefix = _prefix(name)
+        flat |= {prefix.rstrip("."): "an arm"} | flatten(overrides, prefix)
+    return flat
+
+
+def _prefix(arm: str) -> str:
+    """Return what the keys of an arm begin with; a name with a dot is quoted, as in TOML."""
+    return f'arms."{arm}".' if "." in arm else f"arms.{arm}."
 
 
 def _told(flat: dict[str, Any], key: str) -> str:
     return repr(flat[key]) if flat.get(key) is not None else "none"
-
-
-def _is_more_epochs(key: str, before: Any, after: Any) -> bool:
-    of_students = key == EPOCHS or (key.startswith("arms.") and key.endswith(f".{EPOCHS}"))
-    whole = isinstance(before, int) and isinstance(after, int)
-    return of_students and ".teacher." not in key and whole and after > before
 
 
 def _check_schedules(recorded: Experiment, requested: Experiment) -> None:

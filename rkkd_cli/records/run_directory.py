@@ -69,7 +69,7 @@ class RunDirectory:
         self.lock = try_lock(self.path / LOCK)
         if self.lock is None:
             raise UserError(
-                f"run {self.name!r} is in use by {self._holder()}; wait for its end, or stop it"
+                f"run {self.name!r} is in use by {self.holder()}; wait for its end, or stop it"
             )
 
     def release(self) -> None:
@@ -78,7 +78,8 @@ class RunDirectory:
             self.lock.release()
             self.lock = None
 
-    def _holder(self) -> str:
+    def holder(self) -> str:
+        """Name the process that has the run."""
         try:
             return f"process {self.read_manifest().process}"
         except UserError:
@@ -148,7 +149,12 @@ def check_free(out: Path, name: str, or_next: bool = False) -> None:
     problem = write_problem(out)
     if problem:
         raise UserError(f"cannot write to the output folder {out}: {problem}")
-    if (out / name).exists() and not or_next and not never_began(out / name):
+    if or_next or not (out / name).exists():
+        return
+    run = RunDirectory(out / name)
+    if run.is_held():
+        raise UserError(f"run {name!r} is in use by {run.holder()}; choose another --name")
+    if not never_began(run.path):
         raise UserError(
             f"run {name!r} exists in {out}; resume it, choose another --name, "
             f"or move {out / name} away"
@@ -201,6 +207,11 @@ def never_began(path: Path) -> bool:
     return LOCK in left and visible <= {EXPERIMENT, METRICS} and not has_rows
 
 
+def is_run(path: Path) -> bool:
+    """Tell whether the folder is that of a run that has begun, perhaps a damaged one."""
+    return (path / MANIFEST).is_file() or (path / CHECKPOINTS).is_dir()
+
+
 def find_runs(out: Path) -> list[RunDirectory]:
     """Return the runs in ``out``, the one started last at the end."""
     runs = [RunDirectory(path.parent) for path in out.glob(f"*/{MANIFEST}")]
@@ -217,7 +228,7 @@ def _started(run: RunDirectory) -> str:
 def open_run(run: str, out: Path) -> RunDirectory:
     """Return a run by name (in ``out``) or by path. Raises UserError."""
     for path in (out / run, Path(run)):
-        if (path / MANIFEST).is_file() or (path / CHECKPOINTS).is_dir():
+        if is_run(path):
             return RunDirectory(path)
     if Path(run).is_dir() or (out / run).is_dir():
         raise UserError(f"{run} is no run directory: it has no {MANIFEST}")

@@ -10,7 +10,7 @@ from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.data.catalogue import load_dataset
 from rkkd_cli.data.images import Dataset
 from rkkd_cli.data.stream import DeviceImages, Stream
-from rkkd_cli.sweep.begun import Begun, Sources
+from rkkd_cli.sweep.begun import Begun
 from rkkd_cli.sweep.check import dataset_request
 from rkkd_cli.sweep.jobs import StreamGroup, stream_groups
 from rkkd_cli.train.arm import ArmOnStream
@@ -29,14 +29,12 @@ from rkkd_cli.train.pace import Pace
 from rkkd_cli.train.teacher_source import obtain_teacher
 
 
-def run_jobs(
-    experiment: Experiment, device: torch.device, cache: Path, pace: Pace, begun: Begun
-) -> Iterator[Event]:
+def run_jobs(begun: Begun, device: torch.device, cache: Path, pace: Pace) -> Iterator[Event]:
     """Yield everything that happens, from reading the images to the last epoch.
 
-    Streams that were ``begun`` before go on where they are; those that are done do nothing.
+    Streams that have ``begun`` before go on where they are; those that are done do nothing.
     """
-    for group in stream_groups(experiment):
+    for group in stream_groups(begun.experiment):
         if any(not begun.is_done(group, seed) for seed in group.seeds):
             yield from _run_group(group, device, cache, pace, begun)
 
@@ -45,11 +43,14 @@ def _run_group(
     group: StreamGroup, device: torch.device, cache: Path, pace: Pace, begun: Begun
 ) -> Iterator[Event]:
     dataset = yield from read_dataset(group.experiment, cache)
-    teacher = yield from obtain_teacher(
+    begun.check_dataset(group, dataset.fingerprint)
+    yield DatasetReady(_dataset_facts(dataset))
+    teacher, ready = yield from obtain_teacher(
         group.experiment, dataset, device, cache, pace, begun.teachers
     )
-    sources = Sources(dataset.fingerprint, teacher.fingerprint)
-    begun.check_sources(group, sources)
+    begun.check_teacher(group, teacher.fingerprint)
+    yield ready
+    sources = {"dataset": dataset.fingerprint, "teacher": teacher.fingerprint}
     splits = {"test": dataset.test} | ({"val": dataset.val} if dataset.val else {})
     held_out = {
         name: teacher.teach(DeviceImages(split, dataset, device)) for name, split in splits.items()
@@ -76,7 +77,7 @@ def _run_group(
         yield from _train(lockstep, sources, pace)
 
 
-def _train(lockstep: Lockstep, sources: Sources, pace: Pace) -> Iterator[Event]:
+def _train(lockstep: Lockstep, sources: dict[str, str], pace: Pace) -> Iterator[Event]:
     """Train to the end; yields a checkpoint whenever one is due."""
     with pace.deferring():
         for event in lockstep.train():
@@ -84,7 +85,7 @@ def _train(lockstep: Lockstep, sources: Sources, pace: Pace) -> Iterator[Event]:
             may_leave = isinstance(event, BatchDone | Tick | EpochDone)
             if may_leave and pace.due(isinstance(event, EpochDone)):
                 yield from lockstep.stop_diverged()
-                state = {"lockstep": lockstep.state(), "sources": sources._asdict()}
+                state = {"lockstep": lockstep.state(), "sources": sources}
                 yield Checkpoint(lockstep.name, state)
                 pace.leave_if_asked()
 
@@ -94,15 +95,15 @@ def prepare_teacher(
 ) -> Iterator[Event]:
     """Train and cache the experiment's teacher, or find it cached."""
     dataset = yield from read_dataset(experiment, cache)
-    yield from obtain_teacher(experiment, dataset, device, cache, pace)
+    yield DatasetReady(_dataset_facts(dataset))
+    _, ready = yield from obtain_teacher(experiment, dataset, device, cache, pace)
+    yield ready
 
 
 def read_dataset(experiment: Experiment, cache: Path) -> Generator[Event, None, Dataset]:
-    """Return the dataset; yields a note before and the facts after."""
+    """Return the dataset; yields a note before."""
     yield Note(f"reading the dataset {experiment.dataset.name}")
-    dataset = load_dataset(dataset_request(experiment), cache)
-    yield DatasetReady(_dataset_facts(dataset))
-    return dataset
+    return load_dataset(dataset_request(experiment), cache)
 
 
 def _dataset_facts(dataset: Dataset) -> dict[str, Any]:

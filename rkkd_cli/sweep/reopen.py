@@ -33,11 +33,15 @@ class Reopened:
     """A run that has begun, ready to go on; ``notes`` say what had to be mended."""
 
     run: RunDirectory
-    experiment: Experiment
     manifest: Manifest | None
     begun: Begun
     has_ended: bool
     notes: list[str] = field(default_factory=list)
+
+    @property
+    def experiment(self) -> Experiment:
+        """The experiment with which it goes on."""
+        return self.begun.experiment
 
     @property
     def rows(self) -> dict[str, str]:
@@ -72,7 +76,8 @@ def reopen(run: RunDirectory, request: Callable[[Experiment | None], Experiment]
     recorded = _recorded_experiment(run, vouched, notes)
     begun_as = vouched or recorded
     experiment = continued(begun_as, request(recorded), run.name)
-    reopened = Reopened(run, experiment, manifest, Begun(states, run.path), False, notes)
+    _check_groups(begun_as, experiment)
+    reopened = Reopened(run, manifest, Begun(experiment, states, run.path), False, notes)
     if same_numbers(begun_as, experiment):
         reopened.has_ended = is_whole
     else:
@@ -82,6 +87,19 @@ def reopen(run: RunDirectory, request: Callable[[Experiment | None], Experiment]
         _restore_metrics(reopened)
     _restore_experiment(reopened)
     return reopened
+
+
+def _check_groups(begun_as: Experiment, experiment: Experiment) -> None:
+    """Raise UserError for epochs that would let other arms share a stream than before."""
+    before, after = (
+        [[arm.name for arm in group.arms] for group in stream_groups(one)]
+        for one in (begun_as, experiment)
+    )
+    if before != after:
+        raise UserError(
+            f"with {differences(begun_as, experiment)} other arms would train in lockstep than "
+            "before; arms that began together go on for as many epochs, and no others with them"
+        )
 
 
 def _read_manifest(run: RunDirectory) -> tuple[Manifest | None, str]:

@@ -35,8 +35,8 @@ def obtain_teacher(
     cache: Path,
     pace: Pace,
     kept: Path | None = None,
-) -> Generator[Event, None, Teacher]:
-    """Return the experiment's teacher; yields events while it is trained, and when it is ready.
+) -> Generator[Event, None, tuple[Teacher, TeacherReady]]:
+    """Return the experiment's teacher and what there is to say of it; yields its training.
 
     Raises UserError for a checkpoint that does not fit, RunError when training diverges, Stopped
     when ``pace`` says so. ``kept`` is a folder like the cache, where a run keeps the teacher that
@@ -48,18 +48,15 @@ def obtain_teacher(
         load_checkpoint(model, path)
         origin = {"source": "checkpoint", "sha256": file_sha256(path)}
         teacher, facts = _frozen(model, experiment, dataset, device)
-        yield TeacherReady(facts | origin)
-        return teacher
+        return teacher, TeacherReady(facts | origin)
     required_recipe(experiment)
     for folder in (kept, cache):
         found = _found(experiment, dataset, device, folder) if folder else None
         if found is not None:
             teacher, facts = found
-            yield TeacherReady(facts, folder)
-            return teacher
+            return teacher, TeacherReady(facts, folder)
     teacher, facts = yield from _trained_here(experiment, dataset, device, cache, pace)
-    yield TeacherReady(facts, cache)
-    return teacher
+    return teacher, TeacherReady(facts, cache)
 
 
 def _found(

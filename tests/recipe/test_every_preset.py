@@ -51,7 +51,7 @@ def test_every_arm_of_the_preset_trains_for_an_epoch(
     given = [Override(key, value) for key, value in values.items()]
     experiment = load_experiment(preset, given)
     check_experiment(experiment, tmp_path / "cache")
-    events = run_jobs(experiment, torch.device("cpu"), tmp_path / "cache", Pace(10), Begun())
+    events = run_jobs(Begun(experiment), torch.device("cpu"), tmp_path / "cache", Pace(10))
     rows = [row for event in events if isinstance(event, EpochDone) for row in event.rows]
     assert sorted(row["arm"] for row in rows) == sorted(experiment.arms)
     for row in rows:

@@ -42,9 +42,8 @@ def measured(cache: Path) -> Numbers:
     """Terms and test accuracy of each arm, epoch by epoch."""
     given = [Override(key, value) for key, value in SHORT.items()]
     numbers: Numbers = {}
-    for event in run_jobs(
-        load_experiment("digits", given), torch.device("cpu"), cache, Pace(10), Begun()
-    ):
+    begun = Begun(load_experiment("digits", given))
+    for event in run_jobs(begun, torch.device("cpu"), cache, Pace(10)):
         for row in event.rows if isinstance(event, EpochDone) else ():
             kept = {name: row[name] for name in (*TERMS, "test_acc")}
             numbers.setdefault(row["arm"], []).append(kept)

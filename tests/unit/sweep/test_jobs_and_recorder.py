@@ -86,7 +86,7 @@ class Run:
 
     def __init__(self, experiment: Experiment, out: Path, cache: Path) -> None:
         self.recorder = Recorder(experiment, out, "first", "cpu (test)")
-        self.events = run_jobs(experiment, CPU, cache, Pace(10), Begun())
+        self.events = run_jobs(Begun(experiment), CPU, cache, Pace(10))
         self.directory = out / "first"
 
     def until(self, kind: type) -> None:

@@ -81,7 +81,7 @@ def watch(
     events: list[Event] = []
     kept = []
     with suppress(Stopped):
-        for event in run_jobs(experiment, CPU, cache, pace, Begun(begun)):
+        for event in run_jobs(Begun(experiment, begun), CPU, cache, pace):
             if isinstance(event, Checkpoint):
                 file = io.BytesIO()
                 torch.save(event.state, file)

@@ -51,7 +51,7 @@ def experiment_with(arms: Arms, *overrides: str) -> Experiment:
 
 
 def events_of(cache: Path, arms: Arms, *overrides: str) -> list[Event]:
-    return list(run_jobs(experiment_with(arms, *overrides), CPU, cache, Pace(10), Begun()))
+    return list(run_jobs(Begun(experiment_with(arms, *overrides)), CPU, cache, Pace(10)))
 
 
 def rows_of(events: list[Event]) -> dict[str, list[Row]]:
@@ -107,7 +107,7 @@ def test_the_same_run_twice_gives_the_same_rows(cache: Path, company: dict[str, 
 def test_another_seed_gives_other_rows(cache: Path) -> None:
     given = [parse_override(text) for text in QUICK if not text.startswith("seeds")]
     both = load_experiment("digits", [*given, Override("seeds", [0, 1])])
-    rows = rows_of(list(run_jobs(both, CPU, cache, Pace(10), Begun())))["kd"]
+    rows = rows_of(list(run_jobs(Begun(both), CPU, cache, Pace(10))))["kd"]
     assert [(row["seed"], row["epoch"]) for row in rows] == [(0, 1), (0, 2), (1, 1), (1, 2)]
     assert rows[0]["ce"] != rows[2]["ce"]
     assert rows[:2] == rows_of(events_of(cache, ARMS))["kd"]
@@ -191,7 +191,7 @@ class Bench:
         self.dataset = _returned(read_dataset(experiment, cache))
         self.teacher: Teacher = _returned(
             obtain_teacher(experiment, self.dataset, CPU, cache, Pace(10))
-        )
+        )[0]
         self.stream = Stream(self.dataset, CPU, experiment.training.batch_size, seed=0)
 
     def train(self, epochs: int) -> None:

@@ -122,7 +122,7 @@ def test_a_trained_teacher_knows_more_than_chance(tmp_path: Path) -> None:
 def test_a_found_teacher_teaches_exactly_like_the_one_just_trained(tmp_path: Path) -> None:
     rows = []
     for _ in range(2):
-        events = run_jobs(experiment_with("seeds=0"), CPU, tmp_path, Pace(10), Begun())
+        events = run_jobs(Begun(experiment_with("seeds=0")), CPU, tmp_path, Pace(10))
         (epoch,) = [event for event in events if isinstance(event, EpochDone)]
         rows.append([(row["kl"], row["ce"], row["test_kl"]) for row in epoch.rows])
     assert rows[0] == rows[1]
