@@ -7,7 +7,7 @@ Each attempt is a process of its own that runs ``rkkd run --resume auto`` on a f
 teacher's training included. It is ended by a real signal: at a random time, or at a chosen moment
 of its writing (before or after a file is synced or renamed). Once a run has come to its end, its
 metrics.csv without the timing columns and all weights, optimiser states and generators of its last
-checkpoints must equal those of the undisturbed run to the last bit. Needs POSIX (fork).
+checkpoints must equal those of the undisturbed run to the last bit. Needs Linux (fork, /proc).
 """
 
 import argparse
@@ -144,7 +144,9 @@ def killed(folder: Path, name: str, plan: Plan) -> bool:
 def terminated(folder: Path, name: str, plan: Plan, waits: list[float]) -> bool:
     """Make one attempt with SIGTERM; tell whether it came before the run's end."""
     child = attempt(folder, name, plan.minutes, None)
-    time.sleep(0.1 + plan.seconds)  # before that the program has not begun and is simply ended
+    while not catches_sigterm(child):  # before that the program has not begun and is simply ended
+        time.sleep(0.005)
+    time.sleep(plan.seconds)
     sent = time.monotonic()
     os.kill(child, signal.SIGTERM)
     status = wait(child)
@@ -155,6 +157,13 @@ def terminated(folder: Path, name: str, plan: Plan, waits: list[float]) -> bool:
         told = RunDirectory(run).read_manifest().status
         _expect(told in ("interrupted", "finished"), folder, name, f"status {told}")
     return status != 0
+
+
+def catches_sigterm(process: int) -> bool:
+    """Tell whether a process has a handler for SIGTERM, or has ended."""
+    status = Path(f"/proc/{process}/status").read_text(encoding="utf-8")
+    caught = int(status.partition("SigCgt:")[2].split()[0], 16)
+    return bool(caught >> (signal.SIGTERM - 1) & 1) or "State:\tZ" in status
 
 
 def compare(folder: Path, name: str, other: str) -> None:

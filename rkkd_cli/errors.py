@@ -1,4 +1,4 @@
-"""The two ways in which a command ends badly, and the sentence for an unknown name."""
+"""The two ways in which a command ends badly, and what their sentences are made of."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -29,3 +29,11 @@ def unknown_name(kind: str, name: str, choices: Iterable[str]) -> UserError:
     close = nearest(name, names)
     hint = f"did you mean {close!r}? The" if close else "the"
     return UserError(f"unknown {kind} {name!r}; {hint} choices are {', '.join(names)}")
+
+
+def printable(text: str) -> str:
+    """Return the text with every line break and terminal sequence spelt out.
+
+    What comes out of files may hold anything.
+    """
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

@@ -1,26 +1,22 @@
 """From a checked experiment to a finished run: train, record, show, draw."""
 
-import json
+import shlex
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
-import typer
 
-from rkkd_cli.analysis.summary import summarise
-from rkkd_cli.cli.console import err, out
+from rkkd_cli.cli.console import err
 from rkkd_cli.cli.options import Request
 from rkkd_cli.cli.progress import make_reporter
+from rkkd_cli.cli.result import Result, ended
 from rkkd_cli.cli.signals import Interrupted, stopping_on_signals
-from rkkd_cli.cli.tables import summary_json, summary_table
 from rkkd_cli.config.experiment import Experiment
-from rkkd_cli.errors import RunError
+from rkkd_cli.errors import RunError, printable
 from rkkd_cli.records.cache import cache_directory
-from rkkd_cli.records.manifest import Manifest
-from rkkd_cli.records.run_directory import RunDirectory
+from rkkd_cli.records.environment import command_line
+from rkkd_cli.records.run_directory import RunDirectory, is_run
 from rkkd_cli.sweep.begun import Begun
 from rkkd_cli.sweep.check import check_experiment
 from rkkd_cli.sweep.local import run_jobs
@@ -33,59 +29,6 @@ from rkkd_cli.train.device import (
     use_threads,
 )
 from rkkd_cli.train.pace import Pace, Stopped
-
-
-@dataclass(frozen=True)
-class Result:
-    """A run that has ended, and what there is to say of it."""
-
-    run: RunDirectory
-    manifest: Manifest
-    figures: list[Path]
-
-    @property
-    def path(self) -> str:
-        """The run's folder."""
-        return str(self.run.path)
-
-    @property
-    def exit_status(self) -> int:
-        """1 if an arm had to be stopped."""
-        return 1 if self.manifest.stopped else 0
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the result as one JSON object."""
-        return {
-            "run": self.run.name,
-            "status": self.manifest.status,
-            "stopped": self.manifest.stopped,
-            "directory": self.path,
-            "metrics": str(self.run.metrics),
-            "figures": [str(path) for path in self.figures],
-            "datasets": self.manifest.datasets,
-            "teachers": self.manifest.teachers,
-            "summary": summary_json(summarise(self.run.read_metrics(self.manifest))),
-        }
-
-    def print(self) -> None:
-        """Print the summary table and the files."""
-        summaries = summarise(self.run.read_metrics(self.manifest))
-        if summaries:
-            out.print("\nLast epoch, mean ± sample standard deviation over n seeds:")
-            out.print(summary_table(summaries))
-        for path in (self.run.metrics, *self.figures):
-            out.print(str(path), markup=False, highlight=False, soft_wrap=True)
-
-
-def say_result(result: Result, quiet: bool, as_json: bool) -> None:
-    """Print the result in the wanted way, and exit with its status."""
-    if as_json:
-        typer.echo(json.dumps(result.as_json()))
-    elif quiet:
-        typer.echo(result.path)
-    else:
-        result.print()
-    raise typer.Exit(result.exit_status)
 
 
 def begin(
@@ -114,8 +57,10 @@ def go_on(run: RunDirectory, request: Request, minutes: float, quiet: bool) -> R
             _say(reopened.notes)
             if reopened.has_ended and reopened.manifest is not None:
                 _say([f"run {run.name} is {reopened.manifest.status}: there is nothing to resume"])
-                return _ended(run, reopened.manifest)
+                return ended(run, reopened.manifest)
             return _go_on(reopened, pace, quiet)
+        except OSError as error:
+            raise _mendable(error, f"`rkkd resume {run.handle}` goes on") from None
         finally:
             run.release()
 
@@ -150,8 +95,8 @@ def _run(recorder: Recorder, begun: Begun, device: torch.device, pace: Pace, qui
         raise _closed(recorder, error) from None
     assert recorder.run is not None
     for sentence in recorder.manifest.stopped:
-        err.print(f"rkkd: {sentence}", style="red", markup=False, soft_wrap=True)
-    return _ended(recorder.run, recorder.manifest)
+        err.print(f"rkkd: {printable(sentence)}", style="red", markup=False, soft_wrap=True)
+    return ended(recorder.run, recorder.manifest)
 
 
 def _closed(recorder: Recorder, error: BaseException) -> BaseException:
@@ -160,10 +105,11 @@ def _closed(recorder: Recorder, error: BaseException) -> BaseException:
         error = error.__context__
     interrupted = isinstance(error, Stopped | Interrupted)
     run = recorder.run
-    way_on = f"`rkkd resume {run.handle}` goes on" if run else "it had not begun"
+    began = run is not None and is_run(run.path)
+    command = shlex.join(command_line())
+    way_on = f"`rkkd resume {run.handle}` goes on" if run and began else f"`{command}` begins it"
     if isinstance(error, OSError) and run:
-        where = f" ({error.filename})" if error.filename else ""
-        error = RunError(f"{error.strerror or error}{where}; once that is mended, {way_on}")
+        error = _mendable(error, way_on)
     with suppress(OSError):  # a full disk: the run is then found dead
         recorder.close(
             "interrupted" if interrupted else "failed", None if interrupted else str(error)
@@ -173,15 +119,11 @@ def _closed(recorder: Recorder, error: BaseException) -> BaseException:
     return error
 
 
-def _ended(run: RunDirectory, manifest: Manifest) -> Result:
-    """Draw the run's figures as PNG; a run without rows has none."""
-    from rkkd_cli.report.curves import draw_figures
-
-    metrics = run.read_metrics(manifest)
-    figures = draw_figures([(run.name, metrics)], run.figures, ["png"]) if len(metrics) else []
-    return Result(run, manifest, figures)
+def _mendable(error: OSError, way_on: str) -> RunError:
+    where = f" ({error.filename})" if error.filename else ""
+    return RunError(f"{error.strerror or error}{where}; once that is mended, {way_on}")
 
 
 def _say(sentences: Sequence[str]) -> None:
     for sentence in sentences:
-        err.print(f"rkkd: {sentence}", style="yellow", markup=False, soft_wrap=True)
+        err.print(f"rkkd: {printable(sentence)}", style="yellow", markup=False, soft_wrap=True)

@@ -6,7 +6,8 @@ import typer
 
 from rkkd_cli import __version__
 from rkkd_cli.cli import doctor, ls, plot, presets, resume, run, show, teacher
-from rkkd_cli.errors import RunError, UserError
+from rkkd_cli.config.overrides import check_text
+from rkkd_cli.errors import RunError, UserError, printable
 
 app = typer.Typer(
     name="rkkd",
@@ -55,6 +56,8 @@ def main() -> None:
     Exit status 2: the user's mistake; 1: a failure; 128 + a signal's number: interrupted.
     """
     try:
+        for word in sys.argv[1:]:
+            check_text(word)
         app()
     except UserError as error:
         _fail(error, 2)
@@ -68,7 +71,11 @@ def main() -> None:
 def _fail(message: object, status: int) -> None:
     from rkkd_cli.cli.console import err
 
-    # Names out of files may hold anything: no line break and no terminal sequence gets through.
-    line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(message))
-    err.print(f"rkkd: error: {line}", style="red", markup=False, highlight=False, soft_wrap=True)
+    err.print(
+        f"rkkd: error: {printable(str(message))}",
+        style="red",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
     sys.exit(status)

@@ -45,7 +45,7 @@ def requested_by(
     def request(recorded: Experiment | None) -> Experiment:
         if recorded is not None and from_record and preset is None:
             return select_by_rank_grad(override_experiment(recorded, overrides), rank_grad)
-        chosen = load_experiment(preset or DEFAULT_PRESET, overrides)
+        chosen = load_experiment(DEFAULT_PRESET if preset is None else preset, overrides)
         return select_by_rank_grad(chosen, rank_grad)
 
     return request
@@ -53,5 +53,5 @@ def requested_by(
 
 def preset_label(preset: str | None) -> str:
     """Return what a run of the preset is called: its name, or that of its file or run."""
-    path = Path(preset or DEFAULT_PRESET)
+    path = Path(DEFAULT_PRESET if preset is None else preset)
     return path.parent.name if path.name == "experiment.toml" and path.parent.name else path.stem

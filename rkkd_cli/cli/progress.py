@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from rkkd_cli.cli.tables import dataset_line, teacher_line
+from rkkd_cli.errors import printable
 from rkkd_cli.train.events import (
     ArmStopped,
     BatchDone,
@@ -79,7 +80,7 @@ class Lines(Silent):
 
     def print(self, text: str) -> None:
         """Print one line as it is."""
-        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self.console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
 
 
 class Live(Lines):

@@ -61,7 +61,8 @@ def run(
 
         print_plan(planned(begun, request), begun.path if begun else out / chosen, as_json)
         return
-    from rkkd_cli.cli.execute import begin, go_on, say_result
+    from rkkd_cli.cli.execute import begin, go_on
+    from rkkd_cli.cli.result import say_result
 
     if begun is None:
         result = begin(request(None), out, chosen, name is None, checkpoint_minutes, quiet)

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from rkkd_cli.cli import flags
+from rkkd_cli.errors import printable
 
 RESUMABLE = ("dead", "failed", "interrupted")
 
@@ -39,6 +40,6 @@ def show(
     lines += [tables.teacher_line(facts) for facts in manifest.teachers]
     lines += [f"stopped: {sentence}" for sentence in manifest.stopped]
     for line in lines:
-        console.out.print(line, markup=False, highlight=False, soft_wrap=True)
+        console.out.print(printable(line), markup=False, highlight=False, soft_wrap=True)
     console.out.print("Last epoch, mean ± sample standard deviation over n seeds:")
     console.out.print(tables.summary_table(summaries))

@@ -7,6 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rkkd_cli.analysis.summary import ArmSummary
+from rkkd_cli.errors import printable
 
 COLUMNS = (
     ("test_acc", "test acc (%)", 2),
@@ -22,7 +23,7 @@ def plain_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
     for number, name in enumerate(header):
         table.add_column(name, overflow="fold", no_wrap=number == 0)
     for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
+        table.add_row(*(Text(printable(cell)) for cell in row))
     return table
 
 

@@ -37,7 +37,7 @@ def train(
 
     preset, overrides = split_words(words)
     overrides += flag_overrides(ctx.params, flags.TEACHER_FLAG_KEYS)
-    experiment = load_experiment(preset or DEFAULT_PRESET, overrides)
+    experiment = load_experiment(DEFAULT_PRESET if preset is None else preset, overrides)
 
     from rkkd_cli.cli.train_teacher import train_teacher
 

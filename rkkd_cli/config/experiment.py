@@ -44,7 +44,7 @@ class Dataset(Frozen):
 
     name: str
     root: str | None = None
-    image_size: int | None = Field(default=None, ge=4)
+    image_size: int | None = Field(default=None, ge=4, le=4096)
     crop_padding: int | None = Field(default=None, ge=0)
     flip: bool | None = None
     mean: Floats | None = None

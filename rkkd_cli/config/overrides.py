@@ -10,6 +10,8 @@ from rkkd_cli.errors import UserError
 
 KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z0-9_+-]+)*")
 
+DEEPEST = 20  # sections in one another; an experiment has four
+
 
 class Override(NamedTuple):
     """One key of the experiment, dotted, and the value it gets."""
@@ -24,8 +26,17 @@ def looks_like_override(text: str) -> bool:
     return bool(equals) and KEY.fullmatch(key.strip()) is not None
 
 
+def check_text(word: str) -> None:
+    """Raise UserError for a word of a command line that is no text: it cannot be written down."""
+    try:
+        word.encode()
+    except UnicodeEncodeError:
+        raise UserError(f"{word!r} is no text in this terminal's encoding; use UTF-8") from None
+
+
 def parse_override(text: str) -> Override:
     """Read one override; what is no TOML value (``resnet20``, ``0:3``) is taken as a string."""
+    check_text(text)
     key, _, value = text.partition("=")
     return Override(key.strip(), parse_value(value.strip()))
 
@@ -49,6 +60,8 @@ def apply_overrides(table: Mapping[str, Any], overrides: Iterable[Override]) -> 
     result: dict[str, Any] = deepcopy(dict(table))
     given: dict[str, Any] = {}
     for key, value in overrides:
+        if key.count(".") >= DEEPEST or is_too_deep({key: value}):
+            raise UserError(f"{key[:40]}… is nested deeper than any key of an experiment")
         if key in given and given[key] != value:
             raise UserError(
                 f"{key} is given twice, as {given[key]!r} and as {value!r}; keep one of them"
@@ -62,6 +75,15 @@ def apply_overrides(table: Mapping[str, Any], overrides: Iterable[Override]) -> 
                 raise UserError(f"{key}: {section!r} is a value, not a section; see `rkkd cat`")
         place[last] = deepcopy(value)
     return result
+
+
+def is_too_deep(table: Mapping[str, Any]) -> bool:
+    """Tell whether sections or lists are nested deeper than an experiment can be."""
+    level: list[Any] = [table]
+    for _ in range(DEEPEST):
+        inner = [one.values() if isinstance(one, Mapping) else one for one in level]
+        level = [x for values in inner for x in values if isinstance(x, Mapping | list)]
+    return bool(level)
 
 
 def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

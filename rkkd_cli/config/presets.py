@@ -10,7 +10,7 @@ import tomli_w
 
 from rkkd_cli.config.arms import refuse_hidden_overrides, resolve_arms
 from rkkd_cli.config.experiment import DEFAULT_ARMS, Experiment
-from rkkd_cli.config.overrides import Override, apply_overrides, flatten
+from rkkd_cli.config.overrides import Override, apply_overrides, flatten, is_too_deep
 from rkkd_cli.config.reach import refuse_reaching_out
 from rkkd_cli.config.validation import experiment_from
 from rkkd_cli.errors import UserError, unknown_name
@@ -66,9 +66,12 @@ def read_preset(preset: str) -> dict[str, Any]:
 
 def _table(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(_text(path))
+        table = tomllib.loads(_text(path))
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is no valid TOML: {error}") from None
+    if is_too_deep(table):
+        raise UserError(f"{path} is nested deeper than any experiment")
+    return table
 
 
 def load_experiment(preset: str, overrides: Sequence[Override] = ()) -> Experiment:

@@ -46,4 +46,5 @@ def leads_out(path: str) -> bool:
     kinds = (PurePosixPath(path), PureWindowsPath(path))
     absolute = any(kind.is_absolute() or kind.drive or kind.root for kind in kinds)
     climbs = any(".." in kind.parts for kind in kinds)
-    return absolute or climbs or path.startswith("~")
+    home = any(str(kind).startswith("~") for kind in kinds)  # as in ./~/x
+    return absolute or climbs or home

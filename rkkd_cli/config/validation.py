@@ -8,6 +8,8 @@ from pydantic import BaseModel, ValidationError
 from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.errors import UserError, nearest
 
+LONGEST_VALUE = 200
+
 
 def experiment_from(
     table: Mapping[str, Any], where: str, overridden: Sequence[str] = ()
@@ -52,9 +54,14 @@ def _key_and_sentence(error: ValidationError) -> tuple[str, str]:
     if first["type"] == "missing":
         return key, f"{key} is missing"
     if first["type"] in ("model_type", "dict_type"):
-        return key, f"{key} = {first['input']!r}: must be a section with keys of its own"
+        return key, f"{key} = {_shown(first['input'])}: must be a section with keys of its own"
     message = first["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
     message = message.replace("a valid tuple", "a list")
     if not key or isinstance(first["input"], Mapping):
         return key, f"{key}: {message}".removeprefix(": ")
-    return key, f"{key} = {first['input']!r}: {message}"
+    return key, f"{key} = {_shown(first['input'])}: {message}"
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= LONGEST_VALUE else f"{text[:LONGEST_VALUE]}…"

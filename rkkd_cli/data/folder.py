@@ -4,17 +4,16 @@ The tree is listed, hashed and decoded once into arrays, which are cached under 
 """
 
 import hashlib
-import warnings
-from collections.abc import Callable, Iterator, Sequence
+import os
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
 
+from rkkd_cli.data.decode import read_rgb, refusing_bombs
 from rkkd_cli.data.images import LabelledImages
 from rkkd_cli.errors import UserError
 
@@ -64,11 +63,18 @@ def _refuse_links_out(root: Path, files: Sequence[Path]) -> None:
     above = {folder for parent in parents for folder in parent.parents}
     folders = {path for path in parents | above if root in path.parents}
     for path in (*sorted(folders), *files):
-        if path.is_symlink() and not path.resolve().is_relative_to(inside):
+        if path.is_symlink() and not _resolved(path).is_relative_to(inside):
             raise UserError(
                 f"{path} is a link that leads out of the image folder {root}; copy what it links "
                 "to, or allow such links with dataset.follow_links=true"
             )
+
+
+def _resolved(path: Path) -> Path:
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError):  # RuntimeError before Python 3.13
+        raise UserError(f"{path} is a link that leads to itself; remove it") from None
 
 
 def _class_folders(split: Path) -> list[Path]:
@@ -81,12 +87,21 @@ def _class_folders(split: Path) -> list[Path]:
 def _labelled_files(split: Path, classes: Sequence[str]) -> list[tuple[Path, int]]:
     files: list[tuple[Path, int]] = []
     for folder in _class_folders(split):
-        images = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
+        entries = sorted(folder.rglob("*"))
+        _refuse_linked_folders(entries)
+        images = [path for path in entries if path.suffix.lower() in SUFFIXES]
         if not images:
             raise UserError(f"class folder {folder} holds no images ({' '.join(SUFFIXES)})")
         label = classes.index(folder.name)
         files += [(path, label) for path in images]
     return files
+
+
+def _refuse_linked_folders(entries: Sequence[Path]) -> None:
+    """Raise UserError for a linked folder in a class folder: its images would be left out."""
+    for path in entries:
+        if path.is_symlink() and path.is_dir():
+            raise UserError(f"{path} is a link to a folder, which is not followed; copy the folder")
 
 
 def tree_key(tree: Tree, image_size: int | None) -> str:
@@ -95,11 +110,13 @@ def tree_key(tree: Tree, image_size: int | None) -> str:
     with ThreadPoolExecutor() as pool:
         paths = [path for path, _ in tree.train + tree.test]
         for path, content in zip(paths, pool.map(_file_digest, paths), strict=True):
-            digest.update(str(path.relative_to(tree.root)).encode() + b"\0" + content)
+            digest.update(os.fsencode(path.relative_to(tree.root)) + b"\0" + content)
     return digest.hexdigest()
 
 
 def _file_digest(path: Path) -> bytes:
+    if not path.is_file():
+        raise UserError(f"cannot read the image {path}: it is no file")
     try:
         return hashlib.sha256(path.read_bytes()).digest()
     except OSError as error:
@@ -115,7 +132,7 @@ def decode_tree(tree: Tree, image_size: int | None) -> tuple[LabelledImages, Lab
     height, width = image_shape(tree, image_size)
 
     def decode(path: Path) -> NDArray[np.uint8]:
-        pixels = _read_rgb(path, image_size)
+        pixels = read_rgb(path, image_size)
         if pixels.shape[:2] != (height, width):
             raise UserError(
                 f"image {path} is {pixels.shape[1]}×{pixels.shape[0]}, the first one "
@@ -127,20 +144,12 @@ def decode_tree(tree: Tree, image_size: int | None) -> tuple[LabelledImages, Lab
     return _decode(tree.train, decode, shape), _decode(tree.test, decode, shape)
 
 
-@contextmanager
-def _refusing_bombs() -> Iterator[None]:
-    """Let an image of more than Pillow's limit (89 megapixels) be an error, not a warning."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        yield
-
-
 def image_shape(tree: Tree, image_size: int | None) -> tuple[int, int]:
     """Return (height, width) that the decoded images will have, from the first one."""
     if image_size is not None:
         return image_size, image_size
-    with _refusing_bombs():
-        height, width = _read_rgb(tree.train[0][0], None).shape[:2]
+    with refusing_bombs():
+        height, width = read_rgb(tree.train[0][0], None).shape[:2]
     return height, width
 
 
@@ -150,38 +159,7 @@ def _decode(
     shape: tuple[int, int, int],
 ) -> LabelledImages:
     images = np.empty((len(files), *shape), dtype=np.uint8)
-    with _refusing_bombs(), ThreadPoolExecutor() as pool:
+    with refusing_bombs(), ThreadPoolExecutor() as pool:
         for number, pixels in enumerate(pool.map(decode, (path for path, _ in files))):
             images[number] = pixels.transpose(2, 0, 1)
     return LabelledImages(images, np.array([label for _, label in files], dtype=np.int64))
-
-
-def _read_rgb(path: Path, image_size: int | None) -> NDArray[np.uint8]:
-    try:
-        with Image.open(path) as file:
-            image = _to_rgb(file)
-        return np.asarray(_resized(image, image_size) if image_size else image, dtype=np.uint8)
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
-        raise UserError(f"cannot decode the image {path}: {error}") from None
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise UserError(f"image {path} has too many pixels to be decoded safely") from None
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    """Return the image as RGB; transparency is dropped, 16-bit grey scaled to 8 bits."""
-    if image.mode == "F":
-        raise ValueError("floating-point pixels have no known range")
-    if image.mode.startswith("I"):
-        grey = np.asarray(image, dtype=np.float64) / 257
-        return Image.fromarray(np.rint(grey).clip(0, 255).astype(np.uint8)).convert("RGB")
-    if "transparency" in image.info:
-        image = image.convert("RGBA")
-    return image.convert("RGB")
-
-
-def _resized(image: Image.Image, size: int) -> Image.Image:
-    scale = size / min(image.size)
-    width, height = (max(size, round(side * scale)) for side in image.size)
-    scaled = image.resize((width, height), Image.Resampling.BICUBIC)
-    left, top = (width - size) // 2, (height - size) // 2
-    return scaled.crop((left, top, left + size, top + size))

@@ -4,6 +4,7 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -42,29 +43,28 @@ def _git_commit() -> str | None:
     """
     try:
         head = _git("rev-parse", "HEAD")
-        settings = _git("config", "--name-only", "--list").splitlines()
-        filters = [name for name in settings if name.startswith("filter.")]
-        off = [word for name in filters for word in ("-c", _without(name))]
-        changed = _git(*off, "status", "--porcelain", "-uno", "--ignore-submodules=all")
+        names = _git("config", "--name-only", "--list").splitlines()
+        filters = {name: _off(name) for name in names if name.startswith("filter.")}
+        changed = _git("status", "--porcelain", "-uno", "--ignore-submodules=all", settings=filters)
         return f"{head}+changes" if changed else head
     except (OSError, subprocess.SubprocessError):
         return None
 
 
-def _without(name: str) -> str:
-    return f"{name}={'false' if name.endswith('.required') else ''}"
+def _off(name: str) -> str:
+    return "false" if name.endswith(".required") else ""
 
 
-HARMLESS = (
-    "--no-optional-locks",
-    "-c",
-    "core.fsmonitor=false",
-    "-c",
-    f"core.hooksPath={os.devnull}",
-)
+HARMLESS = {"core.fsmonitor": "false", "core.hooksPath": os.devnull}
 
 
-def _git(*arguments: str) -> str:
-    command = ["git", *HARMLESS, *arguments]
-    answer = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
+def _git(*arguments: str, settings: Mapping[str, str] | None = None) -> str:
+    given = enumerate((HARMLESS | dict(settings or {})).items())
+    pairs = {f"GIT_CONFIG_{kind}_{n}": text for n, pair in given
+             for kind, text in zip(("KEY", "VALUE"), pair, strict=True)}  # fmt: skip
+    surroundings = {**os.environ, **pairs, "GIT_CONFIG_COUNT": str(len(pairs) // 2)}
+    command = ["git", "--no-optional-locks", *arguments]
+    answer = subprocess.run(
+        command, capture_output=True, text=True, check=True, timeout=10, env=surroundings
+    )
     return answer.stdout.strip()

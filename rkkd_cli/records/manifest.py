@@ -40,6 +40,7 @@ class TeacherFacts(TypedDict):
 class Manifest(BaseModel):
     """How a run stands and what its numbers depend on beside the experiment.
 
+    ``id`` is drawn once, so that checkpoints of another run are not taken for this one's.
     ``status`` is ``running`` from the start to the end; ``finished``: all arms reached their last
     epoch; ``incomplete``: an arm stopped before; ``interrupted`` by a signal; ``failed`` for
     ``reason``. A run whose process died keeps ``running``: whether it lives, its lock tells.
@@ -49,6 +50,7 @@ class Manifest(BaseModel):
     model_config = OPEN
 
     run: str
+    id: str = ""
     status: Literal["running", "finished", "incomplete", "failed", "interrupted"]
     started: str
     ended: str | None = None
@@ -79,7 +81,7 @@ def parse_manifest(text: str, where: str) -> Manifest:
     """Return the manifest that ``text`` holds. Raises UserError that says how it is damaged."""
     try:
         content = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{where} is damaged: {error}") from None
     if not isinstance(content, dict) or "checksum" not in content:
         raise UserError(f"{where} is damaged: it is no manifest of a run")

@@ -93,6 +93,8 @@ def read_metrics(path: Path) -> pd.DataFrame:
     missing = [column for column in COLUMNS if column not in header.split(",")]
     if missing:
         raise UserError(f"{path} lacks the column {missing[0]!r}: not a metrics.csv of rkkd")
+    if tuple(header.split(",")) not in (columns(False), columns(True)):
+        raise UserError(f"{path} has other columns than rkkd writes, or in another order")
     if not text.endswith("\n"):
         raise UserError(f"{path} ends in the middle of a row")
     frame = _parsed(text, path)
@@ -106,11 +108,13 @@ def read_metrics(path: Path) -> pd.DataFrame:
 def _parsed(text: str, path: Path) -> pd.DataFrame:
     """Return the rows with numbers in every column but the arm's."""
     fields = text.partition("\n")[0].count(",")
-    short = [n for n, row in enumerate(csv.reader(io.StringIO(text)), 1) if len(row) - 1 != fields]
-    if short:
-        raise UserError(
-            f"{path}, line {short[0]}: has not as many values as the header has columns"
-        )
+    try:
+        widths = [len(row) for row in csv.reader(io.StringIO(text, newline=""))]
+    except csv.Error as error:
+        raise UserError(f"{path} cannot be read as CSV: {error}") from None
+    short = next((n for n, width in enumerate(widths, 1) if width - 1 != fields), None)
+    if short is not None:
+        raise UserError(f"{path}, line {short}: has not as many values as there are columns")
     may_be_empty = {column: [""] for column in VAL_COLUMNS}
     try:
         frame = pd.read_csv(
@@ -118,10 +122,12 @@ def _parsed(text: str, path: Path) -> pd.DataFrame:
         )
     except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise UserError(f"{path} cannot be read as CSV: {error}") from None
-    ours = [name for name in COLUMNS[1:] + VAL_COLUMNS if name in frame.columns]
-    for column in ours if len(frame) else ():
-        if not pd.api.types.is_numeric_dtype(frame[column]):
-            bad = pd.to_numeric(frame[column], errors="coerce").isna().argmax()
+    for column in frame.columns[1:] if len(frame) else ():
+        wanted = "iu" if column in KEY else "iuf"
+        if frame[column].dtype.kind not in wanted:
+            whole = "a whole number" if column in KEY else "a number"
+            values = pd.to_numeric(frame[column].astype(str), errors="coerce")
+            bad = int((values.isna() | (values % 1 != 0 if column in KEY else False)).argmax())
             value = frame[column].iloc[bad]
-            raise UserError(f"{path}, line {bad + 2}: {column} is {value!r}, not a number")
+            raise UserError(f"{path}, line {bad + 2}: {column} is {value!r}, not {whole}")
     return frame

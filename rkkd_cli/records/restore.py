@@ -1,5 +1,6 @@
 """Bring metrics.csv back to the rows that the checkpoints vouch for."""
 
+import itertools
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -29,13 +30,19 @@ def restore_metrics(
             return None
         write_whole(path, wanted)
         return f"rows after the last checkpoint were cut from {path.name}: {cut}"
-    damaged = path.with_name(f"{path.stem}.damaged{path.suffix}")
+    damaged = _free_name(path)
     path.replace(damaged)
     write_whole(path, wanted)
     return (
         f"{path.name} was damaged ({damage}); it is restored from the checkpoints, the damaged one "
         f"is {damaged.name}"
     )
+
+
+def _free_name(path: Path) -> Path:
+    """Return where the damaged file is kept: nothing that was kept before is overwritten."""
+    names = (f"{path.stem}.damaged{n or ''}{path.suffix}" for n in itertools.count())
+    return next(path.with_name(name) for name in names if not path.with_name(name).exists())
 
 
 def _damage(found: str, header: str, rows: Mapping[str, str], stream_of: StreamOf) -> str | None:

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from rkkd_cli.errors import printable
 from rkkd_cli.files import whole_file
 
 
@@ -61,7 +62,7 @@ def curves_of(runs: Sequence[tuple[str, pd.DataFrame]]) -> list[Curve]:
         for arm, rows in metrics.groupby("arm", sort=False):
             n = rows["seed"].nunique()
             label = f"{arm} (n = {n})" if len(runs) == 1 else f"{run}: {arm} (n = {n})"
-            curves.append(Curve(label, rows))
+            curves.append(Curve(printable(label), rows))
     return curves
 
 
@@ -90,7 +91,7 @@ def _sheet(curves: Sequence[Curve], names: Sequence[str]) -> Figure:
         _draw(axes, quantity, curves)
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=min(4, len(labels)))
-    figure.suptitle(" and ".join(names), fontsize=10)
+    figure.suptitle(printable(" and ".join(names)), fontsize=10)
     return figure
 
 

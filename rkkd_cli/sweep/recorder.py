@@ -1,6 +1,7 @@
 """Turns the events of a run into its directory: experiment, manifest, metrics, checkpoints."""
 
 import os
+import uuid
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -137,6 +138,7 @@ class Recorder:
     def _record(self, stream: str) -> dict[str, Any]:
         return {
             "format": FORMAT,
+            "stream": stream,
             "experiment": self.experiment.model_dump_json(),
             "manifest": manifest_text(self.manifest),
             "rows": self.rows.get(stream, ""),
@@ -158,6 +160,7 @@ def new_manifest(name: str, device: str) -> Manifest:
     facts["versions"]["torch"] = str(torch.__version__)  # with its build
     return Manifest(
         run=name,
+        id=uuid.uuid4().hex,
         status="running",
         started=now(),
         command=command_line(),

@@ -25,7 +25,7 @@ from rkkd_cli.train.checkpoint import CheckpointStore
 from rkkd_cli.train.events import ArmStopped
 
 State = dict[str, Any]
-KEYS = {"format", "experiment", "manifest", "rows", "lockstep", "sources"}
+KEYS = {"format", "stream", "experiment", "manifest", "rows", "lockstep", "sources"}
 
 
 @dataclass
@@ -72,6 +72,7 @@ def reopen(run: RunDirectory, request: Callable[[Experiment | None], Experiment]
         notes.append(
             f"{damage}; it is {'restored from the checkpoints' if manifest else 'renewed'}"
         )
+    _check_origin(run, manifest, states)
     vouched = _vouched_experiment(states)
     recorded = _recorded_experiment(run, vouched, notes)
     begun_as = vouched or recorded
@@ -108,6 +109,17 @@ def _read_manifest(run: RunDirectory) -> tuple[Manifest | None, str]:
         return run.read_manifest(), ""
     except UserError as error:
         return None, str(error)
+
+
+def _check_origin(run: RunDirectory, manifest: Manifest | None, states: dict[str, State]) -> None:
+    """Raise UserError for checkpoints of another run or of another stream."""
+    for name, state in states.items():
+        held = parse_manifest(state["manifest"], "the manifest in a checkpoint")
+        if state["stream"] != name or manifest is None or held.id != manifest.id:
+            raise UserError(
+                f"{run.checkpoints / name} holds a checkpoint of {state['stream']} in run "
+                f"{held.run!r}, not of this one; put the right one back"
+            )
 
 
 def _ended_whole(run: RunDirectory, manifest: Manifest) -> bool:
@@ -175,29 +187,23 @@ def _vouched_manifest(states: dict[str, State]) -> Manifest | None:
 
 
 def _check_streams(reopened: Reopened) -> None:
-    """Raise where checkpoints are of no stream of the experiment, or are gone."""
-    known = stream_names(reopened.experiment)
-    foreign = [name for name in reopened.begun.states if name not in known]
-    if foreign:
-        raise UserError(
-            f"{reopened.run.checkpoints / foreign[0]} belongs to no seed and arms of this run; "
-            "remove it"
-        )
+    """Raise RunError where the checkpoints of a stream are gone, but not its rows."""
     stream_of = _stream_of(reopened.experiment)
-    for line in _rows_of_later_epochs(reopened.run.metrics):
-        stream = stream_of(line)
-        if stream is not None and stream not in reopened.begun.states:
+    found = {(stream_of(line), epoch) for line, epoch in _epochs_found(reopened.run.metrics)}
+    for stream in stream_names(reopened.experiment):
+        past = {(stream, "1"), (stream, "2")} <= found  # there was a checkpoint between them
+        if past and stream not in reopened.begun.states:
             raise RunError(
                 f"{reopened.run.metrics} has rows of {stream}, but its checkpoints in "
                 f"{reopened.run.checkpoints} are gone; put them back, or start a new run"
             )
 
 
-def _rows_of_later_epochs(path: Path) -> list[str]:
-    """Return the lines after the first epoch: there was a checkpoint before them."""
+def _epochs_found(path: Path) -> list[tuple[str, str]]:
+    """Return each line of a metrics.csv, damaged or not, with what stands for its epoch."""
     with suppress(OSError, UnicodeDecodeError):
         lines = path.read_text(encoding="utf-8").splitlines()[1:]
-        return [line for line in lines if line.count(",") > 2 and line.split(",")[2] != "1"]
+        return [(line, line.split(",")[2]) for line in lines if line.count(",") > 2]
     return []
 
 

@@ -41,7 +41,7 @@ def teacher_key(experiment: Experiment, dataset: Dataset) -> str:
         "precision": experiment.precision,
     }
     text = json.dumps(parts, sort_keys=True, ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:16]
 
 
 class TeacherStore:

@@ -121,9 +121,11 @@ def last(stream: str, change: Change) -> Change:
 
 
 def leave_rubbish(run: Path) -> None:
-    for name in (".metrics.csv-abcd1234", ".manifest.json-abcd_234"):
+    for name in (".metrics.csv-abcd1234.rkkd-part", ".manifest.json-abcd_234.rkkd-part"):
         (run / name).write_text("half")
-    (run / "checkpoints" / "seed-1-kd" / f".000007-{'0' * 64}.pt-abcd1234").write_text("half")
+    (run / "checkpoints" / "seed-1-kd" / f".000007-{'0' * 64}.pt-abcd1234.rkkd-part").write_text(
+        "half"
+    )
     (run / "checkpoints" / "mine").mkdir()
     (run / "checkpoints" / "mine" / "notes.txt").write_text("mine")
     (run / "checkpoints" / "a_file").write_text("mine")
@@ -217,7 +219,9 @@ def test_an_ended_run_with_damaged_rows_and_checkpoint_is_trained_to_its_end_aga
 def test_a_stream_of_no_seed_of_the_run_is_named(dead: Path) -> None:
     with copied(dead) as run:
         shutil.copytree(run / "checkpoints" / "seed-0-kd", run / "checkpoints" / "seed-9-kd")
-        refused_and_untouched(run, "seed-9-kd belongs to no seed", dead)
+        refused_and_untouched(
+            run, "seed-9-kd holds a checkpoint of seed-0-kd in run 'run', not of this one", dead
+        )
 
 
 def test_checkpoints_of_another_stream_are_not_taken_for_this_ones(dead: Path) -> None:

@@ -6,6 +6,7 @@ read-only ones. The last two need a system that lets this user mount them.
 
 import os
 import resource
+import shlex
 import subprocess
 import sys
 import threading
@@ -114,7 +115,7 @@ def the_sentence(answer: subprocess.CompletedProcess[str], way_on: str = "rkkd r
 
 
 def nothing_half_written(folder: Path) -> bool:
-    return not [path for path in folder.rglob(".*-????????") if path.is_file()]
+    return not [path for path in folder.rglob(".*.rkkd-part") if path.is_file()]
 
 
 @pytest.mark.parametrize(("size", "name"), [(800, "experiment.toml"), (20_000, "teachers/")])
@@ -123,7 +124,7 @@ def test_a_file_that_cannot_grow_stops_the_run_which_then_goes_on(
 ) -> None:
     run = tmp_path / "results" / "run"
     with largest_file(size, server):
-        sentence = the_sentence(warm_rkkd(*RUN, cwd=tmp_path))
+        sentence = the_sentence(warm_rkkd(*RUN, cwd=tmp_path), way_on="`rkkd ")
     assert "File too large" in sentence
     assert f"(results/run/{name}" in sentence
     assert nothing_half_written(tmp_path)
@@ -213,7 +214,7 @@ def test_a_disk_that_is_too_small_stops_the_run_and_what_is_advised_goes_on(
             rows = numbers(disk / "run")
             assert rows == whole[: len(rows)]
         remount(disk, "size=8m,nr_inodes=1000")
-        answer = warm_rkkd(*sentence.split("`")[1].split()[1:], cwd=tmp_path)
+        answer = warm_rkkd(*shlex.split(sentence.split("`")[1])[1:], cwd=tmp_path)
         assert answer.returncode == 0, answer.stderr
         assert numbers(disk / "run") == whole
 

@@ -217,7 +217,7 @@ def test_a_writer_killed_at_any_moment_leaves_what_it_had_saved(tmp_path: Path) 
 
 def test_what_a_killed_writer_left_goes_and_what_others_wrote_stays(tmp_path: Path) -> None:
     store = filled(tmp_path, 1)
-    (tmp_path / f".{store.paths()[0].name}-k3_zq81a").write_bytes(b"half")
+    (tmp_path / f".{store.paths()[0].name}-k3_zq81a.rkkd-part").write_bytes(b"half")
     (tmp_path / "notes.txt").write_text("mine")
     assert loaded_number(store) == 1
     assert names(tmp_path) == sorted([store.paths()[0].name, "notes.txt"])
