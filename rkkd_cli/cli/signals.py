@@ -32,17 +32,16 @@ class SignalHandler:
 
     def __call__(self, number: int, _: FrameType | None) -> None:
         """Handle one signal, in the main thread."""
-        if self.pace.stop_requested or not self.pace.is_deferring:
-            raise self.end(signal.Signals(number))
-        self.pace.stop_requested, self.received = True, signal.Signals(number)
-        self.timer = threading.Timer(PATIENCE_SECONDS, _thread.interrupt_main, [number])
-        self.timer.daemon = True
-        self.timer.start()
-
-    def end(self, number: signal.Signals) -> Interrupted:
-        """Return what ends the program."""
-        self.pace.stop_requested = True
-        return Interrupted(128 + number)
+        at_once = self.pace.stop_requested or not self.pace.is_deferring
+        if not self.pace.stop_requested:
+            self.pace.stop_requested, self.received = True, signal.Signals(number)
+            self.timer = threading.Timer(PATIENCE_SECONDS, _thread.interrupt_main, [number])
+            self.timer.daemon = True
+            self.timer.start()
+        if at_once:
+            # Compiled code below may swallow what is raised here: then the next safe moment ends
+            # the program, or the timer.
+            raise Interrupted(128 + number)
 
     def forget(self) -> None:
         """Stop waiting."""
@@ -64,7 +63,7 @@ def stopping_on_signals(pace: Pace) -> Iterator[None]:
         yield
     except Stopped as left:
         _say_interrupted(left)
-        raise handler.end(handler.received) from None
+        raise Interrupted(128 + handler.received) from None
     except Interrupted as left:
         _say_interrupted(left)
         raise
