@@ -90,6 +90,7 @@ def _run(recorder: Recorder, begun: Begun, device: torch.device, pace: Pace, qui
                 recorder.take(event)
                 if not pace.stop_requested:  # the terminal may have gone
                     reporter.show(event)
+                pace.leave_between_stages()
         recorder.close("incomplete" if recorder.stopped else "finished")
     except BaseException as error:
         raise _closed(recorder, error) from None

@@ -14,7 +14,7 @@ from rkkd_cli.train.pace import Pace, Stopped
 # process, and what other programs send ends it at once, as SIGKILL does elsewhere.
 SIGNALS = [getattr(signal, n) for n in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, n)]
 
-# A step or an evaluation batch that takes longer than this is given up: schedulers do not wait.
+# What takes longer than this from one event to the next is given up: schedulers do not wait.
 PATIENCE_SECONDS = 8.0
 
 
@@ -23,7 +23,11 @@ class Interrupted(SystemExit):
 
 
 class SignalHandler:
-    """Asks ``pace`` to stop; a second signal, or one with nothing to keep, stops at once."""
+    """Asks ``pace`` to stop; a second signal, or the end of patience, stops at once.
+
+    The first signal raises nothing: it may arrive anywhere, and compiled code (a library that is
+    being imported) can end the whole process where Python code raises below it.
+    """
 
     def __init__(self, pace: Pace) -> None:
         self.pace = pace
@@ -32,16 +36,12 @@ class SignalHandler:
 
     def __call__(self, number: int, _: FrameType | None) -> None:
         """Handle one signal, in the main thread."""
-        at_once = self.pace.stop_requested or not self.pace.is_deferring
-        if not self.pace.stop_requested:
-            self.pace.stop_requested, self.received = True, signal.Signals(number)
-            self.timer = threading.Timer(PATIENCE_SECONDS, _thread.interrupt_main, [number])
-            self.timer.daemon = True
-            self.timer.start()
-        if at_once:
-            # Compiled code below may swallow what is raised here: then the next safe moment ends
-            # the program, or the timer.
+        if self.pace.stop_requested:
             raise Interrupted(128 + number)
+        self.pace.stop_requested, self.received = True, signal.Signals(number)
+        self.timer = threading.Timer(PATIENCE_SECONDS, _thread.interrupt_main, [number])
+        self.timer.daemon = True
+        self.timer.start()
 
     def forget(self) -> None:
         """Stop waiting."""

@@ -24,6 +24,7 @@ def train_teacher(experiment: Experiment, minutes: float) -> None:
                 for event in prepare_teacher(experiment, device, cache, pace):
                     if not pace.stop_requested:  # the terminal may have gone
                         reporter.show(event)
+                    pace.leave_between_stages()
         except (Stopped, Interrupted) as left:
             left.add_note("the same command goes on")
             raise

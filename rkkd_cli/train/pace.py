@@ -12,8 +12,8 @@ class Stopped(Exception):  # noqa: N818  # no error: the training has left off a
 class Pace:
     """A checkpoint after each epoch, every ``minutes`` within one, and before leaving.
 
-    While :meth:`deferring`, a request to stop waits for the end of the current step; at other
-    times there is nothing to be kept, and whoever asks may simply abort.
+    While :meth:`deferring`, whoever trains leaves by itself after a step and its checkpoint; at
+    other times there is nothing to be kept, and the training is left between two events.
     """
 
     def __init__(self, minutes: float) -> None:
@@ -38,6 +38,11 @@ class Pace:
             yield
         finally:
             self.is_deferring = False
+
+    def leave_between_stages(self) -> None:
+        """Raise Stopped if somebody asked for it and nothing is being trained."""
+        if not self.is_deferring:
+            self.leave_if_asked()
 
     def leave_if_asked(self) -> None:
         """Raise Stopped if somebody asked for it; everything that matters has been kept."""
