@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from pydantic import ValidationError
 
+from rkkd_cli.config.arms import resolve_arms
 from rkkd_cli.config.changes import continued, differences, same_numbers
 from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.config.presets import read_experiment, to_toml
@@ -164,7 +165,11 @@ def _vouched_experiment(states: dict[str, State]) -> Experiment | None:
         held = [Experiment.model_validate_json(one["experiment"]) for one in states.values()]
     except ValidationError as error:
         raise UserError(f"the checkpoints were not written by this version: {error}") from None
-    return max(held, key=lambda one: one.training.epochs, default=None)
+    return max(held, key=_all_epochs, default=None)
+
+
+def _all_epochs(experiment: Experiment) -> int:
+    return sum(arm.experiment.training.epochs for arm in resolve_arms(experiment))
 
 
 def _recorded_experiment(
