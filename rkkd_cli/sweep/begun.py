@@ -13,7 +13,8 @@ from rkkd_cli.train.lockstep import check_state
 class Begun:
     """The newest state of each stream that has one; empty for a new run.
 
-    ``teachers`` is the folder in which the run keeps those that it began with.
+    ``teachers`` is the folder in which the run keeps those that it began with. Raises RunError for
+    a state that its stream cannot have had.
     """
 
     def __init__(
@@ -24,17 +25,17 @@ class Begun:
     ) -> None:
         self.experiment = experiment
         self.states, self.teachers = dict(states or {}), teachers
+        for group in stream_groups(experiment):
+            for name in self._begun_streams(group):
+                arms = [arm.name for arm in group.arms]
+                check_state(name, self.states[name]["lockstep"], arms)
 
     def is_done(self, group: StreamGroup, seed: int) -> bool:
-        """Tell whether the stream has reached its last epoch, or has no arm left that could.
-
-        Raises RunError for a state that is none of this stream's.
-        """
+        """Tell whether the stream has reached its last epoch, or has no arm left that could."""
         name = group.stream(seed)
         if name not in self.states:
             return False
         lockstep = self.states[name]["lockstep"]
-        check_state(name, lockstep, [arm.name for arm in group.arms])
         return not (lockstep["arms"] and lockstep["epochs_done"] < group.experiment.training.epochs)
 
     def check_dataset(self, group: StreamGroup, dataset: str) -> None:

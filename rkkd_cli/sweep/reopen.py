@@ -21,7 +21,7 @@ from rkkd_cli.records.restore import restore_metrics
 from rkkd_cli.records.run_directory import RunDirectory
 from rkkd_cli.sweep.begun import Begun
 from rkkd_cli.sweep.jobs import stream_groups, stream_names
-from rkkd_cli.sweep.recorder import FORMAT, Recorder, metrics_header, new_manifest
+from rkkd_cli.sweep.recorder import FORMAT, Recorder, metrics_header
 from rkkd_cli.train.checkpoint import CheckpointStore
 from rkkd_cli.train.events import ArmStopped
 
@@ -265,7 +265,8 @@ def check_machine(reopened: Reopened, device: torch.device) -> list[str]:
 
 def recorder_of(reopened: Reopened, device: str, moved: Sequence[str]) -> Recorder:
     """Return the recorder that goes on with the run, and says so in its manifest."""
-    fresh = new_manifest(reopened.run.name, device)
+    recorder = Recorder(reopened.experiment, reopened.run.path.parent, reopened.run.name, device)
+    fresh = recorder.manifest
     manifest = reopened.manifest or fresh
     if not reopened.begun.states:
         manifest = manifest.model_copy(update={"datasets": [], "teachers": []})
@@ -284,7 +285,6 @@ def recorder_of(reopened: Reopened, device: str, moved: Sequence[str]) -> Record
         "process": fresh.process,
         "resumed": [*manifest.resumed, resumed],
     }
-    recorder = Recorder(reopened.experiment, reopened.run.path.parent, reopened.run.name, device)
     manifest = manifest.model_copy(update=update)
     recorder.continue_run(reopened.run, manifest, reopened.rows, reopened.stopped)
     return recorder
