@@ -5,13 +5,15 @@ from collections.abc import Callable
 from rkkd_cli.config.experiment import Method, Rank
 from rkkd_cli.errors import UserError, unknown_name
 from rkkd_cli.losses import KendallRankingLoss
-from rkkd_cli.methods.kd import kd_weights
+from rkkd_cli.methods.kd import ce_weights, kd_weights, soft_ce_weights
 from rkkd_cli.methods.objective import Objective
 
 __all__ = ["METHODS", "Objective", "build_objective"]
 
 METHODS: dict[str, Callable[[Method], dict[str, float]]] = {
+    "ce": ce_weights,
     "kd": kd_weights,
+    "soft_ce": soft_ce_weights,
 }
 
 

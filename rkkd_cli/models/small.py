@@ -9,7 +9,7 @@ from rkkd_cli.models.features import Classifier, Features, conv3x3, initialise
 
 
 class PlainCNN(Classifier):
-    """Layers of 3×3 convolution, BatchNorm, ReLU and (where told) 2×2 max-pooling."""
+    """Layers of 3×3 convolution, BatchNorm, (where told) 2×2 max-pooling, and ReLU."""
 
     def __init__(
         self, widths: Sequence[int], pooled_layers: Sequence[int], classes: int, channels: int
@@ -26,9 +26,10 @@ class PlainCNN(Classifier):
         """Return one map per layer, the pooled features and the logits."""
         maps: list[Tensor] = []
         for layer, (conv, norm) in enumerate(zip(self.convs, self.norms, strict=True)):
-            x = F.relu(norm(conv(x)))
+            x = norm(conv(x))
             if layer in self.pooled_layers:
                 x = F.max_pool2d(x, 2)
+            x = F.relu(x)  # equal to the usual order, on a quarter of the values
             maps.append(x)
         pooled = x.mean(dim=(2, 3))
         return Features(tuple(maps), pooled, self.fc(pooled))
@@ -45,8 +46,9 @@ def digits_student(classes: int, channels: int) -> PlainCNN:
 
 
 def cnn2(classes: int, channels: int) -> PlainCNN:
-    """Return the two-convolution student: 32 and 64 channels, each pooled.
+    """Return the two-convolution student: 16 and 32 channels, each pooled.
 
-    The α × T study names a "two-layer CNN" without its widths; these are ours.
+    The α × T study names a "two-layer CNN" without its widths. These are ours, chosen because
+    without distillation they come nearest to its 61.28 % on CIFAR-10.
     """
-    return PlainCNN((32, 64), (0, 1), classes, channels)
+    return PlainCNN((16, 32), (0, 1), classes, channels)
