@@ -10,10 +10,11 @@ SUMMARY_METRICS = ("test_acc", "test_kl", "test_rank", "test_kendall_tau", "kl",
 
 @dataclass(frozen=True)
 class Spread:
-    """Mean and sample standard deviation (n − 1) over seeds; None where there is one seed."""
+    """Mean and sample standard deviation (n − 1) over n seeds; None where there is one."""
 
     mean: float
     std: float | None
+    n: int
 
     def text(self, digits: int) -> str:
         """Return ``mean ± spread``, or the mean alone."""
@@ -34,7 +35,7 @@ class ArmSummary:
 def spread(values: pd.Series) -> Spread:
     """Return mean and sample standard deviation of one metric over seeds."""
     deviation = float(values.std(ddof=1))
-    return Spread(float(values.mean()), None if math.isnan(deviation) else deviation)
+    return Spread(float(values.mean()), None if math.isnan(deviation) else deviation, len(values))
 
 
 def summarise(metrics: pd.DataFrame) -> list[ArmSummary]:

@@ -3,101 +3,145 @@
 import shlex
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from rkkd_cli.cli.console import err
+from rkkd_cli.cli.grid_result import any_ended
 from rkkd_cli.cli.options import Request
 from rkkd_cli.cli.progress import make_reporter
-from rkkd_cli.cli.result import Result, ended
+from rkkd_cli.cli.result import Finish, Result
 from rkkd_cli.cli.signals import Interrupted, stopping_on_signals
+from rkkd_cli.config.changes import continued
 from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.errors import RunError, printable
 from rkkd_cli.records.cache import cache_directory
 from rkkd_cli.records.environment import command_line
 from rkkd_cli.records.run_directory import RunDirectory, is_run
-from rkkd_cli.sweep.begun import Begun
+from rkkd_cli.sweep.begun import Begun, MostArms
 from rkkd_cli.sweep.check import check_experiment
-from rkkd_cli.sweep.local import run_jobs
+from rkkd_cli.sweep.jobs import Job
+from rkkd_cli.sweep.local import Engine, run_jobs
 from rkkd_cli.sweep.recorder import Recorder
-from rkkd_cli.sweep.reopen import Reopened, check_machine, recorder_of, reopen
+from rkkd_cli.sweep.reopen import Change, Reopened, check_machine, recorder_of, reopen
 from rkkd_cli.train.device import (
     describe_device,
+    keep_freed_memory,
     pick_device,
     use_deterministic_algorithms,
     use_threads,
 )
+from rkkd_cli.train.events import ArmStopped, JobFailed
 from rkkd_cli.train.pace import Pace, Stopped
 
 
+@dataclass(frozen=True)
+class Manner:
+    """How a run is carried out; no number depends on it, but the last bits on the threads.
+
+    Within an epoch a checkpoint is kept every ``minutes``. ``engine`` places the jobs, each with at
+    most as many arms as ``most_arms`` says; ``retry`` does what failed before again; ``fail_fast``
+    ends the run at the first arm or job that fails. ``finish`` makes figures and tables at the end;
+    ``threads`` are the CPU threads of a new run whose experiment names none.
+    """
+
+    minutes: float
+    quiet: bool = False
+    engine: Engine = run_jobs
+    most_arms: MostArms | None = None
+    retry: bool = False
+    fail_fast: bool = False
+    finish: Finish = any_ended
+    threads: int | None = None
+
+
 def begin(
-    experiment: Experiment, results: Path, name: str, or_next: bool, minutes: float, quiet: bool
+    experiment: Experiment, results: Path, name: str, or_next: bool, manner: Manner
 ) -> Result:
     """Run the experiment to its end. Progress goes to stderr.
 
-    ``or_next`` allows a suffix where the name was taken in the meantime; within an epoch a
-    checkpoint is kept every ``minutes``.
+    ``or_next`` allows a suffix where the name was taken in the meantime.
     """
-    use_threads(experiment.threads)
-    pace = Pace(minutes)
+    use_threads(experiment.threads or manner.threads)
+    pace = Pace(manner.minutes)
     with stopping_on_signals(pace):
         device = _checked_device(experiment)
         recorder = Recorder(experiment, results, name, describe_device(device), or_next)
-        return _run(recorder, Begun(experiment), device, pace, quiet)
+        begun = Begun(experiment)
+        return _run(recorder, begun, begun.plan(manner.most_arms), device, pace, manner)
 
 
-def go_on(run: RunDirectory, request: Request, minutes: float, quiet: bool) -> Result:
+def go_on(
+    run: RunDirectory, request: Request, manner: Manner, change: Change = continued
+) -> Result:
     """Go on with a run that has begun; ``request`` makes the experiment from the recorded one."""
-    pace = Pace(minutes)
+    pace = Pace(manner.minutes)
     with stopping_on_signals(pace):
         run.acquire()
         try:
-            reopened = reopen(run, request)
+            reopened = reopen(run, request, change)
             _say(reopened.notes)
-            if reopened.has_ended and reopened.manifest is not None:
-                _say([f"run {run.name} is {reopened.manifest.status}: there is nothing to resume"])
-                return ended(run, reopened.manifest)
-            return _go_on(reopened, pace, quiet)
+            jobs = reopened.begun.plan(manner.most_arms, manner.retry)
+            manifest = reopened.manifest
+            if reopened.has_ended and manifest is not None and not (manner.retry and jobs):
+                _say([f"run {run.name} is {manifest.status}: there is nothing to resume"])
+                return manner.finish(run, manifest)
+            return _go_on(reopened, jobs, pace, manner)
         except OSError as error:
             raise _mendable(error, f"`rkkd resume {run.handle}` goes on") from None
         finally:
             run.release()
 
 
-def _go_on(reopened: Reopened, pace: Pace, quiet: bool) -> Result:
+def _go_on(reopened: Reopened, jobs: Sequence[Job], pace: Pace, manner: Manner) -> Result:
     experiment, manifest = reopened.experiment, reopened.manifest
     use_threads(experiment.threads or (manifest.threads if manifest else None))
     device = _checked_device(experiment)
     moved = check_machine(reopened, device)
     _say(moved)
-    recorder = recorder_of(reopened, describe_device(device), moved)
-    return _run(recorder, reopened.begun, device, pace, quiet)
+    recorder = recorder_of(reopened, describe_device(device), moved, jobs)
+    return _run(recorder, reopened.begun, jobs, device, pace, manner)
 
 
 def _checked_device(experiment: Experiment) -> torch.device:
     check_experiment(experiment, cache_directory())
     device = pick_device(experiment.device)
+    keep_freed_memory()
     use_deterministic_algorithms(device, experiment.deterministic)
     return device
 
 
-def _run(recorder: Recorder, begun: Begun, device: torch.device, pace: Pace, quiet: bool) -> Result:
+def _run(
+    recorder: Recorder,
+    begun: Begun,
+    jobs: Sequence[Job],
+    device: torch.device,
+    pace: Pace,
+    manner: Manner,
+) -> Result:
     """Let the events happen, record and show them. The manifest says how it ended."""
+    failure = ""
     try:
-        with make_reporter(err, quiet) as reporter:
-            for event in run_jobs(begun, device, cache_directory(), pace):
+        with make_reporter(err, manner.quiet) as reporter:
+            for event in manner.engine(begun, device, cache_directory(), pace, jobs):
                 recorder.take(event)
                 if not pace.stop_requested:  # the terminal may have gone
                     reporter.show(event)
+                if manner.fail_fast and isinstance(event, ArmStopped | JobFailed):
+                    failure = failure or recorder.manifest.stopped[-1]
+                    pace.stop_requested = True
                 pace.leave_between_stages()
-        recorder.close("incomplete" if recorder.stopped else "finished")
+        recorder.close("incomplete" if recorder.manifest.stopped else "finished")
     except BaseException as error:
+        if failure and isinstance(error, Stopped):
+            raise _closed(recorder, RunError(f"{failure}; --fail-fast ends the run here")) from None
         raise _closed(recorder, error) from None
     assert recorder.run is not None
     for sentence in recorder.manifest.stopped:
         err.print(f"rkkd: {printable(sentence)}", style="red", markup=False, soft_wrap=True)
-    return ended(recorder.run, recorder.manifest)
+    return manner.finish(recorder.run, recorder.manifest)
 
 
 def _closed(recorder: Recorder, error: BaseException) -> BaseException:

@@ -5,7 +5,7 @@ import sys
 import typer
 
 from rkkd_cli import __version__
-from rkkd_cli.cli import doctor, ls, plot, presets, resume, run, show, teacher
+from rkkd_cli.cli import doctor, grid, ls, plot, presets, resume, run, show, table, teacher
 from rkkd_cli.config.overrides import check_text
 from rkkd_cli.errors import RunError, UserError, printable
 
@@ -25,7 +25,9 @@ app = typer.Typer(
 
 STUDY, LOOK, SETUP = "Run a study", "Look at what there is", "Set up"
 app.command("run", rich_help_panel=STUDY)(run.run)
+app.command("grid", rich_help_panel=STUDY)(grid.grid)
 app.command("resume", rich_help_panel=STUDY)(resume.resume)
+app.command("table", rich_help_panel=LOOK)(table.table)
 app.command("plot", rich_help_panel=STUDY)(plot.plot)
 app.command("show", rich_help_panel=LOOK)(show.show)
 app.command("ls", rich_help_panel=LOOK)(ls.ls)

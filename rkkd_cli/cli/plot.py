@@ -1,12 +1,18 @@
 """``rkkd plot``: the ablation curves of one run, or of several laid over each other."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from rkkd_cli.cli import flags
 from rkkd_cli.errors import UserError, unknown_name
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+    from rkkd_cli.records.run_directory import RunDirectory
 
 
 def plot(
@@ -43,14 +49,30 @@ def plot(
     problem = write_problem(folder)
     if problem:
         raise UserError(f"cannot write figures to {folder}: {problem}")
-    from rkkd_cli.report.curves import draw_figures
-
-    for path in draw_figures(metrics, folder, wanted):
+    for path in _draw(opened, metrics, folder, wanted):
         typer.echo(path)
 
 
+def _draw(
+    runs: "Sequence[RunDirectory]",
+    metrics: "Sequence[tuple[str, DataFrame]]",
+    folder: Path,
+    formats: list[str],
+) -> list[Path]:
+    """Draw the figures of a grid where the one run is a grid, else the curves of all runs."""
+    from rkkd_cli.config.presets import read_experiment
+
+    if len(runs) == 1 and read_experiment(runs[0].experiment).vary:
+        from rkkd_cli.cli.grid_result import draw, read_grid_run
+
+        return draw(read_grid_run(runs[0], runs[0].read_manifest()), folder, formats)
+    from rkkd_cli.report.curves import draw_figures
+
+    return draw_figures(metrics, folder, formats)
+
+
 def _formats(text: str) -> list[str]:
-    from rkkd_cli.report.curves import FORMATS
+    from rkkd_cli.report.style import FORMATS
 
     wanted = [one.strip().lower() for one in text.split(",")]
     for one in wanted:

@@ -1,9 +1,10 @@
 """A run that has ended, and what there is to say of it."""
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import typer
 
@@ -14,8 +15,29 @@ from rkkd_cli.records.manifest import Manifest
 from rkkd_cli.records.run_directory import RunDirectory
 
 
+class Result(Protocol):
+    """An ended run, and what there is to say of it."""
+
+    @property
+    def path(self) -> str:
+        """The run's folder."""
+
+    @property
+    def exit_status(self) -> int:
+        """The program's."""
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the result as one JSON object."""
+
+    def print(self) -> None:
+        """Print tables and files."""
+
+
+Finish = Callable[[RunDirectory, Manifest], Result]
+
+
 @dataclass(frozen=True)
-class Result:
+class RunResult:
     """An ended run with its manifest and figures."""
 
     run: RunDirectory
@@ -67,10 +89,10 @@ def say_result(result: Result, quiet: bool, as_json: bool) -> None:
     raise typer.Exit(result.exit_status)
 
 
-def ended(run: RunDirectory, manifest: Manifest) -> Result:
+def ended(run: RunDirectory, manifest: Manifest) -> RunResult:
     """Draw the run's figures as PNG; a run without rows has none."""
     from rkkd_cli.report.curves import draw_figures
 
     metrics = run.read_metrics(manifest)
     figures = draw_figures([(run.name, metrics)], run.figures, ["png"]) if len(metrics) else []
-    return Result(run, manifest, figures)
+    return RunResult(run, manifest, figures)

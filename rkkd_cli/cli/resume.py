@@ -44,11 +44,11 @@ def resume(
         raise UserError(f"{preset!r} is no KEY=VALUE; a run is resumed as it was begun")
     overrides += flag_overrides(ctx.params, flags.FLAG_KEYS)
     begun = open_run(run, out)
-    from rkkd_cli.cli.execute import go_on
+    from rkkd_cli.cli.execute import Manner, go_on
     from rkkd_cli.cli.result import say_result
 
     request = requested_by(None, overrides, "both", from_record=True)
-    say_result(go_on(begun, request, checkpoint_minutes, quiet), quiet, as_json)
+    say_result(go_on(begun, request, Manner(checkpoint_minutes, quiet)), quiet, as_json)
 
 
 def begun_run(resume: str | None, name: str | None, out: Path) -> "RunDirectory | None":

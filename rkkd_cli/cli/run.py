@@ -61,11 +61,12 @@ def run(
 
         print_plan(planned(begun, request), begun.path if begun else out / chosen, as_json)
         return
-    from rkkd_cli.cli.execute import begin, go_on
+    from rkkd_cli.cli.execute import Manner, begin, go_on
     from rkkd_cli.cli.result import say_result
 
+    manner = Manner(checkpoint_minutes, quiet)
     if begun is None:
-        result = begin(request(None), out, chosen, name is None, checkpoint_minutes, quiet)
+        result = begin(request(None), out, chosen, name is None, manner)
     else:
-        result = go_on(begun, request, checkpoint_minutes, quiet)
+        result = go_on(begun, request, manner)
     say_result(result, quiet, as_json)

@@ -6,8 +6,13 @@ from rkkd_cli.cli.signals import Interrupted, stopping_on_signals
 from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.records.cache import cache_directory
 from rkkd_cli.sweep.check import check_experiment
-from rkkd_cli.sweep.local import prepare_teacher
-from rkkd_cli.train.device import pick_device, use_deterministic_algorithms, use_threads
+from rkkd_cli.sweep.sources import prepare_teacher
+from rkkd_cli.train.device import (
+    keep_freed_memory,
+    pick_device,
+    use_deterministic_algorithms,
+    use_threads,
+)
 from rkkd_cli.train.pace import Pace, Stopped
 
 
@@ -18,6 +23,7 @@ def train_teacher(experiment: Experiment, minutes: float) -> None:
     with stopping_on_signals(pace):
         check_experiment(experiment, cache)
         device = pick_device(experiment.device)
+        keep_freed_memory()
         use_deterministic_algorithms(device, experiment.deterministic)
         try:
             with make_reporter(err, quiet=False) as reporter:

@@ -8,7 +8,9 @@ from rkkd_cli.config.overrides import flatten, merge
 from rkkd_cli.config.validation import experiment_from
 from rkkd_cli.errors import UserError
 
-NOT_FOR_ARMS = ("arms", "seeds", "device", "threads", "deterministic", "title", "source", "notes")
+NOT_FOR_ARMS = (
+    "arms", "vary", "seeds", "device", "threads", "deterministic", "title", "source", "notes",
+)  # fmt: skip
 
 
 class Arm(NamedTuple):
@@ -20,7 +22,7 @@ class Arm(NamedTuple):
 
 def resolve_arms(experiment: Experiment) -> tuple[Arm, ...]:
     """Return every arm of ``experiment``, validated. Raises UserError naming the arm."""
-    base = experiment.model_dump(exclude={"arms"})
+    base = experiment.model_dump(exclude={"arms", "vary"})
     return tuple(
         Arm(name, _resolve(base, name, overrides)) for name, overrides in experiment.arms.items()
     )
@@ -59,6 +61,12 @@ def refuse_hidden_overrides(experiment: Experiment, keys: Iterable[str]) -> None
     """Raise UserError for a given key that every arm sets itself: it would change nothing."""
     arm_keys = [set(flatten(overrides)) for overrides in experiment.arms.values()]
     for key in keys:
-        if all(key in own for own in arm_keys):
-            advice = "use --rank-grad on or off" if key == "rank.grad" else f"set arms.NAME.{key}"
+        if key in experiment.vary or all(key in own for own in arm_keys):
+            advice = _advice(experiment, key)
             raise UserError(f"{key} is what the arms vary, so it has no effect here; {advice}")
+
+
+def _advice(experiment: Experiment, key: str) -> str:
+    if key in experiment.vary:
+        return f"`rkkd grid` takes its values, as --vary {key}=VALUES"
+    return "use --rank-grad on or off" if key == "rank.grad" else f"set arms.NAME.{key}"

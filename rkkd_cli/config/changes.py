@@ -1,14 +1,17 @@
 """May a run that has begun go on as a given experiment? Only if its numbers stay the same."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from rkkd_cli.config.arms import resolve_arms
 from rkkd_cli.config.experiment import Experiment, Training
+from rkkd_cli.config.grid import cell_hash
 from rkkd_cli.config.overrides import flatten
+from rkkd_cli.config.values import parse_axes
 from rkkd_cli.errors import UserError
 
 # What changes no number; the device is looked at where it is known.
-WITHOUT_INFLUENCE = ("title", "source", "notes", "device")
+WITHOUT_INFLUENCE = ("title", "source", "notes", "device", "vary")
 EPOCHS = "training.epochs"
 
 
@@ -32,6 +35,49 @@ def continued(recorded: Experiment, requested: Experiment, run: str) -> Experime
         _check_schedules(recorded, requested)
     arms = {name: requested.arms[name] for name in recorded.arms}
     return requested.model_copy(update={"arms": arms})
+
+
+def extended(recorded: Experiment, requested: Experiment, run: str) -> Experiment:
+    """Return the grid ``recorded`` with the cells and seeds of ``requested`` that it lacks.
+
+    A cell is known again by its resolved experiment, whatever its arm is called. Raises UserError
+    that names the keys where the base differs, or where other keys are varied.
+    """
+    if set(recorded.vary) != set(requested.vary):
+        raise UserError(
+            f"run {run!r} varies {_listed(recorded.vary)}, not {_listed(requested.vary)}; "
+            "start a new run with another --name"
+        )
+    bare: dict[str, Any] = {"arms": {}, "seeds": ()}
+    before, after = recorded.model_copy(update=bare), requested.model_copy(update=bare)
+    if _influences(before) != _influences(after):
+        raise UserError(
+            f"run {run!r} was begun as another experiment; it differs in "
+            f"{differences(before, after)}: leave that as it was, or start a new run with another "
+            "--name"
+        )
+    known = {cell_hash(arm, 0) for arm in resolve_arms(recorded)}
+    arms = dict(recorded.arms)
+    for arm in resolve_arms(requested):
+        if cell_hash(arm, 0) not in known:
+            name = arm.name if arm.name not in arms else f"cell-{cell_hash(arm, 0)}"
+            arms[name] = requested.arms[arm.name]
+    vary = {key: _united(values, requested.vary[key]) for key, values in recorded.vary.items()}
+    seeds = tuple(dict.fromkeys([*recorded.seeds, *requested.seeds]))
+    return recorded.model_copy(
+        update={"arms": arms, "seeds": seeds, "vary": vary, "device": requested.device}
+    )
+
+
+def _listed(keys: Iterable[str]) -> str:
+    return ", ".join(keys) or "nothing"
+
+
+def _united(values: Iterable[Any], others: Iterable[Any]) -> tuple[Any, ...]:
+    """Return the values of both, each once, numbers in their order."""
+    united = parse_axes({"key": [*values, *others]})["key"]
+    numbers = all(isinstance(one, int | float) and not isinstance(one, bool) for one in united)
+    return tuple(sorted(united)) if numbers else united
 
 
 def same_numbers(one: Experiment, other: Experiment) -> bool:

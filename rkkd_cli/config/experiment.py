@@ -9,6 +9,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
+from rkkd_cli.config.values import parse_axes
+
 ARM_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+=-]{0,63}")
 
 MOST_SEEDS = 10_000
@@ -122,7 +124,8 @@ class Student(Frozen):
 class Method(Frozen):
     """The distillation method: objective = ce_weight·CE + kl_weight·KL (+ rank).
 
-    The weights are 1 − alpha and alpha unless they are given directly.
+    ``kd``: the weights are 1 − alpha and alpha unless they are given directly. ``soft_ce``: the
+    same without the factor T² in KL. ``ce``: cross-entropy alone, the student without teacher.
     """
 
     name: str = "kd"
@@ -148,6 +151,7 @@ class Experiment(Frozen):
     ``threads`` are PyTorch's CPU threads (None: its own choice, all cores). They are part of the
     experiment because the order of a sum, hence its last bits, depends on them.
     ``deterministic`` makes CUDA repeat every number exactly, at some cost; a CPU always does.
+    ``vary`` names the keys that the arms vary and the values they take: the axes of a grid.
     """
 
     title: str = ""
@@ -164,6 +168,9 @@ class Experiment(Frozen):
     threads: int | None = Field(default=None, ge=1)
     precision: Literal["fp32", "bf16"] = "fp32"
     deterministic: bool = False
+    vary: Annotated[dict[str, tuple[Any, ...]], BeforeValidator(parse_axes)] = Field(
+        default_factory=dict
+    )
     arms: dict[str, dict[str, Any]] = Field(default_factory=lambda: dict(DEFAULT_ARMS))
 
     @field_validator("arms")

@@ -1,7 +1,7 @@
 """Presets: experiments in TOML files, shipped with the package or anywhere on disk."""
 
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -10,9 +10,11 @@ import tomli_w
 
 from rkkd_cli.config.arms import refuse_hidden_overrides, resolve_arms
 from rkkd_cli.config.experiment import DEFAULT_ARMS, Experiment
+from rkkd_cli.config.grid import Choice, with_cells
 from rkkd_cli.config.overrides import Override, apply_overrides, flatten, is_too_deep
 from rkkd_cli.config.reach import refuse_reaching_out
 from rkkd_cli.config.validation import experiment_from
+from rkkd_cli.config.values import parse_axes
 from rkkd_cli.errors import UserError, unknown_name
 
 DEFAULT_PRESET = "digits"
@@ -77,16 +79,65 @@ def _table(path: Path) -> dict[str, Any]:
 def load_experiment(preset: str, overrides: Sequence[Override] = ()) -> Experiment:
     """Return the preset with the overrides laid over it; every arm is validated too.
 
-    Raises UserError, also for a path in the file that leads out of the working folder.
+    Where it varies keys and names no arms, these are the cells of the grid. Raises UserError, also
+    for a path in the file that leads out of the working folder.
     """
     path = preset_path(preset)
-    table = _table(path)
-    table.setdefault("arms", DEFAULT_ARMS)
-    given = [key for override in overrides for key in flatten({override.key: override.value})]
-    table = apply_overrides(table, overrides)
+    table, given = _overridden(path, overrides)
     experiment = experiment_from(table, path.name, given)
+    if "arms" not in table:
+        experiment = with_cells(experiment, Choice())
     refuse_reaching_out(table, given, path.name)
     return _checked(experiment, given)
+
+
+def load_grid(
+    preset: str,
+    overrides: Sequence[Override],
+    axes: Mapping[str, Any],
+    choice: Choice,
+    only_axes: bool = False,
+) -> Experiment:
+    """Return the preset with overrides and the cells of its varied keys and of ``axes`` as arms.
+
+    With ``only_axes`` those of the preset are left out. A recorded grid keeps its arms where
+    neither axes nor a sample are given. Raises UserError.
+    """
+    path = preset_path(preset)
+    table, given = _overridden(path, overrides)
+    recorded = table.get("vary") and "arms" in table and not axes and choice.sample is None
+    arms = table.pop("arms", DEFAULT_ARMS)
+    if not table.get("vary") and arms != DEFAULT_ARMS:
+        raise UserError(
+            f"{path.name} names arms of its own, and those of a grid are its cells; train them "
+            "with `rkkd run`, or vary their keys"
+        )
+    if not (axes or table.get("vary")):
+        raise UserError(
+            f"nothing is varied: {path.name} has no section vary; give --alpha, --temperature or "
+            "--vary KEY=VALUES"
+        )
+    experiment = experiment_from(table, path.name, given)
+    varied = parse_axes({**({} if only_axes else experiment.vary), **axes})
+    experiment = experiment.model_copy(update={"vary": varied})
+    if recorded:
+        experiment = experiment.model_copy(update={"arms": arms})
+    else:
+        experiment = with_cells(experiment, choice)
+    refuse_reaching_out(table, given, path.name)
+    return _checked(experiment, given)
+
+
+def _overridden(path: Path, overrides: Sequence[Override]) -> tuple[dict[str, Any], list[str]]:
+    """Return the table of the file with the overrides laid over it, and the overridden keys.
+
+    Where neither names arms or varies keys, there are the default arms.
+    """
+    given = [key for override in overrides for key in flatten({override.key: override.value})]
+    table = _table(path)
+    if not table.get("vary") and not any(key.startswith("vary.") for key in given):
+        table.setdefault("arms", DEFAULT_ARMS)
+    return apply_overrides(table, overrides), given
 
 
 def override_experiment(experiment: Experiment, overrides: Sequence[Override]) -> Experiment:

@@ -26,6 +26,22 @@ def experiment_from(
         raise UserError(sentence if typed else f"{where}: {sentence}") from None
 
 
+def check_known_key(key: str) -> None:
+    """Raise UserError for what is no key of an experiment, or a whole section."""
+    keys = known_keys()
+    if key not in keys:
+        raise UserError(_unknown(key))
+    inside = next((one for one in keys if one.startswith(f"{key}.")), None)
+    if inside is not None:
+        raise UserError(f"{key} is a section; name one of its keys, such as {inside}")
+
+
+def _unknown(key: str) -> str:
+    close = nearest(key, known_keys())
+    hint = f"did you mean {close!r}?" if close else "`rkkd cat PRESET` shows the keys"
+    return f"unknown key {key!r}; {hint}"
+
+
 def known_keys(model: type[BaseModel] = Experiment, prefix: str = "") -> list[str]:
     """Return every dotted key of an experiment, sections included."""
     keys: list[str] = []
@@ -48,9 +64,7 @@ def _key_and_sentence(error: ValidationError) -> tuple[str, str]:
     first = next((one for one in errors if one["type"] == "extra_forbidden"), errors[0])
     key = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
-        close = nearest(key, known_keys())
-        hint = f"did you mean {close!r}?" if close else "`rkkd cat PRESET` shows the keys"
-        return key, f"unknown key {key!r}; {hint}"
+        return key, _unknown(key)
     if first["type"] == "missing":
         return key, f"{key} is missing"
     if first["type"] in ("model_type", "dict_type"):

@@ -37,6 +37,16 @@ class TeacherFacts(TypedDict):
     sha256: str
 
 
+@with_config(OPEN)
+class FailedJob(TypedDict):
+    """A job that was given up: its cells are the arms with the seed."""
+
+    stream: str
+    seed: int
+    arms: list[str]
+    reason: str
+
+
 class Manifest(BaseModel):
     """How a run stands and what its numbers depend on beside the experiment.
 
@@ -44,6 +54,8 @@ class Manifest(BaseModel):
     ``status`` is ``running`` from the start to the end; ``finished``: all arms reached their last
     epoch; ``incomplete``: an arm stopped before; ``interrupted`` by a signal; ``failed`` for
     ``reason``. A run whose process died keeps ``running``: whether it lives, its lock tells.
+    ``stopped`` says it in words: which arms had to be dropped and which jobs given up; ``diverged``
+    are the former as (arm, seed), ``failed`` the latter.
     ``metrics_sha256`` is that of metrics.csv (with ``\\n`` as line ends) at the run's end.
     """
 
@@ -63,6 +75,8 @@ class Manifest(BaseModel):
     datasets: list[DatasetFacts] = Field(default_factory=list)
     teachers: list[TeacherFacts] = Field(default_factory=list)
     stopped: list[str] = Field(default_factory=list)
+    failed: list[FailedJob] = Field(default_factory=list)
+    diverged: list[tuple[str, int]] = Field(default_factory=list)
     versions: dict[str, str]
     platform: str
     processor: str

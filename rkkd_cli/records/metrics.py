@@ -1,15 +1,19 @@
-"""``metrics.csv``: one tidy row per arm, seed and epoch; raw terms, accuracies in percent."""
+"""``metrics.csv``: one tidy row per arm, seed and epoch; raw terms, accuracies in percent.
+
+After these three comes a column for each varied key, empty where an arm has no value of it.
+"""
 
 import csv
 import hashlib
 import io
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from rkkd_cli.config.overrides import KEY as KEY_NAME
 from rkkd_cli.errors import UserError
 from rkkd_cli.files import naming
 
@@ -38,9 +42,31 @@ VAL_COLUMNS = ("val_acc", "val_top5", "val_ce", "val_kl", "val_rank", "val_kenda
 KEY = ["arm", "seed", "epoch"]
 
 
-def columns(with_validation: bool) -> tuple[str, ...]:
+def columns(with_validation: bool, varied: Sequence[str] = ()) -> tuple[str, ...]:
     """Return the header of a run's metrics.csv."""
-    return COLUMNS + VAL_COLUMNS if with_validation else COLUMNS
+    held_out = VAL_COLUMNS if with_validation else ()
+    return (*KEY, *varied, *COLUMNS[len(KEY) :], *held_out)
+
+
+def varied_in(header: Sequence[str]) -> tuple[str, ...]:
+    """Return the varied keys that have a column."""
+    return tuple(header[len(KEY) : header.index("lr")])
+
+
+def in_order(lines: Iterable[str], arms: Mapping[str, int], seeds: Sequence[int]) -> str:
+    """Return lines by the place of their arm's group, then by seed, epoch and arm.
+
+    ``arms`` has the number of each arm's group; its order is that of the arms. So the order of the
+    rows does not depend on which of them were trained together, or when.
+    """
+    place = {arm: number for number, arm in enumerate(arms)}
+    nth_seed = {str(seed): number for number, seed in enumerate(seeds)}
+
+    def key(line: str) -> tuple[int, int, int, int]:
+        arm, seed, epoch, _ = line.split(",", 3)
+        return arms[arm], nth_seed[seed], int(epoch), place[arm]
+
+    return "".join(sorted(lines, key=key))
 
 
 def header_line(header: tuple[str, ...]) -> str:
@@ -93,11 +119,14 @@ def read_metrics(path: Path) -> pd.DataFrame:
     missing = [column for column in COLUMNS if column not in header.split(",")]
     if missing:
         raise UserError(f"{path} lacks the column {missing[0]!r}: not a metrics.csv of rkkd")
-    if tuple(header.split(",")) not in (columns(False), columns(True)):
+    names = header.split(",")
+    varied = varied_in(names)
+    well_named = all(KEY_NAME.fullmatch(name) for name in varied) and len(set(names)) == len(names)
+    if not well_named or tuple(names) not in (columns(False, varied), columns(True, varied)):
         raise UserError(f"{path} has other columns than rkkd writes, or in another order")
     if not text.endswith("\n"):
         raise UserError(f"{path} ends in the middle of a row")
-    frame = _parsed(text, path)
+    frame = _parsed(text, path, varied)
     twice = frame[frame.duplicated(KEY)]
     if len(twice):
         arm, seed, epoch = twice.iloc[0][KEY]
@@ -105,8 +134,8 @@ def read_metrics(path: Path) -> pd.DataFrame:
     return frame
 
 
-def _parsed(text: str, path: Path) -> pd.DataFrame:
-    """Return the rows with numbers in every column but the arm's."""
+def _parsed(text: str, path: Path, varied: Sequence[str]) -> pd.DataFrame:
+    """Return the rows with numbers in every column but the arm's and those of varied keys."""
     fields = text.partition("\n")[0].count(",")
     try:
         widths = [len(row) for row in csv.reader(io.StringIO(text, newline=""))]
@@ -115,14 +144,15 @@ def _parsed(text: str, path: Path) -> pd.DataFrame:
     short = next((n for n, width in enumerate(widths, 1) if width - 1 != fields), None)
     if short is not None:
         raise UserError(f"{path}, line {short}: has not as many values as there are columns")
-    may_be_empty = {column: [""] for column in VAL_COLUMNS}
+    may_be_empty = {column: [""] for column in (*VAL_COLUMNS, *varied)}
     try:
         frame = pd.read_csv(
             io.StringIO(text), dtype={"arm": str}, keep_default_na=False, na_values=may_be_empty
         )
     except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise UserError(f"{path} cannot be read as CSV: {error}") from None
-    for column in frame.columns[1:] if len(frame) else ():
+    numbers = [column for column in frame.columns[1:] if column not in varied]
+    for column in numbers if len(frame) else ():
         wanted = "iu" if column in KEY else "iuf"
         if frame[column].dtype.kind not in wanted:
             whole = "a whole number" if column in KEY else "a number"

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pandas as pd
 from matplotlib import rc_context
@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from rkkd_cli.errors import printable
-from rkkd_cli.files import whole_file
+from rkkd_cli.report.style import COLOURS, DASHES, STYLE, save_figure
 
 
 class Quantity(NamedTuple):
@@ -27,25 +27,7 @@ QUANTITIES = (
     Quantity("kl", "KL divergence × T² (nats)", "KL divergence, training"),
     Quantity("test_acc", "test accuracy (%)", "Test accuracy"),
 )
-FORMATS = ("png", "svg", "pdf")
-
-# Okabe and Ito's palette without its yellow, told apart by all common kinds of colour vision;
-# line styles differ too, so that print in grey can be read.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
-DASHES = ("-", (0, (5, 2)), (0, (1, 1)), (0, (5, 1, 1, 1)))
 DROP, STEADY = 0.67, 0.999
-
-STYLE: Any = {
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.color": "#e6e6e6",
-    "axes.axisbelow": True,
-    "legend.frameon": False,
-    "svg.fonttype": "none",
-    "svg.hashsalt": "rkkd",
-}
 
 
 class Curve(NamedTuple):
@@ -79,8 +61,8 @@ def draw_figures(
             axes = figure.subplots()
             _draw(axes, quantity, curves)
             axes.legend()
-            paths += _save(figure, folder, quantity.column, formats)
-        paths += _save(_sheet(curves, [name for name, _ in runs]), folder, "sheet", formats)
+            paths += save_figure(figure, folder, quantity.column, formats)
+        paths += save_figure(_sheet(curves, [name for name, _ in runs]), folder, "sheet", formats)
     return paths
 
 
@@ -123,12 +105,3 @@ def learning_rate_drops(rows: pd.DataFrame) -> list[float]:
     ratio = rates / rates.shift()
     was_falling = ratio.shift() < STEADY
     return [float(epoch) - 0.5 for epoch in ratio.index[(ratio < DROP) & ~was_falling]]
-
-
-def _save(figure: Figure, folder: Path, name: str, formats: Sequence[str]) -> list[Path]:
-    paths = [folder / f"{name}.{suffix}" for suffix in formats]
-    for path in paths:
-        metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(path.suffix[1:])
-        with whole_file(path) as file:
-            figure.savefig(file, format=path.suffix[1:], dpi=150, metadata=metadata)
-    return paths

@@ -1,83 +1,101 @@
-"""Runs the jobs of an experiment one after another in this process."""
+"""Runs jobs one after another in this process."""
 
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from rkkd_cli.config.experiment import Experiment
-from rkkd_cli.data.catalogue import load_dataset
-from rkkd_cli.data.images import Dataset
-from rkkd_cli.data.stream import DeviceImages, Stream
+from rkkd_cli.data.stream import Stream
+from rkkd_cli.errors import RunError
 from rkkd_cli.sweep.begun import Begun
-from rkkd_cli.sweep.check import dataset_request
-from rkkd_cli.sweep.jobs import StreamGroup, stream_groups
+from rkkd_cli.sweep.jobs import Job, teacher_of
+from rkkd_cli.sweep.sources import Sources, open_sources
 from rkkd_cli.train.arm import ArmOnStream
 from rkkd_cli.train.events import (
     BatchDone,
     Checkpoint,
-    DatasetReady,
     EpochDone,
     Event,
-    Note,
+    JobFailed,
     StreamStarted,
     Tick,
 )
 from rkkd_cli.train.lockstep import Lockstep
 from rkkd_cli.train.pace import Pace
-from rkkd_cli.train.teacher_source import obtain_teacher
+
+Engine = Callable[[Begun, torch.device, Path, Pace, Sequence[Job]], Iterator[Event]]
 
 
-def run_jobs(begun: Begun, device: torch.device, cache: Path, pace: Pace) -> Iterator[Event]:
-    """Yield everything that happens, from reading the images to the last epoch.
-
-    Streams that have ``begun`` before go on where they are; those that are done do nothing.
-    """
-    for group in stream_groups(begun.experiment):
-        if any(not begun.is_done(group, seed) for seed in group.seeds):
-            yield from _run_group(group, device, cache, pace, begun)
-
-
-def _run_group(
-    group: StreamGroup, device: torch.device, cache: Path, pace: Pace, begun: Begun
+def run_jobs(
+    begun: Begun,
+    device: torch.device,
+    cache: Path,
+    pace: Pace,
+    jobs: Sequence[Job] | None = None,
+    keep_going: bool = False,
 ) -> Iterator[Event]:
-    dataset = yield from read_dataset(group.experiment, cache)
-    begun.check_dataset(group, dataset.fingerprint)
-    yield DatasetReady(_dataset_facts(dataset))
-    teacher, ready = yield from obtain_teacher(
-        group.experiment, dataset, device, cache, pace, begun.teachers
-    )
-    begun.check_teacher(group, teacher.fingerprint)
-    yield ready
-    sources = {"dataset": dataset.fingerprint, "teacher": teacher.fingerprint}
-    splits = {"test": dataset.test} | ({"val": dataset.val} if dataset.val else {})
-    held_out = {
-        name: teacher.teach(DeviceImages(split, dataset, device)) for name, split in splits.items()
-    }
-    for seed in group.seeds:
-        if begun.is_done(group, seed):
+    """Yield everything that happens, from reading the images to the last epoch of the last job.
+
+    Without ``jobs``, those that are left. With ``keep_going`` a job whose training fails (out of
+    memory, say) is given up, and the others go on.
+    """
+    left = begun.plan() if jobs is None else jobs
+    for _, sharing in groupby(left, key=lambda job: teacher_of(job.experiment)):
+        same = list(sharing)
+        try:
+            sources = yield from open_sources(same[0].experiment, device, cache, pace, begun)
+        except RunError as error:
+            yield from _given_up(same, error, keep_going)
             continue
-        recipe = group.experiment.training
-        stream = Stream(dataset, device, recipe.batch_size, seed)
-        arms = [ArmOnStream(arm, seed, teacher) for arm in group.arms]
-        name = group.stream(seed)
-        lockstep = Lockstep(name, stream, teacher, arms, recipe.epochs, held_out)
-        if name in begun.states:
-            lockstep.load(begun.states[name]["lockstep"])
-        yield StreamStarted(
-            name,
-            seed,
-            tuple(arm for arm in group.arms if arm.name in {one.name for one in lockstep.active}),
-            recipe.epochs,
-            len(stream),
-            lockstep.epochs_done,
-            lockstep.batches_done,
-        )
-        yield from _train(lockstep, sources, pace)
+        for job in same:
+            try:
+                yield from run_job(job, sources, begun.states.get(job.name), pace)
+            except (RuntimeError, MemoryError) as error:  # a RunError, or what torch raises
+                yield from _given_up([job], error, keep_going)
 
 
-def _train(lockstep: Lockstep, sources: dict[str, str], pace: Pace) -> Iterator[Event]:
+def _given_up(jobs: Sequence[Job], error: Exception, keep_going: bool) -> Iterator[JobFailed]:
+    if not keep_going:
+        raise error
+    for job in jobs:
+        yield JobFailed(job.name, job.seed, tuple(arm.name for arm in job.arms), told(error))
+
+
+def told(error: BaseException) -> str:
+    """Return an error as one line."""
+    text = " ".join(str(error).split())
+    return text if isinstance(error, RunError) else f"{type(error).__name__}: {text}"
+
+
+def run_job(
+    job: Job, sources: Sources, state: Mapping[str, Any] | None, pace: Pace
+) -> Iterator[Event]:
+    """Train the job's arms from where its state is to their last epoch."""
+    recipe, teacher = job.experiment.training, sources.teacher
+    stream = Stream(sources.dataset, teacher.device, recipe.batch_size, job.seed)
+    arms = [ArmOnStream(arm, job.seed, teacher) for arm in job.arms]
+    lockstep = Lockstep(job.name, stream, teacher, arms, recipe.epochs, sources.held_out)
+    if state is not None:
+        lockstep.load(state["lockstep"])
+    active = {one.name for one in lockstep.active}
+    yield StreamStarted(
+        job.name,
+        job.seed,
+        tuple(arm for arm in job.arms if arm.name in active),
+        recipe.epochs,
+        len(stream),
+        lockstep.epochs_done,
+        lockstep.batches_done,
+    )
+    where = {"seed": job.seed, "number": job.number, "sources": sources.fingerprints}
+    if job.is_retry and state is None:  # from now on the cells are this stream's
+        yield Checkpoint(job.name, {"lockstep": lockstep.state(), **where})
+    yield from _train(lockstep, where, pace)
+
+
+def _train(lockstep: Lockstep, where: Mapping[str, Any], pace: Pace) -> Iterator[Event]:
     """Train to the end; yields a checkpoint whenever one is due."""
     with pace.deferring():
         for event in lockstep.train():
@@ -85,38 +103,5 @@ def _train(lockstep: Lockstep, sources: dict[str, str], pace: Pace) -> Iterator[
             may_leave = isinstance(event, BatchDone | Tick | EpochDone)
             if may_leave and pace.due(isinstance(event, EpochDone)):
                 yield from lockstep.stop_diverged()
-                state = {"lockstep": lockstep.state(), "sources": sources}
-                yield Checkpoint(lockstep.name, state)
+                yield Checkpoint(lockstep.name, {"lockstep": lockstep.state(), **where})
                 pace.leave_if_asked()
-
-
-def prepare_teacher(
-    experiment: Experiment, device: torch.device, cache: Path, pace: Pace
-) -> Iterator[Event]:
-    """Train and cache the experiment's teacher, or find it cached."""
-    dataset = yield from read_dataset(experiment, cache)
-    yield DatasetReady(_dataset_facts(dataset))
-    _, ready = yield from obtain_teacher(experiment, dataset, device, cache, pace)
-    yield ready
-
-
-def read_dataset(experiment: Experiment, cache: Path) -> Generator[Event, None, Dataset]:
-    """Return the dataset; yields a note before."""
-    yield Note(f"reading the dataset {experiment.dataset.name}")
-    return load_dataset(dataset_request(experiment), cache)
-
-
-def _dataset_facts(dataset: Dataset) -> dict[str, Any]:
-    return {
-        "name": dataset.name,
-        "train_images": len(dataset.train),
-        "val_images": len(dataset.val) if dataset.val else 0,
-        "test_images": len(dataset.test),
-        "classes": len(dataset.classes),
-        "image_shape": list(dataset.train.images.shape[1:]),
-        "mean": list(dataset.mean),
-        "std": list(dataset.std),
-        "crop_padding": dataset.crop_padding,
-        "flip": dataset.flip,
-        "fingerprint": dataset.fingerprint,
-    }

@@ -2,6 +2,7 @@
 
 import os
 import uuid
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -10,19 +11,22 @@ import torch
 
 from rkkd_cli.config.arms import resolve_arms
 from rkkd_cli.config.experiment import Experiment
+from rkkd_cli.config.grid import varied_texts
 from rkkd_cli.config.presets import to_toml
 from rkkd_cli.files import write_whole
 from rkkd_cli.records.environment import command_line, environment
-from rkkd_cli.records.manifest import Manifest, manifest_text
+from rkkd_cli.records.manifest import FailedJob, Manifest, manifest_text
 from rkkd_cli.records.metrics import (
     append_lines,
     as_lines,
     columns,
     header_line,
+    in_order,
     metrics_sha256,
 )
 from rkkd_cli.records.run_directory import RunDirectory, create_run_directory
-from rkkd_cli.sweep.jobs import stream_names
+from rkkd_cli.sweep.begun import cell_of
+from rkkd_cli.sweep.jobs import stream_groups
 from rkkd_cli.train.checkpoint import CheckpointStore
 from rkkd_cli.train.events import (
     ArmStopped,
@@ -30,11 +34,12 @@ from rkkd_cli.train.events import (
     DatasetReady,
     EpochDone,
     Event,
+    JobFailed,
     TeacherReady,
 )
 from rkkd_cli.train.teacher_store import TeacherStore
 
-FORMAT = 1
+FORMAT = 2
 
 
 class Recorder:
@@ -50,18 +55,22 @@ class Recorder:
         self.experiment, self.out, self.or_next = experiment, out, or_next
         self.run: RunDirectory | None = None
         self.header = metrics_header(experiment)
+        self.varied = {arm: varied_texts(experiment, arm) for arm in experiment.arms}
         self.rows: dict[str, str] = {}
         self.stopped: list[ArmStopped] = []
         self.manifest = new_manifest(name, device)
 
     def continue_run(
-        self, run: RunDirectory, manifest: Manifest, rows: dict[str, str], stopped: list[ArmStopped]
+        self,
+        run: RunDirectory,
+        manifest: Manifest,
+        rows: Mapping[str, str],
+        stopped: Sequence[ArmStopped],
     ) -> None:
         """Record on in a run that has begun; the caller holds its lock."""
-        self.run, self.rows, self.stopped = run, rows, stopped
+        self.run, self.rows, self.stopped = run, dict(rows), list(stopped)
         self.manifest = manifest
-        self.manifest.stopped = [self._sentence(one) for one in stopped]
-        self._save()
+        self._say_stopped()
 
     def take(self, event: Event) -> None:
         """Record one event. Raises OSError where something cannot be written."""
@@ -74,11 +83,15 @@ class Recorder:
                 self._keep_teacher(facts, cache)
                 self._save()
             case EpochDone(stream, rows=rows):
-                self._append(stream, as_lines(self.header, rows))
+                told = [row | self.varied[row["arm"]] for row in rows]
+                self._append(stream, as_lines(self.header, told))
             case ArmStopped():
                 self._stop(event)
             case Checkpoint(stream, state):
                 self._store(stream).save(state | self._record(stream))
+                self._hand_over(state)
+            case JobFailed():
+                self._give_up(event)
             case _:
                 pass
 
@@ -96,10 +109,14 @@ class Recorder:
             self.run.release()
 
     def _put_in_order(self) -> None:
-        """Let the rows of each stream stand together, also where streams took turns."""
+        """Let the rows stand in an order that does not depend on which streams took turns."""
         assert self.run is not None
-        lines = "".join(self.rows.get(name, "") for name in stream_names(self.experiment))
-        content = (header_line(self.header) + lines).encode()
+        groups = enumerate(stream_groups(self.experiment))
+        group_of = {arm.name: number for number, group in groups for arm in group.arms}
+        arms = {arm: group_of[arm] for arm in self.experiment.arms}
+        lines = "".join(self.rows.values()).splitlines(keepends=True)
+        ordered = in_order(lines, arms, self.experiment.seeds)
+        content = (header_line(self.header) + ordered).encode()
         if self.run.metrics.read_bytes() != content:
             write_whole(self.run.metrics, content.decode())
 
@@ -121,10 +138,38 @@ class Recorder:
         append_lines(self.run.metrics, lines)
         self.rows[stream] = self.rows.get(stream, "") + lines
 
+    def _hand_over(self, state: Mapping[str, Any]) -> None:
+        """Let a stream that trains cells again have them: what they did before goes."""
+        cells = {(arm, state["seed"]) for arm in state["lockstep"]["arms"]}
+        former = [one for one in self.stopped if (one.arm, one.seed) in cells]
+        if not former:
+            return
+        self.stopped = [one for one in self.stopped if one not in former]
+        for name in {one.stream for one in former}:
+            lines = self.rows.get(name, "").splitlines(keepends=True)
+            self.rows[name] = "".join(line for line in lines if cell_of(line) not in cells)
+        self._put_in_order()
+        self._say_stopped()
+
     def _stop(self, event: ArmStopped) -> None:
         self._store(event.stream).keep(event.arm)
         self.stopped.append(event)
-        self.manifest.stopped.append(self._sentence(event))
+        self._say_stopped()
+
+    def _give_up(self, event: JobFailed) -> None:
+        failed = FailedJob(
+            stream=event.stream, seed=event.seed, arms=list(event.arms), reason=event.reason
+        )
+        self.manifest.failed.append(failed)
+        self._say_stopped()
+
+    def _say_stopped(self) -> None:
+        given_up = [
+            f"seed {one['seed']}, {', '.join(one['arms'])}: given up: {one['reason']}"
+            for one in self.manifest.failed
+        ]
+        self.manifest.diverged = [(one.arm, one.seed) for one in self.stopped]
+        self.manifest.stopped = [*(self._sentence(one) for one in self.stopped), *given_up]
         self._save()
 
     def _sentence(self, event: ArmStopped) -> str:
@@ -151,7 +196,8 @@ class Recorder:
 
 def metrics_header(experiment: Experiment) -> tuple[str, ...]:
     """Return the columns of the experiment's metrics.csv."""
-    return columns(any(arm.experiment.dataset.val_share > 0 for arm in resolve_arms(experiment)))
+    with_validation = any(arm.experiment.dataset.val_share > 0 for arm in resolve_arms(experiment))
+    return columns(with_validation, tuple(experiment.vary))
 
 
 def new_manifest(name: str, device: str) -> Manifest:

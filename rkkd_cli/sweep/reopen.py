@@ -10,23 +10,34 @@ import torch
 from pydantic import ValidationError
 
 from rkkd_cli.config.arms import resolve_arms
-from rkkd_cli.config.changes import continued, differences, same_numbers
+from rkkd_cli.config.changes import continued, differences, extended, same_numbers
 from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.config.presets import read_experiment, to_toml
 from rkkd_cli.errors import RunError, UserError
 from rkkd_cli.files import remove_leftovers, write_whole
-from rkkd_cli.records.manifest import ENDED, Manifest, parse_manifest
+from rkkd_cli.records.manifest import ENDED, FailedJob, Manifest, parse_manifest
 from rkkd_cli.records.metrics import header_line, metrics_sha256
 from rkkd_cli.records.restore import restore_metrics
 from rkkd_cli.records.run_directory import RunDirectory
-from rkkd_cli.sweep.begun import Begun
-from rkkd_cli.sweep.jobs import stream_groups, stream_names
+from rkkd_cli.sweep.begun import Begun, cell_of
+from rkkd_cli.sweep.jobs import Cell, Job
 from rkkd_cli.sweep.recorder import FORMAT, Recorder, metrics_header
 from rkkd_cli.train.checkpoint import CheckpointStore
 from rkkd_cli.train.events import ArmStopped
 
 State = dict[str, Any]
-KEYS = {"format", "stream", "experiment", "manifest", "rows", "lockstep", "sources"}
+Change = Callable[[Experiment, Experiment, str], Experiment]
+KEYS = {
+    "seed",
+    "number",
+    "format",
+    "stream",
+    "experiment",
+    "manifest",
+    "rows",
+    "lockstep",
+    "sources",
+}
 
 
 @dataclass
@@ -45,23 +56,24 @@ class Reopened:
         return self.begun.experiment
 
     @property
-    def rows(self) -> dict[str, str]:
-        """The rows of each stream that has some, as lines of metrics.csv, in its order."""
-        states = self.begun.states
-        return {one: states[one]["rows"] for one in stream_names(self.experiment) if one in states}
-
-    @property
     def stopped(self) -> list[ArmStopped]:
-        """The arms that stopped before."""
-        stops = [state["lockstep"]["stopped"] for state in self.begun.states.values()]
-        return [ArmStopped(**one) for stop in stops for one in stop]
+        """The arms that stopped before, and have not been trained again."""
+        begun = self.begun
+        stops = [ArmStopped(**one) for state in begun.states.values()
+                 for one in state["lockstep"]["stopped"]]  # fmt: skip
+        return [one for one in stops if begun.owner[one.arm, one.seed] == one.stream]
 
 
-def reopen(run: RunDirectory, request: Callable[[Experiment | None], Experiment]) -> Reopened:
+def reopen(
+    run: RunDirectory,
+    request: Callable[[Experiment | None], Experiment],
+    change: Change = continued,
+) -> Reopened:
     """Read a run back; ``request`` makes the wanted experiment from the recorded one.
 
-    The caller holds the run's lock. Only what is damaged is written. Raises UserError for an
-    experiment that would give other numbers, RunError where the damage cannot be mended.
+    ``change`` tells which experiment that leads to. The caller holds the run's lock. Only what is
+    damaged is written. Raises UserError for an experiment that would give other numbers, RunError
+    where the damage cannot be mended.
     """
     notes: list[str] = []
     remove_leftovers(run.path)
@@ -76,10 +88,10 @@ def reopen(run: RunDirectory, request: Callable[[Experiment | None], Experiment]
     _check_origin(run, manifest, states)
     vouched = _vouched_experiment(states)
     recorded = _recorded_experiment(run, vouched, notes)
-    begun_as = vouched or recorded
-    experiment = continued(begun_as, request(recorded), run.name)
-    _check_groups(begun_as, experiment)
-    reopened = Reopened(run, manifest, Begun(experiment, states, run.path), False, notes)
+    begun_as = _begun_as(vouched, recorded, run.name)
+    experiment = change(begun_as, request(recorded), run.name)
+    begun = Begun(experiment, states, run.path, _failed_cells(manifest))
+    reopened = Reopened(run, manifest, begun, False, notes)
     if same_numbers(begun_as, experiment):
         reopened.has_ended = is_whole
     else:
@@ -91,17 +103,20 @@ def reopen(run: RunDirectory, request: Callable[[Experiment | None], Experiment]
     return reopened
 
 
-def _check_groups(begun_as: Experiment, experiment: Experiment) -> None:
-    """Raise UserError for epochs that would let other arms share a stream than before."""
-    before, after = (
-        [[arm.name for arm in group.arms] for group in stream_groups(one)]
-        for one in (begun_as, experiment)
-    )
-    if before != after:
-        raise UserError(
-            f"with {differences(begun_as, experiment)} other arms would train in lockstep than "
-            "before; arms that began together go on for as many epochs, and no others with them"
-        )
+def _begun_as(vouched: Experiment | None, recorded: Experiment, run: str) -> Experiment:
+    """Return what the run was last told: a grid may be extended after its last checkpoint."""
+    if vouched is None:
+        return recorded
+    return extended(vouched, recorded, run) if recorded.vary else vouched
+
+
+def _failed_cells(manifest: Manifest | None) -> set[Cell]:
+    failed = manifest.failed if manifest else []
+    return {cell for job in failed for cell in _cells(job)}
+
+
+def _cells(job: FailedJob) -> list[Cell]:
+    return [(arm, job["seed"]) for arm in job["arms"]]
 
 
 def _read_manifest(run: RunDirectory) -> tuple[Manifest | None, str]:
@@ -160,7 +175,7 @@ def _read_states(run: RunDirectory, notes: list[str]) -> dict[str, State]:
 
 
 def _vouched_experiment(states: dict[str, State]) -> Experiment | None:
-    """Return the experiment that the checkpoints hold: the longest, as epochs may be added."""
+    """Return the longest experiment that a checkpoint holds: epochs, arms, seeds may be added."""
     try:
         held = [Experiment.model_validate_json(one["experiment"]) for one in states.values()]
     except ValidationError as error:
@@ -169,7 +184,8 @@ def _vouched_experiment(states: dict[str, State]) -> Experiment | None:
 
 
 def _all_epochs(experiment: Experiment) -> int:
-    return sum(arm.experiment.training.epochs for arm in resolve_arms(experiment))
+    epochs = sum(arm.experiment.training.epochs for arm in resolve_arms(experiment))
+    return epochs * len(experiment.seeds)
 
 
 def _recorded_experiment(
@@ -193,45 +209,46 @@ def _vouched_manifest(states: dict[str, State]) -> Manifest | None:
 
 def _check_streams(reopened: Reopened) -> None:
     """Raise RunError where the checkpoints of a stream are gone, but not its rows."""
-    stream_of = _stream_of(reopened.experiment)
-    found = {(stream_of(line), epoch) for line, epoch in _epochs_found(reopened.run.metrics)}
-    for stream in stream_names(reopened.experiment):
-        past = {(stream, "1"), (stream, "2")} <= found  # there was a checkpoint between them
-        if past and stream not in reopened.begun.states:
+    begun, run = reopened.begun, reopened.run
+    epochs: dict[Cell, set[str]] = {}
+    for cell, epoch in _epochs_found(run.metrics):
+        epochs.setdefault(cell, set()).add(epoch)
+    for (arm, seed), found in epochs.items():
+        past = {"1", "2"} <= found  # there was a checkpoint between them
+        if past and arm in begun.arms and (arm, seed) not in begun.owner:
             raise RunError(
-                f"{reopened.run.metrics} has rows of {stream}, but its checkpoints in "
-                f"{reopened.run.checkpoints} are gone; put them back, or start a new run"
+                f"{run.metrics} has rows of arm {arm}, seed {seed}, but its checkpoints in "
+                f"{run.checkpoints} are gone; put them back, or start a new run"
             )
 
 
-def _epochs_found(path: Path) -> list[tuple[str, str]]:
-    """Return each line of a metrics.csv, damaged or not, with what stands for its epoch."""
+def _epochs_found(path: Path) -> list[tuple[Cell, str]]:
+    """Return the cell of each line of a metrics.csv, damaged or not, with what stands for epoch."""
     with suppress(OSError, UnicodeDecodeError):
         lines = path.read_text(encoding="utf-8").splitlines()[1:]
-        return [(line, line.split(",")[2]) for line in lines if line.count(",") > 2]
+        found = [(cell_of(line), line.split(",")[2]) for line in lines if line.count(",") > 2]
+        return [(cell, epoch) for cell, epoch in found if cell is not None]
     return []
 
 
-def _stream_of(experiment: Experiment) -> Callable[[str], str | None]:
-    """Return what tells the stream of a line of metrics.csv, None for a foreign line."""
-    streams = {
-        (arm.name, str(seed)): group.stream(seed)
-        for group in stream_groups(experiment)
-        for arm in group.arms
-        for seed in group.seeds
-    }
+def _stream_of(begun: Begun) -> Callable[[str], str | None]:
+    """Return what tells the stream of a line of metrics.csv: None for a foreign line.
+
+    A cell whose stream has no checkpoint yet has the stream "".
+    """
+    cells = {(arm, seed) for arm in begun.arms for seed in begun.experiment.seeds}
 
     def stream_of(line: str) -> str | None:
-        arm, _, rest = line.partition(",")
-        return streams.get((arm, rest.partition(",")[0]))
+        cell = cell_of(line)
+        return begun.owner.get(cell, "") if cell in cells else None
 
     return stream_of
 
 
 def _restore_metrics(reopened: Reopened) -> None:
     header = header_line(metrics_header(reopened.experiment))
-    stream_of = _stream_of(reopened.experiment)
-    note = restore_metrics(reopened.run.metrics, header, reopened.rows, stream_of)
+    stream_of = _stream_of(reopened.begun)
+    note = restore_metrics(reopened.run.metrics, header, reopened.begun.rows(), stream_of)
     if note:
         reopened.notes.append(note)
 
@@ -263,8 +280,13 @@ def check_machine(reopened: Reopened, device: torch.device) -> list[str]:
     return []
 
 
-def recorder_of(reopened: Reopened, device: str, moved: Sequence[str]) -> Recorder:
-    """Return the recorder that goes on with the run, and says so in its manifest."""
+def recorder_of(
+    reopened: Reopened, device: str, moved: Sequence[str], jobs: Sequence[Job]
+) -> Recorder:
+    """Return the recorder that goes on with the run, and says so in its manifest.
+
+    Of the jobs that were given up, those that are now done again are no longer listed.
+    """
     recorder = Recorder(reopened.experiment, reopened.run.path.parent, reopened.run.name, device)
     fresh = recorder.manifest
     manifest = reopened.manifest or fresh
@@ -277,7 +299,9 @@ def recorder_of(reopened: Reopened, device: str, moved: Sequence[str]) -> Record
         "torch": fresh.versions["torch"],
         "notes": [*reopened.notes, *moved],
     }
+    again = {cell for job in jobs for cell in job.cells}
     update = {
+        "failed": [one for one in manifest.failed if again.isdisjoint(_cells(one))],
         "status": "running",
         "ended": None,
         "reason": None,
@@ -286,5 +310,5 @@ def recorder_of(reopened: Reopened, device: str, moved: Sequence[str]) -> Record
         "resumed": [*manifest.resumed, resumed],
     }
     manifest = manifest.model_copy(update=update)
-    recorder.continue_run(reopened.run, manifest, reopened.rows, reopened.stopped)
+    recorder.continue_run(reopened.run, manifest, reopened.begun.rows(), reopened.stopped)
     return recorder

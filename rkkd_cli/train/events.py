@@ -64,7 +64,7 @@ class StreamStarted:
 class BatchDone:
     """Every arm of the stream has taken its step on one more batch (both from 1)."""
 
-    seed: int
+    stream: str
     epoch: int
     batch: int
 
@@ -101,6 +101,16 @@ class ArmStopped:
 
 
 @dataclass(frozen=True)
+class JobFailed:
+    """The training of a stream was given up; what it has kept stays."""
+
+    stream: str
+    seed: int
+    arms: tuple[str, ...]
+    reason: str
+
+
+@dataclass(frozen=True)
 class Checkpoint:
     """The whole state of a stream, to be kept now: tensors and plain containers."""
 
@@ -118,5 +128,6 @@ Event = (
     | BatchDone
     | EpochDone
     | ArmStopped
+    | JobFailed
     | Checkpoint
 )

@@ -57,7 +57,7 @@ class Lockstep:
                 arm.step(batch, teacher_logits, epoch - 1 + self.batches_done / len(self.stream))
             self.batches_done += 1
             self.seconds += time.perf_counter() - started
-            yield BatchDone(self.stream.seed, epoch, self.batches_done)
+            yield BatchDone(self.name, epoch, self.batches_done)
             if not self.active:
                 return
             started = time.perf_counter()

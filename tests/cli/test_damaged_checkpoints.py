@@ -169,7 +169,7 @@ def test_a_stream_without_a_whole_checkpoint_is_named(
 def test_checkpoints_that_are_gone_are_missed(what: str, dead: Path) -> None:
     with copied(dead) as run:
         shutil.rmtree(run / what)
-        refused_and_untouched(run, r"seed-0-kd, but its checkpoints .* are gone", dead)
+        refused_and_untouched(run, r"arm kd, seed 0, but its checkpoints .* are gone", dead)
 
 
 def remove_all(run: Path) -> None:

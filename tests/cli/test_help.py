@@ -14,7 +14,9 @@ from rkkd_cli.cli.main import app
 
 Program = Callable[..., subprocess.CompletedProcess[str]]
 
-COMMANDS = ("run", "resume", "plot", "show", "ls", "cat", "cp", "doctor", "teacher")
+COMMANDS = (
+    "run", "grid", "resume", "plot", "show", "table", "ls", "cat", "cp", "doctor", "teacher",
+)  # fmt: skip
 
 
 def start_seconds(arguments: tuple[str, ...]) -> float:

@@ -43,12 +43,12 @@ def test_mean_and_deviation_agree_with_the_formulas(values: list[float]) -> None
 def test_one_seed_has_no_spread() -> None:
     (summary,) = summarise(frame(("kd", 0, 1, 90.0)))
     assert summary.n == 1
-    assert summary.metrics["test_acc"] == Spread(90.0, None)
+    assert summary.metrics["test_acc"] == Spread(90.0, None, 1)
 
 
 def test_equal_seeds_have_a_spread_of_nothing() -> None:
     (summary,) = summarise(frame(("kd", 0, 1, 90.0), ("kd", 1, 1, 90.0)))
-    assert summary.metrics["test_acc"] == Spread(90.0, 0.0)
+    assert summary.metrics["test_acc"] == Spread(90.0, 0.0, 2)
 
 
 def test_only_the_last_epoch_counts() -> None:
@@ -87,9 +87,9 @@ def test_a_run_without_rows_has_no_summaries() -> None:
 @pytest.mark.parametrize(
     ("value", "digits", "text"),
     [
-        (Spread(93.0, math.sqrt(7.0)), 2, "93.00 ± 2.65"),
-        (Spread(93.456, None), 1, "93.5"),
-        (Spread(-0.5, 0.0), 4, "-0.5000 ± 0.0000"),
+        (Spread(93.0, math.sqrt(7.0), 2), 2, "93.00 ± 2.65"),
+        (Spread(93.456, None, 1), 1, "93.5"),
+        (Spread(-0.5, 0.0, 2), 4, "-0.5000 ± 0.0000"),
     ],
 )
 def test_a_spread_reads_as_mean_plus_minus_deviation(value: Spread, digits: int, text: str) -> None:

@@ -13,13 +13,13 @@ from matplotlib.collections import PolyCollection
 from rkkd_cli.config.experiment import Training
 from rkkd_cli.records.metrics import columns
 from rkkd_cli.report.curves import (
-    COLOURS,
     QUANTITIES,
     _sheet,
     curves_of,
     draw_figures,
     learning_rate_drops,
 )
+from rkkd_cli.report.style import COLOURS
 from rkkd_cli.train.recipe import learning_rate
 
 FIGURES = ("rank", "kl", "test_acc", "sheet")

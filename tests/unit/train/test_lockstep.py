@@ -15,7 +15,8 @@ from rkkd_cli.config.presets import load_experiment
 from rkkd_cli.data.stream import DeviceImages, Stream
 from rkkd_cli.records.metrics import VAL_COLUMNS, columns
 from rkkd_cli.sweep.begun import Begun
-from rkkd_cli.sweep.local import read_dataset, run_jobs
+from rkkd_cli.sweep.local import run_jobs
+from rkkd_cli.sweep.sources import read_dataset
 from rkkd_cli.train.arm import ArmOnStream, new_student
 from rkkd_cli.train.evaluate import EVALUATION_BATCH
 from rkkd_cli.train.events import ArmStopped, BatchDone, EpochDone, Event

@@ -15,7 +15,8 @@ from rkkd_cli.errors import RunError, UserError
 from rkkd_cli.models import build_model, count_parameters
 from rkkd_cli.sweep.begun import Begun
 from rkkd_cli.sweep.check import dataset_request
-from rkkd_cli.sweep.local import prepare_teacher, run_jobs
+from rkkd_cli.sweep.local import run_jobs
+from rkkd_cli.sweep.sources import prepare_teacher
 from rkkd_cli.train.events import EpochDone, TeacherEpoch, TeacherReady
 from rkkd_cli.train.pace import Pace
 from rkkd_cli.train.teacher_store import TeacherStore, teacher_key

@@ -20,7 +20,7 @@ from rkkd_cli.config.presets import load_experiment
 from rkkd_cli.data.catalogue import load_dataset
 from rkkd_cli.errors import RunError, UserError
 from rkkd_cli.sweep.check import dataset_request
-from rkkd_cli.sweep.local import prepare_teacher
+from rkkd_cli.sweep.sources import prepare_teacher
 from rkkd_cli.train.checkpoint import CheckpointStore, is_whole
 from rkkd_cli.train.events import Event, Note, TeacherEpoch, TeacherReady, Tick
 from rkkd_cli.train.pace import Pace, Stopped
@@ -237,7 +237,7 @@ from pathlib import Path
 import torch
 from rkkd_cli.config.overrides import Override
 from rkkd_cli.config.presets import load_experiment
-from rkkd_cli.sweep.local import prepare_teacher
+from rkkd_cli.sweep.sources import prepare_teacher
 from rkkd_cli.train.events import TeacherEpoch, Tick
 from rkkd_cli.train.pace import Pace
 torch.set_num_threads(1)

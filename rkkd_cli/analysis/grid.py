@@ -1,0 +1,78 @@
+"""``grid.csv``: one row per cell and seed, read off metrics.csv."""
+
+import io
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from rkkd_cli.config.arms import resolve_arms
+from rkkd_cli.config.experiment import Experiment
+from rkkd_cli.config.grid import cell_hash, varied_texts
+from rkkd_cli.records.manifest import Manifest
+
+
+class Selection(NamedTuple):
+    """Which epoch's test accuracy counts: its column in grid.csv, and how it is told."""
+
+    column: str
+    told: str
+
+
+SELECTIONS = {
+    "last": Selection("last_acc", "last epoch"),
+    "best": Selection("best_acc", "best epoch on the test images, which flatters"),
+    "val": Selection("val_selected_acc", "epoch with the best validation accuracy"),
+}
+OUTCOME = ("epoch", "last_acc", "best_acc", "best_epoch", "val_selected_acc")
+FINAL = (
+    "ce", "kl", "rank", "kendall_tau", "agreement", "train_acc",
+    "test_ce", "test_kl", "test_rank", "test_kendall_tau",
+)  # fmt: skip
+
+
+def grid_frame(metrics: pd.DataFrame, experiment: Experiment, manifest: Manifest) -> pd.DataFrame:
+    """Return one row per cell and seed: accuracies in percent and the final raw terms.
+
+    ``status`` is done, failed or pending; ``val_selected_acc`` is the test accuracy at the epoch
+    with the best validation accuracy, empty without a validation split.
+    """
+    by_cell = dict(list(metrics.groupby(["arm", "seed"], sort=False)))
+    given_up = {(arm, one["seed"]) for one in manifest.failed for arm in one["arms"]}
+    failed = given_up | set(manifest.diverged)
+    records = []
+    for arm in resolve_arms(experiment):
+        keys = varied_texts(experiment, arm.name)
+        for seed in experiment.seeds:
+            rows = by_cell.get((arm.name, seed), metrics.iloc[:0])
+            done = len(rows) > 0 and rows["epoch"].max() >= arm.experiment.training.epochs
+            status = "done" if done else "failed" if (arm.name, seed) in failed else "pending"
+            facts = {"arm": arm.name, "seed": seed, "cell": cell_hash(arm, seed), **keys}
+            records.append({**facts, "status": status, **_outcome(rows)})
+    header = ["arm", "seed", "cell", *experiment.vary, "status", *OUTCOME, *FINAL]
+    text = pd.DataFrame.from_records(records, columns=header).to_csv(index=False)
+    return read_grid(io.StringIO(text), tuple(experiment.vary))
+
+
+def read_grid(file: Any, keys: Sequence[str]) -> pd.DataFrame:
+    """Return a grid.csv as it was written: only what has no value is missing."""
+    texts = {"arm": str, "cell": str, "status": str}
+    empty = {column: [""] for column in (*keys, *OUTCOME, *FINAL)}
+    return pd.read_csv(file, dtype=texts, keep_default_na=False, na_values=empty)
+
+
+def _outcome(rows: pd.DataFrame) -> dict[str, Any]:
+    if rows.empty:
+        return {}
+    last = rows.iloc[int(rows["epoch"].argmax())]
+    best = rows.iloc[int(rows["test_acc"].argmax())]
+    held_out = rows["val_acc"] if "val_acc" in rows else pd.Series(dtype=float)
+    selected = rows["test_acc"].iloc[int(held_out.argmax())] if held_out.notna().any() else None
+    return {
+        "epoch": int(last["epoch"]),
+        "last_acc": last["test_acc"],
+        "best_acc": best["test_acc"],
+        "best_epoch": int(best["epoch"]),
+        "val_selected_acc": selected,
+        **{column: last[column] for column in FINAL},
+    }

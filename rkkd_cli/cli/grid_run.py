@@ -1,0 +1,32 @@
+"""What ``rkkd grid`` does: begin a grid, go on with it, or extend it."""
+
+from functools import partial
+
+from rkkd_cli.cli.execute import Manner, begin, go_on
+from rkkd_cli.cli.grid_engine import Place, cells_per_job
+from rkkd_cli.cli.grid_request import GridRequest
+from rkkd_cli.cli.grid_result import grid_ended
+from rkkd_cli.cli.result import Result
+from rkkd_cli.config.changes import extended
+
+
+def run_grid(
+    request: GridRequest,
+    place: Place,
+    most_cells: int | None,
+    minutes: float,
+    retry: bool,
+    fail_fast: bool,
+    quiet: bool,
+    published: str | None,
+) -> Result:
+    """Train the cells that are left, and return the whole grid."""
+    finish = partial(grid_ended, published=published)
+    most_arms = cells_per_job(request.planned(), place, most_cells)
+    manner = Manner(
+        minutes, quiet, place.engine, most_arms, retry, fail_fast, finish, place.threads
+    )
+    run = request.begun()
+    if run is None:
+        return begin(request.experiment, request.out, request.name, False, manner)
+    return go_on(run, lambda _: request.experiment, manner, extended)

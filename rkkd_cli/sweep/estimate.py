@@ -1,0 +1,169 @@
+"""How long a job will take and how much memory it needs, measured on this device."""
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import psutil
+import torch
+
+from rkkd_cli.config.arms import Arm
+from rkkd_cli.config.experiment import Experiment
+from rkkd_cli.data.catalogue import Shape, peek
+from rkkd_cli.data.stream import Batch
+from rkkd_cli.models import build_model, count_parameters
+from rkkd_cli.sweep.check import dataset_request
+from rkkd_cli.train.arm import ArmOnStream
+from rkkd_cli.train.teacher import Teacher, freeze
+
+# The share of the free memory that jobs may plan with.
+USABLE = 0.8
+FLOAT = 4
+OPTIMIZER_TENSORS = {"sgd": 1, "adamw": 2}
+TIMED_STEPS = 3
+
+
+class Memory(NamedTuple):
+    """Bytes that a job needs whatever its arms are, and that each further arm adds."""
+
+    shared: int
+    per_arm: int
+
+    def most_arms(self, free: int) -> int:
+        """Return how many arms fit into so many free bytes, at least one."""
+        return max(1, int((USABLE * free - self.shared) // self.per_arm))
+
+
+def free_memory(device: torch.device) -> int:
+    """Return the free bytes where the arms will be."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    return int(psutil.virtual_memory().available)
+
+
+def most_arms_here(device: torch.device, limit: int | None) -> Callable[[tuple[Arm, ...]], int]:
+    """Return what tells how many of some arms fit into one job, at most ``limit``."""
+
+    def most_arms(arms: tuple[Arm, ...]) -> int:
+        fit = memory_of(arms, device).most_arms(free_memory(device))
+        return min(fit, limit) if limit else fit
+
+    return most_arms
+
+
+def memory_of(arms: Sequence[Arm], device: torch.device) -> Memory:
+    """Return the memory of a job with these arms.
+
+    An arm keeps its weights, their gradients and the optimiser's tensors, twice more while a
+    checkpoint is written. Activations are shared: the arms step one after another, so only the
+    largest student's count, measured as what one forward pass saves for its backward pass.
+    """
+    experiment = arms[0].experiment
+    shape = peek(dataset_request(experiment))
+    images = torch.zeros(_batch_size(experiment, shape), shape.in_channels, *shape.size)
+    saved, kept = 0, 0
+    for arm in _one_of_each(arms):
+        model = build_model(arm.experiment.student.model, shape.num_classes, shape.in_channels)
+        weights = FLOAT * count_parameters(model)
+        tensors = 1 + OPTIMIZER_TENSORS[arm.experiment.training.optimizer]
+        kept = max(kept, weights * (1 + tensors) + 2 * weights * tensors)
+        saved = max(saved, _saved_for_backward(model, images[:2]) * len(images) // 2)
+    teacher = build_model(experiment.teacher.model, shape.num_classes, shape.in_channels)
+    pixels = shape.in_channels * shape.size[0] * shape.size[1]
+    dataset = pixels * (_train_images(experiment, shape) + _test_images(experiment, shape))
+    shared = FLOAT * count_parameters(teacher) + 2 * dataset + 3 * saved
+    return Memory(shared, max(1, kept))
+
+
+def _saved_for_backward(model: torch.nn.Module, images: torch.Tensor) -> int:
+    """Return the bytes of the distinct tensors that autograd keeps for one forward pass."""
+    sizes: dict[int, int] = {}
+
+    def note(tensor: torch.Tensor) -> torch.Tensor:
+        sizes[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    parameters = {one.untyped_storage().data_ptr() for one in model.parameters()}
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        output = model.train()(images)
+    del output
+    return sum(size for pointer, size in sizes.items() if pointer not in parameters)
+
+
+class Time(NamedTuple):
+    """Seconds of an epoch of a job: its teacher, and all its arms."""
+
+    teacher: float
+    arms: float
+
+    @property
+    def epoch(self) -> float:
+        """Seconds of the whole epoch, evaluation included."""
+        return self.teacher + self.arms
+
+
+def epoch_time(arms: Sequence[Arm], device: torch.device) -> Time:
+    """Return the time of an epoch, from a few steps of each kind of student on blank images."""
+    experiment = arms[0].experiment
+    shape = peek(dataset_request(experiment))
+    size = _batch_size(experiment, shape)
+    teacher = freeze(
+        build_model(experiment.teacher.model, shape.num_classes, shape.in_channels),
+        device, experiment.precision, shape.num_classes, shape.in_channels,
+    )  # fmt: skip
+    images = torch.zeros(size, shape.in_channels, *shape.size, device=device)
+    images = images.to(memory_format=torch.channels_last)
+    labels = (torch.arange(size) % shape.num_classes).to(device)
+    logits = teacher(images)
+    teaching = _seconds(lambda: teacher(images), device)
+    batch = Batch(images, labels)
+    students = {
+        _kind(arm): _seconds(_step(arm, teacher, batch, logits), device)
+        for arm in _one_of_each(arms)
+    }
+    batches = -(-_train_images(experiment, shape) // size)
+    evaluated = _test_images(experiment, shape) / size / 3  # forward alone: a third of a step
+    steps = sum(students[_kind(arm)] for arm in arms)
+    return Time(teaching * batches, steps * (batches + evaluated))
+
+
+def _step(arm: Arm, teacher: Teacher, batch: Batch, logits: torch.Tensor) -> Callable[[], object]:
+    student = ArmOnStream(arm, 0, teacher)
+    return lambda: student.step(batch, logits, 0.0)
+
+
+def _seconds(work: Callable[[], object], device: torch.device) -> float:
+    """Return the median time of some calls, after one that is not counted."""
+    times = []
+    for _ in range(1 + TIMED_STEPS):
+        started = time.perf_counter()
+        work()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        times.append(time.perf_counter() - started)
+    return statistics.median(times[1:])
+
+
+def _kind(arm: Arm) -> tuple[str, str]:
+    return arm.experiment.student.model, arm.experiment.training.optimizer
+
+
+def _one_of_each(arms: Sequence[Arm]) -> list[Arm]:
+    return list({_kind(arm): arm for arm in arms}.values())
+
+
+def _batch_size(experiment: Experiment, shape: Shape) -> int:
+    return min(experiment.training.batch_size, _train_images(experiment, shape))
+
+
+def _train_images(experiment: Experiment, shape: Shape) -> int:
+    all_images = experiment.dataset.limit_train or shape.train_images
+    return all_images - round(experiment.dataset.val_share * all_images)
+
+
+def _test_images(experiment: Experiment, shape: Shape) -> int:
+    """Return how many images are evaluated after an epoch."""
+    all_images = experiment.dataset.limit_train or shape.train_images
+    held_out = round(experiment.dataset.val_share * all_images)
+    return held_out + (experiment.dataset.limit_test or shape.test_images)

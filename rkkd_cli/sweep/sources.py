@@ -1,0 +1,93 @@
+"""What jobs train on: the images, the teacher, and its logits on the held-out splits."""
+
+from collections.abc import Generator, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from rkkd_cli.config.experiment import Experiment
+from rkkd_cli.data.catalogue import load_dataset
+from rkkd_cli.data.images import Dataset
+from rkkd_cli.data.stream import DeviceImages
+from rkkd_cli.sweep.begun import Begun
+from rkkd_cli.sweep.check import dataset_request
+from rkkd_cli.train.evaluate import TaughtSplit
+from rkkd_cli.train.events import DatasetReady, Event, Note
+from rkkd_cli.train.pace import Pace
+from rkkd_cli.train.teacher import Teacher
+from rkkd_cli.train.teacher_source import obtain_teacher
+
+
+class Sources(NamedTuple):
+    """A dataset and its teacher on a device, with the held-out splits that are evaluated."""
+
+    dataset: Dataset
+    teacher: Teacher
+    held_out: dict[str, TaughtSplit]
+
+    @property
+    def fingerprints(self) -> dict[str, str]:
+        """What tells other images and another teacher."""
+        return {"dataset": self.dataset.fingerprint, "teacher": self.teacher.fingerprint}
+
+
+def taught(dataset: Dataset, teacher: Teacher) -> Sources:
+    """Return the sources, with the teacher's logits on the held-out splits computed now."""
+    splits = {"test": dataset.test} | ({"val": dataset.val} if dataset.val else {})
+    held_out = {
+        name: teacher.teach(DeviceImages(split, dataset, teacher.device))
+        for name, split in splits.items()
+    }
+    return Sources(dataset, teacher, held_out)
+
+
+def open_sources(
+    experiment: Experiment, device: torch.device, cache: Path, pace: Pace, begun: Begun
+) -> Generator[Event, None, Sources]:
+    """Return the experiment's sources; yields what happens until they are there.
+
+    Raises UserError where they are not those that the run began with.
+    """
+    dataset = yield from read_dataset(experiment, cache)
+    begun.check_dataset(experiment, dataset.fingerprint)
+    yield DatasetReady(dataset_facts(dataset))
+    teacher, ready = yield from obtain_teacher(
+        experiment, dataset, device, cache, pace, begun.teachers
+    )
+    begun.check_teacher(experiment, teacher.fingerprint)
+    yield ready
+    return taught(dataset, teacher)
+
+
+def prepare_teacher(
+    experiment: Experiment, device: torch.device, cache: Path, pace: Pace
+) -> Iterator[Event]:
+    """Train and cache the experiment's teacher, or find it cached."""
+    dataset = yield from read_dataset(experiment, cache)
+    yield DatasetReady(dataset_facts(dataset))
+    _, ready = yield from obtain_teacher(experiment, dataset, device, cache, pace)
+    yield ready
+
+
+def read_dataset(experiment: Experiment, cache: Path) -> Generator[Event, None, Dataset]:
+    """Return the dataset; yields a note before."""
+    yield Note(f"reading the dataset {experiment.dataset.name}")
+    return load_dataset(dataset_request(experiment), cache)
+
+
+def dataset_facts(dataset: Dataset) -> dict[str, Any]:
+    """Return what the manifest says of a dataset."""
+    return {
+        "name": dataset.name,
+        "train_images": len(dataset.train),
+        "val_images": len(dataset.val) if dataset.val else 0,
+        "test_images": len(dataset.test),
+        "classes": len(dataset.classes),
+        "image_shape": list(dataset.train.images.shape[1:]),
+        "mean": list(dataset.mean),
+        "std": list(dataset.std),
+        "crop_padding": dataset.crop_padding,
+        "flip": dataset.flip,
+        "fingerprint": dataset.fingerprint,
+    }

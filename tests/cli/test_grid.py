@@ -1,0 +1,276 @@
+"""`rkkd grid` as its users run it: repeated, extended, killed, shared out, mistyped."""
+
+import csv
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import psutil
+import pytest
+
+Program = Callable[..., subprocess.CompletedProcess[str]]
+
+QUICK = (
+    "--epochs=2", "teacher.training.epochs=2", "--limit-train=200", "--limit-test=100",
+)  # fmt: skip
+SIX = ("--alpha=0.1,0.5,0.9", "--temperature=1,4")
+TIMING = ("epoch_seconds", "images_per_second")
+
+
+def rows_of(run: Path) -> list[dict[str, str]]:
+    with (run / "metrics.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    return [{k: v for k, v in row.items() if k not in TIMING} for row in rows]
+
+
+def in_any_order(run: Path) -> set[tuple[str, ...]]:
+    rows = [tuple(row.values()) for row in rows_of(run)]
+    assert len(set(rows)) == len(rows)
+    return set(rows)
+
+
+@pytest.fixture(scope="module")
+def six(warm_rkkd: Program, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The grid of six cells, run at once."""
+    folder = tmp_path_factory.mktemp("six")
+    done = warm_rkkd("grid", *SIX, *QUICK, "--name", "six", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert "alpha \\ temperature" in done.stdout
+    return folder / "results" / "six"
+
+
+@pytest.fixture
+def copy(six: Path, tmp_path: Path) -> Path:
+    """A copy of its results folder, to be changed."""
+    shutil.copytree(six, tmp_path / "results" / "six")
+    return tmp_path
+
+
+def test_the_records_have_a_column_per_key(six: Path) -> None:
+    metrics = pd.read_csv(six / "metrics.csv")
+    assert len(metrics) == 7 * 2
+    cells = metrics[metrics["arm"] != "baseline"]
+    assert sorted(cells["method.alpha"].unique()) == [0.1, 0.5, 0.9]
+    assert metrics.loc[metrics["arm"] == "baseline", "method.alpha"].isna().all()
+    grid = pd.read_csv(six / "grid.csv")
+    assert list(grid["status"].unique()) == ["done"]
+    last = metrics[metrics["epoch"] == 2].set_index("arm")
+    by_arm = grid.set_index("arm").loc[last.index]
+    assert by_arm["last_acc"].tolist() == last["test_acc"].tolist()
+    assert by_arm["kl"].tolist() == last["kl"].tolist()
+    best = metrics.groupby("arm")["test_acc"].max()
+    assert by_arm["best_acc"].tolist() == best[last.index].tolist()
+    for name in ("heatmap", "marginals"):
+        assert (six / "figures" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_same_grid_again_runs_nothing(warm_rkkd: Program, copy: Path) -> None:
+    before = (copy / "results/six/metrics.csv").read_bytes()
+    again = warm_rkkd("grid", *SIX, *QUICK, "--name=six", cwd=copy)
+    assert again.returncode == 0
+    assert "nothing to resume" in again.stderr
+    assert "epoch" not in again.stderr
+    part = warm_rkkd("grid", "--alpha=0.5", "--temperature=4", *QUICK, "--name=six", cwd=copy)
+    assert "nothing to resume" in part.stderr
+    assert (copy / "results/six/metrics.csv").read_bytes() == before
+
+
+def test_added_values_run_only_new_cells_and_end_in_the_same_rows(
+    warm_rkkd: Program, six: Path, tmp_path: Path
+) -> None:
+    first = ("--alpha=0.5", "--temperature=4")
+    assert warm_rkkd("grid", *first, *QUICK, "--name=six", cwd=tmp_path).returncode == 0
+    second = warm_rkkd("grid", *SIX, *QUICK, "--name=six", cwd=tmp_path)
+    assert second.returncode == 0, second.stderr
+    assert "alpha=0.5_temperature=4  epoch" not in second.stderr
+    assert "seed 0  baseline  epoch" not in second.stderr
+    assert in_any_order(tmp_path / "results/six") == in_any_order(six)
+
+
+@pytest.mark.parametrize("how", [("--workers=2",), ("--cells-per-job=2",)])
+def test_shared_out_it_has_the_same_rows_in_the_same_order(
+    how: tuple[str, ...], rkkd: Program, six: Path, tmp_path: Path
+) -> None:
+    done = rkkd("grid", *SIX, *QUICK, *how, "--name=six", "-q")
+    assert done.returncode == 0, done.stderr
+    assert rows_of(tmp_path / "results/six") == rows_of(six)
+    streams = list((tmp_path / "results/six/checkpoints").iterdir())
+    assert len(streams) == (2 if "workers" in how[0] else 4)
+
+
+def test_killed_it_goes_on_and_loses_no_row(warm_rkkd: Program, six: Path, tmp_path: Path) -> None:
+    run = tmp_path / "results/six"
+    command = [sys.executable, "-m", "rkkd_cli", "grid", *SIX, *QUICK, "--name=six", "-q"]
+    with subprocess.Popen(command, cwd=tmp_path) as process:
+        deadline = time.monotonic() + 60
+        while not list(run.glob("checkpoints/*/*.pt")) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+    done = warm_rkkd("grid", *SIX, *QUICK, "--name=six", "-q", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert rows_of(run) == rows_of(six)
+
+
+def workers_of(process: int) -> list[psutil.Process]:
+    children = psutil.Process(process).children()
+    return [one for one in children if any("spawn_main" in word for word in one.cmdline())]
+
+
+def test_plot_and_resume_know_a_grid(warm_rkkd: Program, copy: Path) -> None:
+    drawn = warm_rkkd("plot", "six", "--to=figures", "--format=svg", cwd=copy)
+    assert drawn.returncode == 0, drawn.stderr
+    assert {path.name for path in (copy / "figures").iterdir()} == {"heatmap.svg", "marginals.svg"}
+    resumed = warm_rkkd("resume", "six", cwd=copy)
+    assert resumed.returncode == 0, resumed.stderr
+    assert "alpha \\ temperature" in resumed.stdout
+
+
+def test_a_killed_worker_costs_a_retry_and_no_row(tmp_path: Path) -> None:
+    longer = [*SIX, *QUICK[1:], "--epochs=60", "--name=six", "--workers=2"]
+    command = [sys.executable, "-m", "rkkd_cli", "grid", *longer]
+    run = tmp_path / "results/six"
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
+        deadline = time.monotonic() + 90
+        while not list(run.glob("checkpoints/*/*.pt")) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        workers_of(process.pid)[0].kill()
+        _, said = process.communicate(timeout=120)
+    assert process.returncode == 0, said
+    assert "goes on from its last checkpoint" in said
+    frame = pd.read_csv(run / "metrics.csv")
+    assert len(frame) == 7 * 60
+    assert not frame.duplicated(["arm", "seed", "epoch"]).any()
+
+
+def test_a_cell_that_fails_is_tried_again_when_asked(warm_rkkd: Program, tmp_path: Path) -> None:
+    words = ("grid", "--vary=training.lr=0.05,1e30", *QUICK, "--name=hot")
+    first = warm_rkkd(*words, cwd=tmp_path)
+    assert first.returncode == 1
+    assert "lr=1e+30" in first.stderr
+    grid = pd.read_csv(tmp_path / "results/hot/grid.csv").set_index("arm")
+    assert grid.loc["lr=1e+30", "status"] == "failed"
+    assert grid.loc["lr=0.05", "status"] == "done"
+    again = warm_rkkd(*words, cwd=tmp_path)
+    assert "nothing to resume" in again.stderr
+    retried = warm_rkkd(*words, "--retry-failed", cwd=tmp_path)
+    assert retried.returncode == 1
+    assert "lr=1e+30, seed 0 stopped" in retried.stderr
+    assert "lr=0.05  epoch" not in retried.stderr
+
+
+def test_fail_fast_ends_at_the_first_failure(warm_rkkd: Program, tmp_path: Path) -> None:
+    words = ("grid", "--vary=training.lr=1e30,0.05", *QUICK, "--name=hot", "--seeds=0,1")
+    done = warm_rkkd(*words, "--fail-fast", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "--fail-fast ends the run here" in done.stderr
+    assert set(pd.read_csv(tmp_path / "results/hot/metrics.csv")["seed"]) == {0}
+    assert warm_rkkd(*words, cwd=tmp_path).returncode == 1
+    assert set(pd.read_csv(tmp_path / "results/hot/metrics.csv")["seed"]) == {0, 1}
+
+
+def test_a_dry_run_tells_every_cell_and_writes_nothing(warm_rkkd: Program, copy: Path) -> None:
+    before = sorted(path for path in copy.rglob("*") if path.name != ".lock")
+    more = ("--alpha=0.1,0.2", "--temperature=1,4", "--name=six", "--dry-run", "--json")
+    done = warm_rkkd("grid", *more, *QUICK, cwd=copy)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    status = {cell["arm"]: cell["status"] for cell in told["cells"]}
+    assert [arm for arm in status if status[arm] == "pending"] == [
+        "alpha=0.2_temperature=1", "alpha=0.2_temperature=4",
+    ]  # fmt: skip
+    assert list(status.values()).count("done") == 7
+    (job,) = told["jobs"]
+    assert job["cells"] == 2
+    assert 0 < job["seconds"] < 60
+    assert job["bytes"] > 0
+    assert sorted(path for path in copy.rglob("*") if path.name != ".lock") == before
+
+
+BAD = [
+    (("--alpha=",), ["--alpha", "empty"]),
+    (("--alpha=0.1,,0.5",), ["--alpha", "empty"]),
+    (("--alpha=0.1:0.9",), ["0.1:0.9", "START:STOP:STEP"]),
+    (("--vary=method.alhpa=1",), ["method.alhpa", "method.alpha"]),
+    (("--vary=alpha",), ["KEY=VALUES"]),
+    (("--alpha=0.1", "--vary=method.alpha=0.2"), ["method.alpha", "twice"]),
+    (("--alpha=0.5,1.5", "--temperature=1"), ["alpha=1.5_temperature=1", "method.alpha"]),
+    (("--vary=student.model=cnn3",), ["cnn3", "cnn2"]),
+    (("--vary=seeds=0,1",), ["--seeds"]),
+    (("--alpha=0:1:0.001", "--temperature=1:9:1"), ["9,009 cells", "--yes"]),
+    (("--alpha=0.1", "--sample=0"), ["--sample 0"]),
+    (("--alpha=0.1", "--sampler=soboll", "--sample=1"), ["sobol"]),
+    (("--published=nope.csv",), ["nope.csv"]),
+    (("digits",), ["nothing is varied"]),
+]
+
+
+@pytest.mark.parametrize(("words", "says"), BAD, ids=[" ".join(words) for words, _ in BAD])
+def test_a_mistake_is_one_sentence(
+    words: tuple[str, ...], says: list[str], warm_rkkd: Program, tmp_path: Path
+) -> None:
+    done = warm_rkkd("grid", *words, cwd=tmp_path)
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert done.stderr.startswith("rkkd: error: ")
+    assert all(one in done.stderr for one in says), done.stderr
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_changed_base_is_refused_with_its_keys(warm_rkkd: Program, copy: Path) -> None:
+    done = warm_rkkd("grid", *SIX, *QUICK, "--name=six", "--lr=0.3", cwd=copy)
+    assert done.returncode == 2
+    assert "training.lr (0.2 → 0.3)" in done.stderr
+    assert in_any_order(copy / "results/six")
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("--format=md",), "| alpha \\\\ temperature | 1 | 4 |"),
+        (("--format=latex",), "\\begin{tabular}{lrr}"),
+        (("--format=csv",), "method.alpha,method.temperature,mean,std,n"),
+        (("--format=text",), "baseline (the student without distillation): "),
+        (("--published", "published.csv"), "(60.00, "),
+    ],
+)
+def test_tables(words: tuple[str, ...], says: str, warm_rkkd: Program, copy: Path) -> None:
+    (copy / "published.csv").write_text("alpha,temperature,test_acc_percent\n0.5,4,60\n")
+    done = warm_rkkd("table", "six", *words, cwd=copy)
+    assert done.returncode == 0, done.stderr
+    assert says in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("six", "--format=html"), "format"),
+        (("six", "--select=val"), "--val-share"),
+        (("sixx",), "did you mean 'six'"),
+    ],
+)
+def test_a_table_that_cannot_be_had(
+    words: tuple[str, ...], says: str, warm_rkkd: Program, copy: Path
+) -> None:
+    done = warm_rkkd("table", *words, cwd=copy)
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+    assert says in done.stderr
+
+
+def test_more_than_two_keys_have_parallel_coordinates_and_a_validation_choice(
+    warm_rkkd: Program, tmp_path: Path
+) -> None:
+    words = (*SIX[1:], "--alpha=0.1,0.9", "--vary=rank.grad=true,false", "--val-share=0.2")
+    done = warm_rkkd("grid", *words, *QUICK, "--name=three", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "grad = true" in done.stdout
+    figures = {path.stem for path in (tmp_path / "results/three/figures").iterdir()}
+    assert figures == {"heatmap", "marginals", "parallel"}
+    assert pd.read_csv(tmp_path / "results/three/grid.csv")["val_selected_acc"].notna().all()
+    chosen = warm_rkkd("table", "three", "--select=val", cwd=tmp_path)
+    assert "best validation accuracy" in chosen.stdout
