@@ -44,7 +44,8 @@ class Manner:
     Within an epoch a checkpoint is kept every ``minutes``. ``engine`` places the jobs, each with at
     most as many arms as ``most_arms`` says; ``retry`` does what failed before again; ``fail_fast``
     ends the run at the first arm or job that fails. ``finish`` makes figures and tables at the end;
-    ``threads`` are the CPU threads of a new run whose experiment names none.
+    ``threads`` are the CPU threads of a new run whose experiment names none; ``device`` is where
+    the jobs compute, if that is not the experiment's device on this machine.
     """
 
     minutes: float
@@ -55,6 +56,7 @@ class Manner:
     fail_fast: bool = False
     finish: Finish = any_ended
     threads: int | None = None
+    device: torch.device | None = None
 
 
 def begin(
@@ -67,7 +69,7 @@ def begin(
     use_threads(experiment.threads or manner.threads)
     pace = Pace(manner.minutes)
     with stopping_on_signals(pace):
-        device = _checked_device(experiment)
+        device = _checked_device(experiment, manner)
         recorder = Recorder(experiment, results, name, describe_device(device), or_next)
         begun = Begun(experiment)
         return _run(recorder, begun, begun.plan(manner.most_arms), device, pace, manner)
@@ -98,16 +100,16 @@ def go_on(
 def _go_on(reopened: Reopened, jobs: Sequence[Job], pace: Pace, manner: Manner) -> Result:
     experiment, manifest = reopened.experiment, reopened.manifest
     use_threads(experiment.threads or (manifest.threads if manifest else None))
-    device = _checked_device(experiment)
+    device = _checked_device(experiment, manner)
     moved = check_machine(reopened, device)
     _say(moved)
     recorder = recorder_of(reopened, describe_device(device), moved, jobs)
     return _run(recorder, reopened.begun, jobs, device, pace, manner)
 
 
-def _checked_device(experiment: Experiment) -> torch.device:
+def _checked_device(experiment: Experiment, manner: Manner) -> torch.device:
+    device = manner.device or pick_device(experiment.device)
     check_experiment(experiment, cache_directory())
-    device = pick_device(experiment.device)
     keep_freed_memory()
     use_deterministic_algorithms(device, experiment.deterministic)
     return device

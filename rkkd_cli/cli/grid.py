@@ -22,7 +22,11 @@ def grid(
     retry_failed: own.RetryFailed = False,
     fail_fast: own.FailFast = False,
     published: own.PublishedValues = None,
+    engine: own.Engine = "local",
     workers: own.Workers = None,
+    address: own.Address = None,
+    gpus_per_job: own.GpusPerJob = None,
+    cpus_per_job: own.CpusPerJob = None,
     cells_per_job: own.CellsPerJob = None,
     dataset: flags.Dataset = None,
     data_root: flags.DataRoot = None,
@@ -53,6 +57,7 @@ def grid(
     """
     from rkkd_cli.cli.grid_request import GridRequest
     from rkkd_cli.cli.options import flag_overrides, split_words
+    from rkkd_cli.cli.placing import Placing
     from rkkd_cli.config.grid import Choice
 
     preset, overrides = split_words(words)
@@ -60,6 +65,8 @@ def grid(
     choice = Choice(sample, sampler, sample_seed, yes)
     axes = _axes({"alpha": alpha, "temperature": temperature}, vary or [])
     request = GridRequest(preset, tuple(overrides), axes, choice, out, name)
+    placing = Placing(engine, workers, address, gpus_per_job, cpus_per_job)
+    placing.check()
     experiment = request.planned()
     if published:
         from rkkd_cli.cli.grid_result import read_stated
@@ -74,7 +81,7 @@ def grid(
     from rkkd_cli.cli.grid_run import run_grid
     from rkkd_cli.cli.result import say_result
 
-    place = make_place(workers, not fail_fast)
+    place = make_place(placing, experiment, not fail_fast)
     result = run_grid(
         request, place, cells_per_job, checkpoint_minutes, retry_failed, fail_fast, quiet, published
     )

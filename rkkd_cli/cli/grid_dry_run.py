@@ -68,7 +68,7 @@ def _estimates(experiment: Experiment, left: pd.DataFrame) -> list[dict[str, Any
 
 
 def _estimate(arms: tuple[Arm, ...], device: Any) -> dict[str, Any]:
-    time, memory = epoch_time(arms, device), memory_of(arms, device)
+    time, memory = epoch_time(arms, device), memory_of(arms)
     return {
         "cells": len(arms),
         "seconds": time.epoch * arms[0].experiment.training.epochs,

@@ -55,7 +55,8 @@ PublishedValues = Annotated[
 ]
 Workers = Annotated[
     int | None,
-    Option(min=1, help="Local processes, each with a GPU of its own if there are.",
+    Option(min=1, help="Local processes, each with a GPU of its own if there are; with --engine "
+           "ray, the most jobs at once.",
            rich_help_panel=PLACE),
 ]  # fmt: skip
 CellsPerJob = Annotated[
@@ -64,6 +65,35 @@ CellsPerJob = Annotated[
         min=1,
         help="At most so many cells in one job; default: as many as memory holds, shared out "
         "evenly among the workers.",
+        rich_help_panel=PLACE,
+    ),
+]
+Engine = Annotated[
+    str,
+    Option(
+        metavar="local|ray",
+        help="Place the jobs on this machine or on a Ray cluster (needs rkkd[ray]).",
+        rich_help_panel=PLACE,
+    ),
+]
+Address = Annotated[
+    str | None,
+    Option(
+        metavar="HOST:PORT|auto",
+        help="The Ray cluster; default: RAY_ADDRESS, else one is started on this machine.",
+        rich_help_panel=PLACE,
+    ),
+]
+GpusPerJob = Annotated[
+    float | None,
+    Option(min=0, help="GPUs of each job on the cluster; default 0.", rich_help_panel=PLACE),
+]
+CpusPerJob = Annotated[
+    int | None,
+    Option(
+        min=1,
+        help="CPUs, and threads, of each job on the cluster; default: the experiment's threads, "
+        "or 1.",
         rich_help_panel=PLACE,
     ),
 ]

@@ -24,8 +24,9 @@ def run_grid(
     finish = partial(grid_ended, published=published)
     most_arms = cells_per_job(request.planned(), place, most_cells)
     manner = Manner(
-        minutes, quiet, place.engine, most_arms, retry, fail_fast, finish, place.threads
-    )
+        minutes, quiet, place.engine, most_arms, retry, fail_fast, finish, place.threads,
+        place.device,
+    )  # fmt: skip
     run = request.begun()
     if run is None:
         return begin(request.experiment, request.out, request.name, False, manner)

@@ -12,7 +12,6 @@ from rkkd_cli.files import write_problem
 from rkkd_cli.methods import build_objective
 from rkkd_cli.models import MODELS, Classifier, build_model, count_parameters, load_checkpoint
 from rkkd_cli.sweep.jobs import StreamGroup, stream_groups
-from rkkd_cli.train.device import pick_device
 from rkkd_cli.train.teacher_training import required_recipe
 
 
@@ -30,8 +29,7 @@ def dataset_request(experiment: Experiment) -> DatasetRequest:
 
 
 def check_experiment(experiment: Experiment, cache: Path) -> list[Checked]:
-    """Check device, names, folders, models and checkpoints. Raises UserError; writes nothing."""
-    pick_device(experiment.device)
+    """Check names, folders, models and checkpoints. Raises UserError; writes nothing."""
     problem = write_problem(cache)
     if problem:
         raise UserError(f"cannot write to the cache {cache}: {problem}; set RKKD_CACHE to a folder")

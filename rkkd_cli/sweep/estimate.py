@@ -42,17 +42,7 @@ def free_memory(device: torch.device) -> int:
     return int(psutil.virtual_memory().available)
 
 
-def most_arms_here(device: torch.device, limit: int | None) -> Callable[[tuple[Arm, ...]], int]:
-    """Return what tells how many of some arms fit into one job, at most ``limit``."""
-
-    def most_arms(arms: tuple[Arm, ...]) -> int:
-        fit = memory_of(arms, device).most_arms(free_memory(device))
-        return min(fit, limit) if limit else fit
-
-    return most_arms
-
-
-def memory_of(arms: Sequence[Arm], device: torch.device) -> Memory:
+def memory_of(arms: Sequence[Arm]) -> Memory:
     """Return the memory of a job with these arms.
 
     An arm keeps its weights, their gradients and the optimiser's tensors, twice more while a

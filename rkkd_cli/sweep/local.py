@@ -1,6 +1,6 @@
 """Runs jobs one after another in this process."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from rkkd_cli.errors import RunError
 from rkkd_cli.sweep.begun import Begun
 from rkkd_cli.sweep.jobs import Job, teacher_of
 from rkkd_cli.sweep.sources import Sources, open_sources
+from rkkd_cli.sweep.work import told
 from rkkd_cli.train.arm import ArmOnStream
 from rkkd_cli.train.events import (
     BatchDone,
@@ -63,15 +64,9 @@ def _given_up(jobs: Sequence[Job], error: Exception, keep_going: bool) -> Iterat
         yield JobFailed(job.name, job.seed, tuple(arm.name for arm in job.arms), told(error))
 
 
-def told(error: BaseException) -> str:
-    """Return an error as one line."""
-    text = " ".join(str(error).split())
-    return text if isinstance(error, RunError) else f"{type(error).__name__}: {text}"
-
-
 def run_job(
     job: Job, sources: Sources, state: Mapping[str, Any] | None, pace: Pace
-) -> Iterator[Event]:
+) -> Generator[Event, None, None]:
     """Train the job's arms from where its state is to their last epoch."""
     recipe, teacher = job.experiment.training, sources.teacher
     stream = Stream(sources.dataset, teacher.device, recipe.batch_size, job.seed)

@@ -1,15 +1,14 @@
-"""What a worker does, wherever it is: train one job, and tell what happens."""
+"""What a worker does, wherever it is: one thing at a time, and tell what happens."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import torch
 
-from rkkd_cli.sweep.jobs import Job
-from rkkd_cli.sweep.local import run_job
-from rkkd_cli.sweep.sources import Sources
-from rkkd_cli.sweep.wire import PackedCheckpoint, pack, unpack_state
+from rkkd_cli.errors import RunError
+from rkkd_cli.sweep.wire import pack
 from rkkd_cli.train.device import (
     keep_freed_memory,
     pick_device,
@@ -17,11 +16,14 @@ from rkkd_cli.train.device import (
     use_threads,
 )
 from rkkd_cli.train.events import BatchDone, Event, Tick
-from rkkd_cli.train.pace import Pace
+from rkkd_cli.train.pace import Stopped
 
 SECONDS_BETWEEN_TICKS = 0.25
 
-Packed = Event | PackedCheckpoint
+# A message is one of these words and what belongs to it: a packed event, the result, a reason.
+EVENT, DONE, STOPPED, FAILED = "event", "done", "stopped", "failed"
+Message = tuple[str, Any]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -42,17 +44,50 @@ class Settings:
         return device
 
 
-def attempt(job: Job, sources: Sources, state: bytes | None, pace: Pace) -> Iterator[Packed]:
-    """Train the job from its state; yield packed events, of mere progress only some.
+def messages(events: Generator[Event, None, Any]) -> Iterator[Message]:
+    """Yield what happens, of mere progress only some, and last how it ended."""
+    try:
+        result = yield from _sparingly(events)
+    except Stopped:
+        yield STOPPED, None
+    except (RuntimeError, MemoryError, ValueError, OSError) as error:
+        yield FAILED, told(error)
+    else:
+        yield DONE, result
 
-    Raises Stopped after the checkpoint if ``pace`` says so.
-    """
-    begun = None if state is None else unpack_state(state)
+
+def _sparingly(events: Generator[Event, None, Any]) -> Generator[Message, None, Any]:
     last = 0.0
-    for event in run_job(job, sources, begun, pace):
+    while True:
+        try:
+            event = next(events)
+        except StopIteration as end:
+            return end.value
         now = time.monotonic()
         if isinstance(event, BatchDone | Tick):
             if now - last < SECONDS_BETWEEN_TICKS:
                 continue
             last = now
-        yield pack(event)
+        yield EVENT, pack(event)
+
+
+def silently(events: Generator[Event, None, T]) -> T:
+    """Return what the events lead to; whoever records has told of them already."""
+    while True:
+        try:
+            next(events)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+
+
+def told(error: BaseException) -> str:
+    """Return an error as one line."""
+    text = " ".join(str(error).split())
+    return text if isinstance(error, RunError) else f"{type(error).__name__}: {text}"
+
+
+def check_sources(found: Mapping[str, str], expected: Mapping[str, str]) -> None:
+    """Raise RunError where a worker has other images or another teacher than it should."""
+    if found != expected:
+        raise RunError("this worker reads other images or another teacher; the files have changed")

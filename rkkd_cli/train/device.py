@@ -86,7 +86,8 @@ def use_deterministic_algorithms(device: torch.device, wanted: bool) -> None:
 def describe_device(device: torch.device) -> str:
     """Return the device's name for the records, with the GPU's model or the CPU's threads."""
     if device.type == "cuda":
-        return f"{device} ({torch.cuda.get_device_name(device)})"
+        here = torch.cuda.is_available()
+        return f"{device} ({torch.cuda.get_device_name(device)})" if here else str(device)
     threads = torch.get_num_threads()
     plural = "" if threads == 1 else "s"
     return f"{device} ({threads} thread{plural})" if device.type == "cpu" else str(device)

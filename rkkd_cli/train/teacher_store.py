@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from rkkd_cli.train.checkpoint import CheckpointStore
 
 # Raised whenever the training code changes so that the same recipe gives another teacher.
 TRAINING_VERSION = 1
+
+ENTRY = ("weights.pt", "teacher.json")  # the facts last: without them the weights count as none
 
 
 def teacher_key(experiment: Experiment, dataset: Dataset) -> str:
@@ -79,14 +82,26 @@ class TeacherStore:
         write_whole(self.folder / key / "teacher.json", text)
         return sha256
 
-    def copy_from(self, other: "TeacherStore", key: str) -> None:
-        """Take a teacher over from another folder, if that one has it and this one does not."""
-        if self._sha256(key) is not None or other._sha256(key) is None:
+    def entry(self, key: str) -> dict[str, bytes] | None:
+        """Return the files of a teacher, if there is one."""
+        if self._sha256(key) is None:
+            return None
+        return {name: (self.folder / key / name).read_bytes() for name in ENTRY}
+
+    def put(self, key: str, files: Mapping[str, bytes]) -> None:
+        """Keep the files of a teacher, the facts last; one that is there stays."""
+        if self._sha256(key) is not None:
             return
         (self.folder / key).mkdir(parents=True, exist_ok=True)
-        for name in ("weights.pt", "teacher.json"):
+        for name in ENTRY:
             with whole_file(self.folder / key / name) as file:
-                file.write((other.folder / key / name).read_bytes())
+                file.write(files[name])
+
+    def copy_from(self, other: "TeacherStore", key: str) -> None:
+        """Take a teacher over from another folder, if that one has it and this one does not."""
+        files = None if self._sha256(key) is not None else other.entry(key)
+        if files is not None:
+            self.put(key, files)
 
     def _sha256(self, key: str) -> str | None:
         """Return the SHA-256 of the weights, or None where they are not those of the facts."""

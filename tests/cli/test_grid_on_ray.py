@@ -1,0 +1,218 @@
+"""`rkkd grid --engine ray` on a real cluster of this machine: same rows, whatever dies."""
+
+import csv
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+pytest.importorskip("ray")
+from ray.cluster_utils import Cluster
+
+GRID = (
+    "grid", "--alpha=0.1,0.5,0.9", "--temperature=1,4", "teacher.training.epochs=2",
+    "--limit-train=200", "--limit-test=100", "--name=six",
+)  # fmt: skip
+SHORT, LONG = "--epochs=2", "--epochs=40"
+TIMING = ("epoch_seconds", "images_per_second")
+Program = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def rows_of(run: Path) -> list[dict[str, str]]:
+    with (run / "metrics.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    return [{k: v for k, v in row.items() if k not in TIMING} for row in rows]
+
+
+def wait_until(is_so: Callable[[], Any]) -> None:
+    deadline = time.monotonic() + 60
+    while not is_so() and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+
+def workers() -> list[psutil.Process]:
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        words = process.info["cmdline"] or [""]
+        if words[0].startswith("ray::RayWorker"):
+            found.append(process)
+    return found
+
+
+def start(folder: Path, address: str, *words: str) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-m", "rkkd_cli", *GRID, *words, "--engine=ray"]
+    return subprocess.Popen(
+        [*command, "--address", address], cwd=folder, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    """A head that runs no jobs, and a node for two."""
+    quickly = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 500,
+               "health_check_failure_threshold": 2}  # fmt: skip
+    head = {"num_cpus": 0, "num_gpus": 0, "_system_config": quickly}
+    cluster = Cluster(initialize_head=True, head_node_args=head)
+    cluster.add_node(num_cpus=2, num_gpus=0)
+    try:
+        yield cluster
+    finally:
+        cluster.shutdown()
+
+
+@pytest.fixture(scope="module")
+def expected(
+    warm_rkkd: Program, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, list[dict[str, str]]]:
+    """The rows of the short and of the long grid, trained in one process."""
+    rows = {}
+    for epochs in (SHORT, LONG):
+        folder = tmp_path_factory.mktemp("local")
+        done = warm_rkkd(*GRID, epochs, "-q", cwd=folder)
+        assert done.returncode == 0, done.stderr
+        rows[epochs] = rows_of(folder / "results/six")
+    return rows
+
+
+def test_a_cluster_gives_the_rows_of_one_process_and_needs_no_common_disk(
+    cluster: Cluster, expected: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RKKD_CACHE", str(tmp_path / "cache of the driver"))
+    with start(tmp_path, cluster.address, SHORT) as process:
+        _, said = process.communicate(timeout=120)
+    assert process.returncode == 0, said
+    assert rows_of(tmp_path / "results/six") == expected[SHORT]
+    assert len(list((tmp_path / "results/six/checkpoints").iterdir())) == 2
+    assert list((tmp_path / "cache of the driver/teachers").glob("*/weights.pt"))
+    assert not workers()
+
+
+def test_a_killed_worker_costs_a_retry_and_no_row(
+    cluster: Cluster, expected: Any, tmp_path: Path
+) -> None:
+    with start(tmp_path, cluster.address, LONG) as process:
+        wait_until(lambda: list(tmp_path.glob("results/six/checkpoints/*/*.pt")))
+        workers()[0].kill()
+        _, said = process.communicate(timeout=120)
+    assert process.returncode == 0, said
+    assert "goes on from its last checkpoint" in said
+    assert rows_of(tmp_path / "results/six") == expected[LONG]
+
+
+def test_a_node_that_goes_away_costs_a_retry_and_no_row(
+    cluster: Cluster, expected: Any, tmp_path: Path
+) -> None:
+    node = cluster.add_node(num_cpus=1, num_gpus=0)
+    (raylet,) = [one.process.pid for one in node.all_processes["raylet"]]
+    with start(tmp_path, cluster.address, LONG) as process:
+
+        def on_the_node() -> list[psutil.Process]:
+            return [one for one in workers() if one.ppid() == raylet]
+
+        wait_until(lambda: on_the_node() and list(tmp_path.glob("results/six/checkpoints/*/*.pt")))
+        assert on_the_node()
+        cluster.remove_node(node, allow_graceful=False)
+        _, said = process.communicate(timeout=120)
+    assert process.returncode == 0, said
+    assert "goes on from its last checkpoint" in said
+    assert rows_of(tmp_path / "results/six") == expected[LONG]
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=lambda one: one.name)
+def test_a_killed_driver_goes_on(
+    number: signal.Signals, cluster: Cluster, expected: Any, warm_rkkd: Program, tmp_path: Path
+) -> None:
+    with start(tmp_path, cluster.address, LONG) as process:
+        wait_until(lambda: list(tmp_path.glob("results/six/checkpoints/*/*.pt")))
+        process.send_signal(number)
+        _, said = process.communicate(timeout=30)
+    assert process.returncode == (143 if number == signal.SIGTERM else -number), said
+    wait_until(lambda: not workers())
+    assert not workers()
+    done = warm_rkkd(*GRID, LONG, "-q", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert rows_of(tmp_path / "results/six") == expected[LONG]
+
+
+def test_each_job_sees_its_own_gpus(tmp_path: Path) -> None:
+    script = """
+import os, ray
+from rkkd_cli.sweep.ray_cluster import Actor, Cluster, Request, connect
+connect(None)
+cluster = Cluster(Request(cpus=1, gpus=1.0, most=None))
+actors = [cluster.start() for _ in range(cluster.room())]
+seen = lambda worker: os.environ["CUDA_VISIBLE_DEVICES"]
+print(sorted(ray.get([actor.handle.__ray_call__.remote(seen) for actor in actors])))
+"""
+    here = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "num_gpus": 2})
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", script], capture_output=True, text=True, timeout=60,
+            env={**os.environ, "RAY_ADDRESS": here.address},
+        )  # fmt: skip
+    finally:
+        here.shutdown()
+    assert done.stdout.strip() == "['0', '1']", done.stderr
+
+
+MISTAKES = [
+    (("--engine=rai",), ["'rai'", "ray"]),
+    (("--address=auto",), ["--address", "--engine ray"]),
+    (("--gpus-per-job=1",), ["--gpus-per-job", "--engine ray"]),
+    (("--engine=ray", "--address=127.0.0.1:1"), ["127.0.0.1:1", "ray start --head"]),
+    (("--engine=ray", "--address=here"), ["'here'", "HOST:PORT"]),
+    (("--engine=ray", "--address=ray://here:1"), ["--address auto"]),
+    (("--engine=ray", "--address=CLUSTER", "--cpus-per-job=3"), ["3 CPUs", "--cpus-per-job"]),
+    (("--engine=ray", "--address=CLUSTER", "--gpus-per-job=0.5"), ["0.5 GPU", "--gpus-per-job"]),
+    (("--engine=ray", "--address=CLUSTER", "--device=cuda"), ["device cuda", "--gpus-per-job"]),
+]
+
+
+@pytest.mark.parametrize(("words", "says"), MISTAKES, ids=[" ".join(w) for w, _ in MISTAKES])
+def test_a_mistake_is_one_sentence_at_once(
+    words: tuple[str, ...], says: list[str], cluster: Cluster, warm_rkkd: Program, tmp_path: Path
+) -> None:
+    given = [word.replace("CLUSTER", cluster.address) for word in words]
+    started = time.monotonic()
+    done = warm_rkkd(*GRID, SHORT, *given, cwd=tmp_path)
+    assert time.monotonic() - started < 20
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    assert all(one in done.stderr for one in says), done.stderr
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_port_of_something_else_is_no_cluster(rkkd: Program) -> None:
+    def answer() -> None:
+        with server.accept()[0] as connection:
+            connection.sendall(b"SSH-2.0-OpenSSH_9.2p1")
+            connection.recv(100)
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=answer, daemon=True).start()
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        done = rkkd(*GRID, SHORT, "--engine=ray", "--address", address)
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
+    assert f"no Ray cluster answers at {address}" in done.stderr
+
+
+def test_without_ray_the_extra_is_named(tmp_path: Path) -> None:
+    script = "import sys; sys.modules['ray'] = None\nfrom rkkd_cli.cli.main import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", script, *GRID, SHORT, "--engine=ray"], cwd=tmp_path,
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr.endswith("needs Ray; install it with `pip install 'rkkd[ray]'`\n")
+    assert len(done.stderr.splitlines()) == 1
+    assert not (tmp_path / "results").exists()
