@@ -96,6 +96,16 @@ Deterministic = Annotated[
         rich_help_panel=WHERE,
     ),
 ]
+Stack = Annotated[
+    bool | None,
+    Option(
+        "--stack/--no-stack",
+        help="Let arms of one architecture step as one stacked student, or one after another; "
+        "default: on CUDA what a trial shows to be faster, elsewhere one after another.",
+        show_default=False,
+        rich_help_panel=WHERE,
+    ),
+]
 Resume = Annotated[
     str | None,
     Option(
@@ -160,6 +170,7 @@ FLAG_KEYS = {
     "device": "device",
     "precision": "precision",
     "deterministic": "deterministic",
+    "stack": "stacked",
 }
 
 # The same for `rkkd teacher train`, whose epochs, batches and rate are the teacher's own.

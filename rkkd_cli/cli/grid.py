@@ -43,6 +43,7 @@ def grid(
     device: flags.Device = None,
     precision: flags.Precision = None,
     deterministic: flags.Deterministic = None,
+    stack: flags.Stack = None,
     out: flags.Results = flags.DEFAULT_RESULTS,
     name: flags.Name = None,
     checkpoint_minutes: flags.CheckpointMinutes = flags.DEFAULT_CHECKPOINT_MINUTES,

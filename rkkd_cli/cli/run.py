@@ -32,6 +32,7 @@ def run(
     device: flags.Device = None,
     precision: flags.Precision = None,
     deterministic: flags.Deterministic = None,
+    stack: flags.Stack = None,
     out: flags.Results = flags.DEFAULT_RESULTS,
     name: flags.Name = None,
     resume: flags.Resume = None,

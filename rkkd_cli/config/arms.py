@@ -9,7 +9,8 @@ from rkkd_cli.config.validation import experiment_from
 from rkkd_cli.errors import UserError
 
 NOT_FOR_ARMS = (
-    "arms", "vary", "seeds", "device", "threads", "deterministic", "title", "source", "notes",
+    "arms", "vary", "seeds", "device", "threads", "deterministic", "stacked", "title", "source",
+    "notes",
 )  # fmt: skip
 
 

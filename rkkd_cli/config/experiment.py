@@ -151,6 +151,8 @@ class Experiment(Frozen):
     ``threads`` are PyTorch's CPU threads (None: its own choice, all cores). They are part of the
     experiment because the order of a sum, hence its last bits, depends on them.
     ``deterministic`` makes CUDA repeat every number exactly, at some cost; a CPU always does.
+    ``stacked`` lets arms of one architecture step as one stacked student, whose numbers differ by
+    rounding (None: on CUDA where a trial shows that it is faster, elsewhere never).
     ``vary`` names the keys that the arms vary and the values they take: the axes of a grid.
     """
 
@@ -168,6 +170,7 @@ class Experiment(Frozen):
     threads: int | None = Field(default=None, ge=1)
     precision: Literal["fp32", "bf16"] = "fp32"
     deterministic: bool = False
+    stacked: bool | None = None
     vary: Annotated[dict[str, tuple[Any, ...]], BeforeValidator(parse_axes)] = Field(
         default_factory=dict
     )

@@ -20,11 +20,14 @@ from rkkd_cli.train.events import (
     EpochDone,
     Event,
     JobFailed,
+    Note,
     StreamStarted,
     Tick,
 )
 from rkkd_cli.train.lockstep import Lockstep
 from rkkd_cli.train.pace import Pace
+from rkkd_cli.train.stack_trial import seconds_a_step
+from rkkd_cli.train.teacher import Teacher
 
 Engine = Callable[[Begun, torch.device, Path, Pace, Sequence[Job]], Iterator[Event]]
 
@@ -70,8 +73,9 @@ def run_job(
     """Train the job's arms from where its state is to their last epoch."""
     recipe, teacher = job.experiment.training, sources.teacher
     stream = Stream(sources.dataset, teacher.device, recipe.batch_size, job.seed)
+    stacked = yield from _stacked(job, stream, teacher, state)
     arms = [ArmOnStream(arm, job.seed, teacher) for arm in job.arms]
-    lockstep = Lockstep(job.name, stream, teacher, arms, recipe.epochs, sources.held_out)
+    lockstep = Lockstep(job.name, stream, teacher, arms, recipe.epochs, sources.held_out, stacked)
     if state is not None:
         lockstep.load(state["lockstep"])
     active = {one.name for one in lockstep.active}
@@ -88,6 +92,21 @@ def run_job(
     if job.is_retry and state is None:  # from now on the cells are this stream's
         yield Checkpoint(job.name, {"lockstep": lockstep.state(), **where})
     yield from _train(lockstep, where, pace)
+
+
+def _stacked(
+    job: Job, stream: Stream, teacher: Teacher, state: Mapping[str, Any] | None
+) -> Generator[Event, None, bool]:
+    """Tell whether the arms step as stacks: as told, as before, or as a trial shows."""
+    if state is not None:
+        return bool(state["lockstep"]["stacked"])
+    wanted = job.experiment.stacked
+    if wanted is not None or teacher.device.type != "cuda" or len(job.arms) < 2:
+        return bool(wanted)
+    alone, together = seconds_a_step(job.arms, job.seed, teacher, next(stream.epoch(1)))
+    times = f"{1e3 * together:.1f} ms a batch stacked, {1e3 * alone:.1f} ms one after another"
+    yield Note(f"{len(job.arms)} arms take {times}")
+    return together < alone
 
 
 def _train(lockstep: Lockstep, where: Mapping[str, Any], pace: Pace) -> Iterator[Event]:

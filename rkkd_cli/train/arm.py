@@ -46,10 +46,14 @@ class ArmOnStream:
         with self.trainee.randomness.active():
             with autocast(self.totals.device, self.precision):
                 logits = self.student(batch.images)
-            terms = self.objective.terms(logits, teacher_logits, batch.labels)
-            self.trainee.descend(self.objective.weighted_sum(terms))
-        metrics = batch_metrics(logits.detach().float(), teacher_logits, batch.labels)
-        self.totals.add(terms | metrics, len(batch.labels))
+            self.trainee.descend(self.loss(logits, teacher_logits, batch.labels))
+
+    def loss(self, logits: Tensor, teacher_logits: Tensor, labels: Tensor) -> Tensor:
+        """Return the objective of the student's logits; add terms and metrics to the totals."""
+        terms = self.objective.terms(logits, teacher_logits, labels)
+        metrics = batch_metrics(logits.detach().float(), teacher_logits, labels)
+        self.totals.add(terms | metrics, len(labels))
+        return self.objective.weighted_sum(terms)
 
 
 def new_student(arm: Arm, seed: int, teacher: Teacher) -> Classifier:

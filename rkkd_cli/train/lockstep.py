@@ -10,6 +10,7 @@ from rkkd_cli.train.arm import ArmOnStream
 from rkkd_cli.train.checkpoint import misfit
 from rkkd_cli.train.evaluate import TaughtSplit, evaluate
 from rkkd_cli.train.events import ArmStopped, BatchDone, EpochDone, Event, Tick
+from rkkd_cli.train.stack import Stepping, stacks_of
 from rkkd_cli.train.teacher import Teacher
 from rkkd_cli.train.totals import NonFinite
 
@@ -18,7 +19,7 @@ Bad = tuple[int | None, str]  # step (None: seen on a held-out split) and term
 
 
 class Lockstep:
-    """All arms of a stream and how far they are.
+    """All arms of a stream and how far they are; ``stacked`` lets those step together that can.
 
     An arm with a term that is NaN or infinite is dropped at the end of the epoch, without a row
     for it; the others go on.
@@ -32,9 +33,12 @@ class Lockstep:
         arms: Sequence[ArmOnStream],
         epochs: int,
         held_out: Mapping[str, TaughtSplit],
+        stacked: bool = False,
     ) -> None:
         self.name, self.stream, self.teacher = name, stream, teacher
         self.active, self.epochs, self.held_out = list(arms), epochs, held_out
+        self.stacked = stacked
+        self.steppings: list[Stepping] = []
         self.stopped: list[ArmStopped] = []
         self.epochs_done = self.batches_done = 0
         self.seconds = 0.0
@@ -53,14 +57,22 @@ class Lockstep:
         started = time.perf_counter()
         for batch in self.stream.epoch(epoch, skip=self.batches_done):
             teacher_logits = self.teacher(batch.images)
-            for arm in self.active:
-                arm.step(batch, teacher_logits, epoch - 1 + self.batches_done / len(self.stream))
+            for one in self._steppings():
+                one.step(batch, teacher_logits, epoch - 1 + self.batches_done / len(self.stream))
             self.batches_done += 1
             self.seconds += time.perf_counter() - started
             yield BatchDone(self.name, epoch, self.batches_done)
             if not self.active:
                 return
             started = time.perf_counter()
+
+    def _steppings(self) -> Sequence[Stepping]:
+        """Return the active arms, stacked or each for itself."""
+        if not self.stacked:
+            return self.active
+        if not self.steppings:
+            self.steppings = stacks_of(self.active)
+        return self.steppings
 
     def _finish_epoch(self) -> Iterator[Event]:
         waiting = time.perf_counter()
@@ -114,6 +126,8 @@ class Lockstep:
         names = {one.arm for one in stopped}
         self.active = [arm for arm in self.active if arm.name not in names]
         self.stopped += stopped
+        if stopped:
+            self.steppings = []
 
     def state(self) -> dict[str, Any]:
         """Return all that :meth:`load` needs to go on as if nothing had happened."""
@@ -122,6 +136,7 @@ class Lockstep:
             "batches_done": self.batches_done,
             "batches": len(self.stream),
             "seconds": self.seconds,
+            "stacked": self.stacked,
             "stopped": [asdict(one) for one in self.stopped],
             "arms": {arm.name: arm.trainee.state() for arm in self.active},
         }
@@ -155,6 +170,8 @@ def check_state(name: str, state: Mapping[str, Any], arms: Collection[str]) -> N
             raise ValueError("its arms are others")
         if not state["seconds"] >= 0:
             raise ValueError("its time is negative")
+        if type(state["stacked"]) is not bool:
+            raise TypeError("it does not say whether its arms are stacked")
     except (KeyError, TypeError, ValueError) as error:
         raise misfit(name, error) from None
 
