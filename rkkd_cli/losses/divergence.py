@@ -38,6 +38,14 @@ def kl_divergence(
     return loss * t**2 if scale_by_t2 else loss
 
 
+def kl_per_image(student: Tensor, teacher: Tensor, temperature: Tensor) -> Tensor:
+    """Return T² · KL(σ(t/T) ‖ σ(s/T)) of each image, (…), of logits (…, C) and T (…, 1)."""
+    log_q = F.log_softmax(student / temperature, dim=-1)
+    log_p = F.log_softmax(teacher / temperature, dim=-1)
+    divergence = F.kl_div(log_q, log_p, reduction="none", log_target=True).sum(dim=-1)
+    return divergence * temperature[..., 0] ** 2
+
+
 def soft_cross_entropy(
     student_logits: Tensor, teacher_logits: Tensor, temperature: float
 ) -> Tensor:

@@ -44,18 +44,41 @@ def kendall_ranking_loss(
     Source: arXiv 2409.17823 (RKKD).
 
     """
-    student, teacher = paired_logits(student_logits, teacher_logits)
-    if student.shape[1] < 2:
-        raise ValueError("the ranking loss needs at least 2 classes: one class has no order")
-    k = positive("steepness", steepness)
-    if surrogate not in SURROGATES:
-        raise unknown_name("surrogate", surrogate, SURROGATES)
-    student, teacher = select_channels(student, teacher, channels)
+    student, teacher, agreement = _prepared(
+        student_logits, teacher_logits, steepness, surrogate, channels
+    )
     wants_gradient = torch.is_grad_enabled() and student.requires_grad
     with torch.autocast(student.device.type, enabled=False):
         value: Tensor
-        value, _ = _RankingLoss.apply(student, teacher, k, SURROGATES[surrogate], wants_gradient)
+        value, _ = _RankingLoss.apply(student, teacher, steepness, agreement, wants_gradient)
     return value
+
+
+@torch.no_grad()
+def ranking_per_image(
+    student_logits: Tensor, teacher_logits: Tensor, steepness: float, surrogate: str, channels: str
+) -> Tensor:
+    """Return the ranking loss of each image, (B,), without gradient.
+
+    Arguments and errors as of :func:`kendall_ranking_loss`, which is the mean.
+    """
+    student, teacher, agreement = _prepared(
+        student_logits, teacher_logits, steepness, surrogate, channels
+    )
+    return _values_and_gradient(student, teacher, steepness, agreement, with_gradient=False)[0]
+
+
+def _prepared(
+    student_logits: Tensor, teacher_logits: Tensor, steepness: float, surrogate: str, channels: str
+) -> tuple[Tensor, Tensor, PairAgreement]:
+    """Return the logits of the channels that take part, and φ. Raises ValueError."""
+    student, teacher = paired_logits(student_logits, teacher_logits)
+    if student.shape[1] < 2:
+        raise ValueError("the ranking loss needs at least 2 classes: one class has no order")
+    positive("steepness", steepness)
+    if surrogate not in SURROGATES:
+        raise unknown_name("surrogate", surrogate, SURROGATES)
+    return *select_channels(student, teacher, channels), SURROGATES[surrogate]
 
 
 class KendallRankingLoss(nn.Module):
@@ -72,11 +95,14 @@ class KendallRankingLoss(nn.Module):
         self.surrogate = surrogate
         self.channels = channels
 
+    @property
+    def settings(self) -> tuple[float, str, str]:
+        """Steepness, surrogate and channels."""
+        return self.steepness, self.surrogate, self.channels
+
     def forward(self, student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
         """Return the loss of (B, C) logits."""
-        return kendall_ranking_loss(
-            student_logits, teacher_logits, self.steepness, self.surrogate, self.channels
-        )
+        return kendall_ranking_loss(student_logits, teacher_logits, *self.settings)
 
     def extra_repr(self) -> str:
         """Show the settings in the module's repr."""
@@ -92,7 +118,8 @@ class _RankingLoss(torch.autograd.Function):
     def forward(
         student: Tensor, teacher: Tensor, k: float, agreement: PairAgreement, with_gradient: bool
     ) -> tuple[Tensor, Tensor]:
-        return _value_and_gradient(student, teacher, k, agreement, with_gradient)
+        values, gradient = _values_and_gradient(student, teacher, k, agreement, with_gradient)
+        return values.mean(), gradient
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
@@ -106,26 +133,28 @@ class _RankingLoss(torch.autograd.Function):
         return upstream[0] * gradient, None, None, None, None
 
 
-def _value_and_gradient(
+def _values_and_gradient(
     s: Tensor, t: Tensor, k: float, agreement: PairAgreement, with_gradient: bool
 ) -> tuple[Tensor, Tensor]:
-    """One pass over the pairs; the gradient stays zero unless it is asked for.
+    """Return the loss of each image, (B,), and the gradient of their mean, in one pass.
+
+    The gradient stays zero unless it is asked for.
 
     In a block the rows meet themselves in a square, where each pair stands twice (its agreement
     counts half), and all later channels in a rectangle, where the antisymmetric slope gives both
     ends their share.
     """
     batch, channels = s.shape
-    total = s.new_zeros(())
+    total = s.new_zeros(batch)
     gradient = torch.zeros_like(s)
     for block in pair_blocks(batch, channels):
         rows, size = slice(block.start, block.stop), block.size
         dt = t[:, rows, None] - t[:, None, block.start :]
         ds = s[:, rows, None] - s[:, None, block.start :]
         p, slope = agreement(dt, ds, k)
-        total += p[..., size:].sum() + 0.5 * p[..., :size].sum()
+        total += p[..., size:].sum(dim=(1, 2)) + 0.5 * p[..., :size].sum(dim=(1, 2))
         if with_gradient:
             gradient[:, rows] += slope.sum(dim=2)
             gradient[:, block.stop :] -= slope[..., size:].sum(dim=1)
-    scale = -2.0 / (channels * (channels - 1) * batch)
-    return total * scale, gradient * scale
+    scale = -2.0 / (channels * (channels - 1))
+    return total * scale, gradient * (scale / batch)

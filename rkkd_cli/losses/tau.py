@@ -7,7 +7,6 @@ from rkkd_cli.losses.blocks import pair_blocks
 from rkkd_cli.losses.checks import paired_logits
 
 
-@torch.no_grad()
 def kendall_tau_b(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
     """Return Kendall's τ-b of the two orders of the classes, averaged over the batch.
 
@@ -26,6 +25,12 @@ def kendall_tau_b(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
     Source: Kendall, "The treatment of ties in ranking problems", Biometrika 33 (1945).
 
     """
+    return tau_b_per_image(student_logits, teacher_logits).mean()
+
+
+@torch.no_grad()
+def tau_b_per_image(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
+    """Return τ-b of each image, (B,); arguments and errors as of :func:`kendall_tau_b`."""
     s, t = paired_logits(student_logits, teacher_logits)
     if s.shape[1] < 2:
         raise ValueError("Kendall's tau needs at least 2 classes: one class has no order")
@@ -42,4 +47,4 @@ def kendall_tau_b(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
     balance, in_student, in_teacher = counts.to(s.dtype)
     ordered = (in_student * in_teacher) > 0
     tau = balance / torch.where(ordered, in_student * in_teacher, 1.0).sqrt()
-    return torch.where(ordered, tau, 0.0).clamp(-1, 1).mean()
+    return torch.where(ordered, tau, 0.0).clamp(-1, 1)

@@ -1,6 +1,6 @@
-"""What an arm records and what it optimises."""
+"""What an arm optimises."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -13,30 +13,22 @@ TERMS = ("ce", "kl", "rank")
 
 @dataclass(frozen=True)
 class Objective:
-    """The terms that every arm records, unweighted, and the weights of those it optimises."""
+    """The weights of the terms that an arm optimises, and the settings of all terms."""
 
     weights: Mapping[str, float]
     temperature: float
     ranking: KendallRankingLoss
 
-    def terms(self, student: Tensor, teacher: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """Return every term of (B, C) logits and (B,) labels as a scalar.
+    def loss(self, student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
+        """Return Σ weight · term, a scalar, of (B, C) logits and (B,) labels.
 
-        A term without weight gets logits without gradient: it is recorded and costs no backward.
+        Only terms with a weight are computed: what is recorded is measured apart.
         """
         student = student.float() if student.dtype.itemsize < 4 else student
-        free = student.detach()
-
-        def logits(term: str) -> Tensor:
-            return student if self.weights.get(term) else free
-
-        return {
-            "ce": F.cross_entropy(logits("ce"), labels),
-            "kl": kl_divergence(logits("kl"), teacher, self.temperature),
-            "rank": self.ranking(logits("rank"), teacher),
+        terms: dict[str, Callable[[], Tensor]] = {
+            "ce": lambda: F.cross_entropy(student, labels),
+            "kl": lambda: kl_divergence(student, teacher, self.temperature),
+            "rank": lambda: self.ranking(student, teacher),
         }
-
-    def weighted_sum(self, terms: Mapping[str, Tensor]) -> Tensor:
-        """Return Σ weight · term over the terms with a weight."""
-        weighted = [weight * terms[name] for name, weight in self.weights.items() if weight]
+        weighted = [weight * terms[name]() for name, weight in self.weights.items() if weight]
         return sum(weighted[1:], start=weighted[0])

@@ -1,5 +1,7 @@
 """One arm on one stream: its student, optimiser, generators and the sums of its epoch."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -7,17 +9,15 @@ from rkkd_cli.config.arms import Arm
 from rkkd_cli.data.seeding import derive_seed
 from rkkd_cli.data.stream import Batch
 from rkkd_cli.methods import build_objective
-from rkkd_cli.methods.objective import TERMS
 from rkkd_cli.models import Classifier, build_model
 from rkkd_cli.train.device import autocast
-from rkkd_cli.train.metrics import batch_metrics
+from rkkd_cli.train.metrics import HITS, MEANS, measure
 from rkkd_cli.train.randomness import Randomness
 from rkkd_cli.train.teacher import Teacher
 from rkkd_cli.train.totals import Totals
 from rkkd_cli.train.trainee import Trainee
 
-STEP_MEANS = (*TERMS, "kendall_tau")
-STEP_HITS = ("agreement", "acc")
+STEP_HITS = HITS[:2]  # an epoch of training has no column of top5
 
 
 class ArmOnStream:
@@ -31,7 +31,7 @@ class ArmOnStream:
         self.name, self.precision = arm.name, arm.experiment.precision
         self.objective = build_objective(arm.experiment.method, arm.experiment.rank)
         self.student = new_student(arm, seed, teacher)
-        totals = Totals(STEP_MEANS, STEP_HITS, teacher.device)
+        totals = Totals(MEANS, STEP_HITS, teacher.device)
         recipe = arm.experiment.training
         self.trainee = Trainee(self.student, recipe, derive_seed(seed, "arm"), totals)
 
@@ -40,20 +40,29 @@ class ArmOnStream:
         """The sums of the running epoch."""
         return self.trainee.totals
 
-    def step(self, batch: Batch, teacher_logits: Tensor, epochs_done: float) -> None:
-        """Take one optimisation step and add the batch's terms and metrics to the totals."""
+    @property
+    def members(self) -> "list[ArmOnStream]":
+        """The arm alone: see Stepping."""
+        return [self]
+
+    def step(self, batch: Batch, teacher_logits: Tensor, epochs_done: float) -> Tensor:
+        """Take one optimisation step; return the logits (1, B, C) before it."""
         self.trainee.set_rate(epochs_done)
         with self.trainee.randomness.active():
             with autocast(self.totals.device, self.precision):
-                logits = self.student(batch.images)
-            self.trainee.descend(self.loss(logits, teacher_logits, batch.labels))
+                logits: Tensor = self.student(batch.images)
+            self.trainee.descend(self.objective.loss(logits, teacher_logits, batch.labels))
+        return logits.detach()[None]
 
-    def loss(self, logits: Tensor, teacher_logits: Tensor, labels: Tensor) -> Tensor:
-        """Return the objective of the student's logits; add terms and metrics to the totals."""
-        terms = self.objective.terms(logits, teacher_logits, labels)
-        metrics = batch_metrics(logits.detach().float(), teacher_logits, labels)
-        self.totals.add(terms | metrics, len(labels))
-        return self.objective.weighted_sum(terms)
+
+def record(
+    arms: Sequence[ArmOnStream], logits: Tensor, teacher_logits: Tensor, labels: Tensor
+) -> None:
+    """Add the terms and metrics of the arms' logits (A, B, C) to their totals."""
+    objectives = [arm.objective for arm in arms]
+    measured = measure(objectives, logits, teacher_logits, labels)
+    for arm, means, hits in zip(arms, *measured, strict=True):
+        arm.totals.add_row(means, hits[: len(STEP_HITS)], len(labels))
 
 
 def new_student(arm: Arm, seed: int, teacher: Teacher) -> Classifier:

@@ -8,15 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from rkkd_cli.data.stream import DeviceImages
-from rkkd_cli.methods.objective import TERMS, Objective
+from rkkd_cli.methods.objective import Objective
 from rkkd_cli.train.device import autocast
 from rkkd_cli.train.events import Tick
-from rkkd_cli.train.metrics import batch_metrics
+from rkkd_cli.train.metrics import HITS, MEANS, measure
 from rkkd_cli.train.totals import Totals
 
 EVALUATION_BATCH = 500
-SPLIT_MEANS = (*TERMS, "kendall_tau")
-SPLIT_HITS = ("acc", "top5")
+SPLIT_HITS = HITS[1:]  # a held-out split has no column of agreement
 
 
 class TaughtSplit(NamedTuple):
@@ -55,17 +54,14 @@ def evaluate(
     model: nn.Module, objective: Objective, split: TaughtSplit, precision: str
 ) -> Generator[Tick, None, Totals]:
     """Return the totals of terms, τ-b and accuracies; yields a moment to leave for each batch."""
-    totals = Totals(SPLIT_MEANS, SPLIT_HITS, split.images.device)
+    totals = Totals(MEANS, SPLIT_HITS, split.images.device)
     done = 0
     for batch in split.images.in_order(EVALUATION_BATCH):
         teacher = split.teacher_logits[done : done + len(batch.labels)]
-        with evaluating(model):
-            with autocast(totals.device, precision):
-                student = model(batch.images)
-            student = student.float()
-            terms = objective.terms(student, teacher, batch.labels)
-            metrics = batch_metrics(student, teacher, batch.labels)
-        totals.add(terms | metrics, len(batch.labels))
+        with evaluating(model), autocast(totals.device, precision):
+            student = model(batch.images)
+        measured = measure([objective], student[None], teacher, batch.labels)
+        totals.add_row(measured.means[0], measured.hits[0, 1:], len(batch.labels))
         done += len(batch.labels)
         yield Tick()
     return totals

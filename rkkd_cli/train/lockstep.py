@@ -5,8 +5,11 @@ from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from rkkd_cli.data.stream import Stream
-from rkkd_cli.train.arm import ArmOnStream
+import torch
+from torch import Tensor
+
+from rkkd_cli.data.stream import Batch, Stream
+from rkkd_cli.train.arm import ArmOnStream, record
 from rkkd_cli.train.checkpoint import misfit
 from rkkd_cli.train.evaluate import TaughtSplit, evaluate
 from rkkd_cli.train.events import ArmStopped, BatchDone, EpochDone, Event, Tick
@@ -57,14 +60,21 @@ class Lockstep:
         started = time.perf_counter()
         for batch in self.stream.epoch(epoch, skip=self.batches_done):
             teacher_logits = self.teacher(batch.images)
-            for one in self._steppings():
-                one.step(batch, teacher_logits, epoch - 1 + self.batches_done / len(self.stream))
+            progress = epoch - 1 + self.batches_done / len(self.stream)
+            self._step(batch, teacher_logits, progress)
             self.batches_done += 1
             self.seconds += time.perf_counter() - started
             yield BatchDone(self.name, epoch, self.batches_done)
             if not self.active:
                 return
             started = time.perf_counter()
+
+    def _step(self, batch: Batch, teacher_logits: Tensor, epochs_done: float) -> None:
+        """Let every arm step on the batch, then record all of them at once."""
+        steppings = self._steppings()
+        logits = [one.step(batch, teacher_logits, epochs_done) for one in steppings]
+        members = [arm for one in steppings for arm in one.members]
+        record(members, torch.cat(logits), teacher_logits, batch.labels)
 
     def _steppings(self) -> Sequence[Stepping]:
         """Return the active arms, stacked or each for itself."""

@@ -22,8 +22,12 @@ OPTIMIZERS: dict[str, type[StackedOptimizer]] = {"sgd": StackedSGD, "adamw": Sta
 class Stepping(Protocol):
     """One arm, or several that step together."""
 
-    def step(self, batch: Batch, teacher_logits: Tensor, epochs_done: float) -> None:
-        """Take one optimisation step and add the batch's terms and metrics to the totals."""
+    @property
+    def members(self) -> list[ArmOnStream]:
+        """The arms."""
+
+    def step(self, batch: Batch, teacher_logits: Tensor, epochs_done: float) -> Tensor:
+        """Let each arm take its optimisation step; return their logits (A, B, C) before it."""
 
 
 class Stack:
@@ -36,21 +40,21 @@ class Stack:
     """
 
     def __init__(self, arms: Sequence[ArmOnStream]) -> None:
-        self.arms = list(arms)
+        self.members = list(arms)
         self.student = arms[0].student
         self.names = [name for name, _ in self.student.named_parameters()]
         rows = [[p.detach() for p in arm.student.parameters()] for arm in arms]
         self.shapes = [one.shape for one in rows[0]]
         self.sizes = [one.numel() for one in rows[0]]
         self.weights = torch.stack([torch.cat([one.reshape(-1) for one in row]) for row in rows])
-        for arm, row in zip(self.arms, self.weights, strict=True):
+        for arm, row in zip(self.members, self.weights, strict=True):
             for parameter, view in zip(arm.student.parameters(), self.pieces(row), strict=True):
                 parameter.data = view
         self.weights.requires_grad_()
         self.buffers = {name: self._stack_buffer(name) for name, _ in self.student.named_buffers()}
         recipes = [arm.trainee.recipe for arm in arms]
         self.optimizer = OPTIMIZERS[recipes[0].optimizer](recipes, self.weights)
-        for number, arm in enumerate(self.arms):
+        for number, arm in enumerate(self.members):
             self.optimizer.share(number, arm.trainee.optimizer, self.pieces)
 
     def pieces(self, row: Tensor) -> list[Tensor]:
@@ -59,30 +63,31 @@ class Stack:
         return [part.view(shape) for part, shape in zip(parts, self.shapes, strict=True)]
 
     def _stack_buffer(self, name: str) -> Tensor:
-        stacked = torch.stack([arm.student.get_buffer(name) for arm in self.arms])
+        stacked = torch.stack([arm.student.get_buffer(name) for arm in self.members])
         path, _, last = name.rpartition(".")
-        for arm, row in zip(self.arms, stacked, strict=True):
+        for arm, row in zip(self.members, stacked, strict=True):
             setattr(arm.student.get_submodule(path), last, row)
         return stacked
 
-    def step(self, batch: Batch, teacher_logits: Tensor, epochs_done: float) -> None:
-        """Let every arm take its optimisation step on the batch."""
-        for arm in self.arms:
+    def step(self, batch: Batch, teacher_logits: Tensor, epochs_done: float) -> Tensor:
+        """Let each arm take its optimisation step; return their logits (A, B, C) before it."""
+        for arm in self.members:
             arm.trainee.set_rate(epochs_done)
-        with autocast(self.weights.device, self.arms[0].precision):
+        with autocast(self.weights.device, self.members[0].precision):
             logits = self._logits(batch.images)
         losses = [
-            arm.loss(own, teacher_logits, batch.labels)
-            for arm, own in zip(self.arms, logits.unbind(), strict=True)
+            arm.objective.loss(own, teacher_logits, batch.labels)
+            for arm, own in zip(self.members, logits.unbind(), strict=True)
         ]
         (gradient,) = torch.autograd.grad(torch.stack(losses).sum(), self.weights)
-        self.optimizer.step(self.weights, gradient, [arm.trainee.lr for arm in self.arms])
+        self.optimizer.step(self.weights, gradient, [arm.trainee.lr for arm in self.members])
+        return logits.detach()
 
     def _logits(self, images: Tensor) -> Tensor:
         """Return the logits (A, B, C) of the images."""
         parts = torch.split(self.weights, self.sizes, dim=1)
         parameters = {
-            name: part.reshape(len(self.arms), *shape)
+            name: part.reshape(len(self.members), *shape)
             for name, part, shape in zip(self.names, parts, self.shapes, strict=True)
         }
 

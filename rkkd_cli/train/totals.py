@@ -50,8 +50,12 @@ class Totals:
     def add(self, values: Mapping[str, Tensor], images: int) -> None:
         """Add one batch: the mean of every name of means, the count of every name of hits."""
         means = torch.stack([values[name].detach() for name in self.mean_names])
+        self.add_row(means, torch.stack([values[name] for name in self.hit_names]), images)
+
+    def add_row(self, means: Tensor, hits: Tensor, images: int) -> None:
+        """Add one batch whose means and counts stand in the order of their names."""
         self.sums += means.to(self.sums.dtype) * images
-        self.hits += torch.stack([values[name] for name in self.hit_names])
+        self.hits += hits
         self.finite &= torch.isfinite(means)
         self.finite_steps += self.finite
         self.images += images

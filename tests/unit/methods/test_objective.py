@@ -1,4 +1,4 @@
-"""What an arm records, and what it optimises."""
+"""What an arm optimises."""
 
 import math
 
@@ -40,22 +40,6 @@ def naive_terms(
     return {"ce": ce / B, "kl": kl / B, "rank": rank / B}
 
 
-@pytest.mark.parametrize(("temperature", "k"), [(1.0, 1.0), (4.0, 0.5), (10.0, 100.0)])
-def test_terms_are_the_raw_losses(temperature: float, k: float) -> None:
-    objective = build_objective(Method(temperature=temperature), Rank(steepness=k))
-    terms = objective.terms(*batch())
-    assert list(terms) == ["ce", "kl", "rank"]
-    for name, expected in naive_terms(*batch(), temperature, k).items():
-        assert terms[name].item() == pytest.approx(expected, rel=1e-9)
-
-
-def test_weights_do_not_touch_the_terms() -> None:
-    light = build_objective(Method(alpha=0.1), Rank(grad=False)).terms(*batch())
-    heavy = build_objective(Method(ce_weight=9.0, kl_weight=7.0), Rank(grad=True, weight=5.0))
-    for name, term in heavy.terms(*batch()).items():
-        assert torch.equal(term, light[name])
-
-
 @pytest.mark.parametrize(
     ("method", "rank", "weights"),
     [
@@ -72,52 +56,38 @@ def test_the_objective_is_the_weighted_sum_of_the_terms(
     objective = build_objective(method, rank)
     terms = naive_terms(*batch(), method.temperature, rank.steepness)
     expected = sum(weight * terms[name] for name, weight in weights.items())
-    total = objective.weighted_sum(objective.terms(*batch()))
+    total = objective.loss(*batch())
     assert total.item() == pytest.approx(expected, rel=1e-9)
 
 
-@pytest.mark.parametrize("rank", [Rank(grad=True, weight=2.0), Rank(grad=False, weight=2.0)])
-def test_the_ranking_loss_has_a_gradient_only_when_it_is_backpropagated(rank: Rank) -> None:
+def gradient_of(method: Method, rank: Rank) -> Tensor:
     student, teacher, labels = batch()
     student.requires_grad_()
-    terms = build_objective(Method(), rank).terms(student, teacher, labels)
-    assert terms["rank"].requires_grad is rank.grad
-    assert terms["ce"].requires_grad
-    assert terms["kl"].requires_grad
+    loss = build_objective(method, rank).loss(student, teacher, labels)
+    return torch.autograd.grad(loss, student)[0]
+
+
+def test_the_ranking_loss_has_a_gradient_only_when_it_is_backpropagated() -> None:
+    control = gradient_of(Method(), Rank(steepness=1.0, weight=2.0))
+    ranked = gradient_of(Method(), Rank(steepness=1.0, weight=2.0, grad=True))
+    student, teacher, _ = batch()
+    student.requires_grad_()
+    alone = build_objective(Method(), Rank(steepness=1.0)).ranking(student, teacher)
+    torch.testing.assert_close(ranked - control, 2 * torch.autograd.grad(alone, student)[0])
 
 
 def test_the_gradient_of_the_control_is_that_of_ce_and_kl_alone() -> None:
-    gradients = []
-    for rank in (Rank(weight=0.0), Rank(weight=50.0, steepness=1.0)):
-        student, teacher, labels = batch()
-        student.requires_grad_()
-        objective = build_objective(Method(), rank)
-        total = objective.weighted_sum(objective.terms(student, teacher, labels))
-        gradients.append(torch.autograd.grad(total, student)[0])
+    gradients = [gradient_of(Method(), rank) for rank in (Rank(weight=0.0), Rank(weight=50.0))]
     assert torch.equal(*gradients)
 
 
-@pytest.mark.parametrize(
-    ("method", "unweighted"), [(Method(alpha=1.0), "ce"), (Method(alpha=0.0), "kl")]
-)
-def test_a_term_that_weighs_nothing_is_recorded_without_gradient(
-    method: Method, unweighted: str
-) -> None:
-    student, teacher, labels = batch()
-    student.requires_grad_()
-    terms = build_objective(method, Rank()).terms(student, teacher, labels)
-    assert not terms[unweighted].requires_grad
-    assert math.isfinite(terms[unweighted].item())
-
-
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_half_precision_logits_give_float32_terms(dtype: torch.dtype) -> None:
+def test_half_precision_logits_give_a_float32_loss(dtype: torch.dtype) -> None:
     student, teacher, labels = batch(dtype)
-    terms = build_objective(Method(), Rank(steepness=1.0)).terms(student, teacher.float(), labels)
+    loss = build_objective(Method(), Rank()).loss(student, teacher.float(), labels)
     exact = naive_terms(student.double(), teacher, labels, 4.0, 1.0)
-    for name, term in terms.items():
-        assert term.dtype == torch.float32
-        assert term.item() == pytest.approx(exact[name], rel=1e-5)
+    assert loss.dtype == torch.float32
+    assert loss.item() == pytest.approx(0.1 * exact["ce"] + 0.9 * exact["kl"], rel=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -132,8 +102,8 @@ def test_an_arm_with_nothing_to_optimise_is_refused(rank: Rank) -> None:
 
 def test_the_ranking_loss_alone_can_be_optimised() -> None:
     objective = build_objective(Method(ce_weight=0.0, kl_weight=0.0), Rank(grad=True, weight=2.0))
-    terms = objective.terms(*batch())
-    assert objective.weighted_sum(terms).item() == 2 * terms["rank"].item()
+    student, teacher, labels = batch()
+    assert objective.loss(student, teacher, labels) == 2 * objective.ranking(student, teacher)
 
 
 @pytest.mark.parametrize(

@@ -18,9 +18,7 @@ def test_soft_ce_has_the_gradient_of_the_studys_loss(alpha: float, temperature: 
     student.requires_grad_()
     method = Method(name="soft_ce", alpha=alpha, temperature=temperature)
     objective = build_objective(method, Rank())
-    (measured,) = torch.autograd.grad(
-        objective.weighted_sum(objective.terms(student, teacher, labels)), student
-    )
+    (measured,) = torch.autograd.grad(objective.loss(student, teacher, labels), student)
     hard = F.cross_entropy(student, labels)
     stated = (1 - alpha) * hard + alpha * soft_cross_entropy(student, teacher, temperature)
     (wanted,) = torch.autograd.grad(stated, student)

@@ -26,7 +26,8 @@ def state(name: str, seed: int, active: str, stopped: str = "", epochs: int = 3,
         for arm in stopped
     ]
     lockstep = {
-        "epochs_done": epochs, "batches_done": 0, "batches": 22, "seconds": 0.0, "stopped": stops,
+        "epochs_done": epochs, "batches_done": 0, "batches": 22, "seconds": 0.0,
+        "stacked": False, "stopped": stops,
         "arms": {arm: {"model": 1} for arm in active},
     }  # fmt: skip
     return {"lockstep": lockstep, "seed": seed, "number": number, "sources": {}, "rows": rows}

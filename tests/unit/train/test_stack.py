@@ -78,7 +78,7 @@ def close(one: Any, other: Any) -> None:
 def test_in_float64_every_state_of_every_arm_is_the_one_it_has_alone(teacher: Teacher) -> None:
     alone, together = students(teacher), students(teacher)
     steppings = stacks_of(together)
-    assert [len(s.arms) if isinstance(s, Stack) else 1 for s in steppings] == [4, 2, 1]
+    assert [len(s.members) for s in steppings] == [4, 2, 1]
     for number, (batch, logits) in enumerate(batches(8)):
         for one in (*alone, *steppings):
             one.step(batch, logits, number / 8)
