@@ -56,6 +56,7 @@ class Manifest(BaseModel):
     ``reason``. A run whose process died keeps ``running``: whether it lives, its lock tells.
     ``stopped`` says it in words: which arms had to be dropped and which jobs given up; ``diverged``
     are the former as (arm, seed), ``failed`` the latter.
+    ``numbers_version`` is that of the training code: see NUMBERS_VERSION in config.
     ``metrics_sha256`` is that of metrics.csv (with ``\\n`` as line ends) at the run's end.
     """
 
@@ -78,6 +79,7 @@ class Manifest(BaseModel):
     failed: list[FailedJob] = Field(default_factory=list)
     diverged: list[tuple[str, int]] = Field(default_factory=list)
     versions: dict[str, str]
+    numbers_version: int = 1
     platform: str
     processor: str
     git_commit: str | None

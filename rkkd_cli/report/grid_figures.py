@@ -74,8 +74,9 @@ def draw_grid(picture: GridPicture, folder: Path, formats: Sequence[str]) -> lis
 def _heatmaps(picture: GridPicture) -> Figure:
     """Draw a heatmap per facet; with published values, those and the difference beside it."""
     tables = picture.tables
-    panels = [(facet_title(table) or "measured", table, _means(table)) for table in tables]
-    if any(table.published for table in tables):
+    compared = any(table.published for table in tables)
+    panels = [(facet_title(t) or "measured" * compared, t, _means(t)) for t in tables]
+    if compared:
         stated = [_array(table, table.published) for table in tables]
         panels += [("published", t, s) for t, s in zip(tables, stated, strict=True)]
     differences = [

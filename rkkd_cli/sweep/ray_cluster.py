@@ -73,7 +73,10 @@ def connect(address: str | None) -> None:
             )  # fmt: skip
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         why = " ".join(str(error).split())
-        raise UserError(f"cannot connect to a Ray cluster ({_place(address)}): {why}") from None
+        hint = "" if address is None else "; if it asks for a token, set RAY_AUTH_MODE=token"
+        raise UserError(
+            f"cannot connect to a Ray cluster ({_place(address)}): {why}{hint}"
+        ) from None
 
 
 def _check_reachable(address: str) -> None:

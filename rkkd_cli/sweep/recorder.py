@@ -11,7 +11,7 @@ import torch
 
 from rkkd_cli.config.arms import resolve_arms
 from rkkd_cli.config.experiment import Experiment
-from rkkd_cli.config.grid import varied_texts
+from rkkd_cli.config.grid import NUMBERS_VERSION, varied_texts
 from rkkd_cli.config.presets import to_toml
 from rkkd_cli.files import write_whole
 from rkkd_cli.records.environment import command_line, environment
@@ -213,6 +213,7 @@ def new_manifest(name: str, device: str) -> Manifest:
         device=device,
         threads=torch.get_num_threads(),
         process=os.getpid(),
+        numbers_version=NUMBERS_VERSION,
         **facts,
     )
 

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from rkkd_cli.config.arms import resolve_arms
 from rkkd_cli.config.changes import continued, differences, extended, same_numbers
 from rkkd_cli.config.experiment import Experiment
+from rkkd_cli.config.grid import NUMBERS_VERSION
 from rkkd_cli.config.presets import read_experiment, to_toml
 from rkkd_cli.errors import RunError, UserError
 from rkkd_cli.files import remove_leftovers, write_whole
@@ -86,6 +87,7 @@ def reopen(
             f"{damage}; it is {'restored from the checkpoints' if manifest else 'renewed'}"
         )
     _check_origin(run, manifest, states)
+    _check_version(run, manifest)
     vouched = _vouched_experiment(states)
     recorded = _recorded_experiment(run, vouched, notes)
     begun_as = _begun_as(vouched, recorded, run.name)
@@ -136,6 +138,15 @@ def _check_origin(run: RunDirectory, manifest: Manifest | None, states: dict[str
                 f"{run.checkpoints / name} holds a checkpoint of {state['stream']} in run "
                 f"{held.run!r}, not of this one; put the right one back"
             )
+
+
+def _check_version(run: RunDirectory, manifest: Manifest | None) -> None:
+    """Raise UserError where the training code has changed so that it gives other numbers."""
+    if manifest is not None and manifest.numbers_version != NUMBERS_VERSION:
+        raise UserError(
+            f"run {run.name!r} was begun by a version of rkkd whose training gives other numbers "
+            f"(version {manifest.numbers_version} of them, here {NUMBERS_VERSION}); start a new run"
+        )
 
 
 def _ended_whole(run: RunDirectory, manifest: Manifest) -> bool:

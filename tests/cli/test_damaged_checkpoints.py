@@ -172,6 +172,14 @@ def test_checkpoints_that_are_gone_are_missed(what: str, dead: Path) -> None:
         refused_and_untouched(run, r"arm kd, seed 0, but its checkpoints .* are gone", dead)
 
 
+def test_a_run_of_other_training_code_is_refused(
+    dead: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rkkd_cli.sweep.reopen.NUMBERS_VERSION", 99)
+    with copied(dead) as run:
+        refused_and_untouched(run, "training gives other numbers .*here 99", dead)
+
+
 def remove_all(run: Path) -> None:
     shutil.rmtree(run / "checkpoints")
 
