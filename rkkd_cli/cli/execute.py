@@ -150,7 +150,7 @@ def _closed(recorder: Recorder, error: BaseException) -> BaseException:
     """Write into the manifest how the run ended; return the error that says so to the user."""
     if isinstance(error.__context__, Stopped | Interrupted):  # and then the terminal had gone
         error = error.__context__
-    interrupted = isinstance(error, Stopped | Interrupted)
+    interrupted = isinstance(error, Stopped | SystemExit)
     run = recorder.run
     began = run is not None and is_run(run.path)
     command = shlex.join(command_line())

@@ -64,9 +64,9 @@ def stopping_on_signals(pace: Pace) -> Iterator[None]:
     except Stopped as left:
         _say_interrupted(left)
         raise Interrupted(128 + handler.received) from None
-    except Interrupted as left:
+    except SystemExit as left:  # Interrupted, or what compiled code made of it
         _say_interrupted(left)
-        raise
+        raise Interrupted(128 + handler.received) from None
     finally:
         handler.forget()
         for number, action in former.items():

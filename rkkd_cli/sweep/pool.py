@@ -56,6 +56,7 @@ class Pool(Generic[W]):
     def __init__(self, crew: Crew[W], ledger: Ledger, pace: Pace) -> None:
         self.crew, self.ledger, self.pace = crew, ledger, pace
         self.busy: dict[W, Job] = {}
+        self.silent: set[W] = set()  # those of the busy ones that have not told anything yet
         self.idle: list[W] = []
         self.is_stopping = False
 
@@ -75,16 +76,24 @@ class Pool(Generic[W]):
             worker = self.idle.pop() if self.idle else self.crew.start()
             job = left.popleft()
             self.busy[worker] = job
+            self.silent.add(worker)
             worker.give(job, self.ledger.state(job))
 
     def _ask_to_stop(self) -> None:
-        if not self.is_stopping:
-            self.is_stopping = True
-            for worker in self.busy:
+        """Ask each worker once; one that is only starting has nothing to keep, and is ended."""
+        if self.is_stopping:
+            return
+        self.is_stopping = True
+        for worker in list(self.busy):
+            if worker in self.silent:
+                del self.busy[worker]
+                worker.end()
+            else:
                 worker.ask_to_stop()
 
     def _receive(self, worker: W, left: "deque[Job]") -> Iterator[Event]:
         job = self.busy[worker]
+        self.silent.discard(worker)
         try:
             kind, content = worker.receive()
         except WorkerDied as death:

@@ -28,6 +28,7 @@ class RayWorker:
     def __init__(self, versions: Mapping[str, str]) -> None:
         self.versions = versions
         self.pace: Pace | None = None
+        self.is_stopping = False
         self.sources: dict[str, Sources] = {}
 
     def free_memory(self, device: str) -> int:
@@ -39,20 +40,26 @@ class RayWorker:
         self, settings: Settings, experiment: Experiment, dataset: Dataset, files: Files
     ) -> Iterator[Message]:
         """Make sure of the teacher: train it where there are no files of one."""
-        self.pace = Pace(settings.minutes)
-        yield from messages(self._teach(settings, self.pace, experiment, dataset, files))
+        pace = self._new_pace(settings)
+        yield from messages(self._teach(settings, pace, experiment, dataset, files))
 
     def train(
         self, settings: Settings, job: Job, state: bytes | None, dataset: Dataset, teacher: Shipped
     ) -> Iterator[Message]:
         """Train the job from its state."""
-        self.pace = Pace(settings.minutes)
-        yield from messages(self._train(settings, self.pace, job, state, dataset, teacher))
+        pace = self._new_pace(settings)
+        yield from messages(self._train(settings, pace, job, state, dataset, teacher))
 
     def stop(self) -> None:
         """Let what is being trained leave off after its step and a checkpoint."""
+        self.is_stopping = True
         if self.pace is not None:
             self.pace.stop_requested = True
+
+    def _new_pace(self, settings: Settings) -> Pace:
+        self.pace = Pace(settings.minutes)
+        self.pace.stop_requested = self.is_stopping  # it may have been said before this began
+        return self.pace
 
     def _teach(
         self,

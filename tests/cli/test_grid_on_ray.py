@@ -22,7 +22,7 @@ GRID = (
     "grid", "--alpha=0.1,0.5,0.9", "--temperature=1,4", "teacher.training.epochs=2",
     "--limit-train=200", "--limit-test=100", "--name=six",
 )  # fmt: skip
-SHORT, LONG = "--epochs=2", "--epochs=40"
+SHORT, LONG = "--epochs=2", "--epochs=30"
 TIMING = ("epoch_seconds", "images_per_second")
 Program = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -39,11 +39,13 @@ def wait_until(is_so: Callable[[], Any]) -> None:
         time.sleep(0.01)
 
 
-def workers() -> list[psutil.Process]:
+def workers(cluster: Cluster) -> list[psutil.Process]:
+    """Return the processes of the workers on the cluster."""
+    raylets = [node.all_processes["raylet"][0].process.pid for node in cluster.list_all_nodes()]
     found = []
-    for process in psutil.process_iter(["cmdline"]):
+    for process in psutil.process_iter(["cmdline", "ppid"]):
         words = process.info["cmdline"] or [""]
-        if words[0].startswith("ray::RayWorker"):
+        if words[0].startswith("ray::RayWorker") and process.info["ppid"] in raylets:
             found.append(process)
     return found
 
@@ -94,7 +96,7 @@ def test_a_cluster_gives_the_rows_of_one_process_and_needs_no_common_disk(
     assert rows_of(tmp_path / "results/six") == expected[SHORT]
     assert len(list((tmp_path / "results/six/checkpoints").iterdir())) == 2
     assert list((tmp_path / "cache of the driver/teachers").glob("*/weights.pt"))
-    assert not workers()
+    assert not workers(cluster)
 
 
 def test_a_killed_worker_costs_a_retry_and_no_row(
@@ -102,7 +104,7 @@ def test_a_killed_worker_costs_a_retry_and_no_row(
 ) -> None:
     with start(tmp_path, cluster.address, LONG) as process:
         wait_until(lambda: list(tmp_path.glob("results/six/checkpoints/*/*.pt")))
-        workers()[0].kill()
+        workers(cluster)[0].kill()
         _, said = process.communicate(timeout=120)
     assert process.returncode == 0, said
     assert "goes on from its last checkpoint" in said
@@ -117,7 +119,7 @@ def test_a_node_that_goes_away_costs_a_retry_and_no_row(
     with start(tmp_path, cluster.address, LONG) as process:
 
         def on_the_node() -> list[psutil.Process]:
-            return [one for one in workers() if one.ppid() == raylet]
+            return [one for one in workers(cluster) if one.ppid() == raylet]
 
         wait_until(lambda: on_the_node() and list(tmp_path.glob("results/six/checkpoints/*/*.pt")))
         assert on_the_node()
@@ -137,8 +139,8 @@ def test_a_killed_driver_goes_on(
         process.send_signal(number)
         _, said = process.communicate(timeout=30)
     assert process.returncode == (143 if number == signal.SIGTERM else -number), said
-    wait_until(lambda: not workers())
-    assert not workers()
+    wait_until(lambda: not workers(cluster))
+    assert not workers(cluster)
     done = warm_rkkd(*GRID, LONG, "-q", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert rows_of(tmp_path / "results/six") == expected[LONG]
