@@ -22,9 +22,11 @@ class Scripted:
     """A worker that tells what it was written to tell; None is its death."""
 
     def __init__(self, script: Sequence[Message | None]) -> None:
-        self.script, self.given, self.asked, self.ended = deque(script), [], False, False
+        self.script, self.given = deque(script), list[str]()
+        self.asked = self.ended = False
 
     def give(self, job: Job, state: bytes | None) -> None:
+        assert state is None
         self.given.append(job.name)
 
     def receive(self) -> Message:
