@@ -10,16 +10,18 @@ from typing import Any
 
 import ray
 import torch
-from ray.exceptions import RayError, RayTaskError
+from ray.exceptions import GetTimeoutError, RayError, RayTaskError
 
 from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.errors import RunError, UserError
+from rkkd_cli.sweep.estimate import free_memory
 from rkkd_cli.sweep.jobs import Job, teacher_of
 from rkkd_cli.sweep.pool import WorkerDied
 from rkkd_cli.sweep.ray_worker import RayWorker, versions
 from rkkd_cli.sweep.work import Message, Settings
 
 SECONDS_TO_CONNECT = 5.0
+SECONDS_TO_START = 60.0
 HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"  # what gRPC, hence Ray, begins with
 HTTP2_SETTINGS = bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])  # an empty frame of type 4
 UNREAD_MESSAGES = 8  # a worker waits when so many are on their way
@@ -179,11 +181,15 @@ class Cluster:
     def free_for_a_job(self) -> int:
         """Return the free bytes of a job on a worker's machine. Raises RunError.
 
-        On a CPU, jobs of one node share its memory; on a GPU, those with a part of one do.
+        On a CPU, jobs of one node share its memory; on a GPU, those with a part of one do. While
+        the cluster has no room, this machine's memory stands for a worker's.
         """
         actor = self.start()
         try:
-            free: int = ray.get(actor.handle.free_memory.remote(str(self.request.device)))
+            asked = actor.handle.free_memory.remote(str(self.request.device))
+            free: int = ray.get(asked, timeout=SECONDS_TO_START)
+        except GetTimeoutError:
+            free = free_memory(torch.device("cpu"))
         except RayTaskError as error:
             raise RunError(_cause(error)) from None
         except RayError as error:

@@ -4,12 +4,9 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
-from pydantic import ValidationError
 
-from rkkd_cli.config.arms import resolve_arms
 from rkkd_cli.config.changes import continued, differences, extended, same_numbers
 from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.config.grid import NUMBERS_VERSION
@@ -22,23 +19,11 @@ from rkkd_cli.records.restore import restore_metrics
 from rkkd_cli.records.run_directory import RunDirectory
 from rkkd_cli.sweep.begun import Begun, cell_of
 from rkkd_cli.sweep.jobs import Cell, Job
-from rkkd_cli.sweep.recorder import FORMAT, Recorder, metrics_header
-from rkkd_cli.train.checkpoint import CheckpointStore
+from rkkd_cli.sweep.recorder import Recorder, metrics_header
+from rkkd_cli.sweep.vouched import State, states_if_needed, vouched_experiment, vouched_manifest
 from rkkd_cli.train.events import ArmStopped
 
-State = dict[str, Any]
 Change = Callable[[Experiment, Experiment, str], Experiment]
-KEYS = {
-    "seed",
-    "number",
-    "format",
-    "stream",
-    "experiment",
-    "manifest",
-    "rows",
-    "lockstep",
-    "sources",
-}
 
 
 @dataclass
@@ -80,15 +65,15 @@ def reopen(
     remove_leftovers(run.path)
     manifest, damage = _read_manifest(run)
     is_whole = manifest is not None and _ended_whole(run, manifest)
-    states = _states_if_needed(run, notes, is_whole)
+    states = states_if_needed(run, notes, is_whole)
     if manifest is None:
-        manifest = _vouched_manifest(states)
+        manifest = vouched_manifest(states)
         notes.append(
             f"{damage}; it is {'restored from the checkpoints' if manifest else 'renewed'}"
         )
     _check_origin(run, manifest, states)
     _check_version(run, manifest)
-    vouched = _vouched_experiment(states)
+    vouched = vouched_experiment(states)
     recorded = _recorded_experiment(run, vouched, notes)
     begun_as = _begun_as(vouched, recorded, run.name)
     experiment = change(begun_as, request(recorded), run.name)
@@ -159,46 +144,6 @@ def _ended_whole(run: RunDirectory, manifest: Manifest) -> bool:
         return False
 
 
-def _states_if_needed(run: RunDirectory, notes: list[str], is_whole: bool) -> dict[str, State]:
-    """Return the state of each stream; a run that has ended whole needs none of them."""
-    try:
-        return _read_states(run, notes)
-    except RunError as error:
-        if not is_whole:
-            raise
-        notes.append(str(error))
-        return {}
-
-
-def _read_states(run: RunDirectory, notes: list[str]) -> dict[str, State]:
-    folders = sorted(path for path in run.checkpoints.glob("*/") if path.is_dir())
-    states = {}
-    for folder in folders:
-        loaded = CheckpointStore(folder).load()
-        if loaded is None:
-            continue
-        if not loaded.state.keys() >= KEYS or loaded.state["format"] != FORMAT:
-            raise UserError(f"{loaded.path} was not written by this version of rkkd")
-        for path in loaded.damaged:
-            notes.append(f"checkpoint {path.name} of {folder.name} is damaged; using the previous")
-        states[folder.name] = loaded.state
-    return states
-
-
-def _vouched_experiment(states: dict[str, State]) -> Experiment | None:
-    """Return the longest experiment that a checkpoint holds: epochs, arms, seeds may be added."""
-    try:
-        held = [Experiment.model_validate_json(one["experiment"]) for one in states.values()]
-    except ValidationError as error:
-        raise UserError(f"the checkpoints were not written by this version: {error}") from None
-    return max(held, key=_all_epochs, default=None)
-
-
-def _all_epochs(experiment: Experiment) -> int:
-    epochs = sum(arm.experiment.training.epochs for arm in resolve_arms(experiment))
-    return epochs * len(experiment.seeds)
-
-
 def _recorded_experiment(
     run: RunDirectory, vouched: Experiment | None, notes: list[str]
 ) -> Experiment:
@@ -210,12 +155,6 @@ def _recorded_experiment(
             raise
         notes.append(f"{error}; it is restored from the checkpoints")
         return vouched
-
-
-def _vouched_manifest(states: dict[str, State]) -> Manifest | None:
-    """Return the newest manifest that a checkpoint holds."""
-    held = [parse_manifest(one["manifest"], "a checkpoint") for one in states.values()]
-    return max(held, key=lambda one: (len(one.resumed), len(one.stopped)), default=None)
 
 
 def _check_streams(reopened: Reopened) -> None:
