@@ -16,4 +16,5 @@ class Unhurried(Console):
 
 
 out = Console()
+wide = Console(width=2000)  # for tables of any width: nothing is cut, a terminal wraps them
 err = Unhurried(stderr=True)

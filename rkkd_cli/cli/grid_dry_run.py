@@ -8,7 +8,7 @@ import pandas as pd
 import typer
 
 from rkkd_cli.analysis.grid import grid_frame
-from rkkd_cli.cli.console import err, out
+from rkkd_cli.cli.console import err, wide
 from rkkd_cli.cli.grid_request import GridRequest
 from rkkd_cli.cli.tables import plain_table
 from rkkd_cli.config.arms import Arm, resolve_arms
@@ -38,7 +38,7 @@ def print_cells(request: GridRequest, experiment: Experiment, retry: bool, as_js
         return
     columns = ["arm", "seed", "cell", *experiment.vary, "status"]
     texts = cells[columns].fillna("").astype(str).to_numpy().tolist()
-    out.print(plain_table(columns, texts))
+    wide.print(plain_table(columns, texts))
     counts = ", ".join(f"{n} {status}" for status, n in cells["status"].value_counts().items())
     _say(f"{directory}: {counts}")
     for one in estimates:

@@ -11,7 +11,7 @@ from rich.text import Text
 from rkkd_cli.analysis.grid import SELECTIONS, Selection, grid_frame
 from rkkd_cli.analysis.grid_tables import GridTable, baselines_of, cells_of, grid_tables
 from rkkd_cli.analysis.published import Published, read_published
-from rkkd_cli.cli.console import out
+from rkkd_cli.cli.console import out, wide
 from rkkd_cli.cli.result import Result, ended
 from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.config.presets import preset_directory, read_experiment
@@ -22,7 +22,6 @@ from rkkd_cli.records.run_directory import RunDirectory
 from rkkd_cli.report.grid_text import BEST_MARK, DIGITS, Layout, lay_out
 
 MOST_TABLES = 24  # on a terminal; the figures and grid.csv hold the rest
-WIDEST = 2000
 
 
 @dataclass(frozen=True)
@@ -186,7 +185,7 @@ def print_tables(grid: Grid) -> None:
         out.print()
         if layout.title:
             out.print(printable(layout.title), markup=False, highlight=False)
-        out.print(_rich(layout), width=WIDEST, crop=False)  # a terminal wraps, a pipe does not
+        wide.print(_rich(layout))
     if len(layouts) > MOST_TABLES:
         out.print(f"… and {len(layouts) - MOST_TABLES} more tables: grid.csv has all cells")
     for note in grid.notes:

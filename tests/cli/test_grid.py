@@ -229,6 +229,12 @@ def test_a_changed_base_is_refused_with_its_keys(warm_rkkd: Program, copy: Path)
     assert in_any_order(copy / "results/six")
 
 
+def test_a_table_is_never_cut_to_the_width_of_a_terminal(warm_rkkd: Program, copy: Path) -> None:
+    narrow = warm_rkkd("table", "six", cwd=copy, env={"COLUMNS": "30"}).stdout
+    assert narrow == warm_rkkd("table", "six", cwd=copy).stdout
+    assert "…" not in narrow
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
