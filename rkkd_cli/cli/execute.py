@@ -25,7 +25,14 @@ from rkkd_cli.sweep.check import check_experiment
 from rkkd_cli.sweep.jobs import Job
 from rkkd_cli.sweep.local import Engine, run_jobs
 from rkkd_cli.sweep.recorder import Recorder
-from rkkd_cli.sweep.reopen import Change, Reopened, check_machine, recorder_of, reopen
+from rkkd_cli.sweep.reopen import (
+    Change,
+    Reopened,
+    check_machine,
+    check_streams,
+    recorder_of,
+    reopen,
+)
 from rkkd_cli.train.device import (
     describe_device,
     keep_freed_memory,
@@ -85,11 +92,13 @@ def go_on(
         try:
             reopened = reopen(run, request, change)
             _say(reopened.notes)
-            jobs = reopened.begun.plan(manner.most_arms, manner.retry)
             manifest = reopened.manifest
-            if reopened.has_ended and manifest is not None and not (manner.retry and jobs):
+            has_failed = manifest is not None and bool(manifest.stopped)
+            if reopened.has_ended and manifest is not None and not (manner.retry and has_failed):
                 _say([f"run {run.name} is {manifest.status}: there is nothing to resume"])
                 return manner.finish(run, manifest)
+            check_streams(reopened)
+            jobs = reopened.begun.plan(manner.most_arms, manner.retry)
             return _go_on(reopened, jobs, pace, manner)
         except OSError as error:
             raise _mendable(error, f"`rkkd resume {run.handle}` goes on") from None

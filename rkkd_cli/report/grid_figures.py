@@ -72,13 +72,18 @@ def draw_grid(picture: GridPicture, folder: Path, formats: Sequence[str]) -> lis
 
 
 def _heatmaps(picture: GridPicture) -> Figure:
-    """Draw a heatmap per facet; with published values, those and the difference beside it."""
+    """Draw a heatmap per facet; with published values, those and the difference below it.
+
+    Measured and published accuracies have colours of their own: their levels may lie far apart.
+    """
     tables = picture.tables
     compared = any(table.published for table in tables)
-    panels = [(facet_title(t) or "measured" * compared, t, _means(t)) for t in tables]
+    means = [_means(table) for table in tables]
+    titles = [facet_title(table) or "measured" * compared for table in tables]
+    panels = [(*one, _norm(means)) for one in zip(titles, tables, means, strict=True)]
     if compared:
         stated = [_array(table, table.published) for table in tables]
-        panels += [("published", t, s) for t, s in zip(tables, stated, strict=True)]
+        panels += [("published", *one, _norm(stated)) for one in zip(tables, stated, strict=True)]
     differences = [
         ("measured − published", t, _means(t) - _array(t, t.published))
         for t in tables
@@ -90,8 +95,7 @@ def _heatmaps(picture: GridPicture) -> Figure:
     size = (across * (1.6 + 0.62 * columns), down * (1.25 + 0.42 * rows) + 0.3)
     figure = Figure(figsize=size, layout="constrained")
     axes = list(figure.subplots(down, across, squeeze=False).flat)
-    norm = _norm([values for _, _, values in panels])
-    for place, (title, table, values) in zip(axes, panels, strict=False):
+    for place, (title, table, values, norm) in zip(axes, panels, strict=False):
         _heatmap(place, table, values, title, "viridis", norm)
     for place, (title, table, values) in zip(axes[len(panels) :], differences, strict=False):
         largest = float(np.nanmax(np.abs(values))) or 1.0

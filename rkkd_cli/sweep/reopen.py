@@ -84,7 +84,7 @@ def reopen(
     else:
         notes.append(f"longer than it began: {differences(begun_as, experiment)}")
     if not reopened.has_ended:
-        _check_streams(reopened)
+        check_streams(reopened)
         _restore_metrics(reopened)
     _restore_experiment(reopened)
     return reopened
@@ -157,7 +157,7 @@ def _recorded_experiment(
         return vouched
 
 
-def _check_streams(reopened: Reopened) -> None:
+def check_streams(reopened: Reopened) -> None:
     """Raise RunError where the checkpoints of a stream are gone, but not its rows."""
     begun, run = reopened.begun, reopened.run
     epochs: dict[Cell, set[str]] = {}

@@ -81,6 +81,19 @@ def test_the_same_grid_again_runs_nothing(warm_rkkd: Program, copy: Path) -> Non
     assert (copy / "results/six/metrics.csv").read_bytes() == before
 
 
+def test_an_ended_grid_needs_neither_its_images_nor_its_checkpoints(
+    warm_rkkd: Program, make_folder: Callable[..., Path], tmp_path: Path
+) -> None:
+    root = make_folder(classes=3, train=6)
+    words = ("grid", *SIX, "--epochs=1", "teacher.training.epochs=1", "--name=own")
+    own = (*words, "--dataset=folder", "--data-root", str(root))
+    assert warm_rkkd(*own, cwd=tmp_path).returncode == 0
+    shutil.rmtree(root)
+    shutil.rmtree(tmp_path / "results/own/checkpoints")
+    again = warm_rkkd(*own, cwd=tmp_path)
+    assert (again.returncode, "nothing to resume" in again.stderr) == (0, True), again.stderr
+
+
 def test_added_values_run_only_new_cells_and_end_in_the_same_rows(
     warm_rkkd: Program, six: Path, tmp_path: Path
 ) -> None:
@@ -162,6 +175,10 @@ def test_a_cell_that_fails_is_tried_again_when_asked(warm_rkkd: Program, tmp_pat
     assert retried.returncode == 1
     assert "lr=1e+30, seed 0 stopped" in retried.stderr
     assert "lr=0.05  epoch" not in retried.stderr
+    shutil.rmtree(tmp_path / "results/hot/checkpoints")
+    lost = warm_rkkd(*words, "--retry-failed", cwd=tmp_path)
+    assert (lost.returncode, len(lost.stderr.splitlines())) == (1, 1)
+    assert "its checkpoints" in lost.stderr
 
 
 def test_fail_fast_ends_at_the_first_failure(warm_rkkd: Program, tmp_path: Path) -> None:
