@@ -29,6 +29,7 @@ from rkkd_cli.report.style import COLOURS, STYLE, save_figure
 
 MOST_FACETS = 12
 MOST_LINES = 12
+LEGIBLE = {"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none", "alpha": 0.85}
 ANNOTATED = 400  # places of a heatmap that still have room for their numbers
 
 
@@ -164,7 +165,12 @@ def _marginals(picture: GridPicture) -> Figure:
         _references(axes, picture)
         axes.set_xticks(range(len(values)), [printable(spelt(v)) for v in values])
         axes.set_xlabel(short(key, keys))
-        axes.legend(fontsize=7, ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.16))
+        axes.legend(
+            fontsize=7,
+            ncols=3 if len(keys) == 2 else 1,
+            loc="upper center",
+            bbox_to_anchor=(0.5, -0.16),
+        )
     panels[0].set_ylabel("test accuracy (%)")
     figure.suptitle(printable(f"{picture.title}: {_told(picture)}"), fontsize=10)
     return figure
@@ -218,8 +224,8 @@ def _parallel(picture: GridPicture) -> Figure:
         axes.axvline(number, color="#999999", linewidth=0.8)
         for value, place in places[key].items():
             axes.annotate(printable(spelt(value)), (number, _share(place, len(places[key]))),
-                          xytext=(3, 0), textcoords="offset points", fontsize=7,
-                          va="center")  # fmt: skip
+                          xytext=(4, 0), textcoords="offset points", fontsize=7, va="center",
+                          bbox=LEGIBLE)  # fmt: skip
     axes.set_xticks(range(len(keys) + 1), [*(short(key, keys) for key in keys), "test acc"])
     axes.set_yticks([])
     axes.grid(visible=False)
