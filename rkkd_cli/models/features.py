@@ -5,13 +5,22 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
+from rkkd_cli.errors import UserError
+
 
 class Features(NamedTuple):
-    """The outputs of one forward pass that distillation methods look at."""
+    """The outputs of one forward pass that distillation methods look at.
+
+    ``preacts`` are the maps before their last ReLU, one for each of ``maps``. ``final`` is the map
+    that :meth:`Classifier.classify` reads: the last of ``maps`` but where BatchNorm and ReLU come
+    after it. A model without feature maps of two dimensions has none of these (``final`` is None).
+    """
 
     maps: tuple[Tensor, ...]
     pooled: Tensor
     logits: Tensor
+    preacts: tuple[Tensor, ...] = ()
+    final: Tensor | None = None
 
 
 class Classifier(nn.Module, ABC):
@@ -24,6 +33,13 @@ class Classifier(nn.Module, ABC):
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits (B, num_classes) of the images x (B, in_channels, H, W)."""
         return self.forward_features(x).logits
+
+    def classify(self, final: Tensor) -> Tensor:
+        """Return the logits (B, num_classes) of a final map (B, D, H, W), as a forward pass does.
+
+        Raises UserError for a model whose classifier reads no feature map.
+        """
+        raise UserError(f"the classifier of {type(self).__name__} reads no feature map")
 
 
 def initialise(model: nn.Module) -> None:
