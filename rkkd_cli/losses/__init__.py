@@ -1,10 +1,12 @@
 """Distillation losses as pure functions of tensors.
 
-Shapes: B batch, C classes. Every scalar is a mean over the batch; logits may be float64, float32,
-float16 or bfloat16 (the last two are computed in float32).
+Shapes: B batch, C classes, D features or channels, H × W positions. Every scalar is a mean over the
+batch unless its equation says otherwise; inputs may be float64, float32, float16 or bfloat16 (the
+last two are computed in float32). The gradient goes to the student only.
 """
 
 from rkkd_cli.losses.divergence import kl_divergence, soft_cross_entropy
+from rkkd_cli.losses.geometry import match_sizes
 from rkkd_cli.losses.ranking import KendallRankingLoss, kendall_ranking_loss
 from rkkd_cli.losses.surrogates import SURROGATES
 from rkkd_cli.losses.tau import kendall_tau_b
@@ -15,5 +17,6 @@ __all__ = [
     "kendall_ranking_loss",
     "kendall_tau_b",
     "kl_divergence",
+    "match_sizes",
     "soft_cross_entropy",
 ]
