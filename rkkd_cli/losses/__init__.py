@@ -8,6 +8,7 @@ last two are computed in float32). The gradient goes to the student only.
 from rkkd_cli.losses.divergence import kl_divergence, soft_cross_entropy
 from rkkd_cli.losses.geometry import match_sizes
 from rkkd_cli.losses.ranking import KendallRankingLoss, kendall_ranking_loss
+from rkkd_cli.losses.standardize import standardize_logits
 from rkkd_cli.losses.surrogates import SURROGATES
 from rkkd_cli.losses.tau import kendall_tau_b
 
@@ -19,4 +20,5 @@ __all__ = [
     "kl_divergence",
     "match_sizes",
     "soft_cross_entropy",
+    "standardize_logits",
 ]
