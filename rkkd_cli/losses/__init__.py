@@ -6,6 +6,7 @@ last two are computed in float32). The gradient goes to the student only.
 """
 
 from rkkd_cli.losses.divergence import kl_divergence, soft_cross_entropy
+from rkkd_cli.losses.dkd import dkd_loss, dkd_terms
 from rkkd_cli.losses.geometry import match_sizes
 from rkkd_cli.losses.ranking import KendallRankingLoss, kendall_ranking_loss
 from rkkd_cli.losses.standardize import standardize_logits
@@ -15,6 +16,8 @@ from rkkd_cli.losses.tau import kendall_tau_b
 __all__ = [
     "SURROGATES",
     "KendallRankingLoss",
+    "dkd_loss",
+    "dkd_terms",
     "kendall_ranking_loss",
     "kendall_tau_b",
     "kl_divergence",
