@@ -5,6 +5,7 @@ batch unless its equation says otherwise; inputs may be float64, float32, float1
 last two are computed in float32). The gradient goes to the student only.
 """
 
+from rkkd_cli.losses.dist import dist_loss, dist_terms
 from rkkd_cli.losses.divergence import kl_divergence, soft_cross_entropy
 from rkkd_cli.losses.dkd import dkd_loss, dkd_terms
 from rkkd_cli.losses.geometry import match_sizes
@@ -16,6 +17,8 @@ from rkkd_cli.losses.tau import kendall_tau_b
 __all__ = [
     "SURROGATES",
     "KendallRankingLoss",
+    "dist_loss",
+    "dist_terms",
     "dkd_loss",
     "dkd_terms",
     "kendall_ranking_loss",
