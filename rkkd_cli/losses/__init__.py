@@ -9,6 +9,14 @@ from rkkd_cli.losses.dist import dist_loss, dist_terms
 from rkkd_cli.losses.divergence import kl_divergence, soft_cross_entropy
 from rkkd_cli.losses.dkd import dkd_loss, dkd_terms
 from rkkd_cli.losses.geometry import match_sizes
+from rkkd_cli.losses.mlkd import (
+    batch_level_loss,
+    class_level_loss,
+    instance_level_loss,
+    low_confidence_classes,
+    low_confidence_images,
+    mlkd_terms,
+)
 from rkkd_cli.losses.ranking import KendallRankingLoss, kendall_ranking_loss
 from rkkd_cli.losses.standardize import standardize_logits
 from rkkd_cli.losses.surrogates import SURROGATES
@@ -17,14 +25,20 @@ from rkkd_cli.losses.tau import kendall_tau_b
 __all__ = [
     "SURROGATES",
     "KendallRankingLoss",
+    "batch_level_loss",
+    "class_level_loss",
     "dist_loss",
     "dist_terms",
     "dkd_loss",
     "dkd_terms",
+    "instance_level_loss",
     "kendall_ranking_loss",
     "kendall_tau_b",
     "kl_divergence",
+    "low_confidence_classes",
+    "low_confidence_images",
     "match_sizes",
+    "mlkd_terms",
     "soft_cross_entropy",
     "standardize_logits",
 ]
