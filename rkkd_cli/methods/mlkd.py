@@ -32,8 +32,8 @@ class MLKD(KD):
             seen.teacher.logits,
             strong,
             seen.strong.teacher.logits,
-            self.section.temperature,
-            self.section.standardize_logits,
+            temperature=self.section.temperature,
+            standardize=self.section.standardize_logits,
         )
         terms = (F.cross_entropy(strong, seen.labels), *levels)
         return dict(zip(self.terms, terms, strict=True))
