@@ -18,6 +18,7 @@ from rkkd_cli.losses.mlkd import (
     mlkd_terms,
 )
 from rkkd_cli.losses.ranking import KendallRankingLoss, kendall_ranking_loss
+from rkkd_cli.losses.rkd import rkd_angle_loss, rkd_distance_loss
 from rkkd_cli.losses.standardize import standardize_logits
 from rkkd_cli.losses.surrogates import SURROGATES
 from rkkd_cli.losses.tau import kendall_tau_b
@@ -39,6 +40,8 @@ __all__ = [
     "low_confidence_images",
     "match_sizes",
     "mlkd_terms",
+    "rkd_angle_loss",
+    "rkd_distance_loss",
     "soft_cross_entropy",
     "standardize_logits",
 ]
