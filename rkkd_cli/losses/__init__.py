@@ -19,6 +19,7 @@ from rkkd_cli.losses.mlkd import (
 )
 from rkkd_cli.losses.ranking import KendallRankingLoss, kendall_ranking_loss
 from rkkd_cli.losses.rkd import rkd_angle_loss, rkd_distance_loss
+from rkkd_cli.losses.similarity import similarity_preserving_loss
 from rkkd_cli.losses.standardize import standardize_logits
 from rkkd_cli.losses.surrogates import SURROGATES
 from rkkd_cli.losses.tau import kendall_tau_b
@@ -42,6 +43,7 @@ __all__ = [
     "mlkd_terms",
     "rkd_angle_loss",
     "rkd_distance_loss",
+    "similarity_preserving_loss",
     "soft_cross_entropy",
     "standardize_logits",
 ]
