@@ -5,6 +5,7 @@ batch unless its equation says otherwise; inputs may be float64, float32, float1
 last two are computed in float32). The gradient goes to the student only.
 """
 
+from rkkd_cli.losses.attention import attention_transfer_loss
 from rkkd_cli.losses.dist import dist_loss, dist_terms
 from rkkd_cli.losses.divergence import kl_divergence, soft_cross_entropy
 from rkkd_cli.losses.dkd import dkd_loss, dkd_terms
@@ -27,6 +28,7 @@ from rkkd_cli.losses.tau import kendall_tau_b
 __all__ = [
     "SURROGATES",
     "KendallRankingLoss",
+    "attention_transfer_loss",
     "batch_level_loss",
     "class_level_loss",
     "dist_loss",
