@@ -10,6 +10,7 @@ from rkkd_cli.losses.dist import dist_loss, dist_terms
 from rkkd_cli.losses.divergence import kl_divergence, soft_cross_entropy
 from rkkd_cli.losses.dkd import dkd_loss, dkd_terms
 from rkkd_cli.losses.geometry import match_sizes
+from rkkd_cli.losses.hint import correctly_classified, feature_kl_loss, hint_loss
 from rkkd_cli.losses.mlkd import (
     batch_level_loss,
     class_level_loss,
@@ -31,10 +32,13 @@ __all__ = [
     "attention_transfer_loss",
     "batch_level_loss",
     "class_level_loss",
+    "correctly_classified",
     "dist_loss",
     "dist_terms",
     "dkd_loss",
     "dkd_terms",
+    "feature_kl_loss",
+    "hint_loss",
     "instance_level_loss",
     "kendall_ranking_loss",
     "kendall_tau_b",
