@@ -25,6 +25,7 @@ from rkkd_cli.losses.similarity import similarity_preserving_loss
 from rkkd_cli.losses.standardize import standardize_logits
 from rkkd_cli.losses.surrogates import SURROGATES
 from rkkd_cli.losses.tau import kendall_tau_b
+from rkkd_cli.losses.vid import vid_log_scale, vid_loss
 
 __all__ = [
     "SURROGATES",
@@ -52,4 +53,6 @@ __all__ = [
     "similarity_preserving_loss",
     "soft_cross_entropy",
     "standardize_logits",
+    "vid_log_scale",
+    "vid_loss",
 ]
