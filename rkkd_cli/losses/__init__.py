@@ -20,6 +20,7 @@ from rkkd_cli.losses.mlkd import (
     mlkd_terms,
 )
 from rkkd_cli.losses.ranking import KendallRankingLoss, kendall_ranking_loss
+from rkkd_cli.losses.review import hierarchical_context_loss
 from rkkd_cli.losses.rkd import rkd_angle_loss, rkd_distance_loss
 from rkkd_cli.losses.similarity import similarity_preserving_loss
 from rkkd_cli.losses.standardize import standardize_logits
@@ -39,6 +40,7 @@ __all__ = [
     "dkd_loss",
     "dkd_terms",
     "feature_kl_loss",
+    "hierarchical_context_loss",
     "hint_loss",
     "instance_level_loss",
     "kendall_ranking_loss",
