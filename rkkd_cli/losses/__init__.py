@@ -6,6 +6,7 @@ last two are computed in float32). The gradient goes to the student only.
 """
 
 from rkkd_cli.losses.attention import attention_transfer_loss
+from rkkd_cli.losses.contrastive import contrastive_log_z, contrastive_loss, updated_rows
 from rkkd_cli.losses.dist import dist_loss, dist_terms
 from rkkd_cli.losses.divergence import kl_divergence, soft_cross_entropy
 from rkkd_cli.losses.dkd import dkd_loss, dkd_terms
@@ -34,6 +35,8 @@ __all__ = [
     "attention_transfer_loss",
     "batch_level_loss",
     "class_level_loss",
+    "contrastive_log_z",
+    "contrastive_loss",
     "correctly_classified",
     "dist_loss",
     "dist_terms",
@@ -55,6 +58,7 @@ __all__ = [
     "similarity_preserving_loss",
     "soft_cross_entropy",
     "standardize_logits",
+    "updated_rows",
     "vid_log_scale",
     "vid_loss",
 ]
