@@ -7,6 +7,12 @@ last two are computed in float32). The gradient goes to the student only.
 
 from rkkd_cli.losses.attention import attention_transfer_loss
 from rkkd_cli.losses.contrastive import contrastive_log_z, contrastive_loss, updated_rows
+from rkkd_cli.losses.ctkd import (
+    curriculum_temperature,
+    gradient_reversal,
+    kl_at_temperature,
+    reversal_strength,
+)
 from rkkd_cli.losses.dist import dist_loss, dist_terms
 from rkkd_cli.losses.divergence import kl_divergence, soft_cross_entropy
 from rkkd_cli.losses.dkd import dkd_loss, dkd_terms
@@ -38,21 +44,25 @@ __all__ = [
     "contrastive_log_z",
     "contrastive_loss",
     "correctly_classified",
+    "curriculum_temperature",
     "dist_loss",
     "dist_terms",
     "dkd_loss",
     "dkd_terms",
     "feature_kl_loss",
+    "gradient_reversal",
     "hierarchical_context_loss",
     "hint_loss",
     "instance_level_loss",
     "kendall_ranking_loss",
     "kendall_tau_b",
+    "kl_at_temperature",
     "kl_divergence",
     "low_confidence_classes",
     "low_confidence_images",
     "match_sizes",
     "mlkd_terms",
+    "reversal_strength",
     "rkd_angle_loss",
     "rkd_distance_loss",
     "similarity_preserving_loss",
