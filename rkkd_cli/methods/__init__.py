@@ -25,7 +25,7 @@ from rkkd_cli.methods.seen import Seen, View
 from rkkd_cli.methods.simkd import SimKD
 from rkkd_cli.methods.sp import SP
 from rkkd_cli.methods.vid import VID
-from rkkd_cli.plugins import is_plugin, load_plugin
+from rkkd_cli.plugins import load_plugin
 
 __all__ = ["METHODS", "Method", "Objective", "Pair", "Seen", "View", "build_objective"]
 
@@ -68,7 +68,7 @@ def method_class(name: str) -> type[Method]:
     """Return the method of this name, or the user's own. Raises UserError."""
     if name in METHODS:
         return METHODS[name]
-    if not is_plugin(name):
+    if ":" not in name:
         raise unknown_name("method", name, METHODS)
     found = load_plugin("method", name)
     if not (isinstance(found, type) and issubclass(found, Method)):
