@@ -11,9 +11,14 @@ from torch import nn
 from rkkd_cli.errors import unknown_name
 from rkkd_cli.models.checkpoint import load_checkpoint
 from rkkd_cli.models.features import Classifier, Features
-from rkkd_cli.models.resnet18 import resnet18
+from rkkd_cli.models.mobilenet_v2 import mobilenet_v2
 from rkkd_cli.models.resnet_cifar import resnet_cifar
+from rkkd_cli.models.resnet_large import resnet18, resnet34, resnet50
+from rkkd_cli.models.shufflenet_v1 import shufflenet_v1
+from rkkd_cli.models.shufflenet_v2 import shufflenet_v2
 from rkkd_cli.models.small import cnn2, digits_student, digits_teacher
+from rkkd_cli.models.vgg import vgg
+from rkkd_cli.models.wide_resnet import wide_resnet
 
 __all__ = [
     "MODELS",
@@ -40,6 +45,21 @@ MODELS: dict[str, Callable[[int, int], Classifier]] = {
     "resnet8x4": lambda classes, channels: resnet_cifar(8, WIDE, classes, channels),
     "resnet32x4": lambda classes, channels: resnet_cifar(32, WIDE, classes, channels),
     "ResNet18": resnet18,
+    "ResNet34": resnet34,
+    "ResNet50": resnet50,
+    "wrn_16_1": lambda classes, channels: wide_resnet(16, 1, classes, channels),
+    "wrn_16_2": lambda classes, channels: wide_resnet(16, 2, classes, channels),
+    "wrn_40_1": lambda classes, channels: wide_resnet(40, 1, classes, channels),
+    "wrn_40_2": lambda classes, channels: wide_resnet(40, 2, classes, channels),
+    "vgg8": lambda classes, channels: vgg(8, classes, channels),
+    "vgg11": lambda classes, channels: vgg(11, classes, channels),
+    "vgg13": lambda classes, channels: vgg(13, classes, channels),
+    "vgg16": lambda classes, channels: vgg(16, classes, channels),
+    "vgg19": lambda classes, channels: vgg(19, classes, channels),
+    "MobileNetV2": lambda classes, channels: mobilenet_v2(0.5, classes, channels),
+    "MobileNetV2x2": lambda classes, channels: mobilenet_v2(1.0, classes, channels),
+    "ShuffleV1": shufflenet_v1,
+    "ShuffleV2": shufflenet_v2,
 }
 
 

@@ -11,9 +11,10 @@ from rkkd_cli.errors import UserError
 class Features(NamedTuple):
     """The outputs of one forward pass that distillation methods look at.
 
-    ``preacts`` are the maps before their last ReLU, one for each of ``maps``. ``final`` is the map
-    that :meth:`Classifier.classify` reads: the last of ``maps`` but where BatchNorm and ReLU come
-    after it. A model without feature maps of two dimensions has none of these (``final`` is None).
+    ``preacts`` are the maps before their last ReLU, one for each of ``maps``; a stem's map, and one
+    that no ReLU ends, stand there as they are, as in mdistiller. ``final`` is the map that
+    :meth:`Classifier.classify` reads: the last of ``maps`` but where layers come between it and the
+    pooling. A model without feature maps of two dimensions has none of these (``final`` is None).
     """
 
     maps: tuple[Tensor, ...]
@@ -39,14 +40,22 @@ class Classifier(nn.Module, ABC):
 
         Raises UserError for a model whose classifier reads no feature map.
         """
-        raise UserError(f"the classifier of {type(self).__name__} reads no feature map")
+        raise UserError(
+            f"the classifier of {type(self).__name__} reads no feature map, "
+            f"so none of shape {tuple(final.shape)}"
+        )
 
 
 def initialise(model: nn.Module) -> None:
-    """Draw convolutions from Kaiming's normal (fan-out, ReLU) and set BatchNorm to identity."""
+    """Draw convolutions from Kaiming's normal (fan-out, ReLU) and set BatchNorm to identity.
+
+    Biases of convolutions become zero. Linear layers stay as torch draws them.
+    """
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
         elif isinstance(module, nn.BatchNorm2d):
             nn.init.ones_(module.weight)
             nn.init.zeros_(module.bias)

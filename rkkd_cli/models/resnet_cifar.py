@@ -1,6 +1,7 @@
 """The CIFAR ResNets of depth 6n + 2, with the parameter names of the published checkpoints.
 
-Source: He et al., arXiv 1512.03385, section 4.2; names and widths (x4: four times as wide) as in
+Source: He et al., arXiv 1512.03385, section 4.2; names, widths (x4: four times as wide), maps and
+initialisation (convolutions of Kaiming's normal by fan-out, BatchNorm at identity) as in
 RepDistiller and mdistiller, so that their teacher files load strictly.
 """
 
@@ -9,6 +10,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from rkkd_cli.models.blocks import Stage, average
 from rkkd_cli.models.features import Classifier, Features, conv3x3, initialise
 
 
@@ -28,10 +30,10 @@ class Block(nn.Module):
             )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return relu(residual + shortcut)."""
-        residual = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
+        """Return residual + shortcut, before the ReLU."""
+        residual: Tensor = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
         shortcut = x if self.downsample is None else self.downsample(x)
-        return F.relu(residual + shortcut)
+        return residual + shortcut
 
 
 class ResNetCifar(Classifier):
@@ -51,16 +53,24 @@ class ResNetCifar(Classifier):
 
     def forward_features(self, x: Tensor) -> Features:
         """Return four maps, the pooled features and the logits."""
-        maps = [F.relu(self.bn1(self.conv1(x)))]
+        stem = F.relu(self.bn1(self.conv1(x)))
+        maps, preacts = [stem], [stem]
         for stage in (self.layer1, self.layer2, self.layer3):
-            maps.append(stage(maps[-1]))
-        pooled = maps[-1].mean(dim=(2, 3))
-        return Features(tuple(maps), pooled, self.fc(pooled))
+            after, before = stage(maps[-1])
+            maps.append(after)
+            preacts.append(before)
+        pooled = average(maps[-1])
+        return Features(tuple(maps), pooled, self.fc(pooled), tuple(preacts), maps[-1])
+
+    def classify(self, final: Tensor) -> Tensor:
+        """Return the logits of a last map (B, the last stage's width, H, W)."""
+        logits: Tensor = self.fc(average(final))
+        return logits
 
 
-def _stage(inputs: int, outputs: int, blocks: int, stride: int) -> nn.Sequential:
+def _stage(inputs: int, outputs: int, blocks: int, stride: int) -> Stage:
     first = Block(inputs, outputs, stride)
-    return nn.Sequential(first, *(Block(outputs, outputs, 1) for _ in range(blocks - 1)))
+    return Stage(first, *(Block(outputs, outputs, 1) for _ in range(blocks - 1)))
 
 
 def resnet_cifar(depth: int, widths: Sequence[int], classes: int, channels: int) -> ResNetCifar:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from rkkd_cli.models.blocks import average
 from rkkd_cli.models.features import Classifier, Features, conv3x3, initialise
 
 
@@ -25,14 +26,21 @@ class PlainCNN(Classifier):
     def forward_features(self, x: Tensor) -> Features:
         """Return one map per layer, the pooled features and the logits."""
         maps: list[Tensor] = []
+        preacts: list[Tensor] = []
         for layer, (conv, norm) in enumerate(zip(self.convs, self.norms, strict=True)):
             x = norm(conv(x))
             if layer in self.pooled_layers:
                 x = F.max_pool2d(x, 2)
+            preacts.append(x)
             x = F.relu(x)  # equal to the usual order, on a quarter of the values
             maps.append(x)
-        pooled = x.mean(dim=(2, 3))
-        return Features(tuple(maps), pooled, self.fc(pooled))
+        pooled = average(x)
+        return Features(tuple(maps), pooled, self.fc(pooled), tuple(preacts), x)
+
+    def classify(self, final: Tensor) -> Tensor:
+        """Return the logits of a last map (B, the last layer's width, H, W)."""
+        logits: Tensor = self.fc(average(final))
+        return logits
 
 
 def digits_teacher(classes: int, channels: int) -> PlainCNN:

@@ -2,8 +2,10 @@
 
 import pytest
 import torch
+from torch.func import functional_call, stack_module_state, vmap
 
-from rkkd_cli.models import MODELS, build_model, count_parameters
+from rkkd_cli.errors import UserError
+from rkkd_cli.models import MODELS, Classifier, Features, build_model, count_parameters
 
 Shapes = dict[str, tuple[int, ...]]
 EACH_MODEL = pytest.mark.parametrize("name", sorted(MODELS))
@@ -77,6 +79,21 @@ def test_names_shapes_and_their_order_are_those_of_the_published_checkpoints(nam
         ("resnet8x4", 1_233_540),
         ("resnet32x4", 7_433_860),
         ("ResNet18", 11_220_132),
+        ("ResNet34", 21_328_292),
+        ("ResNet50", 23_705_252),
+        ("wrn_16_1", 180_916),
+        ("wrn_16_2", 703_284),
+        ("wrn_40_1", 569_780),
+        ("wrn_40_2", 2_255_156),
+        ("vgg8", 3_965_028),
+        ("vgg11", 9_277_284),
+        ("vgg13", 9_462_180),
+        ("vgg16", 14_774_436),
+        ("vgg19", 20_086_692),
+        ("MobileNetV2", 812_836),
+        ("MobileNetV2x2", 2_353_060),
+        ("ShuffleV1", 949_258),
+        ("ShuffleV2", 1_355_528),
     ],
 )
 def test_parameter_counts_for_100_classes_are_the_published_ones(name: str, count: int) -> None:
@@ -105,8 +122,11 @@ def test_features_and_logits_have_the_shapes_asked_for(
         images = torch.empty(3, channels, 32, 32)
     features = model.forward_features(images)
     assert features.logits.shape == model(images).shape == (3, classes)
-    last = features.maps[-1]
-    assert features.pooled.shape == last.shape[:2]
+    final = features.final
+    assert final is not None
+    assert features.pooled.shape == final.shape[:2]
+    assert model.classify(final).shape == (3, classes)
+    assert len(features.preacts) == len(features.maps)
     sides = [m.shape[2] for m in features.maps]
     assert sides == sorted(sides, reverse=True)
     assert all(m.ndim == 4 and m.shape[2] == m.shape[3] for m in features.maps)
@@ -179,3 +199,71 @@ def test_an_unknown_name_is_answered_with_the_nearest_and_all_choices(
 def test_counts_below_one_are_refused(classes: int, channels: int) -> None:
     with pytest.raises(ValueError, match="at least 1 class and 1 input channel"):
         build_model("resnet8", classes, channels)
+
+
+@EACH_MODEL
+def test_the_classifier_gives_the_logits_of_the_final_map_exactly(name: str) -> None:
+    model = build_model(name, 7).eval()
+    with torch.no_grad():
+        features = model.forward_features(torch.randn(2, 3, 16, 16))
+        assert features.final is not None
+        assert torch.equal(model.classify(features.final), features.logits)
+
+
+@pytest.mark.parametrize("name", ["cnn2", "resnet8", "wrn_16_1", "vgg8", "ShuffleV1"])
+def test_maps_are_the_relu_of_what_stands_before_it(name: str) -> None:
+    model = build_model(name, 7).eval()
+    with torch.no_grad():
+        features = model.forward_features(torch.randn(2, 3, 16, 16))
+    last = features.final if name.startswith("wrn") else features.maps[-1]
+    torch.testing.assert_close(features.preacts[-1].relu(), last)
+
+
+ARCHITECTURES = ["cnn2", "resnet8", "ResNet50", "wrn_16_1", "vgg8", "MobileNetV2", "ShuffleV1",
+                 "ShuffleV2"]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_channels_last_changes_nothing_but_the_order_in_memory(name: str) -> None:
+    model = build_model(name, 7).eval()
+    images = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        expected = model(images)
+        model.to(memory_format=torch.channels_last)
+        found = model(images.contiguous(memory_format=torch.channels_last))
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_two_models_run_side_by_side_in_one_vectorised_call(name: str) -> None:
+    models = [build_model(name, 5).eval() for _ in range(2)]
+    parameters, buffers = stack_module_state([*models])
+    images = torch.randn(2, 2, 3, 16, 16)
+
+    def one(parameters: object, buffers: object, x: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = functional_call(models[0], (parameters, buffers), (x,))  # type: ignore[arg-type]
+        return logits
+
+    with torch.no_grad():
+        found = vmap(one)(parameters, buffers, images)
+        expected = torch.stack([model(x) for model, x in zip(models, images, strict=True)])
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3)
+
+
+def test_pooling_before_the_last_block_of_vgg_begins_with_larger_images() -> None:
+    with torch.device("meta"):
+        model = build_model("vgg8", 10)
+        sizes = {
+            side: model.forward_features(torch.empty(2, 3, side, side)).maps[-1].shape[2]
+            for side in (32, 64)
+        }
+    assert sizes == {32: 4, 64: 4}
+
+
+def test_a_model_without_a_final_map_says_so() -> None:
+    class Flat(Classifier):
+        def forward_features(self, x: torch.Tensor) -> Features:
+            return Features((), x.flatten(1), x.flatten(1))
+
+    with pytest.raises(UserError, match="classifier of Flat reads no feature map"):
+        Flat().classify(torch.zeros(1, 2, 3, 3))
