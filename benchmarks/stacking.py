@@ -21,7 +21,10 @@ from rkkd_cli.train.device import describe_device, keep_freed_memory, use_thread
 from rkkd_cli.train.stack_trial import seconds_a_step
 from rkkd_cli.train.teacher import freeze
 
-SHAPES = {"alpha_temperature_digits": (64, 1, 8, 8), "alpha_temperature": (128, 3, 32, 32)}
+SHAPES: dict[str, tuple[int, int, int, int]] = {
+    "alpha_temperature_digits": (64, 1, 8, 8),
+    "alpha_temperature": (128, 3, 32, 32),
+}
 
 
 def main() -> None:
@@ -38,10 +41,11 @@ def main() -> None:
           f"torch {facts['versions']['torch']}")  # fmt: skip
     for preset, shape in SHAPES.items():
         arms = resolve_arms(load_experiment(preset))
-        teacher = freeze(build_model("cnn2", 10, shape[1]), device, "fp32", 10, shape[1])
+        teacher = freeze(build_model("cnn2", 10, shape[1]), device, "fp32", 10, shape[1], shape[2:])
         images = torch.randn(shape, device=device).to(memory_format=torch.channels_last)
-        batch = Batch(images, torch.randint(0, 10, shape[:1], device=device))
-        rounds = [seconds_a_step(arms, 0, teacher, batch) for _ in range(options.rounds)]
+        labels = torch.randint(0, 10, shape[:1], device=device)
+        batch = Batch(images, labels, torch.arange(shape[0], device=device))
+        rounds = [seconds_a_step(arms, 0, teacher, batch, labels) for _ in range(options.rounds)]
         alone, stacked = (statistics.median(column) for column in zip(*rounds, strict=True))
         ratios = [one / other for one, other in rounds]
         spread = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"

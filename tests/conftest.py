@@ -11,6 +11,9 @@ import pytest
 import torch
 from PIL import Image
 
+from rkkd_cli.methods import Pair
+from rkkd_cli.models import build_model
+
 # One thread: the networks here are tiny, and two threads that wait for each other on a busy
 # machine take many times as long.
 torch.set_num_threads(1)
@@ -34,6 +37,14 @@ def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPa
     folder = tmp_path_factory.getbasetemp() / "rkkd-cache"
     monkeypatch.setenv("RKKD_CACHE", str(folder))
     return folder
+
+
+@pytest.fixture
+def digits_pair() -> Pair:
+    """A student and a teacher for digits, for methods that are built."""
+    torch.manual_seed(0)
+    models = [build_model(name, 10, 1) for name in ("digits_student", "digits_teacher")]
+    return Pair(models[0], models[1], 1, (8, 8), torch.arange(40) % 10)
 
 
 @pytest.fixture

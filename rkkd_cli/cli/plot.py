@@ -35,7 +35,8 @@ def plot(
     ] = "png",
     out: flags.Results = flags.DEFAULT_RESULTS,
 ) -> None:
-    """Draw ranking loss, KL and test accuracy against the epoch, and a sheet of the three."""
+    """Draw ranking loss, KL and test accuracy against the epoch, a sheet of the three, and the
+    gradients by the logits."""
     from rkkd_cli.files import write_problem
     from rkkd_cli.records.run_directory import newest_run, open_run
 

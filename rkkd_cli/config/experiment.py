@@ -4,10 +4,12 @@ Every key has one place and one meaning; unknown keys are refused. Weights stand
 in the recorded numbers.
 """
 
+import math
 import re
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
 from rkkd_cli.config.values import parse_axes
 
@@ -122,17 +124,51 @@ class Student(Frozen):
 
 
 class Method(Frozen):
-    """The distillation method: objective = ce_weight·CE + kl_weight·KL (+ rank).
+    """The distillation method, the weights of ce and kl, and sections with methods' own settings.
 
-    ``kd``: the weights are 1 − alpha and alpha unless they are given directly. ``soft_ce``: the
-    same without the factor T² in KL. ``ce``: cross-entropy alone, the student without teacher.
+    ``kd``: the weights are 1 − alpha and alpha unless they are given directly; other methods have
+    their own defaults (see `rkkd ls methods`). ``temperature`` is that at which KL is recorded.
+    ``standardize_logits`` gives the terms of logits each image's logits with mean 0 and standard
+    deviation 1; the ranking loss and all that is recorded of every arm stays with raw logits.
+    A section named like a method, such as ``method.dkd``, holds that method's own settings.
     """
+
+    model_config = ConfigDict(extra="allow")
 
     name: str = "kd"
     alpha: float = Field(default=0.9, ge=0, le=1)
     temperature: float = Field(default=4.0, gt=0)
     ce_weight: float | None = Field(default=None, ge=0)
     kl_weight: float | None = Field(default=None, ge=0)
+    standardize_logits: bool = False
+
+    @property
+    def settings(self) -> dict[str, dict[str, Any]]:
+        """The sections with methods' own settings, as they were given."""
+        return dict(self.model_extra or {})
+
+    @model_validator(mode="before")
+    @classmethod
+    def _further_keys_are_sections(cls, table: Any) -> Any:
+        for name, value in table.items() if isinstance(table, dict) else ():
+            if name in cls.model_fields:
+                continue
+            if not isinstance(value, dict):
+                raise PydanticCustomError("extra_forbidden", "unknown", {"name": str(name)})
+            for key, setting in value.items():
+                if not _is_setting(setting):
+                    raise PydanticCustomError(
+                        "setting",
+                        "must be a finite number, a text, true or false, or a list of these",
+                        {"name": f"{name}.{key}"},
+                    )
+        return table
+
+
+def _is_setting(value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return all(_is_setting(one) and not isinstance(one, list | tuple) for one in value)
+    return isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value))
 
 
 class Rank(Frozen):

@@ -1,6 +1,7 @@
 """From a nested table to an Experiment, with one clear sentence for what is wrong in it."""
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -9,6 +10,8 @@ from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.errors import UserError, nearest
 
 LONGEST_VALUE = 200
+
+METHOD_SETTING = re.compile(r"method\.[a-z0-9_]+\.[a-z0-9_]+")
 
 
 def experiment_from(
@@ -21,23 +24,33 @@ def experiment_from(
     try:
         return Experiment.model_validate(dict(table))
     except ValidationError as error:
-        key, sentence = _key_and_sentence(error)
+        key, sentence = _key_and_sentence(error, known_keys())
         typed = any(key == one or one.startswith(f"{key}.") for one in overridden)
         raise UserError(sentence if typed else f"{where}: {sentence}") from None
 
 
+def sentence_of(error: ValidationError, section: str, keys: Iterable[str]) -> str:
+    """Return what is wrong in a section that has these keys."""
+    return _key_and_sentence(error, [f"{section}.{key}" for key in keys], f"{section}.")[1]
+
+
 def check_known_key(key: str) -> None:
-    """Raise UserError for what is no key of an experiment, or a whole section."""
+    """Raise UserError for what is no key of an experiment, or a whole section.
+
+    The settings of methods (``method.dkd.beta``) are known to the methods alone.
+    """
     keys = known_keys()
+    if METHOD_SETTING.fullmatch(key):
+        return
     if key not in keys:
-        raise UserError(_unknown(key))
+        raise UserError(_unknown(key, keys))
     inside = next((one for one in keys if one.startswith(f"{key}.")), None)
     if inside is not None:
         raise UserError(f"{key} is a section; name one of its keys, such as {inside}")
 
 
-def _unknown(key: str) -> str:
-    close = nearest(key, known_keys())
+def _unknown(key: str, keys: Iterable[str]) -> str:
+    close = nearest(key, keys)
     hint = f"did you mean {close!r}?" if close else "`rkkd cat PRESET` shows the keys"
     return f"unknown key {key!r}; {hint}"
 
@@ -59,12 +72,15 @@ def _models_in(annotation: Any) -> list[type[BaseModel]]:
     return [model for argument in arguments for model in _models_in(argument)]
 
 
-def _key_and_sentence(error: ValidationError) -> tuple[str, str]:
+def _key_and_sentence(
+    error: ValidationError, keys: Iterable[str], prefix: str = ""
+) -> tuple[str, str]:
     errors = error.errors(include_url=False)
     first = next((one for one in errors if one["type"] == "extra_forbidden"), errors[0])
-    key = ".".join(str(part) for part in first["loc"])
+    further = [first["ctx"]["name"]] if "name" in first.get("ctx", {}) else []
+    key = prefix + ".".join(str(part) for part in (*first["loc"], *further))
     if first["type"] == "extra_forbidden":
-        return key, _unknown(key)
+        return key, _unknown(key, keys)
     if first["type"] == "missing":
         return key, f"{key} is missing"
     if first["type"] in ("model_type", "dict_type"):

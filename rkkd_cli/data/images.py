@@ -57,6 +57,12 @@ class Dataset:
         """Number of colour channels."""
         return int(self.train.images.shape[1])
 
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width."""
+        height, width = self.train.images.shape[2:]
+        return int(height), int(width)
+
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of all splits, the class names and the normalisation."""

@@ -4,6 +4,7 @@ Shapes: B batch, C channels, P padding; images (B, C, H, W) float32.
 """
 
 from collections.abc import Iterator
+from itertools import repeat
 from typing import NamedTuple
 
 import torch
@@ -11,16 +12,29 @@ from torch import Tensor
 
 from rkkd_cli.data.images import Dataset, LabelledImages
 from rkkd_cli.data.seeding import derive_seed
+from rkkd_cli.data.strong import StrongView
 
 # The share of a GPU's free memory that a split may take to stay there.
 RESIDENT_SHARE = 0.5
 
 
 class Batch(NamedTuple):
-    """Normalised images and their labels."""
+    """Normalised images, their labels and places in the split, (B,).
+
+    ``strong`` is a second view of the images, strongly augmented, where the stream has one.
+    """
 
     images: Tensor
     labels: Tensor
+    places: Tensor
+    strong: Tensor | None = None
+
+
+class Windows(NamedTuple):
+    """The rows and the columns, (N, H) and (N, W), that are cut out of each padded image."""
+
+    rows: Tensor
+    columns: Tensor
 
 
 class DeviceImages:
@@ -50,17 +64,26 @@ class DeviceImages:
     def in_order(self, batch_size: int) -> Iterator[Batch]:
         """Yield all images once, as they are."""
         for start in range(0, len(self), batch_size):
-            stop = start + batch_size
-            yield Batch(self.normalise(self.images[start:stop]), self.labels[start:stop])
+            index = torch.arange(start, min(start + batch_size, len(self)), device=self.device)
+            pixels = self.images[start : start + batch_size]
+            yield Batch(self.normalise(pixels), self.labels[start : start + batch_size], index)
 
 
 class Stream:
     """One seed's batches: epoch by epoch a fixed function of the seed, whoever reads it."""
 
-    def __init__(self, dataset: Dataset, device: torch.device, batch_size: int, seed: int) -> None:
+    def __init__(
+        self,
+        dataset: Dataset,
+        device: torch.device,
+        batch_size: int,
+        seed: int,
+        strong: bool = False,
+    ) -> None:
         self.data = DeviceImages(dataset.train, dataset, device, dataset.crop_padding)
         self.padding, self.flip = dataset.crop_padding, dataset.flip
         self.batch_size, self.seed = batch_size, seed
+        self.strong = StrongView(dataset.in_channels) if strong else None
 
     def __len__(self) -> int:
         """Return the number of batches per epoch; the last one may be smaller."""
@@ -72,31 +95,48 @@ class Stream:
         The first ``skip`` batches are left out, which changes nothing about the others.
 
         Crops are uniform over the padded image, flips have probability 1/2. All draws of the
-        epoch are made at once, on the CPU, so that every device sees the same sequence.
+        epoch are made at once, on the CPU, so that every device sees the same sequence. The
+        strong view has crops, flips and draws of its own: without it the rest stays the same.
         """
         generator = torch.Generator().manual_seed(derive_seed(self.seed, "stream", number))
-        count = len(self.data)
-        order = torch.randperm(count, generator=generator)
+        count, home = len(self.data), self.data.images.device
+        order = torch.randperm(count, generator=generator).to(home)
+        windows = self._windows(generator)
+        strong = self._strong_views(number, order, skip) if self.strong else repeat(None)
+        index = order.to(self.data.device)
+        labels = self.data.labels[index]
+        for part in self._parts(skip):
+            images = self.data.normalise(_gather(self.data.images, order[part], windows, part))
+            yield Batch(images, labels[part], index[part], next(strong))
+
+    def _parts(self, skip: int) -> Iterator[slice]:
+        for start in range(skip * self.batch_size, len(self.data), self.batch_size):
+            yield slice(start, start + self.batch_size)
+
+    def _strong_views(self, number: int, order: Tensor, skip: int) -> Iterator[Tensor]:
+        """Yield the strong view of each batch of an epoch after the first ``skip`` ones."""
+        assert self.strong is not None
+        seed = derive_seed(self.seed, "strong", number)
+        windows = self._windows(torch.Generator().manual_seed(seed))
+        for part in self._parts(skip):
+            pixels = _gather(self.data.images, order[part], windows, part)
+            yield self.data.normalise(self.strong(pixels, derive_seed(seed, "batch", part.start)))
+
+    def _windows(self, generator: torch.Generator) -> Windows:
+        """Draw a crop and a flip for every image."""
+        count, home = len(self.data), self.data.images.device
         corners = torch.randint(2 * self.padding + 1, (count, 2), generator=generator)
         flipped = torch.rand(count, generator=generator) < (0.5 if self.flip else 0.0)
-        home = self.data.images.device
-        rows, columns = self._windows(corners, flipped)
-        order, rows, columns = order.to(home), rows.to(home), columns.to(home)
-        labels = self.data.labels[order.to(self.data.device)]
-        for start in range(skip * self.batch_size, count, self.batch_size):
-            part = slice(start, start + self.batch_size)
-            pixels = _gather(self.data.images, order[part], rows[part], columns[part])
-            yield Batch(self.data.normalise(pixels), labels[part])
-
-    def _windows(self, corners: Tensor, flipped: Tensor) -> tuple[Tensor, Tensor]:
         height, width = self.data.size
         rows = corners[:, :1] + torch.arange(height)
         columns = corners[:, 1:] + torch.arange(width)
-        return rows, torch.where(flipped[:, None], columns.flip(1), columns)
+        columns = torch.where(flipped[:, None], columns.flip(1), columns)
+        return Windows(rows.to(home), columns.to(home))
 
 
-def _gather(images: Tensor, index: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+def _gather(images: Tensor, index: Tensor, windows: Windows, part: slice) -> Tensor:
     """Return images[b, c, rows[b, h], columns[b, w]] for each b of ``index``: crop and flip."""
+    rows, columns = windows.rows[part], windows.columns[part]
     channels = torch.arange(images.shape[1], device=images.device)
     return images[
         index[:, None, None, None],

@@ -1,19 +1,74 @@
 """Distillation losses as pure functions of tensors.
 
-Shapes: B batch, C classes. Every scalar is a mean over the batch; logits may be float64, float32,
-float16 or bfloat16 (the last two are computed in float32).
+Shapes: B batch, C classes, D features or channels, H × W positions. Every scalar is a mean over the
+batch unless its equation says otherwise; inputs may be float64, float32, float16 or bfloat16 (the
+last two are computed in float32). The gradient goes to the student only.
 """
 
+from rkkd_cli.losses.attention import attention_transfer_loss
+from rkkd_cli.losses.contrastive import contrastive_log_z, contrastive_loss, updated_rows
+from rkkd_cli.losses.ctkd import (
+    curriculum_temperature,
+    gradient_reversal,
+    kl_at_temperature,
+    reversal_strength,
+)
+from rkkd_cli.losses.dist import dist_loss, dist_terms
 from rkkd_cli.losses.divergence import kl_divergence, soft_cross_entropy
+from rkkd_cli.losses.dkd import dkd_loss, dkd_terms
+from rkkd_cli.losses.geometry import match_sizes
+from rkkd_cli.losses.hint import correctly_classified, feature_kl_loss, hint_loss
+from rkkd_cli.losses.mlkd import (
+    batch_level_loss,
+    class_level_loss,
+    instance_level_loss,
+    low_confidence_classes,
+    low_confidence_images,
+    mlkd_terms,
+)
 from rkkd_cli.losses.ranking import KendallRankingLoss, kendall_ranking_loss
+from rkkd_cli.losses.review import hierarchical_context_loss
+from rkkd_cli.losses.rkd import rkd_angle_loss, rkd_distance_loss
+from rkkd_cli.losses.similarity import similarity_preserving_loss
+from rkkd_cli.losses.standardize import standardize_logits
 from rkkd_cli.losses.surrogates import SURROGATES
 from rkkd_cli.losses.tau import kendall_tau_b
+from rkkd_cli.losses.vid import vid_log_scale, vid_loss
 
 __all__ = [
     "SURROGATES",
     "KendallRankingLoss",
+    "attention_transfer_loss",
+    "batch_level_loss",
+    "class_level_loss",
+    "contrastive_log_z",
+    "contrastive_loss",
+    "correctly_classified",
+    "curriculum_temperature",
+    "dist_loss",
+    "dist_terms",
+    "dkd_loss",
+    "dkd_terms",
+    "feature_kl_loss",
+    "gradient_reversal",
+    "hierarchical_context_loss",
+    "hint_loss",
+    "instance_level_loss",
     "kendall_ranking_loss",
     "kendall_tau_b",
+    "kl_at_temperature",
     "kl_divergence",
+    "low_confidence_classes",
+    "low_confidence_images",
+    "match_sizes",
+    "mlkd_terms",
+    "reversal_strength",
+    "rkd_angle_loss",
+    "rkd_distance_loss",
+    "similarity_preserving_loss",
     "soft_cross_entropy",
+    "standardize_logits",
+    "updated_rows",
+    "vid_log_scale",
+    "vid_loss",
 ]

@@ -39,11 +39,18 @@ def parse_channels(text: str) -> Channels:
     return Channels(share, largest=side == "top")
 
 
-def select_channels(student: Tensor, teacher: Tensor, channels: str) -> tuple[Tensor, Tensor]:
-    """Return (B, M) logits of the channels that take part, chosen by the teacher per image."""
+def chosen_channels(teacher: Tensor, channels: str) -> Tensor | None:
+    """Return the places (B, M) of the channels that take part in each image, or None for all."""
     chosen = parse_channels(channels)
     count = chosen.count(teacher.shape[1])
     if count == teacher.shape[1]:
+        return None
+    return teacher.topk(count, dim=1, largest=chosen.largest).indices
+
+
+def select_channels(student: Tensor, teacher: Tensor, channels: str) -> tuple[Tensor, Tensor]:
+    """Return (B, M) logits of the channels that take part, chosen by the teacher per image."""
+    index = chosen_channels(teacher, channels)
+    if index is None:
         return student, teacher
-    index = teacher.topk(count, dim=1, largest=chosen.largest).indices
     return student.gather(1, index), teacher.gather(1, index)

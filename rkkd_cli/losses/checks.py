@@ -1,9 +1,15 @@
 """What every loss asks of its inputs."""
 
+import functools
 import math
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 def paired_logits(student_logits: Tensor, teacher_logits: Tensor) -> tuple[Tensor, Tensor]:
@@ -16,13 +22,69 @@ def paired_logits(student_logits: Tensor, teacher_logits: Tensor) -> tuple[Tenso
             "student and teacher logits must both be (batch, classes); got "
             f"{tuple(student_logits.shape)} and {tuple(teacher_logits.shape)}"
         )
-    if student_logits.shape[0] == 0:
+    return _in_one_dtype(student_logits, teacher_logits, "logits")
+
+
+def paired_batches(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
+    """Return both (B, …), whose features may differ, as :func:`paired_logits` does.
+
+    Raises ValueError when they are not floating-point tensors of one batch, each with features.
+    """
+    if student.ndim < 2 or teacher.ndim < 2 or student.shape[0] != teacher.shape[0]:
+        raise ValueError(
+            "student and teacher features must both be (batch, features…) of one batch; got "
+            f"{tuple(student.shape)} and {tuple(teacher.shape)}"
+        )
+    return _in_one_dtype(student, teacher, "features")
+
+
+def paired_maps(student_map: Tensor, teacher_map: Tensor) -> tuple[Tensor, Tensor]:
+    """Return both (B, D, H, W), whose D, H and W may differ, as :func:`paired_logits` does.
+
+    Raises ValueError when they are not floating-point maps of one batch.
+    """
+    if student_map.ndim != 4 or teacher_map.ndim != 4:
+        raise ValueError(
+            "student and teacher maps must both be (batch, channels, height, width); got "
+            f"{tuple(student_map.shape)} and {tuple(teacher_map.shape)}"
+        )
+    return paired_batches(student_map, teacher_map)
+
+
+def paired_alike(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
+    """Return both (B, D, …) of one shape, as :func:`paired_logits` does.
+
+    Raises ValueError when they are not floating-point tensors of one shape.
+    """
+    if student.shape != teacher.shape:
+        raise ValueError(
+            "student and teacher features must have one shape (project or pool them first); got "
+            f"{tuple(student.shape)} and {tuple(teacher.shape)}"
+        )
+    return paired_batches(student, teacher)
+
+
+def _in_one_dtype(student: Tensor, teacher: Tensor, what: str) -> tuple[Tensor, Tensor]:
+    if student.numel() == 0 or teacher.numel() == 0:
         raise ValueError("the batch is empty")
-    if not (student_logits.is_floating_point() and teacher_logits.is_floating_point()):
-        raise ValueError("logits must be floating-point tensors")
-    dtype = torch.promote_types(student_logits.dtype, teacher_logits.dtype)
+    if not (student.is_floating_point() and teacher.is_floating_point()):
+        raise ValueError(f"{what} must be floating-point tensors")
+    dtype = torch.promote_types(student.dtype, teacher.dtype)
     dtype = torch.promote_types(dtype, torch.float32)
-    return student_logits.to(dtype), teacher_logits.detach().to(dtype)
+    return student.to(dtype), teacher.detach().to(dtype)
+
+
+def labels_of(logits: Tensor, target: Tensor) -> Tensor:
+    """Return the class numbers (B,) of (B, C) logits; raise ValueError when they are not that.
+
+    That each lies in 0…C−1 is left to the indexing, which does not wait for a GPU.
+    """
+    if target.shape != logits.shape[:1] or target.dtype != torch.int64:
+        raise ValueError(
+            f"the target must be one int64 class number per image, ({logits.shape[0]},); got "
+            f"{tuple(target.shape)} of {target.dtype}"
+        )
+    return target
 
 
 def positive(name: str, value: float) -> float:
@@ -30,3 +92,18 @@ def positive(name: str, value: float) -> float:
     if not (math.isfinite(value) and value > 0):
         raise ValueError(f"{name} must be a finite number greater than 0, not {value}")
     return value
+
+
+def without_autocast(loss: Callable[P, R]) -> Callable[P, R]:
+    """Keep autocast from computing the loss's matrix products in half precision.
+
+    The first argument must be a tensor.
+    """
+
+    @functools.wraps(loss)
+    def computed(*args: P.args, **kwargs: P.kwargs) -> R:
+        first = next(value for value in (*args, *kwargs.values()) if isinstance(value, Tensor))
+        with torch.autocast(first.device.type, enabled=False):
+            return loss(*args, **kwargs)
+
+    return computed

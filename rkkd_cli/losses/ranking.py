@@ -8,7 +8,7 @@ from torch.autograd.function import once_differentiable
 
 from rkkd_cli.errors import unknown_name
 from rkkd_cli.losses.blocks import pair_blocks
-from rkkd_cli.losses.channels import parse_channels, select_channels
+from rkkd_cli.losses.channels import chosen_channels, parse_channels, select_channels
 from rkkd_cli.losses.checks import paired_logits, positive
 from rkkd_cli.losses.surrogates import SURROGATES, PairAgreement
 
@@ -65,7 +65,25 @@ def ranking_per_image(
     student, teacher, agreement = _prepared(
         student_logits, teacher_logits, steepness, surrogate, channels
     )
-    return _values_and_gradient(student, teacher, steepness, agreement, with_gradient=False)[0]
+    return _values_and_gradient(student, teacher, steepness, agreement, wants_gradient=False)[0]
+
+
+@torch.no_grad()
+def ranking_gradient_per_image(
+    student_logits: Tensor, teacher_logits: Tensor, steepness: float, surrogate: str, channels: str
+) -> Tensor:
+    """Return the gradient of each image's ranking loss by its own logits, (B, C).
+
+    It is B times that of :func:`kendall_ranking_loss`, whose arguments and errors it has.
+    """
+    student, teacher, agreement = _prepared(
+        student_logits, teacher_logits, steepness, surrogate, channels
+    )
+    _, gradient = _values_and_gradient(student, teacher, steepness, agreement)
+    index = chosen_channels(paired_logits(student_logits, teacher_logits)[1], channels)
+    if index is None:
+        return gradient
+    return gradient.new_zeros(student_logits.shape).scatter_(1, index, gradient)
 
 
 def _prepared(
@@ -118,7 +136,9 @@ class _RankingLoss(torch.autograd.Function):
     def forward(
         student: Tensor, teacher: Tensor, k: float, agreement: PairAgreement, with_gradient: bool
     ) -> tuple[Tensor, Tensor]:
-        values, gradient = _values_and_gradient(student, teacher, k, agreement, with_gradient)
+        values, gradient = _values_and_gradient(
+            student, teacher, k, agreement, with_gradient, len(student)
+        )
         return values.mean(), gradient
 
     @staticmethod
@@ -134,11 +154,16 @@ class _RankingLoss(torch.autograd.Function):
 
 
 def _values_and_gradient(
-    s: Tensor, t: Tensor, k: float, agreement: PairAgreement, with_gradient: bool
+    s: Tensor,
+    t: Tensor,
+    k: float,
+    agreement: PairAgreement,
+    wants_gradient: bool = True,
+    divisor: int = 1,
 ) -> tuple[Tensor, Tensor]:
-    """Return the loss of each image, (B,), and the gradient of their mean, in one pass.
+    """Return the loss of each image, (B,), and its gradient over ``divisor``, in one pass.
 
-    The gradient stays zero unless it is asked for.
+    The gradient stays zero unless it is wanted.
 
     In a block the rows meet themselves in a square, where each pair stands twice (its agreement
     counts half), and all later channels in a rectangle, where the antisymmetric slope gives both
@@ -153,8 +178,8 @@ def _values_and_gradient(
         ds = s[:, rows, None] - s[:, None, block.start :]
         p, slope = agreement(dt, ds, k)
         total += p[..., size:].sum(dim=(1, 2)) + 0.5 * p[..., :size].sum(dim=(1, 2))
-        if with_gradient:
+        if wants_gradient:
             gradient[:, rows] += slope.sum(dim=2)
             gradient[:, block.stop :] -= slope[..., size:].sum(dim=1)
     scale = -2.0 / (channels * (channels - 1))
-    return total * scale, gradient * (scale / batch)
+    return total * scale, gradient * (scale / divisor)

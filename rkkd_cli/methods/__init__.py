@@ -1,36 +1,125 @@
-"""Distillation methods: which terms an arm optimises, and with which weights."""
+"""Distillation methods: which terms an arm optimises, with which weights and trainable parts."""
 
-from collections.abc import Callable
+import re
 
-from rkkd_cli.config.experiment import Method, Rank
-from rkkd_cli.errors import UserError, unknown_name
+from pydantic import ValidationError
+
+from rkkd_cli.config.experiment import Frozen, Rank
+from rkkd_cli.config.experiment import Method as Section
+from rkkd_cli.config.validation import sentence_of
+from rkkd_cli.errors import UserError, nearest, unknown_name
 from rkkd_cli.losses import KendallRankingLoss
-from rkkd_cli.methods.kd import ce_weights, kd_weights, soft_ce_weights
-from rkkd_cli.methods.objective import Objective
+from rkkd_cli.methods.at import AT
+from rkkd_cli.methods.crd import CRD
+from rkkd_cli.methods.ctkd import CTKD
+from rkkd_cli.methods.dist import DIST
+from rkkd_cli.methods.dkd import DKD
+from rkkd_cli.methods.fitnet import FitNet
+from rkkd_cli.methods.kd import CE, KD, SoftCE
+from rkkd_cli.methods.method import Method, Pair
+from rkkd_cli.methods.mlkd import MLKD
+from rkkd_cli.methods.objective import Objective, terms_of
+from rkkd_cli.methods.reviewkd import ReviewKD
+from rkkd_cli.methods.rkd import RKD
+from rkkd_cli.methods.seen import Seen, View
+from rkkd_cli.methods.simkd import SimKD
+from rkkd_cli.methods.sp import SP
+from rkkd_cli.methods.vid import VID
+from rkkd_cli.plugins import load_plugin
 
-__all__ = ["METHODS", "Objective", "build_objective"]
+__all__ = ["METHODS", "Method", "Objective", "Pair", "Seen", "View", "build_objective"]
 
-METHODS: dict[str, Callable[[Method], dict[str, float]]] = {
-    "ce": ce_weights,
-    "kd": kd_weights,
-    "soft_ce": soft_ce_weights,
+METHODS: dict[str, type[Method]] = {
+    "ce": CE,
+    "kd": KD,
+    "soft_ce": SoftCE,
+    "dkd": DKD,
+    "dist": DIST,
+    "ctkd": CTKD,
+    "mlkd": MLKD,
+    "rkd": RKD,
+    "sp": SP,
+    "fitnet": FitNet,
+    "at": AT,
+    "vid": VID,
+    "crd": CRD,
+    "reviewkd": ReviewKD,
+    "simkd": SimKD,
 }
 
+# The section with the settings of a method that comes from elsewhere.
+PLUGIN_SECTION = "plugin"
 
-def build_objective(method: Method, rank: Rank) -> Objective:
-    """Return the terms and weights of an arm; the ranking loss weighs nothing without its grad.
 
-    Raises UserError for an unknown method, surrogate or choice of channels.
+def build_objective(section: Section, rank: Rank, pair: Pair) -> Objective:
+    """Return the terms and weights of an arm, and the trainable parts that its method adds.
+
+    Raises UserError for an unknown method, surrogate or choice of channels, for settings that the
+    method does not have, and where it does not fit the pair.
     """
-    if method.name not in METHODS:
-        raise unknown_name("method", method.name, METHODS)
-    weights = METHODS[method.name](method)
-    if rank.grad:
-        weights["rank"] = rank.weight
-    if not any(weights.values()):
+    method = method_class(section.name)(section, _settings(section), pair)
+    ranking = KendallRankingLoss(rank.steepness, rank.surrogate, rank.channels)
+    objective = Objective(method, ranking, rank.weight if rank.grad else 0.0)
+    _check_terms(section.name, objective)
+    return objective
+
+
+def method_class(name: str) -> type[Method]:
+    """Return the method of this name, or the user's own. Raises UserError."""
+    if name in METHODS:
+        return METHODS[name]
+    if ":" not in name:
+        raise unknown_name("method", name, METHODS)
+    found = load_plugin("method", name)
+    if not (isinstance(found, type) and issubclass(found, Method)):
+        raise UserError(
+            f"method {name} is no subclass of rkkd_cli.methods.Method; see CONTRIBUTING.md"
+        )
+    return found
+
+
+def own_terms(section: Section) -> tuple[str, ...]:
+    """Return the names of the terms that only arms with this method have."""
+    return terms_of(section, method_class(section.name))
+
+
+def wants_strong_view(section: Section) -> bool:
+    """Tell whether the method looks at a second, strongly augmented view of each batch."""
+    return method_class(section.name).needs_strong_view
+
+
+def _settings(section: Section) -> Frozen:
+    """Return the method's own settings; those of other methods are checked as well."""
+    tables = dict(section.settings)
+    known = {name: method.Settings for name, method in METHODS.items()}
+    if section.name not in METHODS:
+        known[PLUGIN_SECTION] = method_class(section.name).Settings
+    for name in tables:
+        if name not in known and name != PLUGIN_SECTION:
+            close = nearest(name, known)
+            hint = f"did you mean method.{close}?" if close else "see `rkkd ls methods`"
+            raise UserError(f"method.{name}: there is no method {name!r}; {hint}")
+    read = {
+        name: _read(f"method.{name}", model, tables.get(name, {})) for name, model in known.items()
+    }
+    return read[section.name if section.name in METHODS else PLUGIN_SECTION]
+
+
+def _read(where: str, model: type[Frozen], table: object) -> Frozen:
+    try:
+        return model.model_validate(table)
+    except ValidationError as error:
+        raise UserError(sentence_of(error, where, model.model_fields)) from None
+
+
+def _check_terms(name: str, objective: Objective) -> None:
+    own = objective.own_terms
+    bad = next((one for one in own if not re.fullmatch(r"[a-z][a-z0-9_]*", one)), None)
+    if bad is not None:
+        raise UserError(f"method {name}: a term is named {bad!r}; use small letters, digits and _")
+    last = objective.weights(10**6)
+    if not any(last.values()):
         raise UserError(
             "an arm has nothing to optimise: all its weights are 0; raise ce_weight, kl_weight or "
             "rank.weight"
         )
-    ranking = KendallRankingLoss(rank.steepness, rank.surrogate, rank.channels)
-    return Objective(weights=weights, temperature=method.temperature, ranking=ranking)

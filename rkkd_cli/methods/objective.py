@@ -1,34 +1,88 @@
 """What an arm optimises."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from torch import Tensor
 from torch.nn import functional as F
 
+from rkkd_cli.config.experiment import Method as Section
 from rkkd_cli.losses import KendallRankingLoss, kl_divergence
+from rkkd_cli.methods.method import Method
+from rkkd_cli.methods.seen import Seen, View, in_float32
 
 TERMS = ("ce", "kl", "rank")
+STANDARDIZED = "kl_standardized"
+
+
+def terms_of(section: Section, method: type[Method]) -> tuple[str, ...]:
+    """Return the names of the terms that only arms of this kind have."""
+    return (*((STANDARDIZED,) if section.standardize_logits else ()), *method.terms)
+
+
+class Losses(NamedTuple):
+    """The weighted sum that an arm descends, and the raw values of its own terms, detached."""
+
+    total: Tensor
+    own: dict[str, Tensor]
 
 
 @dataclass(frozen=True)
 class Objective:
-    """The weights of the terms that an arm optimises, and the settings of all terms."""
+    """A method, and the ranking loss beside it, which may weigh nothing."""
 
-    weights: Mapping[str, float]
-    temperature: float
+    method: Method
     ranking: KendallRankingLoss
+    rank_weight: float
 
-    def loss(self, student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
-        """Return Σ weight · term, a scalar, of (B, C) logits and (B,) labels.
+    @property
+    def temperature(self) -> float:
+        """The temperature at which ``kl`` is recorded."""
+        return self.method.section.temperature
 
-        Only terms with a weight are computed: what is recorded is measured apart.
+    @property
+    def of_logits_alone(self) -> bool:
+        """Tell whether one view's logits are enough, and only the student is trained."""
+        asks = self.method.needs_features or self.method.needs_strong_view
+        return not (asks or self.method.state_dict())
+
+    @property
+    def own_terms(self) -> tuple[str, ...]:
+        """The names of the terms that only arms of this kind have: each has a column."""
+        return terms_of(self.method.section, type(self.method))
+
+    def weights(self, epoch: int) -> dict[str, float]:
+        """Return the weight of each optimised term in an epoch (from 1)."""
+        weights = self.method.weights(epoch)
+        if self.method.section.standardize_logits:
+            weights[STANDARDIZED] = weights.pop("kl", 0.0)
+        return {**weights, "rank": self.rank_weight} if self.rank_weight else weights
+
+    def loss(self, seen: Seen) -> Losses:
+        """Return Σ weight · term, a scalar, and the raw values of the own terms.
+
+        Of the terms that every arm has, only those with a weight are computed: what is recorded
+        of them is measured apart.
         """
-        student = student.float() if student.dtype.itemsize < 4 else student
+        seen = _in_float32(seen)
+        student, teacher = seen.student.logits, seen.teacher.logits
+        own = dict(self.method(seen))
+        if self.method.section.standardize_logits:
+            own[STANDARDIZED] = kl_divergence(*self.method.logits(seen), self.temperature)
+        weights = {name: one for name, one in self.weights(seen.epoch).items() if one}
         terms: dict[str, Callable[[], Tensor]] = {
-            "ce": lambda: F.cross_entropy(student, labels),
+            "ce": lambda: F.cross_entropy(student, seen.labels),
             "kl": lambda: kl_divergence(student, teacher, self.temperature),
             "rank": lambda: self.ranking(student, teacher),
         }
-        weighted = [weight * terms[name]() for name, weight in self.weights.items() if weight]
-        return sum(weighted[1:], start=weighted[0])
+        values = own | {name: terms[name]() for name in weights if name in terms}
+        weighted = [weight * values[name] for name, weight in weights.items()]
+        raw = {name: values[name].detach() for name in self.own_terms}
+        return Losses(sum(weighted[1:], start=weighted[0]), raw)
+
+
+def _in_float32(seen: Seen) -> Seen:
+    strong = seen.strong and View(*(in_float32(one) for one in seen.strong))
+    student, teacher = in_float32(seen.student), in_float32(seen.teacher)
+    return replace(seen, student=student, teacher=teacher, strong=strong)

@@ -63,7 +63,9 @@ MODELS: dict[str, Callable[[int, int], Classifier]] = {
 }
 
 
-def build_model(name: str, num_classes: int, in_channels: int = 3) -> Classifier:
+def build_model(
+    name: str, num_classes: int, in_channels: int = 3, image_size: tuple[int, int] | None = None
+) -> Classifier:
     """Return a freshly initialised model, drawn from torch's global generator.
 
     Raises ValueError for an unknown name (naming the nearest one) and for counts below 1.

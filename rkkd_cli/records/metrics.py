@@ -1,6 +1,8 @@
 """``metrics.csv``: one tidy row per arm, seed and epoch; raw terms, accuracies in percent.
 
-After these three comes a column for each varied key, empty where an arm has no value of it.
+After these three comes a column for each varied key, empty where an arm has no value of it; after
+those of every run the diagnostics, the terms that only some methods have, empty in other arms, and
+those of a validation split.
 """
 
 import csv
@@ -37,15 +39,31 @@ COLUMNS = (
     "epoch_seconds",
     "images_per_second",
 )
+# Gradients of kl and rank by the student's logits, empty where they are not defined.
+DIAGNOSTICS = (
+    "grad_norm_kl",
+    "grad_norm_rank",
+    "grad_cosine",
+    "grad_low_share_kl",
+    "grad_low_share_rank",
+)
 # Only in runs with a validation split (dataset.val_share > 0), after the others.
 VAL_COLUMNS = ("val_acc", "val_top5", "val_ce", "val_kl", "val_rank", "val_kendall_tau")
 KEY = ["arm", "seed", "epoch"]
 
 
-def columns(with_validation: bool, varied: Sequence[str] = ()) -> tuple[str, ...]:
+def columns(
+    with_validation: bool, varied: Sequence[str] = (), own_terms: Sequence[str] = ()
+) -> tuple[str, ...]:
     """Return the header of a run's metrics.csv."""
     held_out = VAL_COLUMNS if with_validation else ()
-    return (*KEY, *varied, *COLUMNS[len(KEY) :], *held_out)
+    return (*KEY, *varied, *COLUMNS[len(KEY) :], *DIAGNOSTICS, *own_terms, *held_out)
+
+
+def further_in(header: Sequence[str]) -> tuple[str, ...]:
+    """Return the columns of diagnostics and of methods' own terms."""
+    after = header[header.index(COLUMNS[-1]) + 1 :]
+    return tuple(name for name in after if name not in VAL_COLUMNS)
 
 
 def varied_in(header: Sequence[str]) -> tuple[str, ...]:
@@ -121,8 +139,11 @@ def read_metrics(path: Path) -> pd.DataFrame:
         raise UserError(f"{path} lacks the column {missing[0]!r}: not a metrics.csv of rkkd")
     names = header.split(",")
     varied = varied_in(names)
-    well_named = all(KEY_NAME.fullmatch(name) for name in varied) and len(set(names)) == len(names)
-    if not well_named or tuple(names) not in (columns(False, varied), columns(True, varied)):
+    further = further_in(names)
+    well_named = all(KEY_NAME.fullmatch(name) for name in (*varied, *further))
+    expected = (*KEY, *varied, *COLUMNS[len(KEY) :], *further)
+    ordered = tuple(names) in (expected, (*expected, *VAL_COLUMNS))
+    if not (well_named and ordered and len(set(names)) == len(names)):
         raise UserError(f"{path} has other columns than rkkd writes, or in another order")
     if not text.endswith("\n"):
         raise UserError(f"{path} ends in the middle of a row")
@@ -144,7 +165,8 @@ def _parsed(text: str, path: Path, varied: Sequence[str]) -> pd.DataFrame:
     short = next((n for n, width in enumerate(widths, 1) if width - 1 != fields), None)
     if short is not None:
         raise UserError(f"{path}, line {short}: has not as many values as there are columns")
-    may_be_empty = {column: [""] for column in (*VAL_COLUMNS, *varied)}
+    further = further_in(text.partition("\n")[0].split(","))
+    may_be_empty = {column: [""] for column in (*VAL_COLUMNS, *varied, *further)}
     try:
         frame = pd.read_csv(
             io.StringIO(text), dtype={"arm": str}, keep_default_na=False, na_values=may_be_empty

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from rkkd_cli.errors import printable
+from rkkd_cli.report.gradients import gradients_figure, has_diagnostics
 from rkkd_cli.report.style import COLOURS, DASHES, STYLE, save_figure
 
 
@@ -51,7 +52,7 @@ def curves_of(runs: Sequence[tuple[str, pd.DataFrame]]) -> list[Curve]:
 def draw_figures(
     runs: Sequence[tuple[str, pd.DataFrame]], folder: Path, formats: Sequence[str]
 ) -> list[Path]:
-    """Draw one figure per quantity and the sheet of all three; return the files."""
+    """Draw a figure per quantity, the sheet of all three and the diagnostics; return the files."""
     curves = curves_of(runs)
     paths: list[Path] = []
     folder.mkdir(parents=True, exist_ok=True)
@@ -62,7 +63,10 @@ def draw_figures(
             _draw(axes, quantity, curves)
             axes.legend()
             paths += save_figure(figure, folder, quantity.column, formats)
-        paths += save_figure(_sheet(curves, [name for name, _ in runs]), folder, "sheet", formats)
+        names = [name for name, _ in runs]
+        paths += save_figure(_sheet(curves, names), folder, "sheet", formats)
+        if has_diagnostics(curves):
+            paths += save_figure(gradients_figure(curves, names), folder, "gradients", formats)
     return paths
 
 

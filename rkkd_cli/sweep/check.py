@@ -1,15 +1,18 @@
 """Everything that can be found wrong before anything is read, trained or written."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 
+from rkkd_cli.config.arms import Arm
 from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.data.catalogue import DatasetRequest, Shape, peek
+from rkkd_cli.data.strong import StrongView
 from rkkd_cli.errors import UserError, unknown_name
 from rkkd_cli.files import write_problem
-from rkkd_cli.methods import build_objective
+from rkkd_cli.methods import Pair, build_objective
 from rkkd_cli.models import MODELS, Classifier, build_model, count_parameters, load_checkpoint
 from rkkd_cli.models.checkpoint_layout import read_weights
 from rkkd_cli.models.checkpoint_match import recognise
@@ -39,8 +42,6 @@ def check_experiment(experiment: Experiment, cache: Path) -> list[Checked]:
 
 
 def _check_group(group: StreamGroup) -> Checked:
-    for arm in group.arms:
-        build_objective(arm.experiment.method, arm.experiment.rank)
     names = [group.experiment.teacher.model, *(a.experiment.student.model for a in group.arms)]
     unknown = next((name for name in names if name not in MODELS), None)
     if unknown is not None:
@@ -51,11 +52,13 @@ def _check_group(group: StreamGroup) -> Checked:
             "the dataset has one class; distillation and its ranking loss need at least 2"
         )
     models = {
-        name: build_model(name, shape.num_classes, shape.in_channels)
+        name: build_model(name, shape.num_classes, shape.in_channels, shape.size)
         for name in dict.fromkeys(names)
     }
     for name, model in models.items():
         check_forward(name, model, shape)
+    for arm in group.arms:
+        _check_method(arm, models, shape)
     _check_teacher(group.experiment, models[group.experiment.teacher.model])
     parameters = {name: count_parameters(models[name]) for name in names}
     return Checked(group, shape, parameters)
@@ -72,6 +75,18 @@ def check_forward(name: str, model: Classifier, shape: Shape) -> None:
             f"model {name} cannot take {size} images: they become smaller than one pixel; use a "
             f"larger dataset.image_size or another of {', '.join(MODELS)}"
         ) from None
+
+
+def _check_method(arm: Arm, models: Mapping[str, Classifier], shape: Shape) -> None:
+    """Raise UserError where the arm's method does not fit its models or the images."""
+    experiment = arm.experiment
+    student, teacher = models[experiment.student.model], models[experiment.teacher.model]
+    labels = torch.zeros(shape.train_images, dtype=torch.int64)
+    with torch.device("meta"):
+        pair = Pair(student, teacher, shape.in_channels, shape.size, labels)
+        objective = build_objective(experiment.method, experiment.rank, pair)
+    if objective.method.needs_strong_view:
+        StrongView(shape.in_channels)
 
 
 def _check_teacher(experiment: Experiment, model: Classifier) -> None:

@@ -3,6 +3,7 @@
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import psutil
@@ -15,7 +16,8 @@ from rkkd_cli.data.stream import Batch
 from rkkd_cli.models import build_model, count_parameters
 from rkkd_cli.sweep.check import dataset_request
 from rkkd_cli.train.arm import ArmOnStream
-from rkkd_cli.train.teacher import Teacher, freeze
+from rkkd_cli.train.lesson import needs_of, teach
+from rkkd_cli.train.teacher import freeze
 
 # The share of the free memory that jobs may plan with.
 USABLE = 0.8
@@ -54,12 +56,16 @@ def memory_of(arms: Sequence[Arm]) -> Memory:
     images = torch.zeros(_batch_size(experiment, shape), shape.in_channels, *shape.size)
     saved, kept = 0, 0
     for arm in _one_of_each(arms):
-        model = build_model(arm.experiment.student.model, shape.num_classes, shape.in_channels)
+        model = build_model(
+            arm.experiment.student.model, shape.num_classes, shape.in_channels, shape.size
+        )
         weights = FLOAT * count_parameters(model)
         tensors = 1 + OPTIMIZER_TENSORS[arm.experiment.training.optimizer]
         kept = max(kept, weights * (1 + tensors) + 2 * weights * tensors)
         saved = max(saved, _saved_for_backward(model, images[:2]) * len(images) // 2)
-    teacher = build_model(experiment.teacher.model, shape.num_classes, shape.in_channels)
+    teacher = build_model(
+        experiment.teacher.model, shape.num_classes, shape.in_channels, shape.size
+    )
     pixels = shape.in_channels * shape.size[0] * shape.size[1]
     dataset = pixels * (_train_images(experiment, shape) + _test_images(experiment, shape))
     shared = FLOAT * count_parameters(teacher) + 2 * dataset + 3 * saved
@@ -99,28 +105,23 @@ def epoch_time(arms: Sequence[Arm], device: torch.device) -> Time:
     shape = peek(dataset_request(experiment))
     size = _batch_size(experiment, shape)
     teacher = freeze(
-        build_model(experiment.teacher.model, shape.num_classes, shape.in_channels),
-        device, experiment.precision, shape.num_classes, shape.in_channels,
+        build_model(experiment.teacher.model, shape.num_classes, shape.in_channels, shape.size),
+        device, experiment.precision, shape.num_classes, shape.in_channels, shape.size,
     )  # fmt: skip
     images = torch.zeros(size, shape.in_channels, *shape.size, device=device)
     images = images.to(memory_format=torch.channels_last)
     labels = (torch.arange(size) % shape.num_classes).to(device)
-    logits = teacher(images)
-    teaching = _seconds(lambda: teacher(images), device)
-    batch = Batch(images, labels)
-    students = {
-        _kind(arm): _seconds(_step(arm, teacher, batch, logits), device)
-        for arm in _one_of_each(arms)
-    }
+    batch = Batch(images, labels, torch.arange(size, device=device), images)
+    one_of_each = [ArmOnStream(arm, 0, teacher, labels) for arm in _one_of_each(arms)]
+    needs = needs_of(arm.objective for arm in one_of_each)
+    teaching = _seconds(lambda: teach(teacher, batch, needs), device)
+    lesson = teach(teacher, batch, needs)
+    steps_of = [_seconds(partial(one.step, lesson), device) for one in one_of_each]
+    students = dict(zip(map(_kind, _one_of_each(arms)), steps_of, strict=True))
     batches = -(-_train_images(experiment, shape) // size)
     evaluated = _test_images(experiment, shape) / size / 3  # forward alone: a third of a step
     steps = sum(students[_kind(arm)] for arm in arms)
     return Time(teaching * batches, steps * (batches + evaluated))
-
-
-def _step(arm: Arm, teacher: Teacher, batch: Batch, logits: torch.Tensor) -> Callable[[], object]:
-    student = ArmOnStream(arm, 0, teacher)
-    return lambda: student.step(batch, logits, 0.0)
 
 
 def _seconds(work: Callable[[], object], device: torch.device) -> float:
@@ -135,8 +136,9 @@ def _seconds(work: Callable[[], object], device: torch.device) -> float:
     return statistics.median(times[1:])
 
 
-def _kind(arm: Arm) -> tuple[str, str]:
-    return arm.experiment.student.model, arm.experiment.training.optimizer
+def _kind(arm: Arm) -> tuple[str, str, str]:
+    experiment = arm.experiment
+    return experiment.student.model, experiment.method.name, experiment.training.optimizer
 
 
 def _one_of_each(arms: Sequence[Arm]) -> list[Arm]:

@@ -9,6 +9,7 @@ import torch
 
 from rkkd_cli.data.stream import Stream
 from rkkd_cli.errors import RunError
+from rkkd_cli.methods import wants_strong_view
 from rkkd_cli.sweep.begun import Begun
 from rkkd_cli.sweep.jobs import Job, teacher_of
 from rkkd_cli.sweep.sources import Sources, open_sources
@@ -72,9 +73,10 @@ def run_job(
 ) -> Generator[Event, None, None]:
     """Train the job's arms from where its state is to their last epoch."""
     recipe, teacher = job.experiment.training, sources.teacher
-    stream = Stream(sources.dataset, teacher.device, recipe.batch_size, job.seed)
+    strong = any(wants_strong_view(arm.experiment.method) for arm in job.arms)
+    stream = Stream(sources.dataset, teacher.device, recipe.batch_size, job.seed, strong)
     stacked = yield from _stacked(job, stream, teacher, state)
-    arms = [ArmOnStream(arm, job.seed, teacher) for arm in job.arms]
+    arms = [ArmOnStream(arm, job.seed, teacher, stream.data.labels) for arm in job.arms]
     lockstep = Lockstep(job.name, stream, teacher, arms, recipe.epochs, sources.held_out, stacked)
     if state is not None:
         lockstep.load(state["lockstep"])
@@ -103,7 +105,8 @@ def _stacked(
     wanted = job.experiment.stacked
     if wanted is not None or teacher.device.type != "cuda" or len(job.arms) < 2:
         return bool(wanted)
-    alone, together = seconds_a_step(job.arms, job.seed, teacher, next(stream.epoch(1)))
+    batch, labels = next(stream.epoch(1)), stream.data.labels
+    alone, together = seconds_a_step(job.arms, job.seed, teacher, batch, labels)
     times = f"{1e3 * together:.1f} ms a batch stacked, {1e3 * alone:.1f} ms one after another"
     yield Note(f"{len(job.arms)} arms take {times}")
     return together < alone

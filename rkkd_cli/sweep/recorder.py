@@ -14,6 +14,7 @@ from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.config.grid import NUMBERS_VERSION, varied_texts
 from rkkd_cli.config.presets import to_toml
 from rkkd_cli.files import write_whole
+from rkkd_cli.methods import own_terms
 from rkkd_cli.records.environment import command_line, environment
 from rkkd_cli.records.manifest import FailedJob, Manifest, manifest_text
 from rkkd_cli.records.metrics import (
@@ -39,7 +40,7 @@ from rkkd_cli.train.events import (
 )
 from rkkd_cli.train.teacher_store import TeacherStore
 
-FORMAT = 2
+FORMAT = 3
 
 
 class Recorder:
@@ -197,7 +198,8 @@ class Recorder:
 def metrics_header(experiment: Experiment) -> tuple[str, ...]:
     """Return the columns of the experiment's metrics.csv."""
     with_validation = any(arm.experiment.dataset.val_share > 0 for arm in resolve_arms(experiment))
-    return columns(with_validation, tuple(experiment.vary))
+    own = [term for arm in resolve_arms(experiment) for term in own_terms(arm.experiment.method)]
+    return columns(with_validation, tuple(experiment.vary), list(dict.fromkeys(own)))
 
 
 def new_manifest(name: str, device: str) -> Manifest:

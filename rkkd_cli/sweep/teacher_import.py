@@ -77,9 +77,10 @@ def import_teacher(
     yield DatasetReady(dataset_facts(dataset))
     test = DeviceImages(dataset.test, dataset, device)
     model = model.to(device).to(memory_format=torch.channels_last)
-    teacher = freeze(model, device, experiment.precision, file.model.classes, file.model.channels)
-    facts = measured_facts(teacher, file.model.model, test) | _facts(file, dataset)
-    path = keep_imported(cache, _key(file, dataset), file.model.state, facts)
+    found, precision = file.model, experiment.precision
+    teacher = freeze(model, device, precision, found.classes, found.channels, dataset.image_size)
+    facts = measured_facts(teacher, found.model, test) | _facts(file, dataset)
+    path = keep_imported(cache, _key(file, dataset), found.state, facts)
     chance = 100 * int(np.bincount(dataset.test.labels).max()) / len(dataset.test)
     return Imported(path, facts | {"key": path.parent.name}, chance, _is_near(facts, chance))
 
@@ -98,7 +99,7 @@ def _model_for(file: TeacherFile, experiment: Experiment, shape: Shape) -> Class
             f"checkpoint {path} takes images of {found.channels} channels, those of the dataset "
             f"{name} have {shape.in_channels}; {way_out}"
         )
-    model = build_model(found.model, found.classes, found.channels)
+    model = build_model(found.model, found.classes, found.channels, shape.size)
     model.load_state_dict(found.state)
     check_forward(found.model, model, shape)
     return model

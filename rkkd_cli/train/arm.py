@@ -1,16 +1,19 @@
 """One arm on one stream: its student, optimiser, generators and the sums of its epoch."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from rkkd_cli.config.arms import Arm
 from rkkd_cli.data.seeding import derive_seed
-from rkkd_cli.data.stream import Batch
-from rkkd_cli.methods import build_objective
-from rkkd_cli.models import Classifier, build_model
+from rkkd_cli.methods import Objective, Pair, Seen, View, build_objective
+from rkkd_cli.methods.seen import of_logits
+from rkkd_cli.models import Classifier, Features, build_model
 from rkkd_cli.train.device import autocast
+from rkkd_cli.train.diagnostics import SUMS, diagnose
+from rkkd_cli.train.lesson import Lesson, Stepped
 from rkkd_cli.train.metrics import HITS, MEANS, measure
 from rkkd_cli.train.randomness import Randomness
 from rkkd_cli.train.teacher import Teacher
@@ -23,52 +26,110 @@ STEP_HITS = HITS[:2]  # an epoch of training has no column of top5
 class ArmOnStream:
     """Everything that an arm changes while it trains. Arms share nothing that they change.
 
-    The student's first weights and the arm's generators depend on the seed alone, so all arms
-    of a seed start from the same weights and draw the same noise.
+    The student's first weights, those of its method's trainable parts and the arm's generators
+    depend on the seed alone, so all arms of a seed start from the same weights and draw the same
+    noise. ``labels`` (N,) are those of the stream's training images.
     """
 
-    def __init__(self, arm: Arm, seed: int, teacher: Teacher) -> None:
+    def __init__(self, arm: Arm, seed: int, teacher: Teacher, labels: Tensor) -> None:
         self.name, self.precision = arm.name, arm.experiment.precision
-        self.objective = build_objective(arm.experiment.method, arm.experiment.rank)
-        self.student = new_student(arm, seed, teacher)
-        totals = Totals(MEANS, STEP_HITS, teacher.device)
+        student = new_student(arm, seed, teacher)
+        self.objective = _objective(arm, seed, teacher, student, labels)
+        self.student = self.objective.method.wrap(student).to(teacher.device).train()
+        totals = Totals((*MEANS, *self.objective.own_terms), STEP_HITS, teacher.device)
         recipe = arm.experiment.training
-        self.trainee = Trainee(self.student, recipe, derive_seed(seed, "arm"), totals)
+        trained = _trained(self.student, self.objective)
+        self.trainee = Trainee(trained, recipe, derive_seed(seed, "arm"), totals)
+        self.diagnostics = Totals(SUMS, (), teacher.device)
 
     @property
     def totals(self) -> Totals:
         """The sums of the running epoch."""
         return self.trainee.totals
 
+    def begin_epoch(self) -> None:
+        """Let all sums begin again."""
+        self.totals.reset()
+        self.diagnostics.reset()
+
+    def state(self) -> dict[str, Any]:
+        """Return all that :meth:`load` needs to go on as if nothing had happened."""
+        return self.trainee.state() | {"diagnostics": self.diagnostics.state()}
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Go back to a state. Raises ValueError, or what torch raises, where it does not fit."""
+        self.trainee.load(state)
+        self.diagnostics.load(state["diagnostics"])
+
     @property
     def members(self) -> "list[ArmOnStream]":
         """The arm alone: see Stepping."""
         return [self]
 
-    def step(self, batch: Batch, teacher_logits: Tensor, epochs_done: float) -> Tensor:
-        """Take one optimisation step; return the logits (1, B, C) before it."""
-        self.trainee.set_rate(epochs_done)
+    def step(self, lesson: Lesson) -> Stepped:
+        """Take one optimisation step; return the logits (1, B, C) before it, and own terms."""
+        self.trainee.set_rate(lesson.epochs_done)
         with self.trainee.randomness.active():
-            with autocast(self.totals.device, self.precision):
-                logits: Tensor = self.student(batch.images)
-            self.trainee.descend(self.objective.loss(logits, teacher_logits, batch.labels))
-        return logits.detach()[None]
+            seen = self._see(lesson)
+            losses = self.objective.loss(seen)
+            self.trainee.descend(losses.total)
+        return Stepped(seen.student.logits.detach()[None], [losses.own])
+
+    def _see(self, lesson: Lesson) -> Seen:
+        """Let the student see the batch, and the strong view if its method asks for it."""
+        method, batch, strong = self.objective.method, lesson.batch, None
+        with autocast(self.totals.device, self.precision):
+            student = self._outputs(batch.images)
+            if method.needs_strong_view:
+                assert batch.strong is not None
+                assert lesson.strong is not None
+                strong = View(self._outputs(batch.strong), lesson.strong)
+        return Seen(
+            student, lesson.teacher, batch.labels, batch.places, lesson.epoch, lesson.epochs, strong
+        )
+
+    def _outputs(self, images: Tensor) -> Features:
+        if self.objective.method.needs_features:
+            return self.student.forward_features(images)
+        return of_logits(self.student(images))
 
 
-def record(
-    arms: Sequence[ArmOnStream], logits: Tensor, teacher_logits: Tensor, labels: Tensor
-) -> None:
-    """Add the terms and metrics of the arms' logits (A, B, C) to their totals."""
-    objectives = [arm.objective for arm in arms]
-    measured = measure(objectives, logits, teacher_logits, labels)
-    for arm, means, hits in zip(arms, *measured, strict=True):
-        arm.totals.add_row(means, hits[: len(STEP_HITS)], len(labels))
+def _objective(
+    arm: Arm, seed: int, teacher: Teacher, student: Classifier, labels: Tensor
+) -> Objective:
+    """Return the arm's objective, the trainable parts with the first weights of ``seed``."""
+    pair = Pair(student, teacher.model, teacher.in_channels, teacher.image_size, labels)
+    with Randomness(derive_seed(seed, "method"), teacher.device).active():
+        objective = build_objective(arm.experiment.method, arm.experiment.rank, pair)
+    objective.method.to(teacher.device).train()
+    return objective
+
+
+def _trained(student: Classifier, objective: Objective) -> nn.Module:
+    """Return all that is trained and kept: the student, and what its method adds."""
+    if not objective.method.state_dict():
+        return student
+    return nn.ModuleDict({"student": student, "method": objective.method})
+
+
+def record(arms: Sequence[ArmOnStream], stepped: Sequence[Stepped], lesson: Lesson) -> None:
+    """Add the terms and metrics of a step to the totals of its arms."""
+    logits = torch.cat([one.logits for one in stepped])
+    own = [terms for one in stepped for terms in one.own]
+    objectives, labels = [arm.objective for arm in arms], lesson.batch.labels
+    measured = measure(objectives, logits, lesson.teacher.logits, labels)
+    for arm, means, hits, terms in zip(arms, *measured, own, strict=True):
+        row = torch.cat([means, *(one.to(means.dtype)[None] for one in terms.values())])
+        arm.totals.add_row(row, hits[: len(STEP_HITS)], len(labels))
+    if lesson.diagnosed:
+        sums = diagnose(objectives, logits, lesson.teacher.logits)
+        for arm, row in zip(arms, sums, strict=True):
+            arm.diagnostics.add_row(row, row.new_empty(0, dtype=torch.int64), len(labels))
 
 
 def new_student(arm: Arm, seed: int, teacher: Teacher) -> Classifier:
     """Return the arm's student with the first weights of ``seed``, on the teacher's device."""
+    name = arm.experiment.student.model
     with Randomness(derive_seed(seed, "student"), teacher.device).active():
-        student = build_model(
-            arm.experiment.student.model, teacher.num_classes, teacher.in_channels
-        )
+        student = build_model(name, teacher.num_classes, teacher.in_channels, teacher.image_size)
     return student.to(teacher.device).to(memory_format=torch.channels_last).train()

@@ -5,14 +5,13 @@ from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-import torch
-from torch import Tensor
-
-from rkkd_cli.data.stream import Batch, Stream
+from rkkd_cli.data.stream import Stream
 from rkkd_cli.train.arm import ArmOnStream, record
 from rkkd_cli.train.checkpoint import misfit
+from rkkd_cli.train.diagnostics import EVERY, derived
 from rkkd_cli.train.evaluate import TaughtSplit, evaluate
 from rkkd_cli.train.events import ArmStopped, BatchDone, EpochDone, Event, Tick
+from rkkd_cli.train.lesson import Lesson, needs_of, teach
 from rkkd_cli.train.stack import Stepping, stacks_of
 from rkkd_cli.train.teacher import Teacher
 from rkkd_cli.train.totals import NonFinite
@@ -41,6 +40,7 @@ class Lockstep:
         self.name, self.stream, self.teacher = name, stream, teacher
         self.active, self.epochs, self.held_out = list(arms), epochs, held_out
         self.stacked = stacked
+        self.needs = needs_of(arm.objective for arm in arms)
         self.steppings: list[Stepping] = []
         self.stopped: list[ArmStopped] = []
         self.epochs_done = self.batches_done = 0
@@ -59,9 +59,9 @@ class Lockstep:
         epoch = self.epochs_done + 1
         started = time.perf_counter()
         for batch in self.stream.epoch(epoch, skip=self.batches_done):
-            teacher_logits = self.teacher(batch.images)
             progress = epoch - 1 + self.batches_done / len(self.stream)
-            self._step(batch, teacher_logits, progress)
+            lesson = teach(self.teacher, batch, self.needs, progress, self.epochs)
+            self._step(lesson._replace(diagnosed=self.batches_done % EVERY == 0))
             self.batches_done += 1
             self.seconds += time.perf_counter() - started
             yield BatchDone(self.name, epoch, self.batches_done)
@@ -69,12 +69,11 @@ class Lockstep:
                 return
             started = time.perf_counter()
 
-    def _step(self, batch: Batch, teacher_logits: Tensor, epochs_done: float) -> None:
+    def _step(self, lesson: Lesson) -> None:
         """Let every arm step on the batch, then record all of them at once."""
         steppings = self._steppings()
-        logits = [one.step(batch, teacher_logits, epochs_done) for one in steppings]
-        members = [arm for one in steppings for arm in one.members]
-        record(members, torch.cat(logits), teacher_logits, batch.labels)
+        stepped = [one.step(lesson) for one in steppings]
+        record([arm for one in steppings for arm in one.members], stepped, lesson)
 
     def _steppings(self) -> Sequence[Stepping]:
         """Return the active arms, stacked or each for itself."""
@@ -98,7 +97,7 @@ class Lockstep:
                 self._drop(stopped[-1:])
         self.epochs_done, self.batches_done, self.seconds = self.epochs_done + 1, 0, 0.0
         for arm in self.active:
-            arm.totals.reset()
+            arm.begin_epoch()
         yield from stopped
         yield EpochDone(self.name, self.stream.seed, self.epochs_done, tuple(rows))
 
@@ -108,6 +107,7 @@ class Lockstep:
         """Return the arm's row, and (step, term) of the first value that is not finite."""
         bad = _located(arm.totals.first_non_finite(), "")
         row: Row = {"arm": arm.name, "lr": arm.trainee.lr} | _columns(means, "", "train_")
+        row |= derived(arm.diagnostics.averages())
         for split, taught in self.held_out.items():
             totals = yield from evaluate(arm.student, arm.objective, taught, arm.precision)
             row |= _columns(totals.averages(), f"{split}_", f"{split}_")
@@ -148,7 +148,7 @@ class Lockstep:
             "seconds": self.seconds,
             "stacked": self.stacked,
             "stopped": [asdict(one) for one in self.stopped],
-            "arms": {arm.name: arm.trainee.state() for arm in self.active},
+            "arms": {arm.name: arm.state() for arm in self.active},
         }
 
     def load(self, state: Mapping[str, Any]) -> None:
@@ -160,7 +160,7 @@ class Lockstep:
             self.stopped = [ArmStopped(**one) for one in state["stopped"]]
             self.active = [arm for arm in self.active if arm.name in state["arms"]]
             for arm in self.active:
-                arm.trainee.load(state["arms"][arm.name])
+                arm.load(state["arms"][arm.name])
             self.epochs_done, self.batches_done = state["epochs_done"], state["batches_done"]
             self.seconds = state["seconds"]
         except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:

@@ -65,26 +65,31 @@ def _divergences(objectives: Sequence[Objective], students: Tensor, teachers: Te
 
 
 def _rankings(objectives: Sequence[Objective], students: Tensor, teachers: Tensor) -> Tensor:
-    alike: dict[tuple[float, str, str], list[int]] = {}
-    for number, objective in enumerate(objectives):
-        alike.setdefault(objective.ranking.settings, []).append(number)
     values = students.new_empty(students.shape[:2])
-    for settings, numbers in alike.items():
-        for part in _parts(numbers, students):
+    for settings, numbers in ranked_alike(objectives).items():
+        for part in parts_of_arms(numbers, students):
             student, teacher = students[part].flatten(0, 1), teachers[part].flatten(0, 1)
             values[part] = ranking_per_image(student, teacher, *settings).view(len(part), -1)
     return values
 
 
+def ranked_alike(objectives: Sequence[Objective]) -> dict[tuple[float, str, str], list[int]]:
+    """Return the numbers of the arms that have the same settings of the ranking loss."""
+    alike: dict[tuple[float, str, str], list[int]] = {}
+    for number, objective in enumerate(objectives):
+        alike.setdefault(objective.ranking.settings, []).append(number)
+    return alike
+
+
 def _taus(students: Tensor, teachers: Tensor) -> Tensor:
     values = [
         tau_b_per_image(students[part].flatten(0, 1), teachers[part].flatten(0, 1))
-        for part in _parts(range(len(students)), students)
+        for part in parts_of_arms(range(len(students)), students)
     ]
     return torch.cat(values).view(students.shape[:2])
 
 
-def _parts(arms: Sequence[int], students: Tensor) -> Iterator[list[int]]:
+def parts_of_arms(arms: Sequence[int], students: Tensor) -> Iterator[list[int]]:
     """Yield the arms in parts whose pairs of classes are one block, or one arm at a time."""
     _, images, classes = students.shape
     size = max(1, BLOCK_PAIRS // (images * classes**2))

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 from rkkd_cli.config.experiment import Training
-from rkkd_cli.data.stream import Batch
 from rkkd_cli.train.arm import ArmOnStream
 from rkkd_cli.train.device import autocast
+from rkkd_cli.train.lesson import Lesson, Stepped, seen_of_logits
 from rkkd_cli.train.stacked_optimizer import StackedAdamW, StackedOptimizer, StackedSGD
 
 OPTIMIZERS: dict[str, type[StackedOptimizer]] = {"sgd": StackedSGD, "adamw": StackedAdamW}
@@ -26,8 +26,8 @@ class Stepping(Protocol):
     def members(self) -> list[ArmOnStream]:
         """The arms."""
 
-    def step(self, batch: Batch, teacher_logits: Tensor, epochs_done: float) -> Tensor:
-        """Let each arm take its optimisation step; return their logits (A, B, C) before it."""
+    def step(self, lesson: Lesson) -> Stepped:
+        """Let each arm take its optimisation step; return what is recorded of it."""
 
 
 class Stack:
@@ -69,19 +69,20 @@ class Stack:
             setattr(arm.student.get_submodule(path), last, row)
         return stacked
 
-    def step(self, batch: Batch, teacher_logits: Tensor, epochs_done: float) -> Tensor:
-        """Let each arm take its optimisation step; return their logits (A, B, C) before it."""
+    def step(self, lesson: Lesson) -> Stepped:
+        """Let each arm take its optimisation step; return what is recorded of it."""
         for arm in self.members:
-            arm.trainee.set_rate(epochs_done)
+            arm.trainee.set_rate(lesson.epochs_done)
         with autocast(self.weights.device, self.members[0].precision):
-            logits = self._logits(batch.images)
+            logits = self._logits(lesson.batch.images)
         losses = [
-            arm.objective.loss(own, teacher_logits, batch.labels)
+            arm.objective.loss(seen_of_logits(own, lesson))
             for arm, own in zip(self.members, logits.unbind(), strict=True)
         ]
-        (gradient,) = torch.autograd.grad(torch.stack(losses).sum(), self.weights)
+        total = torch.stack([one.total for one in losses]).sum()
+        (gradient,) = torch.autograd.grad(total, self.weights)
         self.optimizer.step(self.weights, gradient, [arm.trainee.lr for arm in self.members])
-        return logits.detach()
+        return Stepped(logits.detach(), [one.own for one in losses])
 
     def _logits(self, images: Tensor) -> Tensor:
         """Return the logits (A, B, C) of the images."""
@@ -108,8 +109,12 @@ def stacks_of(arms: Sequence[ArmOnStream]) -> list[Stepping]:
 
 
 def _kind(arm: ArmOnStream) -> object:
-    """Return what arms of one stack have in common; each arm that draws noise is alone."""
-    if any(isinstance(module, nn.modules.dropout._DropoutNd) for module in arm.student.modules()):
+    """Return what arms of one stack have in common.
+
+    Each arm is alone that draws noise, or whose method looks at more than logits.
+    """
+    draws = any(isinstance(one, nn.modules.dropout._DropoutNd) for one in arm.student.modules())
+    if draws or not arm.objective.of_logits_alone:
         return arm.name
     recipe: Training = arm.trainee.recipe
     shapes = tuple((name, p.shape) for name, p in arm.student.named_parameters())

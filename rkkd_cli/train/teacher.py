@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from rkkd_cli.data.stream import DeviceImages
-from rkkd_cli.models import Classifier, count_parameters
+from rkkd_cli.methods.seen import of_logits
+from rkkd_cli.models import Classifier, Features, count_parameters
 from rkkd_cli.train.device import autocast
 from rkkd_cli.train.evaluate import TaughtSplit, accuracy, all_logits
 
@@ -23,6 +24,7 @@ class Teacher:
     precision: str
     num_classes: int
     in_channels: int
+    image_size: tuple[int, int]
 
     @cached_property
     def fingerprint(self) -> str:
@@ -35,11 +37,13 @@ class Teacher:
         return digest.hexdigest()
 
     @torch.no_grad()
-    def __call__(self, images: Tensor) -> Tensor:
-        """Return the float32 logits (B, C) of a batch."""
+    def see(self, images: Tensor, features: bool) -> Features:
+        """Return the logits (B, C) of a batch in float32, with all other features if asked for."""
         with autocast(self.device, self.precision):
-            logits: Tensor = self.model(images)
-        return logits.float()
+            seen = (
+                self.model.forward_features(images) if features else of_logits(self.model(images))
+            )
+        return seen._replace(logits=seen.logits.float())
 
     def teach(self, split: DeviceImages) -> TaughtSplit:
         """Return the split with this teacher's logits on it."""
@@ -47,11 +51,16 @@ class Teacher:
 
 
 def freeze(
-    model: Classifier, device: torch.device, precision: str, num_classes: int, in_channels: int
+    model: Classifier,
+    device: torch.device,
+    precision: str,
+    num_classes: int,
+    in_channels: int,
+    image_size: tuple[int, int],
 ) -> Teacher:
     """Return the model as a teacher on the device: eval mode, no parameter takes a gradient."""
     model = model.to(device).eval().requires_grad_(False)
-    return Teacher(model, device, precision, num_classes, in_channels)
+    return Teacher(model, device, precision, num_classes, in_channels, image_size)
 
 
 def measured_facts(teacher: Teacher, name: str, test: DeviceImages) -> dict[str, Any]:

@@ -141,7 +141,9 @@ def new_teacher(experiment: Experiment, dataset: Dataset, device: torch.device) 
     """Return the teacher's model with the first weights of its seed."""
     settings = experiment.teacher
     with Randomness(derive_seed(settings.seed, "teacher"), device).active():
-        model = build_model(settings.model, len(dataset.classes), dataset.in_channels)
+        model = build_model(
+            settings.model, len(dataset.classes), dataset.in_channels, dataset.image_size
+        )
     return model.to(device).to(memory_format=torch.channels_last)
 
 
@@ -150,7 +152,7 @@ def _frozen(
 ) -> tuple[Teacher, Facts]:
     """Return the model as a teacher, and what was measured of it."""
     classes, channels = len(dataset.classes), dataset.in_channels
-    teacher = freeze(model, device, experiment.precision, classes, channels)
+    teacher = freeze(model, device, experiment.precision, classes, channels, dataset.image_size)
     test = DeviceImages(dataset.test, dataset, device)
     return teacher, measured_facts(teacher, experiment.teacher.model, test)
 

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from tests.reference.fill import digest, fill, images
+from fill import digest, fill, images
 
 CLASSES = 100
 OUTPUT = Path(__file__).with_name("models.json")

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from rkkd_cli.config.experiment import Method, Rank
 from rkkd_cli.errors import UserError
-from rkkd_cli.methods import build_objective
+from rkkd_cli.methods import Pair, Seen, build_objective
+from rkkd_cli.methods.seen import of_logits
 
 B, C = 6, 5
 
@@ -18,6 +19,11 @@ def batch(dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor, Tensor]:
     student = torch.randn(B, C, generator=generator, dtype=torch.float64).to(dtype)
     teacher = torch.randn(B, C, generator=generator, dtype=torch.float64)
     return student, teacher, torch.tensor([0, 1, 2, 3, 4, 0])
+
+
+def seen(dtype: torch.dtype = torch.float64) -> Seen:
+    student, teacher, own = batch(dtype)
+    return Seen(of_logits(student), of_logits(teacher), own, torch.arange(B))
 
 
 def softmax(row: list[float], temperature: float) -> list[float]:
@@ -51,40 +57,43 @@ def naive_terms(
     ],
 )
 def test_the_objective_is_the_weighted_sum_of_the_terms(
-    method: Method, rank: Rank, weights: dict[str, float]
+    method: Method, rank: Rank, weights: dict[str, float], digits_pair: Pair
 ) -> None:
-    objective = build_objective(method, rank)
+    objective = build_objective(method, rank, digits_pair)
     terms = naive_terms(*batch(), method.temperature, rank.steepness)
     expected = sum(weight * terms[name] for name, weight in weights.items())
-    total = objective.loss(*batch())
+    total = objective.loss(seen()).total
     assert total.item() == pytest.approx(expected, rel=1e-9)
 
 
-def gradient_of(method: Method, rank: Rank) -> Tensor:
-    student, teacher, labels = batch()
-    student.requires_grad_()
-    loss = build_objective(method, rank).loss(student, teacher, labels)
+def gradient_of(pair: Pair, rank: Rank) -> Tensor:
+    outputs = seen()
+    student = outputs.student.logits.requires_grad_()
+    loss = build_objective(Method(), rank, pair).loss(outputs).total
     return torch.autograd.grad(loss, student)[0]
 
 
-def test_the_ranking_loss_has_a_gradient_only_when_it_is_backpropagated() -> None:
-    control = gradient_of(Method(), Rank(steepness=1.0, weight=2.0))
-    ranked = gradient_of(Method(), Rank(steepness=1.0, weight=2.0, grad=True))
+def test_the_ranking_loss_has_a_gradient_only_when_it_is_backpropagated(
+    digits_pair: Pair,
+) -> None:
+    control = gradient_of(digits_pair, Rank(steepness=1.0, weight=2.0))
+    ranked = gradient_of(digits_pair, Rank(steepness=1.0, weight=2.0, grad=True))
     student, teacher, _ = batch()
     student.requires_grad_()
-    alone = build_objective(Method(), Rank(steepness=1.0)).ranking(student, teacher)
+    alone = build_objective(Method(), Rank(steepness=1.0), digits_pair).ranking(student, teacher)
     torch.testing.assert_close(ranked - control, 2 * torch.autograd.grad(alone, student)[0])
 
 
-def test_the_gradient_of_the_control_is_that_of_ce_and_kl_alone() -> None:
-    gradients = [gradient_of(Method(), rank) for rank in (Rank(weight=0.0), Rank(weight=50.0))]
+def test_the_gradient_of_the_control_is_that_of_ce_and_kl_alone(digits_pair: Pair) -> None:
+    gradients = [gradient_of(digits_pair, rank) for rank in (Rank(weight=0.0), Rank(weight=50.0))]
     assert torch.equal(*gradients)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_half_precision_logits_give_a_float32_loss(dtype: torch.dtype) -> None:
+def test_half_precision_logits_give_a_float32_loss(dtype: torch.dtype, digits_pair: Pair) -> None:
     student, teacher, labels = batch(dtype)
-    loss = build_objective(Method(), Rank()).loss(student, teacher.float(), labels)
+    outputs = Seen(of_logits(student), of_logits(teacher.float()), labels, torch.arange(B))
+    loss = build_objective(Method(), Rank(), digits_pair).loss(outputs).total
     exact = naive_terms(student.double(), teacher, labels, 4.0, 1.0)
     assert loss.dtype == torch.float32
     assert loss.item() == pytest.approx(0.1 * exact["ce"] + 0.9 * exact["kl"], rel=1e-5)
@@ -95,15 +104,16 @@ def test_half_precision_logits_give_a_float32_loss(dtype: torch.dtype) -> None:
     [Rank(grad=False, weight=1.0), Rank(grad=True, weight=0.0)],
     ids=["logged", "weightless"],
 )
-def test_an_arm_with_nothing_to_optimise_is_refused(rank: Rank) -> None:
+def test_an_arm_with_nothing_to_optimise_is_refused(rank: Rank, digits_pair: Pair) -> None:
     with pytest.raises(UserError, match="nothing to optimise"):
-        build_objective(Method(ce_weight=0.0, kl_weight=0.0), rank)
+        build_objective(Method(ce_weight=0.0, kl_weight=0.0), rank, digits_pair)
 
 
-def test_the_ranking_loss_alone_can_be_optimised() -> None:
-    objective = build_objective(Method(ce_weight=0.0, kl_weight=0.0), Rank(grad=True, weight=2.0))
-    student, teacher, labels = batch()
-    assert objective.loss(student, teacher, labels) == 2 * objective.ranking(student, teacher)
+def test_the_ranking_loss_alone_can_be_optimised(digits_pair: Pair) -> None:
+    method, rank = Method(ce_weight=0.0, kl_weight=0.0), Rank(grad=True, weight=2.0)
+    objective = build_objective(method, rank, digits_pair)
+    student, teacher, _ = batch()
+    assert objective.loss(seen()).total == 2 * objective.ranking(student, teacher)
 
 
 @pytest.mark.parametrize(
@@ -114,7 +124,9 @@ def test_the_ranking_loss_alone_can_be_optimised() -> None:
         (Method(), Rank(channels="top:0"), "not 'top:0'"),
     ],
 )
-def test_unknown_names_are_refused(method: Method, rank: Rank, sentence: str) -> None:
+def test_unknown_names_are_refused(
+    method: Method, rank: Rank, sentence: str, digits_pair: Pair
+) -> None:
     with pytest.raises(UserError) as refusal:
-        build_objective(method, rank)
+        build_objective(method, rank, digits_pair)
     assert sentence in str(refusal.value)

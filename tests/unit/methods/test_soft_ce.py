@@ -6,29 +6,34 @@ from torch.nn import functional as F
 
 from rkkd_cli.config.experiment import Method, Rank
 from rkkd_cli.losses import soft_cross_entropy
-from rkkd_cli.methods import build_objective
+from rkkd_cli.methods import Pair, Seen, build_objective
+from rkkd_cli.methods.seen import of_logits
 
 
 @pytest.mark.parametrize("alpha", [0.1, 0.5, 1.0])
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 7.5, 50.0])
-def test_soft_ce_has_the_gradient_of_the_studys_loss(alpha: float, temperature: float) -> None:
+def test_soft_ce_has_the_gradient_of_the_studys_loss(
+    alpha: float, temperature: float, digits_pair: Pair
+) -> None:
     generator = torch.Generator().manual_seed(0)
     student, teacher = torch.randn(2, 6, 10, generator=generator, dtype=torch.float64) * 3
     labels = torch.arange(6)
     student.requires_grad_()
     method = Method(name="soft_ce", alpha=alpha, temperature=temperature)
-    objective = build_objective(method, Rank())
-    (measured,) = torch.autograd.grad(objective.loss(student, teacher, labels), student)
+    outputs = Seen(of_logits(student), of_logits(teacher), labels, labels)
+    objective = build_objective(method, Rank(), digits_pair)
+    (measured,) = torch.autograd.grad(objective.loss(outputs).total, student)
     hard = F.cross_entropy(student, labels)
     stated = (1 - alpha) * hard + alpha * soft_cross_entropy(student, teacher, temperature)
     (wanted,) = torch.autograd.grad(stated, student)
     torch.testing.assert_close(measured, wanted, rtol=1e-10, atol=1e-14)
 
 
-def test_ce_optimises_the_labels_alone() -> None:
-    assert build_objective(Method(name="ce", alpha=0.9), Rank()).weights == {"ce": 1.0}
+def test_ce_optimises_the_labels_alone(digits_pair: Pair) -> None:
+    objective = build_objective(Method(name="ce", alpha=0.9), Rank(), digits_pair)
+    assert objective.weights(1) == {"ce": 1.0}
 
 
-def test_weights_can_be_given_directly() -> None:
+def test_weights_can_be_given_directly(digits_pair: Pair) -> None:
     method = Method(name="soft_ce", ce_weight=2.0, kl_weight=8.0, temperature=2.0)
-    assert build_objective(method, Rank()).weights == {"ce": 2.0, "kl": 2.0}
+    assert build_objective(method, Rank(), digits_pair).weights(1) == {"ce": 2.0, "kl": 2.0}

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from rkkd_cli.models import MODELS, build_model
-from tests.reference import fill
+import fill
 
 ANSWERS: list[dict[str, Any]] = json.loads(
     Path(fill.__file__).with_name("models.json").read_text(encoding="utf-8")

@@ -17,7 +17,10 @@ HEADER = (
     "arm,seed,epoch,lr,ce,kl,rank,kendall_tau,agreement,train_acc,test_acc,test_top5,test_ce,"
     "test_kl,test_rank,test_kendall_tau,epoch_seconds,images_per_second"
 )
-WITH_VALIDATION = f"{HEADER},val_acc,val_top5,val_ce,val_kl,val_rank,val_kendall_tau"
+DIAGNOSED = (
+    f"{HEADER},grad_norm_kl,grad_norm_rank,grad_cosine,grad_low_share_kl,grad_low_share_rank"
+)
+WITH_VALIDATION = f"{DIAGNOSED},val_acc,val_top5,val_ce,val_kl,val_rank,val_kendall_tau"
 FLOATS = st.floats(allow_nan=False, allow_infinity=False)
 
 
@@ -32,7 +35,7 @@ def written(folder: Path, *rows: dict[str, Any]) -> Path:
     return path
 
 
-@pytest.mark.parametrize(("validation", "line"), [(False, HEADER), (True, WITH_VALIDATION)])
+@pytest.mark.parametrize(("validation", "line"), [(False, DIAGNOSED), (True, WITH_VALIDATION)])
 def test_the_header_names_the_columns_in_their_order(
     validation: bool, line: str, tmp_path: Path
 ) -> None:
@@ -45,10 +48,33 @@ def test_rows_are_on_the_disk_after_each_call_in_the_order_of_the_header(tmp_pat
     shuffled = [dict(reversed(first.items())), row("kd_rank")]
     append_lines(path, as_lines(columns(False), shuffled))
     lines = path.read_text().splitlines()
-    assert lines[1] == ",".join(str(first[name]) for name in HEADER.split(","))
+    assert lines[1] == ",".join(str(first[name]) for name in DIAGNOSED.split(","))
     append_lines(path, as_lines(columns(False), [row(epoch=2)]))
     assert path.read_text().splitlines()[:3] == lines
     assert len(path.read_text().splitlines()) == 4
+
+
+def test_own_terms_and_diagnostics_may_be_empty_and_come_before_the_validation(
+    tmp_path: Path,
+) -> None:
+    header = columns(True, ["method.name"], ["tckd", "nckd"])
+    assert ",".join(header).endswith(
+        ",grad_low_share_rank,tckd,nckd,val_acc,val_top5,val_ce,val_kl,val_rank,val_kendall_tau"
+    )
+    some = row() | {"tckd": 1.5, "nckd": "", "grad_cosine": ""}
+    path = tmp_path / "metrics.csv"
+    path.write_text(header_line(header) + as_lines(header, [some]), encoding="utf-8")
+    frame = read_metrics(path)
+    assert frame["tckd"].tolist() == [1.5]
+    assert frame[["nckd", "grad_cosine"]].isna().all(axis=None)
+
+
+def test_files_of_earlier_versions_have_no_diagnostics(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.csv"
+    path.write_text(
+        header_line(tuple(HEADER.split(","))) + as_lines(tuple(HEADER.split(",")), [row()])
+    )
+    assert read_metrics(path)["kl"].tolist() == [0.5]
 
 
 @given(st.lists(FLOATS, min_size=1, max_size=20))
@@ -91,7 +117,7 @@ def test_a_file_that_lacks_a_column_is_refused_and_the_column_named(
     column: str, tmp_path: Path
 ) -> None:
     path = tmp_path / "metrics.csv"
-    names = [name for name in HEADER.split(",") if name != column]
+    names = [name for name in DIAGNOSED.split(",") if name != column]
     path.write_text(",".join(names) + "\n")
     with pytest.raises(UserError, match=rf"metrics\.csv lacks the column '{column}'"):
         read_metrics(path)

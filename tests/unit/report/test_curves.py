@@ -22,7 +22,7 @@ from rkkd_cli.report.curves import (
 from rkkd_cli.report.style import COLOURS
 from rkkd_cli.train.recipe import learning_rate
 
-FIGURES = ("rank", "kl", "test_acc", "sheet")
+FIGURES = ("rank", "kl", "test_acc", "sheet", "gradients")
 MAGIC = {"png": b"\x89PNG\r\n\x1a\n", "svg": b"<?xml", "pdf": b"%PDF-"}
 
 

@@ -129,7 +129,7 @@ def test_the_control_arm_logs_the_ranking_loss_and_never_learns_from_it(
         "steep": {"rank": {"grad": False, "weight": 7.0, "steepness": 50.0}},
     }
     rows = rows_of(events_of(cache, arms))
-    ranking = {"rank", "test_rank"}
+    ranking = {"rank", "test_rank", "grad_norm_rank", "grad_cosine", "grad_low_share_rank"}
     for name in ("heavy", "steep"):
         for row, plain in zip(unnamed(rows[name]), unnamed(rows["plain"]), strict=True):
             differing = {key for key in row if row[key] != plain[key]}
@@ -196,7 +196,7 @@ class Bench:
         self.stream = Stream(self.dataset, CPU, experiment.training.batch_size, seed=0)
 
     def train(self, epochs: int) -> None:
-        arms = [ArmOnStream(arm, 0, self.teacher) for arm in self.arms]
+        arms = [ArmOnStream(arm, 0, self.teacher, self.stream.data.labels) for arm in self.arms]
         held_out = {"test": self.teacher.teach(DeviceImages(self.dataset.test, self.dataset, CPU))}
         lockstep = Lockstep("seed-0", self.stream, self.teacher, arms, epochs, held_out)
         for _ in lockstep.train():

@@ -7,18 +7,20 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from rkkd_cli.config.arms import resolve_arms
 from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.config.overrides import Override, parse_override
 from rkkd_cli.config.presets import load_experiment
 from rkkd_cli.data.stream import Batch
+from rkkd_cli.methods.seen import of_logits
 from rkkd_cli.models import build_model
 from rkkd_cli.sweep.begun import Begun
 from rkkd_cli.sweep.local import run_jobs
 from rkkd_cli.train.arm import ArmOnStream
 from rkkd_cli.train.events import ArmStopped, BatchDone, Checkpoint, EpochDone, Event
+from rkkd_cli.train.lesson import Lesson
 from rkkd_cli.train.pace import Pace, Stopped
 from rkkd_cli.train.stack import Stack, stacks_of
 from rkkd_cli.train.stack_trial import seconds_a_step
@@ -44,6 +46,8 @@ QUICK = (
 # Of a term after two short epochs, in float32: what rounding has grown to.
 TOLERANCE = 2e-3
 
+LABELS = torch.arange(200) % 10
+
 
 def experiment_with(arms: dict[str, Any], *overrides: str) -> Experiment:
     given = [parse_override(text) for text in (*QUICK, *overrides)]
@@ -53,22 +57,23 @@ def experiment_with(arms: dict[str, Any], *overrides: str) -> Experiment:
 @pytest.fixture
 def teacher() -> Teacher:
     torch.manual_seed(0)
-    return freeze(build_model("digits_teacher", 10, 1), CPU, "fp32", 10, 1)
+    return freeze(build_model("digits_teacher", 10, 1), CPU, "fp32", 10, 1, (8, 8))
 
 
 def students(teacher: Teacher, arms: dict[str, Any] = ARMS) -> list[ArmOnStream]:
-    made = [ArmOnStream(arm, 0, teacher) for arm in resolve_arms(experiment_with(arms))]
+    made = [ArmOnStream(arm, 0, teacher, LABELS) for arm in resolve_arms(experiment_with(arms))]
     for one in made:
         one.student.double()
     return made
 
 
-def batches(count: int) -> Iterator[tuple[Batch, Tensor]]:
+def lessons(count: int) -> Iterator[Lesson]:
     torch.manual_seed(1)
-    for _ in range(count):
+    for number in range(count):
         images = torch.randn(32, 1, 8, 8, dtype=torch.float64)
-        labels = torch.randint(0, 10, (32,))
-        yield Batch(images, labels), torch.randn(32, 10, dtype=torch.float64)
+        batch = Batch(images, torch.randint(0, 10, (32,)), torch.arange(32))
+        logits = torch.randn(32, 10, dtype=torch.float64)
+        yield Lesson(batch, of_logits(logits), None, number / count, 1)
 
 
 def close(one: Any, other: Any) -> None:
@@ -79,9 +84,9 @@ def test_in_float64_every_state_of_every_arm_is_the_one_it_has_alone(teacher: Te
     alone, together = students(teacher), students(teacher)
     steppings = stacks_of(together)
     assert [len(s.members) for s in steppings] == [4, 2, 1]
-    for number, (batch, logits) in enumerate(batches(8)):
+    for lesson in lessons(8):
         for one in (*alone, *steppings):
-            one.step(batch, logits, number / 8)
+            one.step(lesson)
     for one, other in zip(alone, together, strict=True):
         mine, its = one.trainee.state(), other.trainee.state()
         close(its["model"], mine["model"])
@@ -94,10 +99,10 @@ def test_in_float64_every_state_of_every_arm_is_the_one_it_has_alone(teacher: Te
 
 def test_a_stack_goes_on_from_arms_that_have_stepped_alone_and_back(teacher: Teacher) -> None:
     alone, moved = students(teacher), students(teacher)
-    for number, (batch, logits) in enumerate(batches(6)):
+    for number, lesson in enumerate(lessons(6)):
         steppings = stacks_of(moved) if 2 <= number < 4 else moved
         for one in (*alone, *steppings):
-            one.step(batch, logits, number / 6)
+            one.step(lesson)
     for one, other in zip(alone, moved, strict=True):
         close(dict(other.student.state_dict()), dict(one.student.state_dict()))
 
@@ -161,9 +166,9 @@ def test_an_arm_that_diverges_leaves_the_others_as_they_are(cache: Path) -> None
 
 def test_a_trial_times_both_ways(teacher: Teacher, monkeypatch: pytest.MonkeyPatch) -> None:
     arms = resolve_arms(experiment_with(ARMS))
-    batch = Batch(torch.randn(8, 1, 8, 8), torch.randint(0, 10, (8,)))
-    assert all(0 < seconds < 5 for seconds in seconds_a_step(arms, 0, teacher, batch))
+    batch = Batch(torch.randn(8, 1, 8, 8), torch.randint(0, 10, (8,)), torch.arange(8))
+    assert all(0 < seconds < 5 for seconds in seconds_a_step(arms, 0, teacher, batch, LABELS))
     monkeypatch.setattr(nn.BatchNorm2d, "forward", lambda _, x: x * float(x.detach().mean()))
-    alone, together = seconds_a_step(arms, 0, teacher, batch)
+    alone, together = seconds_a_step(arms, 0, teacher, batch, LABELS)
     assert 0 < alone < 5
     assert together == float("inf")

@@ -1,0 +1,81 @@
+"""What the logit diagnostics cost: their share of a training step of two arms.
+
+    python benchmarks/diagnostics.py [--rounds 30] [--threads 2]
+
+A step is the teacher's pass, both arms' steps and the recording of all terms, on random images of
+the presets' shapes; one in ``EVERY`` steps is diagnosed. Both are timed in turns.
+"""
+
+import argparse
+import statistics
+import time
+
+import torch
+
+from rkkd_cli.config.arms import resolve_arms
+from rkkd_cli.config.presets import load_experiment
+from rkkd_cli.data.stream import Batch
+from rkkd_cli.models import build_model
+from rkkd_cli.records.environment import environment
+from rkkd_cli.train.arm import ArmOnStream, record
+from rkkd_cli.train.device import describe_device, keep_freed_memory, use_threads
+from rkkd_cli.train.diagnostics import EVERY, diagnose
+from rkkd_cli.train.lesson import needs_of, teach
+from rkkd_cli.train.teacher import freeze
+
+CPU = torch.device("cpu")
+# Images of the presets: batch, channels, side and classes; and the share of the rounds they get.
+SHAPES = {
+    "digits": (64, 1, 8, 10, 1.0),
+    "cifar100_small": (64, 3, 32, 100, 1.0),
+    "rank_grad_cifar100": (64, 3, 32, 100, 0.2),
+}
+
+
+def seconds(preset: str, rounds: int) -> tuple[list[float], list[float]]:
+    """Return the seconds of each round's step, and of its diagnostics."""
+    batch_size, channels, side, classes, share = SHAPES[preset]
+    experiment = load_experiment(preset)
+    model = build_model(experiment.teacher.model, classes, channels)
+    teacher = freeze(model, CPU, "fp32", classes, channels, (side, side))
+    labels = torch.arange(batch_size) % classes
+    images = torch.randn(batch_size, channels, side, side)
+    batch = Batch(images.to(memory_format=torch.channels_last), labels, torch.arange(batch_size))
+    arms = [ArmOnStream(arm, 0, teacher, labels) for arm in resolve_arms(experiment)]
+    objectives = [arm.objective for arm in arms]
+    steps, diagnoses = [], []
+    for _ in range(2 + max(3, round(share * rounds))):
+        started = time.perf_counter()
+        lesson = teach(teacher, batch, needs_of(objectives))
+        stepped = [arm.step(lesson) for arm in arms]
+        record(arms, stepped, lesson)
+        between = time.perf_counter()
+        diagnose(objectives, torch.cat([one.logits for one in stepped]), lesson.teacher.logits)
+        steps.append(between - started)
+        diagnoses.append(time.perf_counter() - between)
+    return steps[2:], diagnoses[2:]
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--threads", type=int, default=None)
+    options = parser.parse_args()
+    use_threads(options.threads)
+    keep_freed_memory()
+    facts = environment()
+    print(f"{describe_device(CPU)}, {torch.get_num_threads()} threads, {facts['processor']}, "
+          f"torch {facts['versions']['torch']}")  # fmt: skip
+    for preset in SHAPES:
+        steps, diagnoses = seconds(preset, options.rounds)
+        shares = [100 * one / (EVERY * step) for one, step in zip(diagnoses, steps, strict=True)]
+        times = f"{1e3 * statistics.median(steps):.2f} ms a step"
+        once = f"{1e3 * statistics.median(diagnoses):.2f} ms when diagnosed"
+        spread = f"{min(shares):.2f} to {max(shares):.2f}"
+        print(f"{preset}: {times}, {once}, one in {EVERY}: "
+              f"{statistics.median(shares):.2f} % of a step ({spread})")  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

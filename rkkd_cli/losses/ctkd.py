@@ -1,0 +1,117 @@
+"""Curriculum temperature: a temperature that learns to make the student's task harder."""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rkkd_cli.errors import unknown_name
+from rkkd_cli.losses.checks import paired_logits, positive
+from rkkd_cli.losses.divergence import kl_per_image
+
+SCHEDULES = ("cosine", "linear")
+
+
+def gradient_reversal(x: Tensor, strength: float = 1.0) -> Tensor:
+    """Return x unchanged; its gradient comes back multiplied by −``strength``.
+
+    The repository of CTKD multiplies by its λ, which falls from 0 to −1: λ = −strength. Source:
+    Ganin and Lempitsky, arXiv 1409.7495.
+    """
+    reversed_x: Tensor = _GradientReversal.apply(x, strength)
+    return reversed_x
+
+
+class _GradientReversal(torch.autograd.Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor, strength: float) -> Tensor:
+        return x.clone()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.strength = inputs[1]
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None]:
+        return -ctx.strength * upstream, None
+
+
+def curriculum_temperature(
+    raw: Tensor, strength: float, start: float = 1.0, span: float = 20.0
+) -> Tensor:
+    """Return T = start + span · sigmoid(raw), its gradient to ``raw`` reversed.
+
+    ``raw`` is the one parameter (CTKD begins at 1); T then lies between ``start`` and
+    ``start + span`` (``--t_start 1 --t_end 20`` of the repository add up to 21). Raises
+    ValueError unless both are greater than 0.
+    """
+    start, span = positive("start", start), positive("span", span)
+    return start + span * torch.sigmoid(gradient_reversal(raw, strength))
+
+
+def kl_at_temperature(
+    student_logits: Tensor, teacher_logits: Tensor, temperature: Tensor
+) -> Tensor:
+    """Return T² · KL(σ(t/T) ‖ σ(s/T)) for a temperature that learns, averaged over the batch.
+
+    As :func:`kl_divergence`, but T is a tensor with a gradient, which flows through the student's
+    and the teacher's softmax and through the factor T² (as in the repository of CTKD). The logits'
+    gradient goes to the student only.
+
+    Args:
+        student_logits: s, (B, C).
+        teacher_logits: t, (B, C).
+        temperature: T > 0, of one element or one for each image, (B,) or (B, 1). That it is
+            positive is not checked, as this would wait for a GPU.
+
+    Raises:
+        ValueError: the shapes do not fit.
+
+    Source: Li et al., arXiv 2211.16231.
+
+    """
+    student, teacher = paired_logits(student_logits, teacher_logits)
+    if temperature.numel() not in (1, student.shape[0]):
+        raise ValueError(
+            f"the temperature must have one element or one for each of {student.shape[0]} images; "
+            f"got {tuple(temperature.shape)}"
+        )
+    t = temperature.reshape(-1, 1).to(student.dtype)
+    return kl_per_image(student, teacher, t).mean()
+
+
+def reversal_strength(
+    epoch: int, start: float = 0.0, end: float = 1.0, epochs: int = 10, schedule: str = "cosine"
+) -> float:
+    """Return the strength of the gradient's reversal in an epoch, from ``start`` to ``end``.
+
+      cosine: start + (end − start) · (1 − cos(π · e/n)) / 2, e = epoch within 0 and n
+      linear: start + (end − start) · e/n, e = epoch within 0 and n − 1
+
+    The repository of CTKD counts epochs from 1. Its LinearDecay ends one step early, kept here,
+    and leaves out the start, which is not (its start is 0 in all its commands).
+
+    Args:
+        epoch: the epoch's number.
+        start: strength at epoch 0.
+        end: strength from epoch ``epochs`` on.
+        epochs: n > 0, the number of epochs of the curriculum.
+        schedule: ``cosine`` or ``linear``.
+
+    Raises:
+        ValueError: n is not greater than 0, or the schedule is unknown.
+
+    Source: Li et al., arXiv 2211.16231.
+
+    """
+    n = positive("epochs", epochs)
+    if schedule not in SCHEDULES:
+        raise unknown_name("schedule", schedule, SCHEDULES)
+    if schedule == "linear":
+        way = min(max(epoch, 0), n - 1) / n
+    else:
+        way = (1 - math.cos(math.pi * min(max(epoch, 0), n) / n)) / 2
+    return start + (end - start) * way

@@ -1,0 +1,71 @@
+"""DIST: the relations between and within classes instead of the probabilities themselves."""
+
+from typing import NamedTuple
+
+from torch import Tensor
+from torch.linalg import vector_norm
+from torch.nn import functional as F
+
+from rkkd_cli.losses.checks import paired_logits, positive
+
+# Added to the product of the two norms; the field's value.
+EPSILON = 1e-8
+
+
+class DistTerms(NamedTuple):
+    """The two unweighted terms of DIST, × T²."""
+
+    inter: Tensor
+    intra: Tensor
+
+
+def dist_terms(
+    student_logits: Tensor, teacher_logits: Tensor, temperature: float = 4.0
+) -> DistTerms:
+    """Return the inter-class and the intra-class term, both × T².
+
+    With P = σ(t/T), Q = σ(s/T), both (B, C), and ρ Pearson's correlation (1e-8 added to its
+    denominator):
+
+      inter = T² · (1 − 1/B · Σ_b ρ(Q_b·, P_b·)),   intra = T² · (1 − 1/C · Σ_c ρ(Q_·c, P_·c))
+
+    The DIST repository has neither T nor T²: its loss is this one at T = 1, and its loss of
+    logits divided by T is this one divided by T². The forms for CIFAR-100 that others use
+    multiply by T², as here. A row or column that is constant (one image: every column) has no
+    correlation; it counts as ρ = 0 and has no gradient. The gradient goes to the student only.
+
+    Args:
+        student_logits: s, (B, C).
+        teacher_logits: t, (B, C).
+        temperature: T > 0.
+
+    Raises:
+        ValueError: the shapes differ, or T is not greater than 0.
+
+    Source: Huang et al., arXiv 2205.10536.
+
+    """
+    student, teacher = paired_logits(student_logits, teacher_logits)
+    t = positive("temperature", temperature)
+    q, p = F.softmax(student / t, dim=1), F.softmax(teacher / t, dim=1)
+    inter, intra = (1 - _pearson(q, p, dim).mean() for dim in (1, 0))
+    return DistTerms(inter * t**2, intra * t**2)
+
+
+def dist_loss(
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    temperature: float = 4.0,
+    beta: float = 1.0,
+    gamma: float = 1.0,
+) -> Tensor:
+    """Return β · inter + γ · intra, × T²; all else as of :func:`dist_terms`."""
+    inter, intra = dist_terms(student_logits, teacher_logits, temperature)
+    return beta * inter + gamma * intra
+
+
+def _pearson(x: Tensor, y: Tensor, dim: int) -> Tensor:
+    """Return the correlation of x and y along ``dim``."""
+    x, y = x - x.mean(dim, keepdim=True), y - y.mean(dim, keepdim=True)
+    norms: Tensor = vector_norm(x, dim=dim) * vector_norm(y, dim=dim)
+    return (x * y).sum(dim) / (norms + EPSILON)

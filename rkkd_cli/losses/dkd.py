@@ -1,0 +1,87 @@
+"""Decoupled knowledge distillation: the target class and the others, weighted apart."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from rkkd_cli.losses.checks import labels_of, paired_logits, positive
+
+
+class DkdTerms(NamedTuple):
+    """The two unweighted terms of DKD, × T²."""
+
+    tckd: Tensor
+    nckd: Tensor
+
+
+def dkd_terms(
+    student_logits: Tensor, teacher_logits: Tensor, target: Tensor, temperature: float = 4.0
+) -> DkdTerms:
+    """Return the target-class and the non-target-class term, both × T².
+
+    With p = σ(t/T), q = σ(s/T) and y the true class, averaged over the batch, in nats:
+
+      TCKD = T² · KL((p_y, 1 − p_y) ‖ (q_y, 1 − q_y))
+      NCKD = T² · KL(p̂ ‖ q̂), p̂ and q̂ being p and q of the other C − 1 classes, summing to 1
+
+    so that the KL divergence of an image is TCKD + (1 − p_y) · NCKD. Both are computed from
+    logarithms: mdistiller's form takes the logarithm of probabilities and hides the true class
+    by subtracting 1000, and is infinite or wrong at logits of the size of 10⁴. Elsewhere the
+    values are the same. The gradient goes to the student only.
+
+    Args:
+        student_logits: s, (B, C) with C ≥ 2.
+        teacher_logits: t, (B, C).
+        target: y, (B,), int64.
+        temperature: T > 0.
+
+    Raises:
+        ValueError: the shapes differ, C < 2, or T is not greater than 0.
+
+    Source: Zhao et al., arXiv 2203.08679.
+
+    """
+    student, teacher = paired_logits(student_logits, teacher_logits)
+    target = labels_of(student, target)
+    if student.shape[1] < 2:
+        raise ValueError("DKD needs at least 2 classes: one class has no others")
+    t = positive("temperature", temperature)
+    student, teacher = student / t, teacher / t
+    binary = _kl(_target_or_not(student, target), _target_or_not(teacher, target))
+    others = _kl(
+        F.log_softmax(_others(student, target), dim=1),
+        F.log_softmax(_others(teacher, target), dim=1),
+    )
+    return DkdTerms(binary * t**2, others * t**2)
+
+
+def dkd_loss(
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    target: Tensor,
+    alpha: float = 1.0,
+    beta: float = 8.0,
+    temperature: float = 4.0,
+) -> Tensor:
+    """Return α · TCKD + β · NCKD; equation, shapes, errors and source as of :func:`dkd_terms`."""
+    tckd, nckd = dkd_terms(student_logits, teacher_logits, target, temperature)
+    return alpha * tckd + beta * nckd
+
+
+def _others(logits: Tensor, target: Tensor) -> Tensor:
+    """Return the (B, C − 1) logits of all classes but the target."""
+    index = torch.arange(logits.shape[1] - 1, device=logits.device)
+    return logits.gather(1, index + (index >= target[:, None]))
+
+
+def _target_or_not(logits: Tensor, target: Tensor) -> Tensor:
+    """Return log (p_y, 1 − p_y), (B, 2)."""
+    chosen = logits.gather(1, target[:, None])
+    rest = _others(logits, target).logsumexp(dim=1, keepdim=True)
+    return F.log_softmax(torch.cat([chosen, rest], dim=1), dim=1)
+
+
+def _kl(log_q: Tensor, log_p: Tensor) -> Tensor:
+    return F.kl_div(log_q, log_p, reduction="batchmean", log_target=True)

@@ -1,0 +1,85 @@
+"""Relational knowledge distillation: distances and angles between the images of a batch."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from rkkd_cli.losses.checks import paired_batches, without_autocast
+from rkkd_cli.losses.geometry import unit_vectors
+
+# The smallest squared distance of two images; the field's value.
+EPSILON = 1e-12
+
+
+@without_autocast
+def rkd_distance_loss(
+    student_embedding: Tensor, teacher_embedding: Tensor, normalize: bool = False
+) -> Tensor:
+    """Return the smooth-L1 distance of the two matrices of relative distances.
+
+      L = 1/B² · Σ_ij h(d(s)_ij − d(t)_ij),  d(x)_ij = ‖x_i − x_j‖ / mean_{k≠l} ‖x_k − x_l‖
+
+    with h(x) = x²/2 up to |x| = 1 and |x| − ½ beyond. Squared distances are at least 1e-12, so
+<<<<<<< HEAD
+    that all pairs count in the mean. One image has no distances: 0 (the references: NaN). The diagonal counts in B², as
+    in mdistiller and RepDistiller. The gradient goes to the student only.
+=======
+    that all pairs count in the mean. The diagonal counts in B², as in mdistiller and
+    RepDistiller. One image has no distances: 0 (the references: NaN). The gradient goes to the
+    student only.
+>>>>>>> losses
+
+    Args:
+        student_embedding: s, (B, D), or maps (B, D, …), which are flattened.
+        teacher_embedding: t, (B, D′), likewise.
+        normalize: compare s/‖s‖ and t/‖t‖, as mmrazor's ``with_l2_norm``.
+
+    Raises:
+        ValueError: these are not two floating-point embeddings of one batch.
+
+    Source: Park et al., arXiv 1904.05068; usual weight 25.
+
+    """
+    student, teacher = _embeddings(student_embedding, teacher_embedding, normalize)
+    return F.smooth_l1_loss(_relative_distances(student), _relative_distances(teacher))
+
+
+@without_autocast
+def rkd_angle_loss(
+    student_embedding: Tensor, teacher_embedding: Tensor, normalize: bool = False
+) -> Tensor:
+    """Return the smooth-L1 distance of the cosines of all angles between three images.
+
+      L = 1/B³ · Σ_jik h(a(s)_jik − a(t)_jik),  a(x)_jik = ⟨e_ij, e_kj⟩,
+      e_ij = (x_i − x_j) / ‖x_i − x_j‖
+
+    with h as in :func:`rkd_distance_loss`, whose arguments, errors and source these are (usual
+    weight 50). Two images in one place have no direction: e = 0 without a gradient, where the
+    references multiply the gradient by 10¹². Memory grows with B²·D + B³.
+    """
+    student, teacher = _embeddings(student_embedding, teacher_embedding, normalize)
+    return F.smooth_l1_loss(_cosines(student), _cosines(teacher))
+
+
+def _embeddings(student: Tensor, teacher: Tensor, normalize: bool) -> tuple[Tensor, Tensor]:
+    student, teacher = (x.flatten(1) for x in paired_batches(student, teacher))
+    return (unit_vectors(student), unit_vectors(teacher)) if normalize else (student, teacher)
+
+
+def _relative_distances(x: Tensor) -> Tensor:
+    """Return (B, B) distances divided by the mean of those between different images."""
+    # Distances do not depend on the origin; near the mean, the differences below cancel less.
+    x = x - x.detach().mean(dim=0)
+    squares = x.square().sum(dim=1)
+    squared = (squares[:, None] + squares[None, :] - 2 * x @ x.T).clamp(min=EPSILON)
+    others = ~torch.eye(len(x), dtype=torch.bool, device=x.device)
+    distances = torch.where(others, squared.sqrt(), 0.0)
+    if len(x) == 1:
+        return distances
+    return distances / (distances.sum() / (len(x) * (len(x) - 1)))
+
+
+def _cosines(x: Tensor) -> Tensor:
+    """Return (B, B, B) cosines of the angles at the first image, between the other two."""
+    directions = unit_vectors(x[None, :, :] - x[:, None, :])
+    return directions @ directions.mT

@@ -1,0 +1,45 @@
+"""Attention transfer (Zagoruyko and Komodakis, arXiv 1612.03928)."""
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from rkkd_cli.config.experiment import Frozen
+from rkkd_cli.config.experiment import Method as Section
+from rkkd_cli.losses import attention_transfer_loss
+from rkkd_cli.methods.method import Method, Pair, require_maps
+from rkkd_cli.methods.seen import Seen
+
+
+class ATSettings(Frozen):
+    """The weight of the loss, and the power of the activations."""
+
+    weight: float = Field(default=1000.0, ge=0)
+    p: float = Field(default=2.0, gt=0)
+
+
+class AT(Method):
+    """CE + weight·Σ of the attention maps' differences, over all maps but the stem's.
+
+    Where one model has more maps, its last ones have no counterpart and are left out, as in
+    RepDistiller and mdistiller.
+    """
+
+    Settings = ATSettings
+    terms = ("attention",)
+    needs_features = True
+    settings: ATSettings
+
+    def __init__(self, section: Section, settings: Frozen, pair: Pair) -> None:
+        super().__init__(section, settings, pair)
+        require_maps("at", pair, least=2)
+
+    def own_weights(self, epoch: int) -> dict[str, float]:
+        """Return the weight."""
+        return {"attention": self.settings.weight}
+
+    def forward(self, seen: Seen) -> dict[str, Tensor]:
+        """Return the sum over the pairs of maps."""
+        pairs = zip(seen.student.maps[1:], seen.teacher.maps[1:], strict=False)
+        losses = [attention_transfer_loss(*maps, self.settings.p) for maps in pairs]
+        return {"attention": torch.stack(losses).sum()}

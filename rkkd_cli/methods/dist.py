@@ -1,0 +1,33 @@
+"""DIST: correlation instead of equality (Huang et al., arXiv 2205.10536)."""
+
+from pydantic import Field
+from torch import Tensor
+
+from rkkd_cli.config.experiment import Frozen
+from rkkd_cli.losses import dist_terms
+from rkkd_cli.methods.method import Method
+from rkkd_cli.methods.seen import Seen
+
+
+class DISTSettings(Frozen):
+    """Weights of the correlation between classes (beta) and within classes (gamma)."""
+
+    beta: float = Field(default=1.0, ge=0)
+    gamma: float = Field(default=1.0, ge=0)
+
+
+class DIST(Method):
+    """CE + beta·inter + gamma·intra, both × T²."""
+
+    Settings = DISTSettings
+    terms = ("dist_inter", "dist_intra")
+    settings: DISTSettings
+
+    def own_weights(self, epoch: int) -> dict[str, float]:
+        """Return beta and gamma."""
+        return {"dist_inter": self.settings.beta, "dist_intra": self.settings.gamma}
+
+    def forward(self, seen: Seen) -> dict[str, Tensor]:
+        """Return the two relations."""
+        inter, intra = dist_terms(*self.logits(seen), self.section.temperature)
+        return {"dist_inter": inter, "dist_intra": intra}

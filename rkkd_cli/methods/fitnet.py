@@ -1,0 +1,73 @@
+"""FitNet: a regressed hint from one feature map (Romero et al., arXiv 1412.6550)."""
+
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from rkkd_cli.config.experiment import Frozen
+from rkkd_cli.config.experiment import Method as Section
+from rkkd_cli.errors import UserError
+from rkkd_cli.losses import hint_loss
+from rkkd_cli.methods.method import Method, Pair, require_maps
+from rkkd_cli.methods.seen import Seen
+
+
+class FitNetSettings(Frozen):
+    """The weight of the loss, and which feature map is the hint (0 is the stem's)."""
+
+    weight: float = Field(default=100.0, ge=0)
+    hint_layer: int = Field(default=2, ge=0)
+
+
+class FitNet(Method):
+    """CE + weight·MSE between the regressed map of the student and the teacher's.
+
+    The regressor is a convolution with BatchNorm and ReLU that changes channels and size as in
+    RepDistiller; where the student's map is smaller in another way than by half, the teacher's is
+    averaged down, as in SimKD's code.
+    """
+
+    Settings = FitNetSettings
+    terms = ("hint",)
+    needs_features = True
+    settings: FitNetSettings
+
+    def __init__(self, section: Section, settings: Frozen, pair: Pair) -> None:
+        super().__init__(section, settings, pair)
+        require_maps("fitnet", pair, least=1)
+        layer, shapes = self.settings.hint_layer, (pair.student_shapes, pair.teacher_shapes)
+        fewest = min(len(one.maps) for one in shapes)
+        if layer >= fewest:
+            raise UserError(
+                f"method.fitnet.hint_layer = {layer}: the pair has {fewest} maps in common, so "
+                f"take 0 to {fewest - 1}"
+            )
+        student, teacher = (one.maps[layer] for one in shapes)
+        self.regressor = _regressor(tuple(student), tuple(teacher))
+
+    def own_weights(self, epoch: int) -> dict[str, float]:
+        """Return the weight."""
+        return {"hint": self.settings.weight}
+
+    def forward(self, seen: Seen) -> dict[str, Tensor]:
+        """Return the mean squared error of the hint."""
+        layer = self.settings.hint_layer
+        regressed, target = self.regressor(seen.student.maps[layer]), seen.teacher.maps[layer]
+        if target.shape[2:] != regressed.shape[2:]:
+            target = F.adaptive_avg_pool2d(target, regressed.shape[2:])
+        return {"hint": hint_loss(regressed, target)}
+
+
+def _regressor(student: tuple[int, ...], teacher: tuple[int, ...]) -> nn.Module:
+    """Return the regressor from maps of one shape (D, H, W) towards the other."""
+    (inputs, *size), (outputs, *wanted) = student, teacher
+    if size == [2 * side for side in wanted]:
+        conv: nn.Module = nn.Conv2d(inputs, outputs, 3, stride=2, padding=1)
+    elif [2 * side for side in size] == wanted:
+        conv = nn.ConvTranspose2d(inputs, outputs, 4, stride=2, padding=1)
+    elif all(have >= want for have, want in zip(size, wanted, strict=True)):
+        kernel = (1 + size[0] - wanted[0], 1 + size[1] - wanted[1])
+        conv = nn.Conv2d(inputs, outputs, kernel)
+    else:
+        conv = nn.Conv2d(inputs, outputs, 3, padding=1)
+    return nn.Sequential(conv, nn.BatchNorm2d(outputs), nn.ReLU())

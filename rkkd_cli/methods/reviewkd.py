@@ -1,0 +1,107 @@
+"""ReviewKD: each stage of the teacher reviewed from all later stages of the student.
+
+Source: Chen et al., arXiv 2104.09044; structure as in mdistiller.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from rkkd_cli.config.experiment import Frozen
+from rkkd_cli.config.experiment import Method as Section
+from rkkd_cli.errors import UserError
+from rkkd_cli.losses import hierarchical_context_loss
+from rkkd_cli.methods.method import Method, Pair, require_maps, warm_up
+from rkkd_cli.methods.seen import Seen
+from rkkd_cli.models import Features
+
+WIDEST = 512
+
+
+class ReviewKDSettings(Frozen):
+    """The weight of the loss, and over how many epochs it rises."""
+
+    weight: float = Field(default=1.0, ge=0)
+    warmup_epochs: int = Field(default=20, ge=0)
+
+
+class Fusion(nn.Module):
+    """Attention-based fusion of a stage with the fused later stages, and the map it is compared by.
+
+    The last stage has nothing to fuse with.
+    """
+
+    def __init__(self, inputs: int, middle: int, outputs: int, fuses: bool) -> None:
+        super().__init__()
+        self.enter = _conv_norm(inputs, middle, 1)
+        self.leave = _conv_norm(middle, outputs, 3)
+        self.attention = nn.Conv2d(2 * middle, 2, 1) if fuses else None
+
+    def forward(
+        self, x: Tensor, later: Tensor | None, size: Sequence[int]
+    ) -> tuple[Tensor, Tensor]:
+        """Return the map to compare, (B, outputs, *size), and what earlier stages fuse with."""
+        x = self.enter(x)
+        if self.attention is not None and later is not None:
+            later = F.interpolate(later, x.shape[2:], mode="nearest")
+            shares = torch.sigmoid(self.attention(torch.cat([x, later], dim=1)))
+            x = x * shares[:, :1] + later * shares[:, 1:]
+        if list(x.shape[2:]) != list(size):
+            x = F.interpolate(x, tuple(size), mode="nearest")
+        return self.leave(x), x
+
+
+class ReviewKD(Method):
+    """CE + min(epoch / warmup_epochs, 1)·weight·HCL over all stages and the pooled features.
+
+    The teacher's maps are those before their last ReLU, the student's those after it.
+    """
+
+    Settings = ReviewKDSettings
+    terms = ("review",)
+    needs_features = True
+    settings: ReviewKDSettings
+
+    def __init__(self, section: Section, settings: Frozen, pair: Pair) -> None:
+        super().__init__(section, settings, pair)
+        require_maps("reviewkd", pair, least=2)
+        student = [one[0] for one in pair.student_shapes.maps[1:]] + [pair.student_shapes.pooled]
+        teacher = [one[0] for one in pair.teacher_shapes.maps[1:]] + [pair.teacher_shapes.pooled]
+        if len(student) != len(teacher):
+            raise UserError(
+                f"reviewkd pairs stage with stage: the student has {len(student) - 1} stages, the "
+                f"teacher {len(teacher) - 1}; choose models of the same family"
+            )
+        middle = min(WIDEST, student[-1])
+        self.fusions = nn.ModuleList(
+            Fusion(inputs, middle, outputs, fuses=stage < len(student) - 1)
+            for stage, (inputs, outputs) in enumerate(zip(student, teacher, strict=True))
+        )
+
+    def own_weights(self, epoch: int) -> dict[str, float]:
+        """Return the weight, risen as far as the epoch says."""
+        return {"review": warm_up(epoch, self.settings.warmup_epochs) * self.settings.weight}
+
+    def forward(self, seen: Seen) -> dict[str, Tensor]:
+        """Return the hierarchical context loss of all stages."""
+        targets = _stages(seen.teacher, seen.teacher.preacts or seen.teacher.maps)
+        later, compared = None, []
+        stages = zip(_stages(seen.student, seen.student.maps), targets, self.fusions, strict=True)
+        for x, target, fusion in reversed(list(stages)):
+            out, later = fusion(x, later, target.shape[2:])
+            compared.append(out)
+        return {"review": hierarchical_context_loss(compared[::-1], targets)}
+
+
+def _stages(features: Features, maps: Sequence[Tensor]) -> list[Tensor]:
+    """Return all maps but the stem's, and the pooled features as a map of one position."""
+    return [*maps[1:], features.pooled[:, :, None, None]]
+
+
+def _conv_norm(inputs: int, outputs: int, kernel: int) -> nn.Module:
+    conv = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False)
+    nn.init.kaiming_uniform_(conv.weight, a=1)
+    return nn.Sequential(conv, nn.BatchNorm2d(outputs))

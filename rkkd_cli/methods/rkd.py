@@ -1,0 +1,39 @@
+"""Relational KD of distances and angles between pooled features (arXiv 1904.05068)."""
+
+from pydantic import Field
+from torch import Tensor
+
+from rkkd_cli.config.experiment import Frozen
+from rkkd_cli.losses import rkd_angle_loss, rkd_distance_loss
+from rkkd_cli.methods.method import Method
+from rkkd_cli.methods.seen import Seen
+
+
+class RKDSettings(Frozen):
+    """Weights, and whether features are scaled to length 1 first, as mmrazor does."""
+
+    distance_weight: float = Field(default=25.0, ge=0)
+    angle_weight: float = Field(default=50.0, ge=0)
+    normalize: bool = False
+
+
+class RKD(Method):
+    """CE + distance_weight·distances + angle_weight·angles."""
+
+    Settings = RKDSettings
+    terms = ("rkd_distance", "rkd_angle")
+    needs_features = True
+    settings: RKDSettings
+
+    def own_weights(self, epoch: int) -> dict[str, float]:
+        """Return the two weights."""
+        settings = self.settings
+        return {"rkd_distance": settings.distance_weight, "rkd_angle": settings.angle_weight}
+
+    def forward(self, seen: Seen) -> dict[str, Tensor]:
+        """Return the two losses of the pooled features."""
+        pooled, normalize = (seen.student.pooled, seen.teacher.pooled), self.settings.normalize
+        return {
+            "rkd_distance": rkd_distance_loss(*pooled, normalize),
+            "rkd_angle": rkd_angle_loss(*pooled, normalize),
+        }

@@ -1,0 +1,61 @@
+"""Variational information distillation (Ahn et al., arXiv 1904.05835)."""
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from rkkd_cli.config.experiment import Frozen
+from rkkd_cli.config.experiment import Method as Section
+from rkkd_cli.losses import match_sizes, vid_log_scale, vid_loss
+from rkkd_cli.methods.method import Method, Pair, require_maps
+from rkkd_cli.methods.seen import Seen
+
+
+class VIDSettings(Frozen):
+    """The weight of the loss, and the variance with which every channel begins."""
+
+    weight: float = Field(default=1.0, ge=0)
+    initial_variance: float = Field(default=5.0, gt=1e-4)
+
+
+class VID(Method):
+    """CE + weight·Σ of the teacher maps' negative log-likelihoods, over all but the stem's.
+
+    Maps without a counterpart are left out, as in RepDistiller and mdistiller.
+    """
+
+    Settings = VIDSettings
+    terms = ("vid",)
+    needs_features = True
+    settings: VIDSettings
+
+    def __init__(self, section: Section, settings: Frozen, pair: Pair) -> None:
+        super().__init__(section, settings, pair)
+        require_maps("vid", pair, least=2)
+        shapes = zip(pair.student_shapes.maps[1:], pair.teacher_shapes.maps[1:], strict=False)
+        widths = [(student[0], teacher[0]) for student, teacher in shapes]
+        self.regressors = nn.ModuleList(_regressor(*pair_of) for pair_of in widths)
+        begin = vid_log_scale(self.settings.initial_variance)
+        self.log_scales = nn.ParameterList(
+            nn.Parameter(torch.full((outputs,), begin)) for _, outputs in widths
+        )
+
+    def own_weights(self, epoch: int) -> dict[str, float]:
+        """Return the weight."""
+        return {"vid": self.settings.weight}
+
+    def forward(self, seen: Seen) -> dict[str, Tensor]:
+        """Return the sum over the pairs of maps."""
+        pairs = zip(seen.student.maps[1:], seen.teacher.maps[1:], strict=False)
+        losses = []
+        for regressor, scale, maps in zip(self.regressors, self.log_scales, pairs, strict=True):
+            student, teacher = match_sizes(*maps)
+            losses.append(vid_loss(regressor(student), scale, teacher))
+        return {"vid": torch.stack(losses).sum()}
+
+
+def _regressor(inputs: int, outputs: int) -> nn.Module:
+    """Return three 1×1 convolutions without bias, ReLU between them, as wide as the teacher."""
+    widths = ((inputs, outputs), (outputs, outputs), (outputs, outputs))
+    first, second, third = (nn.Conv2d(i, o, 1, bias=False) for i, o in widths)
+    return nn.Sequential(first, nn.ReLU(), second, nn.ReLU(), third)

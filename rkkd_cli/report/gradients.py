@@ -1,0 +1,93 @@
+"""The figure of the logit diagnostics: what KL and ranking loss ask of the student's logits."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+from rkkd_cli.errors import printable
+from rkkd_cli.records.metrics import DIAGNOSTICS
+from rkkd_cli.report.style import COLOURS
+
+if TYPE_CHECKING:
+    from rkkd_cli.report.curves import Curve
+
+LINES: dict[str, Literal["-", "--"]] = {"kl": "-", "rank": "--"}
+
+
+class Panel(NamedTuple):
+    """Columns of metrics.csv in one panel, each with the term whose line style it has."""
+
+    title: str
+    label: str
+    columns: dict[str, str]
+    logarithmic: bool = False
+
+
+PANELS = (
+    Panel(
+        "Gradient by the logits",
+        "root mean square norm per image",
+        {"grad_norm_kl": "kl", "grad_norm_rank": "rank"},
+        logarithmic=True,
+    ),
+    Panel("Angle between the two gradients", "cosine", {"grad_cosine": "kl"}),
+    Panel(
+        "Share on the lower half of the channels",
+        "share of absolute values",
+        {"grad_low_share_kl": "kl", "grad_low_share_rank": "rank"},
+    ),
+)
+
+
+def has_diagnostics(curves: "Sequence[Curve]") -> bool:
+    """Tell whether any curve has diagnostics; files of earlier versions have none."""
+    return any(
+        name in curve.rows and curve.rows[name].notna().any()
+        for curve in curves
+        for name in DIAGNOSTICS
+    )
+
+
+def gradients_figure(curves: "Sequence[Curve]", names: Sequence[str]) -> Figure:
+    """Return the figure: one colour an arm, solid lines for KL and dashed ones for the ranking."""
+    figure = Figure(figsize=(12.5, 4.3), layout="constrained")
+    for axes, panel in zip(figure.subplots(1, len(PANELS)), PANELS, strict=True):
+        _draw(axes, panel, curves)
+    arms = [
+        Line2D([], [], color=COLOURS[n % len(COLOURS)], label=curve.label)
+        for n, curve in enumerate(curves)
+    ]
+    terms = [
+        Line2D([], [], color="#555555", linestyle=style, label=f"gradient of {term}")
+        for term, style in LINES.items()
+    ]
+    figure.legend(
+        handles=[*arms, *terms], loc="outside lower center", ncols=min(4, len(arms) + len(terms))
+    )
+    figure.suptitle(printable(" and ".join(names)), fontsize=10)
+    return figure
+
+
+def _draw(axes: Axes, panel: Panel, curves: "Sequence[Curve]") -> None:
+    for number, curve in enumerate(curves):
+        colour = COLOURS[number % len(COLOURS)]
+        for column, term in panel.columns.items():
+            if column not in curve.rows:
+                continue
+            by_epoch = curve.rows.groupby("epoch")[column]
+            mean, deviation = by_epoch.mean(), by_epoch.std(ddof=1)
+            marker = "o" if len(mean) == 1 else None
+            axes.plot(
+                mean.index, mean, color=colour, linewidth=1.5, linestyle=LINES[term], marker=marker
+            )
+            if deviation.notna().any():
+                low, high = mean - deviation, mean + deviation
+                axes.fill_between(mean.index, low, high, color=colour, alpha=0.15, linewidth=0)
+    if panel.logarithmic:
+        axes.set_yscale("log", nonpositive="clip")
+    axes.set(title=panel.title, xlabel="epoch", ylabel=panel.label)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -1,0 +1,72 @@
+"""A batch with all that the teacher says of it, for every arm of the stream.
+
+Shapes: A arms, B batch, C classes.
+"""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from torch import Tensor
+
+from rkkd_cli.data.stream import Batch
+from rkkd_cli.methods import Objective, Seen
+from rkkd_cli.methods.seen import of_logits
+from rkkd_cli.models import Features
+from rkkd_cli.train.teacher import Teacher
+
+
+class Needs(NamedTuple):
+    """What the methods of a stream's arms look at beside the logits of the weak view."""
+
+    features: bool
+    strong_view: bool
+
+
+class Lesson(NamedTuple):
+    """What is taught in one step, and when: ``epochs_done`` counts from 0, with fractions.
+
+    ``diagnosed`` lessons are those of which the gradients by the logits are recorded.
+    """
+
+    batch: Batch
+    teacher: Features
+    strong: Features | None
+    epochs_done: float
+    epochs: int
+    diagnosed: bool = False
+
+    @property
+    def epoch(self) -> int:
+        """The running epoch, from 1."""
+        return int(self.epochs_done) + 1
+
+
+class Stepped(NamedTuple):
+    """The logits (A, B, C) of arms before their step, and the raw values of their own terms."""
+
+    logits: Tensor
+    own: list[dict[str, Tensor]]
+
+
+def needs_of(objectives: Iterable[Objective]) -> Needs:
+    """Return what any of the objectives asks for."""
+    methods = [one.method for one in objectives]
+    return Needs(
+        any(one.needs_features for one in methods), any(one.needs_strong_view for one in methods)
+    )
+
+
+def seen_of_logits(logits: Tensor, lesson: Lesson) -> Seen:
+    """Return what a method sees of a student of which only the logits (B, C) are known."""
+    batch = lesson.batch
+    return Seen(
+        of_logits(logits), lesson.teacher, batch.labels, batch.places, lesson.epoch, lesson.epochs
+    )
+
+
+def teach(
+    teacher: Teacher, batch: Batch, needs: Needs, epochs_done: float = 0.0, epochs: int = 1
+) -> Lesson:
+    """Let the teacher see the batch once, and its strong view if it has one."""
+    strong = None if batch.strong is None else teacher.see(batch.strong, needs.features)
+    return Lesson(batch, teacher.see(batch.images, needs.features), strong, epochs_done, epochs)
