@@ -26,8 +26,8 @@ from rkkd_cli.train.teacher import freeze
 CPU = torch.device("cpu")
 # Images of the presets: batch, channels, side and classes; and the share of the rounds they get.
 SHAPES = {
-    "digits": (64, 1, 8, 10, 1.0),
-    "cifar100_small": (64, 3, 32, 100, 1.0),
+    "rank_grad": (64, 1, 8, 10, 1.0),
+    "rank_grad_cifar100_small": (64, 3, 32, 100, 1.0),
     "rank_grad_cifar100": (64, 3, 32, 100, 0.2),
 }
 

@@ -17,7 +17,7 @@ from rkkd_cli.config.validation import experiment_from
 from rkkd_cli.config.values import parse_axes
 from rkkd_cli.errors import UserError, unknown_name
 
-DEFAULT_PRESET = "digits"
+DEFAULT_PRESET = "rank_grad"
 
 
 def preset_directory() -> Path:

@@ -20,14 +20,9 @@ def rkd_distance_loss(
       L = 1/B² · Σ_ij h(d(s)_ij − d(t)_ij),  d(x)_ij = ‖x_i − x_j‖ / mean_{k≠l} ‖x_k − x_l‖
 
     with h(x) = x²/2 up to |x| = 1 and |x| − ½ beyond. Squared distances are at least 1e-12, so
-<<<<<<< HEAD
-    that all pairs count in the mean. One image has no distances: 0 (the references: NaN). The diagonal counts in B², as
-    in mdistiller and RepDistiller. The gradient goes to the student only.
-=======
     that all pairs count in the mean. The diagonal counts in B², as in mdistiller and
     RepDistiller. One image has no distances: 0 (the references: NaN). The gradient goes to the
     student only.
->>>>>>> losses
 
     Args:
         student_embedding: s, (B, D), or maps (B, D, …), which are flattened.

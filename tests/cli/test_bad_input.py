@@ -28,7 +28,7 @@ TEACHER = "run --teacher digits_teacher --teacher-checkpoint "
 # The words of a command line, and what its sentence must say.
 MISTAKES = [
     # names, with the nearest valid one
-    ("run digts", ["preset 'digts'", "'digits'"]),
+    ("run rank_gard", ["preset 'rank_gard'", "'rank_grad'"]),
     ("run --student resnet9", ["model 'resnet9'", "'resnet8'"]),
     ("run --teacher digits_teachr", ["model 'digits_teachr'", "'digits_teacher'"]),
     ("run --dataset digitz", ["dataset 'digitz'", "'digits'"]),
@@ -37,7 +37,7 @@ MISTAKES = [
     ("run traning.lr=0.1", ["key 'traning'", "'training'"]),
     ("run training.lrr=0.1", ["key 'training.lrr'", "'training.lr'"]),
     ("run arms.kd.rank.steepnes=5", ["arm 'kd'", "'rank.steepnes'", "'rank.steepness'"]),
-    ("cat digts", ["preset 'digts'", "'digits'"]),
+    ("cat rank_gard", ["preset 'rank_gard'", "'rank_grad'"]),
     ("ls preset", ["'preset'", "'presets'"]),
     # values
     ("run --alpha 1.5", ["method.alpha", "1.5"]),
@@ -74,7 +74,7 @@ MISTAKES = [
     # contradictions
     ("run rank.grad=true", ["rank.grad", "--rank-grad"]),
     ("run --epochs 3 training.epochs=4", ["training.epochs", "twice"]),
-    ("run digits cifar100", ["more than one preset", "digits", "cifar100"]),
+    ("run rank_grad alpha_temperature", ["more than one preset", "rank_grad", "alpha_temp"]),
     ("run --rank-grad on arms.kd_rank.rank.grad=false", ["--rank-grad on", "no arm"]),
     # files and folders of experiments and runs
     ("run ./nope.toml", ["./nope.toml"]),
@@ -86,8 +86,8 @@ MISTAKES = [
     ("run --name ..", ["'..'"]),
     ("run --out a_file", ["output folder a_file"]),
     ("run --out a_file/below", ["output folder a_file/below"]),
-    ("cp digits a_file", ["a_file exists"]),
-    ("cp digits nope/x.toml", ["nope/x.toml"]),
+    ("cp rank_grad a_file", ["a_file exists"]),
+    ("cp rank_grad nope/x.toml", ["nope/x.toml"]),
     ("show nope", ["'nope'", "rkkd ls runs"]),
     ("show plain", ["plain is no run directory"]),
     ("plot", ["no runs in results"]),
@@ -237,7 +237,7 @@ override = st.builds(lambda key, value: f"{key}={value}", keys, values)
 @pytest.mark.parametrize("value", ["1" * 5000, "[" * 3000], ids=["digits", "brackets"])
 def test_a_value_too_long_to_be_read_gets_a_sentence(value: str) -> None:
     with pytest.raises(UserError, match=r"training\.epochs"):
-        load_experiment("digits", [parse_override(f"training.epochs={value}")])
+        load_experiment("rank_grad", [parse_override(f"training.epochs={value}")])
 
 
 @settings(deadline=None, max_examples=200)
@@ -247,7 +247,7 @@ def test_a_value_too_long_to_be_read_gets_a_sentence(value: str) -> None:
 def test_any_overrides_give_an_experiment_or_a_sentence(texts: list[str]) -> None:
     overrides = [parse_override(text) for text in texts]
     try:
-        outcome: Experiment | str = load_experiment("digits", overrides)
+        outcome: Experiment | str = load_experiment("rank_grad", overrides)
     except UserError as error:
         outcome = str(error)
     assert isinstance(outcome, Experiment) or (outcome and "\n" not in outcome)

@@ -110,10 +110,10 @@ def stopped(original: Path, tmp_path: Path) -> Path:
         (("run", "--epochs", "13", "--lr", "1"), ["training.lr"]),
         (("run", "--epochs", "13"), ["training.epochs", "milestones"]),
         (
-            ("run", "digits"),
+            ("run", "rank_grad"),
             ["dataset.limit_train", "dataset.limit_test", "teacher.training.epochs", "seeds"],
         ),
-        (("run", "cifar100"), ["dataset.name", "teacher.model", "student.model"]),
+        (("run", "rank_grad_cifar100"), ["dataset.name", "teacher.model", "student.model"]),
         (("resume", "rank.steepness=1.0"), ["rank.steepness (5.0 → 1.0)"]),
         (("resume", "--epochs", "11"), ["training.epochs (12 → 11)"]),
     ],

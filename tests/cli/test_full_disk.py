@@ -226,7 +226,7 @@ def test_a_cache_without_room_for_the_teacher_is_named(
         elsewhere = {"RKKD_CACHE": str(cache)}
         sentence = the_sentence(warm_rkkd(*RUN, cwd=tmp_path, env=elsewhere))
         assert f"({cache}/teachers/" in sentence
-        teacher = ("teacher", "train", "digits", *WORDS[2:], *SMALL)
+        teacher = ("teacher", "train", "rank_grad", *WORDS[2:], *SMALL)
         assert f"({cache}/" in the_sentence(warm_rkkd(*teacher, cwd=tmp_path, env=elsewhere), "")
         assert nothing_half_written(cache)
         remount(cache, "size=8m")

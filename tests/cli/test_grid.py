@@ -223,7 +223,7 @@ BAD = [
     (("--alpha=0.1", "--sample=0"), ["--sample 0"]),
     (("--alpha=0.1", "--sampler=soboll", "--sample=1"), ["sobol"]),
     (("--published=nope.csv",), ["nope.csv"]),
-    (("digits",), ["nothing is varied"]),
+    (("rank_grad",), ["nothing is varied"]),
 ]
 
 

@@ -44,7 +44,7 @@ def test_help_answers_in_under_seven_tenths_of_a_second() -> None:
         ("run", "--help"),
         ("--version",),
         ("ls", "presets"),
-        ("cat", "digits"),
+        ("cat", "rank_grad"),
         ("run", "traning.lr=1"),
         ("run", "--alpha", "2"),
     ],

@@ -75,7 +75,7 @@ def test_names_below_an_image_folder_are_shown_as_they_can_be(
 def test_names_in_and_of_a_preset_are_shown_as_they_can_be(
     name: str, tmp_path: Path, warm_rkkd: Program
 ) -> None:
-    text = (preset_directory() / "digits.toml").read_text(encoding="utf-8")
+    text = (preset_directory() / "rank_grad.toml").read_text(encoding="utf-8")
     path = tmp_path / f"{name.replace('/', '⁄')}.toml"
     path.write_text(text.replace("alpha", "alpa"), encoding="utf-8")
     check_mistake(warm_rkkd("run", f"./{path.name}", cwd=tmp_path), tmp_path)

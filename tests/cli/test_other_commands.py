@@ -75,19 +75,19 @@ def test_cat_prints_the_presets_file(preset: str, folder: Path, warm_rkkd: Progr
 
 
 def test_cp_gives_a_copy_that_runs_the_same(tmp_path: Path, warm_rkkd: Program) -> None:
-    answer = warm_rkkd("cp", "digits", "mine.toml", cwd=tmp_path)
+    answer = warm_rkkd("cp", "rank_grad", "mine.toml", cwd=tmp_path)
     assert "rkkd run mine.toml" in answer.stdout
-    assert load_experiment(str(tmp_path / "mine.toml")) == load_experiment("digits")
+    assert load_experiment(str(tmp_path / "mine.toml")) == load_experiment("rank_grad")
 
 
 def test_cp_into_a_folder_keeps_the_name(tmp_path: Path, warm_rkkd: Program) -> None:
-    warm_rkkd("cp", "digits", ".", cwd=tmp_path)
-    assert figure_names(tmp_path) == {"digits.toml"}
+    warm_rkkd("cp", "rank_grad", ".", cwd=tmp_path)
+    assert figure_names(tmp_path) == {"rank_grad.toml"}
 
 
 def test_cp_never_overwrites(tmp_path: Path, warm_rkkd: Program) -> None:
     (tmp_path / "mine.toml").write_text("mine")
-    answer = warm_rkkd("cp", "digits", "mine.toml", cwd=tmp_path)
+    answer = warm_rkkd("cp", "rank_grad", "mine.toml", cwd=tmp_path)
     assert answer.returncode == 2
     assert "mine.toml exists" in answer.stderr
     assert (tmp_path / "mine.toml").read_text() == "mine"

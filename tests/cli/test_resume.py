@@ -104,7 +104,7 @@ def test_the_whole_command_line_again_goes_on_too_whatever_became_of_the_cache(
     stopped: Path, whole: list[str], warm_rkkd: Program, tmp_path: Path
 ) -> None:
     lost = {"RKKD_CACHE": str(tmp_path / "empty-cache")}
-    words = ("run", "digits", *RUN, "--resume", "stopped", "--json")
+    words = ("run", "rank_grad", *RUN, "--resume", "stopped", "--json")
     result = warm_rkkd(*words, cwd=tmp_path, env=lost)
     assert (result.returncode, numbers_of(stopped)) == (0, whole), result.stderr
     said = json.loads(result.stdout)
@@ -160,7 +160,7 @@ def test_a_run_with_diverged_arms_is_incomplete_also_when_resumed(
         (("resume", "auto"), ["'auto'"]),
         (("run", "--resume", "stopped", "--name", "other"), ["other", "stopped", "--name"]),
         (("run", "--resume", "auto", "--name", "../stopped"), ["'../stopped'"]),
-        (("resume", "stopped", "digits"), ["'digits'", "KEY=VALUE"]),
+        (("resume", "stopped", "rank_grad"), ["'rank_grad'", "KEY=VALUE"]),
         (("run", *RUN, "--name", "stopped"), ["'stopped'", "resume"]),
     ],
 )

@@ -174,7 +174,7 @@ def test_quiet_prints_the_directory_and_nothing_else(folder: Path, warm_rkkd: Pr
     answer = warm_rkkd("run", *QUICK, "--quiet", cwd=folder)
     assert answer.stderr == ""
     (line,) = answer.stdout.splitlines()
-    assert Path(line).name.startswith("digits-")
+    assert Path(line).name.startswith("rank_grad-")
     assert manifest_of(folder / line)["status"] == "finished"
 
 

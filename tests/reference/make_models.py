@@ -18,9 +18,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
-
 from fill import digest, fill, images
+from torch import Tensor, nn
 
 CLASSES = 100
 OUTPUT = Path(__file__).with_name("models.json")

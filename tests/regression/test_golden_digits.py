@@ -42,7 +42,7 @@ def measured(cache: Path) -> Numbers:
     """Terms and test accuracy of each arm, epoch by epoch."""
     given = [Override(key, value) for key, value in SHORT.items()]
     numbers: Numbers = {}
-    begun = Begun(load_experiment("digits", given))
+    begun = Begun(load_experiment("rank_grad", given))
     for event in run_jobs(begun, torch.device("cpu"), cache, Pace(10)):
         for row in event.rows if isinstance(event, EpochDone) else ():
             kept = {name: row[name] for name in (*TERMS, "test_acc")}

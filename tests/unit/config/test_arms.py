@@ -13,7 +13,7 @@ from rkkd_cli.errors import UserError
 
 def with_arms(arms: dict[str, dict[str, Any]], *overrides: str) -> Experiment:
     given = [Override("arms", arms), *(parse_override(text) for text in overrides)]
-    return load_experiment("digits", given)
+    return load_experiment("rank_grad", given)
 
 
 def settings_of(experiment: Experiment) -> dict[str, Any]:
@@ -38,7 +38,7 @@ def test_an_arm_is_the_base_with_its_own_keys_changed_and_no_other() -> None:
 
 
 def test_the_default_arms_differ_in_rank_grad_alone() -> None:
-    kd, kd_rank = resolve_arms(load_experiment("digits"))
+    kd, kd_rank = resolve_arms(load_experiment("rank_grad"))
     assert (kd.name, kd_rank.name) == ("kd", "kd_rank")
     differing = settings_of(kd.experiment).items() ^ settings_of(kd_rank.experiment).items()
     assert {key for key, _ in differing} == {"rank.grad"}
@@ -77,7 +77,7 @@ def test_what_is_wrong_in_an_arm_is_said_with_its_name(
     ("choice", "kept"), [("on", ["kd_rank"]), ("off", ["kd"]), ("both", ["kd", "kd_rank"])]
 )
 def test_rank_grad_chooses_the_arms_and_changes_nothing_else(choice: str, kept: list[str]) -> None:
-    experiment = load_experiment("digits")
+    experiment = load_experiment("rank_grad")
     selected = select_by_rank_grad(experiment, choice)
     assert list(selected.arms) == kept
     assert settings_of(selected) == settings_of(experiment)
@@ -90,7 +90,7 @@ def test_rank_grad_looks_at_the_resolved_arms() -> None:
 
 def test_another_choice_of_rank_grad_is_refused() -> None:
     with pytest.raises(UserError, match="on, off or both, not 'maybe'"):
-        select_by_rank_grad(load_experiment("digits"), "maybe")
+        select_by_rank_grad(load_experiment("rank_grad"), "maybe")
 
 
 def test_a_choice_of_rank_grad_that_leaves_no_arm_is_refused() -> None:
@@ -100,7 +100,7 @@ def test_a_choice_of_rank_grad_that_leaves_no_arm_is_refused() -> None:
 
 def test_a_key_that_every_arm_sets_itself_is_refused_on_the_base() -> None:
     with pytest.raises(UserError, match=r"rank\.grad is what the arms vary.*--rank-grad"):
-        load_experiment("digits", [Override("rank.grad", True)])
+        load_experiment("rank_grad", [Override("rank.grad", True)])
     arms = {"a": {"method": {"alpha": 0.1}}, "b": {"method": {"alpha": 0.2}}}
     with pytest.raises(UserError, match=r"method\.alpha is what the arms vary.*arms\.NAME\.method"):
         with_arms(arms, "method.alpha=0.5")
@@ -108,7 +108,7 @@ def test_a_key_that_every_arm_sets_itself_is_refused_on_the_base() -> None:
 
 def test_a_section_of_keys_that_every_arm_sets_is_refused_on_the_base() -> None:
     with pytest.raises(UserError, match=r"rank\.grad is what the arms vary"):
-        load_experiment("digits", [Override("rank", {"grad": True})])
+        load_experiment("rank_grad", [Override("rank", {"grad": True})])
 
 
 def test_a_key_that_some_arms_set_may_be_given_on_the_base() -> None:
@@ -119,7 +119,7 @@ def test_a_key_that_some_arms_set_may_be_given_on_the_base() -> None:
 
 def test_an_override_can_add_an_arm_or_change_one() -> None:
     given = [parse_override("arms.hot.method.temperature=8"), parse_override("arms.kd.seeds=1")]
-    experiment = load_experiment("digits", given[:1])
+    experiment = load_experiment("rank_grad", given[:1])
     assert list(experiment.arms) == ["kd", "kd_rank", "hot"]
     with pytest.raises(UserError, match="arm 'kd' overrides 'seeds'"):
-        load_experiment("digits", given)
+        load_experiment("rank_grad", given)

@@ -25,7 +25,9 @@ AXES = {"method.alpha": (0.1, 0.5, 0.9), "method.temperature": (1.0, 4.0)}
 WIDE = {"method.alpha": tuple(range(40)), "training.lr": tuple(range(50)), "rank.weight": (1, 2)}
 
 
-def grid(axes: dict[str, tuple[Any, ...]], *overrides: str, preset: str = "digits") -> Experiment:
+def grid(
+    axes: dict[str, tuple[Any, ...]], *overrides: str, preset: str = "rank_grad"
+) -> Experiment:
     return load_grid(preset, [parse_override(one) for one in overrides], axes, Choice())
 
 
@@ -132,7 +134,7 @@ def test_a_grid_survives_its_own_file(tmp_path: Any) -> None:
 def test_arms_of_a_presets_own_are_not_dropped_in_silence(tmp_path: Any) -> None:
     path = tmp_path / "own.toml"
     path.write_text(
-        to_toml(load_experiment("digits")).replace("[arms.kd.rank]", "[arms.mine.rank]")
+        to_toml(load_experiment("rank_grad")).replace("[arms.kd.rank]", "[arms.mine.rank]")
     )
     with pytest.raises(UserError, match="names arms of its own"):
         load_grid(str(path), [], AXES, Choice())

@@ -17,7 +17,7 @@ from rkkd_cli.config.presets import load_experiment, preset_directory, to_toml
 from rkkd_cli.config.reach import leads_out
 from rkkd_cli.errors import UserError
 
-DIGITS = (preset_directory() / "digits.toml").read_text(encoding="utf-8")
+DIGITS = (preset_directory() / "rank_grad.toml").read_text(encoding="utf-8")
 FOLDER = DIGITS.replace('name = "digits"', 'name = "folder"')
 
 OUT = [
@@ -153,7 +153,7 @@ def test_no_path_that_is_allowed_leads_out(pieces: list[str], separator: str) ->
 
 
 def test_an_allowed_preset_of_the_same_text_is_what_a_run_records(tmp_path: Path) -> None:
-    typed = load_experiment("digits", [parse_override("teacher.checkpoint=/models/t.pth")])
+    typed = load_experiment("rank_grad", [parse_override("teacher.checkpoint=/models/t.pth")])
     recorded = tmp_path / "experiment.toml"
     recorded.write_text(to_toml(typed), encoding="utf-8")
     with pytest.raises(UserError, match=r"--teacher-checkpoint /models/t\.pth"):

@@ -15,7 +15,7 @@ from rkkd_cli.config.presets import load_experiment, preset_directory, to_toml
 from rkkd_cli.config.validation import known_keys
 from rkkd_cli.errors import UserError
 
-DIGITS = (preset_directory() / "digits.toml").read_text(encoding="utf-8")
+DIGITS = (preset_directory() / "rank_grad.toml").read_text(encoding="utf-8")
 LINES = DIGITS.splitlines(keepends=True)
 
 SCALARS = ["0", "-1", "1e999", "nan", "inf", "true", "''", "'x'", "1979-05-27", "07:32:00"]
@@ -148,4 +148,7 @@ def test_any_words_give_an_experiment_or_a_sentence(words: list[str], rank_grad:
         outcome = str(error)
     check(outcome)
     if not all(looks_like_override(word) for word in words) and isinstance(outcome, Experiment):
-        assert any(word in ("digits", "cifar100", "cifar100_small") for word in words)
+        assert any(
+            word in ("rank_grad", "rank_grad_cifar100", "rank_grad_cifar100_small")
+            for word in words
+        )

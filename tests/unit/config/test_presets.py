@@ -76,26 +76,26 @@ def test_any_experiment_written_and_read_is_equal(
     given.append(Override("arms", {"a": {"method": arm}, "b": {}}))
     if weights is not None:
         given.append(Override("method.ce_weight", weights))
-    experiment = load_experiment("digits", given)
+    experiment = load_experiment("rank_grad", given)
     assert read_back(experiment) == experiment
     assert resolve_arms(read_back(experiment)) == resolve_arms(experiment)
 
 
 def test_overrides_are_part_of_what_is_written() -> None:
     given = [parse_override(text) for text in ("training.lr=0.25", "seeds=4:6")]
-    table = tomllib.loads(to_toml(load_experiment("digits", given)))
+    table = tomllib.loads(to_toml(load_experiment("rank_grad", given)))
     assert table["training"]["lr"] == 0.25
     assert table["seeds"] == [4, 5]
 
 
 def test_a_preset_is_found_by_name_file_and_run_directory(tmp_path: Path) -> None:
-    shipped = preset_directory() / "digits.toml"
-    assert preset_path("digits") == shipped
+    shipped = preset_directory() / "rank_grad.toml"
+    assert preset_path("rank_grad") == shipped
     assert preset_path(str(shipped)) == shipped
     run = tmp_path / "run"
     run.mkdir()
     (run / "experiment.toml").write_bytes(shipped.read_bytes())
-    assert load_experiment(str(run)) == load_experiment("digits")
+    assert load_experiment(str(run)) == load_experiment("rank_grad")
 
 
 def test_an_unknown_preset_is_refused_with_the_nearest_name_and_the_choices() -> None:
@@ -121,7 +121,7 @@ def test_a_file_that_is_no_toml_is_refused_and_named(content: bytes, tmp_path: P
 
 def test_a_mistake_in_a_file_is_said_with_the_files_name(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
-    text = preset_path("digits").read_text(encoding="utf-8")
+    text = preset_path("rank_grad").read_text(encoding="utf-8")
     path.write_text(text.replace("temperature", "temprature"), encoding="utf-8")
     with pytest.raises(UserError, match=r"mine\.toml: unknown key 'method\.temprature'"):
         load_experiment(str(path))

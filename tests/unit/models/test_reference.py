@@ -8,12 +8,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import fill
 import pytest
 import torch
 from torch import Tensor
 
 from rkkd_cli.models import MODELS, build_model
-import fill
 
 ANSWERS: list[dict[str, Any]] = json.loads(
     Path(fill.__file__).with_name("models.json").read_text(encoding="utf-8")

@@ -16,7 +16,7 @@ ARMS: dict[str, Any] = {name: {"rank": {"weight": n}} for n, name in enumerate("
 
 def experiment_with(arms: str = "abcde", seeds: tuple[int, ...] = (0, 1)) -> Experiment:
     given = {"arms": {name: ARMS[name] for name in arms}, "seeds": seeds, "training.epochs": 3}
-    return load_experiment("digits", [Override(key, value) for key, value in given.items()])
+    return load_experiment("rank_grad", [Override(key, value) for key, value in given.items()])
 
 
 def state(name: str, seed: int, active: str, stopped: str = "", epochs: int = 3, number: int = 0,

@@ -11,7 +11,7 @@ from rkkd_cli.sweep.estimate import Memory, epoch_time, memory_of
 
 def memory(*overrides: str) -> Memory:
     given = [parse_override(one) for one in overrides]
-    return memory_of(resolve_arms(load_experiment("digits", given)))
+    return memory_of(resolve_arms(load_experiment("rank_grad", given)))
 
 
 def test_an_arm_keeps_weights_gradients_optimizer_and_checkpoints() -> None:
@@ -22,7 +22,7 @@ def test_an_arm_keeps_weights_gradients_optimizer_and_checkpoints() -> None:
 
 def test_larger_batches_need_more_and_more_arms_nothing_shared() -> None:
     assert memory("training.batch_size=128").shared > memory().shared
-    one = memory_of(resolve_arms(load_experiment("digits", []))[:1])
+    one = memory_of(resolve_arms(load_experiment("rank_grad", []))[:1])
     assert one.shared == memory().shared
 
 
@@ -32,7 +32,7 @@ def test_as_many_arms_fit_as_four_fifths_of_the_memory_hold(free: int, arms: int
 
 
 def test_an_epoch_takes_longer_with_more_arms() -> None:
-    arms = resolve_arms(load_experiment("digits", []))
+    arms = resolve_arms(load_experiment("rank_grad", []))
     one, both = (epoch_time(some, torch.device("cpu")) for some in (arms[:1], arms))
     assert 0 < one.teacher < one.epoch < 60
     assert both.arms / one.arms == pytest.approx(2, rel=0.9)

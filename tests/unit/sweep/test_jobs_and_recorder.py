@@ -42,7 +42,7 @@ REQUIRED = {
 
 def experiment_with(arms: dict[str, dict[str, Any]], **settings: Any) -> Experiment:
     values = QUICK | {"arms": arms} | settings
-    return load_experiment("digits", [Override(key, value) for key, value in values.items()])
+    return load_experiment("rank_grad", [Override(key, value) for key, value in values.items()])
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ STATE: dict[str, Any] = {"lockstep": {"weights": torch.tensor([1.0, 2.0])}, "see
 
 @pytest.fixture
 def begun() -> Begun:
-    return Begun(load_experiment("digits", [Override("seeds", [0])]))
+    return Begun(load_experiment("rank_grad", [Override("seeds", [0])]))
 
 
 @pytest.fixture

@@ -62,7 +62,7 @@ class Troupe:
 
 @pytest.fixture
 def begun() -> Begun:
-    return Begun(load_experiment("digits", [Override("seeds", [0, 1, 2])]))
+    return Begun(load_experiment("rank_grad", [Override("seeds", [0, 1, 2])]))
 
 
 def test_a_worker_that_is_done_gets_the_next_job(begun: Begun) -> None:

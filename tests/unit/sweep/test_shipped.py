@@ -26,7 +26,7 @@ QUICK = ("teacher.training.epochs=2", "dataset.limit_train=200", "dataset.limit_
 
 @pytest.fixture
 def experiment() -> Experiment:
-    return load_experiment("digits", [parse_override(one) for one in QUICK])
+    return load_experiment("rank_grad", [parse_override(one) for one in QUICK])
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def test_a_checkpoint_file_travels_too(
     torch.save(teacher.model.state_dict(), tmp_path / "file.pt")
     given = [*(parse_override(one) for one in QUICK)]
     given.append(Override("teacher.checkpoint", str(tmp_path / "file.pt")))
-    with_file = load_experiment("digits", given)
+    with_file = load_experiment("rank_grad", given)
     files = files_here(with_file, dataset, [])
     (tmp_path / "file.pt").unlink()
     same, shipped = obtained(files, with_file, dataset, tmp_path / "elsewhere")

@@ -67,7 +67,7 @@ class Kept(NamedTuple):
 def experiment_with(settings: dict[str, str] | None = None, arms: Arms = ARMS) -> Experiment:
     quick = QUICK | (settings or {})
     given = [parse_override(f"{key}={value}") for key, value in quick.items()]
-    return load_experiment("digits", [*given, Override("arms", arms)])
+    return load_experiment("rank_grad", [*given, Override("arms", arms)])
 
 
 def watch(

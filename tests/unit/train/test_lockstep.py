@@ -48,7 +48,7 @@ ARMS: Arms = {
 
 def experiment_with(arms: Arms, *overrides: str) -> Experiment:
     given = [parse_override(text) for text in (*QUICK, *overrides)]
-    return load_experiment("digits", [*given, Override("arms", arms)])
+    return load_experiment("rank_grad", [*given, Override("arms", arms)])
 
 
 def events_of(cache: Path, arms: Arms, *overrides: str) -> list[Event]:
@@ -107,7 +107,7 @@ def test_the_same_run_twice_gives_the_same_rows(cache: Path, company: dict[str, 
 
 def test_another_seed_gives_other_rows(cache: Path) -> None:
     given = [parse_override(text) for text in QUICK if not text.startswith("seeds")]
-    both = load_experiment("digits", [*given, Override("seeds", [0, 1])])
+    both = load_experiment("rank_grad", [*given, Override("seeds", [0, 1])])
     rows = rows_of(list(run_jobs(Begun(both), CPU, cache, Pace(10))))["kd"]
     assert [(row["seed"], row["epoch"]) for row in rows] == [(0, 1), (0, 2), (1, 1), (1, 2)]
     assert rows[0]["ce"] != rows[2]["ce"]

@@ -51,7 +51,7 @@ LABELS = torch.arange(200) % 10
 
 def experiment_with(arms: dict[str, Any], *overrides: str) -> Experiment:
     given = [parse_override(text) for text in (*QUICK, *overrides)]
-    return load_experiment("digits", [*given, Override("arms", arms)])
+    return load_experiment("rank_grad", [*given, Override("arms", arms)])
 
 
 @pytest.fixture

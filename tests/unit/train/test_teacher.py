@@ -32,7 +32,7 @@ QUICK: dict[str, Any] = {
 
 def experiment_with(*overrides: str) -> Experiment:
     values = QUICK | dict(parse_override(text) for text in overrides)
-    return load_experiment("digits", [Override(key, value) for key, value in values.items()])
+    return load_experiment("rank_grad", [Override(key, value) for key, value in values.items()])
 
 
 def ready(cache: Path, *overrides: str) -> dict[str, Any]:

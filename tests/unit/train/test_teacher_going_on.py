@@ -44,7 +44,7 @@ Changes = Mapping[str, Any]
 
 
 def experiment_with(changes: Changes) -> Experiment:
-    return load_experiment("digits", [Override(*one) for one in {**QUICK, **changes}.items()])
+    return load_experiment("rank_grad", [Override(*one) for one in {**QUICK, **changes}.items()])
 
 
 def prepare(
@@ -241,7 +241,7 @@ from rkkd_cli.sweep.sources import prepare_teacher
 from rkkd_cli.train.events import TeacherEpoch, Tick
 from rkkd_cli.train.pace import Pace
 torch.set_num_threads(1)
-experiment = load_experiment("digits", [Override(*one) for one in json.loads(sys.argv[2])])
+experiment = load_experiment("rank_grad", [Override(*one) for one in json.loads(sys.argv[2])])
 epochs = 0
 for event in prepare_teacher(experiment, torch.device("cpu"), Path(sys.argv[1]), Pace(1e9)):
     epochs += isinstance(event, TeacherEpoch)
