@@ -228,7 +228,7 @@ def test_a_bad_file_is_one_sentence(
         ("--dataset cifar", ["unknown dataset 'cifar'", "'cifar10'"]),
         ("--dataset folder", ["needs --data-root"]),
         ("--dataset cifar100", ["was trained on 10 classes, the dataset cifar100 has 100"]),
-        ("digts", ["preset 'digts'", "'digits'"]),
+        ("alpha_temperatur", ["preset 'alpha_temperatur'", "'alpha_temperature'"]),
         ("training.lrr=1", ["key 'training.lrr'"]),
         ("--device cuda:99", ["device cuda:99 is not available"]),
     ],
