@@ -47,6 +47,21 @@ def _datasets(out: Path) -> Table:
     return ["dataset", "what"], [[name, d.description] for name, d in DATASETS.items()]
 
 
+def _methods(out: Path) -> Table:
+    from rkkd_cli.methods import METHODS
+
+    rows = [
+        [name, (method.__doc__ or "").strip().splitlines()[0], _settings(method.Settings)]
+        for name, method in METHODS.items()
+    ]
+    return ["method", "objective", "settings, as method.NAME.SETTING=VALUE"], rows
+
+
+def _settings(model: "type[Frozen]") -> str:
+    fields = model.model_fields.items()
+    return ", ".join(f"{name} {field.default}" for name, field in fields)
+
+
 def _surrogates(out: Path) -> Table:
     from rkkd_cli.losses import SURROGATES
 
