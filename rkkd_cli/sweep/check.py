@@ -7,10 +7,17 @@ import torch
 
 from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.data.catalogue import DatasetRequest, Shape, peek
-from rkkd_cli.errors import UserError, unknown_name
+from rkkd_cli.errors import UserError
 from rkkd_cli.files import write_problem
 from rkkd_cli.methods import build_objective
-from rkkd_cli.models import MODELS, Classifier, build_model, count_parameters, load_checkpoint
+from rkkd_cli.models import (
+    MODELS,
+    Classifier,
+    build_model,
+    check_model_name,
+    count_parameters,
+    load_checkpoint,
+)
 from rkkd_cli.sweep.jobs import StreamGroup, stream_groups
 from rkkd_cli.train.teacher_training import required_recipe
 
@@ -40,16 +47,15 @@ def _check_group(group: StreamGroup) -> Checked:
     for arm in group.arms:
         build_objective(arm.experiment.method, arm.experiment.rank)
     names = [group.experiment.teacher.model, *(a.experiment.student.model for a in group.arms)]
-    unknown = next((name for name in names if name not in MODELS), None)
-    if unknown is not None:
-        raise unknown_name("model", unknown, MODELS)
+    for name in dict.fromkeys(names):
+        check_model_name(name)
     shape = peek(dataset_request(group.experiment))
     if shape.num_classes < 2:
         raise UserError(
             "the dataset has one class; distillation and its ranking loss need at least 2"
         )
     models = {
-        name: build_model(name, shape.num_classes, shape.in_channels)
+        name: build_model(name, shape.num_classes, shape.in_channels, shape.size)
         for name in dict.fromkeys(names)
     }
     for name, model in models.items():
