@@ -56,8 +56,7 @@ Method = Annotated[
     str | None,
     Option(
         metavar="NAME",
-        help="The distillation method, or your own as package.module:Class; see "
-        "`rkkd ls methods`.",
+        help="The distillation method, or your own as package.module:Class; see `rkkd ls methods`.",
         rich_help_panel=HOW,
     ),
 ]

@@ -10,10 +10,17 @@ from rkkd_cli.config.arms import Arm
 from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.data.catalogue import DatasetRequest, Shape, peek
 from rkkd_cli.data.strong import StrongView
-from rkkd_cli.errors import UserError, unknown_name
+from rkkd_cli.errors import UserError
 from rkkd_cli.files import write_problem
 from rkkd_cli.methods import Pair, build_objective
-from rkkd_cli.models import MODELS, Classifier, build_model, count_parameters, load_checkpoint
+from rkkd_cli.models import (
+    MODELS,
+    Classifier,
+    build_model,
+    check_model_name,
+    count_parameters,
+    load_checkpoint,
+)
 from rkkd_cli.models.checkpoint_layout import read_weights
 from rkkd_cli.models.checkpoint_match import recognise
 from rkkd_cli.sweep.jobs import StreamGroup, stream_groups
@@ -43,9 +50,8 @@ def check_experiment(experiment: Experiment, cache: Path) -> list[Checked]:
 
 def _check_group(group: StreamGroup) -> Checked:
     names = [group.experiment.teacher.model, *(a.experiment.student.model for a in group.arms)]
-    unknown = next((name for name in names if name not in MODELS), None)
-    if unknown is not None:
-        raise unknown_name("model", unknown, MODELS)
+    for name in dict.fromkeys(names):
+        check_model_name(name)
     shape = peek(dataset_request(group.experiment))
     if shape.num_classes < 2:
         raise UserError(
