@@ -17,10 +17,15 @@ ARM_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+=-]{0,63}")
 
 MOST_SEEDS = 10_000
 
-DEFAULT_ARMS: dict[str, dict[str, Any]] = {
-    "kd": {"rank": {"grad": False}},
-    "kd_rank": {"rank": {"grad": True}},
-}
+
+def default_arms(method: object = "kd") -> dict[str, dict[str, Any]]:
+    """Return the method with the ranking loss logged only and with it backpropagated.
+
+    They are called ``dkd`` and ``dkd_rank``, say; ``package.module:Own`` gives ``Own``.
+    """
+    name = re.sub(r"[^A-Za-z0-9_.+=-]", "_", str(method).rpartition(":")[2])[:50].lstrip("_.+=-")
+    name = name or "method"
+    return {name: {"rank": {"grad": False}}, f"{name}_rank": {"rank": {"grad": True}}}
 
 
 class Frozen(BaseModel):
@@ -210,7 +215,7 @@ class Experiment(Frozen):
     vary: Annotated[dict[str, tuple[Any, ...]], BeforeValidator(parse_axes)] = Field(
         default_factory=dict
     )
-    arms: dict[str, dict[str, Any]] = Field(default_factory=lambda: dict(DEFAULT_ARMS))
+    arms: dict[str, dict[str, Any]] = Field(default_factory=default_arms)
 
     @field_validator("arms")
     @classmethod
