@@ -45,8 +45,8 @@ def experiment_with(arms: dict[str, Any], *overrides: str) -> Experiment:
     return load_experiment("rank_grad", [*given, Override("arms", arms)])
 
 
-def run(experiment: Experiment, cache: Path, pace: float = NEVER, begun: Any = None) -> list[Event]:
-    return list(run_jobs(Begun(experiment, begun), CPU, cache, Pace(pace)))
+def run(experiment: Experiment, cache: Path, begun: Any = None) -> list[Event]:
+    return list(run_jobs(Begun(experiment, begun), CPU, cache, Pace(NEVER)))
 
 
 def rows_of(events: list[Event]) -> dict[str, list[Row]]:
