@@ -17,7 +17,7 @@ Program = Callable[..., subprocess.CompletedProcess[str]]
 
 RECIPE = ("--device", "cpu", "--limit-train", "200", "--limit-test", "100")
 QUICK = ("teacher.training.epochs=2", "--epochs", "2", *RECIPE)
-FIGURES = ("rank", "kl", "test_acc", "sheet")
+FIGURES = ("rank", "kl", "test_acc", "sheet", "gradients")
 MAGIC = {"png": b"\x89PNG", "svg": b"<?xml", "pdf": b"%PDF-"}
 
 
