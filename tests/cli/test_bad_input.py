@@ -214,7 +214,7 @@ def test_cuda_is_refused_where_there_is_none(workplace: Path, rkkd: Program) -> 
         ("run --eopchs 3", ["--eopchs", "--epochs"]),
         ("run --epochs two", ["--epochs", "integer"]),
         ("rum", ["'rum'", "'run'"]),
-        ("ls", ["presets|models|datasets"]),
+        ("ls", ["presets|models|methods"]),
     ],
 )
 def test_a_command_line_of_the_wrong_form_is_explained(
