@@ -17,6 +17,9 @@ ARM_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+=-]{0,63}")
 
 MOST_SEEDS = 10_000
 
+# The keys that tell a reader about an experiment; none changes a number.
+DESCRIPTION = ("title", "source", "command", "cost", "finding", "notes")
+
 DEFAULT_ARMS: dict[str, dict[str, Any]] = {
     "kd": {"rank": {"grad": False}},
     "kd_rank": {"rank": {"grad": True}},
@@ -184,6 +187,7 @@ class Rank(Frozen):
 class Experiment(Frozen):
     """A base experiment and its arms.
 
+    ``command`` runs it, ``cost`` is what it needs, ``finding`` a claim to hold the run against.
     ``threads`` are PyTorch's CPU threads (None: its own choice, all cores). They are part of the
     experiment because the order of a sum, hence its last bits, depends on them.
     ``deterministic`` makes CUDA repeat every number exactly, at some cost; a CPU always does.
@@ -194,6 +198,9 @@ class Experiment(Frozen):
 
     title: str = ""
     source: str = ""
+    command: str = ""
+    cost: str = ""
+    finding: str = ""
     notes: str = ""
     dataset: Dataset
     teacher: Teacher
