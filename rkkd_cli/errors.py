@@ -31,6 +31,17 @@ def unknown_name(kind: str, name: str, choices: Iterable[str]) -> UserError:
     return UserError(f"unknown {kind} {name!r}; {hint} choices are {', '.join(names)}")
 
 
+def unknown_among_many(kind: str, name: str, choices: Iterable[str], listing: str) -> UserError:
+    """Return the error for a name that is not among choices too many to print.
+
+    It names the nearest one, and ``listing``: the command that prints them all.
+    """
+    name = name if len(name) <= LONGEST_SHOWN else f"{name[:LONGEST_SHOWN]}…"
+    close = nearest(name, choices)
+    hint = f"did you mean {close!r}? All of them" if close else "all of them"
+    return UserError(f"unknown {kind} {name!r}; {hint}: {listing}")
+
+
 def printable(text: str) -> str:
     """Return the text with every line break and terminal sequence spelt out.
 

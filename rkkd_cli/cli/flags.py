@@ -52,6 +52,23 @@ BatchSize = Annotated[int | None, Option(help="Images per batch.", rich_help_pan
 LearningRate = Annotated[
     float | None, Option(help="Learning rate at the start.", rich_help_panel=HOW)
 ]
+Method = Annotated[
+    str | None,
+    Option(
+        metavar="NAME",
+        help="The distillation method, or your own as package.module:Class; see `rkkd ls methods`.",
+        rich_help_panel=HOW,
+    ),
+]
+StandardizeLogits = Annotated[
+    bool | None,
+    Option(
+        "--standardize-logits",
+        help="Standardise each image's logits in the method's terms.",
+        show_default=False,
+        rich_help_panel=HOW,
+    ),
+]
 Alpha = Annotated[
     float | None, Option(help="Weight of KL; CE gets 1 − alpha.", rich_help_panel=HOW)
 ]
@@ -160,6 +177,8 @@ FLAG_KEYS = {
     "epochs": "training.epochs",
     "batch_size": "training.batch_size",
     "lr": "training.lr",
+    "method": "method.name",
+    "standardize_logits": "method.standardize_logits",
     "alpha": "method.alpha",
     "temperature": "method.temperature",
     "rank_weight": "rank.weight",

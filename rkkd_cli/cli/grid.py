@@ -37,6 +37,8 @@ def grid(
     teacher_checkpoint: flags.TeacherCheckpoint = None,
     student: flags.StudentModel = None,
     seeds: flags.Seeds = None,
+    method: flags.Method = None,
+    standardize_logits: flags.StandardizeLogits = None,
     epochs: flags.Epochs = None,
     batch_size: flags.BatchSize = None,
     lr: flags.LearningRate = None,

@@ -2,28 +2,40 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from rkkd_cli.cli import flags
-from rkkd_cli.errors import unknown_name
+from rkkd_cli.errors import UserError, unknown_name
+
+if TYPE_CHECKING:
+    from rkkd_cli.config.experiment import Frozen
 
 Table = tuple[list[str], list[list[str]]]
 
 
 def ls(
     what: Annotated[
-        str, typer.Argument(metavar="presets|models|datasets|runs|surrogates", help="What to list.")
+        str,
+        typer.Argument(
+            metavar="presets|models|methods|datasets|runs|surrogates", help="What to list."
+        ),
     ],
+    library: Annotated[
+        str | None,
+        typer.Argument(metavar="[torchvision|timm]", help="Whose models, instead of the zoo's."),
+    ] = None,
     out: flags.Results = flags.DEFAULT_RESULTS,
 ) -> None:
-    """List presets, models, datasets, runs or surrogates."""
+    """List presets, models, methods, datasets, runs or surrogates."""
     from rkkd_cli.cli import console, tables
 
     if what not in LISTS:
         raise unknown_name("list", what, LISTS)
-    header, rows = LISTS[what](out)
+    if library is not None and what != "models":
+        raise UserError(f"rkkd ls {what} takes no library; only models are listed by library")
+    header, rows = LISTS[what](out) if library is None else _library_models(library)
     console.out.print(tables.plain_table(header, rows))
 
 
@@ -39,16 +51,43 @@ def _presets(out: Path) -> Table:
 
 
 def _models(out: Path) -> Table:
+    import torch
+
     from rkkd_cli.models import MODELS, build_model, count_parameters
 
-    rows = [[name, f"{count_parameters(build_model(name, num_classes=100)):,}"] for name in MODELS]
+    with torch.device("meta"):  # counting needs no memory for them
+        models = {name: build_model(name, num_classes=100) for name in MODELS}
+    rows = [[name, f"{count_parameters(model):,}"] for name, model in models.items()]
     return ["model", "parameters (3 channels, 100 classes)"], rows
+
+
+def _library_models(library: str) -> Table:
+    from rkkd_cli.models import LIBRARIES
+
+    if library not in LIBRARIES:
+        raise unknown_name("library", library, LIBRARIES)
+    return ["model"], [[f"{library}:{name}"] for name in LIBRARIES[library]()]
 
 
 def _datasets(out: Path) -> Table:
     from rkkd_cli.data.catalogue import DATASETS
 
     return ["dataset", "what"], [[name, d.description] for name, d in DATASETS.items()]
+
+
+def _methods(out: Path) -> Table:
+    from rkkd_cli.methods import METHODS
+
+    rows = [
+        [name, (method.__doc__ or "").strip().splitlines()[0], _settings(method.Settings)]
+        for name, method in METHODS.items()
+    ]
+    return ["method", "objective", "settings, as method.NAME.SETTING=VALUE"], rows
+
+
+def _settings(model: "type[Frozen]") -> str:
+    fields = model.model_fields.items()
+    return ", ".join(f"{name} {field.default}" for name, field in fields)
 
 
 def _surrogates(out: Path) -> Table:
@@ -59,7 +98,6 @@ def _surrogates(out: Path) -> Table:
 
 
 def _runs(out: Path) -> Table:
-    from rkkd_cli.errors import UserError
     from rkkd_cli.records.run_directory import find_runs
 
     rows = []
@@ -80,6 +118,7 @@ def _runs(out: Path) -> Table:
 LISTS: dict[str, Callable[[Path], Table]] = {
     "presets": _presets,
     "models": _models,
+    "methods": _methods,
     "datasets": _datasets,
     "runs": _runs,
     "surrogates": _surrogates,

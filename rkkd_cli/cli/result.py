@@ -10,7 +10,7 @@ import typer
 
 from rkkd_cli.analysis.summary import summarise
 from rkkd_cli.cli.console import out
-from rkkd_cli.cli.tables import summary_json, summary_table
+from rkkd_cli.cli.tables import print_summary, summary_json
 from rkkd_cli.records.manifest import Manifest
 from rkkd_cli.records.run_directory import RunDirectory
 
@@ -65,6 +65,7 @@ class RunResult:
             "figures": [str(path) for path in self.figures],
             "datasets": self.manifest.datasets,
             "teachers": self.manifest.teachers,
+            "students": self.manifest.students,
             "summary": summary_json(summarise(self.run.read_metrics(self.manifest))),
         }
 
@@ -72,8 +73,8 @@ class RunResult:
         """Print the summary table and the files."""
         summaries = summarise(self.run.read_metrics(self.manifest))
         if summaries:
-            out.print("\nLast epoch, mean ± sample standard deviation over n seeds:")
-            out.print(summary_table(summaries))
+            out.print()
+            print_summary(out, summaries, self.manifest.students)
         for path in (self.run.metrics, *self.figures):
             out.print(str(path), markup=False, highlight=False, soft_wrap=True)
 

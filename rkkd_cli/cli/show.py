@@ -52,8 +52,7 @@ def show(
     lines += [f"stopped: {sentence}" for sentence in manifest.stopped]
     for line in lines:
         console.out.print(printable(line), markup=False, highlight=False, soft_wrap=True)
-    console.out.print("Last epoch, mean ± sample standard deviation over n seeds:")
-    console.out.print(tables.summary_table(summaries, stated))
+    tables.print_summary(console.out, summaries, manifest.students, stated)
 
 
 def _stated(run: "RunDirectory", published: str) -> dict[str, float]:

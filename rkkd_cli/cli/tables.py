@@ -3,11 +3,13 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from rkkd_cli.analysis.summary import ArmSummary
 from rkkd_cli.errors import printable
+from rkkd_cli.records.manifest import StudentCost
 
 COLUMNS = (
     ("test_acc", "test acc (%)", 2),
@@ -48,6 +50,47 @@ def summary_table(
 
 def _beside(measured: float, stated: float | None) -> list[str]:
     return ["", ""] if stated is None else [f"{stated:.2f}", f"{measured - stated:+.2f}"]
+
+
+def cost_table(
+    summaries: Sequence[ArmSummary], students: Mapping[str, StudentCost]
+) -> Table | None:
+    """Return accuracy beside parameters and multiply-adds of one image (in millions).
+
+    Only where any arm's student has a projector, or parts for the training alone.
+    """
+    costs = students.values()
+    if not any(one["projector_parameters"] or one["training_parameters"] for one in costs):
+        return None
+    _, label, digits = COLUMNS[0]
+    header = ["arm", label, "parameters", "+ projector", "+ training", "MMACs", "projector's"]
+    rows = [
+        [one.arm, one.metrics["test_acc"].text(digits), *_cost(students[one.arm])]
+        for one in summaries
+        if one.arm in students
+    ]
+    return plain_table(header, rows)
+
+
+def _cost(cost: StudentCost) -> list[str]:
+    counts = (cost["parameters"], cost["projector_parameters"], cost["training_parameters"])
+    millions = (cost["macs"] / 1e6, cost["projector_macs"] / 1e6)
+    return [*(f"{count:,}" for count in counts), *(f"{one:,.1f}" for one in millions)]
+
+
+def print_summary(
+    console: Console,
+    summaries: Sequence[ArmSummary],
+    students: Mapping[str, StudentCost],
+    published: Mapping[str, float] | None = None,
+) -> None:
+    """Print both tables, in the first also the ``published`` accuracies, where given."""
+    console.print("Last epoch, mean ± sample standard deviation over n seeds:")
+    console.print(summary_table(summaries, published))
+    costs = cost_table(summaries, students)
+    if costs is not None:
+        console.print("\nParameters, and millions of multiply-adds of one image:")
+        console.print(costs)
 
 
 def summary_json(

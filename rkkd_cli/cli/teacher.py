@@ -1,12 +1,18 @@
-"""``rkkd teacher``: train teachers ahead of time, and list those that are cached."""
+"""``rkkd teacher``: train teachers ahead of time, import and export files, list the cached ones."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from rkkd_cli.cli import flags
 
-app = typer.Typer(no_args_is_help=True, help="Train a preset's teacher, or list cached ones.")
+IMPORT_FLAGS = ("dataset", "data_root", "limit_test", "device", "precision")
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Train a preset's teacher, import or export one, list those there are.",
+)
 
 
 @app.command()
@@ -44,6 +50,61 @@ def train(
     train_teacher(experiment, checkpoint_minutes)
 
 
+@app.command("import")
+def import_(
+    ctx: typer.Context,
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="A PyTorch or safetensors checkpoint.")
+    ],
+    words: flags.Words = None,
+    model: Annotated[
+        str | None,
+        typer.Option(help="Which model it is, where names and shapes leave that open."),
+    ] = None,
+    ema: Annotated[
+        bool, typer.Option("--ema", help="Take the moving averages of the weights.")
+    ] = False,
+    dataset: flags.Dataset = None,
+    data_root: flags.DataRoot = None,
+    limit_test: flags.LimitTest = None,
+    device: flags.Device = None,
+    precision: flags.Precision = None,
+) -> None:
+    """Recognise a checkpoint file, measure it on the dataset's test images, and keep it.
+
+    Nothing in the file is executed. Prints the command that uses it.
+    """
+    from rkkd_cli.cli.options import flag_overrides, split_words
+
+    preset, overrides = split_words(words)
+    keys = {k: v for k, v in flags.FLAG_KEYS.items() if k in IMPORT_FLAGS}
+    overrides += flag_overrides(ctx.params, keys)
+
+    from rkkd_cli.cli.teacher_import import import_file
+
+    import_file(file.expanduser(), model, ema, preset, overrides)
+
+
+@app.command()
+def export(
+    teacher: Annotated[
+        str,
+        typer.Argument(
+            metavar="TEACHER",
+            help="A key of `rkkd teacher ls` or its beginning, a model's name, or a file.",
+        ),
+    ],
+    to: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Default: MODEL_DATASET.safetensors.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
+) -> None:
+    """Write a teacher as a safetensors file that says what it is."""
+    from rkkd_cli.cli.teacher_export import export_teacher
+
+    export_teacher(teacher, None if to is None else to.expanduser(), force)
+
+
 @app.command()
 def ls() -> None:
     """List the cached teachers, the newest last."""
@@ -57,12 +118,12 @@ def ls() -> None:
             facts["key"],
             facts["model"],
             facts["dataset"],
-            f"{facts['train_images']:,}",
-            str(facts["epochs"]),
+            f"{facts['train_images']:,}" if "train_images" in facts else "imported",
+            str(facts.get("epochs", "–")),
             f"{facts['test_acc']:.2f}",
             f"{facts['parameters']:,}",
             facts["sha256"][:16],
         ]
         for facts in TeacherStore(cache_directory()).list()
     ]
-    console.out.print(tables.plain_table(header, rows))
+    console.wide.print(tables.plain_table(header, rows))

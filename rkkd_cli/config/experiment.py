@@ -20,10 +20,15 @@ MOST_SEEDS = 10_000
 # The keys that tell a reader about an experiment; none changes a number.
 DESCRIPTION = ("title", "source", "command", "cost", "finding", "notes")
 
-DEFAULT_ARMS: dict[str, dict[str, Any]] = {
-    "kd": {"rank": {"grad": False}},
-    "kd_rank": {"rank": {"grad": True}},
-}
+
+def default_arms(method: object = "kd") -> dict[str, dict[str, Any]]:
+    """Return the method with the ranking loss logged only and with it backpropagated.
+
+    They are called ``dkd`` and ``dkd_rank``, say; ``package.module:Own`` gives ``Own``.
+    """
+    name = re.sub(r"[^A-Za-z0-9_.+=-]", "_", str(method).rpartition(":")[2])[:50].lstrip("_.+=-")
+    name = name or "method"
+    return {name: {"rank": {"grad": False}}, f"{name}_rank": {"rank": {"grad": True}}}
 
 
 class Frozen(BaseModel):
@@ -217,7 +222,7 @@ class Experiment(Frozen):
     vary: Annotated[dict[str, tuple[Any, ...]], BeforeValidator(parse_axes)] = Field(
         default_factory=dict
     )
-    arms: dict[str, dict[str, Any]] = Field(default_factory=lambda: dict(DEFAULT_ARMS))
+    arms: dict[str, dict[str, Any]] = Field(default_factory=default_arms)
 
     @field_validator("arms")
     @classmethod

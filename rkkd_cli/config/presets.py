@@ -9,7 +9,7 @@ from typing import Any
 import tomli_w
 
 from rkkd_cli.config.arms import refuse_hidden_overrides, resolve_arms
-from rkkd_cli.config.experiment import DEFAULT_ARMS, Experiment
+from rkkd_cli.config.experiment import Experiment, default_arms
 from rkkd_cli.config.grid import Choice, with_cells
 from rkkd_cli.config.overrides import Override, apply_overrides, flatten, is_too_deep
 from rkkd_cli.config.reach import refuse_reaching_out
@@ -121,8 +121,9 @@ def load_grid(
     path = preset_path(preset)
     table, given = _overridden(path, overrides)
     recorded = table.get("vary") and "arms" in table and not axes and choice.sample is None
-    arms = table.pop("arms", DEFAULT_ARMS)
-    if not table.get("vary") and arms != DEFAULT_ARMS:
+    usual = default_arms(_method_of(table))
+    arms = table.pop("arms", usual)
+    if not table.get("vary") and arms != usual:
         raise UserError(
             f"{path.name} names arms of its own, and those of a grid are its cells; train them "
             "with `rkkd run`, or vary their keys"
@@ -146,13 +147,21 @@ def load_grid(
 def _overridden(path: Path, overrides: Sequence[Override]) -> tuple[dict[str, Any], list[str]]:
     """Return the table of the file with the overrides laid over it, and the overridden keys.
 
-    Where neither names arms or varies keys, there are the default arms.
+    Where neither names arms or varies keys, there are the default arms, named after the method.
     """
     given = [key for override in overrides for key in flatten({override.key: override.value})]
     table = _table(path)
-    if not table.get("vary") and not any(key.startswith("vary.") for key in given):
-        table.setdefault("arms", DEFAULT_ARMS)
+    usual = default_arms(_method_of(table))
+    varies = table.get("vary") or any(key.startswith("vary.") for key in given)
+    if not varies and table.get("arms", usual) == usual:
+        table["arms"] = default_arms(_method_of(apply_overrides(table, overrides)))
     return apply_overrides(table, overrides), given
+
+
+def _method_of(table: Mapping[str, Any]) -> object:
+    """Return the name of the method that a table states, whatever it is, or the default."""
+    section = table.get("method")
+    return section.get("name", "kd") if isinstance(section, Mapping) else "kd"
 
 
 def override_experiment(experiment: Experiment, overrides: Sequence[Override]) -> Experiment:

@@ -1,7 +1,7 @@
 """How far a preset file may reach: what it names lies in the working folder, or below.
 
-A preset may come from anywhere. What only its reader can allow, a path that leads elsewhere or
-links followed out of a dataset folder, has to be typed on the command line.
+A preset may come from anywhere. What only its reader can allow has to be typed on the command
+line: a path that leads elsewhere, links followed out of a dataset folder, code to run.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,6 +13,8 @@ from rkkd_cli.errors import UserError
 
 PATHS = {"dataset.root": "--data-root", "teacher.checkpoint": "--teacher-checkpoint"}
 LINKS = "dataset.follow_links"
+CODE = ("dataset.name", "teacher.model", "student.model", "method.name")
+LIBRARIES = ("torchvision:", "timm:")
 
 
 def refuse_reaching_out(table: Mapping[str, Any], typed: Sequence[str], where: str) -> None:
@@ -27,6 +29,11 @@ def refuse_reaching_out(table: Mapping[str, Any], typed: Sequence[str], where: s
                 f"{where}: {key} = {value!r} leads out of the working folder, which a file may "
                 f"not; if you trust it, say so yourself: {say}{' ' if key in PATHS else '='}{value}"
             )
+        if any(_names(key, name) for name in CODE) and is_code(value):
+            raise UserError(
+                f"{where}: {key} = {value!r} names code to run, which a file may not; if you trust "
+                f"it, say so yourself: {key}={value}"
+            )
         if _names(key, LINKS) and value is True:
             raise UserError(
                 f"{where}: {key} lets links lead out of the dataset folder, which a file may not; "
@@ -36,6 +43,11 @@ def refuse_reaching_out(table: Mapping[str, Any], typed: Sequence[str], where: s
 
 def _names(key: str, name: str) -> bool:
     return key == name or (key.startswith("arms.") and key.endswith(f".{name}"))
+
+
+def is_code(name: object) -> bool:
+    """Tell whether a name is that of a user's own code, ``package.module:name``."""
+    return isinstance(name, str) and ":" in name and not name.startswith(LIBRARIES)
 
 
 def leads_out(path: str) -> bool:

@@ -16,6 +16,7 @@ from rkkd_cli.data.images import (
     check_subset,
     hold_out,
 )
+from rkkd_cli.data.own_datasets import load_own
 from rkkd_cli.errors import UserError, unknown_name
 
 
@@ -117,7 +118,7 @@ def _shape(request: DatasetRequest, definition: Definition) -> Shape:
 
 def needs_download(request: DatasetRequest, cache: Path) -> bool:
     """Tell whether :func:`load_dataset` would fetch the dataset first."""
-    if request.name in ("digits", "folder"):
+    if request.name in ("digits", "folder") or ":" in request.name:
         return False
     from rkkd_cli.data.torchvision_sets import is_present
 
@@ -151,9 +152,7 @@ def load_dataset(request: DatasetRequest, cache: Path) -> Dataset:
 
 
 def _definition(request: DatasetRequest) -> Definition:
-    if request.name not in DATASETS:
-        raise unknown_name("dataset", request.name, DATASETS)
-    definition = DATASETS[request.name]
+    definition = _of_name(request)
     if request.image_size is not None and request.name != "folder":
         raise UserError(f"dataset.image_size is for image folders; {request.name} has its own size")
     if request.root is not None and request.name == "digits":
@@ -170,6 +169,18 @@ def _definition(request: DatasetRequest) -> Definition:
     return definition
 
 
+def _of_name(request: DatasetRequest) -> Definition:
+    if request.name in DATASETS:
+        return DATASETS[request.name]
+    if ":" not in request.name:
+        raise unknown_name("dataset", request.name, DATASETS)
+    train, test, classes = load_own(request.name, request.root)
+    channels, height, width = train.images.shape[1:]
+    counts = (len(train), len(test), len(set(test.labels.tolist())))
+    shape = Shape(len(classes), channels, (height, width), *counts)
+    return Definition("your own", channels, crop_padding=0, flip=False, shape=shape)
+
+
 def _read_splits(
     request: DatasetRequest, cache: Path
 ) -> tuple[LabelledImages, LabelledImages, tuple[str, ...]]:
@@ -177,6 +188,8 @@ def _read_splits(
         return load_digits()
     if request.name == "folder":
         return _read_folder(request, cache)
+    if ":" in request.name:
+        return load_own(request.name, request.root)
     from rkkd_cli.data.torchvision_sets import load_torchvision
 
     return load_torchvision(request.name, _download_root(request, cache))

@@ -78,6 +78,10 @@ class Method(nn.Module):
         """Return what is trained and evaluated as the student: itself, but for SimKD."""
         return student
 
+    def projector(self) -> nn.Module | None:
+        """Return the part that stays with the student when it is used, if there is one."""
+        return None
+
     def logits(self, seen: Seen) -> tuple[Tensor, Tensor]:
         """Return the logits of student and teacher (B, C), standardised if the experiment says so.
 

@@ -144,6 +144,10 @@ class SimKD(Method):
         assert wrapped.student is student
         return wrapped
 
+    def projector(self) -> nn.Module:
+        """Return the projector of the final map."""
+        return self._wrapped[0].projector
+
     def default_weights(self) -> dict[str, float]:
         """Return that neither CE nor KL is optimised."""
         return {"ce": 0.0, "kl": 0.0}

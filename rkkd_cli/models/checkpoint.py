@@ -1,40 +1,25 @@
-"""Weights out of files: our own, and the published teacher files of the field.
+"""Weights out of files into a model: our own, and the published teacher files of the field."""
 
-Nothing in a file is ever executed: only tensors and plain containers are unpickled.
-"""
-
-import pickle
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import torch
 from torch import Tensor, nn
 
 from rkkd_cli.errors import UserError
+from rkkd_cli.models.checkpoint_layout import Tensors, Weights, bare, read_weights, views
 
-# Under which key a file keeps its weights beside epoch, optimiser and the like.
-NESTED_KEYS = ("model", "state_dict", "net", "model_state_dict")
+# Counts the batches that BatchNorm has seen; files older than PyTorch 0.4.1 lack it, and nothing
+# but its training without momentum reads it.
+COUNTER = "num_batches_tracked"
 
-# Old training scripts stored their learning rate as a numpy scalar: data, not code.
-NUMPY_SCALAR = np.float64(0).__reduce__()[0]
-HARMLESS: list[Any] = [
-    (NUMPY_SCALAR, "numpy.core.multiarray.scalar"),
-    (NUMPY_SCALAR, "numpy._core.multiarray.scalar"),
-    np.dtype,
-    np.dtypes.Float64DType,
-    np.dtypes.Float32DType,
-    np.dtypes.Int64DType,
-]
+OTHER_CLASSES = "was trained on"
 
 
 def load_checkpoint(model: nn.Module, path: str | Path) -> None:
     """Load the weights in ``path`` into ``model``, every name and shape exactly matching.
 
-    Reads files that are a state dict or hold one under ``model``, ``state_dict``, ``net`` or
-    ``model_state_dict``; a ``module.`` prefix (DataParallel) is taken off.
+    Reads PyTorch and safetensors files in the layouts of the field (see
+    :mod:`rkkd_cli.models.checkpoint_layout`). The model is left alone where they do not fit.
 
     Raises:
         UserError (a ValueError): the file is missing, truncated, no checkpoint, holds objects
@@ -42,61 +27,67 @@ def load_checkpoint(model: nn.Module, path: str | Path) -> None:
 
     """
     weights = read_weights(Path(path))
-    _check_fit(model, weights, Path(path))
-    model.load_state_dict(weights, strict=True)
+    model.load_state_dict(fitting(weights, model.state_dict()), strict=True)
 
 
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """Return the state dict that the file holds, on the CPU. Raises UserError."""
-    content = _read(path)
-    for key in NESTED_KEYS:
-        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
-            content = content[key]
-            break
-    if not isinstance(content, Mapping) or not content:
-        raise UserError(f"checkpoint {path} holds no weights")
-    if not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in content.items()):
-        raise UserError(
-            f"checkpoint {path} holds no state dict; looked under {', '.join(NESTED_KEYS)}"
-        )
-    return {name.removeprefix("module."): tensor for name, tensor in content.items()}
+def fitting(weights: Weights, expected: Mapping[str, Tensor]) -> Tensors:
+    """Return the weights under the names of ``expected``, which may be on the meta device.
+
+    Raises UserError that says how they differ.
+    """
+    target = bare(expected)
+    problems = []
+    for view in views(weights.tensors):
+        misfit = find_misfit(view.tensors, target.tensors)
+        if misfit is None:
+            state = with_counters(view.tensors, target.tensors)
+            return {target.taken_off + name: state[name] for name in target.tensors}
+        problems.append(misfit)
+    closest = next((text for text in problems if text.startswith(OTHER_CLASSES)), problems[0])
+    raise UserError(f"checkpoint {weights.path} {closest}")
 
 
-def _read(path: Path) -> Any:
-    if not path.is_file():
-        raise UserError(f"no such checkpoint file: {path}")
-    try:
-        with warnings.catch_warnings(), torch.serialization.safe_globals(HARMLESS):
-            warnings.simplefilter("ignore")  # about the age of a file, or before its refusal
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged file makes the unpickler raise nearly anything
-        if isinstance(error, pickle.UnpicklingError) and "GLOBAL" in str(error):
-            raise UserError(
-                f"checkpoint {path} holds objects other than tensors, which are never unpickled; "
-                "save its state_dict alone"
-            ) from None
-        raise UserError(f"checkpoint {path} is damaged or no PyTorch file") from None
+def with_counters(tensors: Tensors, expected: Mapping[str, Tensor]) -> Tensors:
+    """Return the tensors with the counters that old files lack, at zero."""
+    lacking = {
+        name: tensor.new_zeros((), device="cpu")
+        for name, tensor in expected.items()
+        if name not in tensors and name.endswith(COUNTER)
+    }
+    return tensors | lacking
 
 
-def _check_fit(model: nn.Module, weights: Mapping[str, Tensor], path: Path) -> None:
-    expected = model.state_dict()
-    missing = [name for name in expected if name not in weights]
-    foreign = [name for name in weights if name not in expected]
+def find_misfit(tensors: Tensors, expected: Mapping[str, Tensor]) -> str | None:
+    """Return how tensors differ from what a model expects, in words after "checkpoint X"."""
+    missing = [n for n in expected if n not in tensors and not n.endswith(COUNTER)]
+    foreign = [name for name in tensors if name not in expected]
     if missing or foreign:
         example = f"missing {missing[0]}" if missing else f"unexpected {foreign[0]}"
-        raise UserError(
-            f"checkpoint {path} is of another architecture: {len(missing)} parameters missing, "
+        return (
+            f"is of another architecture: {len(missing)} parameters missing, "
             f"{len(foreign)} unexpected (first: {example})"
         )
-    wrong = [name for name in expected if weights[name].shape != expected[name].shape]
+    present = {name: tensor for name, tensor in expected.items() if name in tensors}
+    wrong = [name for name, tensor in present.items() if tensors[name].shape != tensor.shape]
     if wrong:
         name = wrong[0]
-        has, needs = tuple(weights[name].shape), tuple(expected[name].shape)
-        classifier = list(expected)[-1].rpartition(".")[0]
-        if all(other.rpartition(".")[0] == classifier for other in wrong):
-            raise UserError(
-                f"checkpoint {path} was trained on {has[0]} classes, the dataset has {needs[0]}"
-            )
-        raise UserError(
-            f"checkpoint {path} is of another architecture: {name} is {has}, the model's {needs}"
-        )
+        has, needs = tuple(tensors[name].shape), tuple(expected[name].shape)
+        if _differ_in_classes(wrong, tensors, expected):
+            return f"{OTHER_CLASSES} {has[0]} classes, the dataset has {needs[0]}"
+        return f"is of another architecture: {name} is {has}, the model's {needs}"
+    for name, tensor in present.items():
+        same_kind = tensors[name].is_floating_point() == tensor.is_floating_point()
+        if not same_kind and not name.endswith(COUNTER):  # averaging makes fractions of counters
+            return f"is of another architecture: {name} holds {tensors[name].dtype}"
+    return None
+
+
+def _differ_in_classes(wrong: list[str], tensors: Tensors, expected: Mapping[str, Tensor]) -> bool:
+    """Tell whether the shapes differ in the outputs of one layer and in nothing else."""
+    layers = {name.rpartition(".")[0] for name in wrong}
+    same_inputs = all(
+        tensors[name].ndim == expected[name].ndim >= 1
+        and tensors[name].shape[1:] == expected[name].shape[1:]
+        for name in wrong
+    )
+    return len(layers) == 1 and same_inputs and len(expected) - len(wrong) > 1

@@ -38,6 +38,17 @@ class TeacherFacts(TypedDict):
 
 
 @with_config(OPEN)
+class StudentCost(TypedDict):
+    """What an arm's student costs when it is used: see rkkd_cli/train/cost.py."""
+
+    parameters: int
+    macs: int
+    projector_parameters: int
+    projector_macs: int
+    training_parameters: int
+
+
+@with_config(OPEN)
 class FailedJob(TypedDict):
     """A job that was given up: its cells are the arms with the seed."""
 
@@ -57,6 +68,7 @@ class Manifest(BaseModel):
     ``stopped`` says it in words: which arms had to be dropped and which jobs given up; ``diverged``
     are the former as (arm, seed), ``failed`` the latter.
     ``numbers_version`` is that of the training code: see NUMBERS_VERSION in config.
+    ``students`` has each arm's parameters and multiply-adds.
     ``metrics_sha256`` is that of metrics.csv (with ``\\n`` as line ends) at the run's end.
     """
 
@@ -75,6 +87,7 @@ class Manifest(BaseModel):
     resumed: list[dict[str, Any]] = Field(default_factory=list)
     datasets: list[DatasetFacts] = Field(default_factory=list)
     teachers: list[TeacherFacts] = Field(default_factory=list)
+    students: dict[str, StudentCost] = Field(default_factory=dict)
     stopped: list[str] = Field(default_factory=list)
     failed: list[FailedJob] = Field(default_factory=list)
     diverged: list[tuple[str, int]] = Field(default_factory=list)

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from rkkd_cli.errors import printable
+from rkkd_cli.report.arms import Curve, curves_of
 from rkkd_cli.report.gradients import gradients_figure, has_diagnostics
 from rkkd_cli.report.style import COLOURS, DASHES, STYLE, save_figure
 
@@ -29,24 +30,6 @@ QUANTITIES = (
     Quantity("test_acc", "test accuracy (%)", "Test accuracy"),
 )
 DROP, STEADY = 0.67, 0.999
-
-
-class Curve(NamedTuple):
-    """One arm's rows, over all its seeds, and what the legend calls it."""
-
-    label: str
-    rows: pd.DataFrame
-
-
-def curves_of(runs: Sequence[tuple[str, pd.DataFrame]]) -> list[Curve]:
-    """Return one curve per arm of each (run name, metrics); the run is named if there are more."""
-    curves = []
-    for run, metrics in runs:
-        for arm, rows in metrics.groupby("arm", sort=False):
-            n = rows["seed"].nunique()
-            label = f"{arm} (n = {n})" if len(runs) == 1 else f"{run}: {arm} (n = {n})"
-            curves.append(Curve(printable(label), rows))
-    return curves
 
 
 def draw_figures(

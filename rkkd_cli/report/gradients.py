@@ -1,7 +1,7 @@
 """The figure of the logit diagnostics: what KL and ranking loss ask of the student's logits."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -10,10 +10,8 @@ from matplotlib.ticker import MaxNLocator
 
 from rkkd_cli.errors import printable
 from rkkd_cli.records.metrics import DIAGNOSTICS
+from rkkd_cli.report.arms import Curve
 from rkkd_cli.report.style import COLOURS
-
-if TYPE_CHECKING:
-    from rkkd_cli.report.curves import Curve
 
 LINES: dict[str, Literal["-", "--"]] = {"kl": "-", "rank": "--"}
 
@@ -43,7 +41,7 @@ PANELS = (
 )
 
 
-def has_diagnostics(curves: "Sequence[Curve]") -> bool:
+def has_diagnostics(curves: Sequence[Curve]) -> bool:
     """Tell whether any curve has diagnostics; files of earlier versions have none."""
     return any(
         name in curve.rows and curve.rows[name].notna().any()
@@ -52,7 +50,7 @@ def has_diagnostics(curves: "Sequence[Curve]") -> bool:
     )
 
 
-def gradients_figure(curves: "Sequence[Curve]", names: Sequence[str]) -> Figure:
+def gradients_figure(curves: Sequence[Curve], names: Sequence[str]) -> Figure:
     """Return the figure: one colour an arm, solid lines for KL and dashed ones for the ranking."""
     figure = Figure(figsize=(12.5, 4.3), layout="constrained")
     for axes, panel in zip(figure.subplots(1, len(PANELS)), PANELS, strict=True):
@@ -72,7 +70,7 @@ def gradients_figure(curves: "Sequence[Curve]", names: Sequence[str]) -> Figure:
     return figure
 
 
-def _draw(axes: Axes, panel: Panel, curves: "Sequence[Curve]") -> None:
+def _draw(axes: Axes, panel: Panel, curves: Sequence[Curve]) -> None:
     for number, curve in enumerate(curves):
         colour = COLOURS[number % len(COLOURS)]
         for column, term in panel.columns.items():

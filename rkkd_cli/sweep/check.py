@@ -10,10 +10,19 @@ from rkkd_cli.config.arms import Arm
 from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.data.catalogue import DatasetRequest, Shape, peek
 from rkkd_cli.data.strong import StrongView
-from rkkd_cli.errors import UserError, unknown_name
+from rkkd_cli.errors import UserError
 from rkkd_cli.files import write_problem
 from rkkd_cli.methods import Pair, build_objective
-from rkkd_cli.models import MODELS, Classifier, build_model, count_parameters, load_checkpoint
+from rkkd_cli.models import (
+    MODELS,
+    Classifier,
+    build_model,
+    check_model_name,
+    count_parameters,
+    load_checkpoint,
+)
+from rkkd_cli.models.checkpoint_layout import read_weights
+from rkkd_cli.models.checkpoint_match import recognise
 from rkkd_cli.sweep.jobs import StreamGroup, stream_groups
 from rkkd_cli.train.teacher_training import required_recipe
 
@@ -41,9 +50,8 @@ def check_experiment(experiment: Experiment, cache: Path) -> list[Checked]:
 
 def _check_group(group: StreamGroup) -> Checked:
     names = [group.experiment.teacher.model, *(a.experiment.student.model for a in group.arms)]
-    unknown = next((name for name in names if name not in MODELS), None)
-    if unknown is not None:
-        raise unknown_name("model", unknown, MODELS)
+    for name in dict.fromkeys(names):
+        check_model_name(name)
     shape = peek(dataset_request(group.experiment))
     if shape.num_classes < 2:
         raise UserError(
@@ -54,7 +62,7 @@ def _check_group(group: StreamGroup) -> Checked:
         for name in dict.fromkeys(names)
     }
     for name, model in models.items():
-        _check_forward(name, model, shape)
+        check_forward(name, model, shape)
     for arm in group.arms:
         _check_method(arm, models, shape)
     _check_teacher(group.experiment, models[group.experiment.teacher.model])
@@ -62,7 +70,8 @@ def _check_group(group: StreamGroup) -> Checked:
     return Checked(group, shape, parameters)
 
 
-def _check_forward(name: str, model: Classifier, shape: Shape) -> None:
+def check_forward(name: str, model: Classifier, shape: Shape) -> None:
+    """Raise UserError where the model cannot take images of the dataset's size."""
     try:
         with torch.no_grad():
             model.eval()(torch.zeros(2, shape.in_channels, *shape.size))
@@ -90,4 +99,22 @@ def _check_teacher(experiment: Experiment, model: Classifier) -> None:
     if experiment.teacher.checkpoint is None:
         required_recipe(experiment)
     else:
-        load_checkpoint(model, Path(experiment.teacher.checkpoint).expanduser())
+        path = Path(experiment.teacher.checkpoint).expanduser()
+        try:
+            load_checkpoint(model, path)
+        except UserError as error:
+            raise _told_what_it_is(path, experiment.teacher.model) or error from None
+
+
+def _told_what_it_is(path: Path, model: str) -> UserError | None:
+    """Return the refusal that names the model which the file holds, if it is another one."""
+    try:
+        found = recognise(read_weights(path))
+    except UserError:
+        return None
+    if found.model == model:
+        return None
+    return UserError(
+        f"checkpoint {path} is of another architecture: it holds a {found.model}, not a {model}; "
+        f"add --teacher {found.model}"
+    )

@@ -15,6 +15,7 @@ from rkkd_cli.sweep.jobs import Job, teacher_of
 from rkkd_cli.sweep.sources import Sources, open_sources
 from rkkd_cli.sweep.work import told
 from rkkd_cli.train.arm import ArmOnStream
+from rkkd_cli.train.cost import costs_of
 from rkkd_cli.train.events import (
     BatchDone,
     Checkpoint,
@@ -89,6 +90,7 @@ def run_job(
         len(stream),
         lockstep.epochs_done,
         lockstep.batches_done,
+        costs_of(lockstep.active, teacher),
     )
     where = {"seed": job.seed, "number": job.number, "sources": sources.fingerprints}
     if job.is_retry and state is None:  # from now on the cells are this stream's

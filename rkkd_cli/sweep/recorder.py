@@ -36,6 +36,7 @@ from rkkd_cli.train.events import (
     EpochDone,
     Event,
     JobFailed,
+    StreamStarted,
     TeacherReady,
 )
 from rkkd_cli.train.teacher_store import TeacherStore
@@ -82,6 +83,9 @@ class Recorder:
             case TeacherReady(facts, cache):
                 _add(self.manifest.teachers, facts, "sha256")
                 self._keep_teacher(facts, cache)
+                self._save()
+            case StreamStarted(costs=costs):
+                self.manifest.students |= costs
                 self._save()
             case EpochDone(stream, rows=rows):
                 told = [row | self.varied[row["arm"]] for row in rows]

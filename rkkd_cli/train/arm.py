@@ -33,6 +33,7 @@ class ArmOnStream:
 
     def __init__(self, arm: Arm, seed: int, teacher: Teacher, labels: Tensor) -> None:
         self.name, self.precision = arm.name, arm.experiment.precision
+        self.kind = arm.experiment.student.model, repr(arm.experiment.method)
         student = new_student(arm, seed, teacher)
         self.objective = _objective(arm, seed, teacher, student, labels)
         self.student = self.objective.method.wrap(student).to(teacher.device).train()

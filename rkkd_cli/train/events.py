@@ -1,6 +1,7 @@
 """What happens during a run, in order: the training yields these, others record and show them."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,10 @@ class TeacherReady:
 
 @dataclass(frozen=True)
 class StreamStarted:
-    """A seed's arms begin, or go on after so many epochs and batches of the next one."""
+    """A seed's arms begin, or go on after so many epochs and batches of the next one.
+
+    ``costs`` are the arms' parameters and multiply-adds, for the manifest.
+    """
 
     stream: str
     seed: int
@@ -58,6 +62,7 @@ class StreamStarted:
     batches: int
     epochs_done: int = 0
     batches_done: int = 0
+    costs: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from rkkd_cli.train.checkpoint import CheckpointStore
 TRAINING_VERSION = 1
 
 ENTRY = ("weights.pt", "teacher.json")  # the facts last: without them the weights count as none
+IMPORTED = "weights.safetensors"  # what an entry has instead that came out of a file
 
 
 def teacher_key(experiment: Experiment, dataset: Dataset) -> str:
@@ -124,10 +125,16 @@ class TeacherStore:
         """Remove what killed writers have left; the caller holds the lock."""
         remove_leftovers(self.folder / key)
 
+    def weights_path(self, key: str) -> Path:
+        """Return the weights file of a teacher, trained here or imported."""
+        return self.folder / key / (IMPORTED if key.startswith("imported-") else ENTRY[0])
+
     def list(self) -> list[dict[str, Any]]:
         """Return the facts of all cached teachers, the newest last."""
         found = [self._facts(path) for path in self.folder.glob("*/")]
-        return sorted((f for f in found if f), key=lambda facts: str(facts.get("trained", "")))
+        return sorted(
+            (f for f in found if f), key=lambda f: str(f.get("trained", f.get("imported")))
+        )
 
     def _facts(self, folder: Path) -> dict[str, Any] | None:
         try:
@@ -135,7 +142,7 @@ class TeacherStore:
         except (OSError, ValueError):
             return None
         complete = isinstance(facts, dict) and "sha256" in facts
-        return facts if complete and (folder / "weights.pt").is_file() else None
+        return facts if complete and self.weights_path(folder.name).is_file() else None
 
 
 def file_sha256(path: Path) -> str:

@@ -2,6 +2,7 @@
 
 import subprocess
 from collections.abc import Callable
+from fractions import Fraction
 from io import BytesIO
 from pathlib import Path
 
@@ -113,11 +114,11 @@ MISTAKES = [
     # checkpoints
     (TEACHER + "nope.pth", ["nope.pth"]),
     (TEACHER + "plain", ["plain"]),
-    (TEACHER + "a_file", ["a_file", "damaged"]),
+    (TEACHER + "a_file", ["a_file", "is a text file"]),
     (TEACHER + "truncated.pth", ["truncated.pth", "damaged"]),
     (TEACHER + "student.pth", ["student.pth", "another architecture"]),
     (TEACHER + "classes.pth", ["classes.pth", "7 classes", "10"]),
-    (TEACHER + "objects.pth", ["objects.pth", "objects other than tensors"]),
+    (TEACHER + "objects.pth", ["objects.pth", "holds a fractions.Fraction object"]),
 ]  # fmt: skip
 
 
@@ -162,7 +163,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def write_checkpoints(place: Path) -> None:
     torch.save(build_model("digits_student", 10, 1).state_dict(), place / "student.pth")
     torch.save(build_model("digits_teacher", 7, 1).state_dict(), place / "classes.pth")
-    torch.save({"state_dict": Path("anything")}, place / "objects.pth")
+    torch.save({"state_dict": Fraction(1, 2)}, place / "objects.pth")
     whole = BytesIO()
     torch.save(build_model("digits_teacher", 10, 1).state_dict(), whole)
     (place / "truncated.pth").write_bytes(whole.getvalue()[: len(whole.getvalue()) // 2])

@@ -17,7 +17,7 @@ Program = Callable[..., subprocess.CompletedProcess[str]]
 
 RECIPE = ("--device", "cpu", "--limit-train", "200", "--limit-test", "100")
 QUICK = ("teacher.training.epochs=2", "--epochs", "2", *RECIPE)
-FIGURES = ("rank", "kl", "test_acc", "sheet")
+FIGURES = ("rank", "kl", "test_acc", "sheet", "gradients")
 MAGIC = {"png": b"\x89PNG", "svg": b"<?xml", "pdf": b"%PDF-"}
 
 
@@ -54,6 +54,29 @@ def test_ls_gives_every_name_a_line(
     what: str, names: list[str], folder: Path, warm_rkkd: Program
 ) -> None:
     assert first_words(warm_rkkd("ls", what, cwd=folder)) == names
+
+
+@pytest.mark.parametrize(("library", "name"), [("torchvision", "resnet18"), ("timm", "resnet10t")])
+def test_ls_models_of_a_library_gives_their_whole_names(
+    library: str, name: str, folder: Path, warm_rkkd: Program
+) -> None:
+    pytest.importorskip(library)
+    assert f"{library}:{name}" in first_words(warm_rkkd("ls", "models", library, cwd=folder))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("models", "torchvison"), "did you mean 'torchvision'"),
+        (("runs", "timm"), "only models are listed by library"),
+    ],
+)
+def test_ls_of_another_library_is_refused(
+    arguments: tuple[str, str], message: str, folder: Path, warm_rkkd: Program
+) -> None:
+    answer = warm_rkkd("ls", *arguments, cwd=folder)
+    assert answer.returncode == 2
+    assert message in answer.stderr
 
 
 def test_ls_runs_tells_how_they_ended_and_on_what(folder: Path, warm_rkkd: Program) -> None:

@@ -8,8 +8,6 @@ import pytest
 import torch
 from PIL import Image
 
-from rkkd_cli import models
-from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.config.overrides import Override
 from rkkd_cli.config.presets import load_experiment, preset_names
 from rkkd_cli.sweep.begun import Begun
@@ -39,13 +37,6 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def skip_unknown_models(experiment: Experiment) -> None:
-    """Skip where the zoo does not have torchvision's models."""
-    for name in (experiment.teacher.model, experiment.student.model):
-        if name.startswith("torchvision:") and not hasattr(models, "check_model_name"):
-            pytest.skip(f"the zoo has no {name} yet")
-
-
 @pytest.mark.parametrize("preset", preset_names())
 def test_every_arm_of_the_preset_trains_for_an_epoch(
     preset: str, images: Path, cache: Path
@@ -64,7 +55,6 @@ def test_every_arm_of_the_preset_trains_for_an_epoch(
     }
     given = [Override(key, value) for key, value in values.items()]
     experiment = load_experiment(preset, given)
-    skip_unknown_models(experiment)
     check_experiment(experiment, cache)
     events = run_jobs(Begun(experiment), torch.device("cpu"), cache, Pace(10))
     rows = [row for event in events if isinstance(event, EpochDone) for row in event.rows]

@@ -1,6 +1,6 @@
 """Write models.json: what the field's own code gives for weights and images in closed form.
 
-    python -m tests.reference.make_models --repdistiller DIR --mdistiller DIR --simkd DIR
+    python tests/reference/make_models.py --repdistiller DIR --mdistiller DIR --simkd DIR
 
 Each DIR is a checkout, at any commit, of the repository named in SOURCES; one without git says
 its commit in a file COMMIT.

@@ -1,5 +1,6 @@
 """Arms: named overrides, resolved into whole experiments."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from rkkd_cli.config.arms import resolve_arms, select_by_rank_grad
 from rkkd_cli.config.experiment import DESCRIPTION, Experiment
 from rkkd_cli.config.overrides import Override, flatten, parse_override
-from rkkd_cli.config.presets import load_experiment
+from rkkd_cli.config.presets import load_experiment, to_toml
 from rkkd_cli.errors import UserError
 
 
@@ -123,3 +124,25 @@ def test_an_override_can_add_an_arm_or_change_one() -> None:
     assert list(experiment.arms) == ["kd", "kd_rank", "hot"]
     with pytest.raises(UserError, match="arm 'kd' overrides 'seeds'"):
         load_experiment("rank_grad", given)
+
+
+@pytest.mark.parametrize(
+    ("method", "names"),
+    [
+        ("dkd", ("dkd", "dkd_rank")),
+        ("package.module:Own", ("Own", "Own_rank")),
+        ("weird:__", ("method", "method_rank")),
+    ],
+)
+def test_the_default_arms_are_named_after_the_method(method: str, names: tuple[str, ...]) -> None:
+    experiment = load_experiment("rank_grad", [Override("method.name", method)])
+    assert tuple(experiment.arms) == names
+    assert [arm.experiment.rank.grad for arm in resolve_arms(experiment)] == [False, True]
+
+
+def test_a_recorded_run_of_the_default_arms_can_be_repeated_with_another_method(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "mine.toml").write_text(to_toml(load_experiment("rank_grad")), encoding="utf-8")
+    again = load_experiment(str(tmp_path / "mine.toml"), [Override("method.name", "dist")])
+    assert tuple(again.arms) == ("dist", "dist_rank")

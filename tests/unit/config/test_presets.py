@@ -101,8 +101,8 @@ def test_a_preset_is_found_by_name_file_and_run_directory(tmp_path: Path) -> Non
 
 def test_an_unknown_preset_is_refused_with_the_nearest_name_and_the_choices() -> None:
     with pytest.raises(UserError) as refusal:
-        load_experiment("rank_grd")
-    assert "unknown preset 'rank_grd'; did you mean 'rank_grad'?" in str(refusal.value)
+        load_experiment("rank_gra")
+    assert "unknown preset 'rank_gra'; did you mean 'rank_grad'?" in str(refusal.value)
     assert all(name in str(refusal.value) for name in preset_names())
 
 

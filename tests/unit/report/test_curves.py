@@ -12,10 +12,10 @@ from matplotlib.collections import PolyCollection
 
 from rkkd_cli.config.experiment import Training
 from rkkd_cli.records.metrics import columns
+from rkkd_cli.report.arms import curves_of
 from rkkd_cli.report.curves import (
     QUANTITIES,
     _sheet,
-    curves_of,
     draw_figures,
     learning_rate_drops,
 )

@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 
 from rkkd_cli.records.metrics import COLUMNS, DIAGNOSTICS, columns
-from rkkd_cli.report.curves import curves_of, draw_figures
+from rkkd_cli.report.arms import curves_of
+from rkkd_cli.report.curves import draw_figures
 from rkkd_cli.report.gradients import gradients_figure
 
 

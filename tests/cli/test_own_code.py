@@ -1,0 +1,119 @@
+"""A user's own method, model and dataset, named as package.module:name, in the real program."""
+
+import re
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from rkkd_cli.methods import METHODS
+
+Program = Callable[..., subprocess.CompletedProcess[str]]
+
+CONTRIBUTING = Path(__file__).parents[2] / "CONTRIBUTING.md"
+SMALL = (
+    "training.epochs=1", "teacher.training.epochs=1", "seeds=[0]",
+    "dataset.limit_train=100", "dataset.limit_test=50",
+)  # fmt: skip
+MINE = """
+import numpy as np
+from torch import nn
+
+
+def net(num_classes, in_channels):
+    return nn.Sequential(
+        nn.Conv2d(in_channels, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+        nn.Linear(8, num_classes),
+    )
+
+
+def load(root):
+    random = np.random.default_rng(0)
+    sizes = (60, 30)
+    images = [random.integers(0, 256, (n, 3, 8, 8), dtype=np.uint8) for n in sizes]
+    labels = [np.arange(n) % 3 for n in sizes]
+    return images[0], labels[0], images[1], labels[1]
+
+
+def floats(root):
+    images, labels, *test = load(root)
+    return images / 255, labels, *test
+
+
+def wrong_width(num_classes, in_channels):
+    return nn.Sequential(nn.Flatten(), nn.LazyLinear(num_classes + 1))
+
+
+def no_arguments():
+    return nn.Identity()
+"""
+
+
+def example() -> str:
+    """Return the first Python block of CONTRIBUTING.md, the method's file."""
+    text = CONTRIBUTING.read_text(encoding="utf-8")
+    block = re.search(r"```python\n(# rkkd_cli/methods/logit_mse\.py\n.*?)```", text, re.DOTALL)
+    assert block is not None
+    return block[1]
+
+
+def metrics(folder: Path, run: str) -> pd.DataFrame:
+    return pd.read_csv(folder / "results" / run / "metrics.csv")
+
+
+def test_the_worked_example_of_contributing_runs(warm_rkkd: Program, tmp_path: Path) -> None:
+    (tmp_path / "logit_mse.py").write_text(example(), encoding="utf-8")
+    words = ("run", "--method", "logit_mse:LogitMSE", "method.plugin.weight=0.5", "--name", "mse")
+    answer = warm_rkkd(*words, *SMALL, cwd=tmp_path)
+    assert answer.returncode == 0, answer.stderr
+    rows = metrics(tmp_path, "mse")
+    assert rows["arm"].tolist() == ["LogitMSE", "LogitMSE_rank"]
+    assert (rows["logit_mse"] > 0).all()
+    assert "logit_mse" not in METHODS
+
+
+def test_a_users_own_model_and_dataset_are_used(warm_rkkd: Program, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(MINE, encoding="utf-8")
+    words = ("run", "--dataset", "mine:load", "--student", "mine:net", "--teacher", "cnn2")
+    small = ("training.epochs=1", "teacher.training.epochs=1", "seeds=[0]")
+    answer = warm_rkkd(*words, *small, "--name", "own", cwd=tmp_path)
+    assert answer.returncode == 0, answer.stderr
+    assert metrics(tmp_path, "own")["test_acc"].between(0, 100).all()
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (("--student", "mine:nett"), ["mine:nett", "did you mean mine:net"]),
+        (("--student", "nowhere:net"), ["nowhere:net", "nowhere"]),
+        (("--student", "mine:wrong_width"), ["mine:wrong_width"]),
+        (("--student", "mine:no_arguments"), ["mine:no_arguments", "must accept the call"]),
+        (("--dataset", "mine:floats"), ["train_images must be uint8", "float64"]),
+        (("--dataset", "mine:net"), ["mine:net", "must accept the call"]),
+        (("--method", "mine:net"), ["no subclass of rkkd_cli.methods.Method"]),
+        (("--method", "mine:lod"), ["mine:lod", "did you mean mine:load"]),
+    ],
+)
+def test_mistakes_are_said_in_one_sentence(
+    words: tuple[str, ...], parts: list[str], warm_rkkd: Program, tmp_path: Path
+) -> None:
+    (tmp_path / "mine.py").write_text(MINE, encoding="utf-8")
+    answer = warm_rkkd("run", *words, "--dry-run", cwd=tmp_path)
+    assert answer.returncode == 2
+    assert len(answer.stderr.strip().splitlines()) == 1
+    assert all(part in answer.stderr for part in parts), answer.stderr
+
+
+def test_a_preset_file_may_not_name_code(warm_rkkd: Program, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(MINE, encoding="utf-8")
+    warm_rkkd("cp", "rank_grad", "preset.toml", cwd=tmp_path)
+    path = tmp_path / "preset.toml"
+    text = path.read_text(encoding="utf-8").replace('"digits_student"', '"mine:net"')
+    path.write_text(text, encoding="utf-8")
+    refused = warm_rkkd("run", "preset.toml", "--dry-run", cwd=tmp_path)
+    assert refused.returncode == 2
+    assert "names code to run" in refused.stderr
+    allowed = warm_rkkd("run", "preset.toml", "student.model=mine:net", "--dry-run", cwd=tmp_path)
+    assert allowed.returncode == 0, allowed.stderr

@@ -1,0 +1,274 @@
+"""``rkkd teacher import`` and ``export`` as a user types them."""
+
+import argparse
+import json
+import os
+import shlex
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from rkkd_cli.models import build_model
+
+Program = Callable[..., subprocess.CompletedProcess[str]]
+RECIPE = ("--device", "cpu", "teacher.training.epochs=4", "--limit-test", "100")
+
+
+class Config:
+    """Somebody's class."""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, warm_rkkd: Program) -> Path:
+    """A folder with a cache that has a trained teacher, and that teacher exported."""
+    place = tmp_path_factory.mktemp("teacher-files")
+    for words in (("train", *RECIPE), ("export", "digits_teacher", "--to", "t.safetensors")):
+        answer = warm_rkkd("teacher", *words, cwd=place, env=cache_of(place))
+        assert answer.returncode == 0, answer.stderr
+    return place
+
+
+def cache_of(place: Path) -> dict[str, str]:
+    return {"RKKD_CACHE": str(place / "cache")}
+
+
+def weights(folder: Path) -> dict[str, Tensor]:
+    return load_file(folder / "t.safetensors")
+
+
+def said(answer: subprocess.CompletedProcess[str], *parts: str) -> None:
+    """The command has failed with one sentence that has these parts."""
+    assert answer.returncode == 2, answer.stderr
+    assert answer.stderr.startswith("rkkd: error: ")
+    assert answer.stderr.count("\n") == 1
+    for part in parts:
+        assert part in answer.stderr
+
+
+def equal(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[k], other[k]) for k in one)
+
+
+def test_an_exported_teacher_is_the_trained_one_bit_for_bit(folder: Path) -> None:
+    (trained,) = (folder / "cache" / "teachers").glob("*/weights.pt")
+    assert equal(weights(folder), torch.load(trained, weights_only=True))
+
+
+def test_an_export_says_all_that_import_needs(
+    folder: Path, tmp_path: Path, warm_rkkd: Program
+) -> None:
+    env = cache_of(tmp_path)
+    answer = warm_rkkd(
+        "teacher", "import", str(folder / "t.safetensors"), "--limit-test", "100", cwd=tmp_path,
+        env=env,
+    )  # fmt: skip
+    assert answer.returncode == 0, answer.stderr
+    assert "warning" not in answer.stderr
+    assert "digits_teacher" in answer.stdout
+    assert "of the 100 test images of digits, 10 classes" in answer.stdout
+    (kept,) = (tmp_path / "cache" / "teachers").glob("imported-*")
+    facts = json.loads((kept / "teacher.json").read_text())
+    (trained,) = (folder / "cache" / "teachers").glob("*/teacher.json")
+    assert facts["test_acc"] == json.loads(trained.read_text())["test_acc"]
+    assert facts["sha256"] in answer.stdout
+    assert equal(load_file(kept / "weights.safetensors"), weights(folder))
+    listed = warm_rkkd("teacher", "ls", cwd=tmp_path, env=env).stdout
+    assert kept.name in listed
+    assert facts["sha256"][:16] in listed
+    again = warm_rkkd("teacher", "export", kept.name[9:14], cwd=tmp_path, env=env)
+    assert again.stdout.startswith("digits_teacher_digits.safetensors: digits_teacher, 10 classes")
+    assert equal(load_file(tmp_path / "digits_teacher_digits.safetensors"), weights(folder))
+
+
+def test_the_printed_command_runs_with_the_imported_teacher(
+    folder: Path, tmp_path: Path, warm_rkkd: Program
+) -> None:
+    path = tmp_path / "digits_teacher_best.pth"
+    content = {"opt": argparse.Namespace(model="digits_teacher"), "model": weights(folder)}
+    torch.save(content, path)
+    answer = warm_rkkd("teacher", "import", path.name, cwd=tmp_path, env=cache_of(tmp_path))
+    command = answer.stdout.splitlines()[-1]
+    quick = "--epochs 1 --seeds 0 --limit-train 100 --limit-test 100 --json --device cpu"
+    words = shlex.split(f"{command} {quick}")
+    assert words[:2] == ["rkkd", "run"]
+    ran = json.loads(warm_rkkd(*words[1:], cwd=tmp_path, env=cache_of(tmp_path)).stdout)
+    assert ran["teachers"][0]["source"] == "checkpoint"
+    same = warm_rkkd(
+        "run", "--teacher-checkpoint", path.name, *quick.split(), cwd=tmp_path,
+        env=cache_of(tmp_path),
+    )  # fmt: skip
+    assert json.loads(same.stdout)["summary"] == ran["summary"]
+
+
+def test_moving_averages_are_told_and_taken_where_asked_for(
+    folder: Path, tmp_path: Path, warm_rkkd: Program
+) -> None:
+    state = weights(folder)
+    averaged = {k: v * 0.5 if k.startswith("fc.") else v for k, v in state.items()}
+    torch.save({"state_dict": state, "state_dict_ema": averaged}, tmp_path / "both.pth.tar")
+    plain, ema = (
+        warm_rkkd("teacher", "import", "both.pth.tar", *more, cwd=tmp_path, env=cache_of(tmp_path))
+        for more in ((), ("--ema",))
+    )
+    assert "entry state_dict (not the moving averages that it has, too" in plain.stdout
+    assert "entry state_dict_ema (moving averages)" in ema.stdout
+    kept = [load_file(p) for p in (tmp_path / "cache" / "teachers").glob("*/*.safetensors")]
+    assert [any(equal(k, one) for k in kept) for one in (state, averaged)] == [True, True]
+
+
+def test_a_teacher_no_better_than_guessing_is_warned_of(
+    folder: Path, tmp_path: Path, warm_rkkd: Program
+) -> None:
+    state = weights(folder)
+    state |= {name: state[name].roll(3, 0) for name in ("fc.weight", "fc.bias")}
+    torch.save(state, tmp_path / "rolled.pth")
+    answer = warm_rkkd("teacher", "import", "rolled.pth", cwd=tmp_path, env=cache_of(tmp_path))
+    assert answer.returncode == 0
+    warning = answer.stderr.splitlines()[-1]
+    for part in ("warning", "of guessing", "normalisation", "order of the classes"):
+        assert part in warning
+
+
+def test_export_replaces_nothing_unless_forced(folder: Path, warm_rkkd: Program) -> None:
+    before = (folder / "t.safetensors").read_bytes()
+    words = ("teacher", "export", "digits_teacher", "--to", "t.safetensors")
+    said(warm_rkkd(*words, cwd=folder, env=cache_of(folder)), "t.safetensors exists", "--force")
+    assert warm_rkkd(*words, "--force", cwd=folder, env=cache_of(folder)).returncode == 0
+    assert (folder / "t.safetensors").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        ("nothing", ["no cached teacher or file 'nothing'", "rkkd teacher ls"]),
+        ("digits_teacher --to t.pth", ["t.pth must end in .safetensors"]),
+        ("digits_teacher --to no/t.safetensors", ["no folder no"]),
+    ],
+)
+def test_what_export_refuses(
+    words: str, parts: list[str], folder: Path, warm_rkkd: Program
+) -> None:
+    said(warm_rkkd("teacher", "export", *words.split(), cwd=folder, env=cache_of(folder)), *parts)
+
+
+def write_bad(name: str, path: Path, state: dict[str, Tensor]) -> None:
+    good = path.with_suffix(".good")
+    torch.save(state, good)
+    whole = good.read_bytes()
+    good.unlink()
+    contents: dict[str, bytes] = {
+        "empty": b"",
+        "cut": whole[: len(whole) // 2],
+        "text": b"just words\n",
+        "lying": (2**40).to_bytes(8, "little") + b'{"a":{}}',
+        "lying offsets": b"",
+    }
+    header = json.dumps({"a": {"dtype": "F32", "shape": [9], "data_offsets": [0, 36]}}).encode()
+    contents["lying offsets"] = len(header).to_bytes(8, "little") + header + b"1234"
+    objects: dict[str, Any] = {
+        "foreign": {"model": state, "config": Config()},
+        "other": {"conv.weight": torch.zeros(3, 3), "conv.bias": torch.zeros(3)},
+        "classes": dict(build_model("digits_teacher", 7, 1).state_dict()),
+        "channels": dict(build_model("digits_teacher", 10, 3).state_dict()),
+    }
+    if name in objects:
+        torch.save(objects[name], path)
+    elif name == "zip":
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("readme.txt", "x")
+    elif name == "folder":
+        path.mkdir()
+    elif name in contents:
+        path.write_bytes(contents[name])
+
+
+BAD = {
+    "missing": ["no such checkpoint file"],
+    "folder": ["no such checkpoint file", "is a folder"],
+    "empty": ["is empty"],
+    "cut": ["damaged"],
+    "text": ["is a text file"],
+    "zip": ["is a zip archive, but no checkpoint"],
+    "lying": ["no sound safetensors file", "header"],
+    "lying offsets": ["no sound safetensors file"],
+    "foreign": [f"holds a {Config.__module__}.Config object", "save its state_dict alone"],
+    "other": ["fits no model of the zoo", "nearest is", "--model"],
+    "classes": ["was trained on 7 classes, the dataset digits has 10", "--dataset"],
+    "channels": ["takes images of 3 channels, those of the dataset digits have 1"],
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_file_is_one_sentence(
+    name: str, folder: Path, tmp_path: Path, warm_rkkd: Program
+) -> None:
+    file = f"{name}.safetensors" if name.startswith("lying") else f"{name}.pth"
+    write_bad(name, tmp_path / file, weights(folder))
+    env = cache_of(tmp_path)
+    said(warm_rkkd("teacher", "import", file, cwd=tmp_path, env=env), file, *BAD[name])
+    used = warm_rkkd("run", "--teacher-checkpoint", file, cwd=tmp_path, env=env)
+    said(used, file, *(BAD[name][:1] if name not in ("classes", "channels", "other") else []))
+    assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        ("--model digit_teacher", ["unknown model 'digit_teacher'", "'digits_teacher'"]),
+        ("--model resnet8", ["is of another architecture", "missing conv1.weight"]),
+        ("--ema", ["has no EMA weights"]),
+        ("--dataset cifar", ["unknown dataset 'cifar'", "'cifar10'"]),
+        ("--dataset folder", ["needs --data-root"]),
+        ("--dataset cifar100", ["was trained on 10 classes, the dataset cifar100 has 100"]),
+        ("alpha_temperatur", ["preset 'alpha_temperatur'", "'alpha_temperature'"]),
+        ("training.lrr=1", ["key 'training.lrr'"]),
+        ("--device cuda:99", ["device cuda:99 is not available"]),
+    ],
+)
+def test_what_import_refuses(
+    words: str, parts: list[str], folder: Path, tmp_path: Path, warm_rkkd: Program
+) -> None:
+    path = str(folder / "t.safetensors")
+    answer = warm_rkkd("teacher", "import", path, *words.split(), cwd=tmp_path)
+    said(answer, *parts)
+
+
+def test_run_names_the_model_that_a_file_of_another_one_holds(
+    tmp_path: Path, warm_rkkd: Program
+) -> None:
+    torch.save(build_model("cnn2", 10, 1).state_dict(), tmp_path / "c.pth")
+    answer = warm_rkkd("run", "--teacher-checkpoint", "c.pth", cwd=tmp_path)
+    said(answer, "c.pth is of another architecture: it holds a cnn2", "add --teacher cnn2")
+
+
+def test_an_ambiguous_file_wants_the_model_named(folder: Path, tmp_path: Path) -> None:
+    torch.save(weights(folder), tmp_path / "x.pth")
+    code = (
+        "from rkkd_cli.models import MODELS; MODELS['twin'] = MODELS['digits_teacher'];"
+        "from rkkd_cli.cli.main import main; main()"
+    )
+    command = [sys.executable, "-c", code, "teacher", "import", "x.pth"]
+    env = {**os.environ, **cache_of(tmp_path), "OMP_NUM_THREADS": "1"}
+    answer = subprocess.run(
+        command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=100
+    )
+    said(answer, "x.pth fits digits_teacher, twin alike; say which with --model")
+
+
+def test_a_payload_is_not_run_and_is_named(folder: Path, tmp_path: Path, rkkd: Program) -> None:
+    class Payload:
+        def __reduce__(self) -> tuple[Callable[[str], int], tuple[str]]:
+            return os.system, (f"touch {shlex.quote(str(tmp_path / 'trace'))}",)
+
+    torch.save({"model": weights(folder), "x": Payload()}, tmp_path / "evil.pth")
+    for words in (("teacher", "import", "evil.pth"), ("teacher", "export", "evil.pth")):
+        said(rkkd(*words), f"evil.pth holds a {os.name}.system object", "never unpickled")
+    assert not (tmp_path / "trace").exists()

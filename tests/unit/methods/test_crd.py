@@ -1,0 +1,71 @@
+"""CRD's negatives and memories."""
+
+from typing import Any
+
+import torch
+
+from rkkd_cli.config.experiment import Method as Section
+from rkkd_cli.config.experiment import Rank
+from rkkd_cli.methods import Pair, Seen, build_objective
+from rkkd_cli.methods.crd import CRD
+from rkkd_cli.models import Features, build_model
+
+CLASSES = 4
+LABELS = torch.tensor([0, 1, 1, 2, 3, 0, 2, 2, 2, 3, 1, 0])
+
+
+def crd(**settings: Any) -> CRD:
+    torch.manual_seed(0)
+    models = [build_model(name, CLASSES, 1) for name in ("digits_student", "digits_teacher")]
+    pair = Pair(models[0], models[1], 1, (8, 8), LABELS)
+    section = Section.model_validate({"name": "crd", "crd": {"negatives": 50} | settings})
+    method = build_objective(section, Rank(), pair).method
+    assert isinstance(method, CRD)
+    return method
+
+
+def seen(method: CRD, places: torch.Tensor) -> Seen:
+    widths = (method.student.embed.in_features, method.teacher.embed.in_features)
+    sides = [
+        Features((), torch.randn(len(places), width), torch.zeros(len(places), CLASSES))
+        for width in widths
+    ]
+    return Seen(sides[0], sides[1], LABELS[places], places)
+
+
+def test_negatives_are_images_of_other_classes_each_as_likely() -> None:
+    method = crd(negatives=20_000)
+    labels = torch.tensor([0, 2, 3])
+    drawn = method._negatives(labels)
+    for label, places in zip(labels, drawn, strict=True):
+        counts = torch.bincount(places, minlength=len(LABELS))
+        allowed = label != LABELS
+        assert counts[~allowed].sum() == 0
+        expected = 20_000 / int(allowed.sum())
+        assert (counts[allowed] / expected - 1).abs().max() < 0.1
+
+
+def test_a_step_moves_the_batchs_rows_of_both_memories_and_no_other() -> None:
+    method, places = crd(), torch.tensor([3, 5])
+    before = [side.memory.clone() for side in (method.student, method.teacher)]
+    method(seen(method, places))
+    for side, former in zip((method.student, method.teacher), before, strict=True):
+        moved = (side.memory != former).any(dim=1)
+        assert moved.nonzero().flatten().tolist() == [3, 5]
+        torch.testing.assert_close(side.memory[places].norm(dim=1), torch.ones(2))
+
+
+def test_z_is_estimated_once() -> None:
+    method, places = crd(), torch.arange(4)
+    assert method.student.log_z.isnan()
+    method(seen(method, places))
+    first = method.student.log_z.clone()
+    method(seen(method, places))
+    assert torch.equal(method.student.log_z, first)
+    assert first.isfinite()
+
+
+def test_memories_are_kept_and_labels_are_not() -> None:
+    names = set(crd().state_dict())
+    assert {"student.memory", "teacher.memory", "student.log_z"} <= names
+    assert not {"by_class", "counts"} & names

@@ -1,0 +1,179 @@
+"""What holds for every method, on a real pair: terms, weights, gradients, the ranking beside it."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from rkkd_cli.config.experiment import Method as Section
+from rkkd_cli.config.experiment import Rank
+from rkkd_cli.losses import kl_divergence, standardize_logits
+from rkkd_cli.methods import METHODS, Objective, Pair, Seen, View, build_objective
+from rkkd_cli.methods.seen import of_logits
+from rkkd_cli.models import Classifier, build_model
+
+CLASSES, IMAGES, SIDE = 5, 6, 16
+LOGGED = Rank()
+SMALL: dict[str, dict[str, Any]] = {"crd": {"negatives": 7}}
+
+
+def models() -> Pair:
+    torch.manual_seed(0)
+    student, teacher = build_model("resnet8", CLASSES), build_model("resnet8x4", CLASSES)
+    teacher.eval().requires_grad_(False)
+    labels = torch.arange(4 * CLASSES) % CLASSES
+    return Pair(student.train(), teacher, 3, (SIDE, SIDE), labels)
+
+
+def flat(gradients: Sequence[Tensor | None], weights: Sequence[Tensor]) -> Tensor:
+    pairs = zip(gradients, weights, strict=True)
+    return torch.cat([(torch.zeros_like(w) if g is None else g).flatten() for g, w in pairs])
+
+
+class Bench:
+    """A method on a pair, with everything that it may look at."""
+
+    def __init__(self, name: str, rank: Rank = LOGGED, **section: Any) -> None:
+        self.pair = models()
+        settings = {name: SMALL[name]} if name in SMALL else {}
+        method = Section.model_validate({"name": name, **settings, **section})
+        self.objective: Objective = build_objective(method, rank, self.pair)
+        self.student: Classifier = self.objective.method.wrap(self.pair.student).train()
+        torch.manual_seed(1)
+        images, strong = torch.randn(2, IMAGES, 3, SIDE, SIDE)
+        self.places = torch.arange(IMAGES) * 3
+        self.views = [self.view(images), self.view(strong)]
+
+    def view(self, images: Tensor) -> View:
+        with torch.no_grad():
+            taught = self.pair.teacher.forward_features(images)
+        return View(self.student.forward_features(images), taught)
+
+    def seen(self, epoch: int = 1) -> Seen:
+        weak, strong = self.views
+        return Seen(*weak, self.pair.labels[self.places], self.places, epoch, 240, strong)
+
+    def gradient(self, epoch: int = 1) -> Tensor:
+        """The gradient by all of the student's weights, as one vector; 0 where there is none."""
+        torch.manual_seed(2)  # CRD draws
+        total = self.objective.loss(self.seen(epoch)).total
+        weights = list(self.student.parameters())
+        gradients = torch.autograd.grad(total, weights, allow_unused=True, retain_graph=True)
+        return flat(gradients, weights)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_loss_is_finite_and_reaches_every_trained_weight(name: str) -> None:
+    bench = Bench(name)
+    losses = bench.objective.loss(bench.seen(epoch=30))
+    assert losses.total.ndim == 0
+    assert math.isfinite(losses.total.item())
+    assert tuple(losses.own) == bench.objective.own_terms == METHODS[name].terms
+    assert all(one.ndim == 0 and not one.requires_grad for one in losses.own.values())
+    torch.autograd.backward(losses.total)
+    unused = {"student.fc.weight", "student.fc.bias"} if name == "simkd" else set()
+    for part, weight in bench.student.named_parameters():
+        assert (weight.grad is None) == (part in unused), part
+    for part, weight in bench.objective.method.named_parameters():
+        assert weight.grad is not None, part
+    assert all(weight.grad is None for weight in bench.pair.teacher.parameters())
+
+
+@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("standardize", [False, True], ids=["raw", "standardized"])
+def test_the_total_is_the_weighted_sum_of_the_raw_terms(name: str, standardize: bool) -> None:
+    rank = Rank(grad=True, weight=1.5, steepness=2.0)
+    bench = Bench(name, rank, standardize_logits=standardize)
+    seen = bench.seen(epoch=7)
+    torch.manual_seed(3)
+    losses = bench.objective.loss(seen)
+    student, teacher = seen.student.logits, seen.teacher.logits
+    values = losses.own | {
+        "ce": torch.nn.functional.cross_entropy(student, seen.labels),
+        "kl": kl_divergence(student, teacher, 4.0),
+        "rank": bench.objective.ranking(student, teacher),
+    }
+    weights = bench.objective.weights(7)
+    expected = sum(weight * values[term] for term, weight in weights.items())
+    assert losses.total.item() == pytest.approx(float(torch.as_tensor(expected).detach()), rel=1e-5)
+    assert ("kl_standardized" in losses.own) == standardize
+    if standardize:
+        own = kl_divergence(standardize_logits(student), standardize_logits(teacher), 4.0)
+        assert losses.own["kl_standardized"].item() == pytest.approx(own.item(), rel=1e-6)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_ranking_loss_adds_its_weighted_gradient_and_nothing_else(name: str) -> None:
+    logged = Bench(name, Rank(grad=False, weight=0.9)).gradient()
+    unlogged = Bench(name, Rank(grad=False, weight=0.0)).gradient()
+    ranked = Bench(name, Rank(grad=True, weight=0.9))
+    alone = ranked.objective.ranking(ranked.views[0].student.logits, ranked.views[0].teacher.logits)
+    weights = list(ranked.student.parameters())
+    gradients = torch.autograd.grad(alone, weights, allow_unused=True, retain_graph=True)
+    own = flat(gradients, weights)
+    assert torch.equal(logged, unlogged)
+    assert own.norm() > 0
+    torch.testing.assert_close(ranked.gradient() - logged, 0.9 * own, rtol=2e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_weights_can_be_given(name: str) -> None:
+    bench = Bench(name, ce_weight=2.0, kl_weight=3.0)
+    weights = bench.objective.weights(100)
+    assert weights["ce"] == (1.0 if name == "ce" else 2.0)
+    of_kl = {"ce": None, "soft_ce": 3.0 / 16, "ctkd": None, "mlkd": None}.get(name, 3.0)
+    assert weights.get("kl") == of_kl
+
+
+@pytest.mark.parametrize("name", ["dkd", "reviewkd"])
+def test_a_warm_up_rises_over_its_epochs(name: str) -> None:
+    objective = Bench(name).objective
+    own = METHODS[name].terms[-1]
+    full = objective.weights(20)[own]
+    assert [objective.weights(epoch)[own] / full for epoch in (1, 5, 20, 240)] == [
+        0.05, 0.25, 1.0, 1.0
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [n for n, m in METHODS.items() if not m.needs_features])
+def test_methods_of_logits_need_nothing_else(name: str) -> None:
+    bench = Bench(name)
+    seen, torch_seed = bench.seen(), 4
+    strong = seen.strong
+    assert strong is not None
+    bare = replace(
+        seen,
+        student=of_logits(seen.student.logits),
+        teacher=of_logits(seen.teacher.logits),
+        strong=View(of_logits(strong.student.logits), of_logits(strong.teacher.logits)),
+    )
+    torch.manual_seed(torch_seed)
+    whole = bench.objective.loss(seen).total
+    assert torch.equal(bench.objective.loss(bare).total, whole)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("name", METHODS)
+def test_half_precision_is_raised_to_float32(name: str, dtype: torch.dtype) -> None:
+    bench = Bench(name)
+
+    def low(view: View) -> View:
+        return View(*(
+            one._replace(
+                maps=tuple(m.detach().to(dtype) for m in one.maps),
+                pooled=one.pooled.detach().to(dtype),
+                logits=one.logits.detach().to(dtype),
+                preacts=tuple(m.detach().to(dtype) for m in one.preacts),
+                final=None if one.final is None else one.final.detach().to(dtype),
+            )
+            for one in view
+        ))  # fmt: skip
+
+    bench.views = [low(view) for view in bench.views]
+    losses = bench.objective.loss(bench.seen())
+    assert losses.total.dtype == torch.float32
+    assert math.isfinite(losses.total.item())

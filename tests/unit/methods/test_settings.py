@@ -1,0 +1,128 @@
+"""Methods' own settings: read, checked, and refused with a sentence; a user's own methods."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from rkkd_cli.config.experiment import Method as Section
+from rkkd_cli.config.experiment import Rank
+from rkkd_cli.errors import UserError
+from rkkd_cli.methods import METHODS, Pair, build_objective
+from rkkd_cli.models import build_model
+
+OWN = '''
+from rkkd_cli.config.experiment import Frozen
+from rkkd_cli.methods import Method
+
+
+class Settings(Frozen):
+    weight: float = 2.0
+
+
+class LogitMSE(Method):
+    """CE + weight times the mean squared error of the logits."""
+
+    Settings = Settings
+    terms = ("logit_mse",)
+
+    def own_weights(self, epoch):
+        return {"logit_mse": self.settings.weight}
+
+    def forward(self, seen):
+        student, teacher = self.logits(seen)
+        return {"logit_mse": (student - teacher).square().mean()}
+
+
+class Shouting(LogitMSE):
+    terms = ("Logit MSE",)
+
+
+def function(section, settings, pair):
+    return None
+'''
+
+
+@pytest.fixture
+def own_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    name = f"own_methods_{tmp_path.name.replace('-', '_')}"
+    (tmp_path / f"{name}.py").write_text(OWN, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    return name
+
+
+def build(pair: Pair, **section: Any) -> dict[str, float]:
+    objective = build_objective(Section.model_validate(section), Rank(), pair)
+    return objective.weights(epoch=100)
+
+
+def test_settings_are_read_from_the_section_of_the_method(digits_pair: Pair) -> None:
+    weights = build(digits_pair, name="dkd", dkd={"beta": 2.5, "warmup_epochs": 0})
+    assert (weights["tckd"], weights["nckd"]) == (1.0, 2.5)
+    weights = build(digits_pair, name="dist", dkd={"beta": 2.5}, dist={"gamma": 0.5})
+    assert (weights["dist_inter"], weights["dist_intra"]) == (1.0, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("section", "sentence"),
+    [
+        ({"name": "dkd", "dkd": {"bta": 1.0}}, "unknown key 'method.dkd.bta'; did you mean"),
+        ({"name": "kd", "dkd": {"bta": 1.0}}, "unknown key 'method.dkd.bta'"),
+        ({"name": "dkd", "dkd": {"beta": -1.0}}, "method.dkd.beta = -1.0: must be greater"),
+        ({"name": "dkd", "dkd": {"beta": "x"}}, "method.dkd.beta = 'x': must be a valid number"),
+        (
+            {"name": "kd", "dkdd": {}},
+            "there is no method 'dkdd'; did you mean method.dkd",
+        ),
+        ({"name": "simkd", "simkd": {"projectors": "first"}}, "method.simkd.projectors = 'first'"),
+        ({"name": "nowhere.to:Find"}, "nowhere.to"),
+        ({"name": "a b:c"}, "package.module:name"),
+    ],
+)
+def test_mistakes_are_refused(section: dict[str, Any], sentence: str, digits_pair: Pair) -> None:
+    with pytest.raises(UserError) as refusal:
+        build(digits_pair, **section)
+    assert sentence in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+def test_the_hint_must_be_a_map_of_both_models(digits_pair: Pair) -> None:
+    with pytest.raises(UserError, match=r"hint_layer = 2: the pair has 2 maps in common"):
+        build(digits_pair, name="fitnet")
+    assert build(digits_pair, name="fitnet", fitnet={"hint_layer": 1})["hint"] == 100.0
+
+
+def test_reviewkd_wants_equally_many_stages() -> None:
+    models = [build_model(name, 10) for name in ("resnet8", "cnn2")]
+    pair = Pair(models[0], models[1], 3, (32, 32), torch.arange(10))
+    with pytest.raises(UserError, match="the student has 3 stages, the teacher 1"):
+        build(pair, name="reviewkd")
+
+
+def test_a_users_own_method_is_used(own_code: str, digits_pair: Pair) -> None:
+    name = f"{own_code}:LogitMSE"
+    assert build(digits_pair, name=name) == {"ce": 1.0, "kl": 0.0, "logit_mse": 2.0}
+    weights = build(digits_pair, name=name, plugin={"weight": 5.0})
+    assert weights["logit_mse"] == 5.0
+
+
+@pytest.mark.parametrize(
+    ("attribute", "section", "sentence"),
+    [
+        ("LogitMSEE", {}, "did you mean"),
+        ("function", {}, "no subclass of rkkd_cli.methods.Method"),
+        ("Shouting", {}, "a term is named 'Logit MSE'"),
+        ("LogitMSE", {"plugin": {"wight": 1.0}}, "unknown key 'method.plugin.wight'"),
+    ],
+)
+def test_what_is_wrong_with_a_users_own_method_is_said(
+    attribute: str, section: dict[str, Any], sentence: str, own_code: str, digits_pair: Pair
+) -> None:
+    with pytest.raises(UserError) as refusal:
+        build(digits_pair, name=f"{own_code}:{attribute}", **section)
+    assert sentence in str(refusal.value)
+
+
+def test_every_method_says_what_it_is() -> None:
+    assert all(method.__doc__ for method in METHODS.values())
