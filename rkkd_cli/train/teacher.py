@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from rkkd_cli.data.stream import DeviceImages
-from rkkd_cli.methods.seen import of_logits
+from rkkd_cli.methods.seen import in_float32, of_logits
 from rkkd_cli.models import Classifier, Features, count_parameters
 from rkkd_cli.train.device import autocast
 from rkkd_cli.train.evaluate import TaughtSplit, accuracy, all_logits
@@ -38,12 +38,12 @@ class Teacher:
 
     @torch.no_grad()
     def see(self, images: Tensor, features: bool) -> Features:
-        """Return the logits (B, C) of a batch in float32, with all other features if asked for."""
+        """Return the logits (B, C) of a batch, with all other features if asked for, in float32."""
         with autocast(self.device, self.precision):
             seen = (
                 self.model.forward_features(images) if features else of_logits(self.model(images))
             )
-        return seen._replace(logits=seen.logits.float())
+        return in_float32(seen)._replace(logits=seen.logits.float())
 
     def teach(self, split: DeviceImages) -> TaughtSplit:
         """Return the split with this teacher's logits on it."""
