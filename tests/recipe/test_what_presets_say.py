@@ -75,6 +75,12 @@ def test_the_command_of_a_preset_trains_what_the_file_says(preset: str) -> None:
         assert not experiment.vary
 
 
+@pytest.mark.parametrize("preset", preset_names())
+def test_the_readme_lists_the_preset(preset: str) -> None:
+    readme = preset_directory().parent / "README.md"
+    assert f"\n| `{preset}` | " in readme.read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize("preset", PUBLISHED)
 def test_published_figures_are_of_arms_or_cells_that_exist(preset: str) -> None:
     experiment = load_experiment(preset)
