@@ -19,8 +19,9 @@ from rkkd_cli.config.presets import (
     preset_text,
 )
 
+ROOT = Path(__file__).parents[2]  # the package itself may be installed elsewhere
 # What others have published, where it was collected; the presets have copies of it.
-REFERENCE = Path(__file__).parents[3] / "shared" / "reference"
+REFERENCE = ROOT.parent / "shared" / "reference"
 PUBLISHED = [p for p in preset_names() if (preset_directory() / f"{p}_published.csv").is_file()]
 NONE_PUBLISHED = [preset for preset in preset_names() if preset not in PUBLISHED]
 NOTHING = ("nothing published stands beside", "no published figures", "publishes nothing")
@@ -77,8 +78,8 @@ def test_the_command_of_a_preset_trains_what_the_file_says(preset: str) -> None:
 
 @pytest.mark.parametrize("preset", preset_names())
 def test_the_readme_lists_the_preset(preset: str) -> None:
-    readme = preset_directory().parent / "README.md"
-    assert f"\n| `{preset}` | " in readme.read_text(encoding="utf-8")
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert f"\n| `{preset}` | " in readme
 
 
 @pytest.mark.parametrize("preset", PUBLISHED)
@@ -128,9 +129,9 @@ def test_a_preset_needs_no_file_of_its_own(preset: str) -> None:
 
 
 def test_the_program_reads_no_collection_of_published_figures() -> None:
-    package = preset_directory().parent / "rkkd_cli"
-    for file in package.rglob("*.py"):
-        assert "shared/reference" not in file.read_text(encoding="utf-8")
+    files = list((ROOT / "rkkd_cli").rglob("*.py"))
+    assert files
+    assert not [file for file in files if "shared/reference" in file.read_text(encoding="utf-8")]
 
 
 needs_reference = pytest.mark.skipif(not REFERENCE.is_dir(), reason="the collection is not here")
