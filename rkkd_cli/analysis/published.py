@@ -1,4 +1,4 @@
-"""Published accuracies of a grid, out of a CSV file, to stand beside the measured ones."""
+"""Published accuracies, out of a CSV file, to stand beside the measured ones."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -47,18 +47,9 @@ def read_published(path: Path, keys: Sequence[str], student: str, teacher: str) 
     of any key state the accuracy of the ``teacher``, named with the word "teacher", or of the
     student with "no distillation". Raises UserError.
     """
-    try:
-        table = pd.read_csv(path, skipinitialspace=True)
-    except (OSError, ValueError) as error:  # pandas' own errors are ValueErrors
-        why = " ".join(str(error).split())
-        raise UserError(f"published values {path} cannot be read as CSV: {why}") from None
+    table = _read(path)
     columns = {key: _column(table, key, path) for key in keys}
-    accuracy = next((one for one in ACCURACIES if one in table.columns), None)
-    if accuracy is None:
-        raise UserError(f"{path} has no column of accuracies; call it {ACCURACIES[0]}")
-    renamed = table.rename(columns={v: k for k, v in columns.items()} | {accuracy: "acc"})
-    if not pd.api.types.is_numeric_dtype(renamed["acc"]):
-        raise UserError(f"{path}: the column {accuracy} must hold numbers, in percent")
+    renamed = table.rename(columns={v: k for k, v in columns.items()})
     given = renamed[list(keys)].notna()
     names = renamed["student"].astype(str) if "student" in renamed else None
     cells = renamed[
@@ -67,6 +58,35 @@ def read_published(path: Path, keys: Sequence[str], student: str, teacher: str) 
     outside = renamed[~given.any(axis=1)]
     alone = _stated(outside, names, "no distillation", student)
     return Published(cells, _stated(outside, names, "teacher", teacher), alone)
+
+
+def read_published_arms(path: Path, student: str) -> dict[str, float]:
+    """Read a CSV file with a column ``arm`` and one of accuracies: the last one of each arm.
+
+    Where there is a column ``student``, rows of other students are left out. Raises UserError.
+    """
+    table = _read(path)
+    if "arm" not in table:
+        raise UserError(f"{path} has no column 'arm'; is it of a grid? `rkkd table` compares those")
+    if "student" in table:
+        table = table[table["student"].astype(str).str.lower() == student.lower()]
+    stated = table.dropna(subset=["arm", "acc"])
+    return {str(arm): float(acc) for arm, acc in zip(stated["arm"], stated["acc"], strict=True)}
+
+
+def _read(path: Path) -> pd.DataFrame:
+    """Return the file's table with the accuracies in a column ``acc``. Raises UserError."""
+    try:
+        table = pd.read_csv(path, skipinitialspace=True)
+    except (OSError, ValueError) as error:  # pandas' own errors are ValueErrors
+        why = " ".join(str(error).split())
+        raise UserError(f"published values {path} cannot be read as CSV: {why}") from None
+    accuracy = next((one for one in ACCURACIES if one in table.columns), None)
+    if accuracy is None:
+        raise UserError(f"{path} has no column of accuracies; call it {ACCURACIES[0]}")
+    if not pd.api.types.is_numeric_dtype(table[accuracy]):
+        raise UserError(f"{path}: the column {accuracy} must hold numbers, in percent")
+    return table.rename(columns={accuracy: "acc"})
 
 
 def _column(table: pd.DataFrame, key: str, path: Path) -> str:

@@ -47,7 +47,7 @@ PublishedValues = Annotated[
     str | None,
     Option(
         "--published",
-        metavar="FILE",
+        metavar="FILE|PRESET",
         help="A CSV file of published accuracies to stand beside the measured ones, or a preset "
         "that carries some (alpha_temperature).",
         rich_help_panel=CELLS,

@@ -14,7 +14,7 @@ from rkkd_cli.analysis.published import Published, read_published
 from rkkd_cli.cli.console import out, wide
 from rkkd_cli.cli.result import Result, ended
 from rkkd_cli.config.experiment import Experiment
-from rkkd_cli.config.presets import preset_directory, read_experiment
+from rkkd_cli.config.presets import published_path, read_experiment
 from rkkd_cli.errors import UserError, printable, unknown_name
 from rkkd_cli.files import write_whole
 from rkkd_cli.records.manifest import Manifest
@@ -104,10 +104,8 @@ def read_grid_run(
 
 def read_stated(published: str, experiment: Experiment) -> Published:
     """Read published values: a file, or those that a shipped preset carries. Raises UserError."""
-    shipped = preset_directory() / f"{published}_published.csv"
-    path = shipped if shipped.is_file() else Path(published)
     models = experiment.student.model, experiment.teacher.model
-    return read_published(path, tuple(experiment.vary), *models)
+    return read_published(published_path(published), tuple(experiment.vary), *models)
 
 
 @dataclass(frozen=True)

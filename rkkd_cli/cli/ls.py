@@ -42,8 +42,12 @@ def ls(
 def _presets(out: Path) -> Table:
     from rkkd_cli.config.presets import preset_names, read_preset
 
-    rows = [[name, str(read_preset(name).get("title", ""))] for name in preset_names()]
-    return ["preset", "title"], rows
+    rows = []
+    for name in preset_names():
+        table = read_preset(name)
+        needs = str(table.get("cost", "")).partition(".")[0]
+        rows.append([name, needs, str(table.get("title", ""))])
+    return ["preset", "needs", "title"], rows
 
 
 def _models(out: Path) -> Table:

@@ -1,12 +1,15 @@
 """``rkkd show``: a run's summary table."""
 
 import json
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from rkkd_cli.cli import flags
 from rkkd_cli.errors import printable
+
+if TYPE_CHECKING:
+    from rkkd_cli.records.run_directory import RunDirectory
 
 RESUMABLE = ("dead", "failed", "interrupted")
 
@@ -16,6 +19,13 @@ def show(
         str | None,
         typer.Argument(
             metavar="RUN", help="Name or folder of a run; default: the newest.", show_default=False
+        ),
+    ] = None,
+    published: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE|PRESET",
+            help="A CSV file of published accuracies by arm, or a preset that carries some.",
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
@@ -30,9 +40,10 @@ def show(
     manifest = opened.read_manifest()
     status = opened.status(manifest)
     summaries = summarise(opened.read_metrics(manifest))
+    stated = _stated(opened, published) if published else None
     if as_json:
         content = manifest.model_dump(mode="json") | {"status": status}
-        typer.echo(json.dumps(content | {"summary": tables.summary_json(summaries)}))
+        typer.echo(json.dumps(content | {"summary": tables.summary_json(summaries, stated)}))
         return
     hint = f"; `rkkd resume {opened.handle}` goes on" if status in RESUMABLE else ""
     lines = [f"{opened.path}: {status}, started {manifest.started}{hint}"]
@@ -41,4 +52,12 @@ def show(
     lines += [f"stopped: {sentence}" for sentence in manifest.stopped]
     for line in lines:
         console.out.print(printable(line), markup=False, highlight=False, soft_wrap=True)
-    tables.print_summary(console.out, summaries, manifest.students)
+    tables.print_summary(console.out, summaries, manifest.students, stated)
+
+
+def _stated(run: "RunDirectory", published: str) -> dict[str, float]:
+    from rkkd_cli.analysis.published import read_published_arms
+    from rkkd_cli.config.presets import published_path, read_experiment
+
+    student = read_experiment(run.experiment).student.model
+    return read_published_arms(published_path(published), student)

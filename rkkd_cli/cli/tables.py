@@ -29,14 +29,27 @@ def plain_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
     return table
 
 
-def summary_table(summaries: Sequence[ArmSummary]) -> Table:
-    """Return the arms at their last epoch: mean ± sample standard deviation over n seeds."""
+def summary_table(
+    summaries: Sequence[ArmSummary], published: Mapping[str, float] | None = None
+) -> Table:
+    """Return the arms at their last epoch: mean ± sample standard deviation over n seeds.
+
+    With ``published`` accuracies by arm, those and measured − published stand behind.
+    """
     header = ["arm", "n", "epoch", *(label for _, label, _ in COLUMNS)]
     rows = [
         [s.arm, str(s.n), str(s.epoch), *(s.metrics[key].text(d) for key, _, d in COLUMNS)]
         for s in summaries
     ]
-    return plain_table(header, rows)
+    if published is None:
+        return plain_table(header, rows)
+    stated = [_beside(s.metrics["test_acc"].mean, published.get(s.arm)) for s in summaries]
+    rows = [[*row, *more] for row, more in zip(rows, stated, strict=True)]
+    return plain_table([*header, "published (%)", "difference"], rows)
+
+
+def _beside(measured: float, stated: float | None) -> list[str]:
+    return ["", ""] if stated is None else [f"{stated:.2f}", f"{measured - stated:+.2f}"]
 
 
 def cost_table(
@@ -66,22 +79,28 @@ def _cost(cost: StudentCost) -> list[str]:
 
 
 def print_summary(
-    console: Console, summaries: Sequence[ArmSummary], students: Mapping[str, StudentCost]
+    console: Console,
+    summaries: Sequence[ArmSummary],
+    students: Mapping[str, StudentCost],
+    published: Mapping[str, float] | None = None,
 ) -> None:
-    """Print both tables."""
+    """Print both tables, in the first also the ``published`` accuracies, where given."""
     console.print("Last epoch, mean ± sample standard deviation over n seeds:")
-    console.print(summary_table(summaries))
+    console.print(summary_table(summaries, published))
     costs = cost_table(summaries, students)
     if costs is not None:
         console.print("\nParameters, and millions of multiply-adds of one image:")
         console.print(costs)
 
 
-def summary_json(summaries: Sequence[ArmSummary]) -> list[dict[str, Any]]:
+def summary_json(
+    summaries: Sequence[ArmSummary], published: Mapping[str, float] | None = None
+) -> list[dict[str, Any]]:
     """Return the same as plain objects."""
     return [
         {"arm": s.arm, "n": s.n, "epoch": s.epoch}
         | {key: {"mean": v.mean, "std": v.std} for key, v in s.metrics.items()}
+        | ({} if published is None else {"published": published.get(s.arm)})
         for s in summaries
     ]
 

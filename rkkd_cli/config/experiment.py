@@ -17,6 +17,9 @@ ARM_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+=-]{0,63}")
 
 MOST_SEEDS = 10_000
 
+# The keys that tell a reader about an experiment; none changes a number.
+DESCRIPTION = ("title", "source", "command", "cost", "finding", "notes")
+
 
 def default_arms(method: object = "kd") -> dict[str, dict[str, Any]]:
     """Return the method with the ranking loss logged only and with it backpropagated.
@@ -189,6 +192,7 @@ class Rank(Frozen):
 class Experiment(Frozen):
     """A base experiment and its arms.
 
+    ``command`` runs it, ``cost`` is what it needs, ``finding`` a claim to hold the run against.
     ``threads`` are PyTorch's CPU threads (None: its own choice, all cores). They are part of the
     experiment because the order of a sum, hence its last bits, depends on them.
     ``deterministic`` makes CUDA repeat every number exactly, at some cost; a CPU always does.
@@ -199,6 +203,9 @@ class Experiment(Frozen):
 
     title: str = ""
     source: str = ""
+    command: str = ""
+    cost: str = ""
+    finding: str = ""
     notes: str = ""
     dataset: Dataset
     teacher: Teacher

@@ -47,6 +47,21 @@ def preset_path(preset: str) -> Path:
     raise unknown_name("preset", preset, preset_names())
 
 
+def published_path(published: str) -> Path:
+    """Return the file of published values: a shipped preset's own, or the path itself.
+
+    Raises UserError for a shipped preset that has none.
+    """
+    if published not in preset_names():
+        return Path(published)
+    path = preset_directory() / f"{published}_published.csv"
+    if not path.is_file():
+        raise UserError(
+            f"preset {published} has no published values; `rkkd cat {published}` says why"
+        )
+    return path
+
+
 def preset_text(preset: str) -> str:
     """Return the text of a preset. Raises UserError that names the file."""
     return _text(preset_path(preset))

@@ -91,6 +91,16 @@ def test_ls_presets_shows_the_titles(folder: Path, warm_rkkd: Program) -> None:
         assert load_experiment(preset).title in shown
 
 
+def test_ls_presets_shows_what_hardware_each_needs(folder: Path, warm_rkkd: Program) -> None:
+    header, *lines = warm_rkkd("ls", "presets", cwd=folder).stdout.splitlines()
+    assert header.split() == ["preset", "needs", "title"]
+    for line, preset in zip(lines, preset_names(), strict=True):
+        needs, stop, _ = load_experiment(preset).cost.partition(".")
+        assert stop
+        assert line.startswith(preset)
+        assert f" {needs} " in line
+
+
 @pytest.mark.parametrize("preset", preset_names())
 def test_cat_prints_the_presets_file(preset: str, folder: Path, warm_rkkd: Program) -> None:
     file = preset_directory() / f"{preset}.toml"
@@ -143,6 +153,32 @@ def test_show_as_json_is_the_manifest_with_the_summary(folder: Path, warm_rkkd: 
         ("kd_rank", 2, 2),
     ]
     assert all(arm["test_acc"]["std"] >= 0 for arm in summary)
+
+
+def test_show_puts_published_accuracies_beside_the_measured_ones(
+    folder: Path, warm_rkkd: Program
+) -> None:
+    stated = folder / "stated.csv"
+    stated.write_text("arm,test_acc\nkd,50\n", encoding="utf-8")
+    answer = warm_rkkd("show", "older", "--published", "stated.csv", cwd=folder)
+    assert answer.returncode == 0, answer.stderr
+    lines = answer.stdout.splitlines()
+    header = next(line for line in lines if line.startswith("arm "))
+    assert header.split()[-3:] == ["published", "(%)", "difference"]
+    kd, kd_rank = (line.split() for line in lines if line.startswith("kd"))
+    assert kd[-2:] == ["50.00", f"{float(kd[3]) - 50:+.2f}"]
+    assert len(kd_rank) == len(kd) - 2
+    as_json = warm_rkkd("show", "older", "--published", "stated.csv", "--json", cwd=folder)
+    shown = json.loads(as_json.stdout)["summary"]
+    assert [arm["published"] for arm in shown] == [50.0, None]
+
+
+def test_show_says_where_a_preset_has_no_published_accuracies(
+    folder: Path, warm_rkkd: Program
+) -> None:
+    answer = warm_rkkd("show", "older", "--published", "rank_grad", cwd=folder)
+    assert answer.returncode == 2
+    assert "preset rank_grad has no published values" in answer.stderr
 
 
 def test_show_names_the_nearest_run(folder: Path, warm_rkkd: Program) -> None:

@@ -19,39 +19,43 @@ from rkkd_cli.train.pace import Pace
 CLASSES, SIZE = 10, 32
 
 
-@pytest.fixture
-def images(tmp_path: Path) -> Path:
-    """A folder of two training images and one test image of each of ten classes."""
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of one training image and one test image of each of ten classes.
+
+    One for all presets, so that those with the same teacher train it once.
+    """
+    root = tmp_path_factory.mktemp("tiny") / "images"
     generator = np.random.default_rng(0)
-    for split, count in (("train", 2), ("test", 1)):
+    for split in ("train", "test"):
         for label in range(CLASSES):
-            folder = tmp_path / "images" / split / f"class{label}"
+            folder = root / split / f"class{label}"
             folder.mkdir(parents=True)
-            for number in range(count):
-                pixels = generator.integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8)
-                Image.fromarray(pixels).save(folder / f"{number}.png")
-    return tmp_path / "images"
+            pixels = generator.integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / "0.png")
+    return root
 
 
 @pytest.mark.parametrize("preset", preset_names())
 def test_every_arm_of_the_preset_trains_for_an_epoch(
-    preset: str, images: Path, tmp_path: Path
+    preset: str, images: Path, cache: Path
 ) -> None:
     values = {
         "dataset.name": "folder",
         "dataset.root": str(images),
-        "dataset.limit_train": 2 * CLASSES,
+        "dataset.image_size": SIZE,
+        "dataset.limit_train": CLASSES,
         "dataset.limit_test": CLASSES,
         "training.epochs": 1,
-        "training.batch_size": 8,
+        "training.batch_size": 5,
         "teacher.training.epochs": 1,
-        "teacher.training.batch_size": 8,
+        "teacher.training.batch_size": 5,
         "seeds": [0],
     }
     given = [Override(key, value) for key, value in values.items()]
     experiment = load_experiment(preset, given)
-    check_experiment(experiment, tmp_path / "cache")
-    events = run_jobs(Begun(experiment), torch.device("cpu"), tmp_path / "cache", Pace(10))
+    check_experiment(experiment, cache)
+    events = run_jobs(Begun(experiment), torch.device("cpu"), cache, Pace(10))
     rows = [row for event in events if isinstance(event, EpochDone) for row in event.rows]
     assert sorted(row["arm"] for row in rows) == sorted(experiment.arms)
     for row in rows:

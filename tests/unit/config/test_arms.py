@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from rkkd_cli.config.arms import resolve_arms, select_by_rank_grad
-from rkkd_cli.config.experiment import Experiment
+from rkkd_cli.config.experiment import DESCRIPTION, Experiment
 from rkkd_cli.config.overrides import Override, flatten, parse_override
 from rkkd_cli.config.presets import load_experiment, to_toml
 from rkkd_cli.errors import UserError
@@ -52,7 +52,7 @@ def test_a_base_override_reaches_every_arm_that_does_not_set_the_key() -> None:
     assert (kd.experiment.method.temperature, hot.experiment.method.temperature) == (2.0, 8.0)
 
 
-@pytest.mark.parametrize("key", ["seeds", "arms", "device", "title"])
+@pytest.mark.parametrize("key", ["seeds", "arms", "device", *DESCRIPTION])
 def test_an_arm_may_not_override_what_all_arms_share(key: str) -> None:
     with pytest.raises(UserError, match=f"arm 'a' overrides '{key}', which all arms of a run"):
         with_arms({"a": {key: "0"}})

@@ -54,6 +54,7 @@ def test_every_shipped_preset_written_and_read_is_equal(name: str, tmp_path: Pat
         {
             "title": TEXTS,
             "notes": TEXTS,
+            "command": TEXTS,
             "training.lr": RATES,
             "training.weight_decay": FINITE,
             "training.epochs": st.integers(1, 10**9),
