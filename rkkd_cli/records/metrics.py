@@ -1,8 +1,8 @@
 """``metrics.csv``: one tidy row per arm, seed and epoch; raw terms, accuracies in percent.
 
-After these three comes a column for each varied key, empty where an arm has no value of it; after
-those of every run the diagnostics, the terms that only some methods have, empty in other arms, and
-those of a validation split.
+After the first three comes a column for each varied key, empty where an arm has no value of it;
+before the timing the diagnostics, and the terms that only some methods have, empty in other arms;
+last those of a validation split.
 """
 
 import csv
@@ -50,20 +50,25 @@ DIAGNOSTICS = (
 # Only in runs with a validation split (dataset.val_share > 0), after the others.
 VAL_COLUMNS = ("val_acc", "val_top5", "val_ce", "val_kl", "val_rank", "val_kendall_tau")
 KEY = ["arm", "seed", "epoch"]
+TIMING = COLUMNS[-2:]
 
 
 def columns(
     with_validation: bool, varied: Sequence[str] = (), own_terms: Sequence[str] = ()
 ) -> tuple[str, ...]:
     """Return the header of a run's metrics.csv."""
-    held_out = VAL_COLUMNS if with_validation else ()
-    return (*KEY, *varied, *COLUMNS[len(KEY) :], *DIAGNOSTICS, *own_terms, *held_out)
+    return _with(varied, (*DIAGNOSTICS, *own_terms), VAL_COLUMNS if with_validation else ())
+
+
+def _with(varied: Sequence[str], further: Sequence[str], last: Sequence[str]) -> tuple[str, ...]:
+    common = COLUMNS[len(KEY) : -len(TIMING)]
+    return (*KEY, *varied, *common, *further, *TIMING, *last)
 
 
 def further_in(header: Sequence[str]) -> tuple[str, ...]:
-    """Return the columns of diagnostics and of methods' own terms."""
-    after = header[header.index(COLUMNS[-1]) + 1 :]
-    return tuple(name for name in after if name not in VAL_COLUMNS)
+    """Return the columns of diagnostics and of methods' own terms; early files have none."""
+    start = header.index(COLUMNS[-len(TIMING) - 1]) + 1
+    return tuple(header[start : header.index(TIMING[0])])
 
 
 def varied_in(header: Sequence[str]) -> tuple[str, ...]:
@@ -141,8 +146,7 @@ def read_metrics(path: Path) -> pd.DataFrame:
     varied = varied_in(names)
     further = further_in(names)
     well_named = all(KEY_NAME.fullmatch(name) for name in (*varied, *further))
-    expected = (*KEY, *varied, *COLUMNS[len(KEY) :], *further)
-    ordered = tuple(names) in (expected, (*expected, *VAL_COLUMNS))
+    ordered = tuple(names) in [_with(varied, further, last) for last in ((), VAL_COLUMNS)]
     if not (well_named and ordered and len(set(names)) == len(names)):
         raise UserError(f"{path} has other columns than rkkd writes, or in another order")
     if not text.endswith("\n"):

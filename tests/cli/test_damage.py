@@ -18,7 +18,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from rkkd_cli.errors import RunError, UserError
-from rkkd_cli.records.metrics import COLUMNS
+from rkkd_cli.records.metrics import columns
 from rkkd_cli.records.run_directory import RunDirectory
 from rkkd_cli.sweep.reopen import reopen
 
@@ -27,6 +27,7 @@ Damage = Callable[[bytes], bytes]
 
 SHORT = ("seeds=[0,1,2]", "training.epochs=3", "teacher.training.epochs=1")
 SMALL = ("dataset.limit_train=128", "dataset.limit_test=20")
+COLUMNS = columns(with_validation=False)
 TIMING = {COLUMNS.index("epoch_seconds"), COLUMNS.index("images_per_second")}
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the warm program needs fork")

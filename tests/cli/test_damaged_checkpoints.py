@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from rkkd_cli.errors import RunError, UserError
-from rkkd_cli.records.metrics import COLUMNS
+from rkkd_cli.records.metrics import columns
 from rkkd_cli.records.run_directory import RunDirectory
 from rkkd_cli.sweep.reopen import Reopened, reopen
 
@@ -25,6 +25,7 @@ Change = Callable[[Path], object]
 
 WORDS = ("seeds=[0,1,2]", "training.epochs=3", "teacher.training.epochs=1")
 SMALL = ("dataset.limit_train=128", "dataset.limit_test=20")
+COLUMNS = columns(with_validation=False)
 TIMING = {COLUMNS.index("epoch_seconds"), COLUMNS.index("images_per_second")}
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the warm program needs fork")

@@ -21,7 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rkkd_cli.models import build_model
-from rkkd_cli.records.metrics import COLUMNS, append_lines
+from rkkd_cli.records.metrics import append_lines, columns
 from rkkd_cli.records.run_directory import RunDirectory
 
 Program = Callable[..., subprocess.CompletedProcess[str]]
@@ -29,6 +29,7 @@ Program = Callable[..., subprocess.CompletedProcess[str]]
 WORDS = ("seeds=[0,1]", "training.epochs=2", "teacher.training.epochs=1")
 SMALL = ("dataset.limit_train=128", "dataset.limit_test=20")
 RUN = ("run", "--quiet", "--name", "run", *WORDS, *SMALL)
+COLUMNS = columns(with_validation=False)
 TIMING = {COLUMNS.index("epoch_seconds"), COLUMNS.index("images_per_second")}
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs Linux")

@@ -23,7 +23,7 @@ SMALL = (
 )  # fmt: skip
 EPOCHS = 12
 RUN = (*SMALL, "--epochs", str(EPOCHS))
-FIGURES = {"rank.png", "kl.png", "test_acc.png", "sheet.png"}
+FIGURES = {"rank.png", "kl.png", "test_acc.png", "sheet.png", "gradients.png"}
 
 
 def manifest_of(run: Path) -> dict[str, Any]:
