@@ -72,7 +72,7 @@ def _named(word: str, timm_first: bool) -> list[str]:
 
 
 def _hub_words(weights: Weights) -> list[str]:
-    """Return what the hub's files and folders, and a safetensors file's metadata, call the model."""
+    """Return what the hub's files and folders, and safetensors metadata, call the model."""
     words = [weights.metadata[key] for key in (HUB_KEY, *NAME_KEYS) if key in weights.metadata]
     words += _configured(weights.path.absolute().with_name(CONFIG))
     folders = (HUB_FOLDER.fullmatch(part) for part in weights.path.absolute().parts)

@@ -12,7 +12,7 @@ import torch
 
 from rkkd_cli.errors import LONGEST_SHOWN, UserError
 from rkkd_cli.models.catalogue import LIBRARIES, MODELS, build_model, check_model_name
-from rkkd_cli.models.checkpoint import COUNTER, Fitted, fitting, load_fitted
+from rkkd_cli.models.checkpoint import COUNTER, fitting, load_fitted
 from rkkd_cli.models.checkpoint_blank import (
     REFERENCE,
     Expected,
@@ -87,12 +87,17 @@ def trained_size(found: Recognised) -> ImageSize:
     counted = (found.model, found.classes, found.channels)
     for size in sizes(found.model, None):
         try:
-            fits = size is not None and _same_shapes(blank(*counted, size), found.state)
+            fits = size is not None and same_shapes(blank(*counted, size), found.state)
         except ValueError:  # not a size for this model
             continue
         if fits:
             return size
     return None
+
+
+def same_shapes(one: Expected, other: Expected) -> bool:
+    """Tell whether two state dicts have the same names and shapes."""
+    return one.keys() == other.keys() and all(one[k].shape == other[k].shape for k in one)
 
 
 def _as_said(weights: Weights, model: str, images: Images | None) -> Recognised:
@@ -168,10 +173,6 @@ def _views(weights: Weights, name: str) -> Iterator[View]:
 
 def _without_counters(tensors: Expected) -> set[str]:
     return {name for name in tensors if not name.endswith(COUNTER)}
-
-
-def _same_shapes(one: Expected, other: Expected) -> bool:
-    return one.keys() == other.keys() and all(one[k].shape == other[k].shape for k in one)
 
 
 def _several(weights: Weights, names: Sequence[str]) -> UserError:
