@@ -63,9 +63,8 @@ def _spelt_out(word: str) -> str | None:
 def _named(word: str, timm_first: bool) -> list[str]:
     found = {library: all_named(word, _plain_names(library)) for library in LIBRARIES}
     hashed = HASHED.fullmatch(word)
-    if (
-        hashed and found["torchvision"]
-    ):  # resnet50-0676ba61 is torchvision's, resnet50_a1_0-… timm's
+    if hashed and found["torchvision"]:
+        # resnet50-0676ba61 is torchvision's, resnet50_a1_0-14fe96d1 timm's.
         timm_first |= plainly(hashed["name"]) != plainly(found["torchvision"][0])
     order = reversed(LIBRARIES) if timm_first else LIBRARIES
     return [f"{library}:{name}" for library in order for name in found[library]]

@@ -116,9 +116,14 @@ def _of_a_library(weights: Weights, images: Images | None) -> Recognised:
     """Return the library's model that fits, by the first word that names such."""
     tried: list[str] = []
     for names in library_candidates(weights):
-        found = [fit for name in names if (fit := _fit(weights, name, images)) is not None]
+        found: dict[str, Recognised] = {}
+        for name in names:  # of one library the longest name counts
+            library = name.partition(":")[0]
+            fit = None if library in found else _fit(weights, name, images)
+            if fit is not None:
+                found[library] = fit
         if found:
-            return _chosen(weights, found)
+            return _chosen(weights, list(found.values()))
         tried += names
     raise _no_fit(weights, list(dict.fromkeys(tried)))
 
