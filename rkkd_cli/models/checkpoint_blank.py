@@ -5,11 +5,13 @@ from functools import cache
 from typing import Any
 
 import torch
-from torch import Size, Tensor
+from torch import Size, Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from rkkd_cli.models.catalogue import LIBRARIES, build_model
 from rkkd_cli.models.checkpoint_layout import View, bare
+from rkkd_cli.models.timm_models import timm_network
+from rkkd_cli.models.torchvision_models import torchvision_network
 
 # Classes and channels, twice: the dimension in which the models of two counts differ is where a
 # file tells its own.
@@ -20,6 +22,8 @@ MOST = 1_000_000
 # the first ones it shows whether the size changes a shape.
 SIDES = (224, 384, 256, 32, 64, 448, 128, 96, 48, 112, 160, 176, 192, 240, 288, 320, 336, 512, 518)
 ENOUGH = 3
+
+NETWORKS = {"torchvision": torchvision_network, "timm": timm_network}
 
 Expected = Mapping[str, Tensor]
 ImageSize = tuple[int, int] | None
@@ -51,10 +55,19 @@ def blank(name: str, classes: int, channels: int, size: ImageSize = None) -> Exp
     with torch.random.fork_rng(devices=[]), Unfilled():
         try:
             with torch.device("meta"):
-                return build_model(name, classes, channels, size).state_dict()
+                return _network(name, classes, channels, size).state_dict()
         except (NotImplementedError, RuntimeError):  # it looks at its own numbers
-            state = build_model(name, classes, channels, size).state_dict()
+            state = _network(name, classes, channels, size).state_dict()
             return {key: tensor.to("meta") for key, tensor in state.items()}
+
+
+def _network(name: str, classes: int, channels: int, size: ImageSize) -> nn.Module:
+    """Return the model, or the module in it: a library's features take trial runs to find."""
+    source, _, rest = name.partition(":")
+    build = NETWORKS.get(source)
+    if build is None:
+        return build_model(name, classes, channels, size)
+    return build(rest, classes, channels, size)
 
 
 def counts(name: str, view: View) -> tuple[int, int]:
