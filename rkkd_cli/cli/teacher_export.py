@@ -7,8 +7,8 @@ from rkkd_cli.cli.console import out
 from rkkd_cli.errors import UserError, printable
 from rkkd_cli.files import whole_file, write_problem
 from rkkd_cli.records.cache import cache_directory
-from rkkd_cli.sweep.teacher_import import TeacherFile, open_teacher_file
-from rkkd_cli.train.teacher_files import TOLD, find_teacher, teacher_bytes, told
+from rkkd_cli.sweep.teacher_import import TeacherFile, read_teacher_file, recognise_teacher
+from rkkd_cli.train.teacher_files import TOLD, find_teacher, known_images, teacher_bytes, told
 
 SUFFIX = ".safetensors"
 
@@ -16,7 +16,8 @@ SUFFIX = ".safetensors"
 def export_teacher(name: str, to: Path | None, force: bool) -> None:
     """Write the teacher as a safetensors file, and print which."""
     found = find_teacher(name, cache_directory())
-    file = open_teacher_file(found.path, found.facts.get("model"))
+    weights = read_teacher_file(found.path)
+    file = recognise_teacher(weights, found.facts.get("model"), known_images(found.facts))
     recorded = {key: told(file.weights.metadata, key) for key in TOLD}
     facts = recorded | found.facts | _read(file)
     if facts["sha256"] is None:
@@ -58,7 +59,8 @@ def _measured(facts: dict[str, object]) -> bool:
 def _target(to: Path | None, model: object, dataset: object) -> Path:
     """Return the file to write. Raises UserError where nothing can be written."""
     plain = "".join(c for c in str(dataset or "") if c.isalnum() or c in "_-")
-    default = f"{model}_{plain}{SUFFIX}" if plain else f"{model}{SUFFIX}"
+    called = str(model).replace(":", "_")  # which some systems allow in no name
+    default = f"{called}_{plain}{SUFFIX}" if plain else f"{called}{SUFFIX}"
     path = Path(default) if to is None else to / default if to.is_dir() else to
     if path.suffix != SUFFIX:
         raise UserError(f"{path} must end in {SUFFIX}: that is the format it is written in")

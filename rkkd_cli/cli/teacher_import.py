@@ -15,8 +15,10 @@ from rkkd_cli.records.cache import cache_directory
 from rkkd_cli.sweep.teacher_import import (
     Imported,
     TeacherFile,
+    images_of,
     import_teacher,
-    open_teacher_file,
+    read_teacher_file,
+    recognise_teacher,
 )
 from rkkd_cli.train.device import pick_device, use_threads
 from rkkd_cli.train.teacher_files import told
@@ -26,12 +28,13 @@ def import_file(
     path: Path, model: str | None, ema: bool, preset: str | None, overrides: Sequence[Override]
 ) -> None:
     """Import the file, and print what it is and how to use it."""
-    file = open_teacher_file(path, model, ema)
+    weights = read_teacher_file(path, ema)
     named = list(overrides)
-    dataset = told(file.weights.metadata, "dataset")
+    dataset = told(weights.metadata, "dataset")
     if dataset is not None and preset is None and not _names_dataset(overrides):
         named.append(Override("dataset.name", dataset))
     chosen = DEFAULT_PRESET if preset is None else preset
+    file = recognise_teacher(weights, model, images_of(load_experiment(chosen, named)))
     experiment = load_experiment(chosen, [*named, Override("teacher.model", file.model.model)])
     use_threads(experiment.threads)
     device = pick_device(experiment.device)
@@ -85,6 +88,10 @@ def _taken(file: TeacherFile) -> str:
         where += " (moving averages)"
     elif weights.other_ema:
         where += " (not the moving averages that it has, too: --ema takes those)"
+    if file.model.left_out:
+        where += f", without its auxiliary heads ({', '.join(file.model.left_out)})"
+    if file.model.also:
+        where += f"; {', '.join(file.model.also)} fits as well and gives equal outputs"
     return where
 
 

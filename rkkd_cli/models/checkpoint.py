@@ -1,12 +1,15 @@
 """Weights out of files into a model: our own, and the published teacher files of the field."""
 
+from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from torch import Tensor, nn
 
 from rkkd_cli.errors import UserError
 from rkkd_cli.models.checkpoint_layout import Tensors, Weights, bare, read_weights, views
+from rkkd_cli.models.checkpoint_published import in_todays_form
 
 # Counts the batches that BatchNorm has seen; files older than PyTorch 0.4.1 lack it, and nothing
 # but its training without momentum reads it.
@@ -26,11 +29,30 @@ def load_checkpoint(model: nn.Module, path: str | Path) -> None:
             other than tensors and plain containers, or does not fit the model.
 
     """
-    weights = read_weights(Path(path))
-    model.load_state_dict(fitting(weights, model.state_dict()), strict=True)
+    load_fitted(model, fitting(read_weights(Path(path)), model.state_dict()).state)
 
 
-def fitting(weights: Weights, expected: Mapping[str, Tensor]) -> Tensors:
+class Fitted(NamedTuple):
+    """A file's weights under a model's names.
+
+    ``taken_off`` is what stood before all names in the file, ``left_out`` are the auxiliary heads
+    that the file has and the model has not.
+    """
+
+    state: Tensors
+    taken_off: str
+    left_out: tuple[str, ...]
+
+
+def load_fitted(model: nn.Module, state: Tensors) -> None:
+    """Load weights that have been found to fit, names being those of the model's own version."""
+    versioned = OrderedDict(state)
+    # Some libraries look for their version marks here, as torch's own state dicts have them.
+    versioned._metadata = model.state_dict()._metadata  # type: ignore[attr-defined]
+    model.load_state_dict(versioned, strict=True)
+
+
+def fitting(weights: Weights, expected: Mapping[str, Tensor]) -> Fitted:
     """Return the weights under the names of ``expected``, which may be on the meta device.
 
     Raises UserError that says how they differ.
@@ -38,10 +60,12 @@ def fitting(weights: Weights, expected: Mapping[str, Tensor]) -> Tensors:
     target = bare(expected)
     problems = []
     for view in views(weights.tensors):
-        misfit = find_misfit(view.tensors, target.tensors)
+        tensors, left_out = in_todays_form(view.tensors, target.tensors)
+        misfit = find_misfit(tensors, target.tensors)
         if misfit is None:
-            state = with_counters(view.tensors, target.tensors)
-            return {target.taken_off + name: state[name] for name in target.tensors}
+            tensors = with_counters(tensors, target.tensors)
+            state = {target.taken_off + name: tensors[name] for name in target.tensors}
+            return Fitted(state, view.taken_off, left_out)
         problems.append(misfit)
     closest = next((text for text in problems if text.startswith(OTHER_CLASSES)), problems[0])
     raise UserError(f"checkpoint {weights.path} {closest}")

@@ -39,7 +39,8 @@ class Weights(NamedTuple):
 
     ``key`` is the entry that they stood under (empty: the file is a state dict), ``ema`` tells
     whether they are moving averages, ``other_ema`` that the file has such, too. ``words`` are
-    what the file says of its model, ``metadata`` is what a safetensors file says of itself.
+    what the file says of its model, ``beside`` names its entries, ``metadata`` is what a
+    safetensors file says of itself.
     """
 
     path: Path
@@ -50,6 +51,7 @@ class Weights(NamedTuple):
     words: tuple[str, ...]
     metadata: Mapping[str, str]
     format: str
+    beside: frozenset[str] = frozenset()
 
 
 class View(NamedTuple):
@@ -82,6 +84,7 @@ def read_weights(path: Path, ema: bool = False) -> Weights:
         tuple(_words(content)),
         file.metadata,
         file.format,
+        frozenset(key for key in content or {} if isinstance(key, str)) if key else frozenset(),
     )
 
 

@@ -1,173 +1,223 @@
-"""Which model of the zoo a checkpoint holds: names and shapes tell.
+"""Which model a checkpoint holds: names and shapes tell.
 
-Every model is built without memory (on the meta device) and compared with the file. Names that the
-file, its own name or its folder state only choose between models that fit equally well.
+Every model of the zoo is built without memory (on the meta device) and compared with the file.
+Names that the file, its own name or its folder state only choose between models that fit equally
+well. Of the libraries' models those are compared that such words name.
 """
 
-from collections.abc import Mapping
-from functools import cache
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import torch
-from torch import Size, Tensor
-from torch.overrides import TorchFunctionMode
 
-from rkkd_cli.errors import LONGEST_SHOWN, UserError, unknown_name
-from rkkd_cli.models import MODELS, build_model
-from rkkd_cli.models.checkpoint import COUNTER, fitting
+from rkkd_cli.errors import LONGEST_SHOWN, UserError
+from rkkd_cli.models.catalogue import LIBRARIES, MODELS, build_model, check_model_name
+from rkkd_cli.models.checkpoint import COUNTER, fitting, load_fitted
+from rkkd_cli.models.checkpoint_blank import (
+    REFERENCE,
+    Expected,
+    ImageSize,
+    Unfilled,
+    blank,
+    counts,
+    depends_on_size,
+    sizes,
+)
 from rkkd_cli.models.checkpoint_layout import Tensors, View, Weights, bare, views
+from rkkd_cli.models.checkpoint_library import library_candidates
 from rkkd_cli.models.checkpoint_names import model_words, named_among
+from rkkd_cli.models.checkpoint_published import in_todays_form
 
-# Classes and channels, twice: the dimension in which the models of two counts differ is where a
-# file tells its own.
-REFERENCE, OTHER = (11, 3), (13, 5)
-MOST = 1_000_000
+# Of the images on which two models' outputs are compared: large enough for every convolutional one.
+COMPARED_SIDE = 128
 
-Expected = Mapping[str, Tensor]
+
+class Images(NamedTuple):
+    """What a model is wanted for: classes, channels, and (height, width)."""
+
+    classes: int
+    channels: int
+    size: tuple[int, int]
 
 
 class Recognised(NamedTuple):
-    """A model of the zoo with the weights of a file under its own names."""
+    """A model with the weights of a file under its own names.
+
+    ``size`` is that of the images where it is not the model's own and changes shapes; ``also`` are
+    models of another library that fit as well and give equal outputs.
+    """
 
     model: str
     classes: int
     channels: int
     state: Tensors
     taken_off: str
+    left_out: tuple[str, ...] = ()
+    size: ImageSize = None
+    also: tuple[str, ...] = ()
 
 
-def recognise(weights: Weights, model: str | None = None) -> Recognised:
-    """Return the model of the zoo that the weights are of; ``model`` says which one.
+def recognise(
+    weights: Weights, model: str | None = None, images: Images | None = None
+) -> Recognised:
+    """Return the model that the weights are of; ``model`` says which one.
 
-    Raises UserError for a name that the zoo lacks, where no model fits or several do, and where
-    ``model`` does not fit.
+    Without it the zoo comes first, then the libraries' models that the file's words name.
+    ``images`` are those that the model is wanted for: tried first of all counts and sizes.
+
+    Raises UserError for an unknown name, where no model fits or several do, and where ``model``
+    does not fit.
     """
-    if model is not None and model not in MODELS:
-        raise unknown_name("model", model, MODELS)
-    found = [
-        fit for name in ([model] if model else MODELS) if (fit := _fit(weights, name)) is not None
-    ]
+    if model is not None:
+        return _as_said(weights, model, images)
+    found = [fit for name in MODELS if (fit := _fit(weights, name)) is not None]
     if len(found) > 1:
         names = [fit.model for fit in found]
         chosen = named_among(model_words(weights.path, weights.words), names)
         found = [fit for fit in found if fit.model == chosen]
         if not found:
-            raise UserError(
-                f"checkpoint {weights.path} fits {', '.join(names)} alike; say which with --model"
-            )
-    if found:
-        return found[0]
-    raise _no_fit(weights, model)
+            raise _several(weights, names)
+    return found[0] if found else _of_a_library(weights, images)
 
 
-def _fit(weights: Weights, name: str) -> Recognised | None:
+def trained_size(found: Recognised) -> ImageSize:
+    """Return the size of the images whose positions the weights hold, if it can be told."""
+    if found.size is not None or not depends_on_size(found.model):
+        return found.size
+    counted = (found.model, found.classes, found.channels)
+    for size in sizes(found.model, None):
+        try:
+            fits = size is not None and same_shapes(blank(*counted, size), found.state)
+        except ValueError:  # not a size for this model
+            continue
+        if fits:
+            return size
+    return None
+
+
+def same_shapes(one: Expected, other: Expected) -> bool:
+    """Tell whether two state dicts have the same names and shapes."""
+    return one.keys() == other.keys() and all(one[k].shape == other[k].shape for k in one)
+
+
+def _as_said(weights: Weights, model: str, images: Images | None) -> Recognised:
+    check_model_name(model)
+    if model not in MODELS and model.partition(":")[0] not in LIBRARIES and images is not None:
+        # A user's own model may be made for these counts alone.
+        fitted = fitting(weights, blank(model, *images))
+        return Recognised(model, images.classes, images.channels, *fitted)
+    fit = _fit(weights, model, images)
+    if fit is None:
+        raise _misfit(weights, model)
+    return fit
+
+
+def _of_a_library(weights: Weights, images: Images | None) -> Recognised:
+    """Return the library's model that fits, by the first word that names such."""
+    tried: list[str] = []
+    for names in library_candidates(weights):
+        found: dict[str, Recognised] = {}
+        for name in names:  # of one library the longest name counts
+            library = name.partition(":")[0]
+            fit = None if library in found else _fit(weights, name, images)
+            if fit is not None:
+                found[library] = fit
+        if found:
+            return _chosen(weights, list(found.values()))
+        tried += names
+    raise _no_fit(weights, list(dict.fromkeys(tried)))
+
+
+def _chosen(weights: Weights, found: Sequence[Recognised]) -> Recognised:
+    """Return the likeliest of models that fit. Raises UserError where their outputs differ."""
+    first, names = found[0], tuple(fit.model for fit in found)
+    if len(found) > 1 and not _equal_outputs(found):
+        raise _several(weights, names)
+    return first._replace(also=names[1:])
+
+
+def _equal_outputs(found: Sequence[Recognised]) -> bool:
+    draws = torch.Generator().manual_seed(0)
+    images = torch.randn(2, found[0].channels, COMPARED_SIDE, COMPARED_SIDE, generator=draws)
+    outputs = []
+    for fit in found:
+        with torch.random.fork_rng(devices=[]), Unfilled():
+            model = build_model(fit.model, fit.classes, fit.channels, fit.size)
+        load_fitted(model, fit.state)
+        try:
+            with torch.no_grad():
+                outputs.append(model.float().eval()(images))
+        except RuntimeError:  # no such images
+            return False
+    spread = float(outputs[0].abs().max())
+    return all(float((one - outputs[0]).abs().max()) <= 1e-4 * spread for one in outputs[1:])
+
+
+def _fit(weights: Weights, name: str, images: Images | None = None) -> Recognised | None:
     """Return the weights as those of the model, if they are that."""
-    names = _without_counters(bare(_built(name, *REFERENCE)).tensors)
-    for view in views(weights.tensors):
+    names = _without_counters(bare(blank(name, *REFERENCE)).tensors)
+    for view in _views(weights, name):
         if _without_counters(view.tensors) != names:
             continue
-        classes, channels = _counts(name, view)
-        try:
-            state = fitting(weights, _built(name, classes, channels))
-        except ValueError:  # another shape, or a count that the model cannot have
-            continue
-        return Recognised(name, classes, channels, state, view.taken_off)
+        classes, channels = counts(name, view)
+        for size in sizes(name, images.size if images else None):
+            try:
+                fitted = fitting(weights, blank(name, classes, channels, size))
+            except ValueError:  # another shape, or a count that the model cannot have
+                continue
+            return Recognised(name, classes, channels, *fitted, size)
     return None
+
+
+def _views(weights: Weights, name: str) -> Iterator[View]:
+    """Yield the networks that the file may hold, under the model's names."""
+    expected = bare(blank(name, *REFERENCE)).tensors
+    for view in views(weights.tensors):
+        yield view._replace(tensors=in_todays_form(view.tensors, expected)[0])
 
 
 def _without_counters(tensors: Expected) -> set[str]:
     return {name for name in tensors if not name.endswith(COUNTER)}
 
 
-def _no_fit(weights: Weights, model: str | None) -> UserError:
-    if model is not None:
-        closest = min(views(weights.tensors), key=lambda view: _distance(model, view))
-        try:
-            fitting(weights, _built(model, *_counts(model, closest)))
-        except UserError as error:
-            return error
-        return UserError(f"checkpoint {weights.path} does not fit {model}")
+def _several(weights: Weights, names: Sequence[str]) -> UserError:
+    return UserError(
+        f"checkpoint {weights.path} fits {', '.join(names)} alike; say which with --model"
+    )
+
+
+def _misfit(weights: Weights, model: str) -> UserError:
+    closest = min(_views(weights, model), key=lambda view: _distance(model, view))
+    try:
+        fitting(weights, blank(model, *counts(model, closest)))
+    except UserError as error:
+        return error
+    return UserError(f"checkpoint {weights.path} does not fit {model}")
+
+
+def _no_fit(weights: Weights, tried: Sequence[str]) -> UserError:
+    stated = f"; it states {weights.words[0][:LONGEST_SHOWN]!r}" if weights.words else ""
+    beginning = f"checkpoint {weights.path} fits no model of the zoo"
+    listing = "`rkkd ls models torchvision|timm` lists the libraries'"
+    if tried:
+        return UserError(
+            f"{beginning}, nor {', '.join(tried)}, by which it is called{stated}; "
+            f"--model {tried[0]} says how it differs ({listing})"
+        )
     differing, near = min(
         (_distance(name, view), name) for name in MODELS for view in views(weights.tensors)
     )
-    stated = f"; it states {weights.words[0][:LONGEST_SHOWN]!r}" if weights.words else ""
     return UserError(
-        f"checkpoint {weights.path} fits no model of the zoo{stated}; the nearest is {near}, from "
-        f"which {differing} of {len(weights.tensors)} tensors differ (--model {near} says how; "
-        "`rkkd ls models` lists all)"
+        f"{beginning}{stated}; the nearest is {near}, from which {differing} of "
+        f"{len(weights.tensors)} tensors differ (--model {near} says how), and nothing names a "
+        "model of a library: --model torchvision:NAME, timm:NAME or package.module:name does "
+        f"({listing})"
     )
 
 
 def _distance(name: str, view: View) -> int:
     """Return how many tensors the model and the view do not have alike."""
-    target = bare(_built(name, *_counts(name, view))).tensors
+    target = bare(blank(name, *counts(name, view))).tensors
     both = target.keys() & view.tensors.keys()
     alike = sum(target[key].shape == view.tensors[key].shape for key in both)
     return len(target.keys() | view.tensors.keys()) - alike
-
-
-class Unfilled(TorchFunctionMode):
-    """Leaves out the drawing of first weights.
-
-    On the meta device it would draw nothing, but load PyTorch's compiler for that: a second.
-    """
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Call the function unless it draws numbers; those give back their tensor."""
-        kwargs = kwargs or {}
-        if getattr(func, "__module__", None) == "torch.nn.init" or func in DRAWING:
-            return args[0] if args else kwargs["tensor"]
-        return func(*args, **kwargs)
-
-
-DRAWING = (Tensor.normal_, Tensor.uniform_)
-
-
-@cache
-def _built(name: str, classes: int, channels: int) -> Expected:
-    """Return the model's state dict on the meta device. Raises ValueError as build_model does."""
-    try:
-        with torch.device("meta"), Unfilled():
-            return build_model(name, classes, channels).state_dict()
-    except (NotImplementedError, RuntimeError):  # it looks at its own numbers while it is built
-        with Unfilled():
-            state = build_model(name, classes, channels).state_dict()
-        return {key: tensor.to("meta") for key, tensor in state.items()}
-
-
-def _counts(name: str, view: View) -> tuple[int, int]:
-    """Return the classes and channels by which the view's tensors would be the model's.
-
-    Where nothing tells them they are those of the reference.
-    """
-    reference = _built(name, *REFERENCE)
-    start = len(bare(reference).taken_off)
-    counts = []
-    for other in ((OTHER[0], REFERENCE[1]), (REFERENCE[0], OTHER[1])):
-        try:
-            varied = _built(name, *other)
-        except ValueError:  # the model cannot have that count
-            varied = reference
-        places = (
-            (key[start:], _place(tensor.shape, varied[key].shape))
-            for key, tensor in reference.items()
-            if key in varied
-        )
-        found = (
-            int(view.tensors[key].shape[place])
-            for key, place in places
-            if place is not None and key in view.tensors and view.tensors[key].ndim > place
-        )
-        counts.append(next(found, 0))
-    classes, channels = (
-        count if 1 <= count <= MOST else usual
-        for count, usual in zip(counts, REFERENCE, strict=True)
-    )
-    return classes, channels
-
-
-def _place(one: Size, other: Size) -> int | None:
-    """Return the one dimension in which two shapes differ as the reference counts do."""
-    pairs = list(enumerate(zip(one, other, strict=False)))
-    places = [i for i, sizes in pairs if sizes[0] != sizes[1]]
-    return places[0] if len(places) == 1 and one[places[0]] in REFERENCE else None

@@ -1,18 +1,19 @@
 """Names of models in file and folder names, as the projects of the field write them."""
 
 import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 
 # SimKD and RepDistiller name a student's folder S:resnet8x4_T:resnet32x4_cifar100_kd_…; on
 # Windows SimKD writes ~ for the colon, and unpacked archives often have _ or -.
 DISTILLED = re.compile(r"S[:~](?P<student>.+?)_T[:~]")
+SUFFIXES = re.compile(r"(\.pth|\.pt|\.tar|\.ckpt|\.bin|\.safetensors)+$")
 
 
 def model_words(path: Path, stated: Iterable[str]) -> Iterator[str]:
     """Yield what may name the model: what the file states, its own name, its folder's."""
     yield from stated
-    yield re.sub(r"(\.pth|\.pt|\.tar|\.ckpt|\.bin|\.safetensors)+$", "", path.name)
+    yield SUFFIXES.sub("", path.name)
     folder = path.absolute().parent.name
     distilled = DISTILLED.match(folder)
     yield distilled["student"] if distilled else folder
@@ -32,6 +33,20 @@ def named_among(words: Iterable[str], names: Collection[str]) -> str | None:
             if len(alike) == 1:
                 return alike[0]
     return None
+
+
+def plainly(name: str) -> str:
+    """Return the letters and digits of a name: ``mnasnet0.5`` and ``mnasnet0_5`` are the same."""
+    return re.sub(r"[^a-z0-9]", "", name.lower())
+
+
+def all_named(word: str, plain_names: Mapping[str, str]) -> list[str]:
+    """Return the names that a word begins with, at a boundary, the longest first.
+
+    ``plain_names`` has them under their letters and digits.
+    """
+    plain = [plainly(beginning) for beginning in _beginnings(word)]
+    return list(dict.fromkeys(plain_names[one] for one in plain if one in plain_names))
 
 
 def _beginnings(word: str) -> Iterator[str]:

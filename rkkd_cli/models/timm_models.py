@@ -90,24 +90,36 @@ def timm_model(
 
     Raises UserError for an unknown name, a size that the model cannot take, or without timm.
     """
-    check_timm_name(name)
-    timm, full_name = _timm(), PREFIX + name
-    settings = timm.get_pretrained_cfg(name) or timm.models.PretrainedCfg()
-    fixed = bool(settings.fixed_input_size)
-    options: dict[str, Any] = {"num_classes": num_classes, "in_chans": in_channels}
-    if fixed and image_size is not None and image_size != settings.input_size[1:]:
-        options["img_size"] = image_size
-    try:
-        model = built(lambda: timm.create_model(name, pretrained=False, **options))
-    except (TypeError, AssertionError, ValueError, RuntimeError) as error:
-        if "img_size" not in options:
-            raise
-        raise _wrong_size(full_name, image_size, settings.input_size[1:], error) from error
+    model = timm_network(name, num_classes, in_channels, image_size)
+    full_name, settings = PREFIX + name, _settings(name)
+    fixed, own = bool(settings.fixed_input_size), settings.input_size[1:]
     if image_size is not None:
         _check_patches(full_name, model, image_size)
         check_size(full_name, model, in_channels, image_size, search=not fixed)
-    own = settings.input_size[1:]
     return _wrapped(model, in_channels, image_size if fixed and image_size else own)
+
+
+def timm_network(
+    name: str, num_classes: int, in_channels: int, image_size: tuple[int, int] | None
+) -> nn.Module:
+    """Return timm's own module for :func:`timm_model`, which only some models have for a size."""
+    check_timm_name(name)
+    settings = _settings(name)
+    options: dict[str, Any] = {"num_classes": num_classes, "in_chans": in_channels}
+    own = settings.input_size[1:]
+    if settings.fixed_input_size and image_size is not None and image_size != own:
+        options["img_size"] = image_size
+    try:
+        return built(lambda: _timm().create_model(name, pretrained=False, **options))
+    except (TypeError, AssertionError, ValueError, RuntimeError) as error:
+        if "img_size" not in options:
+            raise
+        raise _wrong_size(PREFIX + name, image_size, own, error) from error
+
+
+def _settings(name: str) -> Any:
+    timm = _timm()
+    return timm.get_pretrained_cfg(name) or timm.models.PretrainedCfg()
 
 
 def _wrapped(model: nn.Module, in_channels: int, size: tuple[int, int]) -> Classifier:

@@ -44,15 +44,9 @@ def torchvision_model(
 
     Raises UserError for an unknown name or a size that the model cannot take.
     """
-    check_torchvision_name(name)
-    from torchvision import models
-
+    model = torchvision_network(name, num_classes, in_channels, image_size)
     full_name = PREFIX + name
     options = _options(full_name, name, image_size)
-    model: nn.Module = built(
-        lambda: models.get_model(name, weights=None, num_classes=num_classes, **options)
-    )
-    replace_stem(model, in_channels)
     fixed = "image_size" in options or "input_size" in options
     if image_size is not None and not fixed:
         check_size(full_name, model, in_channels, image_size)
@@ -60,6 +54,21 @@ def torchvision_model(
     plan = make_plan(model, trace(model, (2, in_channels, *size)), size)
     assert plan is not None, "every torchvision classifier ends in a linear layer or convolution"
     return Tapped(model, _of_blocks(plan, model))
+
+
+def torchvision_network(
+    name: str, num_classes: int, in_channels: int, image_size: tuple[int, int] | None
+) -> nn.Module:
+    """Return torchvision's own module for :func:`torchvision_model`."""
+    check_torchvision_name(name)
+    from torchvision import models
+
+    options = _options(PREFIX + name, name, image_size)
+    model: nn.Module = built(
+        lambda: models.get_model(name, weights=None, num_classes=num_classes, **options)
+    )
+    replace_stem(model, in_channels)
+    return model
 
 
 def _options(full_name: str, name: str, image_size: tuple[int, int] | None) -> dict[str, Any]:

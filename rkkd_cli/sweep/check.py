@@ -21,9 +21,10 @@ from rkkd_cli.models import (
     count_parameters,
     load_checkpoint,
 )
-from rkkd_cli.models.checkpoint_layout import read_weights
-from rkkd_cli.models.checkpoint_match import recognise
+from rkkd_cli.models.checkpoint_layout import Weights, read_weights
+from rkkd_cli.models.checkpoint_match import Images, Recognised, recognise
 from rkkd_cli.sweep.jobs import StreamGroup, stream_groups
+from rkkd_cli.sweep.trained_size import size_problem
 from rkkd_cli.train.teacher_training import required_recipe
 
 
@@ -65,7 +66,7 @@ def _check_group(group: StreamGroup) -> Checked:
         check_forward(name, model, shape)
     for arm in group.arms:
         _check_method(arm, models, shape)
-    _check_teacher(group.experiment, models[group.experiment.teacher.model])
+    _check_teacher(group.experiment, models[group.experiment.teacher.model], shape)
     parameters = {name: count_parameters(models[name]) for name in names}
     return Checked(group, shape, parameters)
 
@@ -95,7 +96,7 @@ def _check_method(arm: Arm, models: Mapping[str, Classifier], shape: Shape) -> N
         StrongView(shape.in_channels)
 
 
-def _check_teacher(experiment: Experiment, model: Classifier) -> None:
+def _check_teacher(experiment: Experiment, model: Classifier, shape: Shape) -> None:
     if experiment.teacher.checkpoint is None:
         required_recipe(experiment)
     else:
@@ -103,18 +104,29 @@ def _check_teacher(experiment: Experiment, model: Classifier) -> None:
         try:
             load_checkpoint(model, path)
         except UserError as error:
-            raise _told_what_it_is(path, experiment.teacher.model) or error from None
+            raise _told_what_it_is(path, experiment, shape) or error from None
 
 
-def _told_what_it_is(path: Path, model: str) -> UserError | None:
-    """Return the refusal that names the model which the file holds, if it is another one."""
+def _told_what_it_is(path: Path, experiment: Experiment, shape: Shape) -> UserError | None:
+    """Return the refusal that names the model or the image size of the file, if it is another."""
+    model = experiment.teacher.model
+    images = Images(shape.num_classes, shape.in_channels, shape.size)
     try:
-        found = recognise(read_weights(path))
+        weights = read_weights(path)
+        found = _found(weights, model, images) or recognise(weights, None, images)
     except UserError:
         return None
     if found.model == model:
-        return None
+        return size_problem(path, found, experiment.dataset.name, shape)
     return UserError(
         f"checkpoint {path} is of another architecture: it holds a {found.model}, not a {model}; "
         f"add --teacher {found.model}"
     )
+
+
+def _found(weights: Weights, model: str, images: Images) -> Recognised | None:
+    """Return the weights as those of a model from elsewhere, which no search need find."""
+    try:
+        return recognise(weights, model, images) if model not in MODELS else None
+    except UserError:
+        return None

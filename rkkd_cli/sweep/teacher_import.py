@@ -18,14 +18,16 @@ from rkkd_cli.data.stream import DeviceImages
 from rkkd_cli.errors import UserError
 from rkkd_cli.files import write_problem
 from rkkd_cli.models import Classifier, build_model
+from rkkd_cli.models.checkpoint import load_fitted
 from rkkd_cli.models.checkpoint_layout import Weights, read_weights
-from rkkd_cli.models.checkpoint_match import Recognised, recognise
+from rkkd_cli.models.checkpoint_match import Images, Recognised, recognise
 from rkkd_cli.sweep.check import check_forward, dataset_request
 from rkkd_cli.sweep.sources import dataset_facts, read_dataset
+from rkkd_cli.sweep.trained_size import size_problem
 from rkkd_cli.train.events import DatasetReady, Event
 from rkkd_cli.train.teacher import freeze, measured_facts
-from rkkd_cli.train.teacher_files import IMPORTED, keep_imported, told
-from rkkd_cli.train.teacher_store import file_sha256
+from rkkd_cli.train.teacher_files import IMPORTED, keep_imported, told, told_images
+from rkkd_cli.train.teacher_store import file_sha256, size_text
 
 # How much better than guessing a trained teacher must be: a share of what there is to gain, and
 # more than chance gives in so many images.
@@ -52,13 +54,25 @@ class Imported(NamedTuple):
     near_chance: bool
 
 
-def open_teacher_file(path: Path, model: str | None = None, ema: bool = False) -> TeacherFile:
-    """Return what the file holds. Raises UserError where that is no model of the zoo."""
+def read_teacher_file(path: Path, ema: bool = False) -> Weights:
+    """Return the weights; among their words is what our own metadata state of the model."""
     weights = read_weights(path, ema)
     stated = told(weights.metadata, "model")
-    if stated is not None:
-        weights = weights._replace(words=(stated, *weights.words))
-    return TeacherFile(weights, recognise(weights, model), file_sha256(path))
+    return weights if stated is None else weights._replace(words=(stated, *weights.words))
+
+
+def recognise_teacher(
+    weights: Weights, model: str | None = None, images: Images | None = None
+) -> TeacherFile:
+    """Return which model the file holds. Raises UserError where that cannot be told."""
+    images = images or told_images(weights.metadata)
+    return TeacherFile(weights, recognise(weights, model, images), file_sha256(weights.path))
+
+
+def images_of(experiment: Experiment) -> Images:
+    """Return what a teacher of the experiment is wanted for. Raises UserError without dataset."""
+    shape = peek(dataset_request(experiment))
+    return Images(shape.num_classes, shape.in_channels, shape.size)
 
 
 def import_teacher(
@@ -99,8 +113,11 @@ def _model_for(file: TeacherFile, experiment: Experiment, shape: Shape) -> Class
             f"checkpoint {path} takes images of {found.channels} channels, those of the dataset "
             f"{name} have {shape.in_channels}; {way_out}"
         )
+    problem = size_problem(path, found, name, shape)
+    if problem is not None:
+        raise problem
     model = build_model(found.model, found.classes, found.channels, shape.size)
-    model.load_state_dict(found.state)
+    load_fitted(model, found.state)
     check_forward(found.model, model, shape)
     return model
 
@@ -109,6 +126,7 @@ def _facts(file: TeacherFile, dataset: Dataset) -> dict[str, Any]:
     return {
         "classes": file.model.classes,
         "channels": file.model.channels,
+        "image_size": size_text(dataset.image_size),
         "dataset": dataset.name,
         "test_images": len(dataset.test),
         "sha256": file.sha256,

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,6 +14,7 @@ from torch import Tensor
 from rkkd_cli import __version__
 from rkkd_cli.errors import UserError
 from rkkd_cli.files import whole_file, write_whole
+from rkkd_cli.models.checkpoint_match import Images
 from rkkd_cli.train.teacher_store import TeacherStore, file_sha256
 
 IMPORTED = "imported-"
@@ -20,7 +22,8 @@ PREFIX = "rkkd."
 LENGTH = 8  # bytes of the length of a safetensors header
 
 # The facts that go into a file's metadata, and their names there after the prefix.
-TOLD = {key: key for key in ("model", "classes", "channels", "dataset", "test_acc", "test_images")}
+FACTS = ("model", "classes", "channels", "image_size", "dataset", "test_acc", "test_images")
+TOLD = {key: key for key in FACTS}
 TOLD["sha256"] = "source_sha256"
 
 SHORTEST_KEY = 4
@@ -68,6 +71,21 @@ def _in_order(content: bytes) -> bytes:
 def told(metadata: Mapping[str, str], key: str) -> str | None:
     """Return a fact that a file's metadata states; the file may state anything."""
     return metadata.get(f"{PREFIX}{TOLD[key]}")
+
+
+def told_images(metadata: Mapping[str, str]) -> Images | None:
+    """Return for which images a file's metadata state that its teacher is, if they do."""
+    return known_images({key: told(metadata, key) for key in ("classes", "channels", "image_size")})
+
+
+def known_images(facts: Mapping[str, Any]) -> Images | None:
+    """Return for which images the facts say that a teacher is, if they do."""
+    texts = [str(facts.get(key)) for key in ("classes", "channels")]
+    texts += str(facts.get("image_size")).split("x")
+    if len(texts) != 4 or not all(re.fullmatch("[1-9][0-9]{0,5}", text) for text in texts):
+        return None
+    classes, channels, height, width = map(int, texts)
+    return Images(classes, channels, (height, width))
 
 
 def keep_imported(

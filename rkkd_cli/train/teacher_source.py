@@ -20,7 +20,7 @@ from rkkd_cli.train.events import Event, Note, TeacherEpoch, TeacherReady, Tick
 from rkkd_cli.train.pace import Pace
 from rkkd_cli.train.randomness import Randomness
 from rkkd_cli.train.teacher import Teacher, freeze, measured_facts
-from rkkd_cli.train.teacher_store import TeacherStore, file_sha256, teacher_key
+from rkkd_cli.train.teacher_store import TeacherStore, file_sha256, size_text, teacher_key
 from rkkd_cli.train.teacher_training import TeacherTraining, required_recipe
 
 SECONDS_BETWEEN_LOOKS = 0.5
@@ -163,6 +163,9 @@ def _training_facts(experiment: Experiment, dataset: Dataset) -> Facts:
     return {
         "dataset": dataset.name,
         "train_images": len(dataset.train),
+        "classes": len(dataset.classes),
+        "channels": dataset.in_channels,
+        "image_size": size_text(dataset.image_size),
         "epochs": recipe.epochs,
         "recipe": recipe.model_dump(mode="json"),
         "seed": experiment.teacher.seed,

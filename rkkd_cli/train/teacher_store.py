@@ -145,6 +145,11 @@ class TeacherStore:
         return facts if complete and self.weights_path(folder.name).is_file() else None
 
 
+def size_text(size: tuple[int, int]) -> str:
+    """Return the (height, width) of images as teachers' facts have it: ``32x32``."""
+    return f"{size[0]}x{size[1]}"
+
+
 def file_sha256(path: Path) -> str:
     """Return the SHA-256 of a file's bytes."""
     with path.open("rb") as file:

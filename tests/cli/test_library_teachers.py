@@ -1,0 +1,81 @@
+"""Teachers of torchvision and timm as a user types them: import, export, run."""
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+from torchvision import models
+
+Program = Callable[..., subprocess.CompletedProcess[str]]
+FolderMaker = Callable[..., Path]
+
+NAME, FILE = "torchvision:mobilenet_v3_small", "mobilenet_v3_small-047dcff4.pth"
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> dict[str, str]:
+    return {"RKKD_CACHE": str(tmp_path / "cache")}
+
+
+def test_a_file_of_torchvision_is_imported_exported_and_teaches(
+    tmp_path: Path, make_folder: FolderMaker, home: dict[str, str], warm_rkkd: Program
+) -> None:
+    data = ("--dataset", "folder", "--data-root", str(make_folder(classes=3, size=32)))
+    network = models.mobilenet_v3_small(num_classes=3)
+    torch.save(network.state_dict(), tmp_path / FILE)
+
+    def rkkd(*words: str) -> str:
+        answer = warm_rkkd(*words, "--device", "cpu", cwd=tmp_path, env=home)
+        assert answer.returncode == 0, answer.stderr
+        return answer.stdout
+
+    said = rkkd("teacher", "import", FILE, *data).splitlines()
+    assert said[0].startswith(f"teacher {NAME}: ")
+    assert f"taken from the PyTorch file {FILE}; sha256" in said[1]
+    assert f"--teacher {NAME} --teacher-checkpoint" in said[-1]
+
+    exported = "torchvision_mobilenet_v3_small_folder.safetensors"
+    answer = warm_rkkd("teacher", "export", NAME, cwd=tmp_path, env=home)
+    assert answer.stdout.startswith(f"{exported}: {NAME}, 3 classes"), answer.stderr
+    with safe_open(tmp_path / exported, "pt") as file:
+        told = file.metadata()
+    assert (told["rkkd.model"], told["rkkd.image_size"]) == (NAME, "32x32")
+    (tmp_path / exported).rename(tmp_path / "t.safetensors")
+    assert f"teacher {NAME}: " in rkkd("teacher", "import", "t.safetensors", *data)
+    again, first = load_file(tmp_path / "t.safetensors"), network.state_dict()
+    assert all(torch.equal(again[name], tensor) for name, tensor in first.items())
+
+    quick = ("--epochs", "1", "--seeds", "0", "--json", "training.batch_size=6")
+    teacher = ("--teacher", NAME, "--teacher-checkpoint", FILE)
+    ran = json.loads(rkkd("run", "--student", NAME, *teacher, *data, *quick))
+    assert ran["teachers"][0]["source"] == "checkpoint"
+
+
+def test_a_file_of_another_model_or_image_size_is_one_sentence(
+    tmp_path: Path, make_folder: FolderMaker, home: dict[str, str], warm_rkkd: Program
+) -> None:
+    timm = pytest.importorskip("timm")
+    vit = "timm:vit_tiny_patch16_224"
+    data = ("--dataset", "folder", "--data-root", str(make_folder(classes=3, size=32)))
+    torch.save(models.mobilenet_v3_small(num_classes=3).state_dict(), tmp_path / FILE)
+    network = timm.create_model("vit_tiny_patch16_224", num_classes=3)
+    torch.save(network.state_dict(), tmp_path / "vit_tiny_patch16_224.pth")
+    size = f"holds a {vit} trained on images of 224×224, whose positions it keeps; those of the "
+    size += "dataset folder are 32×32: use an image folder with dataset.image_size=224\n"
+    for words, part in (
+        (("teacher", "import", "vit_tiny_patch16_224.pth"), size),
+        (("run", "--teacher", vit, "--teacher-checkpoint", "vit_tiny_patch16_224.pth"), size),
+        (("run", "--teacher-checkpoint", FILE), f"it holds a {NAME}, not a "),
+        (("run", "--teacher-checkpoint", FILE), f"add --teacher {NAME}\n"),
+    ):
+        answer = warm_rkkd(*words, *data, cwd=tmp_path, env=home)
+        assert answer.returncode == 2
+        assert answer.stderr.startswith("rkkd: error: ")
+        assert answer.stderr.count("\n") == 1
+        assert part in answer.stderr
+    assert not (tmp_path / "cache" / "teachers").exists()
