@@ -40,12 +40,14 @@ def grid_frame(metrics: pd.DataFrame, experiment: Experiment, manifest: Manifest
     by_cell = dict(list(metrics.groupby(["arm", "seed"], sort=False)))
     given_up = {(arm, one["seed"]) for one in manifest.failed for arm in one["arms"]}
     failed = given_up | set(manifest.diverged)
+    ended = {(one["arm"], one["seed"]) for one in manifest.ended_early}
     records = []
     for arm in resolve_arms(experiment):
         keys = varied_texts(experiment, arm.name)
         for seed in experiment.seeds:
             rows = by_cell.get((arm.name, seed), metrics.iloc[:0])
-            done = len(rows) > 0 and rows["epoch"].max() >= arm.experiment.training.epochs
+            reached = len(rows) > 0 and rows["epoch"].max() >= arm.experiment.training.epochs
+            done = reached or (arm.name, seed) in ended
             status = "done" if done else "failed" if (arm.name, seed) in failed else "pending"
             facts = {"arm": arm.name, "seed": seed, "cell": cell_hash(arm, seed), **keys}
             records.append({**facts, "status": status, **_outcome(rows)})

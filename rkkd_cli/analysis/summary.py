@@ -1,9 +1,12 @@
-"""Each arm at its last epoch: mean, spread over seeds, and how many seeds."""
+"""Each arm at its last epoch, or at a chosen one: mean, spread over seeds, and how many seeds."""
 
 import math
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import pandas as pd
+
+from rkkd_cli.config.monitors import MONITORS
 
 SUMMARY_METRICS = ("test_acc", "test_kl", "test_rank", "test_kendall_tau", "kl", "rank")
 
@@ -24,12 +27,23 @@ class Spread:
 
 @dataclass(frozen=True)
 class ArmSummary:
-    """One arm at the last epoch that it has reached, over the ``n`` seeds that reached it."""
+    """One arm over the ``n`` seeds that reached its end; ``epochs`` has the epoch of each seed."""
 
     arm: str
-    epoch: int
+    epochs: dict[int, int]
     n: int
     metrics: dict[str, Spread]
+
+    @property
+    def epoch(self) -> int:
+        """The latest of the epochs."""
+        return max(self.epochs.values())
+
+    @property
+    def epoch_text(self) -> str:
+        """The epoch, or the first and the last of them."""
+        earliest = min(self.epochs.values())
+        return str(self.epoch) if earliest == self.epoch else f"{earliest}–{self.epoch}"
 
 
 def spread(values: pd.Series) -> Spread:
@@ -38,12 +52,48 @@ def spread(values: pd.Series) -> Spread:
     return Spread(float(values.mean()), None if math.isnan(deviation) else deviation, len(values))
 
 
-def summarise(metrics: pd.DataFrame) -> list[ArmSummary]:
-    """Return one summary per arm, in the order of the file."""
+def summarise(
+    metrics: pd.DataFrame, ended_early: Collection[tuple[str, int]] = ()
+) -> list[ArmSummary]:
+    """Return one summary per arm, in the order of the file.
+
+    The seeds are those that have reached the arm's last epoch, or are among the (arm, seed) that
+    ``ended_early``: these stand at the last epoch that they have.
+    """
     summaries = []
     for arm, rows in metrics.groupby("arm", sort=False):
-        epoch = int(rows["epoch"].max())
-        last = rows[rows["epoch"] == epoch]
-        spreads = {name: spread(last[name]) for name in SUMMARY_METRICS}
-        summaries.append(ArmSummary(str(arm), epoch, len(last), spreads))
+        summaries.append(_summary(str(arm), _last_rows(rows, ended_early)))
     return summaries
+
+
+def summarise_selected(
+    metrics: pd.DataFrame,
+    monitors: Mapping[str, str],
+    ended_early: Collection[tuple[str, int]] = (),
+) -> list[ArmSummary]:
+    """Return the arms that have a monitor, each seed at the first epoch with its best value."""
+    summaries = []
+    for arm, rows in metrics.groupby("arm", sort=False):
+        if str(arm) not in monitors:
+            continue
+        column = monitors[str(arm)]
+        seeds = set(_last_rows(rows, ended_early)["seed"])
+        values = rows.loc[rows["seed"].isin(seeds)].groupby("seed", sort=False)[column]
+        places = values.idxmax() if MONITORS[column] else values.idxmin()
+        summaries.append(_summary(str(arm), rows.loc[places]))
+    return summaries
+
+
+def _last_rows(rows: pd.DataFrame, ended_early: Collection[tuple[str, int]]) -> pd.DataFrame:
+    """Return the last row of each seed of an arm that has reached the arm's end, or its own."""
+    last = rows.loc[rows.groupby("seed", sort=False)["epoch"].idxmax()]
+    cells = zip(last["arm"], last["seed"], strict=True)
+    own_end = pd.Series([cell in set(ended_early) for cell in cells], index=last.index)
+    kept: pd.DataFrame = last.loc[own_end | (last["epoch"] == rows["epoch"].max())]
+    return kept
+
+
+def _summary(arm: str, rows: pd.DataFrame) -> ArmSummary:
+    epochs = {int(s): int(e) for s, e in zip(rows["seed"], rows["epoch"], strict=True)}
+    spreads = {name: spread(rows[name]) for name in SUMMARY_METRICS}
+    return ArmSummary(arm, epochs, len(rows), spreads)

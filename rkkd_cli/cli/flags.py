@@ -52,6 +52,26 @@ BatchSize = Annotated[int | None, Option(help="Images per batch.", rich_help_pan
 LearningRate = Annotated[
     float | None, Option(help="Learning rate at the start.", rich_help_panel=HOW)
 ]
+Patience = Annotated[
+    int | None,
+    Option(
+        metavar="N",
+        help="End an arm after N epochs without a better --monitor; needs --val-share.",
+        rich_help_panel=HOW,
+    ),
+]
+MinDelta = Annotated[
+    float | None, Option(help="By how much better, at least.", rich_help_panel=HOW)
+]
+Monitor = Annotated[
+    str | None,
+    Option(
+        metavar="METRIC",
+        help="The metric of the validation split by which epochs are chosen; default val_acc. The "
+        "weights of each arm's best epoch are kept.",
+        rich_help_panel=HOW,
+    ),
+]
 Method = Annotated[
     str | None,
     Option(
@@ -177,6 +197,9 @@ FLAG_KEYS = {
     "epochs": "training.epochs",
     "batch_size": "training.batch_size",
     "lr": "training.lr",
+    "patience": "training.patience",
+    "min_delta": "training.min_delta",
+    "monitor": "training.monitor",
     "method": "method.name",
     "standardize_logits": "method.standardize_logits",
     "alpha": "method.alpha",

@@ -70,6 +70,9 @@ class Grid:
         for teacher in self.manifest.teachers:
             stated = _beside(teacher["test_acc"], published.teacher if published else None)
             notes.append(f"teacher {teacher['model']}: {teacher['test_acc']:.{DIGITS}f} %{stated}")
+        if self.manifest.ended_early:
+            early = len(self.manifest.ended_early)
+            notes.append(f"{early} cells ended early: grid.csv has the last epoch of each")
         missing = self.frame["status"].value_counts().drop("done", errors="ignore")
         notes += [f"{count} cells are {status}" for status, count in missing.items()]
         return notes

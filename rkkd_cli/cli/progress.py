@@ -13,6 +13,7 @@ from rkkd_cli.train.events import (
     ArmStopped,
     BatchDone,
     DatasetReady,
+    EndedEarly,
     EpochDone,
     Event,
     Note,
@@ -130,7 +131,14 @@ class Live(Lines):
                     self.bars.update(task, completed=done)
             case EpochDone(rows=rows):
                 for row in rows:
-                    self.bars.update(self.tasks[row["arm"]], status=epoch_text(row, self.epochs))
+                    if row["arm"] in self.tasks:  # not where this was the arm's last epoch
+                        status = epoch_text(row, self.epochs)
+                        self.bars.update(self.tasks[row["arm"]], status=status)
+            case EndedEarly():
+                task = self.tasks.pop(event.arm)
+                self.bars.update(task, status=f"ended early after epoch {event.epoch}")
+                self.bars.stop_task(task)
+                self.print(event.sentence)
             case ArmStopped():
                 task = self.tasks.pop(event.arm)
                 self.bars.update(task, status=f"stopped: {event.term} is not finite")
@@ -182,6 +190,6 @@ def milestone_line(event: Event) -> str:
         case StreamStarted():
             names = ", ".join(arm.name for arm in event.arms)
             return f"seed {event.seed}: {names}, {epochs_text(event)}"
-        case ArmStopped():
+        case ArmStopped() | EndedEarly():
             return event.sentence
     return ""

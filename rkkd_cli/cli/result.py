@@ -8,9 +8,8 @@ from typing import Any, Protocol
 
 import typer
 
-from rkkd_cli.analysis.summary import summarise
 from rkkd_cli.cli.console import out
-from rkkd_cli.cli.tables import print_summary, summary_json
+from rkkd_cli.cli.tables import Summaries, print_summary, summaries_of
 from rkkd_cli.records.manifest import Manifest
 from rkkd_cli.records.run_directory import RunDirectory
 
@@ -66,17 +65,20 @@ class RunResult:
             "datasets": self.manifest.datasets,
             "teachers": self.manifest.teachers,
             "students": self.manifest.students,
-            "summary": summary_json(summarise(self.run.read_metrics(self.manifest))),
-        }
+            "ended_early": self.manifest.ended_early,
+        } | self._summaries().as_json()
 
     def print(self) -> None:
         """Print the summary table and the files."""
-        summaries = summarise(self.run.read_metrics(self.manifest))
-        if summaries:
+        summaries = self._summaries()
+        if summaries.last:
             out.print()
             print_summary(out, summaries, self.manifest.students)
         for path in (self.run.metrics, *self.figures):
             out.print(str(path), markup=False, highlight=False, soft_wrap=True)
+
+    def _summaries(self) -> Summaries:
+        return summaries_of(self.run.read_metrics(self.manifest), self.manifest)
 
 
 def say_result(result: Result, quiet: bool, as_json: bool) -> None:

@@ -32,24 +32,24 @@ def show(
     out: flags.Results = flags.DEFAULT_RESULTS,
 ) -> None:
     """Show a run: status, dataset, teacher, and each arm at its last epoch."""
-    from rkkd_cli.analysis.summary import summarise
     from rkkd_cli.cli import console, tables
     from rkkd_cli.records.run_directory import newest_run, open_run
 
     opened = open_run(run, out) if run else newest_run(out)
     manifest = opened.read_manifest()
     status = opened.status(manifest)
-    summaries = summarise(opened.read_metrics(manifest))
+    summaries = tables.summaries_of(opened.read_metrics(manifest), manifest)
     stated = _stated(opened, published) if published else None
     if as_json:
         content = manifest.model_dump(mode="json") | {"status": status}
-        typer.echo(json.dumps(content | {"summary": tables.summary_json(summaries, stated)}))
+        typer.echo(json.dumps(content | summaries.as_json(stated)))
         return
     hint = f"; `rkkd resume {opened.handle}` goes on" if status in RESUMABLE else ""
     lines = [f"{opened.path}: {status}, started {manifest.started}{hint}"]
     lines += [tables.dataset_line(facts) for facts in manifest.datasets]
     lines += [tables.teacher_line(facts) for facts in manifest.teachers]
     lines += [f"stopped: {sentence}" for sentence in manifest.stopped]
+    lines += tables.early_lines(manifest)
     for line in lines:
         console.out.print(printable(line), markup=False, highlight=False, soft_wrap=True)
     tables.print_summary(console.out, summaries, manifest.students, stated)

@@ -1,15 +1,18 @@
 """Tables and lines that several commands print alike."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from rkkd_cli.analysis.summary import ArmSummary
+from rkkd_cli.analysis.summary import ArmSummary, summarise, summarise_selected
 from rkkd_cli.errors import printable
-from rkkd_cli.records.manifest import StudentCost
+from rkkd_cli.records.manifest import Manifest, StudentCost
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 COLUMNS = (
     ("test_acc", "test acc (%)", 2),
@@ -17,6 +20,39 @@ COLUMNS = (
     ("test_rank", "test rank", 3),
     ("test_kendall_tau", "test τ-b", 3),
 )
+
+
+class Summaries(NamedTuple):
+    """The arms at their last epochs, and by monitored metric at those that it selects."""
+
+    last: list[ArmSummary]
+    selected: dict[str, list[ArmSummary]]
+
+    def as_json(self, published: Mapping[str, float] | None = None) -> dict[str, Any]:
+        """Return them as plain objects; ``selected`` only where anything is."""
+        content: dict[str, Any] = {"summary": summary_json(self.last, published)}
+        if self.selected:
+            chosen = {monitor: summary_json(some) for monitor, some in self.selected.items()}
+            content["selected"] = chosen
+        return content
+
+
+def summaries_of(metrics: "DataFrame", manifest: Manifest) -> Summaries:
+    """Return the summaries of a run."""
+    early = {(one["arm"], one["seed"]) for one in manifest.ended_early}
+    selected: dict[str, list[ArmSummary]] = {}
+    for one in summarise_selected(metrics, manifest.monitors, early):
+        selected.setdefault(manifest.monitors[one.arm], []).append(one)
+    return Summaries(summarise(metrics, early), selected)
+
+
+def early_lines(manifest: Manifest) -> list[str]:
+    """Return a line for each arm of which seeds ended early."""
+    by_arm: dict[str, list[str]] = {}
+    for one in manifest.ended_early:
+        text = f"seed {one['seed']} after epoch {one['epoch']} (best {one['monitor']} at epoch "
+        by_arm.setdefault(one["arm"], []).append(f"{text}{one['best_epoch']})")
+    return [f"ended early: {arm}, {', '.join(seeds)}" for arm, seeds in by_arm.items()]
 
 
 def plain_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
@@ -32,13 +68,13 @@ def plain_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
 def summary_table(
     summaries: Sequence[ArmSummary], published: Mapping[str, float] | None = None
 ) -> Table:
-    """Return the arms at their last epoch: mean ± sample standard deviation over n seeds.
+    """Return the arms at their epochs: mean ± sample standard deviation over n seeds.
 
     With ``published`` accuracies by arm, those and measured − published stand behind.
     """
     header = ["arm", "n", "epoch", *(label for _, label, _ in COLUMNS)]
     rows = [
-        [s.arm, str(s.n), str(s.epoch), *(s.metrics[key].text(d) for key, _, d in COLUMNS)]
+        [s.arm, str(s.n), s.epoch_text, *(s.metrics[key].text(d) for key, _, d in COLUMNS)]
         for s in summaries
     ]
     if published is None:
@@ -80,14 +116,21 @@ def _cost(cost: StudentCost) -> list[str]:
 
 def print_summary(
     console: Console,
-    summaries: Sequence[ArmSummary],
+    summaries: Summaries,
     students: Mapping[str, StudentCost],
     published: Mapping[str, float] | None = None,
 ) -> None:
-    """Print both tables, in the first also the ``published`` accuracies, where given."""
-    console.print("Last epoch, mean ± sample standard deviation over n seeds:")
-    console.print(summary_table(summaries, published))
-    costs = cost_table(summaries, students)
+    """Print the tables, in the first also the ``published`` accuracies, where given."""
+    differ = len({epoch for one in summaries.last for epoch in one.epochs.values()}) > 1
+    which = "Last epoch of each arm and seed (not the same one)" if differ else "Last epoch"
+    title = f"{which}, mean ± sample standard deviation over n seeds:"
+    console.print(title, soft_wrap=True)
+    console.print(summary_table(summaries.last, published))
+    for monitor, selected in summaries.selected.items():
+        title = f"\nEach seed's epoch with the best {monitor}; no test image chose it:"
+        console.print(title, soft_wrap=True)
+        console.print(summary_table(selected))
+    costs = cost_table(summaries.last, students)
     if costs is not None:
         console.print("\nParameters, and millions of multiply-adds of one image:")
         console.print(costs)
@@ -98,7 +141,7 @@ def summary_json(
 ) -> list[dict[str, Any]]:
     """Return the same as plain objects."""
     return [
-        {"arm": s.arm, "n": s.n, "epoch": s.epoch}
+        {"arm": s.arm, "n": s.n, "epoch": s.epoch, "epochs": s.epochs}
         | {key: {"mean": v.mean, "std": v.std} for key, v in s.metrics.items()}
         | ({} if published is None else {"published": published.get(s.arm)})
         for s in summaries

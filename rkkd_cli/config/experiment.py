@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
+from rkkd_cli.config.monitors import DEFAULT_MONITOR, monitor_problem
 from rkkd_cli.config.values import parse_axes
 
 ARM_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+=-]{0,63}")
@@ -116,6 +117,38 @@ class Training(Frozen):
         return self
 
 
+class StudentTraining(Training):
+    """The students' recipe, which may end before its last epoch.
+
+    With ``patience`` an arm stops after so many epochs in which ``monitor``, a metric of the
+    validation split, has not become better by more than ``min_delta``. With ``patience`` or
+    ``monitor`` the weights of each arm's epoch with the best value are kept.
+    """
+
+    patience: int | None = Field(default=None, ge=1)
+    min_delta: float = Field(default=0.0, ge=0)
+    monitor: str | None = None
+
+    @property
+    def selects_by(self) -> str | None:
+        """The metric by which an epoch is chosen, if any is."""
+        return self.monitor or (None if self.patience is None else DEFAULT_MONITOR)
+
+    @field_validator("monitor")
+    @classmethod
+    def _of_the_validation_split(cls, monitor: str | None) -> str | None:
+        problem = None if monitor is None else monitor_problem(monitor)
+        if problem:
+            raise ValueError(problem)
+        return monitor
+
+    @model_validator(mode="after")
+    def _min_delta_needs_patience(self) -> Self:
+        if self.min_delta and self.patience is None:
+            raise ValueError("min_delta says what counts as better for patience; give that too")
+        return self
+
+
 class Teacher(Frozen):
     """The teacher: a model trained by its own recipe, or read from a checkpoint file."""
 
@@ -210,7 +243,7 @@ class Experiment(Frozen):
     dataset: Dataset
     teacher: Teacher
     student: Student
-    training: Training
+    training: StudentTraining
     method: Method = Method()
     rank: Rank = Rank()
     seeds: Annotated[tuple[int, ...], BeforeValidator(lambda value: parse_seeds(value))] = (0,)
@@ -235,6 +268,17 @@ class Experiment(Frozen):
                     f"must have names of letters, digits and _ . + = -, at most 64; got {name!r}"
                 )
         return arms
+
+    @model_validator(mode="after")
+    def _selection_needs_a_split(self) -> Self:
+        monitor = self.training.selects_by
+        if monitor is not None and self.dataset.val_share == 0:
+            key = "patience" if self.training.patience is not None else "monitor"
+            raise ValueError(
+                f"training.{key} needs images to look at that are neither trained on nor tested "
+                "on; hold some out with dataset.val_share, such as 0.1"
+            )
+        return self
 
 
 def parse_seeds(value: Any) -> tuple[int, ...]:

@@ -58,6 +58,18 @@ class FailedJob(TypedDict):
     reason: str
 
 
+@with_config(OPEN)
+class EarlyEnd(TypedDict):
+    """An arm that ended after ``epoch``, since ``monitor`` got no better than at ``best_epoch``."""
+
+    arm: str
+    seed: int
+    epoch: int
+    monitor: str
+    best: float
+    best_epoch: int
+
+
 class Manifest(BaseModel):
     """How a run stands and what its numbers depend on beside the experiment.
 
@@ -67,6 +79,8 @@ class Manifest(BaseModel):
     ``reason``. A run whose process died keeps ``running``: whether it lives, its lock tells.
     ``stopped`` says it in words: which arms had to be dropped and which jobs given up; ``diverged``
     are the former as (arm, seed), ``failed`` the latter.
+    ``ended_early`` are arms that training.patience let go: a normal end. ``monitors`` has the
+    metric by which an arm's epoch is chosen, for the arms that have one.
     ``numbers_version`` is that of the training code: see NUMBERS_VERSION in config.
     ``students`` has each arm's parameters and multiply-adds.
     ``metrics_sha256`` is that of metrics.csv (with ``\\n`` as line ends) at the run's end.
@@ -91,6 +105,8 @@ class Manifest(BaseModel):
     stopped: list[str] = Field(default_factory=list)
     failed: list[FailedJob] = Field(default_factory=list)
     diverged: list[tuple[str, int]] = Field(default_factory=list)
+    ended_early: list[EarlyEnd] = Field(default_factory=list)
+    monitors: dict[str, str] = Field(default_factory=dict)
     versions: dict[str, str]
     numbers_version: int = 1
     platform: str

@@ -13,11 +13,12 @@ from rkkd_cli.records import DEFAULT_RESULTS
 from rkkd_cli.records.manifest import Manifest, manifest_text, parse_manifest
 from rkkd_cli.records.metrics import metrics_sha256, read_metrics
 
-EXPERIMENT, MANIFEST, METRICS, FIGURES, CHECKPOINTS, LOCK = (
+EXPERIMENT, MANIFEST, METRICS, FIGURES, BEST, CHECKPOINTS, LOCK = (
     "experiment.toml",
     "manifest.json",
     "metrics.csv",
     "figures",
+    "best",
     "checkpoints",
     ".lock",
 )
@@ -55,6 +56,10 @@ class RunDirectory:
     def figures(self) -> Path:
         """The folder of the figures."""
         return self.path / FIGURES
+
+    def best(self, arm: str, seed: int) -> Path:
+        """The weights of an arm's best epoch, where training.monitor or patience asks for them."""
+        return self.path / BEST / f"{arm}-seed{seed}.safetensors"
 
     @property
     def checkpoints(self) -> Path:

@@ -20,7 +20,13 @@ def curves_of(runs: Sequence[tuple[str, pd.DataFrame]]) -> list[Curve]:
     curves = []
     for run, metrics in runs:
         for arm, rows in metrics.groupby("arm", sort=False):
-            n = rows["seed"].nunique()
-            label = f"{arm} (n = {n})" if len(runs) == 1 else f"{run}: {arm} (n = {n})"
+            name = str(arm) if len(runs) == 1 else f"{run}: {arm}"
+            label = f"{name} ({_seeds(rows)})"
             curves.append(Curve(printable(label), rows))
     return curves
+
+
+def _seeds(rows: pd.DataFrame) -> str:
+    """Return how many seeds there are, and how many of them are left at the last epoch."""
+    n, left = rows["seed"].nunique(), int((rows["epoch"] == rows["epoch"].max()).sum())
+    return f"n = {n}" if left == n else f"n = {n}, at the end {left}"

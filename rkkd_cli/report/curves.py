@@ -79,8 +79,17 @@ def _draw(axes: Axes, quantity: Quantity, curves: Sequence[Curve]) -> None:
         if deviation.notna().any():
             low, high = mean - deviation, mean + deviation
             axes.fill_between(mean.index, low, high, color=colour, alpha=0.18, linewidth=0)
+        fewer = _last_of_a_seed(curve.rows)
+        if fewer:
+            axes.plot(fewer, mean.loc[fewer], "x", color=colour, markersize=5)
     axes.set(title=quantity.title, xlabel="epoch", ylabel=quantity.label)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def _last_of_a_seed(rows: pd.DataFrame) -> list[int]:
+    """Return the epochs after which the mean is over fewer seeds than before."""
+    ends = rows.groupby("seed")["epoch"].max()
+    return sorted({int(epoch) for epoch in ends if epoch < ends.max()})
 
 
 def learning_rate_drops(rows: pd.DataFrame) -> list[float]:

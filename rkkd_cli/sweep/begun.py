@@ -43,7 +43,8 @@ class Begun:
     def _begun_job(self, name: str, state: State) -> Job:
         lockstep = state["lockstep"]
         try:
-            names = {*lockstep["arms"], *(one["arm"] for one in lockstep["stopped"])}
+            gone = [*lockstep["stopped"], *lockstep.get("ended", ())]
+            names = {*lockstep["arms"], *(one["arm"] for one in gone)}
             unknown = names - self.arms.keys()
             if unknown or not names or type(state["seed"]) is not int:
                 raise ValueError("its arms are others")
@@ -61,9 +62,11 @@ class Begun:
 
     def status(self, cell: Cell) -> Status:
         """Tell how a cell stands."""
-        if self._has_diverged(cell):
+        if self._is_among("stopped", cell):
             return "failed"
         if cell in self.owner and self._reached_end(self.jobs[self.owner[cell]]):
+            return "done"
+        if self._is_among("ended", cell):
             return "done"
         return "failed" if cell in self.failed else "pending"
 
@@ -76,11 +79,12 @@ class Begun:
         done: int = self.states[job.name]["lockstep"]["epochs_done"]
         return done >= job.experiment.training.epochs
 
-    def _has_diverged(self, cell: Cell) -> bool:
+    def _is_among(self, gone: Literal["stopped", "ended"], cell: Cell) -> bool:
+        """Tell whether the cell's arm has left its stream: it diverged, or ended early."""
         if cell not in self.owner:
             return False
-        stopped = self.states[self.owner[cell]]["lockstep"]["stopped"]
-        return cell[0] in {one["arm"] for one in stopped}
+        lockstep = self.states[self.owner[cell]]["lockstep"]
+        return cell[0] in {one["arm"] for one in lockstep.get(gone, ())}
 
     def plan(self, most_arms: MostArms | None = None, retry: bool = False) -> list[Job]:
         """Return the jobs that are left: streams that go on, then new ones.
@@ -99,7 +103,7 @@ class Begun:
             for seed in self.experiment.seeds:
                 cells = {(arm.name, seed): arm for arm in group}
                 fresh = [cells[c] for c in cells if c not in self.owner and c not in given_up]
-                diverged = [cells[c] for c in cells if retry and self._has_diverged(c)]
+                diverged = [cells[c] for c in cells if retry and self._is_among("stopped", c)]
                 for arms, again in ((fresh, False), (diverged, True)):
                     for part in _parts(arms, most_arms):
                         name = _free_name(f"seed-{seed}-{part[0].name}", taken)

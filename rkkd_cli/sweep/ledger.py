@@ -9,7 +9,9 @@ from rkkd_cli.sweep.jobs import Job
 from rkkd_cli.sweep.wire import pack_state
 from rkkd_cli.train.events import (
     ArmStopped,
+    BestSoFar,
     Checkpoint,
+    EndedEarly,
     EpochDone,
     Event,
     JobFailed,
@@ -39,7 +41,7 @@ class Ledger:
 
     def take(self, job: Job, event: Event) -> Iterator[Event]:
         """Yield what may be recorded now."""
-        if isinstance(event, EpochDone | ArmStopped):
+        if isinstance(event, EpochDone | ArmStopped | EndedEarly | BestSoFar):
             self.waiting.setdefault(job.name, []).append(event)
             return
         if isinstance(event, Checkpoint):

@@ -13,10 +13,10 @@ from rkkd_cli.config.arms import resolve_arms
 from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.config.grid import NUMBERS_VERSION, varied_texts
 from rkkd_cli.config.presets import to_toml
-from rkkd_cli.files import write_whole
+from rkkd_cli.files import whole_file, write_whole
 from rkkd_cli.methods import own_terms
 from rkkd_cli.records.environment import command_line, environment
-from rkkd_cli.records.manifest import FailedJob, Manifest, manifest_text
+from rkkd_cli.records.manifest import EarlyEnd, FailedJob, Manifest, manifest_text
 from rkkd_cli.records.metrics import (
     append_lines,
     as_lines,
@@ -31,8 +31,10 @@ from rkkd_cli.sweep.jobs import stream_groups
 from rkkd_cli.train.checkpoint import CheckpointStore
 from rkkd_cli.train.events import (
     ArmStopped,
+    BestSoFar,
     Checkpoint,
     DatasetReady,
+    EndedEarly,
     EpochDone,
     Event,
     JobFailed,
@@ -60,18 +62,25 @@ class Recorder:
         self.varied = {arm: varied_texts(experiment, arm) for arm in experiment.arms}
         self.rows: dict[str, str] = {}
         self.stopped: list[ArmStopped] = []
+        self.ended: list[EndedEarly] = []
         self.manifest = new_manifest(name, device)
+        self.manifest.monitors = _monitors(experiment)
 
     def continue_run(
         self,
         run: RunDirectory,
         manifest: Manifest,
         rows: Mapping[str, str],
-        stopped: Sequence[ArmStopped],
+        gone: Sequence[ArmStopped | EndedEarly],
     ) -> None:
-        """Record on in a run that has begun; the caller holds its lock."""
-        self.run, self.rows, self.stopped = run, dict(rows), list(stopped)
-        self.manifest = manifest
+        """Record on in a run that has begun; the caller holds its lock.
+
+        ``gone`` are the arms that have left their streams.
+        """
+        self.run, self.rows = run, dict(rows)
+        self.stopped = [one for one in gone if isinstance(one, ArmStopped)]
+        self.ended = [one for one in gone if isinstance(one, EndedEarly)]
+        self.manifest = manifest.model_copy(update={"monitors": _monitors(self.experiment)})
         self._say_stopped()
 
     def take(self, event: Event) -> None:
@@ -92,6 +101,11 @@ class Recorder:
                 self._append(stream, as_lines(self.header, told))
             case ArmStopped():
                 self._stop(event)
+            case EndedEarly():
+                self.ended.append(event)
+                self._say_stopped()
+            case BestSoFar(arm=arm, seed=seed, content=content):
+                self._keep_best(arm, seed, content)
             case Checkpoint(stream, state):
                 self._store(stream).save(state | self._record(stream))
                 self._hand_over(state)
@@ -138,6 +152,13 @@ class Recorder:
         if self.run is not None and cache is not None:
             TeacherStore(self.run.path).copy_from(TeacherStore(cache), facts["key"])
 
+    def _keep_best(self, arm: str, seed: int, content: bytes) -> None:
+        assert self.run is not None
+        path = self.run.best(arm, seed)
+        path.parent.mkdir(exist_ok=True)
+        with whole_file(path) as file:
+            file.write(content)
+
     def _append(self, stream: str, lines: str) -> None:
         assert self.run is not None
         append_lines(self.run.metrics, lines)
@@ -174,6 +195,7 @@ class Recorder:
             for one in self.manifest.failed
         ]
         self.manifest.diverged = [(one.arm, one.seed) for one in self.stopped]
+        self.manifest.ended_early = [_early_end(one) for one in self.ended]
         self.manifest.stopped = [*(self._sentence(one) for one in self.stopped), *given_up]
         self._save()
 
@@ -227,6 +249,23 @@ def new_manifest(name: str, device: str) -> Manifest:
 def now() -> str:
     """Return the time, for the manifest."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def _monitors(experiment: Experiment) -> dict[str, str]:
+    """Return by which metric each arm's epoch is chosen, for the arms of which one is."""
+    chosen = {arm.name: arm.experiment.training.selects_by for arm in resolve_arms(experiment)}
+    return {arm: monitor for arm, monitor in chosen.items() if monitor is not None}
+
+
+def _early_end(event: EndedEarly) -> EarlyEnd:
+    return EarlyEnd(
+        arm=event.arm,
+        seed=event.seed,
+        epoch=event.epoch,
+        monitor=event.monitor,
+        best=event.best,
+        best_epoch=event.best_epoch,
+    )
 
 
 def _add(known: list[Any], facts: dict[str, Any], key: str) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -21,7 +22,7 @@ from rkkd_cli.sweep.begun import Begun, cell_of
 from rkkd_cli.sweep.jobs import Cell, Job
 from rkkd_cli.sweep.recorder import Recorder, metrics_header
 from rkkd_cli.sweep.vouched import State, states_if_needed, vouched_experiment, vouched_manifest
-from rkkd_cli.train.events import ArmStopped
+from rkkd_cli.train.events import ArmStopped, EndedEarly
 
 Change = Callable[[Experiment, Experiment, str], Experiment]
 
@@ -44,10 +45,22 @@ class Reopened:
     @property
     def stopped(self) -> list[ArmStopped]:
         """The arms that stopped before, and have not been trained again."""
-        begun = self.begun
-        stops = [ArmStopped(**one) for state in begun.states.values()
-                 for one in state["lockstep"]["stopped"]]  # fmt: skip
-        return [one for one in stops if begun.owner[one.arm, one.seed] == one.stream]
+        stops = [ArmStopped(**one) for one in self._gone("stopped")]
+        return [one for one in stops if self._is_owner(one)]
+
+    @property
+    def ended_early(self) -> list[EndedEarly]:
+        """The arms that ended before their last epoch because they got no better."""
+        ends = [EndedEarly(**one) for one in self._gone("ended")]
+        epochs = {n: arm.experiment.training.epochs for n, arm in self.begun.arms.items()}
+        return [one for one in ends if self._is_owner(one) and one.epoch < epochs[one.arm]]
+
+    def _gone(self, how: str) -> list[dict[str, Any]]:
+        states = self.begun.states.values()
+        return [one for state in states for one in state["lockstep"].get(how, ())]
+
+    def _is_owner(self, event: ArmStopped | EndedEarly) -> bool:
+        return self.begun.owner[event.arm, event.seed] == event.stream
 
 
 def reopen(
@@ -260,5 +273,6 @@ def recorder_of(
         "resumed": [*manifest.resumed, resumed],
     }
     manifest = manifest.model_copy(update=update)
-    recorder.continue_run(reopened.run, manifest, reopened.begun.rows(), reopened.stopped)
+    gone: list[ArmStopped | EndedEarly] = [*reopened.stopped, *reopened.ended_early]
+    recorder.continue_run(reopened.run, manifest, reopened.begun.rows(), gone)
     return recorder

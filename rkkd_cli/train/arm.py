@@ -16,6 +16,7 @@ from rkkd_cli.train.diagnostics import SUMS, diagnose
 from rkkd_cli.train.lesson import Lesson, Stepped
 from rkkd_cli.train.metrics import HITS, MEANS, measure
 from rkkd_cli.train.randomness import Randomness
+from rkkd_cli.train.selection import Selection
 from rkkd_cli.train.teacher import Teacher
 from rkkd_cli.train.totals import Totals
 from rkkd_cli.train.trainee import Trainee
@@ -37,11 +38,13 @@ class ArmOnStream:
         student = new_student(arm, seed, teacher)
         self.objective = _objective(arm, seed, teacher, student, labels)
         self.student = self.objective.method.wrap(student).to(teacher.device).train()
+        self.facts = _facts(arm, teacher) if self.student is student else {}  # else it is no model
         totals = Totals((*MEANS, *self.objective.own_terms), STEP_HITS, teacher.device)
         recipe = arm.experiment.training
         trained = _trained(self.student, self.objective)
         self.trainee = Trainee(trained, recipe, derive_seed(seed, "arm"), totals)
         self.diagnostics = Totals(SUMS, (), teacher.device)
+        self.selection = Selection(recipe)
 
     @property
     def totals(self) -> Totals:
@@ -55,12 +58,14 @@ class ArmOnStream:
 
     def state(self) -> dict[str, Any]:
         """Return all that :meth:`load` needs to go on as if nothing had happened."""
-        return self.trainee.state() | {"diagnostics": self.diagnostics.state()}
+        state = self.trainee.state() | {"diagnostics": self.diagnostics.state()}
+        return state | {"selection": self.selection.state()}
 
     def load(self, state: dict[str, Any]) -> None:
         """Go back to a state. Raises ValueError, or what torch raises, where it does not fit."""
         self.trainee.load(state)
         self.diagnostics.load(state["diagnostics"])
+        self.selection.load(state.get("selection", {}))
 
     @property
     def members(self) -> "list[ArmOnStream]":
@@ -104,6 +109,18 @@ def _objective(
         objective = build_objective(arm.experiment.method, arm.experiment.rank, pair)
     objective.method.to(teacher.device).train()
     return objective
+
+
+def _facts(arm: Arm, teacher: Teacher) -> dict[str, Any]:
+    """Return what the student's weights are."""
+    height, width = teacher.image_size
+    return {
+        "model": arm.experiment.student.model,
+        "classes": teacher.num_classes,
+        "channels": teacher.in_channels,
+        "image_size": f"{height}x{width}",
+        "dataset": arm.experiment.dataset.name,
+    }
 
 
 def _trained(student: Classifier, objective: Objective) -> nn.Module:

@@ -106,6 +106,41 @@ class ArmStopped:
 
 
 @dataclass(frozen=True)
+class EndedEarly:
+    """An arm has not become better for as long as its patience: a normal end after ``epoch``.
+
+    ``monitor`` is what was looked at on the validation split, ``best`` its best value, reached
+    at ``best_epoch``.
+    """
+
+    stream: str
+    arm: str
+    seed: int
+    epoch: int
+    monitor: str
+    best: float
+    best_epoch: int
+
+    @property
+    def sentence(self) -> str:
+        """Say what happened, and what it was decided by."""
+        return (
+            f"arm {self.arm}, seed {self.seed} ended early after epoch {self.epoch}: "
+            f"{self.monitor} was best at epoch {self.best_epoch} ({self.best:.4f})"
+        )
+
+
+@dataclass(frozen=True)
+class BestSoFar:
+    """The weights of an arm's student after the best epoch so far: a safetensors file's content."""
+
+    stream: str
+    arm: str
+    seed: int
+    content: bytes
+
+
+@dataclass(frozen=True)
 class JobFailed:
     """The training of a stream was given up; what it has kept stays."""
 
@@ -133,6 +168,8 @@ Event = (
     | BatchDone
     | EpochDone
     | ArmStopped
+    | EndedEarly
+    | BestSoFar
     | JobFailed
     | Checkpoint
 )

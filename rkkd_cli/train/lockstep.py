@@ -7,10 +7,11 @@ from typing import Any
 
 from rkkd_cli.data.stream import Stream
 from rkkd_cli.train.arm import ArmOnStream, record
+from rkkd_cli.train.best import best_so_far
 from rkkd_cli.train.checkpoint import misfit
 from rkkd_cli.train.diagnostics import EVERY, derived
 from rkkd_cli.train.evaluate import TaughtSplit, evaluate
-from rkkd_cli.train.events import ArmStopped, BatchDone, EpochDone, Event, Tick
+from rkkd_cli.train.events import ArmStopped, BatchDone, EndedEarly, EpochDone, Event, Tick
 from rkkd_cli.train.lesson import Lesson, needs_of, teach
 from rkkd_cli.train.stack import Stepping, stacks_of
 from rkkd_cli.train.teacher import Teacher
@@ -24,7 +25,7 @@ class Lockstep:
     """All arms of a stream and how far they are; ``stacked`` lets those step together that can.
 
     An arm with a term that is NaN or infinite is dropped at the end of the epoch, without a row
-    for it; the others go on.
+    for it; the others go on. One whose patience is at its end is dropped after its row.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class Lockstep:
         self.needs = needs_of(arm.objective for arm in arms)
         self.steppings: list[Stepping] = []
         self.stopped: list[ArmStopped] = []
+        self.ended: list[EndedEarly] = []
         self.epochs_done = self.batches_done = 0
         self.seconds = 0.0
 
@@ -96,10 +98,34 @@ class Lockstep:
                 stopped.append(self._stop(arm, bad))
                 self._drop(stopped[-1:])
         self.epochs_done, self.batches_done, self.seconds = self.epochs_done + 1, 0, 0.0
+        selected = self._select(rows)
         for arm in self.active:
             arm.begin_epoch()
         yield from stopped
+        yield from selected
         yield EpochDone(self.name, self.stream.seed, self.epochs_done, tuple(rows))
+
+    def _select(self, rows: Sequence[Row]) -> list[Event]:
+        """Let each arm see its row; return the weights to keep, and which arms have ended."""
+        events: list[Event] = []
+        by_name = {arm.name: arm for arm in self.active}
+        for row in rows:
+            arm = by_name[row["arm"]]
+            if arm.selection.see(row, self.epochs_done):
+                events.append(best_so_far(self.name, self.stream.seed, arm))
+            if arm.selection.is_exhausted(self.epochs_done):
+                ended = self._end(arm)
+                self.ended.append(ended)
+                self._leave([ended.arm])
+                if self.epochs_done < self.epochs:  # else it is no early end, unless more follow
+                    events.append(ended)
+        return events
+
+    def _end(self, arm: ArmOnStream) -> EndedEarly:
+        assert arm.selection.monitor is not None
+        assert arm.selection.best is not None
+        what = arm.selection.monitor, *arm.selection.best
+        return EndedEarly(self.name, arm.name, self.stream.seed, self.epochs_done, *what)
 
     def _row(
         self, arm: ArmOnStream, means: dict[str, float]
@@ -133,10 +159,12 @@ class Lockstep:
         return ArmStopped(self.name, arm.name, self.stream.seed, self.epochs_done + 1, *bad)
 
     def _drop(self, stopped: Sequence[ArmStopped]) -> None:
-        names = {one.arm for one in stopped}
-        self.active = [arm for arm in self.active if arm.name not in names]
         self.stopped += stopped
-        if stopped:
+        self._leave([one.arm for one in stopped])
+
+    def _leave(self, names: Collection[str]) -> None:
+        self.active = [arm for arm in self.active if arm.name not in names]
+        if names:
             self.steppings = []
 
     def state(self) -> dict[str, Any]:
@@ -148,6 +176,7 @@ class Lockstep:
             "seconds": self.seconds,
             "stacked": self.stacked,
             "stopped": [asdict(one) for one in self.stopped],
+            "ended": [asdict(one) for one in self.ended],
             "arms": {arm.name: arm.state() for arm in self.active},
         }
 
@@ -158,6 +187,7 @@ class Lockstep:
             raise misfit(self.name, ValueError(what))
         try:
             self.stopped = [ArmStopped(**one) for one in state["stopped"]]
+            self.ended = [EndedEarly(**one) for one in state.get("ended", ())]
             self.active = [arm for arm in self.active if arm.name in state["arms"]]
             for arm in self.active:
                 arm.load(state["arms"][arm.name])
@@ -170,13 +200,14 @@ class Lockstep:
 def check_state(name: str, state: Mapping[str, Any], arms: Collection[str]) -> None:
     """Raise RunError unless the state of a stream is one that these arms can have had."""
     try:
-        stopped = [ArmStopped(**one).arm for one in state["stopped"]]
+        gone = [ArmStopped(**one).arm for one in state["stopped"]]
+        gone += [EndedEarly(**one).arm for one in state.get("ended", ())]
         position = (state["epochs_done"], state["batches_done"], state["batches"])
         if any(type(number) is not int for number in position):
             raise TypeError("its position is no whole number")
         if not (position[0] >= 0 and 0 <= position[1] <= position[2]):
             raise ValueError(f"batch {position[1]} of {position[2]} after epoch {position[0]}")
-        if sorted([*state["arms"], *stopped]) != sorted(arms):
+        if sorted([*state["arms"], *gone]) != sorted(arms):
             raise ValueError("its arms are others")
         if not state["seconds"] >= 0:
             raise ValueError("its time is negative")

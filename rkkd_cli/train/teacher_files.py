@@ -36,10 +36,13 @@ class Found(NamedTuple):
     facts: dict[str, Any]
 
 
-def teacher_bytes(state: Mapping[str, Tensor], facts: Mapping[str, Any]) -> bytes:
+def teacher_bytes(
+    state: Mapping[str, Tensor], facts: Mapping[str, Any], further: Mapping[str, Any] | None = None
+) -> bytes:
     """Return the content of a safetensors file with the weights and what is known of them.
 
-    The format knows neither strides nor shared memory, so every tensor is written out by itself.
+    ``further`` facts only say where the weights come from. The format knows neither strides nor
+    shared memory, so every tensor is written out by itself.
     """
     metadata = {"format": "pt", f"{PREFIX}version": __version__}
     metadata |= {
@@ -47,6 +50,7 @@ def teacher_bytes(state: Mapping[str, Tensor], facts: Mapping[str, Any]) -> byte
         for key, name in TOLD.items()
         if facts.get(key) is not None
     }
+    metadata |= {f"{PREFIX}{name}": str(value) for name, value in (further or {}).items()}
     plain = {
         name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
         for name, tensor in state.items()

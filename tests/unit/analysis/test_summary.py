@@ -8,7 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rkkd_cli.analysis.summary import SUMMARY_METRICS, Spread, spread, summarise
+from rkkd_cli.analysis.summary import (
+    SUMMARY_METRICS,
+    Spread,
+    spread,
+    summarise,
+    summarise_selected,
+)
 from rkkd_cli.records.metrics import columns
 
 
@@ -19,6 +25,12 @@ def frame(*rows: tuple[str, int, int, float]) -> pd.DataFrame:
         for arm, seed, epoch, value in rows
     ]
     return pd.DataFrame(records, columns=list(columns(False)))
+
+
+def with_validation(*rows: tuple[str, int, int, float, float]) -> pd.DataFrame:
+    """Return metrics from (arm, seed, epoch, value of every column, value of val_*)."""
+    metrics = frame(*(row[:4] for row in rows))
+    return metrics.assign(val_acc=[row[4] for row in rows], val_kl=[row[4] for row in rows])
 
 
 def test_mean_and_sample_deviation_of_three_seeds() -> None:
@@ -80,8 +92,31 @@ def test_a_seed_that_stopped_early_is_not_among_the_n_of_the_last_epoch() -> Non
     assert summary.metrics["kl"].std == pytest.approx(math.sqrt(2.0))
 
 
+def test_a_seed_that_ended_early_counts_with_its_own_last_epoch() -> None:
+    rows = [("kd", 0, 1, 1.0), ("kd", 1, 1, 2.0), ("kd", 2, 1, 9.0), ("kd", 0, 2, 4.0)]
+    (summary,) = summarise(frame(*rows), [("kd", 1)])
+    assert (summary.epochs, summary.n, summary.epoch_text) == ({0: 2, 1: 1}, 2, "1–2")
+    assert summary.metrics["kl"].mean == 3.0
+
+
+@pytest.mark.parametrize(
+    ("monitor", "epochs"), [("val_acc", {0: 2, 1: 1}), ("val_kl", {0: 1, 1: 2})]
+)
+def test_an_epoch_is_selected_by_the_arms_own_monitor_the_first_of_equal_ones(
+    monitor: str, epochs: dict[int, int]
+) -> None:
+    seed_0 = [("kd", 0, 1, 5.0, 0.1), ("kd", 0, 2, 7.0, 0.9), ("kd", 0, 3, 9.0, 0.9)]
+    seed_1 = [("kd", 1, 1, 1.0, 0.9), ("kd", 1, 2, 3.0, 0.5), ("kd", 1, 3, 9.0, 0.6)]
+    others = [("ce", 0, 1, 1.0, 0.1)]
+    metrics = with_validation(*seed_0, *seed_1, *others)
+    (summary,) = summarise_selected(metrics, {"kd": monitor})
+    assert (summary.arm, summary.epochs) == ("kd", epochs)
+    assert summary.metrics["test_acc"].mean == 4.0
+
+
 def test_a_run_without_rows_has_no_summaries() -> None:
     assert summarise(frame()) == []
+    assert summarise_selected(frame(), {"kd": "val_acc"}) == []
 
 
 @pytest.mark.parametrize(

@@ -193,3 +193,14 @@ def test_drops_are_marked_once_for_all_arms() -> None:
     for axes in panels(("run", data)):
         marks = [line for line in axes.lines if str(line.get_label()).startswith("_")]
         assert [_numbers(mark.get_xdata()) for mark in marks] == [[2.5, 2.5]]
+
+
+def test_where_seeds_end_early_the_mean_is_over_those_left_and_the_epoch_is_marked() -> None:
+    rows = metrics(arms=("kd",), seeds=3)
+    rows = rows[(rows["seed"] > 0) | (rows["epoch"] == 1)]
+    (curve,) = curves_of([("run", rows)])
+    assert curve.label == "kd (n = 3, at the end 2)"
+    for axes in panels(("run", rows)):
+        line, mark = axes.lines
+        assert _numbers(line.get_ydata()) == [2.0, 5.5, 10.5]
+        assert (_numbers(mark.get_xdata()), mark.get_marker()) == ([1.0], "x")

@@ -1,0 +1,221 @@
+"""Early stopping: when an arm ends, that no other arm notices, and the same from any moment."""
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors import safe_open
+
+from rkkd_cli.config.experiment import Experiment, StudentTraining
+from rkkd_cli.config.overrides import Override, parse_override
+from rkkd_cli.config.presets import load_experiment
+from rkkd_cli.errors import RunError, UserError
+from rkkd_cli.sweep.begun import Begun
+from rkkd_cli.sweep.jobs import Job
+from rkkd_cli.sweep.ledger import Ledger
+from rkkd_cli.sweep.local import run_jobs
+from rkkd_cli.sweep.recorder import Recorder
+from rkkd_cli.train.events import BestSoFar, Checkpoint, EndedEarly, EpochDone, Event
+from rkkd_cli.train.pace import Pace
+from rkkd_cli.train.selection import Selection
+
+CPU = torch.device("cpu")
+NEVER = 1e9
+EPOCHS = 3
+QUICK = (
+    "training.schedule=constant",
+    "teacher.training.epochs=1",
+    "seeds=[0]",
+    "dataset.limit_train=120",
+    "dataset.limit_test=50",
+    "dataset.val_share=0.2",
+)
+Arms = dict[str, dict[str, Any]]
+PATIENT: dict[str, Any] = {"training": {"patience": 1, "min_delta": 200.0}}
+OTHERS: Arms = {
+    "kd_rank": {"rank": {"grad": True}},
+    "chosen": {"training": {"monitor": "val_kl"}, "method": {"temperature": 2.0}},
+}
+STREAM = "seed-0-short"
+
+
+def experiment_with(arms: Arms, *overrides: str, epochs: int = EPOCHS) -> Experiment:
+    given = [parse_override(text) for text in (*QUICK, f"training.epochs={epochs}", *overrides)]
+    return load_experiment("rank_grad", [*given, Override("arms", arms)])
+
+
+def events_of(
+    experiment: Experiment, cache: Path, minutes: float = NEVER, begun: Any = None
+) -> list[Event]:
+    """Return what happens; checkpoints as they are at that moment."""
+    events: list[Event] = []
+    for event in run_jobs(Begun(experiment, begun), CPU, cache, Pace(minutes)):
+        if isinstance(event, Checkpoint):
+            file = io.BytesIO()
+            torch.save(event.state, file)
+            events.append(Checkpoint(event.stream, {"content": file.getvalue()}))
+        else:
+            events.append(event)
+    return events
+
+
+def state_of(event: Checkpoint) -> dict[str, Any]:
+    state: dict[str, Any] = torch.load(io.BytesIO(event.state["content"]), weights_only=True)
+    return state
+
+
+def rows_of(events: list[Event], *arms: str) -> list[dict[str, Any]]:
+    timing = ("epoch_seconds", "images_per_second")
+    rows = [row for event in events if isinstance(event, EpochDone) for row in event.rows]
+    kept = [row for row in rows if not arms or row["arm"] in arms]
+    return [{key: row[key] for key in row if key not in timing} for row in kept]
+
+
+def told(events: list[Event]) -> list[Event]:
+    """Return what is recorded beside rows and checkpoints."""
+    return [event for event in events if isinstance(event, EndedEarly | BestSoFar)]
+
+
+@pytest.mark.parametrize(
+    ("monitor", "patience", "min_delta", "values", "best", "end"),
+    [
+        ("val_acc", 2, 0.0, [1, 3, 2, 3, 4], 2, 4),  # an equal value is not better
+        ("val_acc", 2, 0.0, [1, 3, 2, 4, 4, 4], 4, 6),
+        ("val_acc", 1, 0.0, [1, 2, 3, 4], 4, None),
+        (
+            "val_acc",
+            2,
+            1.0,
+            [1, 1.6, 2.2, 2.8, 3],
+            5,
+            5,
+        ),  # 2.2 was the last such one
+        ("val_acc", 2, 1.0, [1, 1.6, 1.9], 3, 3),  # the best epoch needs no least distance
+        ("val_kl", 2, 0.0, [3, 1, 2, 2], 2, 4),
+        ("val_rank", 1, 0.0, [-0.5, -0.6, -0.6], 2, 3),
+        ("val_kendall_tau", 1, 0.0, [0.5, 0.6, 0.6], 2, 3),
+        ("val_ce", 3, 0.0, [1, 2, 2], 1, None),
+    ],
+)
+def test_patience_counts_from_the_last_epoch_that_was_better_by_enough(
+    monitor: str, patience: int, min_delta: float, values: list[float], best: int, end: int | None
+) -> None:
+    recipe = StudentTraining(
+        epochs=9, lr=0.1, monitor=monitor, patience=patience, min_delta=min_delta
+    )
+    selection, ends = Selection(recipe), []
+    for epoch, value in enumerate(values, start=1):
+        again = Selection(recipe)
+        again.load(json.loads(json.dumps(selection.state())))
+        assert again.see({monitor: value}, epoch) == selection.see({monitor: value}, epoch)
+        assert vars(again) == vars(selection)
+        ends += [epoch] if selection.is_exhausted(epoch) else []
+        if ends:
+            break
+    assert selection.best is not None
+    assert selection.best[1] == best
+    assert ends == ([] if end is None else [end])
+
+
+@pytest.mark.parametrize("stacked", [False, True])
+def test_an_arm_that_ends_early_changes_no_number_of_another(stacked: bool, cache: Path) -> None:
+    arms = {"short": PATIENT} | OTHERS
+    both = events_of(experiment_with(arms, f"stacked={str(stacked).lower()}"), cache)
+    alone = events_of(experiment_with(OTHERS), cache)
+    rows = rows_of(both, *OTHERS)
+    assert len(rows) == 2 * EPOCHS
+    if stacked:  # rounding
+        for one, other in zip(rows, rows_of(alone), strict=True):
+            assert one["kl"] == pytest.approx(other["kl"], rel=2e-3)
+    else:
+        assert rows == rows_of(alone)
+    assert [row["epoch"] for row in rows_of(both, "short")] == [1, 2]
+    (ended,) = [event for event in both if isinstance(event, EndedEarly)]
+    assert (ended.arm, ended.epoch, ended.monitor) == ("short", 2, "val_acc")
+
+
+def test_from_a_checkpoint_at_any_moment_the_same_rows_ends_and_weights_follow(cache: Path) -> None:
+    experiment = experiment_with({"short": PATIENT} | OTHERS)
+    undisturbed = events_of(experiment, cache)
+    events = events_of(experiment, cache, minutes=0)
+    assert rows_of(events) == rows_of(undisturbed)
+    assert told(events) == told(undisturbed)
+    places = [n for n, event in enumerate(events) if isinstance(event, Checkpoint)]
+    assert len(places) > 3 * EPOCHS
+    for place in places:
+        checkpoint = events[place]
+        assert isinstance(checkpoint, Checkpoint)
+        later = events_of(experiment, cache, begun={STREAM: state_of(checkpoint)})
+        assert rows_of(events[:place]) + rows_of(later) == rows_of(undisturbed)
+        assert told(events[:place]) + told(later) == told(undisturbed)
+
+
+def test_a_stream_whose_arms_have_all_ended_early_is_done(cache: Path) -> None:
+    experiment = experiment_with({"short": PATIENT})
+    events = events_of(experiment, cache)
+    (last,) = [event for event in events[-1:] if isinstance(event, Checkpoint)]
+    begun = Begun(experiment, {STREAM: state_of(last)})
+    assert begun.status(("short", 0)) == "done"
+    assert begun.plan(retry=True) == []
+
+
+def test_more_epochs_give_what_they_had_given_at_once_also_where_patience_ends_with_the_last(
+    cache: Path,
+) -> None:
+    arms = {"short": PATIENT, "kd": {}}
+    short, long = experiment_with(arms, epochs=2), experiment_with(arms)
+    before = events_of(short, cache)
+    assert not any(isinstance(event, EndedEarly) for event in before)  # it is at its end anyway
+    (last,) = [event for event in before[-1:] if isinstance(event, Checkpoint)]
+    later = events_of(long, cache, begun={STREAM: state_of(last)})
+    assert rows_of(before) + rows_of(later) == rows_of(events_of(long, cache))
+
+
+def test_weights_of_the_best_epoch_say_what_they_are(cache: Path, tmp_path: Path) -> None:
+    experiment = experiment_with({"short": PATIENT} | OTHERS)
+    recorder = Recorder(experiment, tmp_path, "run", "cpu")
+    events = list(run_jobs(Begun(experiment), CPU, cache, Pace(NEVER)))
+    for event in events:
+        recorder.take(event)
+    recorder.close("finished")
+    assert recorder.run is not None
+    manifest = recorder.run.read_manifest()
+    assert manifest.monitors == {"short": "val_acc", "chosen": "val_kl"}
+    assert [(one["arm"], one["epoch"]) for one in manifest.ended_early] == [("short", 2)]
+    assert manifest.stopped == []
+    files = sorted(path.name for path in (tmp_path / "run/best").iterdir())
+    assert files == ["chosen-seed0.safetensors", "short-seed0.safetensors"]
+    rows = rows_of(events, "chosen")
+    best = min(rows, key=lambda row: row["val_kl"])
+    with safe_open(recorder.run.best("chosen", 0), "pt") as file:
+        facts = file.metadata()
+    assert facts["rkkd.epoch"] == str(best["epoch"])
+    assert float(facts["rkkd.value"]) == best["val_kl"]
+    assert facts["rkkd.model"] == "digits_student"
+
+
+def test_a_worker_that_dies_takes_early_ends_and_weights_with_it(cache: Path) -> None:
+    experiment = experiment_with({"short": PATIENT})
+    job = Job(STREAM, 0, Begun(experiment).plan()[0].arms, 0)
+    ledger = Ledger(Begun(experiment), keep_going=False)
+    ended = EndedEarly(STREAM, "short", 0, 2, "val_acc", 50.0, 1)
+    best = BestSoFar(STREAM, "short", 0, b"")
+    assert [*ledger.take(job, best), *ledger.take(job, ended)] == []
+    list(ledger.died(job, "gone"))
+    assert list(ledger.take(job, Checkpoint(STREAM, {}))) == [Checkpoint(STREAM, {})]
+    assert [*ledger.take(job, best), *ledger.take(job, ended)] == []
+    kept = list(ledger.take(job, Checkpoint(STREAM, {})))
+    assert kept == [best, ended, Checkpoint(STREAM, {})]
+
+
+@pytest.mark.parametrize("broken", [{"ended": [{}]}, {"ended": 1}])
+def test_a_state_with_a_senseless_end_is_refused(broken: dict[str, Any], cache: Path) -> None:
+    experiment = experiment_with({"short": PATIENT})
+    (last,) = [one for one in events_of(experiment, cache)[-1:] if isinstance(one, Checkpoint)]
+    state = state_of(last)
+    state["lockstep"] |= broken
+    with pytest.raises((RunError, UserError), match="checkpoint"):
+        Begun(experiment, {STREAM: state})
