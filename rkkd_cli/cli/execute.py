@@ -24,6 +24,7 @@ from rkkd_cli.sweep.begun import Begun, MostArms
 from rkkd_cli.sweep.check import check_experiment
 from rkkd_cli.sweep.jobs import Job
 from rkkd_cli.sweep.local import Engine, run_jobs
+from rkkd_cli.sweep.loggers import Loggers, make_loggers
 from rkkd_cli.sweep.recorder import Recorder
 from rkkd_cli.sweep.reopen import (
     Change,
@@ -52,7 +53,8 @@ class Manner:
     most as many arms as ``most_arms`` says; ``retry`` does what failed before again; ``fail_fast``
     ends the run at the first arm or job that fails. ``finish`` makes figures and tables at the end;
     ``threads`` are the CPU threads of a new run whose experiment names none; ``device`` is where
-    the jobs compute, if that is not the experiment's device on this machine.
+    the jobs compute, if that is not the experiment's device on this machine. ``loggers`` are the
+    names of those that are told beside metrics.csv.
     """
 
     minutes: float
@@ -64,6 +66,11 @@ class Manner:
     finish: Finish = any_ended
     threads: int | None = None
     device: torch.device | None = None
+    loggers: tuple[str, ...] = ()
+
+    def made_loggers(self) -> Loggers:
+        """Return the loggers; what befalls them is said at once."""
+        return make_loggers(self.loggers, lambda sentence: _say([sentence]))
 
 
 def begin(
@@ -77,7 +84,8 @@ def begin(
     pace = Pace(manner.minutes)
     with stopping_on_signals(pace):
         device = _checked_device(experiment, manner)
-        recorder = Recorder(experiment, results, name, describe_device(device), or_next)
+        told = describe_device(device), or_next, manner.made_loggers()
+        recorder = Recorder(experiment, results, name, *told)
         begun = Begun(experiment)
         return _run(recorder, begun, begun.plan(manner.most_arms), device, pace, manner)
 
@@ -112,7 +120,8 @@ def _go_on(reopened: Reopened, jobs: Sequence[Job], pace: Pace, manner: Manner) 
     device = _checked_device(experiment, manner)
     moved = check_machine(reopened, device)
     _say(moved)
-    recorder = recorder_of(reopened, describe_device(device), moved, jobs)
+    loggers = manner.made_loggers()
+    recorder = recorder_of(reopened, describe_device(device), moved, jobs, loggers)
     return _run(recorder, reopened.begun, jobs, device, pace, manner)
 
 

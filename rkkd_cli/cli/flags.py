@@ -166,6 +166,30 @@ Results = Annotated[
 Name = Annotated[
     str | None, Option(help="The run's name; default: preset and time.", rich_help_panel=WHERE)
 ]
+TensorBoard = Annotated[
+    bool,
+    Option(
+        "--tensorboard",
+        help="Write TensorBoard event files too, into the run's folder.",
+        rich_help_panel=WHERE,
+    ),
+]
+Wandb = Annotated[
+    bool,
+    Option(
+        "--wandb",
+        help="Log to Weights & Biases too; offline, unless WANDB_MODE says otherwise.",
+        rich_help_panel=WHERE,
+    ),
+]
+MLflow = Annotated[
+    bool,
+    Option(
+        "--mlflow",
+        help="Log to MLflow too: a SQLite file in the run's folder, or MLFLOW_TRACKING_URI.",
+        rich_help_panel=WHERE,
+    ),
+]
 DryRun = Annotated[
     bool,
     Option(

@@ -52,6 +52,9 @@ def grid(
     out: flags.Results = flags.DEFAULT_RESULTS,
     name: flags.Name = None,
     checkpoint_minutes: flags.CheckpointMinutes = flags.DEFAULT_CHECKPOINT_MINUTES,
+    tensorboard: flags.TensorBoard = False,
+    wandb: flags.Wandb = False,
+    mlflow: flags.MLflow = False,
     dry_run: flags.DryRun = False,
     quiet: flags.Quiet = False,
     as_json: flags.Json = False,
@@ -62,10 +65,12 @@ def grid(
     arguments: 5 × 9 values of alpha and temperature on scikit-learn's digits, in minutes.
     """
     from rkkd_cli.cli.grid_request import GridRequest
+    from rkkd_cli.cli.logging_to import chosen_loggers
     from rkkd_cli.cli.options import flag_overrides, split_words
     from rkkd_cli.cli.placing import Placing
     from rkkd_cli.config.grid import Choice
 
+    loggers = chosen_loggers(tensorboard, wandb, mlflow)
     preset, overrides = split_words(words)
     overrides += flag_overrides(ctx.params, own.FLAG_KEYS)
     choice = Choice(sample, sampler, sample_seed, yes)
@@ -89,8 +94,9 @@ def grid(
 
     place = make_place(placing, experiment, not fail_fast)
     result = run_grid(
-        request, place, cells_per_job, checkpoint_minutes, retry_failed, fail_fast, quiet, published
-    )
+        request, place, cells_per_job, checkpoint_minutes, retry_failed, fail_fast, quiet,
+        published, loggers,
+    )  # fmt: skip
     say_result(result, quiet, as_json)
 
 

@@ -19,13 +19,14 @@ def run_grid(
     fail_fast: bool,
     quiet: bool,
     published: str | None,
+    loggers: tuple[str, ...] = (),
 ) -> Result:
     """Train the cells that are left, and return the whole grid."""
     finish = partial(grid_ended, published=published)
     most_arms = cells_per_job(request.planned(), place, most_cells)
     manner = Manner(
         minutes, quiet, place.engine, most_arms, retry, fail_fast, finish, place.threads,
-        place.device,
+        place.device, loggers,
     )  # fmt: skip
     run = request.begun()
     if run is None:

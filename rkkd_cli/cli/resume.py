@@ -29,6 +29,9 @@ def resume(
     device: flags.Device = None,
     checkpoint_minutes: flags.CheckpointMinutes = flags.DEFAULT_CHECKPOINT_MINUTES,
     out: flags.Results = flags.DEFAULT_RESULTS,
+    tensorboard: flags.TensorBoard = False,
+    wandb: flags.Wandb = False,
+    mlflow: flags.MLflow = False,
     quiet: flags.Quiet = False,
     as_json: flags.Json = False,
 ) -> None:
@@ -36,9 +39,11 @@ def resume(
 
     More --epochs than it began with are possible where the schedule does not depend on them.
     """
+    from rkkd_cli.cli.logging_to import chosen_loggers
     from rkkd_cli.cli.options import flag_overrides, requested_by, split_words
     from rkkd_cli.records.run_directory import open_run
 
+    loggers = chosen_loggers(tensorboard, wandb, mlflow)
     preset, overrides = split_words(words)
     if preset is not None:
         raise UserError(f"{preset!r} is no KEY=VALUE; a run is resumed as it was begun")
@@ -48,7 +53,8 @@ def resume(
     from rkkd_cli.cli.result import say_result
 
     request = requested_by(None, overrides, "both", from_record=True)
-    say_result(go_on(begun, request, Manner(checkpoint_minutes, quiet)), quiet, as_json)
+    manner = Manner(checkpoint_minutes, quiet, loggers=loggers)
+    say_result(go_on(begun, request, manner), quiet, as_json)
 
 
 def begun_run(resume: str | None, name: str | None, out: Path) -> "RunDirectory | None":

@@ -42,6 +42,9 @@ def run(
     name: flags.Name = None,
     resume: flags.Resume = None,
     checkpoint_minutes: flags.CheckpointMinutes = flags.DEFAULT_CHECKPOINT_MINUTES,
+    tensorboard: flags.TensorBoard = False,
+    wandb: flags.Wandb = False,
+    mlflow: flags.MLflow = False,
     dry_run: flags.DryRun = False,
     quiet: flags.Quiet = False,
     as_json: flags.Json = False,
@@ -50,10 +53,12 @@ def run(
 
     Without arguments: scikit-learn's digits, three seeds, about a minute on a CPU.
     """
+    from rkkd_cli.cli.logging_to import chosen_loggers
     from rkkd_cli.cli.options import flag_overrides, preset_label, requested_by, split_words
     from rkkd_cli.cli.resume import begun_run, planned
     from rkkd_cli.records.run_directory import AUTO, check_free, new_name
 
+    loggers = chosen_loggers(tensorboard, wandb, mlflow)
     preset, overrides = split_words(words)
     overrides += flag_overrides(ctx.params, flags.FLAG_KEYS)
     request = requested_by(preset, overrides, rank_grad, from_record=resume not in (None, AUTO))
@@ -70,7 +75,7 @@ def run(
     from rkkd_cli.cli.execute import Manner, begin, go_on
     from rkkd_cli.cli.result import say_result
 
-    manner = Manner(checkpoint_minutes, quiet)
+    manner = Manner(checkpoint_minutes, quiet, loggers=loggers)
     if begun is None:
         result = begin(request(None), out, chosen, name is None, manner)
     else:

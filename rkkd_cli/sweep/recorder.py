@@ -28,6 +28,7 @@ from rkkd_cli.records.metrics import (
 from rkkd_cli.records.run_directory import RunDirectory, create_run_directory
 from rkkd_cli.sweep.begun import cell_of
 from rkkd_cli.sweep.jobs import stream_groups
+from rkkd_cli.sweep.loggers import Loggers
 from rkkd_cli.train.checkpoint import CheckpointStore
 from rkkd_cli.train.events import (
     ArmStopped,
@@ -50,12 +51,19 @@ class Recorder:
     """Writes what happens as it happens. The directory appears once the images are read.
 
     A stream's checkpoint also holds the experiment, the manifest and the stream's rows, so that
-    it can restore the files beside it.
+    it can restore the files beside it. ``loggers`` are told what stands in metrics.csv.
     """
 
     def __init__(
-        self, experiment: Experiment, out: Path, name: str, device: str, or_next: bool = False
+        self,
+        experiment: Experiment,
+        out: Path,
+        name: str,
+        device: str,
+        or_next: bool = False,
+        loggers: Loggers | None = None,
     ) -> None:
+        self.loggers = loggers or Loggers({}, lambda _: None)
         self.experiment, self.out, self.or_next = experiment, out, or_next
         self.run: RunDirectory | None = None
         self.header = metrics_header(experiment)
@@ -82,6 +90,7 @@ class Recorder:
         self.ended = [one for one in gone if isinstance(one, EndedEarly)]
         self.manifest = manifest.model_copy(update={"monitors": _monitors(self.experiment)})
         self._say_stopped()
+        self._begin_logging()
 
     def take(self, event: Event) -> None:
         """Record one event. Raises OSError where something cannot be written."""
@@ -99,6 +108,7 @@ class Recorder:
             case EpochDone(stream, rows=rows):
                 told = [row | self.varied[row["arm"]] for row in rows]
                 self._append(stream, as_lines(self.header, told))
+                self.loggers.rows(rows, self.experiment.vary)
             case ArmStopped():
                 self._stop(event)
             case EndedEarly():
@@ -120,12 +130,23 @@ class Recorder:
             return
         try:
             self._put_in_order()
+            self.loggers.end(self._ended_cells())
             end = {"status": status, "ended": now(), "reason": reason, "process": None}
             metrics = {"metrics_sha256": metrics_sha256(self.run.metrics)}
             self.manifest = self.manifest.model_copy(update=end | metrics)
             self._save()
         finally:
             self.run.release()
+
+    def _ended_cells(self) -> list[tuple[str, int]]:
+        """Return the cells that will have no more rows: at their last epoch, or ended early."""
+        epochs = {one.name: one.experiment.training.epochs for one in resolve_arms(self.experiment)}
+        reached = [
+            (point.arm, point.seed)
+            for point in self.loggers.last.values()
+            if point.epoch >= epochs[point.arm]
+        ]
+        return [*reached, *((one.arm, one.seed) for one in self.ended)]
 
     def _put_in_order(self) -> None:
         """Let the rows stand in an order that does not depend on which streams took turns."""
@@ -145,7 +166,14 @@ class Recorder:
             self.manifest.run = self.run.name
             write_whole(self.run.experiment, to_toml(self.experiment))
             write_whole(self.run.metrics, header_line(self.header))
+            self._save()
+            self._begin_logging()
         self._save()
+
+    def _begin_logging(self) -> None:
+        assert self.run is not None
+        lines = [header_line(self.header), *"".join(self.rows.values()).splitlines()]
+        self.loggers.begin(self.run, self.manifest.id, self.experiment, lines)
 
     def _keep_teacher(self, facts: dict[str, Any], cache: Path | None) -> None:
         """Copy a teacher that stands in a cache: a run must go on where the cache has gone."""

@@ -20,6 +20,7 @@ from rkkd_cli.records.restore import restore_metrics
 from rkkd_cli.records.run_directory import RunDirectory
 from rkkd_cli.sweep.begun import Begun, cell_of
 from rkkd_cli.sweep.jobs import Cell, Job
+from rkkd_cli.sweep.loggers import Loggers
 from rkkd_cli.sweep.recorder import Recorder, metrics_header
 from rkkd_cli.sweep.vouched import State, states_if_needed, vouched_experiment, vouched_manifest
 from rkkd_cli.train.events import ArmStopped, EndedEarly
@@ -244,13 +245,19 @@ def check_machine(reopened: Reopened, device: torch.device) -> list[str]:
 
 
 def recorder_of(
-    reopened: Reopened, device: str, moved: Sequence[str], jobs: Sequence[Job]
+    reopened: Reopened,
+    device: str,
+    moved: Sequence[str],
+    jobs: Sequence[Job],
+    loggers: Loggers | None = None,
 ) -> Recorder:
     """Return the recorder that goes on with the run, and says so in its manifest.
 
     Of the jobs that were given up, those that are now done again are no longer listed.
     """
-    recorder = Recorder(reopened.experiment, reopened.run.path.parent, reopened.run.name, device)
+    run = reopened.run
+    where = run.path.parent, run.name
+    recorder = Recorder(reopened.experiment, *where, device, loggers=loggers)
     fresh = recorder.manifest
     manifest = reopened.manifest or fresh
     if not reopened.begun.states:
@@ -274,5 +281,5 @@ def recorder_of(
     }
     manifest = manifest.model_copy(update=update)
     gone: list[ArmStopped | EndedEarly] = [*reopened.stopped, *reopened.ended_early]
-    recorder.continue_run(reopened.run, manifest, reopened.begun.rows(), gone)
+    recorder.continue_run(run, manifest, reopened.begun.rows(), gone)
     return recorder
