@@ -130,14 +130,31 @@ def metrics_sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes().replace(b"\r\n", b"\n")).hexdigest()
 
 
+def read_growing(path: Path) -> pd.DataFrame:
+    """Return the metrics so far of a run that another process is writing.
+
+    A row that is only half there, or a header, counts as not there. Raises UserError.
+    """
+    text = _text(path)
+    whole = text[: text.rfind("\n") + 1]
+    return _checked(whole, path) if whole else pd.DataFrame(columns=list(COLUMNS))
+
+
 def read_metrics(path: Path) -> pd.DataFrame:
     """Return a run's metrics. Raises UserError where they are missing, damaged or not ours."""
+    return _checked(_text(path), path)
+
+
+def _text(path: Path) -> str:
     try:
-        text = path.read_bytes().decode()
+        return path.read_bytes().decode()
     except FileNotFoundError:
         raise UserError(f"{path} is missing: no run, or one that never began") from None
     except (UnicodeDecodeError, OSError) as error:
         raise UserError(f"{path} cannot be read as CSV: {error}") from None
+
+
+def _checked(text: str, path: Path) -> pd.DataFrame:
     header, *_ = text.splitlines() or [""]
     missing = [column for column in COLUMNS if column not in header.split(",")]
     if missing:

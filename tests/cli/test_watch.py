@@ -1,0 +1,105 @@
+"""``rkkd watch``: a run that another process is training, from its first row to its end."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from rkkd_cli.records.run_directory import RunDirectory
+
+Program = Callable[..., subprocess.CompletedProcess[str]]
+QUICK = (
+    "teacher.training.epochs=1",
+    "seeds=[0]",
+    "dataset.limit_train=200",
+    "dataset.limit_test=100",
+)
+COMMAND = [sys.executable, "-m", "rkkd_cli"]
+
+
+@pytest.fixture
+def held(warm_rkkd: Program, tmp_path: Path) -> Iterator[RunDirectory]:
+    """A run that looks as one does that this process is training."""
+    ran = warm_rkkd("run", *QUICK, "training.epochs=2", "--name", "live", "-q", cwd=tmp_path)
+    assert ran.returncode == 0, ran.stderr
+    run = RunDirectory(tmp_path / "results/live")
+    run.acquire()
+    running = {"status": "running", "process": os.getpid(), "metrics_sha256": None}
+    run.write_manifest(run.read_manifest().model_copy(update=running))
+    yield run
+    run.release()
+
+
+def test_it_follows_a_run_to_its_end(warm_rkkd: Program, tmp_path: Path) -> None:
+    command = [*COMMAND, "run", *QUICK, "training.epochs=30", "--name", "live", "--quiet"]
+    surroundings = {**os.environ, "OMP_NUM_THREADS": "1"}
+    metrics = tmp_path / "results/live/metrics.csv"
+    with subprocess.Popen(command, cwd=tmp_path, env=surroundings, stdout=-3, stderr=-3) as trains:
+        deadline = time.monotonic() + 60
+        while not metrics.is_file() or metrics.read_bytes().count(b"\n") < 2:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        watched = warm_rkkd("watch", "live", "--every", "0.1", cwd=tmp_path)
+        assert trains.wait(timeout=60) == 0  # whoever looks disturbs nothing
+    assert watched.returncode == 0, watched.stderr
+    frames = watched.stdout.split("results/live: ")[1:]
+    assert len(frames) > 2
+    assert frames[0].startswith(f"running (process {trains.pid})")
+    assert frames[-1].startswith("finished")
+    assert "60 of 60 epochs" in frames[-1]
+    assert "kd_rank  1      30/30" in frames[-1]
+    assert "▁" in frames[-1]
+    assert "█" in frames[-1]
+
+
+def test_once_shows_one_frame_and_a_dead_run_is_told(
+    held: RunDirectory, warm_rkkd: Program, tmp_path: Path
+) -> None:
+    with held.metrics.open("ab") as file:
+        file.write(b"kd,0,39,0.0")  # what a reader may see of a row that is being written
+    content = held.metrics.read_bytes()
+    once = warm_rkkd("watch", "--once", cwd=tmp_path)
+    assert once.returncode == 0, once.stderr
+    assert once.stdout.count("results/live: running") == 1
+    assert "4 of 4 epochs" in once.stdout
+    held.release()
+    dead = warm_rkkd("watch", "live", cwd=tmp_path)
+    assert dead.returncode == 1
+    assert "results/live: dead" in dead.stdout
+    assert "its process has gone; `rkkd resume live` goes on" in dead.stdout
+    assert held.metrics.read_bytes() == content
+
+
+def test_a_header_that_is_half_there_is_no_damage(
+    held: RunDirectory, warm_rkkd: Program, tmp_path: Path
+) -> None:
+    held.metrics.write_bytes(b"arm,se")
+    once = warm_rkkd("watch", "--once", cwd=tmp_path)
+    assert "no epoch has been finished yet" in once.stdout
+    held.metrics.write_bytes(b"arm,seed\nkd,0\n")
+    damaged = warm_rkkd("watch", "--once", cwd=tmp_path)
+    assert damaged.returncode == 2
+    assert "lacks the column" in damaged.stderr
+
+
+def test_ctrl_c_leaves_it(held: RunDirectory, tmp_path: Path) -> None:
+    with subprocess.Popen(
+        [*COMMAND, "watch"], cwd=tmp_path, stdout=-1, stderr=-1, text=True
+    ) as watching:
+        assert watching.stdout is not None
+        assert watching.stderr is not None
+        assert "results/live: running" in watching.stdout.readline()
+        watching.send_signal(signal.SIGINT)
+        assert watching.wait(timeout=20) == 130
+        assert watching.stderr.read() == ""
+
+
+def test_nothing_to_watch_is_one_sentence(warm_rkkd: Program, tmp_path: Path) -> None:
+    answer = warm_rkkd("watch", "nowhere", cwd=tmp_path)
+    assert answer.returncode == 2
+    assert "no run 'nowhere'" in answer.stderr
