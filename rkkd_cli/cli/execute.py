@@ -19,6 +19,7 @@ from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.errors import RunError, printable
 from rkkd_cli.records.cache import cache_directory
 from rkkd_cli.records.environment import command_line
+from rkkd_cli.records.manifest import Manifest
 from rkkd_cli.records.run_directory import RunDirectory, is_run
 from rkkd_cli.sweep.begun import Begun, MostArms
 from rkkd_cli.sweep.check import check_experiment
@@ -104,6 +105,7 @@ def go_on(
             has_failed = manifest is not None and bool(manifest.stopped)
             if reopened.has_ended and manifest is not None and not (manner.retry and has_failed):
                 _say([f"run {run.name} is {manifest.status}: there is nothing to resume"])
+                _log_ended(run, reopened.experiment, manifest, manner.made_loggers())
                 return manner.finish(run, manifest)
             check_streams(reopened)
             jobs = reopened.begun.plan(manner.most_arms, manner.retry)
@@ -112,6 +114,15 @@ def go_on(
             raise _mendable(error, f"`rkkd resume {run.handle}` goes on") from None
         finally:
             run.release()
+
+
+def _log_ended(
+    run: RunDirectory, experiment: Experiment, manifest: Manifest, loggers: Loggers
+) -> None:
+    """Tell the loggers what they lack of a run that has ended."""
+    lines = run.metrics.read_text(encoding="utf-8").splitlines()
+    loggers.begin(run, manifest.id, experiment, lines)
+    loggers.end((one["arm"], one["seed"]) for one in manifest.ended_early)
 
 
 def _go_on(reopened: Reopened, jobs: Sequence[Job], pace: Pace, manner: Manner) -> Result:

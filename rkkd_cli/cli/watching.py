@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rkkd_cli.analysis.progress import ArmProgress, progress_of
-from rkkd_cli.cli.console import out
+from rkkd_cli.cli.console import out, wide
 from rkkd_cli.cli.tables import plain_table
 from rkkd_cli.config.arms import resolve_arms
 from rkkd_cli.config.presets import read_experiment
@@ -31,6 +31,9 @@ NEXT = {
 }
 
 
+Planned = tuple[Mapping[str, int], int]  # the epochs of each arm, and how many seeds
+
+
 class Frame(NamedTuple):
     """How a run stands at one moment."""
 
@@ -48,7 +51,9 @@ class Frame(NamedTuple):
 
     def print(self) -> None:
         """Print it once."""
-        out.print(self.shown(len(self.arms)))
+        console = out if out.is_terminal else wide
+        console.print(self.shown(len(self.arms)))
+        console.file.flush()
 
     def shown(self, most: int) -> Group:
         """Return it with at most so many arms: those whose rows are the newest."""
@@ -91,7 +96,7 @@ class Frame(NamedTuple):
         return cells
 
 
-def look(run: RunDirectory) -> Frame:
+def look(run: RunDirectory, planned: Planned | None = None) -> Frame:
     """Read how the run stands; a row that is being written is left for the next time."""
     manifest = run.read_manifest()
     status = run.status(manifest)
@@ -99,11 +104,10 @@ def look(run: RunDirectory) -> Frame:
         manifest = run.read_manifest()
         status = run.status(manifest)
     arms = progress_of(read_growing(run.metrics))
-    epochs, seeds = _planned(run)
-    return Frame(run, manifest, status, arms, epochs, seeds)
+    return Frame(run, manifest, status, arms, *(planned or _planned(run)))
 
 
-def _planned(run: RunDirectory) -> tuple[dict[str, int], int]:
+def _planned(run: RunDirectory) -> Planned:
     """Return the epochs of each arm, and how many seeds there are; nothing where unreadable."""
     try:
         experiment = read_experiment(run.experiment)
@@ -120,9 +124,10 @@ def follow(run: RunDirectory, seconds: float) -> int:
 
 
 def _follow_live(run: RunDirectory, seconds: float) -> Frame:
+    planned = _planned(run)
     with Live(console=out, auto_refresh=False) as live:
         while True:
-            frame = look(run)
+            frame = look(run, planned)
             live.update(frame.shown(max(1, out.height - LINES_BESIDE)), refresh=True)
             if frame.has_ended:
                 return frame
@@ -130,13 +135,12 @@ def _follow_live(run: RunDirectory, seconds: float) -> Frame:
 
 
 def _follow_lines(run: RunDirectory, seconds: float) -> Frame:
-    shown = None
+    planned, shown = _planned(run), None
     while True:
-        frame = look(run)
+        frame = look(run, planned)
         news = (frame.status, frame.arms, frame.manifest.stopped)
         if news != shown:
             frame.print()
-            out.file.flush()
             shown = news
         if frame.has_ended:
             return frame

@@ -130,23 +130,13 @@ class Recorder:
             return
         try:
             self._put_in_order()
-            self.loggers.end(self._ended_cells())
+            self.loggers.end([(one.arm, one.seed) for one in self.ended])
             end = {"status": status, "ended": now(), "reason": reason, "process": None}
             metrics = {"metrics_sha256": metrics_sha256(self.run.metrics)}
             self.manifest = self.manifest.model_copy(update=end | metrics)
             self._save()
         finally:
             self.run.release()
-
-    def _ended_cells(self) -> list[tuple[str, int]]:
-        """Return the cells that will have no more rows: at their last epoch, or ended early."""
-        epochs = {one.name: one.experiment.training.epochs for one in resolve_arms(self.experiment)}
-        reached = [
-            (point.arm, point.seed)
-            for point in self.loggers.last.values()
-            if point.epoch >= epochs[point.arm]
-        ]
-        return [*reached, *((one.arm, one.seed) for one in self.ended)]
 
     def _put_in_order(self) -> None:
         """Let the rows stand in an order that does not depend on which streams took turns."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from shutil import rmtree
 from subprocess import CompletedProcess
 
 import pandas as pd
@@ -33,6 +34,13 @@ def test_what_is_logged_is_what_metrics_csv_has(warm_rkkd: Program, tmp_path: Pa
             written = dict(zip(own["epoch"], own[column].astype("float32"), strict=True))
             assert logged == written
         assert [one.step for one in found.Scalars("final/test_acc")] == [1, 2]
+    rmtree(run / "tensorboard")
+    again = warm_rkkd("resume", "run", "--tensorboard", cwd=tmp_path)  # of a run that has ended
+    assert "there is nothing to resume" in again.stderr
+    found = EventAccumulator(str(run / "tensorboard/kd-seed0"))
+    found.Reload()
+    assert [one.step for one in found.Scalars("kl")] == [1, 2]
+    assert [one.step for one in found.Scalars("final/test_acc")] == [2]
 
 
 def test_a_logger_that_fails_is_told_once_and_the_run_goes_on(

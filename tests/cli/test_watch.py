@@ -36,7 +36,7 @@ def held(warm_rkkd: Program, tmp_path: Path) -> Iterator[RunDirectory]:
 
 
 def test_it_follows_a_run_to_its_end(warm_rkkd: Program, tmp_path: Path) -> None:
-    command = [*COMMAND, "run", *QUICK, "training.epochs=30", "--name", "live", "--quiet"]
+    command = [*COMMAND, "run", *QUICK, "training.epochs=15", "--name", "live", "--quiet"]
     surroundings = {**os.environ, "OMP_NUM_THREADS": "1"}
     metrics = tmp_path / "results/live/metrics.csv"
     with subprocess.Popen(command, cwd=tmp_path, env=surroundings, stdout=-3, stderr=-3) as trains:
@@ -51,8 +51,8 @@ def test_it_follows_a_run_to_its_end(warm_rkkd: Program, tmp_path: Path) -> None
     assert len(frames) > 2
     assert frames[0].startswith(f"running (process {trains.pid})")
     assert frames[-1].startswith("finished")
-    assert "60 of 60 epochs" in frames[-1]
-    assert "kd_rank  1      30/30" in frames[-1]
+    assert "30 of 30 epochs" in frames[-1]
+    assert "kd_rank  1      15/15" in frames[-1]
     assert "▁" in frames[-1]
     assert "█" in frames[-1]
 

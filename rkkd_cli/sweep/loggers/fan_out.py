@@ -27,6 +27,7 @@ class Loggers:
         self.makers, self.tell = makers, tell
         self.loggers: dict[str, Logger] = {}
         self.known: dict[str, dict[Cell, int]] = {}
+        self.epochs: dict[str, int] = {}
         self.last: dict[Cell, Point] = {}
 
     def begin(
@@ -35,7 +36,9 @@ class Loggers:
         """Begin; ``lines`` are the header of metrics.csv and the rows that it already has."""
         if not self.makers:
             return
-        logged = Logged(run, run_id, {arm.name: arm for arm in resolve_arms(experiment)})
+        arms = {arm.name: arm for arm in resolve_arms(experiment)}
+        self.epochs = {name: arm.experiment.training.epochs for name, arm in arms.items()}
+        logged = Logged(run, run_id, arms)
         for name, make in self.makers.items():
             try:
                 self.loggers[name] = make()
@@ -56,9 +59,14 @@ class Loggers:
                     self._try(name, partial(logger.row, point))
                     self.known[name][point.cell] = point.epoch
 
-    def end(self, ended: Iterable[Cell]) -> None:
-        """End; the cells that ``ended`` will have no more rows."""
-        last = {cell: self.last[cell] for cell in ended if cell in self.last}
+    def end(self, ended_early: Iterable[Cell]) -> None:
+        """End. No more rows will have the cells at their last epoch and those that ended early."""
+        early = set(ended_early)
+        last = {
+            cell: point
+            for cell, point in self.last.items()
+            if cell in early or point.epoch >= self.epochs[point.arm]
+        }
         for name, logger in list(self.loggers.items()):
             self._try(name, partial(logger.end, last))
 

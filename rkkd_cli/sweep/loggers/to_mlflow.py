@@ -20,10 +20,10 @@ class ToMLflow:
 
     def begin(self, logged: Logged) -> Mapping[Cell, int]:
         """Find the runs of earlier sessions and the epochs that they have."""
-        logging.getLogger("mlflow").setLevel(logging.WARNING)
-        logging.getLogger("alembic").setLevel(logging.WARNING)
         from mlflow.tracking import MlflowClient
 
+        for name in ("mlflow", "alembic"):  # after the import, which sets levels of its own
+            logging.getLogger(name).setLevel(logging.WARNING)
         folder = logged.run.path.absolute()
         uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{folder.as_posix()}/mlflow.db"
         self.logged, self.client = logged, MlflowClient(uri)

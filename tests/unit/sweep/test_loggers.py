@@ -83,12 +83,13 @@ def test_each_logger_is_told_what_it_lacks_and_nothing_twice(tmp_path: Path) -> 
     loggers.begin(run, "id", experiment, lines(experiment, rows(experiment, range(1, 2))))
     for epoch in (2, 3):
         loggers.rows(rows(experiment, range(epoch, epoch + 1)), ())
-    loggers.end([("kd", 0)])
+    loggers.end([])
     all_of_it = [(row["arm"], row["seed"], row["epoch"]) for row in rows(experiment, range(1, 4))]
     assert new.told == all_of_it
     had = {("kd", 0, 1), ("kd", 0, 2), ("kd_rank", 1, 1)}
     assert older.told == [one for one in all_of_it if one not in had]
-    assert [(point.epoch, point.values["kl"]) for point in new.last.values()] == [(3, 3.0)]
+    finals = {cell: (point.epoch, point.values["kl"]) for cell, point in new.last.items()}
+    assert finals == {(arm, seed): (3, 3 + seed / 10) for arm, seed in cells(experiment)}
     assert said == []
 
 
@@ -100,7 +101,7 @@ def test_a_logger_that_fails_is_told_once_and_the_others_go_on(at: int, tmp_path
     loggers.begin(RunDirectory(tmp_path), "id", experiment, lines(experiment, []))
     for epoch in (1, 2, 3):
         loggers.rows(rows(experiment, range(epoch, epoch + 1)), ())
-    loggers.end(cells(experiment))
+    loggers.end([])
     (sentence,) = said
     assert sentence.startswith("--bad is given up (")
     assert "\n" not in sentence
@@ -129,10 +130,10 @@ def sessions(name: str, tmp_path: Path, tear: Path | None = None) -> list[str]:
     second = make_loggers([name], said.append)
     second.begin(run, "id", experiment, lines(experiment, rows(experiment, range(1, 2))))
     second.rows(rows(experiment, range(2, 4)), ())
-    second.end(cells(experiment))
+    second.end([])
     third = make_loggers([name], said.append)
     third.begin(run, "id", experiment, lines(experiment, rows(experiment, range(1, 4))))
-    third.end(cells(experiment))
+    third.end([])
     return said
 
 
@@ -166,7 +167,7 @@ def test_a_grid_with_many_cells_is_logged(tmp_path: Path) -> None:
     loggers = make_loggers(["tensorboard"], said.append)
     loggers.begin(RunDirectory(tmp_path), "id", experiment, lines(experiment, []))
     loggers.rows(rows(experiment, range(1, 2), (0,)), experiment.vary)
-    loggers.end(cells(experiment))
+    loggers.end([])
     assert said == []
     assert len(list(tmp_path.glob("tensorboard/*/*tfevents*"))) == len(experiment.arms) > 60
     found = EventAccumulator(str(tmp_path / "tensorboard/temperature=7_lr=0.01-seed0"))
@@ -230,3 +231,12 @@ def test_wandb_files_have_every_epoch_once(tmp_path: Path, monkeypatch: pytest.M
     assert len(found) == len(cells(experiment_with()))
     expected = [[(e, e + seed / 10) for e in (1, 2, 3)] for seed in SEEDS]
     assert all(sorted(rows) in expected for rows in found.values())
+
+
+def test_only_cells_that_will_have_no_more_rows_are_final(tmp_path: Path) -> None:
+    experiment, fake = experiment_with(), Fake()
+    loggers = Loggers({"fake": lambda: fake}, lambda _: None)
+    loggers.begin(RunDirectory(tmp_path), "id", experiment, lines(experiment, []))
+    loggers.rows(rows(experiment, range(1, 3)), ())
+    loggers.end([("kd", 1)])
+    assert {cell: point.epoch for cell, point in fake.last.items()} == {("kd", 1): 2}
