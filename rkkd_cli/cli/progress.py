@@ -135,17 +135,19 @@ class Live(Lines):
                         status = epoch_text(row, self.epochs)
                         self.bars.update(self.tasks[row["arm"]], status=status)
             case EndedEarly():
-                task = self.tasks.pop(event.arm)
-                self.bars.update(task, status=f"ended early after epoch {event.epoch}")
-                self.bars.stop_task(task)
+                self._stop(event.arm, f"ended early after epoch {event.epoch}")
                 self.print(event.sentence)
             case ArmStopped():
-                task = self.tasks.pop(event.arm)
-                self.bars.update(task, status=f"stopped: {event.term} is not finite")
-                self.bars.stop_task(task)
+                self._stop(event.arm, f"stopped: {event.term} is not finite")
                 self.print(event.sentence)
             case _:
                 super().show(event)
+
+    def _stop(self, arm: str, status: str) -> None:
+        task = self.tasks.pop(arm, None)
+        if task is not None:  # not of another stream, where several run at once
+            self.bars.update(task, status=status)
+            self.bars.stop_task(task)
 
     def _task(self, name: str, total: int, prefix: str = "") -> TaskID:
         if name not in self.tasks:
