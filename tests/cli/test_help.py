@@ -16,6 +16,7 @@ Program = Callable[..., subprocess.CompletedProcess[str]]
 
 COMMANDS = (
     "run", "grid", "resume", "plot", "show", "table", "ls", "cat", "cp", "doctor", "teacher",
+    "watch",
 )  # fmt: skip
 
 
@@ -74,7 +75,7 @@ def test_help_of_run_shows_the_everyday_flags_in_panels(rkkd: Program) -> None:
     flags = """--dataset --data-root --teacher --teacher-checkpoint --student --epochs --batch-size
         --lr --alpha --temperature --rank-grad --rank-weight --rank-steepness --rank-surrogate
         --rank-channels --seeds --device --precision --out --name --dry-run --quiet --json
-        --limit-train --val-share"""
+        --limit-train --val-share --patience --min-delta --monitor --tensorboard --wandb --mlflow"""
     missing = [flag for flag in flags.split() if f" {flag} " not in text]
     assert not missing
     for panel in ("What to train", "How to train it", "The ranking loss", "Where and how"):
