@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from shutil import copytree
 
 import pytest
 
@@ -22,12 +23,20 @@ QUICK = (
 COMMAND = [sys.executable, "-m", "rkkd_cli"]
 
 
-@pytest.fixture
-def held(warm_rkkd: Program, tmp_path: Path) -> Iterator[RunDirectory]:
-    """A run that looks as one does that this process is training."""
-    ran = warm_rkkd("run", *QUICK, "training.epochs=2", "--name", "live", "-q", cwd=tmp_path)
+@pytest.fixture(scope="module")
+def ended(warm_rkkd: Program, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that has ended."""
+    folder = tmp_path_factory.mktemp("ended")
+    ran = warm_rkkd("run", *QUICK, "training.epochs=2", "--name", "live", "-q", cwd=folder)
     assert ran.returncode == 0, ran.stderr
+    return folder / "results/live"
+
+
+@pytest.fixture
+def held(ended: Path, tmp_path: Path) -> Iterator[RunDirectory]:
+    """A run that looks as one does that this process is training."""
     run = RunDirectory(tmp_path / "results/live")
+    copytree(ended, run.path)
     run.acquire()
     running = {"status": "running", "process": os.getpid(), "metrics_sha256": None}
     run.write_manifest(run.read_manifest().model_copy(update=running))

@@ -175,6 +175,7 @@ def test_a_grid_with_many_cells_is_logged(tmp_path: Path) -> None:
     assert "method.temperature" not in found.Tags()["scalars"]  # it is a setting, not a metric
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # the library's own
 def test_mlflow_has_every_epoch_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("mlflow")
@@ -219,6 +220,7 @@ def wandb_rows(path: Path) -> list[dict[str, float]]:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # the library's own
 def test_wandb_files_have_every_epoch_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("wandb")
