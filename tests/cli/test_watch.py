@@ -44,24 +44,29 @@ def held(ended: Path, tmp_path: Path) -> Iterator[RunDirectory]:
     run.release()
 
 
-def test_it_follows_a_run_to_its_end(warm_rkkd: Program, tmp_path: Path) -> None:
-    command = [*COMMAND, "run", *QUICK, "training.epochs=15", "--name", "live", "--quiet"]
-    surroundings = {**os.environ, "OMP_NUM_THREADS": "1"}
+def test_it_follows_a_run_to_its_end(tmp_path: Path) -> None:
+    command = [*COMMAND, "run", *QUICK, "training.epochs=30", "--name", "live", "--quiet"]
+    surroundings = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "160"}
     metrics = tmp_path / "results/live/metrics.csv"
     with subprocess.Popen(command, cwd=tmp_path, env=surroundings, stdout=-3, stderr=-3) as trains:
         deadline = time.monotonic() + 60
         while not metrics.is_file() or metrics.read_bytes().count(b"\n") < 2:
             assert time.monotonic() < deadline
             time.sleep(0.02)
-        watched = warm_rkkd("watch", "live", "--every", "0.1", cwd=tmp_path)
+        trains.send_signal(signal.SIGSTOP)  # until the watching has begun
+        watch = [*COMMAND, "watch", "live", "--every", "0.1"]
+        with subprocess.Popen(watch, cwd=tmp_path, env=surroundings, stdout=-1, text=True) as looks:
+            assert looks.stdout is not None
+            first = looks.stdout.readline()
+            trains.send_signal(signal.SIGCONT)
+            frames = looks.stdout.read().split("results/live: ")
         assert trains.wait(timeout=60) == 0  # whoever looks disturbs nothing
-    assert watched.returncode == 0, watched.stderr
-    frames = watched.stdout.split("results/live: ")[1:]
-    assert len(frames) > 2
-    assert frames[0].startswith(f"running (process {trains.pid})")
+    assert looks.returncode == 0
+    assert first.startswith(f"results/live: running (process {trains.pid})")
+    assert len(frames) > 1
     assert frames[-1].startswith("finished")
-    assert "30 of 30 epochs" in frames[-1]
-    assert "kd_rank  1      15/15" in frames[-1]
+    assert "60 of 60 epochs" in frames[-1]
+    assert "kd_rank  1      30/30" in frames[-1]
     assert "▁" in frames[-1]
     assert "█" in frames[-1]
 
