@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+import numpy as np
 import pandas as pd
 
 from rkkd_cli.analysis.paired import Difference, holm, paired_difference, unpaired_difference
@@ -23,7 +24,8 @@ class Comparison:
     """``other − one`` of one metric.
 
     ``dropped`` are the seeds that are left out because only one of the arms has them, or got as
-    far; ``why_unpaired`` is empty where seeds are paired. ``seeds_needed`` resolve a difference of
+    far; ``why_unpaired`` is empty where seeds are paired; ``caveat`` says why the two values are not
+    of one scale, if they are not. ``seeds_needed`` resolve a difference of
     this effect size with a power of 80 %; None where that cannot be said. ``p_holm`` is corrected
     for the family: everything compared together.
     """
@@ -39,6 +41,7 @@ class Comparison:
     difference: Difference
     dropped: int = 0
     why_unpaired: str = ""
+    caveat: str = ""
     seeds_needed: int | None = None
     p_holm: float | None = None
     family: int = 1
@@ -83,7 +86,7 @@ def compare_arms(
     found = []
     for pair in wanted:
         for metric in metrics_names:
-            one, other = (by_arm[arm].dropna(subset=[metric]) for arm in pair)
+            one, other = (_finite(by_arm[arm], metric) for arm in pair)
             if len(one) and len(other):
                 reason = (why_unpaired or {}).get(pair, "")
                 found.append(_compared(pair, one, other, metric, select, reason))
@@ -125,6 +128,10 @@ def _compared(
         epochs_one=_epochs(one), epochs_other=_epochs(other), difference=difference,
         dropped=dropped, why_unpaired=reason, seeds_needed=needed,
     )  # fmt: skip
+
+
+def _finite(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
+    return rows.loc[np.isfinite(rows[metric].to_numpy(dtype=float))]
 
 
 def _epochs(rows: pd.DataFrame) -> tuple[int, ...]:

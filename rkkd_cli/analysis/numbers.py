@@ -13,13 +13,14 @@ def more_is_better(metric: str) -> bool:
     return any(metric == name or metric.endswith(f"_{name}") for name in MORE_IS_BETTER)
 
 
-def told(value: float | None, sign: bool = False) -> str:
-    """Return three significant digits, or whole numbers from 1,000 on; – for None."""
+def told(value: float | None, sign: bool = False, significant: int = 3) -> str:
+    """Return so many significant digits, or whole numbers from 1,000 on; – for None."""
     if value is None or math.isnan(value):
         return "–"
     if abs(value) >= 1000:
         return f"{value:+,.0f}" if sign else f"{value:,.0f}"
-    digits = 3 if value == 0 else max(0, 2 - math.floor(math.log10(abs(value))))
+    places = significant - 1 - math.floor(math.log10(abs(value) or 1))
+    digits = max(0, places)
     if digits > 6:
         return f"{value:+.2e}" if sign else f"{value:.2e}"
     return f"{value:+.{digits}f}" if sign else f"{value:.{digits}f}"
