@@ -24,10 +24,10 @@ class Comparison:
     """``other − one`` of one metric.
 
     ``dropped`` are the seeds that are left out because only one of the arms has them, or got as
-    far; ``why_unpaired`` is empty where seeds are paired; ``caveat`` says why the two values are not
-    of one scale, if they are not. ``seeds_needed`` resolve a difference of
-    this effect size with a power of 80 %; None where that cannot be said. ``p_holm`` is corrected
-    for the family: everything compared together.
+    far; ``why_unpaired`` is empty where seeds are paired; ``caveat`` says why the two values are
+    not of one scale, if they are not. ``seeds_needed`` resolve a difference of this effect size
+    with a power of 80 %; None where that cannot be said. ``p_holm`` is corrected for the family:
+    everything compared together.
     """
 
     one: str
@@ -131,7 +131,8 @@ def _compared(
 
 
 def _finite(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
-    return rows.loc[np.isfinite(rows[metric].to_numpy(dtype=float))]
+    values = rows[metric].replace([np.inf, -np.inf], np.nan)
+    return rows.loc[values.notna()]
 
 
 def _epochs(rows: pd.DataFrame) -> tuple[int, ...]:

@@ -75,12 +75,11 @@ def other_scale(one: Experiment, other: Experiment, metric: str) -> str:
 
     Each arm records the ranking loss at its own settings, and KL at its own temperature.
     """
-    if metric.endswith("rank"):
-        keys, instead = ("rank.steepness", "rank.surrogate", "rank.channels"), "kendall_tau"
-    elif metric.endswith("kl"):
-        keys, instead = ("method.temperature",), "test_acc"
-    else:
-        return ""
+    keys: list[str] = []
+    if metric in ("rank", "test_rank", "val_rank"):
+        keys, instead = ["rank.steepness", "rank.surrogate", "rank.channels"], "kendall_tau"
+    elif metric in ("kl", "test_kl", "val_kl"):
+        keys, instead = ["method.temperature"], "test_acc"
     before, after = (flatten(arm.model_dump(include={"rank", "method"})) for arm in (one, other))
     for key in keys:
         if before[key] != after[key]:

@@ -3,13 +3,13 @@
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from rkkd_cli.config.experiment import DESCRIPTION, Experiment
+from rkkd_cli.config.experiment import TOLD, Experiment
 from rkkd_cli.config.overrides import flatten, merge
 from rkkd_cli.config.validation import experiment_from
 from rkkd_cli.errors import UserError
 
 NOT_FOR_ARMS = (
-    "arms", "vary", "seeds", "device", "threads", "deterministic", "stacked", *DESCRIPTION,
+    "arms", "vary", "seeds", "device", "threads", "deterministic", "stacked", *TOLD,
 )  # fmt: skip
 
 
@@ -22,7 +22,7 @@ class Arm(NamedTuple):
 
 def resolve_arms(experiment: Experiment) -> tuple[Arm, ...]:
     """Return every arm of ``experiment``, validated. Raises UserError naming the arm."""
-    base = experiment.model_dump(exclude={"arms", "vary"})
+    base = experiment.model_dump(exclude={"arms", "vary", "findings"})
     return tuple(
         Arm(name, _resolve(base, name, overrides)) for name, overrides in experiment.arms.items()
     )
