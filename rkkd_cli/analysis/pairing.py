@@ -37,12 +37,11 @@ class Recorded:
         return {arm.name: arm.experiment for arm in resolve_arms(self.experiment)}
 
 
-def unpaired_within(run: Recorded) -> dict[Pair, str]:
+def unpaired_within(experiments: Mapping[str, Experiment]) -> dict[Pair, str]:
     """Return the pairs of a run's arms that saw other batches, in both orders, each with why."""
-    arms = [arm for arm in run.arms if arm in run.by_arm]
     reasons = {
-        (one, other): other_batches(run.by_arm[one], run.by_arm[other])
-        for one, other in itertools.permutations(arms, 2)
+        (one, other): other_batches(experiments[one], experiments[other])
+        for one, other in itertools.permutations(experiments, 2)
     }
     return {pair: reason for pair, reason in reasons.items() if reason}
 

@@ -103,7 +103,13 @@ def _within(
             f"{len(run.arms)} arms make {len(pairs):,} pairs; name the arms to compare, or one to "
             f"hold the others against, such as rkkd compare {run.name} {run.arms[0]}"
         )
-    found = compare_arms(run.metrics, names, select, pairs, unpaired_within(run))
+    found = compare_arms(
+        run.metrics,
+        names,
+        select,
+        pairs,
+        unpaired_within({arm: run.by_arm[arm] for arm in itertools.chain(*pairs)}),
+    )
     return with_caveats(found, run.by_arm)
 
 

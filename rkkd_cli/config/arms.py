@@ -22,7 +22,7 @@ class Arm(NamedTuple):
 
 def resolve_arms(experiment: Experiment) -> tuple[Arm, ...]:
     """Return every arm of ``experiment``, validated. Raises UserError naming the arm."""
-    base = experiment.model_dump(exclude={"arms", "vary", "findings"})
+    base = experiment.model_dump(exclude={"arms", "vary"})
     return tuple(
         Arm(name, _resolve(base, name, overrides)) for name, overrides in experiment.arms.items()
     )
