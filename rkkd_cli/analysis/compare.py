@@ -23,11 +23,11 @@ Pair = tuple[str, str]
 class Comparison:
     """``other − one`` of one metric.
 
-    ``dropped`` are the seeds that are left out because only one of the arms has them, or got as
-    far; ``why_unpaired`` is empty where seeds are paired; ``caveat`` says why the two values are
-    not of one scale, if they are not. ``seeds_needed`` resolve a difference of this effect size
-    with a power of 80 %; None where that cannot be said. ``p_holm`` is corrected for the family:
-    everything compared together.
+    ``seeds`` are those of either arm that count, ``dropped`` those that do not: not both arms have
+    them, or a value at that epoch. ``why_unpaired`` is empty where seeds are paired; ``caveat``
+    says what else keeps the two values apart. ``seeds_needed`` resolve a difference of this effect
+    size with a power of 80 %; None where that cannot be said. ``p_holm`` is corrected for the
+    family: everything compared together.
     """
 
     one: str
@@ -39,6 +39,7 @@ class Comparison:
     epochs_one: tuple[int, ...]
     epochs_other: tuple[int, ...]
     difference: Difference
+    seeds: int = 0
     dropped: int = 0
     why_unpaired: str = ""
     caveat: str = ""
@@ -83,13 +84,16 @@ def compare_arms(
         if arm not in arms:
             raise unknown_name("arm", arm, arms)
     by_arm = {str(arm): part.set_index("seed") for arm, part in rows.groupby("arm", sort=False)}
+    known = {str(arm): {*part["seed"]} for arm, part in metrics.groupby("arm", sort=False)}
     found = []
     for pair in wanted:
+        seeds = known[pair[0]] | known[pair[1]]
         for metric in metrics_names:
             one, other = (_finite(by_arm[arm], metric) for arm in pair)
             if len(one) and len(other):
                 reason = (why_unpaired or {}).get(pair, "")
-                found.append(_compared(pair, one, other, metric, select, reason))
+                compared = _compared(pair, one, other, metric, select, reason)
+                found.append(replace(compared, dropped=len(seeds) - compared.seeds))
     return _as_family(found)
 
 
@@ -113,7 +117,6 @@ def _compared(
         reason = "they have no seed in common" if common.empty else "only one seed is in common"
     if not reason and common.empty:
         reason = "they have no seed in common"
-    dropped = 0 if reason else len(one.index.union(other.index)) - len(common)
     if not reason:
         one, other = one.loc[common], other.loc[common]
     measure = unpaired_difference if reason else paired_difference
@@ -126,7 +129,8 @@ def _compared(
         one=pair[0], other=pair[1], metric=metric, select=select,
         mean_one=float(values[0].mean()), mean_other=float(values[1].mean()),
         epochs_one=_epochs(one), epochs_other=_epochs(other), difference=difference,
-        dropped=dropped, why_unpaired=reason, seeds_needed=needed,
+        seeds=len(one.index.union(other.index)),
+        why_unpaired=reason, seeds_needed=needed,
     )  # fmt: skip
 
 

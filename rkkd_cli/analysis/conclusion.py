@@ -70,7 +70,9 @@ def _limits(c: Comparison) -> str:
     if c.why_unpaired:
         limits.append(f"not paired, since {c.why_unpaired}")
     if c.dropped:
-        limits.append(f"{counted(c.dropped, 'seed')} left out that only one arm has")
+        limits.append(
+            f"{counted(c.dropped, 'seed')} left out that not both arms have at that epoch"
+        )
     if c.select == "last" and c.epochs_one != c.epochs_other:
         ends = [", ".join(map(str, epochs)) for epochs in (c.epochs_one, c.epochs_other)]
         limits.append(f"the last epochs differ, {ends[1]} against {ends[0]}")

@@ -7,7 +7,7 @@ sample standard deviation (n − 1), the paired quantities are
 - bootstrap interval: of the mean of resampled seeds, BCa (Efron 1987) from ``BCA_FROM`` seeds on,
   percentiles below. Of few seeds it is too narrow: it cannot leave their range;
 - permutation p-value: the share of the 2ⁿ choices of signs whose mean lies as far out as d̄, two-
-  sided, exact up to ``EXHAUSTIVE`` of them; n seeds cannot give less than 2^(1 − n);
+  sided; exact up to ``EXHAUSTIVE`` of them, else sampled; n seeds cannot give less than 2^(1 − n);
 - effect size: Cohen's d_z = d̄ / s, and Hedges' g_z = J(n − 1) · d_z, with the small-sample factor
   J(m) = Γ(m/2) / (√(m/2) · Γ((m − 1)/2)) (Hedges 1981).
 
@@ -85,7 +85,7 @@ def paired_difference(one: Values, other: Values) -> Difference:
     return Difference(
         mean=mean, n=n, n_other=n, paired=True, interval=t_interval(differences),
         bootstrap=resampled, bootstrap_method=method, p=p, p_is_exact=exact,
-        smallest_p=2.0 ** (1 - n) if n > 1 else None,
+        smallest_p=_smallest(2.0 ** (1 - n), exact) if n > 1 else None,
         effect=effect, corrected=_corrected(effect, n - 1),
     )  # fmt: skip
 
@@ -100,12 +100,12 @@ def unpaired_difference(one: Values, other: Values) -> Difference:
     pooled = _pooled(one, other) if enough else None
     effect = mean / pooled if pooled else None
     ways = math.comb(m + n, n)
-    p, exact = _permuted((one, other), "independent", ways) if m + n > 2 else (None, True)
+    p, exact = _permuted((one, other), "independent", ways) if enough else (None, True)
     resampled, method = _bootstrap((one, other)) if pooled else (None, None)
     return Difference(
         mean=mean, n=m, n_other=n, paired=False, interval=_welch(one, other) if pooled else None,
         bootstrap=resampled, bootstrap_method=method, p=p, p_is_exact=exact,
-        smallest_p=min(1.0, 2 / ways) if m + n > 2 else None,
+        smallest_p=_smallest(2 / ways, exact) if enough else None,
         effect=effect, corrected=_corrected(effect, m + n - 2),
     )  # fmt: skip
 
@@ -156,6 +156,10 @@ def _permuted(samples: tuple[Values, ...], kind: Any, ways: int) -> tuple[float,
         n_resamples=EXHAUSTIVE if exact else RESAMPLES, rng=np.random.default_rng(0),
     )  # fmt: skip
     return float(tested.pvalue), exact
+
+
+def _smallest(p: float, exact: bool) -> float:
+    return min(1.0, p if exact else 2 / (RESAMPLES + 1))
 
 
 def _bootstrap(samples: Any) -> tuple[Interval | None, str | None]:

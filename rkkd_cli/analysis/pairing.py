@@ -91,10 +91,22 @@ def with_caveats(
     comparisons: Iterable[Comparison], experiments: Mapping[str, Experiment]
 ) -> list[Comparison]:
     """Return the comparisons with their caveats; ``experiments`` by what the arms are called."""
-    return [
-        replace(c, caveat=other_scale(experiments[c.one], experiments[c.other], c.metric))
-        for c in comparisons
-    ]
+    found = []
+    for c in comparisons:
+        one, other = experiments[c.one], experiments[c.other]
+        said = [other_scale(one, other, c.metric)]
+        if c.select == "last":
+            said += [
+                _unfinished(c.one, c.epochs_one, one),
+                _unfinished(c.other, c.epochs_other, other),
+            ]
+        found.append(replace(c, caveat="; ".join(sentence for sentence in said if sentence)))
+    return found
+
+
+def _unfinished(arm: str, epochs: Sequence[int], experiment: Experiment) -> str:
+    planned = experiment.training.epochs
+    return f"{arm} is at epoch {epochs[-1]} of {planned}" if epochs[-1] < planned else ""
 
 
 def matched(one: Recorded, other: Recorded) -> list[Pair]:

@@ -20,7 +20,10 @@ def power(effect: float, n: int, paired: bool = True) -> float:
     freedom = n - 1 if paired else 2 * n - 2
     shift = min(SURE, abs(effect) * math.sqrt(n if paired else n / 2))
     edge = float(stats.t.ppf(1 - ALPHA / 2, freedom))
-    return float(stats.nct.sf(edge, freedom, shift) + stats.nct.cdf(-edge, freedom, shift))
+    wrong_side = float(stats.nct.cdf(-edge, freedom, shift))
+    if math.isnan(wrong_side):  # what scipy gives for some masses that are next to nothing
+        wrong_side = 0.0
+    return float(stats.nct.sf(edge, freedom, shift)) + wrong_side
 
 
 def seeds_for(effect: float, paired: bool = True) -> int | None:

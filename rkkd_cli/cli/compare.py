@@ -150,4 +150,5 @@ def _print(found: "list[Comparison]", to: str, as_json: bool) -> None:
         typer.echo(comparison_csv(found), nl=False)
     else:
         layouts, notes = lay_out_comparisons(found), comparison_notes(found)
-        typer.echo(WRITERS.get(to, plain)(layouts, notes), nl=False)
+        text = WRITERS.get(to, plain)(layouts, notes)
+        typer.echo(text.replace("<", "&lt;") if to == "md" else text, nl=False)

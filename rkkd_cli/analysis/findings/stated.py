@@ -34,25 +34,18 @@ def _held(name: str, stated: StatedFinding, arms: Arms, metrics: pd.DataFrame) -
     except UserError as error:
         return Finding(name, stated.claim, "not resolved", [], str(error))
     found = with_caveats(found, arms)
-    notes = [
-        f"{arm} is not at its last epoch" for arm in concerned if _is_short(arm, arms, metrics)
-    ]
+    notes = [*dict.fromkeys(one.caveat for one in found if one.caveat)]
     missing = len(pairs) - len(found)
     if missing:
         notes.append(f"{missing} of {len(pairs)} pairs of arms have no values of {stated.metric}")
     if any(min(one.difference.n, one.difference.n_other) == 1 for one in found):
         notes.append("one seed has no interval, so nothing is resolved")
-    notes += dict.fromkeys(one.caveat for one in found if one.caveat)
     parts = [_part(stated, one) for one in found]
     verdict = "not resolved" if notes else combined(parts)
     remarks = dict.fromkeys(f"not paired, since {c.why_unpaired}" for c in found if c.why_unpaired)
     dropped = max((one.dropped for one in found), default=0)
     left_out = [f"{counted(dropped, 'seed')} left out that not all arms have"] if dropped else []
     return Finding(name, stated.claim, verdict, parts, "; ".join([*notes, *remarks, *left_out]))
-
-
-def _is_short(arm: str, arms: Arms, metrics: pd.DataFrame) -> bool:
-    return bool(metrics[metrics["arm"] == arm]["epoch"].max() < arms[arm].training.epochs)
 
 
 def _pairs(stated: StatedFinding, arms: Arms) -> list[Pair]:
