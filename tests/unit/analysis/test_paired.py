@@ -1,4 +1,4 @@
-"""Differences over seeds: by hand, by enumeration, by scipy's own tests, and what few seeds lack."""
+"""Differences over seeds: by hand, by enumeration, by scipy's tests, and what few seeds lack."""
 
 import itertools
 import math
