@@ -262,9 +262,16 @@ def test_an_unfinished_run_is_told() -> None:
 
 
 def run(name: str, metrics: pd.DataFrame, fingerprint: str | None = "f") -> Recorded:
-    facts = [{"fingerprint": fingerprint, "name": "digits"}] if fingerprint else []
-    manifest = Manifest.model_construct(datasets=facts)
-    return Recorded(name, BASE, manifest, metrics)
+    facts = {
+        "name": "digits", "train_images": 1, "val_images": 0, "test_images": 1, "classes": 10,
+        "image_shape": [1, 8, 8], "fingerprint": fingerprint,
+    }  # fmt: skip
+    content = {
+        "run": name, "status": "finished", "started": "", "command": [], "device": "cpu",
+        "threads": 1, "versions": {}, "platform": "", "processor": "", "git_commit": None,
+        "datasets": [facts] if fingerprint else [],
+    }  # fmt: skip
+    return Recorded(name, BASE, Manifest.model_validate(content), metrics)
 
 
 def test_two_runs_are_matched_by_the_names_of_their_arms() -> None:
