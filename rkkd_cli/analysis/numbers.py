@@ -17,6 +17,7 @@ def told(value: float | None, sign: bool = False, significant: int = 3) -> str:
     """Return so many significant digits, or whole numbers from 1,000 on; – for None."""
     if value is None or math.isnan(value):
         return "–"
+    value += 0.0  # -0.0 is 0
     if abs(value) >= 1000:
         return f"{value:+,.0f}" if sign else f"{value:,.0f}"
     places = significant - 1 - math.floor(math.log10(abs(value) or 1))

@@ -179,6 +179,17 @@ def test_findings_prints_every_claim_with_its_numbers(folder: Path, warm_rkkd: P
     assert "note: the run has no values of grad_low_share_kl and grad_low_share_rank" in text
 
 
+def test_the_readme_shows_what_the_program_says(folder: Path, warm_rkkd: Program) -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    claims, _, _ = said(warm_rkkd("findings", "cifar100-sample", cwd=folder)).rpartition("\n\n")
+    assert f"$ rkkd findings cifar100-sample\n{claims}\n```\n" in readme
+    words = ("compare", "digits-sample", "--metric", "test_acc", "--metric", "test_rank")
+    table, _, *sentences = said(warm_rkkd(*words, cwd=folder)).split("\n\n")
+    assert f"$ rkkd {' '.join(words)}\n{table}\n```\n" in readme
+    for sentence in sentences:
+        assert f"> {sentence.strip()}\n" in readme
+
+
 def test_findings_holds_the_presets_own_against_the_run(folder: Path, warm_rkkd: Program) -> None:
     found = json.loads(said(warm_rkkd("findings", "again", "--json", cwd=folder)))["findings"]
     assert [one["name"] for one in found] == [*CLAIMS, "ranking_ends_lower"]
