@@ -3,9 +3,14 @@
 import math
 
 from rkkd_cli.analysis.paired import Interval
+from rkkd_cli.records.metrics import DIAGNOSTICS
 
 # Columns of metrics.csv (val_ and test_ ones by their ends) of which more is better.
 MORE_IS_BETTER = ("acc", "top5", "kendall_tau", "agreement", "images_per_second")
+
+
+# Columns of which neither way is the better one.
+NEUTRAL = ("lr", *DIAGNOSTICS)
 
 
 def more_is_better(metric: str) -> bool:

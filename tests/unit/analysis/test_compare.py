@@ -12,20 +12,7 @@ from hypothesis import strategies as st
 from rkkd_cli.analysis.compare import METRICS, Comparison, compare_arms
 from rkkd_cli.analysis.conclusion import sentence
 from rkkd_cli.analysis.paired import holm, paired_difference
-from rkkd_cli.analysis.pairing import (
-    Recorded,
-    matched,
-    other_batches,
-    other_scale,
-    side_by_side,
-    unpaired_across,
-    unpaired_within,
-    with_caveats,
-)
-from rkkd_cli.config.overrides import Override
-from rkkd_cli.config.presets import load_experiment
 from rkkd_cli.errors import UserError
-from rkkd_cli.records.manifest import Manifest
 from rkkd_cli.records.metrics import columns
 
 Accuracies = Mapping[str, Mapping[int, list[float]]]
@@ -167,6 +154,12 @@ def test_which_way_is_better_depends_on_the_metric(metric: str, verdict: str, wo
     assert "3 seeds cannot give a permutation p below 0.250" in said
 
 
+def test_of_a_gradients_norm_neither_way_is_better() -> None:
+    values = {"a": {0: [1.0], 1: [2.0], 2: [3.0]}, "b": {0: [5.0], 1: [6.1], 2: [6.9]}}
+    said = sentence(only(compare_arms(frame(values, grad_norm_kl=values), ["grad_norm_kl"])))
+    assert "b is higher; 3 seeds cannot" in said
+
+
 def test_a_family_can_leave_open_what_an_interval_resolves() -> None:
     random = np.random.default_rng(0)
     arms = {name: {seed: [float(random.normal())] for seed in range(8)} for name in "abcdefgh"}
@@ -203,101 +196,3 @@ def test_values_that_are_none_are_left_out() -> None:
 def test_what_is_not_there_is_named(arguments: Any, message: str) -> None:
     with pytest.raises(UserError, match=message):
         compare_arms(*arguments)
-
-
-BASE = load_experiment("rank_grad")
-
-
-def changed(*overrides: tuple[str, Any]) -> Any:
-    return load_experiment("rank_grad", [Override(*one) for one in overrides])
-
-
-@pytest.mark.parametrize(
-    ("key", "value", "paired"),
-    [
-        ("training.batch_size", 32, False),
-        ("dataset.limit_train", 100, False),
-        ("dataset.flip", True, False),
-        ("dataset.root", "elsewhere", True),
-        ("training.epochs", 5, True),
-        ("teacher.seed", 3, True),
-        ("method.alpha", 0.5, True),
-    ],
-)
-def test_only_the_same_batches_are_paired(key: str, value: Any, paired: bool) -> None:
-    reason = other_batches(BASE, changed((key, value)))
-    assert (reason == "") == paired
-    if not paired:
-        assert key in reason
-
-
-def test_arms_of_a_run_with_other_batches_are_not_paired() -> None:
-    arms = {"a": BASE, "b": BASE, "small": changed(("training.batch_size", 16))}
-    assert set(unpaired_within(arms)) == {
-        ("a", "small"), ("b", "small"), ("small", "a"), ("small", "b")
-    }  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("key", "metric", "instead"),
-    [
-        ("rank.steepness", "rank", "kendall_tau"),
-        ("rank.channels", "test_rank", "kendall_tau"),
-        ("method.temperature", "kl", "test_acc"),
-    ],
-)
-def test_terms_of_arms_with_other_settings_have_a_caveat(
-    key: str, metric: str, instead: str
-) -> None:
-    other = changed((key, "top:0.5" if key == "rank.channels" else 2.0))
-    assert key in other_scale(BASE, other, metric)
-    assert instead in other_scale(BASE, other, metric)
-    assert other_scale(BASE, other, "test_kendall_tau") == ""
-    assert other_scale(BASE, BASE, metric) == ""
-
-
-def test_an_unfinished_run_is_told() -> None:
-    found = with_caveats(compare_arms(THREE, ["test_acc"]), {"kd": BASE, "kd_rank": BASE})
-    assert "kd is at epoch 2 of 30" in sentence(only(found))
-
-
-def run(name: str, metrics: pd.DataFrame, fingerprint: str | None = "f") -> Recorded:
-    facts = {
-        "name": "digits", "train_images": 1, "val_images": 0, "test_images": 1, "classes": 10,
-        "image_shape": [1, 8, 8], "fingerprint": fingerprint,
-    }  # fmt: skip
-    content = {
-        "run": name, "status": "finished", "started": "", "command": [], "device": "cpu",
-        "threads": 1, "versions": {}, "platform": "", "processor": "", "git_commit": None,
-        "datasets": [facts] if fingerprint else [],
-    }  # fmt: skip
-    return Recorded(name, BASE, Manifest.model_validate(content), metrics)
-
-
-def test_two_runs_are_matched_by_the_names_of_their_arms() -> None:
-    one, other = run("one", THREE), run("other", THREE[THREE["arm"] == "kd_rank"])
-    assert matched(one, other) == [("kd_rank", "kd_rank")]
-    rows, called = side_by_side(one, other, [("kd_rank", "kd_rank")])
-    assert called == {("kd_rank", "kd_rank"): ("one: kd_rank", "other: kd_rank")}
-    found = only(compare_arms(rows, ["test_acc"], pairs=list(called.values())))
-    assert (found.difference.mean, found.difference.n) == (0.0, 3)
-
-
-def test_the_only_arms_of_two_runs_belong_together() -> None:
-    parts = [THREE[THREE["arm"] == arm] for arm in ("kd", "kd_rank")]
-    assert matched(run("one", parts[0]), run("other", parts[1])) == [("kd", "kd_rank")]
-    with pytest.raises(UserError, match="no arm of the same name"):
-        matched(run("one", parts[0]), run("other", THREE.assign(arm=THREE["arm"] + "_2")))
-
-
-@pytest.mark.parametrize(
-    ("fingerprints", "reason"),
-    [(("f", "f"), ""), (("f", "g"), "other images"), ((None, "g"), "does not say")],
-)
-def test_runs_are_paired_on_the_same_images_only(
-    fingerprints: tuple[str | None, str | None], reason: str
-) -> None:
-    one, other = (run("run", THREE, one) for one in fingerprints)
-    found = unpaired_across(one, other, ("kd", "kd"))
-    assert reason in found
-    assert bool(found) == bool(reason)
