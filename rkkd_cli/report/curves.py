@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from rkkd_cli.analysis.stages import learning_rate_drops
 from rkkd_cli.errors import printable
 from rkkd_cli.report.arms import Curve, curves_of
 from rkkd_cli.report.gradients import gradients_figure, has_diagnostics
@@ -29,7 +30,6 @@ QUANTITIES = (
     Quantity("kl", "KL divergence × T² (nats)", "KL divergence, training"),
     Quantity("test_acc", "test accuracy (%)", "Test accuracy"),
 )
-DROP, STEADY = 0.67, 0.999
 
 
 def draw_figures(
@@ -90,14 +90,3 @@ def _last_of_a_seed(rows: pd.DataFrame) -> list[int]:
     """Return the epochs after which the mean is over fewer seeds than before."""
     ends = rows.groupby("seed")["epoch"].max()
     return sorted({int(epoch) for epoch in ends if epoch < ends.max()})
-
-
-def learning_rate_drops(rows: pd.DataFrame) -> list[float]:
-    """Return where the learning rate fell by a third or more at once: between the two epochs.
-
-    A rate that was falling already, as on a cosine, has no drop.
-    """
-    rates = rows.groupby("epoch")["lr"].first()
-    ratio = rates / rates.shift()
-    was_falling = ratio.shift() < STEADY
-    return [float(epoch) - 0.5 for epoch in ratio.index[(ratio < DROP) & ~was_falling]]

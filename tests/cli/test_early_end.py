@@ -75,3 +75,15 @@ def test_what_cannot_be_monitored_is_refused(
     assert sentence in answer.stderr
     assert answer.stderr.count("\n") == 1
     assert not (tmp_path / "results").exists()
+
+
+def test_comparing_takes_each_seed_at_its_own_end_and_says_where_that_is(
+    warm_rkkd: Program, tmp_path: Path
+) -> None:
+    seeds = [word if not word.startswith("seeds") else "seeds=[0, 1]" for word in EARLY]
+    ran = warm_rkkd("run", *seeds, "--name", "two", cwd=tmp_path)
+    assert ran.returncode == 0, ran.stderr
+    answer = warm_rkkd("compare", "two", cwd=tmp_path)
+    assert answer.returncode == 0, answer.stderr
+    assert "short is at epoch 2 of 4" in answer.stdout
+    assert "the last epochs differ" in answer.stdout
