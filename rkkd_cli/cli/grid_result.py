@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from rich.table import Table
@@ -20,6 +20,9 @@ from rkkd_cli.files import write_whole
 from rkkd_cli.records.manifest import Manifest
 from rkkd_cli.records.run_directory import RunDirectory
 from rkkd_cli.report.grid_text import BEST_MARK, DIGITS, Layout, lay_out
+
+if TYPE_CHECKING:
+    from rkkd_cli.report.grid_figures import GridPicture
 
 MOST_TABLES = 24  # on a terminal; the figures and grid.csv hold the rest
 
@@ -168,12 +171,18 @@ def draw(grid: Grid, folder: Path, formats: list[str]) -> list[Path]:
     """Draw the grid's figures; return the files."""
     if cells_of(grid.frame).empty:
         return []
-    from rkkd_cli.report.grid_figures import GridPicture, draw_grid
+    from rkkd_cli.report.grid_figures import draw_grid
 
-    picture = GridPicture(
+    return draw_grid(picture_of(grid), folder, formats)
+
+
+def picture_of(grid: Grid) -> "GridPicture":
+    """Return what is drawn of the grid."""
+    from rkkd_cli.report.grid_figures import GridPicture
+
+    return GridPicture(
         grid.run.name, grid.frame, grid.keys, grid.selection, grid.references, grid.published
     )
-    return draw_grid(picture, folder, formats)
 
 
 def print_tables(grid: Grid) -> None:

@@ -8,6 +8,7 @@ import pandas as pd
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
@@ -93,7 +94,7 @@ def _sheet(
         handles=list(handles.values()), loc="outside lower center", ncols=min(4, len(handles))
     )
     if published is not None and len(handles) > len(curves):
-        legend.set_title(source_line(published), prop={"size": 7})
+        legend.set_title(source_line(published), prop=FontProperties(size=7))
     figure.suptitle(printable(" and ".join(names)), fontsize=10)
     return figure
 

@@ -1,4 +1,4 @@
-"""Published curves in figures: dotted, named, and never on our axis where their level is not ours."""
+"""Published curves in figures: dotted, named, on an axis of their own where levels differ."""
 
 from typing import Any
 
