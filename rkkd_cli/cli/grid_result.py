@@ -64,9 +64,14 @@ class Grid:
             f"Test accuracy in percent, {self.selection.told}, {spread}. The best of each column "
             f"is bold, the best of all is marked {BEST_MARK}."
         ]
-        published = self.published
-        if published:
+        if self.published:
             notes.append("In brackets: the published value, and measured − published.")
+        return [*notes, *self.references_told]
+
+    @property
+    def references_told(self) -> list[str]:
+        """A line for each baseline and teacher, and for cells that are missing."""
+        notes, published = [], self.published
         for arm, one in baselines_of(self.frame, self.selection.column).items():
             stated = _beside(one.mean, published.baseline if published else None)
             notes.append(f"{arm} (the student without distillation): {one.text(DIGITS)} %{stated}")
@@ -74,8 +79,7 @@ class Grid:
             stated = _beside(teacher["test_acc"], published.teacher if published else None)
             notes.append(f"teacher {teacher['model']}: {teacher['test_acc']:.{DIGITS}f} %{stated}")
         missing = self.frame["status"].value_counts().drop("done", errors="ignore")
-        notes += [f"{count} cells are {status}" for status, count in missing.items()]
-        return notes
+        return [*notes, *(f"{count} cells are {status}" for status, count in missing.items())]
 
 
 def _beside(measured: float, stated: float | None) -> str:

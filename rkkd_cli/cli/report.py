@@ -91,7 +91,7 @@ def _grid(run: "RunDirectory", manifest: "Manifest", stated: str | None) -> "Gri
     from rkkd_cli.report.page.sources import GridPart
 
     grid = read_grid_run(run, manifest, published=stated)
-    return None if cells_of(grid.frame).empty else GridPart(picture_of(grid), grid.notes)
+    return None if cells_of(grid.frame).empty else GridPart(picture_of(grid), grid.references_told)
 
 
 def _arms(stated: str, experiment: "Experiment") -> dict[str, float]:

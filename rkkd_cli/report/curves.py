@@ -22,7 +22,7 @@ from rkkd_cli.report.published_lines import (
     published_lines,
     source_line,
 )
-from rkkd_cli.report.style import COLOURS, DASHES, STYLE, save_figure
+from rkkd_cli.report.style import COLOURS, DASHES, STYLE, save_figure, shortened
 
 
 class Quantity(NamedTuple):
@@ -108,8 +108,8 @@ def _draw(axes: Axes, quantity: Quantity, curves: Sequence[Curve]) -> None:
         colour = COLOURS[number % len(COLOURS)]
         marker = "o" if len(mean) == 1 else None
         axes.plot(
-            mean.index, mean, label=curve.label, color=colour, linewidth=1.5, marker=marker,
-            linestyle=DASHES[number % len(DASHES)],
+            mean.index, mean, label=shortened(curve.label), color=colour, linewidth=1.5,
+            marker=marker, linestyle=DASHES[number % len(DASHES)],
         )  # fmt: skip
         if deviation.notna().any():
             low, high = mean - deviation, mean + deviation
@@ -135,7 +135,7 @@ def _overlay(
     for line in lines:
         drawn += place.plot(
             line.values.index, line.values, color=line.colour, linestyle=DOTS, linewidth=1.3,
-            label=line.label,
+            label=shortened(line.label),
         )  # fmt: skip
     return drawn
 

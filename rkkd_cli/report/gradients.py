@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 from rkkd_cli.errors import printable
 from rkkd_cli.records.metrics import DIAGNOSTICS
 from rkkd_cli.report.arms import Curve
-from rkkd_cli.report.style import COLOURS
+from rkkd_cli.report.style import COLOURS, shortened
 
 LINES: dict[str, Literal["-", "--"]] = {"kl": "-", "rank": "--"}
 
@@ -65,13 +65,15 @@ def panel_figure(panel: Panel, curves: Sequence[Curve]) -> Figure:
     """Return the figure of one panel."""
     figure = Figure(figsize=(5.2, 3.9), layout="constrained")
     _draw(figure.subplots(), panel, curves)
-    figure.legend(handles=_handles(curves), loc="outside lower center", ncols=2)
+    handles = _handles(curves)
+    longest = max(len(str(one.get_label())) for one in handles)
+    figure.legend(handles=handles, loc="outside lower center", ncols=2 if longest < 26 else 1)
     return figure
 
 
 def _handles(curves: Sequence[Curve]) -> list[Line2D]:
     arms = [
-        Line2D([], [], color=COLOURS[n % len(COLOURS)], label=curve.label)
+        Line2D([], [], color=COLOURS[n % len(COLOURS)], label=shortened(curve.label))
         for n, curve in enumerate(curves)
     ]
     terms = [

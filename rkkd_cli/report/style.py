@@ -30,6 +30,15 @@ STYLE: Any = {
 }
 
 
+LONGEST_LABEL = 44
+
+
+def shortened(label: str) -> str:
+    """Return a label that leaves room for the curves: the middle of a long one is left out."""
+    half = LONGEST_LABEL // 2
+    return label if len(label) <= LONGEST_LABEL else f"{label[: half - 1]}…{label[-half:]}"
+
+
 def save_figure(figure: Figure, folder: Path, name: str, formats: Sequence[str]) -> list[Path]:
     """Write the figure in each format, whole or not at all; return the files."""
     paths = [folder / f"{name}.{suffix}" for suffix in formats]

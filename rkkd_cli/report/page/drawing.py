@@ -1,6 +1,6 @@
 """The interactive figures of a page, made with Bokeh: drawn by its own JavaScript in the page."""
 
-from typing import Any, Literal
+from typing import Any
 
 from bokeh.embed import json_item
 from bokeh.models import (
@@ -16,7 +16,8 @@ from rkkd_cli.report.page.panels import Line, Panel
 
 TOOLS = "box_zoom,reset,save"
 FONT = "13px"
-FEW = 6  # so many lines fit into one tooltip for all of them
+FEW = 8  # so many lines fit into one tooltip for all of them
+TIP = "color:#1b1f24;font:13px/1.4 system-ui,sans-serif;max-width:22rem;white-space:normal"
 Item = dict[str, Any]
 
 
@@ -47,9 +48,7 @@ def panel_item(panel: Panel) -> Item:
     x_range.renderers = drawn
     y_range.renderers = [one for one, line in both if not line.own_axis]
     their_range.renderers = [one for one, line in both if line.own_axis]
-    tips = [("", "$name"), ("epoch", "@x"), ("value", "@y{0.0000} @spread")]
-    mode: Literal["vline", "mouse"] = "vline" if len(drawn) <= FEW else "mouse"
-    plot.add_tools(HoverTool(renderers=drawn, tooltips=tips, mode=mode))
+    plot.add_tools(_hover_of_all(plot, panel) if len(drawn) <= FEW else _hover_of_one(drawn))
     return item(plot, panel.key)
 
 
@@ -71,6 +70,27 @@ def _draw(plot: Any, number: int, line: Line) -> Any:
     )  # fmt: skip
     renderer.tags = [number]  # as an argument it would be the glyph's
     return renderer
+
+
+def _hover_of_all(plot: Any, panel: Panel) -> HoverTool:
+    """Return a tooltip with the values of all lines at an epoch: those of an unseen line.
+
+    Its source, ``probe``, has a column ``told-n`` for line n, which the page's script fills.
+    """
+    empty: dict[str, list[float]] = {"x": [], "y": []}
+    told = "".join(
+        f'<div><span style="color:{line.colour}">■</span> @{{told-{number}}}</div>'
+        for number, line in enumerate(panel.lines)
+    )
+    source = ColumnDataSource(data=dict(empty), name="probe")
+    probe = plot.line("x", "y", source=source, line_alpha=0)
+    tip = f'<div style="{TIP}"><b>epoch @x</b>{told}</div>'
+    return HoverTool(renderers=[probe], tooltips=tip, mode="vline", line_policy="nearest")
+
+
+def _hover_of_one(drawn: list[Any]) -> HoverTool:
+    tip = f'<div style="{TIP}"><b>$name</b><br>epoch @x: @y{{0.0000}} @spread</div>'
+    return HoverTool(renderers=drawn, tooltips=tip)
 
 
 def plain(plot: Any) -> None:

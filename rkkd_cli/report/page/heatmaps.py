@@ -13,7 +13,7 @@ from rkkd_cli.analysis.grid_tables import GridTable, Place, short, spelt
 from rkkd_cli.errors import printable
 from rkkd_cli.report.grid_figures import MOST_FACETS, GridPicture
 from rkkd_cli.report.grid_text import facet_title
-from rkkd_cli.report.page.drawing import Item, item, plain
+from rkkd_cli.report.page.drawing import TIP, Item, item, plain
 
 
 class Heatmap(NamedTuple):
@@ -72,9 +72,8 @@ def _draw(table: GridTable, values: Mapping[Place, float], colours: str, digits:
         "x", "y", "text", source=source, text_color="ink", text_align="center",
         text_baseline="middle", text_font_size="12px",
     )  # fmt: skip
-    names = [short(key, table.keys) for key in table.keys[:2]]
-    tips = [(names[0], "@y"), (names[1], "@x"), ("accuracy (%)", "@told")]
-    plot.add_tools(HoverTool(renderers=[places], tooltips=tips))
+    tip = f'<div style="{TIP}">@row_name = @y, @column_name = @x<br>test accuracy (%): @told</div>'
+    plot.add_tools(HoverTool(renderers=[places], tooltips=tip))
     return plot
 
 
@@ -87,7 +86,9 @@ def _cells(
         high = float(np.abs(numbers).max())
         low = -high
     width = high - low or 1.0
-    cells: dict[str, list[str]] = {key: [] for key in ("x", "y", "text", "told", "fill", "ink")}
+    kinds = ("x", "y", "row_name", "column_name", "text", "told", "fill", "ink")
+    cells: dict[str, list[str]] = {key: [] for key in kinds}
+    names = [printable(short(key, table.keys)) for key in table.keys[:2]]
     for place, value in values.items():
         red, green, blue, _ = colormaps[colours]((value - low) / width)
         measured = table.cells.get(place)
@@ -96,6 +97,8 @@ def _cells(
             told += f" (published {table.published[place]:.2f})"
         cells["x"].append(printable(spelt(place[1])))
         cells["y"].append(printable(spelt(place[0])))
+        cells["row_name"].append(names[0])
+        cells["column_name"].append(names[1])
         cells["text"].append(format(value, digits))
         cells["told"].append(told)
         cells["fill"].append(to_hex((red, green, blue)))

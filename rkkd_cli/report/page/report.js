@@ -37,7 +37,24 @@
       result.y.push(mean);
       result.low.push(mean - spread);
       result.high.push(mean + spread);
-      result.spread.push(values.length > 1 ? `± ${spread.toFixed(4)}` : "");
+      result.spread.push(values.length > 1 ? `± ${spread.toPrecision(2)}` : "");
+    });
+    return result;
+  };
+
+  // What the tooltip says at each epoch of any line: a text for every line.
+  const probe = (panel, shown) => {
+    const epochs = [...new Set(panel.lines.flatMap((line) => line.epochs))].sort((a, b) => a - b);
+    const result = { x: epochs, y: epochs.map(() => NaN) };
+    panel.lines.forEach((line, number) => {
+      const { x, y, spread } = shown[number] || { x: [], y: [], spread: [] };
+      const place = new Map(x.map((epoch, index) => [epoch, index]));
+      result[`told-${number}`] = epochs.map((epoch, row) => {
+        const index = place.get(epoch);
+        if (index === undefined) return `${line.label}: –`;
+        if (Number.isNaN(result.y[row]) && !line.own_axis) result.y[row] = y[index];
+        return `${line.label}: ${y[index].toPrecision(5)} ${spread[index]}`;
+      });
     });
     return result;
   };
@@ -48,18 +65,23 @@
     const slider = document.getElementById("smoothing");
     const reach = slider ? Number(slider.value) : 0;
     for (const { panel, model } of drawn) {
+      const shown = {};
       panel.lines.forEach((line, number) => {
-        const visible = groups.has(line.group);
+        const values = columns(line, seeds, reach);
+        const visible = groups.has(line.group) && values.x.length > 0;
+        if (visible) shown[number] = values;
         for (const renderer of model.renderers) {
           const isLine = renderer.tags.includes(number);
-          if (isLine) renderer.data_source.data = columns(line, seeds, reach);
+          if (isLine && values.x.length > 0) renderer.data_source.data = values;
           if (isLine || renderer.name === `band-${number}`) renderer.visible = visible;
         }
       });
+      const tips = model.renderers.find((one) => one.data_source?.name === "probe");
+      if (tips) tips.data_source.data = probe(panel, shown);
     }
     const epochs = 2 * reach + 1;
     if (slider) {
-      document.getElementById("window").value = epochs;
+      document.getElementById("window").textContent = epochs;
       slider.setAttribute("aria-valuetext", `mean over ${epochs} epochs`);
     }
     document.getElementById("status").textContent =
@@ -119,6 +141,7 @@
 
   const draw = async () => {
     document.documentElement.classList.add("drawn");
+    Bokeh.set_log_level("error"); // that nothing is visible is nothing to warn of
     for (const panel of data.panels) fill(panel.item, panel);
     for (const panel of data.panels) drawn.push({ panel, model: await embed(panel.item) });
     for (const item of data.figures) await embed(item);
