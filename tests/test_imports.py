@@ -77,16 +77,27 @@ def tree(module: str) -> ast.Module:
 
 
 @cache
-def brings_torch(module: str) -> str | None:
-    """Return the chain of modules by which importing ``module`` imports torch, or None."""
+def loaded_with(module: str) -> frozenset[str]:
+    """Return what importing ``module`` imports by itself: the names, and our packages around."""
     names = imported(outside_functions(tree(module)), module)
-    if any(name.split(".")[0] in TORCH for name in names):
-        return module
     parents = {module.rsplit(".", 1)[0]} if "." in module else set()
-    for name in sorted((names | parents) & MODULES.keys()):
-        chain = brings_torch(name) if name != module else None
-        if chain:
-            return f"{module} → {chain}"
+    return frozenset(names | (parents & MODULES.keys()))
+
+
+def brings_torch(module: str) -> str | None:
+    """Return the chain of modules by which importing ``module`` imports torch, or None.
+
+    A package that imports its own modules is a circle: each module is looked at once.
+    """
+    chains = {module: module}
+    waiting = [module]
+    for one in waiting:
+        names = loaded_with(one)
+        if any(name.split(".")[0] in TORCH for name in names):
+            return chains[one]
+        for name in sorted((names & MODULES.keys()) - chains.keys()):
+            chains[name] = f"{chains[one]} → {name}"
+            waiting.append(name)
     return None
 
 

@@ -5,7 +5,21 @@ import sys
 import typer
 
 from rkkd_cli import __version__
-from rkkd_cli.cli import doctor, grid, ls, plot, presets, report, resume, run, show, table, teacher
+from rkkd_cli.cli import (
+    compare,
+    doctor,
+    findings,
+    grid,
+    ls,
+    plot,
+    presets,
+    report,
+    resume,
+    run,
+    show,
+    table,
+    teacher,
+)
 from rkkd_cli.config.overrides import check_text
 from rkkd_cli.errors import RunError, UserError, printable
 
@@ -30,6 +44,8 @@ app.command("resume", rich_help_panel=STUDY)(resume.resume)
 app.command("table", rich_help_panel=LOOK)(table.table)
 app.command("plot", rich_help_panel=STUDY)(plot.plot)
 app.command("report", rich_help_panel=LOOK)(report.report)
+app.command("compare", rich_help_panel=LOOK)(compare.compare)
+app.command("findings", rich_help_panel=LOOK)(findings.findings)
 app.command("show", rich_help_panel=LOOK)(show.show)
 app.command("ls", rich_help_panel=LOOK)(ls.ls)
 app.command("cat", rich_help_panel=LOOK)(presets.cat)

@@ -3,13 +3,13 @@
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from rkkd_cli.config.experiment import DESCRIPTION, Experiment
+from rkkd_cli.config.experiment import TOLD, Experiment
 from rkkd_cli.config.overrides import flatten, merge
 from rkkd_cli.config.validation import experiment_from
 from rkkd_cli.errors import UserError
 
 NOT_FOR_ARMS = (
-    "arms", "vary", "seeds", "device", "threads", "deterministic", "stacked", *DESCRIPTION,
+    "arms", "vary", "seeds", "device", "threads", "deterministic", "stacked", *TOLD,
 )  # fmt: skip
 
 

@@ -4,14 +4,14 @@ from collections.abc import Iterable
 from typing import Any
 
 from rkkd_cli.config.arms import resolve_arms
-from rkkd_cli.config.experiment import DESCRIPTION, Experiment, Training
+from rkkd_cli.config.experiment import TOLD, Experiment, Training
 from rkkd_cli.config.grid import cell_hash
 from rkkd_cli.config.overrides import flatten
 from rkkd_cli.config.values import parse_axes
 from rkkd_cli.errors import UserError
 
 # What changes no number; the device is looked at where it is known.
-WITHOUT_INFLUENCE = (*DESCRIPTION, "device", "vary")
+WITHOUT_INFLUENCE = (*TOLD, "device", "vary")
 EPOCHS = "training.epochs"
 
 

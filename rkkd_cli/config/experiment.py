@@ -8,17 +8,21 @@ import math
 import re
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
+from rkkd_cli.config.frozen import Frozen as Frozen
+from rkkd_cli.config.stated import FINDING_NAME, StatedFinding
 from rkkd_cli.config.values import parse_axes
 
 ARM_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+=-]{0,63}")
 
 MOST_SEEDS = 10_000
 
-# The keys that tell a reader about an experiment; none changes a number.
+# The keys that tell a reader about an experiment, with TOLD those that tell the program; none
+# changes a number.
 DESCRIPTION = ("title", "source", "command", "cost", "finding", "notes")
+TOLD = (*DESCRIPTION, "findings")
 
 
 def default_arms(method: object = "kd") -> dict[str, dict[str, Any]]:
@@ -29,14 +33,6 @@ def default_arms(method: object = "kd") -> dict[str, dict[str, Any]]:
     name = re.sub(r"[^A-Za-z0-9_.+=-]", "_", str(method).rpartition(":")[2])[:50].lstrip("_.+=-")
     name = name or "method"
     return {name: {"rank": {"grad": False}}, f"{name}_rank": {"rank": {"grad": True}}}
-
-
-class Frozen(BaseModel):
-    """A section of the experiment: immutable, strict about types, no unknown keys, no NaN."""
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, validate_default=True
-    )
 
 
 def _as_tuple(value: Any) -> Any:
@@ -198,6 +194,7 @@ class Experiment(Frozen):
     ``deterministic`` makes CUDA repeat every number exactly, at some cost; a CPU always does.
     ``stacked`` lets arms of one architecture step as one stacked student, whose numbers differ by
     rounding (None: on CUDA where a trial shows that it is faster, elsewhere never).
+    ``findings`` are claims as data, which `rkkd findings` checks; they have names.
     ``vary`` names the keys that the arms vary and the values they take: the axes of a grid.
     """
 
@@ -223,6 +220,7 @@ class Experiment(Frozen):
         default_factory=dict
     )
     arms: dict[str, dict[str, Any]] = Field(default_factory=default_arms)
+    findings: dict[str, StatedFinding] = Field(default_factory=dict)
 
     @field_validator("arms")
     @classmethod
@@ -235,6 +233,14 @@ class Experiment(Frozen):
                     f"must have names of letters, digits and _ . + = -, at most 64; got {name!r}"
                 )
         return arms
+
+    @field_validator("findings")
+    @classmethod
+    def _finding_names(cls, findings: dict[str, StatedFinding]) -> dict[str, StatedFinding]:
+        for name in findings:
+            if not FINDING_NAME.fullmatch(name):
+                raise ValueError(f"must have names of letters, digits and _ -; got {name!r}")
+        return findings
 
 
 def parse_seeds(value: Any) -> tuple[int, ...]:

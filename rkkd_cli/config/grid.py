@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rkkd_cli.config.arms import NOT_FOR_ARMS, Arm
-from rkkd_cli.config.experiment import ARM_NAME, DESCRIPTION, Experiment
+from rkkd_cli.config.experiment import ARM_NAME, TOLD, Experiment
 from rkkd_cli.config.overrides import Override, apply_overrides, flatten
 from rkkd_cli.config.validation import check_known_key
 from rkkd_cli.errors import UserError, unknown_name
@@ -31,7 +31,7 @@ MOST_DRAWS_PER_CELL = 64  # of a sample; what is then still missing is taken in 
 NUMBERS_VERSION = 1
 
 # What stands in an experiment without changing a cell's numbers, or is none of one cell's.
-NOT_OF_A_CELL = {*DESCRIPTION, "device", "arms", "vary", "seeds"}
+NOT_OF_A_CELL = {*TOLD, "device", "arms", "vary", "seeds"}
 
 Axes = Mapping[str, Sequence[Any]]
 Cell = dict[str, Any]

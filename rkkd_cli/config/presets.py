@@ -13,6 +13,7 @@ from rkkd_cli.config.experiment import Experiment, default_arms
 from rkkd_cli.config.grid import Choice, with_cells
 from rkkd_cli.config.overrides import Override, apply_overrides, flatten, is_too_deep
 from rkkd_cli.config.reach import refuse_reaching_out
+from rkkd_cli.config.stated import check_named_arms
 from rkkd_cli.config.validation import experiment_from
 from rkkd_cli.config.values import parse_axes
 from rkkd_cli.errors import UserError, unknown_name
@@ -112,6 +113,7 @@ def load_experiment(preset: str, overrides: Sequence[Override] = ()) -> Experime
     if "arms" not in table:
         experiment = with_cells(experiment, Choice())
     refuse_reaching_out(table, given, path.name)
+    check_named_arms(experiment.findings, experiment.arms)
     return _checked(experiment, given)
 
 

@@ -13,6 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from rkkd_cli.analysis.published_curves import PublishedCurves
+from rkkd_cli.analysis.stages import learning_rate_drops
 from rkkd_cli.errors import printable
 from rkkd_cli.report.arms import Curve, curves_of
 from rkkd_cli.report.gradients import gradients_figure, has_diagnostics
@@ -38,7 +39,6 @@ QUANTITIES = (
     Quantity("kl", "KL divergence × T² (nats)", "KL divergence, training"),
     Quantity("test_acc", "test accuracy (%)", "Test accuracy"),
 )
-DROP, STEADY = 0.67, 0.999
 
 
 def draw_figures(
@@ -138,14 +138,3 @@ def _overlay(
             label=shortened(line.label),
         )  # fmt: skip
     return drawn
-
-
-def learning_rate_drops(rows: pd.DataFrame) -> list[float]:
-    """Return where the learning rate fell by a third or more at once: between the two epochs.
-
-    A rate that was falling already, as on a cosine, has no drop.
-    """
-    rates = rows.groupby("epoch")["lr"].first()
-    ratio = rates / rates.shift()
-    was_falling = ratio.shift() < STEADY
-    return [float(epoch) - 0.5 for epoch in ratio.index[(ratio < DROP) & ~was_falling]]

@@ -111,7 +111,7 @@ def latex(layouts: Sequence[Layout], notes: Sequence[str]) -> str:
 TEX = str.maketrans(
     {
         "\\": "$\\backslash$", "%": "\\%", "_": "\\_", "&": "\\&", "#": "\\#", "$": "\\$",
-        "{": "\\{", "}": "\\}", "±": "$\\pm$", "–": "--", "×": "$\\times$",
+        "{": "\\{", "}": "\\}", "±": "$\\pm$", "–": "--", "×": "$\\times$", "<": "$<$",
     }
 )  # fmt: skip
 

@@ -7,11 +7,12 @@ from typing import Any
 import pandas as pd
 
 from rkkd_cli.analysis.published_curves import PublishedCurves
+from rkkd_cli.analysis.stages import learning_rate_drops
 from rkkd_cli.config.grid import is_baseline
 from rkkd_cli.errors import printable
 from rkkd_cli.report import gradients
 from rkkd_cli.report.arms import Curve
-from rkkd_cli.report.curves import QUANTITIES, learning_rate_drops
+from rkkd_cli.report.curves import QUANTITIES
 from rkkd_cli.report.published_lines import own_axis_label, published_lines
 from rkkd_cli.report.style import COLOURS
 

@@ -10,6 +10,7 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.collections import PolyCollection
 
+from rkkd_cli.analysis.stages import learning_rate_drops
 from rkkd_cli.config.experiment import Training
 from rkkd_cli.records.metrics import columns
 from rkkd_cli.report.arms import curves_of
@@ -17,7 +18,6 @@ from rkkd_cli.report.curves import (
     QUANTITIES,
     _sheet,
     draw_figures,
-    learning_rate_drops,
 )
 from rkkd_cli.report.style import COLOURS
 from rkkd_cli.train.recipe import learning_rate

@@ -1,0 +1,58 @@
+"""A part of a claim from one number a seed: held against zero by the t interval over seeds."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from rkkd_cli.analysis.findings.verdict import Part, Verdict
+from rkkd_cli.analysis.numbers import told, told_interval
+from rkkd_cli.analysis.paired import t_interval
+
+
+def judged(
+    what: str,
+    values: "pd.Series[Any]",
+    wanted: int,
+    *,
+    than: float = 0.0,
+    unit: str = "",
+    more: str = "",
+    bound: float | None = None,
+) -> Part:
+    """Return the part with its verdict.
+
+    Args:
+        what: what is held to be so.
+        values: one a seed; those that are not finite are left out, and said to be.
+        wanted: +1 where the claim needs values above ``than``, −1 below.
+        than: the value to be above or below of, in the unit of the values.
+        unit: written behind the mean.
+        more: further numbers, written at the end.
+        bound: the extreme value of a bounded statistic: all seeds may share it.
+
+    Supported, or contradicted, where the whole interval lies on one side of ``than``; not resolved
+    where it does not, and where there is none: one seed, or no spread.
+    """
+    finite = values[np.isfinite(values.to_numpy(dtype=float))].to_numpy(dtype=float)
+    missing = f"; {len(values) - len(finite)} of {len(values)} seeds have no value"
+    end = (missing if len(finite) < len(values) else "") + (f"; {more}" if more else "")
+    if not finite.size:
+        return Part(what, "not resolved", f"no seed has a value{'; ' + more if more else ''}")
+    mean, n = float(finite.mean()), len(finite)
+    shown = told(mean, sign=than == 0 and bound is None) + unit
+    if n == 1:
+        return Part(what, "not resolved", f"{shown} in one seed, no interval{end}")
+    interval = t_interval(finite)
+    if interval is None:
+        at_bound = bound is not None and abs(mean - bound) < 1e-9
+        verdict = _side(mean, mean, wanted, than) if at_bound else "not resolved"
+        return Part(what, verdict, f"{shown} in each of {n} seeds, no spread{end}")
+    numbers = f"{shown}, 95 % interval {told_interval(interval)}, n = {n}{end}"
+    return Part(what, _side(interval.low, interval.high, wanted, than), numbers)
+
+
+def _side(low: float, high: float, wanted: int, than: float) -> Verdict:
+    if low > than or high < than:
+        return "supported" if (low > than) == (wanted > 0) else "contradicted"
+    return "not resolved"

@@ -1,0 +1,89 @@
+"""Comparisons of arms as tables: a table a pair, a row a metric."""
+
+import csv
+import io
+from collections.abc import Sequence
+from typing import Any
+
+from rkkd_cli.analysis.compare import Comparison
+from rkkd_cli.analysis.conclusion import sentence
+from rkkd_cli.analysis.grid import SELECTIONS
+from rkkd_cli.analysis.numbers import counted, told, told_interval, told_p
+from rkkd_cli.errors import printable
+from rkkd_cli.report.grid_text import Entry, Layout
+
+HEADER = (
+    "metric", "n", "one", "other", "difference", "95 % t", "95 % bootstrap", "p", "p Holm",
+    "d", "g", "seeds for 80 %",
+)  # fmt: skip
+
+
+def lay_out_comparisons(comparisons: Sequence[Comparison]) -> list[Layout]:
+    """Return a table for each pair of arms, its columns called after them."""
+    pairs = dict.fromkeys((one.one, one.other) for one in comparisons)
+    return [_layout([c for c in comparisons if (c.one, c.other) == pair]) for pair in pairs]
+
+
+def _layout(rows: Sequence[Comparison]) -> Layout:
+    one, other = printable(rows[0].one), printable(rows[0].other)
+    names = {"one": one, "other": other}
+    header = [names.get(name, name) for name in HEADER]
+    title = f"{other} − {one}, {SELECTIONS[rows[0].select].told}"
+    return Layout(title, header, [[Entry(text) for text in _cells(row)] for row in rows])
+
+
+def _cells(c: Comparison) -> list[str]:
+    d = c.difference
+    n = str(d.n) if d.paired else f"{d.n}, {d.n_other}"
+    return [
+        c.metric, n, told(c.mean_one, significant=4), told(c.mean_other, significant=4),
+        told(d.mean, sign=True),
+        told_interval(d.interval), told_interval(d.bootstrap), told_p(d.p), told_p(c.p_holm),
+        told(d.effect, sign=True), told(d.corrected, sign=True),
+        "–" if c.seeds_needed is None else f"{c.seeds_needed:,}",
+    ]  # fmt: skip
+
+
+def comparison_notes(comparisons: Sequence[Comparison]) -> list[str]:
+    """Return what the columns are, and the sentences."""
+    paired = [c.difference.paired for c in comparisons]
+    kinds = "paired over seeds" if all(paired) else "not paired" if not any(paired) else "mixed"
+    effects = "d: d_z" if all(paired) else "d: Cohen's d" if not any(paired) else "d: d_z or d"
+    exact = all(c.difference.p_is_exact for c in comparisons)
+    family = comparisons[0].family
+    methods = {c.difference.bootstrap_method for c in comparisons} - {None}
+    return [
+        f"n: seeds ({kinds}). p: {'exact' if exact else 'sampled'} permutation test, two-sided; "
+        f"p Holm: corrected for {counted(family, 'comparison')}, all that are shown. "
+        f"{effects}; g: the same with Hedges' small-sample factor. Bootstrap: "
+        f"{' or '.join(sorted(map(str, methods))) or 'none'}; of few seeds it is too narrow.",
+        *(printable(sentence(one)) for one in comparisons),
+    ]
+
+
+def comparison_csv(comparisons: Sequence[Comparison]) -> str:
+    """Return a line per comparison with all digits, for pandas."""
+    lines = io.StringIO()
+    rows = [comparison_row(one) for one in comparisons]
+    writer = csv.DictWriter(lines, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return lines.getvalue()
+
+
+def comparison_row(c: Comparison) -> dict[str, Any]:
+    """Return a comparison as one flat row; None is what does not exist."""
+    d = c.difference
+    return {
+        "metric": c.metric, "one": c.one, "other": c.other, "select": c.select,
+        "paired": d.paired, "n": d.n, "n_other": d.n_other, "mean_one": c.mean_one,
+        "mean_other": c.mean_other, "difference": d.mean,
+        "t_low": d.interval.low if d.interval else None,
+        "t_high": d.interval.high if d.interval else None,
+        "bootstrap_low": d.bootstrap.low if d.bootstrap else None,
+        "bootstrap_high": d.bootstrap.high if d.bootstrap else None,
+        "bootstrap_method": d.bootstrap_method, "p": d.p, "p_is_exact": d.p_is_exact,
+        "smallest_p": d.smallest_p, "p_holm": c.p_holm, "family": c.family, "effect": d.effect,
+        "effect_hedges": d.corrected, "seeds_needed": c.seeds_needed, "dropped_seeds": c.dropped,
+        "why_unpaired": c.why_unpaired, "caveat": c.caveat, "verdict": c.verdict,
+    }  # fmt: skip
