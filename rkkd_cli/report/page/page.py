@@ -16,6 +16,7 @@ from rkkd_cli.errors import printable
 from rkkd_cli.report.arms import Curve, curves_of
 from rkkd_cli.report.page import drawing, facts, panels, tables
 from rkkd_cli.report.page.heatmaps import heatmaps_of
+from rkkd_cli.report.page.judged import findings_in, judged
 from rkkd_cli.report.page.sources import RunPart, Source
 from rkkd_cli.report.page.stills import grid_stills, panel_stills
 from rkkd_cli.report.style import ON_DARK
@@ -60,6 +61,7 @@ def report_page(source: Source) -> str:
         seeds=data["seeds"],
         widest=_widest(curves),
         runs=[_run(run, heatmaps.get(run.name, [])) for run in source.runs],
+        comparisons=judged(source.runs),
         panels=_panels(source, curves, drawn),
         published=printable(source.published.source) if source.published else "",
         thinned=panels.is_thinned(curves),
@@ -84,6 +86,7 @@ def _run(run: RunPart, heatmaps: Sequence[Any]) -> dict[str, Any]:
     experiment = run.experiment
     return {
         "name": printable(run.name),
+        "findings": findings_in(run),
         "finding": printable(experiment.finding),
         "source": printable(experiment.source),
         "notes": [printable(line) for line in experiment.notes.splitlines() if line.strip()],
