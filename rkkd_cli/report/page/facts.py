@@ -10,7 +10,7 @@ from rkkd_cli.errors import printable
 from rkkd_cli.report.page.sources import RunPart
 from rkkd_cli.report.page.stills import data_uri
 
-LARGE, MOST = 200_000, 1_500_000  # bytes of a file that is packed, and of one that is left out
+LARGE, MOST = 200_000, 1_200_000  # bytes of a file that is packed, and of all files of a page
 KINDS = {".csv": "text/csv", ".toml": "application/toml", ".json": "application/json"}
 
 
@@ -69,8 +69,8 @@ def command_of(run: RunPart) -> str:
     return printable(shlex.join(run.manifest.command))
 
 
-def downloads_of(run: RunPart) -> Iterator[Download]:
-    """Yield the run's files: as they are, packed where they are large, or none."""
+def downloads_of(run: RunPart, most: int = MOST) -> Iterator[Download]:
+    """Yield the run's files: as they are, packed where they are large, not where they are larger."""
     for name, content in run.files.items():
         saved = printable(f"{run.name}-{name}")
         kind = KINDS.get(name[name.rfind(".") :], "application/octet-stream")
@@ -78,7 +78,7 @@ def downloads_of(run: RunPart) -> Iterator[Download]:
             content = gzip.compress(content, mtime=0)
             saved, kind = f"{saved}.gz", "application/gzip"
         size = f"{len(content) / 1000:,.0f} kB"
-        if len(content) > MOST:
+        if len(content) > most:
             too_large = f"{saved} ({size}) is too large for this page: see the run's folder"
             yield Download(saved, too_large, None)
         else:

@@ -18,8 +18,8 @@ from rkkd_cli.report.page.tables import Cell, Table
 MOST_ARMS = 8  # of which all pairs are compared; of more, each with the first baseline
 MOST_RUNS = 6
 HEADER = (
-    "difference of", "metric", "seeds", "mean", "95 % t interval", "p (permutation)",
-    "p (Holm)", "Hedges' g", "seeds for 80 % power", "verdict",
+    "difference of", "metric", "seeds", "mean", "95 % t", "95 % bootstrap", "p", "p Holm", "g",
+    "seeds for 80 %", "verdict",
 )  # fmt: skip
 
 
@@ -57,12 +57,21 @@ def judged(runs: Sequence[RunPart]) -> list[Judged]:
     """Return the comparisons within each run, and between each two of a few runs."""
     found = [(run.name, _within(recorded(run))) for run in runs]
     for one, other in itertools.combinations(runs, 2) if len(runs) <= MOST_RUNS else ():
+        if not _of_the_same_images(one, other):
+            continue  # their levels say nothing about arms
         try:
             across = compare_runs(recorded(one), recorded(other), METRICS)
         except UserError:  # no arms that belong together: the curves stand side by side
             continue
         found.append((f"{other.name} − {one.name}", across))
     return [_judged(title, comparisons) for title, comparisons in found if comparisons]
+
+
+def _of_the_same_images(one: RunPart, other: RunPart) -> bool:
+    before, after = (
+        [facts["fingerprint"] for facts in run.manifest.datasets] for run in (one, other)
+    )
+    return before == after
 
 
 def _within(run: Recorded) -> list[Comparison]:
@@ -96,6 +105,7 @@ def _row(c: Comparison) -> list[Cell]:
         Cell(n, d.n),
         Cell(told(d.mean, sign=True), d.mean),
         Cell(told_interval(d.interval), d.interval.low if d.interval else None),
+        Cell(told_interval(d.bootstrap), d.bootstrap.low if d.bootstrap else None),
         Cell(told_p(d.p), d.p),
         Cell(told_p(c.p_holm), c.p_holm),
         Cell(told(d.corrected, sign=True), d.corrected),

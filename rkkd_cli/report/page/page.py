@@ -31,12 +31,13 @@ HARMLESS = str.maketrans(
 
 def report_page(source: Source) -> str:
     """Return the whole page: HTML with its styles, scripts, figures and data inside."""
-    curves = curves_of(source.named_metrics)
-    heatmaps = {
-        run.name: heatmaps_of(run.grid.picture, f"grid-{number}")
+    all_curves = curves_of(source.named_metrics)
+    curves = panels.drawn_in_page(all_curves)
+    heatmaps = [
+        heatmaps_of(run.grid.picture, f"grid-{number}") if run.grid else []
         for number, run in enumerate(source.runs)
-        if run.grid
-    }
+    ]
+    budget = facts.MOST // len(source.runs)
     drawn = panels.panels_of(curves, source.published)
     items = [drawing.panel_item(panel) for panel in drawn]
     data = {
@@ -44,7 +45,7 @@ def report_page(source: Source) -> str:
         "seeds": panels.seeds_of(curves),
         "onDark": ON_DARK,
         "panels": [{"item": one, **asdict(panel)} for one, panel in zip(items, drawn, strict=True)],
-        "figures": [one.item for maps in heatmaps.values() for one in maps],
+        "figures": [one.item for maps in heatmaps for one in maps],
     }
     scripts = [Markup(drawing.bokeh_script()), Markup(_text("report.js"))]
     environment = Environment(
@@ -60,10 +61,12 @@ def report_page(source: Source) -> str:
         groups=data["groups"],
         seeds=data["seeds"],
         widest=_widest(curves),
-        runs=[_run(run, heatmaps.get(run.name, [])) for run in source.runs],
+        runs=[_run(run, heatmaps[number], budget) for number, run in enumerate(source.runs)],
         comparisons=judged(source.runs),
         panels=_panels(source, curves, drawn),
         published=printable(source.published.source) if source.published else "",
+        arms=len(all_curves),
+        drawn=len(curves),
         thinned=panels.is_thinned(curves),
         many_rows=MANY_ROWS,
         many=len(curves) > panels.MOST_AT_FIRST,
@@ -82,7 +85,7 @@ def _title(source: Source) -> str:
     return printable(said) or panels.named([run.name for run in source.runs])
 
 
-def _run(run: RunPart, heatmaps: Sequence[Any]) -> dict[str, Any]:
+def _run(run: RunPart, heatmaps: Sequence[Any], budget: int) -> dict[str, Any]:
     experiment = run.experiment
     return {
         "name": printable(run.name),
@@ -93,7 +96,7 @@ def _run(run: RunPart, heatmaps: Sequence[Any]) -> dict[str, Any]:
         "setting": facts.setting_of(run),
         "environment": facts.environment_of(run),
         "command": facts.command_of(run),
-        "downloads": list(facts.downloads_of(run)),
+        "downloads": list(facts.downloads_of(run, budget)),
         "summary": tables.summary_table(run),
         "heatmaps": heatmaps,
         "stills": grid_stills(run.grid.picture) if run.grid else {},

@@ -17,6 +17,7 @@ from rkkd_cli.report.published_lines import own_axis_label, published_lines
 from rkkd_cli.report.style import COLOURS
 
 MOST_AT_FIRST = 8  # more arms than these are not all shown at first
+MOST_ARMS = 60  # that a page draws: each costs it about 25 kB
 MOST_NUMBERS = 150_000  # raw values in one page: about a megabyte
 DASHES = ("solid", "dashed", "dotted", "dashdot")
 TERM_DASHES = {"kl": "solid", "rank": "dashed"}
@@ -80,6 +81,19 @@ def shown_at_first(curves: Sequence[Curve]) -> list[int]:
     baselines = [n for n, curve in enumerate(curves) if is_baseline(curve.arm)]
     extremes = [max(ends, key=lambda n: ends[n]), min(ends, key=lambda n: ends[n])]
     return sorted({*baselines[:MOST_AT_FIRST], *extremes})
+
+
+def drawn_in_page(curves: Sequence[Curve]) -> list[Curve]:
+    """Return the curves that a page has room for, in their order: those shown at first, and more.
+
+    The tables have all arms.
+    """
+    if len(curves) <= MOST_ARMS:
+        return list(curves)
+    first = shown_at_first(curves)
+    others = [number for number in range(len(curves)) if number not in first]
+    kept = sorted([*first, *others[: MOST_ARMS - len(first)]])
+    return [curves[number] for number in kept]
 
 
 def groups_of(curves: Sequence[Curve], published: PublishedCurves | None) -> list[Group]:
