@@ -8,6 +8,7 @@ from bokeh.models import (
     DataRange1d,
     HoverTool,
     LinearAxis,
+    glyphs,
 )
 from bokeh.plotting import figure
 from bokeh.resources import Resources
@@ -55,21 +56,21 @@ def panel_item(panel: Panel) -> Item:
 def _draw(plot: Any, number: int, line: Line) -> Any:
     empty: dict[str, Any] = {"x": [], "y": [], "low": [], "high": [], "spread": []}
     source = ColumnDataSource(empty, name=f"line-{number}")
-    axis = {"y_range_name": "published"} if line.own_axis else {}
+    # Glyphs by themselves: plot.line() makes four more of each, for selections that nobody makes.
     if not line.published:
-        plot.varea(
-            "x", "low", "high", source=source, fill_color=line.colour, fill_alpha=0.15,
-            name=f"band-{number}",
+        band = glyphs.VArea(
+            x="x", y1="low", y2="high", fill_color=line.colour, fill_alpha=0.15
         )  # fmt: skip
+        plot.add_glyph(source, band, name=f"band-{number}")
     if len(line.epochs) == 1:
-        plot.scatter("x", "y", source=source, color=line.colour, size=8, name=f"band-{number}")
-    width = 1.5 if line.published else 2
-    renderer = plot.line(
-        "x", "y", source=source, line_color=line.colour, line_dash=line.dash, line_width=width,
-        name=line.label, **axis,
+        dot = glyphs.Scatter(x="x", y="y", size=8, line_color=line.colour, fill_color=line.colour)
+        plot.add_glyph(source, dot, name=f"band-{number}")
+    stroke = glyphs.Line(
+        x="x", y="y", line_color=line.colour, line_dash=line.dash,
+        line_width=1.5 if line.published else 2,
     )  # fmt: skip
-    renderer.tags = [number]  # as an argument it would be the glyph's
-    return renderer
+    axis = {"y_range_name": "published"} if line.own_axis else {}
+    return plot.add_glyph(source, stroke, name=line.label, tags=[number], **axis)
 
 
 def _hover_of_all(plot: Any, panel: Panel) -> HoverTool:

@@ -70,7 +70,7 @@ def command_of(run: RunPart) -> str:
 
 
 def downloads_of(run: RunPart, most: int = MOST) -> Iterator[Download]:
-    """Yield the run's files: as they are, packed where they are large, not where they are larger."""
+    """Yield the run's files: as they are, packed where large, left out where larger."""
     for name, content in run.files.items():
         saved = printable(f"{run.name}-{name}")
         kind = KINDS.get(name[name.rfind(".") :], "application/octet-stream")
