@@ -210,7 +210,7 @@ def test_the_data_can_be_saved(page_file: Path, show: Any) -> None:
 def test_text_out_of_files_stays_text(tmp_path: Path, show: Any, more: int) -> None:
     path = tmp_path / "hostile.html"
     further = tuple(f"{ATTACK}@x{number}" for number in range(more))
-    run = made_run(ATTACK, text=ATTACK, arms=(ATTACK, *further))
+    run = made_run(ATTACK, text=ATTACK, arms=(ATTACK, *further), seeds=1, epochs=3)
     source = Source([run], made_published((ATTACK,)))
     path.write_text(report_page(source), encoding="utf-8")
     with show(path) as page:

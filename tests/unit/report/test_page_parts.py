@@ -59,8 +59,9 @@ def test_a_long_run_is_thinned_but_keeps_its_last_epoch(monkeypatch: pytest.Monk
     assert line.epochs[-1] == 50
 
 
+@pytest.mark.slow
 def test_a_page_of_many_arms_stays_small() -> None:
-    run = made_run(arms=tuple(f"arm{n}" for n in range(80)), seeds=3, epochs=40)
+    run = made_run(arms=tuple(f"arm{n}" for n in range(80)), seeds=5, epochs=100)
     assert len(report_page(Source([run])).encode()) < MOST_BYTES
 
 
