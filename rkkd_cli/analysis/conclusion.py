@@ -2,7 +2,7 @@
 
 from rkkd_cli.analysis.compare import Comparison
 from rkkd_cli.analysis.grid import SELECTIONS
-from rkkd_cli.analysis.numbers import counted, more_is_better, told, told_interval, told_p
+from rkkd_cli.analysis.numbers import NEUTRAL, counted, more_is_better, told, told_interval, told_p
 from rkkd_cli.analysis.power import MOST
 
 ALPHA = 0.05
@@ -17,10 +17,15 @@ def sentence(comparison: Comparison) -> str:
     elif c.verdict == "not resolved":
         known = f"{what} ({_interval(c)}). Not resolved: the interval contains 0{_wanted(c)}"
     else:
-        better = more_is_better(c.metric) == (c.verdict == "higher")
-        word = "better" if better else "worse"
-        known = f"{what} ({_interval(c)}). {c.other} is {c.verdict}, which is {word}{_permuted(c)}"
+        known = f"{what} ({_interval(c)}). {c.other} is {c.verdict}{_better(c)}{_permuted(c)}"
     return f"{known}{_limits(c)}."
+
+
+def _better(c: Comparison) -> str:
+    if c.metric in NEUTRAL:
+        return ""
+    better = more_is_better(c.metric) == (c.verdict == "higher")
+    return ", which is better" if better else ", which is worse"
 
 
 def _interval(c: Comparison) -> str:

@@ -3,9 +3,14 @@
 import math
 
 from rkkd_cli.analysis.paired import Interval
+from rkkd_cli.records.metrics import DIAGNOSTICS
 
 # Columns of metrics.csv (val_ and test_ ones by their ends) of which more is better.
 MORE_IS_BETTER = ("acc", "top5", "kendall_tau", "agreement", "images_per_second")
+
+
+# Columns of which neither way is the better one.
+NEUTRAL = ("lr", *DIAGNOSTICS)
 
 
 def more_is_better(metric: str) -> bool:
@@ -17,6 +22,7 @@ def told(value: float | None, sign: bool = False, significant: int = 3) -> str:
     """Return so many significant digits, or whole numbers from 1,000 on; – for None."""
     if value is None or math.isnan(value):
         return "–"
+    value += 0.0  # -0.0 is 0
     if abs(value) >= 1000:
         return f"{value:+,.0f}" if sign else f"{value:,.0f}"
     places = significant - 1 - math.floor(math.log10(abs(value) or 1))

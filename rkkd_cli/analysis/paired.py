@@ -133,8 +133,13 @@ def t_interval(values: Values) -> Interval | None:
 
 
 def _welch(one: Values, other: Values) -> Interval:
-    found = stats.ttest_ind(other, one, equal_var=False).confidence_interval(LEVEL)
-    return Interval(float(found.low), float(found.high))
+    """Return Welch's interval, with the degrees of freedom of Welch and Satterthwaite."""
+    errors = [float(part.var(ddof=1)) / part.size for part in (one, other)]
+    squares = [e**2 / (part.size - 1) for e, part in zip(errors, (one, other), strict=True)]
+    freedom = sum(errors) ** 2 / sum(squares)
+    gap = float(other.mean() - one.mean())
+    low, high = stats.t.interval(LEVEL, freedom, loc=gap, scale=math.sqrt(sum(errors)))
+    return Interval(float(low), float(high))
 
 
 def _pooled(one: Values, other: Values) -> float | None:

@@ -30,7 +30,7 @@ def direction(curves: Curves) -> list[Part]:
         judged(f"the ranking loss falls ({span})", rank.iloc[-1] - rank.iloc[0], -1),
         judged(f"KL falls ({span})", kl.iloc[-1] - kl.iloc[0], -1, unit=" nats"),
         judged(
-            "the two move together (Spearman's ρ over epochs)", together, +1, bound=1.0,
+            "the two move together (Spearman's ρ over epochs)", together, +1, coarse=True,
             more=f"Kendall's τ {told(taus)}; of their changes from epoch to epoch ρ is "
             f"{told(changes)}",
         ),

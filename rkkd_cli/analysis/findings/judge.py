@@ -18,7 +18,7 @@ def judged(
     than: float = 0.0,
     unit: str = "",
     more: str = "",
-    bound: float | None = None,
+    coarse: bool = False,
 ) -> Part:
     """Return the part with its verdict.
 
@@ -29,7 +29,8 @@ def judged(
         than: the value to be above or below of, in the unit of the values.
         unit: written behind the mean.
         more: further numbers, written at the end.
-        bound: the extreme value of a bounded statistic: all seeds may share it.
+        coarse: the statistic has few values, as a rank correlation over some epochs has, so that
+            seeds may share one without having no spread: then that value is judged.
 
     Supported, or contradicted, where the whole interval lies on one side of ``than``; not resolved
     where it does not, and where there is none: one seed, or no spread.
@@ -40,13 +41,12 @@ def judged(
     if not finite.size:
         return Part(what, "not resolved", f"no seed has a value{'; ' + more if more else ''}")
     mean, n = float(finite.mean()), len(finite)
-    shown = told(mean, sign=than == 0 and bound is None) + unit
+    shown = told(mean, sign=than == 0 and not coarse) + unit
     if n == 1:
         return Part(what, "not resolved", f"{shown} in one seed, no interval{end}")
     interval = t_interval(finite)
     if interval is None:
-        at_bound = bound is not None and abs(mean - bound) < 1e-9
-        verdict = _side(mean, mean, wanted, than) if at_bound else "not resolved"
+        verdict = _side(mean, mean, wanted, than) if coarse else "not resolved"
         return Part(what, verdict, f"{shown} in each of {n} seeds, no spread{end}")
     numbers = f"{shown}, 95 % interval {told_interval(interval)}, n = {n}{end}"
     return Part(what, _side(interval.low, interval.high, wanted, than), numbers)

@@ -11,6 +11,7 @@ from rkkd_cli.analysis.numbers import counted, more_is_better, told, told_interv
 from rkkd_cli.analysis.pairing import unpaired_within, with_caveats
 from rkkd_cli.config.arms import resolve_arms
 from rkkd_cli.config.experiment import Experiment
+from rkkd_cli.config.grid import is_baseline
 from rkkd_cli.config.overrides import flatten
 from rkkd_cli.config.stated import StatedFinding, Who, arms_meant
 from rkkd_cli.errors import UserError
@@ -81,7 +82,8 @@ def _differing(one: Experiment, other: Experiment) -> set[str]:
 
 
 def _there(who: Who, arms: Arms) -> Sequence[str]:
-    meant = arms_meant(who, arms)
+    """Return the arms that are meant; a baseline is meant by its name only. Raises UserError."""
+    meant = arms_meant(who, {name: one for name, one in arms.items() if not is_baseline(name)})
     missing = [arm for arm in meant if arm not in arms]
     if missing or not meant:
         what = f"arm {missing[0]!r}" if missing else f"arm with {_told(who)}"

@@ -1,0 +1,264 @@
+"""``compare`` and ``findings`` on the committed samples, and on what is wrong with a run."""
+
+import csv
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from rkkd_cli.config.presets import load_experiment, to_toml
+from rkkd_cli.records.metrics import metrics_sha256
+from rkkd_cli.records.run_directory import RunDirectory
+
+Program = Callable[..., subprocess.CompletedProcess[str]]
+
+ROOT = Path(__file__).parents[2]
+SAMPLES = ROOT / "results"
+CLAIMS = (
+    "consistent direction",
+    "ranking optimised faster and further",
+    "helps KL",
+    "better accuracy at all stages",
+    "gradient balance",
+)
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the warm program needs fork")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with copies of the samples, and the digits once more with findings of its own."""
+    place = tmp_path_factory.mktemp("samples")
+    for name in ("digits-sample", "cifar100-sample", "alpha-temperature-digits-sample"):
+        shutil.copytree(SAMPLES / name, place / "results" / name)
+    again = place / "results" / "again"
+    shutil.copytree(SAMPLES / "digits-sample", again)
+    (again / "experiment.toml").write_text(to_toml(load_experiment("rank_grad")), encoding="utf-8")
+    return place
+
+
+def kept(run: Path, wanted: Callable[[dict[str, str]], bool]) -> None:
+    """Leave only these rows in a run's metrics.csv, as if it had written no others."""
+    with (run / "metrics.csv").open(encoding="utf-8", newline="") as file:
+        reader = csv.DictReader(file)
+        rows, header = [row for row in reader if wanted(row)], list(reader.fieldnames or [])
+    with (run / "metrics.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, header, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    directory = RunDirectory(run)
+    sha256 = metrics_sha256(directory.metrics)
+    manifest = directory.read_manifest().model_copy(update={"metrics_sha256": sha256})
+    directory.write_manifest(manifest)
+
+
+def said(answer: subprocess.CompletedProcess[str]) -> str:
+    assert answer.returncode == 0, answer.stderr
+    assert answer.stderr == ""
+    return answer.stdout
+
+
+def refused(answer: subprocess.CompletedProcess[str]) -> str:
+    assert answer.returncode == 2, answer.stdout
+    assert answer.stdout == ""
+    assert answer.stderr.startswith("rkkd: error: ")
+    assert answer.stderr.count("\n") == 1
+    return answer.stderr
+
+
+def test_compare_prints_a_row_and_a_sentence_a_metric(folder: Path, warm_rkkd: Program) -> None:
+    text = said(warm_rkkd("compare", "digits-sample", cwd=folder))
+    title, header, *lines = text.splitlines()
+    assert title == "kd_rank − kd, last epoch"
+    assert header.split()[:4] == ["metric", "n", "kd", "kd_rank"]
+    metrics = ["test_acc", "test_kl", "test_rank", "test_kendall_tau"]
+    assert [line.split()[0] for line in lines[:4]] == metrics
+    assert "test_acc, kd_rank − kd: +2.92 (95 % interval -5.35 to 11.2, paired t, 3 seeds)" in text
+    assert text.count("Not resolved: the interval contains 0; about ") == 2
+    assert "kd_rank is lower, which is better; 3 seeds cannot give" in text
+
+
+def test_compare_takes_arms_and_metrics(folder: Path, warm_rkkd: Program) -> None:
+    arms = ("compare", "cifar100-sample", "kd_rank", "kd", "--metric", "kl", "--metric", "rank")
+    (kl, rank) = json.loads(said(warm_rkkd(*arms, "--json", cwd=folder)))["comparisons"]
+    assert (kl["metric"], rank["metric"]) == ("kl", "rank")
+    assert (kl["one"], kl["other"], kl["n"], kl["paired"]) == ("kd_rank", "kd", 3, True)
+    assert kl["p"] == kl["smallest_p"] == 0.25
+    assert kl["difference"] == pytest.approx(kl["mean_other"] - kl["mean_one"])
+    assert kl["t_low"] < 0 < kl["t_high"]
+    assert kl["verdict"] == "not resolved"
+
+
+def test_compare_holds_all_other_arms_against_one(folder: Path, warm_rkkd: Program) -> None:
+    grid = "alpha-temperature-digits-sample"
+    answer = warm_rkkd("compare", grid, "baseline", "--format", "csv", cwd=folder)
+    rows = list(csv.DictReader(said(answer).splitlines()))
+    assert len(rows) == 45 * 4
+    assert {row["one"] for row in rows} == {"baseline"}
+    assert {row["verdict"] for row in rows} == {"not resolved"}  # one seed
+    assert {row["t_low"] for row in rows} == {""}
+    assert "1,035 pairs" in refused(warm_rkkd("compare", grid, cwd=folder))
+
+
+def test_compare_of_two_runs_on_the_same_images_is_paired(folder: Path, warm_rkkd: Program) -> None:
+    answer = warm_rkkd("compare", "digits-sample", "again", "--json", cwd=folder)
+    found = json.loads(said(answer))["comparisons"]
+    assert {(one["one"], one["other"]) for one in found} == {
+        (f"digits-sample: {arm}", f"again: {arm}") for arm in ("kd", "kd_rank")
+    }
+    for one in found:
+        assert one["paired"]
+        assert one["difference"] == 0
+        assert "the same in every seed" in one["sentence"]
+
+
+def test_compare_of_two_runs_on_other_images_is_unpaired(folder: Path, warm_rkkd: Program) -> None:
+    runs = ("compare", "digits-sample", "cifar100-sample", "--metric", "test_acc")
+    text = said(warm_rkkd(*runs, cwd=folder))
+    assert text.count("not paired, since the runs have other images") == 2
+    assert "Welch" in text
+
+
+@pytest.mark.parametrize(
+    ("form", "start"), [("md", "kd_rank − kd"), ("latex", "% kd_rank"), ("csv", "metric,one,")]
+)
+def test_compare_writes_other_formats(
+    form: str, start: str, folder: Path, warm_rkkd: Program
+) -> None:
+    text = said(warm_rkkd("compare", "digits-sample", "--format", form, cwd=folder))
+    assert text.startswith(start)
+    assert "<" not in text.replace("$<$", "")
+
+
+def test_compare_of_the_best_epochs_says_that_it_flatters(folder: Path, warm_rkkd: Program) -> None:
+    text = said(warm_rkkd("compare", "digits-sample", "--select", "best", cwd=folder))
+    assert text.count("best epoch on the test images, which flatters") == 5
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("compare", "digits-sampel"), "did you mean 'digits-sample'"),
+        (("compare", "digits-sample", "kd_rnk"), "did you mean 'kd_rank'"),
+        (("compare", "digits-sample", "kd", "kd_rnk"), "unknown arm 'kd_rnk'"),
+        (("compare", "digits-sample", "digits-sample"), "compared with itself"),
+        (("compare", "digits-sample", "--metric", "test_ac"), "did you mean 'test_acc'"),
+        (("compare", "digits-sample", "--metric", "grad_cosine"), "unknown metric 'grad_cosine'"),
+        (("compare", "digits-sample", "--select", "val"), "--val-share"),
+        (("compare", "digits-sample", "--select", "first"), "unknown selection 'first'"),
+        (("compare", "digits-sample", "--format", "html"), "unknown format 'html'"),
+        (("compare", "digits-sample", "alpha-temperature-digits-sample"), "of the same name"),
+        (("findings", "digits-sampel"), "did you mean 'digits-sample'"),
+        (("findings", "digits-sample", "kd_rnk"), "unknown arm 'kd_rnk'"),
+        (("findings", "digits-sample", "--format", "latex"), "unknown format 'latex'"),
+    ],
+)
+def test_what_is_not_there_is_named(
+    words: tuple[str, ...], message: str, folder: Path, warm_rkkd: Program
+) -> None:
+    assert message in refused(warm_rkkd(*words, cwd=folder))
+
+
+def test_findings_prints_every_claim_with_its_numbers(folder: Path, warm_rkkd: Program) -> None:
+    text = said(warm_rkkd("findings", "cifar100-sample", cwd=folder))
+    heads = [line for line in text.splitlines() if line.startswith(CLAIMS)]
+    assert heads == [
+        "consistent direction: SUPPORTED",
+        "ranking optimised faster and further: SUPPORTED",
+        "helps KL: NOT RESOLVED",
+        "better accuracy at all stages: NOT RESOLVED",
+        "gradient balance: NOT RESOLVED",
+    ]
+    parts = [line for line in text.splitlines() if line.startswith("  - ")]
+    assert len(parts) == 16
+    assert all("95 % interval" in part and "n = 3" in part for part in parts)
+    assert "note: the run has no values of grad_low_share_kl and grad_low_share_rank" in text
+
+
+def test_the_readme_shows_what_the_program_says(folder: Path, warm_rkkd: Program) -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    claims, _, _ = said(warm_rkkd("findings", "cifar100-sample", cwd=folder)).rpartition("\n\n")
+    assert f"$ rkkd findings cifar100-sample\n{claims}\n```\n" in readme
+    words = ("compare", "digits-sample", "--metric", "test_acc", "--metric", "test_rank")
+    table, _, *sentences = said(warm_rkkd(*words, cwd=folder)).split("\n\n")
+    assert f"$ rkkd {' '.join(words)}\n{table}\n```\n" in readme
+    for sentence in sentences:
+        assert f"> {sentence.strip()}\n" in readme
+
+
+def test_findings_holds_the_presets_own_against_the_run(folder: Path, warm_rkkd: Program) -> None:
+    found = json.loads(said(warm_rkkd("findings", "again", "--json", cwd=folder)))["findings"]
+    assert [one["name"] for one in found] == [*CLAIMS, "ranking_ends_lower"]
+    own = found[-1]
+    assert own["claim"] == load_experiment("rank_grad").findings["ranking_ends_lower"].claim
+    assert own["verdict"] == "not resolved"
+    assert own["parts"][0]["what"] == "kd_rank is lower than kd"
+
+
+def test_findings_in_markdown_has_a_table_a_claim(folder: Path, warm_rkkd: Program) -> None:
+    text = said(warm_rkkd("findings", "digits-sample", "--format", "md", cwd=folder))
+    assert text.count("### ") == len(CLAIMS)
+    assert text.count("| part | verdict | numbers |") == len(CLAIMS) - 1
+    assert "kd\\_rank" in text
+
+
+@pytest.fixture
+def copy(folder: Path, tmp_path: Path) -> Path:
+    """A copy of the digits sample that may be harmed."""
+    return Path(shutil.copytree(folder / "results" / "again", tmp_path / "results" / "again"))
+
+
+def test_one_seed_is_told_by_both(copy: Path, warm_rkkd: Program) -> None:
+    kept(copy, lambda row: row["seed"] == "1")
+    place = copy.parents[1]
+    assert said(warm_rkkd("compare", "again", cwd=place)).count("no interval exists") == 4
+    text = said(warm_rkkd("findings", "again", cwd=place))
+    assert text.count("one seed has no interval, so nothing is resolved") == len(
+        [*CLAIMS, "its own"]
+    )
+    assert "SUPPORTED" not in text
+
+
+def test_one_arm_alone_has_nothing_to_be_compared_with(copy: Path, warm_rkkd: Program) -> None:
+    kept(copy, lambda row: row["arm"] == "kd")
+    place = copy.parents[1]
+    assert "nothing to compare" in refused(warm_rkkd("compare", "again", cwd=place))
+    text = said(warm_rkkd("findings", "again", cwd=place))
+    assert "no seed has rows of kd and kd_rank at the same epochs" in text
+    assert "consistent direction: SUPPORTED" in text
+
+
+def test_arms_without_a_common_seed_are_told(copy: Path, warm_rkkd: Program) -> None:
+    kept(copy, lambda row: (row["arm"] == "kd") == (row["seed"] == "0"))
+    place = copy.parents[1]
+    text = said(warm_rkkd("compare", "again", "--metric", "test_acc", cwd=place))
+    assert "not paired, since they have no seed in common" in text
+    assert "no seed has rows of" in said(warm_rkkd("findings", "again", cwd=place))
+
+
+@pytest.mark.parametrize("command", ["compare", "findings"])
+@pytest.mark.parametrize(
+    ("harm", "message"),
+    [
+        (lambda path: path.write_bytes(path.read_bytes()[:2000]), "ends in the middle of a row"),
+        (lambda path: path.write_bytes(path.read_bytes() + b"kd\n"), "line 182"),
+        (lambda path: path.write_text("a,b\n"), "lacks the column"),
+        (lambda path: path.unlink(), "is missing"),
+    ],
+    ids=["cut", "short row", "not ours", "gone"],
+)
+def test_a_damaged_file_is_one_sentence(
+    command: str, harm: Callable[[Path], object], message: str, copy: Path, warm_rkkd: Program
+) -> None:
+    harm(copy / "metrics.csv")
+    assert message in refused(warm_rkkd(command, "again", cwd=copy.parents[1]))
+
+
+@pytest.mark.parametrize("command", ["compare", "findings"])
+def test_a_run_without_rows_is_told(command: str, copy: Path, warm_rkkd: Program) -> None:
+    kept(copy, lambda row: row["arm"] == "none")
+    assert "no finished epoch" in refused(warm_rkkd(command, "again", cwd=copy.parents[1]))

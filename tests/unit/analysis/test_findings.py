@@ -1,0 +1,265 @@
+"""The study's claims on curves made so that each is true, false or open, and on what runs lack."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from rkkd_cli.analysis.findings import Finding, findings_of
+from rkkd_cli.analysis.findings.arms import controls, rank_pairs
+from rkkd_cli.analysis.stages import Stage, stages_of
+from rkkd_cli.config.experiment import Experiment
+from rkkd_cli.config.overrides import Override
+from rkkd_cli.config.presets import load_experiment
+from rkkd_cli.records.metrics import columns
+
+EPOCHS = 12
+DROPS = (6, 9)  # the last epochs of the first two stages
+DIRECTION, RANKING, KL, ACCURACY, GRADIENTS = (
+    "consistent direction",
+    "ranking optimised faster and further",
+    "helps KL",
+    "better accuracy at all stages",
+    "gradient balance",
+)
+Curve = Callable[[int], float]
+
+
+def experiment(*overrides: tuple[str, Any]) -> Experiment:
+    given = [("training.epochs", EPOCHS), *overrides]
+    return load_experiment("rank_grad", [Override(*one) for one in given])
+
+
+def rate(epoch: int) -> float:
+    return [0.1, 0.01, 0.001][sum(epoch > drop for drop in DROPS)]
+
+
+def level(value: float) -> Curve:
+    return lambda epoch: value + 0 * epoch
+
+
+def wiggle(size: float, epoch: int) -> float:
+    return (size if epoch % 2 == 0 else -size) if epoch <= DROPS[0] else 0.0
+
+
+CONTROL: dict[str, Curve] = {
+    "rank": lambda e: -0.8 + 0.6 / e,
+    "kl": lambda e: 1.0 + 6.0 / e + wiggle(0.3, e),
+    "test_acc": lambda e: 60.0 + e,
+    "kendall_tau": lambda e: 0.8 - 0.6 / e,
+    "grad_low_share_kl": level(0.05),
+    "grad_low_share_rank": level(0.5),
+}
+TREATED: dict[str, Curve] = {
+    "rank": lambda e: -0.9 + 0.6 / e,
+    "kl": lambda e: 0.7 + 5.0 / e + wiggle(0.1, e),
+    "test_acc": lambda e: 62.0 + e,
+    "kendall_tau": lambda e: 0.9 - 0.6 / e,
+    "grad_low_share_kl": level(0.05),
+    "grad_low_share_rank": level(0.5),
+}
+
+
+def rows_of(
+    arms: dict[str, dict[str, Curve]], seeds: int = 3, epochs: int = EPOCHS, noise: float = 1e-3
+) -> pd.DataFrame:
+    """Return rows whose values follow the curves, each seed a little off, arms alike."""
+    rows: list[dict[str, Any]] = []
+    for number, (arm, curves) in enumerate(arms.items()):
+        for seed in range(seeds):
+            off = np.random.default_rng([number, seed]).normal(0.0, noise, len(curves))
+            for epoch in range(1, epochs + 1):
+                values = {
+                    name: curve(epoch) * (1 + shift)
+                    for (name, curve), shift in zip(curves.items(), off, strict=True)
+                }
+                values |= {f"test_{one}": values[one] for one in ("rank", "kl", "kendall_tau")}
+                row = dict.fromkeys(columns(False), 1.0) | values
+                rows.append(row | {"arm": arm, "seed": seed, "epoch": epoch, "lr": rate(epoch)})
+    return pd.DataFrame(rows)
+
+
+def by_name(metrics: pd.DataFrame, told: Experiment | None = None) -> dict[str, Finding]:
+    found = findings_of(told or experiment(("findings", {})), metrics)
+    return {one.name: one for one in found}
+
+
+def verdicts(finding: Finding) -> list[str]:
+    return [part.verdict for part in finding.parts]
+
+
+TRUE = {"kd": CONTROL, "kd_rank": TREATED}
+FALSE = {"kd": TREATED, "kd_rank": CONTROL}
+
+
+def test_curves_made_so_support_all_five_claims() -> None:
+    found = by_name(rows_of(TRUE))
+    assert list(found) == [DIRECTION, RANKING, KL, ACCURACY, GRADIENTS]
+    for one in found.values():
+        assert one.verdict == "supported", one
+        assert set(verdicts(one)) == {"supported"}
+        assert one.note == ""
+        assert all("n = 3" in part.numbers or "3 seeds" in part.numbers for part in one.parts)
+
+
+def test_the_arms_exchanged_contradict_what_is_about_both() -> None:
+    found = by_name(rows_of(FALSE))
+    for name in (RANKING, KL, ACCURACY):
+        assert found[name].verdict == "contradicted"
+        assert "supported" not in verdicts(found[name])
+    assert found[DIRECTION].verdict == found[GRADIENTS].verdict == "supported"
+
+
+def test_the_same_curves_in_both_arms_resolve_nothing_about_both() -> None:
+    alike = {"kd": CONTROL, "kd_rank": CONTROL}
+    found = by_name(rows_of(alike, noise=0.02))
+    for name in (RANKING, KL, ACCURACY):
+        assert found[name].verdict == "not resolved"
+
+
+def test_a_ranking_loss_that_rises_as_kl_falls_contradicts_the_direction() -> None:
+    rising = CONTROL | {"rank": lambda e: -0.5 + 0.01 * e}
+    found = by_name(rows_of(TRUE | {"kd": rising}))[DIRECTION]
+    assert found.verdict == "contradicted"
+    assert verdicts(found) == ["contradicted", "supported", "contradicted"]
+
+
+def test_a_level_curve_has_no_correlation() -> None:
+    flat = CONTROL | {"rank": level(-0.5)}
+    found = by_name(rows_of(TRUE | {"kd": flat}))[DIRECTION]
+    assert found.verdict == "not resolved"
+    assert "no seed has a value" in found.parts[2].numbers
+
+
+def test_gradients_that_neglect_nothing_contradict_the_balance() -> None:
+    balanced = CONTROL | {"grad_low_share_kl": level(0.48)}
+    found = by_name(rows_of(TRUE | {"kd": balanced}))[GRADIENTS]
+    assert verdicts(found)[0] == found.verdict == "contradicted"
+
+
+def test_without_the_diagnostics_the_balance_is_open_and_says_why() -> None:
+    metrics = rows_of(TRUE)
+    for told in (metrics.drop(columns=["grad_low_share_rank"]),
+                 metrics.assign(grad_low_share_rank=np.nan)):  # fmt: skip
+        found = by_name(told)[GRADIENTS]
+        assert (found.verdict, found.parts) == ("not resolved", [])
+        assert found.note == "the run has no values of grad_low_share_rank"
+
+
+def test_one_seed_resolves_nothing_and_says_why() -> None:
+    for one in by_name(rows_of(TRUE, seeds=1)).values():
+        assert one.verdict == "not resolved"
+        assert set(verdicts(one)) == {"not resolved"}
+        assert one.note == "one seed has no interval, so nothing is resolved"
+        assert all("in one seed, no interval" in part.numbers for part in one.parts)
+
+
+def test_a_run_that_has_not_ended_resolves_nothing_yet() -> None:
+    for one in by_name(rows_of(TRUE, epochs=10)).values():
+        assert one.verdict == "not resolved"
+        assert "10 of 12 epochs" in one.note
+
+
+def test_a_seed_that_one_arm_lacks_is_left_out_and_told() -> None:
+    metrics = rows_of(TRUE, seeds=4)
+    lost = (metrics["arm"] == "kd_rank") & (metrics["seed"] == 2) & (metrics["epoch"] > 5)
+    found = by_name(metrics[~lost])
+    assert found[RANKING].note == "1 seed left out that not all arms have"
+    assert "n = 3" in found[RANKING].parts[0].numbers
+    assert found[DIRECTION].note == ""
+
+
+def test_arms_without_a_common_seed_are_not_compared() -> None:
+    metrics = rows_of(TRUE)
+    moved = metrics.assign(seed=metrics["seed"] + 10 * (metrics["arm"] == "kd"))
+    found = by_name(moved)[RANKING]
+    assert (found.verdict, found.parts) == ("not resolved", [])
+    assert "no seed has rows of kd and kd_rank" in found.note
+
+
+def test_an_arm_without_rows_is_no_crash() -> None:
+    metrics = rows_of({"kd": CONTROL})
+    found = by_name(metrics)
+    assert found[DIRECTION].verdict == "supported"
+    assert found[RANKING].verdict == "not resolved"
+
+
+@pytest.mark.parametrize(
+    ("kept", "about_pairs", "about_controls"),
+    [("kd", "no arm with rank.grad = true", ""), ("kd_rank", "has a control", "no arm distils")],
+)
+def test_a_run_of_one_arm_says_what_is_missing(
+    kept: str, about_pairs: str, about_controls: str
+) -> None:
+    told = experiment(("findings", {}))
+    told = told.model_copy(update={"arms": {kept: told.arms[kept]}})
+    found = by_name(rows_of({kept: CONTROL}), told)
+    for name in (RANKING, KL, ACCURACY):
+        assert about_pairs in found[name].note
+    assert about_controls in found[DIRECTION].note
+
+
+def test_arms_with_a_ranking_loss_of_their_own_are_compared_in_tau() -> None:
+    arms = {
+        "kd": {"rank": {"grad": False}},
+        "steep": {"rank": {"grad": True, "steepness": 50.0}},
+    }
+    told = experiment(("findings", {}), ("arms", arms))
+    misleading = TREATED | {"rank": level(0.0)}
+    found = by_name(rows_of({"kd": CONTROL, "steep": misleading}), told)[RANKING]
+    assert found.verdict == "supported"
+    assert "Kendall's τ-b is compared instead" in found.note
+    assert all("ranking loss" not in part.what for part in found.parts)
+
+
+def test_a_treated_arm_that_never_gets_there_supports_no_speed() -> None:
+    slow = TREATED | {"rank": level(-0.4)}
+    found = by_name(rows_of(TRUE | {"kd_rank": slow}))[RANKING]
+    part = next(one for one in found.parts if "fewer epochs" in one.what)
+    assert part.verdict != "supported"
+    assert "3 seeds never reached it" in part.numbers
+
+
+def test_without_a_drop_there_is_one_stage_and_the_first_third_is_early() -> None:
+    found = by_name(rows_of(TRUE).assign(lr=0.1))
+    assert [part.what for part in found[ACCURACY].parts][1:] == [
+        "ahead at the end of stage 1 of 1 (epoch 12)"
+    ]
+    assert "epochs 1 to 4" in found[KL].parts[0].what
+    assert "too few epochs" in found[KL].parts[1].numbers
+
+
+def test_stages_end_where_the_rate_drops() -> None:
+    metrics = rows_of({"kd": CONTROL}, seeds=1)
+    assert stages_of(metrics, EPOCHS) == [Stage(1, 6), Stage(7, 9), Stage(10, 12)]
+    assert stages_of(metrics, 8) == [Stage(1, 6), Stage(7, 8)]
+
+
+def test_each_method_is_held_against_its_own_control() -> None:
+    told = load_experiment("kendall_plugin")
+    assert [pair.names for pair in rank_pairs(told)] == [
+        (name, f"{name}_rank") for name in ("kd", "ctkd", "dkd", "mlkd", "dist")
+    ]
+    assert "kd_rank" not in [arm.name for arm in controls(told)]
+    some = rows_of({"dkd": CONTROL, "dkd_rank": TREATED}, epochs=2)
+    names = [one.name for one in findings_of(told, some, ["dkd_rank"])]
+    assert names.count(RANKING) == 1
+    assert len([one for one in findings_of(told, some) if one.name == RANKING]) == 5
+
+
+def test_a_student_without_distillation_is_no_control() -> None:
+    assert [arm.name for arm in controls(load_experiment("sp_cifar10"))] == ["kd", "sp"]
+
+
+def test_too_many_arms_to_tell_of_have_to_be_named() -> None:
+    told = load_experiment("alpha_temperature_digits")
+    arm = next(iter(controls(told))).name
+    metrics = rows_of({arm: CONTROL}, epochs=told.training.epochs)
+    found = by_name(metrics, told)
+    assert len(found) == 5
+    assert all("name some of them" in one.note for one in found.values())
+    assert {one.name for one in findings_of(told, metrics, [arm]) if one.parts} == {
+        DIRECTION, GRADIENTS
+    }  # fmt: skip

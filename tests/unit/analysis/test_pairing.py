@@ -1,0 +1,128 @@
+"""Which arms' seeds belong together, within a run and across two; and caveats."""
+
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from rkkd_cli.analysis.compare import compare_arms
+from rkkd_cli.analysis.conclusion import sentence
+from rkkd_cli.analysis.pairing import (
+    Recorded,
+    matched,
+    other_batches,
+    other_scale,
+    side_by_side,
+    unpaired_across,
+    unpaired_within,
+    with_caveats,
+)
+from rkkd_cli.config.overrides import Override
+from rkkd_cli.config.presets import load_experiment
+from rkkd_cli.errors import UserError
+from rkkd_cli.records.manifest import Manifest
+from rkkd_cli.records.metrics import columns
+
+ONES: dict[str, Any] = dict.fromkeys(columns(False), 1.0)
+THREE = pd.DataFrame(
+    {**ONES, "arm": arm, "seed": seed, "epoch": epoch, "test_acc": 50.0 + seed * epoch}
+    for arm in ("kd", "kd_rank")
+    for seed in range(3)
+    for epoch in (1, 2)
+)
+BASE = load_experiment("rank_grad")
+
+
+def changed(*overrides: tuple[str, Any]) -> Any:
+    return load_experiment("rank_grad", [Override(*one) for one in overrides])
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "paired"),
+    [
+        ("training.batch_size", 32, False),
+        ("dataset.limit_train", 100, False),
+        ("dataset.flip", True, False),
+        ("dataset.root", "elsewhere", True),
+        ("training.epochs", 5, True),
+        ("teacher.seed", 3, True),
+        ("method.alpha", 0.5, True),
+    ],
+)
+def test_only_the_same_batches_are_paired(key: str, value: Any, paired: bool) -> None:
+    reason = other_batches(BASE, changed((key, value)))
+    assert (reason == "") == paired
+    if not paired:
+        assert key in reason
+
+
+def test_arms_of_a_run_with_other_batches_are_not_paired() -> None:
+    arms = {"a": BASE, "b": BASE, "small": changed(("training.batch_size", 16))}
+    assert set(unpaired_within(arms)) == {
+        ("a", "small"), ("b", "small"), ("small", "a"), ("small", "b")
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("key", "metric", "instead"),
+    [
+        ("rank.steepness", "rank", "kendall_tau"),
+        ("rank.channels", "test_rank", "kendall_tau"),
+        ("method.temperature", "kl", "test_acc"),
+    ],
+)
+def test_terms_of_arms_with_other_settings_have_a_caveat(
+    key: str, metric: str, instead: str
+) -> None:
+    other = changed((key, "top:0.5" if key == "rank.channels" else 2.0))
+    assert key in other_scale(BASE, other, metric)
+    assert instead in other_scale(BASE, other, metric)
+    assert other_scale(BASE, other, "test_kendall_tau") == ""
+    assert other_scale(BASE, BASE, metric) == ""
+
+
+def test_an_unfinished_run_is_told() -> None:
+    found = with_caveats(compare_arms(THREE, ["test_acc"]), {"kd": BASE, "kd_rank": BASE})
+    assert "kd is at epoch 2 of 30" in sentence(found[0])
+
+
+def run(name: str, metrics: pd.DataFrame, fingerprint: str | None = "f") -> Recorded:
+    facts = {
+        "name": "digits", "train_images": 1, "val_images": 0, "test_images": 1, "classes": 10,
+        "image_shape": [1, 8, 8], "fingerprint": fingerprint,
+    }  # fmt: skip
+    content = {
+        "run": name, "status": "finished", "started": "", "command": [], "device": "cpu",
+        "threads": 1, "versions": {}, "platform": "", "processor": "", "git_commit": None,
+        "datasets": [facts] if fingerprint else [],
+    }  # fmt: skip
+    return Recorded(name, BASE, Manifest.model_validate(content), metrics)
+
+
+def test_two_runs_are_matched_by_the_names_of_their_arms() -> None:
+    one, other = run("one", THREE), run("other", THREE[THREE["arm"] == "kd_rank"])
+    assert matched(one, other) == [("kd_rank", "kd_rank")]
+    rows, called = side_by_side(one, other, [("kd_rank", "kd_rank")])
+    assert called == {("kd_rank", "kd_rank"): ("one: kd_rank", "other: kd_rank")}
+    (found,) = compare_arms(rows, ["test_acc"], pairs=list(called.values()))
+    assert (found.difference.mean, found.difference.n) == (0.0, 3)
+
+
+def test_the_only_arms_of_two_runs_belong_together() -> None:
+    parts = [THREE[THREE["arm"] == arm] for arm in ("kd", "kd_rank")]
+    assert matched(run("one", parts[0]), run("other", parts[1])) == [("kd", "kd_rank")]
+    with pytest.raises(UserError, match="no arm of the same name"):
+        matched(run("one", parts[0]), run("other", THREE.assign(arm=THREE["arm"] + "_2")))
+
+
+@pytest.mark.parametrize(
+    ("fingerprints", "reason"),
+    [(("f", "f"), ""), (("f", "g"), "other images"), ((None, "g"), "does not say")],
+)
+def test_runs_are_paired_on_the_same_images_only(
+    fingerprints: tuple[str | None, str | None], reason: str
+) -> None:
+    one, other = (run("run", THREE, one) for one in fingerprints)
+    found = unpaired_across(one, other, ("kd", "kd"))
+    assert reason in found
+    assert bool(found) == bool(reason)
