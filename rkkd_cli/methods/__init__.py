@@ -18,7 +18,7 @@ from rkkd_cli.methods.fitnet import FitNet
 from rkkd_cli.methods.kd import CE, KD, SoftCE
 from rkkd_cli.methods.method import Method, Pair
 from rkkd_cli.methods.mlkd import MLKD
-from rkkd_cli.methods.objective import Objective, terms_of
+from rkkd_cli.methods.objective import TERMS, Objective, terms_of
 from rkkd_cli.methods.reviewkd import ReviewKD
 from rkkd_cli.methods.rkd import RKD
 from rkkd_cli.methods.seen import Seen, View
@@ -49,6 +49,11 @@ METHODS: dict[str, type[Method]] = {
 
 # The section with the settings of a method that comes from elsewhere.
 PLUGIN_SECTION = "plugin"
+
+# Columns of metrics.csv that no method's own term may be called.
+TAKEN = (*TERMS, "arm", "seed", "epoch", "lr", "kendall_tau", "agreement", "images_per_second",
+         "epoch_seconds")  # fmt: skip
+TAKEN_BEGINNINGS = ("train_", "test_", "val_", "grad_")
 
 
 def build_objective(section: Section, rank: Rank, pair: Pair) -> Objective:
@@ -113,10 +118,13 @@ def _read(where: str, model: type[Frozen], table: object) -> Frozen:
 
 
 def _check_terms(name: str, objective: Objective) -> None:
-    own = objective.own_terms
-    bad = next((one for one in own if not re.fullmatch(r"[a-z][a-z0-9_]*", one)), None)
-    if bad is not None:
-        raise UserError(f"method {name}: a term is named {bad!r}; use small letters, digits and _")
+    for term in objective.own_terms:
+        if not re.fullmatch(r"[a-z][a-z0-9_]*", term):
+            raise UserError(
+                f"method {name}: a term is named {term!r}; use small letters, digits and _"
+            )
+        if term in TAKEN or term.startswith(TAKEN_BEGINNINGS):
+            raise UserError(f"method {name}: the term {term!r} has the name of another column")
     last = objective.weights(10**6)
     if not any(last.values()):
         raise UserError(

@@ -79,6 +79,8 @@ class Objective:
         values = own | {name: terms[name]() for name in weights if name in terms}
         weighted = [weight * values[name] for name, weight in weights.items()]
         raw = {name: values[name].detach() for name in self.own_terms}
+        if not weighted:  # an epoch in which a warm-up has not begun
+            return Losses(0.0 * student.sum(), raw)
         return Losses(sum(weighted[1:], start=weighted[0]), raw)
 
 

@@ -176,7 +176,7 @@ def in_the_first_step(run: Path) -> bool:
 @pytest.mark.parametrize(
     ("batch", "seen", "numbers", "seconds"),
     [
-        (100, in_the_second_step, (signal.SIGINT, signal.SIGINT), (0, 1)),
+        (100, in_the_second_step, (signal.SIGINT, signal.SIGINT), (0, 3)),
         pytest.param(
             400, in_the_first_step, (signal.SIGTERM,), (7, 10), marks=pytest.mark.slow
         ),

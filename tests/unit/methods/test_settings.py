@@ -9,7 +9,8 @@ import torch
 from rkkd_cli.config.experiment import Method as Section
 from rkkd_cli.config.experiment import Rank
 from rkkd_cli.errors import UserError
-from rkkd_cli.methods import METHODS, Pair, build_objective
+from rkkd_cli.methods import METHODS, Pair, Seen, build_objective
+from rkkd_cli.methods.seen import of_logits
 from rkkd_cli.models import build_model
 
 OWN = '''
@@ -37,6 +38,20 @@ class LogitMSE(Method):
 
 class Shouting(LogitMSE):
     terms = ("Logit MSE",)
+
+
+class Taken(LogitMSE):
+    terms = ("kl",)
+
+
+class Late(LogitMSE):
+    """Nothing is optimised in the first epochs."""
+
+    def default_weights(self):
+        return {}
+
+    def own_weights(self, epoch):
+        return {"logit_mse": float(epoch > 2)}
 
 
 def function(section, settings, pair):
@@ -113,6 +128,7 @@ def test_a_users_own_method_is_used(own_code: str, digits_pair: Pair) -> None:
         ("LogitMSEE", {}, "did you mean"),
         ("function", {}, "no subclass of rkkd_cli.methods.Method"),
         ("Shouting", {}, "a term is named 'Logit MSE'"),
+        ("Taken", {}, "the term 'kl' has the name of another column"),
         ("LogitMSE", {"plugin": {"wight": 1.0}}, "unknown key 'method.plugin.wight'"),
     ],
 )
@@ -122,6 +138,17 @@ def test_what_is_wrong_with_a_users_own_method_is_said(
     with pytest.raises(UserError) as refusal:
         build(digits_pair, name=f"{own_code}:{attribute}", **section)
     assert sentence in str(refusal.value)
+
+
+def test_an_epoch_may_have_nothing_to_optimise(own_code: str, digits_pair: Pair) -> None:
+    objective = build_objective(Section(name=f"{own_code}:Late"), Rank(), digits_pair)
+    logits = torch.randn(4, 10, requires_grad=True)
+    seen = Seen(of_logits(logits), of_logits(torch.randn(4, 10)), torch.arange(4), torch.arange(4))
+    losses = objective.loss(seen)
+    torch.autograd.backward(losses.total)
+    assert losses.own["logit_mse"] > 0
+    assert logits.grad is not None
+    assert not logits.grad.any()
 
 
 def test_every_method_says_what_it_is() -> None:
