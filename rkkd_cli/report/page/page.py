@@ -116,9 +116,10 @@ def _panels(
             "title": panel.title,
             "own_axis": panel.own_axis,
             "still": stills[panel.key],
-            "numbers": tables.curve_table(panel.key, panel.title, curves, DIGITS.get(panel.key, 3))
-            if panel.key in source.runs[0].metrics
-            else None,
+            "terms": [term for term in panel.columns.values() if term],
+            "numbers": tables.curve_table(
+                panel.columns, panel.title, curves, DIGITS.get(panel.key, 3)
+            ),
         }
         for panel in drawn
     ]

@@ -42,11 +42,15 @@ class Line:
 
 @dataclass(frozen=True)
 class Panel:
-    """One pair of axes with its lines; ``drops`` are those of the learning rate."""
+    """One pair of axes with its lines; ``drops`` are those of the learning rate.
+
+    ``columns`` of metrics.csv are drawn, each with its term where that tells the lines apart.
+    """
 
     key: str
     title: str
     label: str
+    columns: Mapping[str, str | None]
     lines: Sequence[Line]
     drops: Sequence[float]
     logarithmic: bool = False
@@ -116,21 +120,20 @@ def panels_of(curves: Sequence[Curve], published: PublishedCurves | None) -> lis
     panels = []
     for quantity in QUANTITIES:
         theirs = published_lines(quantity.column, curves, published)
+        columns: dict[str, str | None] = {quantity.column: None}
         lines = [
-            *_lines(curves, {quantity.column: None}, kept),
+            *_lines(curves, columns, kept),
             *(_published(line, names.index(line.label)) for line in theirs),
         ]
         caveat = own_axis_label(theirs[0]) if theirs and theirs[0].caveat else ""
-        one = Panel(quantity.column, quantity.title, quantity.label, lines, drops, own_axis=caveat)
-        panels.append(one)
-    if gradients.has_diagnostics(curves):
-        for number, panel in enumerate(gradients.PANELS):
-            terms = panel.columns if len(panel.columns) > 1 else dict.fromkeys(panel.columns)
-            lines = list(_lines(curves, terms, kept))
-            one = Panel(
-                f"gradients{number}", panel.title, panel.label, lines, drops, panel.logarithmic
-            )
-            panels.append(one)
+        said = (quantity.column, quantity.title, quantity.label)
+        panels.append(Panel(*said, columns, lines, drops, own_axis=caveat))
+    for number, panel in enumerate(gradients.PANELS if gradients.has_diagnostics(curves) else ()):
+        of_one = dict.fromkeys(panel.columns)
+        terms = {**panel.columns} if len(panel.columns) > 1 else of_one
+        said = (f"gradients{number}", panel.title, panel.label)
+        lines = list(_lines(curves, terms, kept))
+        panels.append(Panel(*said, terms, lines, drops, panel.logarithmic))
     return panels
 
 

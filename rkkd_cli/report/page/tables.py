@@ -1,6 +1,6 @@
 """The tables of a page: cells with the number that sorting goes by."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from rkkd_cli.analysis.grid_tables import cells_of, short, spelt
@@ -62,21 +62,31 @@ def summary_table(run: RunPart) -> Table:
     return Table(printable(caption), header, rows)
 
 
-def curve_table(column: str, title: str, curves: Sequence[Curve], digits: int) -> Table:
-    """Return the numbers of a figure at a few epochs: the first, the last, and evenly between."""
+def curve_table(
+    columns: Mapping[str, str | None], title: str, curves: Sequence[Curve], digits: int
+) -> Table:
+    """Return the numbers of a figure at a few epochs: the first, the last, and evenly between.
+
+    ``columns`` of metrics.csv have the term that tells their rows apart, if there are several.
+    """
     epochs = sorted({int(epoch) for curve in curves for epoch in curve.rows["epoch"].unique()})
     step = max(1, -(-(len(epochs) - 1) // (SHOWN_EPOCHS - 1)))
     shown = sorted({*epochs[::step], epochs[-1]})
     rows = []
     for curve in curves:
-        by_epoch = dict(list(curve.rows.groupby("epoch")[column])) if column in curve.rows else {}
-        values = [by_epoch[e].dropna() if e in by_epoch else None for e in shown]
-        cells = [
-            Cell("") if one is None or one.empty else cell(spread(one), digits) for one in values
-        ]
-        rows.append([Cell(curve.label), *cells])
+        for column, term in columns.items():
+            if column in curve.rows:
+                label = curve.label if term is None else f"{curve.label}, gradient of {term}"
+                rows.append([Cell(label), *_at(curve, column, shown, digits)])
     caption = f"{title} at some epochs, mean ± sample standard deviation over seeds"
     return Table(caption, ["arm", *(f"epoch {epoch}" for epoch in shown)], rows)
+
+
+def _at(curve: Curve, column: str, epochs: Sequence[int], digits: int) -> Iterator[Cell]:
+    by_epoch = dict(list(curve.rows.groupby("epoch")[column]))
+    for epoch in epochs:
+        values = by_epoch[epoch].dropna() if epoch in by_epoch else None
+        yield Cell("") if values is None or values.empty else cell(spread(values), digits)
 
 
 def cells_table(grid: GridPart, name: str) -> Table:

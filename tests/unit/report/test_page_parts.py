@@ -100,7 +100,7 @@ def test_the_summary_shows_published_and_the_difference() -> None:
 
 def test_the_numbers_below_a_figure_are_means_at_a_few_epochs() -> None:
     metrics = made_metrics(epochs=40)
-    table = tables.curve_table("kl", "KL", curves_of([("run", metrics)]), 3)
+    table = tables.curve_table({"kl": None}, "KL", curves_of([("run", metrics)]), 3)
     assert len(table.header) <= tables.SHOWN_EPOCHS + 2
     assert table.header[-1] == "epoch 40"
     last = metrics[(metrics["arm"] == "kd") & (metrics["epoch"] == 40)]["kl"].mean()
