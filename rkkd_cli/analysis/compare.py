@@ -5,12 +5,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-import numpy as np
 import pandas as pd
 
 from rkkd_cli.analysis.paired import Difference, holm, paired_difference, unpaired_difference
 from rkkd_cli.analysis.power import seeds_for
-from rkkd_cli.analysis.selection import check_selection, selected
+from rkkd_cli.analysis.selection import check_selection, measurable, selected
 from rkkd_cli.errors import UserError, unknown_name
 from rkkd_cli.records.metrics import KEY, varied_in
 
@@ -135,8 +134,7 @@ def _compared(
 
 
 def _finite(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
-    values = rows[metric].replace([np.inf, -np.inf], np.nan)
-    return rows.loc[values.notna()]
+    return rows.loc[measurable(rows[metric]).notna()]
 
 
 def _epochs(rows: pd.DataFrame) -> tuple[int, ...]:

@@ -1,10 +1,13 @@
 """Which epoch of an arm and seed counts: the last, the best on the test set, or by validation."""
 
+from typing import Any
+
 import pandas as pd
 
 from rkkd_cli.analysis.grid import SELECTIONS
 from rkkd_cli.errors import UserError, unknown_name
 
+HUGE = 1e100  # beyond it squares overflow; only a term that has diverged gets there
 SELECTING = {"best": "test_acc", "val": "val_acc"}
 
 
@@ -31,3 +34,8 @@ def selected(metrics: pd.DataFrame, select: str) -> pd.DataFrame:
     rows = rows[rows[column].notna()]
     places = rows.groupby(["arm", "seed"], sort=False)[column].idxmax()
     return rows.loc[places]
+
+
+def measurable(values: "pd.Series[Any]") -> "pd.Series[Any]":
+    """Return the values, without infinite and huge ones."""
+    return values.where(values.abs() < HUGE)

@@ -14,7 +14,7 @@ from rkkd_cli.config.grid import Choice, with_cells
 from rkkd_cli.config.overrides import Override, apply_overrides, flatten, is_too_deep
 from rkkd_cli.config.reach import refuse_reaching_out
 from rkkd_cli.config.stated import check_named_arms
-from rkkd_cli.config.validation import experiment_from
+from rkkd_cli.config.validation import check_known_key, experiment_from
 from rkkd_cli.config.values import parse_axes
 from rkkd_cli.errors import UserError, unknown_name
 
@@ -113,8 +113,19 @@ def load_experiment(preset: str, overrides: Sequence[Override] = ()) -> Experime
     if "arms" not in table:
         experiment = with_cells(experiment, Choice())
     refuse_reaching_out(table, given, path.name)
-    check_named_arms(experiment.findings, experiment.arms)
+    _check_findings(experiment)
     return _checked(experiment, given)
+
+
+def _check_findings(experiment: Experiment) -> None:
+    """Raise UserError for a finding about arms or keys that there are not."""
+    check_named_arms(experiment.findings, experiment.arms)
+    for name, finding in experiment.findings.items():
+        for key in finding.keys:
+            try:
+                check_known_key(key)
+            except UserError as error:
+                raise UserError(f"findings.{name}: {error}") from None
 
 
 def load_grid(

@@ -58,6 +58,12 @@ class StatedFinding(Frozen):
             names += [side] if isinstance(side, str) else side if isinstance(side, tuple) else []
         return names
 
+    @property
+    def keys(self) -> list[str]:
+        """The keys by whose values arms are meant."""
+        sides = (self.better, self.worse)
+        return [key for side in sides if isinstance(side, dict) for key in flatten(side)]
+
 
 def arms_meant(who: Who, experiments: Mapping[str, BaseModel]) -> list[str]:
     """Return the arms that are meant, named ones whether there or not; experiments by arm."""

@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from rkkd_cli.config.experiment import Experiment
+from rkkd_cli.config.stated import StatedFinding
 from rkkd_cli.errors import UserError, nearest
 
 LONGEST_VALUE = 200
@@ -24,9 +25,15 @@ def experiment_from(
     try:
         return Experiment.model_validate(dict(table))
     except ValidationError as error:
-        key, sentence = _key_and_sentence(error, known_keys())
+        key, sentence = _key_and_sentence(error, [*known_keys(), *_keys_of_findings(table)])
         typed = any(key == one or one.startswith(f"{key}.") for one in overridden)
         raise UserError(sentence if typed else f"{where}: {sentence}") from None
+
+
+def _keys_of_findings(table: Mapping[str, Any]) -> list[str]:
+    named = table.get("findings")
+    names = named if isinstance(named, Mapping) else ()
+    return [f"findings.{name}.{key}" for name in names for key in StatedFinding.model_fields]
 
 
 def sentence_of(error: ValidationError, section: str, keys: Iterable[str]) -> str:
@@ -66,6 +73,9 @@ def known_keys(model: type[BaseModel] = Experiment, prefix: str = "") -> list[st
 
 
 def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    """Return the sections that a key may hold; those with names of their own are none of them."""
+    if getattr(annotation, "__origin__", None) is dict:
+        return []
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     arguments = getattr(annotation, "__args__", ())

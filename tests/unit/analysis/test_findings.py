@@ -1,11 +1,15 @@
 """The study's claims on curves made so that each is true, false or open, and on what runs lack."""
 
+import dataclasses
+import json
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from rkkd_cli.analysis.findings import Finding, findings_of
 from rkkd_cli.analysis.findings.arms import controls, rank_pairs
@@ -184,6 +188,25 @@ def test_an_arm_without_rows_is_no_crash() -> None:
     found = by_name(metrics)
     assert found[DIRECTION].verdict == "supported"
     assert found[RANKING].verdict == "not resolved"
+
+
+@given(st.integers(0, 2**32 - 1))
+@settings(deadline=None, max_examples=15)
+def test_rows_with_holes_get_an_answer_that_can_be_written_down(number: int) -> None:
+    random = np.random.default_rng(number)
+    metrics = rows_of(TRUE, noise=0.05)
+    metrics = metrics[random.random(len(metrics)) < random.choice([0.05, 0.5, 0.95, 1.0])]
+    for column in random.choice(["rank", "kl", "test_acc", "lr", "grad_low_share_kl"], 2):
+        hole = random.choice([np.nan, np.inf, -np.inf, 0.0, 1e300])
+        metrics = metrics.assign(
+            **{column: metrics[column].where(random.random(len(metrics)) < 0.8, hole)}
+        )
+    found = findings_of(experiment(), metrics)
+    assert len(found) == 6
+    json.dumps([dataclasses.asdict(one) for one in found], allow_nan=False)
+    assert not any("nan" in part.numbers for one in found for part in one.parts)
+    for one in found:
+        assert one.parts or one.note
 
 
 @pytest.mark.parametrize(

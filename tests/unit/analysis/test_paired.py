@@ -199,10 +199,10 @@ def test_many_seeds_are_sampled_and_say_so() -> None:
 
 
 def test_the_t_interval_holds_the_true_mean_in_95_of_100_cases() -> None:
-    draws = np.random.default_rng(1).normal(2.0, 3.0, (2000, 4))
+    draws = np.random.default_rng(1).normal(2.0, 3.0, (1000, 4))
     intervals = [t_interval(one) for one in draws]
     share = np.mean([one is not None and one.low <= 2.0 <= one.high for one in intervals])
-    assert share == pytest.approx(0.95, abs=0.015)
+    assert share == pytest.approx(0.95, abs=0.02)
 
 
 @pytest.mark.parametrize("freedom", [2, 5, 30])

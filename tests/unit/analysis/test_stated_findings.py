@@ -133,7 +133,7 @@ def test_cells_of_a_grid_are_paired_at_the_same_other_values() -> None:
     [
         ({"better": "steep", "worse": "kd", "metric": "test_ac"}, "did you mean 'test_acc'"),
         ({"better": "steep", "worse": "kd", "select": "val"}, "no validation split"),
-        ({"better": {"rank": {"weight": 7.0}}, "worse": "kd"}, "no arm with rank.weight = 7.0"),
+        ({"better": {"rank": {"weight": 7.0}}, "worse": "kd"}, "no arm with rank.weight = 7;"),
         ({"better": "steep", "worse": "kd", "metric": "rank"}, "its own rank.steepness"),
     ],
 )

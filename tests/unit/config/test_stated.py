@@ -55,7 +55,8 @@ def test_findings_are_recorded_and_read_back(changes: dict[str, Any], tmp_path: 
         ({"margin": "much"}, "findings.mine.margin"),
         ({"margin": float("nan")}, "finite"),
         ({"better": "kd_rnk"}, "findings.mine: unknown arm 'kd_rnk'; did you mean 'kd_rank'"),
-        ({"best": "kd"}, "unknown key 'findings.mine.best'"),
+        ({"better": {"rank": {"grda": True}}}, "findings.mine: unknown key 'rank.grda'"),
+        ({"bettr": "kd"}, "unknown key 'findings.mine.bettr'; did you mean 'findings.mine.better'"),
     ],
 )
 def test_what_is_no_finding_is_refused(changes: dict[str, Any], message: str) -> None:
