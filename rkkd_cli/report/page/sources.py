@@ -39,7 +39,6 @@ class Source:
 
     runs: Sequence[RunPart]
     published: PublishedCurves | None = None
-    published_from: str | None = None
 
     @property
     def named_metrics(self) -> list[tuple[str, pd.DataFrame]]:
