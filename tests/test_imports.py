@@ -141,7 +141,7 @@ def test_only_the_commands_print_or_exit(module: str) -> None:
 
 
 def test_importing_the_commands_leaves_torch_out() -> None:
-    slow = ("torch", "torchvision", "pandas", "matplotlib", "sklearn", "scipy")
+    slow = ("torch", "torchvision", "pandas", "matplotlib", "sklearn", "scipy", "bokeh", "jinja2")
     code = f"import sys, rkkd_cli.cli.main; print([m for m in {slow} if m in sys.modules])"
     answer = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60

@@ -74,6 +74,14 @@ def read_published_arms(path: Path, student: str) -> dict[str, float]:
     return {str(arm): float(acc) for arm, acc in zip(stated["arm"], stated["acc"], strict=True)}
 
 
+def has_accuracies(path: Path) -> bool:
+    """Tell whether the file has a column of accuracies; one of curves may have none."""
+    try:
+        return bool(set(ACCURACIES) & set(pd.read_csv(path, nrows=0).columns))
+    except (OSError, ValueError):  # reading it will say what is wrong
+        return True
+
+
 def _read(path: Path) -> pd.DataFrame:
     """Return the file's table with the accuracies in a column ``acc``. Raises UserError."""
     try:

@@ -117,22 +117,11 @@ def _within(
 def _across(
     one: "Recorded", other: "Recorded", names: tuple[str, ...], select: str
 ) -> "list[Comparison]":
-    from rkkd_cli.analysis.compare import compare_arms
-    from rkkd_cli.analysis.pairing import matched, side_by_side, unpaired_across, with_caveats
+    from rkkd_cli.analysis.across import compare_runs
 
     if one.name == other.name:
         raise UserError(f"{one.name} is compared with itself; name another run, or arms of it")
-    pairs = matched(one, other)
-    rows, called = side_by_side(one, other, pairs)
-    reasons = {called[pair]: unpaired_across(one, other, pair) for pair in pairs}
-    early = one.ended_early(f"{one.name}: ") | other.ended_early(f"{other.name}: ")
-    found = compare_arms(rows, names, select, list(called.values()), reasons, early)
-    experiments = {
-        name: run.by_arm[arm]
-        for pair, names_of in called.items()
-        for run, arm, name in zip((one, other), pair, names_of, strict=True)
-    }
-    return with_caveats(found, experiments)
+    return compare_runs(one, other, names, select)
 
 
 def _print(found: "list[Comparison]", to: str, as_json: bool) -> None:

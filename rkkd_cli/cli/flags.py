@@ -163,6 +163,15 @@ CheckpointMinutes = Annotated[
 Results = Annotated[
     Path, Option("--out", help="The folder that holds the runs.", rich_help_panel=WHERE)
 ]
+PublishedValues = Annotated[
+    str | None,
+    Option(
+        "--published",
+        metavar="auto|FILE|PRESET",
+        help="Published values to stand beside the measured ones: a CSV file, a preset that "
+        "carries some, or auto for the run's own preset.",
+    ),
+]
 Name = Annotated[
     str | None, Option(help="The run's name; default: preset and time.", rich_help_panel=WHERE)
 ]

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from rich.table import Table
@@ -20,6 +20,9 @@ from rkkd_cli.files import write_whole
 from rkkd_cli.records.manifest import Manifest
 from rkkd_cli.records.run_directory import RunDirectory
 from rkkd_cli.report.grid_text import BEST_MARK, DIGITS, Layout, lay_out
+
+if TYPE_CHECKING:
+    from rkkd_cli.report.grid_figures import GridPicture
 
 MOST_TABLES = 24  # on a terminal; the figures and grid.csv hold the rest
 
@@ -61,9 +64,14 @@ class Grid:
             f"Test accuracy in percent, {self.selection.told}, {spread}. The best of each column "
             f"is bold, the best of all is marked {BEST_MARK}."
         ]
-        published = self.published
-        if published:
+        if self.published:
             notes.append("In brackets: the published value, and measured − published.")
+        return [*notes, *self.references_told]
+
+    @property
+    def references_told(self) -> list[str]:
+        """A line for each baseline and teacher, and for cells that are missing."""
+        notes, published = [], self.published
         for arm, one in baselines_of(self.frame, self.selection.column).items():
             stated = _beside(one.mean, published.baseline if published else None)
             notes.append(f"{arm} (the student without distillation): {one.text(DIGITS)} %{stated}")
@@ -74,8 +82,7 @@ class Grid:
             early = len(self.manifest.ended_early)
             notes.append(f"{early} cells ended early: grid.csv has the last epoch of each")
         missing = self.frame["status"].value_counts().drop("done", errors="ignore")
-        notes += [f"{count} cells are {status}" for status, count in missing.items()]
-        return notes
+        return [*notes, *(f"{count} cells are {status}" for status, count in missing.items())]
 
 
 def _beside(measured: float, stated: float | None) -> str:
@@ -171,12 +178,18 @@ def draw(grid: Grid, folder: Path, formats: list[str]) -> list[Path]:
     """Draw the grid's figures; return the files."""
     if cells_of(grid.frame).empty:
         return []
-    from rkkd_cli.report.grid_figures import GridPicture, draw_grid
+    from rkkd_cli.report.grid_figures import draw_grid
 
-    picture = GridPicture(
+    return draw_grid(picture_of(grid), folder, formats)
+
+
+def picture_of(grid: Grid) -> "GridPicture":
+    """Return what is drawn of the grid."""
+    from rkkd_cli.report.grid_figures import GridPicture
+
+    return GridPicture(
         grid.run.name, grid.frame, grid.keys, grid.selection, grid.references, grid.published
     )
-    return draw_grid(picture, folder, formats)
 
 
 def print_tables(grid: Grid) -> None:

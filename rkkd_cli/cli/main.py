@@ -13,6 +13,7 @@ from rkkd_cli.cli import (
     ls,
     plot,
     presets,
+    report,
     resume,
     run,
     show,
@@ -44,6 +45,7 @@ app.command("resume", rich_help_panel=STUDY)(resume.resume)
 app.command("table", rich_help_panel=LOOK)(table.table)
 app.command("plot", rich_help_panel=STUDY)(plot.plot)
 app.command("watch", rich_help_panel=LOOK)(watch.watch)
+app.command("report", rich_help_panel=LOOK)(report.report)
 app.command("compare", rich_help_panel=LOOK)(compare.compare)
 app.command("findings", rich_help_panel=LOOK)(findings.findings)
 app.command("show", rich_help_panel=LOOK)(show.show)

@@ -33,6 +33,7 @@ def plot(
     formats: Annotated[
         str, typer.Option("--format", help="png, svg or pdf; a comma list for several.")
     ] = "png",
+    published: flags.PublishedValues = None,
     out: flags.Results = flags.DEFAULT_RESULTS,
 ) -> None:
     """Draw ranking loss, KL and test accuracy against the epoch, a sheet of the three, and the
@@ -50,7 +51,7 @@ def plot(
     problem = write_problem(folder)
     if problem:
         raise UserError(f"cannot write figures to {folder}: {problem}")
-    for path in _draw(opened, metrics, folder, wanted):
+    for path in _draw(opened, metrics, folder, wanted, published):
         typer.echo(path)
 
 
@@ -59,17 +60,23 @@ def _draw(
     metrics: "Sequence[tuple[str, DataFrame]]",
     folder: Path,
     formats: list[str],
+    published: str | None,
 ) -> list[Path]:
     """Draw the figures of a grid where the one run is a grid, else the curves of all runs."""
-    from rkkd_cli.config.presets import read_experiment
+    from rkkd_cli.cli.published import chosen
+    from rkkd_cli.config.presets import published_path, read_experiment
 
+    stated = chosen(published, runs) if published else None
     if len(runs) == 1 and read_experiment(runs[0].experiment).vary:
         from rkkd_cli.cli.grid_result import draw, read_grid_run
 
-        return draw(read_grid_run(runs[0], runs[0].read_manifest()), folder, formats)
+        grid = read_grid_run(runs[0], runs[0].read_manifest(), published=stated)
+        return draw(grid, folder, formats)
+    from rkkd_cli.analysis.published_curves import read_published_curves
     from rkkd_cli.report.curves import draw_figures
 
-    return draw_figures(metrics, folder, formats)
+    curves = read_published_curves(published_path(stated)) if stated else None
+    return draw_figures(metrics, folder, formats, curves)
 
 
 def _formats(text: str) -> list[str]:

@@ -63,6 +63,15 @@ def published_path(published: str) -> Path:
     return path
 
 
+def published_preset(experiment: Experiment) -> str | None:
+    """Return the shipped preset with published values whose title the experiment has, or None."""
+    for path in sorted(preset_directory().glob("*_published.csv")):
+        name = path.stem.removesuffix("_published")
+        if name in preset_names() and read_preset(name).get("title") == experiment.title != "":
+            return name
+    return None
+
+
 def preset_text(preset: str) -> str:
     """Return the text of a preset. Raises UserError that names the file."""
     return _text(preset_path(preset))

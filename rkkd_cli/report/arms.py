@@ -14,6 +14,11 @@ class Curve(NamedTuple):
     label: str
     rows: pd.DataFrame
 
+    @property
+    def arm(self) -> str:
+        """The arm's name, without that of its run."""
+        return str(self.rows["arm"].iloc[0])
+
 
 def curves_of(runs: Sequence[tuple[str, pd.DataFrame]]) -> list[Curve]:
     """Return one curve per arm of each (run name, metrics); the run is named if there are more."""

@@ -2,19 +2,28 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from rkkd_cli.analysis.published_curves import PublishedCurves
 from rkkd_cli.analysis.stages import learning_rate_drops
 from rkkd_cli.errors import printable
 from rkkd_cli.report.arms import Curve, curves_of
 from rkkd_cli.report.gradients import gradients_figure, has_diagnostics
-from rkkd_cli.report.style import COLOURS, DASHES, STYLE, save_figure
+from rkkd_cli.report.published_lines import (
+    DOTS,
+    own_axis_label,
+    published_lines,
+    source_line,
+)
+from rkkd_cli.report.style import COLOURS, DASHES, STYLE, save_figure, shortened
 
 
 class Quantity(NamedTuple):
@@ -33,33 +42,59 @@ QUANTITIES = (
 
 
 def draw_figures(
-    runs: Sequence[tuple[str, pd.DataFrame]], folder: Path, formats: Sequence[str]
+    runs: Sequence[tuple[str, pd.DataFrame]],
+    folder: Path,
+    formats: Sequence[str],
+    published: PublishedCurves | None = None,
 ) -> list[Path]:
-    """Draw a figure per quantity, the sheet of all three and the diagnostics; return the files."""
+    """Draw a figure per quantity, the sheet of all three and the diagnostics; return the files.
+
+    ``published`` curves are laid over them, dotted.
+    """
     curves = curves_of(runs)
     paths: list[Path] = []
     folder.mkdir(parents=True, exist_ok=True)
     with rc_context(STYLE):
         for quantity in QUANTITIES:
-            figure = Figure(figsize=(5.2, 3.6), layout="constrained")
-            axes = figure.subplots()
-            _draw(axes, quantity, curves)
-            axes.legend()
+            figure = quantity_figure(quantity, curves, published)
             paths += save_figure(figure, folder, quantity.column, formats)
         names = [name for name, _ in runs]
-        paths += save_figure(_sheet(curves, names), folder, "sheet", formats)
+        paths += save_figure(_sheet(curves, names, published), folder, "sheet", formats)
         if has_diagnostics(curves):
             paths += save_figure(gradients_figure(curves, names), folder, "gradients", formats)
     return paths
 
 
-def _sheet(curves: Sequence[Curve], names: Sequence[str]) -> Figure:
+def quantity_figure(
+    quantity: Quantity, curves: Sequence[Curve], published: PublishedCurves | None = None
+) -> Figure:
+    """Return the figure of one quantity."""
+    figure = Figure(figsize=(5.2, 3.6), layout="constrained")
+    axes = figure.subplots()
+    _draw(axes, quantity, curves)
+    overlay = _overlay(axes, quantity, curves, published)
+    axes.legend(handles=[*axes.get_legend_handles_labels()[0][: len(curves)], *overlay])
+    if published is not None and overlay:
+        figure.supxlabel(source_line(published), fontsize=7, color="#555555")
+    return figure
+
+
+def _sheet(
+    curves: Sequence[Curve], names: Sequence[str], published: PublishedCurves | None = None
+) -> Figure:
     figure = Figure(figsize=(12.5, 4.1), layout="constrained")
     panels = figure.subplots(1, len(QUANTITIES))
+    handles: dict[str, Any] = {}
     for axes, quantity in zip(panels, QUANTITIES, strict=True):
         _draw(axes, quantity, curves)
-    handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=min(4, len(labels)))
+        ours = axes.get_legend_handles_labels()[0][: len(curves)]
+        for handle in (*ours, *_overlay(axes, quantity, curves, published)):
+            handles.setdefault(str(handle.get_label()), handle)
+    legend = figure.legend(
+        handles=list(handles.values()), loc="outside lower center", ncols=min(4, len(handles))
+    )
+    if published is not None and len(handles) > len(curves):
+        legend.set_title(source_line(published), prop=FontProperties(size=7))
     figure.suptitle(printable(" and ".join(names)), fontsize=10)
     return figure
 
@@ -73,8 +108,8 @@ def _draw(axes: Axes, quantity: Quantity, curves: Sequence[Curve]) -> None:
         colour = COLOURS[number % len(COLOURS)]
         marker = "o" if len(mean) == 1 else None
         axes.plot(
-            mean.index, mean, label=curve.label, color=colour, linewidth=1.5, marker=marker,
-            linestyle=DASHES[number % len(DASHES)],
+            mean.index, mean, label=shortened(curve.label), color=colour, linewidth=1.5,
+            marker=marker, linestyle=DASHES[number % len(DASHES)],
         )  # fmt: skip
         if deviation.notna().any():
             low, high = mean - deviation, mean + deviation
@@ -90,3 +125,25 @@ def _last_of_a_seed(rows: pd.DataFrame) -> list[int]:
     """Return the epochs after which the mean is over fewer seeds than before."""
     ends = rows.groupby("seed")["epoch"].max()
     return sorted({int(epoch) for epoch in ends if epoch < ends.max()})
+
+
+def _overlay(
+    axes: Axes, quantity: Quantity, curves: Sequence[Curve], published: PublishedCurves | None
+) -> list[Line2D]:
+    """Draw the published lines, on an axis of their own where their level is not ours."""
+    lines = published_lines(quantity.column, curves, published)
+    if not lines:
+        return []
+    place = axes
+    if lines[0].caveat:
+        place = axes.twinx()
+        place.set_ylabel(own_axis_label(lines[0]), fontsize=8, color="#555555")
+        place.spines["right"].set_visible(True)
+        place.grid(visible=False)
+    drawn: list[Line2D] = []
+    for line in lines:
+        drawn += place.plot(
+            line.values.index, line.values, color=line.colour, linestyle=DOTS, linewidth=1.3,
+            label=shortened(line.label),
+        )  # fmt: skip
+    return drawn

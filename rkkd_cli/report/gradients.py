@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 from rkkd_cli.errors import printable
 from rkkd_cli.records.metrics import DIAGNOSTICS
 from rkkd_cli.report.arms import Curve
-from rkkd_cli.report.style import COLOURS
+from rkkd_cli.report.style import COLOURS, shortened
 
 LINES: dict[str, Literal["-", "--"]] = {"kl": "-", "rank": "--"}
 
@@ -55,19 +55,32 @@ def gradients_figure(curves: Sequence[Curve], names: Sequence[str]) -> Figure:
     figure = Figure(figsize=(12.5, 4.3), layout="constrained")
     for axes, panel in zip(figure.subplots(1, len(PANELS)), PANELS, strict=True):
         _draw(axes, panel, curves)
+    handles = _handles(curves)
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(4, len(handles)))
+    figure.suptitle(printable(" and ".join(names)), fontsize=10)
+    return figure
+
+
+def panel_figure(panel: Panel, curves: Sequence[Curve]) -> Figure:
+    """Return the figure of one panel."""
+    figure = Figure(figsize=(5.2, 3.9), layout="constrained")
+    _draw(figure.subplots(), panel, curves)
+    handles = _handles(curves)
+    longest = max(len(str(one.get_label())) for one in handles)
+    figure.legend(handles=handles, loc="outside lower center", ncols=2 if longest < 26 else 1)
+    return figure
+
+
+def _handles(curves: Sequence[Curve]) -> list[Line2D]:
     arms = [
-        Line2D([], [], color=COLOURS[n % len(COLOURS)], label=curve.label)
+        Line2D([], [], color=COLOURS[n % len(COLOURS)], label=shortened(curve.label))
         for n, curve in enumerate(curves)
     ]
     terms = [
         Line2D([], [], color="#555555", linestyle=style, label=f"gradient of {term}")
         for term, style in LINES.items()
     ]
-    figure.legend(
-        handles=[*arms, *terms], loc="outside lower center", ncols=min(4, len(arms) + len(terms))
-    )
-    figure.suptitle(printable(" and ".join(names)), fontsize=10)
-    return figure
+    return [*arms, *terms]
 
 
 def _draw(axes: Axes, panel: Panel, curves: Sequence[Curve]) -> None:

@@ -1,6 +1,6 @@
 """Figures of a grid: heatmaps, a marginal curve per varied key, parallel coordinates."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,18 +56,22 @@ class GridPicture:
         return by_cell.mean().rename("acc").reset_index().dropna(subset="acc")
 
 
-def draw_grid(picture: GridPicture, folder: Path, formats: Sequence[str]) -> list[Path]:
-    """Draw what fits the number of keys; return the files."""
-    folder.mkdir(parents=True, exist_ok=True)
-    tables = picture.tables
-    figures = {"marginals": _marginals}
-    if len(picture.keys) > 1 and len(tables) <= MOST_FACETS:
+def grid_figures(picture: GridPicture) -> dict[str, Callable[[GridPicture], Figure]]:
+    """Return what is drawn of a grid of so many keys, by the names of the files."""
+    figures: dict[str, Callable[[GridPicture], Figure]] = {"marginals": _marginals}
+    if len(picture.keys) > 1 and len(picture.tables) <= MOST_FACETS:
         figures["heatmap"] = _heatmaps
     if len(picture.keys) > 2:
         figures["parallel"] = _parallel
+    return figures
+
+
+def draw_grid(picture: GridPicture, folder: Path, formats: Sequence[str]) -> list[Path]:
+    """Draw what fits the number of keys; return the files."""
+    folder.mkdir(parents=True, exist_ok=True)
     paths: list[Path] = []
     with rc_context(STYLE):
-        for name, draw in figures.items():
+        for name, draw in grid_figures(picture).items():
             paths += save_figure(draw(picture), folder, name, formats)
     return paths
 

@@ -18,7 +18,7 @@ Program = Callable[..., subprocess.CompletedProcess[str]]
 
 SERVER = """
 import gc, json, os, signal, sys, traceback
-import sklearn.datasets, rkkd_cli.cli.execute, rkkd_cli.cli.dry_run, rkkd_cli.report.curves
+import sklearn.datasets, rkkd_cli.cli.execute, rkkd_cli.cli.dry_run, rkkd_cli.report.page.page
 import rkkd_cli.analysis.findings
 from rkkd_cli.cli.main import main
 gc.freeze()

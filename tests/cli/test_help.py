@@ -15,8 +15,8 @@ from rkkd_cli.cli.main import app
 Program = Callable[..., subprocess.CompletedProcess[str]]
 
 COMMANDS = (
-    "run", "grid", "resume", "plot", "compare", "findings", "show", "table", "ls", "cat", "cp",
-    "doctor", "teacher", "watch",
+    "run", "grid", "resume", "plot", "report", "compare", "findings", "show", "table", "ls", "cat",
+    "cp", "doctor", "teacher", "watch",
 )  # fmt: skip
 
 

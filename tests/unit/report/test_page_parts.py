@@ -1,0 +1,128 @@
+"""The parts of the report's page: what is drawn, what is kept small, what is escaped."""
+
+import base64
+import csv
+import gzip
+import json
+
+import pytest
+from report_runs import ATTACK, made_metrics, made_published, made_run
+
+from rkkd_cli.report.arms import curves_of
+from rkkd_cli.report.page import facts, panels, tables
+from rkkd_cli.report.page.judged import judged
+from rkkd_cli.report.page.page import json_in_script, report_page
+from rkkd_cli.report.page.sources import Source
+
+MOST_BYTES = 5_000_000
+
+
+def test_panels_hold_the_rows_of_every_seed() -> None:
+    metrics = made_metrics(seeds=2, epochs=4)
+    curves = curves_of([("run", metrics)])
+    rank, *_ = panels.panels_of(curves, made_published())
+    ours, _, theirs, _ = rank.lines
+    rows = metrics[(metrics["arm"] == "kd") & (metrics["seed"] == 1)]
+    assert ours.epochs == list(rows["epoch"])
+    assert ours.by_seed["1"] == pytest.approx(list(rows["rank"]), rel=1e-5)
+    assert theirs.published
+    assert theirs.own_axis
+    assert theirs.group == 2
+    assert rank.own_axis == "published, normalisation not stated"
+
+
+def test_a_seed_that_is_behind_has_gaps_and_no_numbers_of_its_own_making() -> None:
+    metrics = made_metrics(seeds=2, epochs=4)
+    metrics = metrics[(metrics["seed"] == 0) | (metrics["epoch"] < 3)]
+    line = panels.panels_of(curves_of([("run", metrics)]), None)[0].lines[0]
+    assert line.by_seed["1"][2:] == [None, None]
+
+
+def test_of_many_arms_few_are_shown_at_first_and_no_more_than_fit() -> None:
+    arms = ("baseline", *(f"arm{number}" for number in range(90)))
+    curves = curves_of([("run", made_metrics(arms, seeds=1, epochs=2))])
+    shown = [curves[number].arm for number in panels.shown_at_first(curves)]
+    assert "baseline" in shown
+    assert len(shown) <= 3
+    drawn = [curve.arm for curve in panels.drawn_in_page(curves)]
+    assert len(drawn) == panels.MOST_ARMS
+    assert set(shown) <= set(drawn)
+
+
+def test_a_long_run_is_thinned_but_keeps_its_last_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    curves = curves_of([("run", made_metrics(seeds=1, epochs=50))])
+    assert not panels.is_thinned(curves)
+    monkeypatch.setattr(panels, "MOST_NUMBERS", 200)
+    assert panels.is_thinned(curves)
+    line = panels.panels_of(curves, None)[0].lines[0]
+    assert len(line.epochs) < 20
+    assert line.epochs[-1] == 50
+
+
+@pytest.mark.slow
+def test_a_page_of_many_arms_stays_small() -> None:
+    run = made_run(arms=tuple(f"arm{n}" for n in range(80)), seeds=5, epochs=100)
+    assert len(report_page(Source([run])).encode()) < MOST_BYTES
+
+
+def test_json_cannot_end_its_script() -> None:
+    text = json_in_script({"name": ATTACK + "\u2028"})
+    assert not set("<>&\u2028") & set(text)
+    assert json.loads(text) == {"name": ATTACK + "\u2028"}
+
+
+def test_large_files_are_packed_and_larger_ones_left_to_the_folder() -> None:
+    run = made_run()
+    small = {one.name: one for one in facts.downloads_of(run)}
+    link = small["made-metrics.csv"].link
+    assert link is not None
+    assert base64.b64decode(link.partition(",")[2]) == run.files["metrics.csv"]
+    content = b"arm,seed\n" * 50_000
+    (packed,) = facts.downloads_of(run.__class__(**{**vars(run), "files": {"a.csv": content}}))
+    assert packed.name == "made-a.csv.gz"
+    assert packed.link is not None
+    assert gzip.decompress(base64.b64decode(packed.link.partition(",")[2])) == content
+    left = list(facts.downloads_of(run, most=10))
+    assert {one.link for one in left} == {None}
+    assert all("too large" in one.text for one in left)
+
+
+def test_the_summary_shows_published_and_the_difference() -> None:
+    run = made_run()
+    run = run.__class__(**{**vars(run), "published": {"kd": 80.0}})
+    table = tables.summary_table(run)
+    assert table.header[-2:] == ["published accuracy (%)", "measured − published"]
+    kd, kd_rank = table.rows
+    assert kd[-2].text == "80.00"
+    assert kd[-1].value == pytest.approx((kd[3].value or 0) - 80)
+    assert kd_rank[-1].text == ""
+
+
+def test_the_numbers_below_a_figure_are_means_at_a_few_epochs() -> None:
+    metrics = made_metrics(epochs=40)
+    table = tables.curve_table({"kl": None}, "KL", curves_of([("run", metrics)]), 3)
+    assert len(table.header) <= tables.SHOWN_EPOCHS + 2
+    assert table.header[-1] == "epoch 40"
+    last = metrics[(metrics["arm"] == "kd") & (metrics["epoch"] == 40)]["kl"].mean()
+    assert table.rows[0][-1].value == pytest.approx(last)
+
+
+def test_comparisons_cross_runs_only_where_the_images_are_the_same() -> None:
+    first, second = made_run("first"), made_run("second")
+    captions = [one.table.caption for one in judged([first, second])]
+    assert [text.partition(":")[0] for text in captions] == ["first", "second", "second − first"]
+    images = [{"fingerprint": "other"}]
+    other = second.manifest.model_copy(update={"datasets": images})
+    apart = second.__class__(**{**vars(second), "manifest": other})
+    assert len(judged([first, apart])) == 2
+
+
+def test_one_seed_says_that_there_is_no_interval() -> None:
+    (one,) = judged([made_run(seeds=1)])
+    assert all("no interval exists" in sentence for sentence in one.sentences)
+    assert {row[4].text for row in one.table.rows} == {"–"}
+
+
+def test_the_made_up_rows_can_be_read_back() -> None:
+    header = next(csv.reader(made_run().files["metrics.csv"].decode().splitlines()))
+    assert header[:3] == ["arm", "seed", "epoch"]
