@@ -62,7 +62,8 @@ class Curves:
         if not self.seeds:
             limits.append(f"no seed has rows of {' and '.join(self.arms)} at the same epochs")
         elif self.left_out:
-            limits.append(f"{counted(self.left_out, 'seed')} left out that not all arms have")
+            seeds = counted(self.left_out, "seed")
+            limits.append(f"{seeds} left out, without every epoch up to {self.last} in all arms")
         if self.last < self.planned:
             limits.append(f"the arms have {self.last} of {self.planned} epochs in common")
         if self.seeds == 1:
