@@ -111,9 +111,10 @@ def epoch_time(arms: Sequence[Arm], device: torch.device) -> Time:
     images = torch.zeros(size, shape.in_channels, *shape.size, device=device)
     images = images.to(memory_format=torch.channels_last)
     labels = (torch.arange(size) % shape.num_classes).to(device)
-    batch = Batch(images, labels, torch.arange(size, device=device), images)
     one_of_each = [ArmOnStream(arm, 0, teacher, labels) for arm in _one_of_each(arms)]
     needs = needs_of(arm.objective for arm in one_of_each)
+    strong = images if needs.strong_view else None
+    batch = Batch(images, labels, torch.arange(size, device=device), strong)
     teaching = _seconds(lambda: teach(teacher, batch, needs), device)
     lesson = teach(teacher, batch, needs)
     steps_of = [_seconds(partial(one.step, lesson), device) for one in one_of_each]

@@ -2,11 +2,14 @@
 
 import pytest
 import torch
+from torch import Tensor
 
 from rkkd_cli.config.arms import resolve_arms
-from rkkd_cli.config.overrides import parse_override
+from rkkd_cli.config.overrides import Override, parse_override
 from rkkd_cli.config.presets import load_experiment
+from rkkd_cli.models import Features
 from rkkd_cli.sweep.estimate import Memory, epoch_time, memory_of
+from rkkd_cli.train.teacher import Teacher
 
 
 def memory(*overrides: str) -> Memory:
@@ -36,3 +39,20 @@ def test_an_epoch_takes_longer_with_more_arms() -> None:
     one, both = (epoch_time(some, torch.device("cpu")) for some in (arms[:1], arms))
     assert 0 < one.teacher < one.epoch < 60
     assert both.arms / one.arms == pytest.approx(2, rel=0.9)
+
+
+def test_the_teachers_second_look_is_counted_only_where_a_method_asks_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looks: list[str] = []
+    see, method = Teacher.see, ""
+
+    def counted(self: Teacher, images: Tensor, features: bool) -> Features:
+        looks.append(method)
+        return see(self, images, features)
+
+    monkeypatch.setattr(Teacher, "see", counted)
+    for method in ("kd", "mlkd"):
+        arms = resolve_arms(load_experiment("rank_grad", [Override("method.name", method)]))
+        epoch_time(arms, torch.device("cpu"))
+    assert looks.count("mlkd") == 2 * looks.count("kd") > 0
