@@ -13,8 +13,9 @@ from rkkd_cli.errors import UserError
 
 PATHS = {"dataset.root": "--data-root", "teacher.checkpoint": "--teacher-checkpoint"}
 LINKS = "dataset.follow_links"
-CODE = ("dataset.name", "teacher.model", "student.model", "method.name")
-LIBRARIES = ("torchvision:", "timm:")
+MODELS = ("teacher.model", "student.model")
+CODE = (*MODELS, "dataset.name", "method.name")
+LIBRARIES = ("torchvision:", "timm:")  # of models
 
 
 def refuse_reaching_out(table: Mapping[str, Any], typed: Sequence[str], where: str) -> None:
@@ -29,7 +30,7 @@ def refuse_reaching_out(table: Mapping[str, Any], typed: Sequence[str], where: s
                 f"{where}: {key} = {value!r} leads out of the working folder, which a file may "
                 f"not; if you trust it, say so yourself: {say}{' ' if key in PATHS else '='}{value}"
             )
-        if any(_names(key, name) for name in CODE) and is_code(value):
+        if any(_names(key, name) and is_code(name, value) for name in CODE):
             raise UserError(
                 f"{where}: {key} = {value!r} names code to run, which a file may not; if you trust "
                 f"it, say so yourself: {key}={value}"
@@ -45,9 +46,11 @@ def _names(key: str, name: str) -> bool:
     return key == name or (key.startswith("arms.") and key.endswith(f".{name}"))
 
 
-def is_code(name: object) -> bool:
-    """Tell whether a name is that of a user's own code, ``package.module:name``."""
-    return isinstance(name, str) and ":" in name and not name.startswith(LIBRARIES)
+def is_code(key: str, name: object) -> bool:
+    """Tell whether a key's value names code to run, ``package.module:name``."""
+    if not isinstance(name, str) or ":" not in name:
+        return False
+    return key not in MODELS or not name.startswith(LIBRARIES)
 
 
 def leads_out(path: str) -> bool:

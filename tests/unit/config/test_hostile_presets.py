@@ -4,15 +4,17 @@ import ast
 import os
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
+import tomli_w
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import rkkd_cli
 from rkkd_cli.config.arms import resolve_arms
-from rkkd_cli.config.overrides import parse_override
+from rkkd_cli.config.overrides import Override, apply_overrides, parse_override
 from rkkd_cli.config.presets import load_experiment, preset_directory, to_toml
 from rkkd_cli.config.reach import leads_out
 from rkkd_cli.errors import UserError
@@ -219,3 +221,23 @@ def test_a_repository_with_hostile_settings_starts_no_program(setting: str, tmp_
     code = "from rkkd_cli.records.environment import environment; print(environment())"
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, check=True)
     assert not (tmp_path / "sprung").exists()
+
+
+@pytest.mark.parametrize("key", ["dataset.name", "method.name", "arms.kd.method.name"])
+@pytest.mark.parametrize("name", ["mine:thing", "torchvision:thing", "timm:thing"])
+def test_the_names_of_model_libraries_excuse_models_only(
+    key: str, name: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "mine.toml"
+    table = apply_overrides(tomllib.loads(DIGITS), [Override(key, name)])
+    path.write_text(tomli_w.dumps(table), encoding="utf-8")
+    with pytest.raises(UserError, match="names code to run"):
+        load_experiment(str(path))
+
+
+@pytest.mark.parametrize("name", ["torchvision:resnet18", "timm:resnet10t"])
+def test_a_preset_may_name_a_librarys_model(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    table = apply_overrides(tomllib.loads(DIGITS), [Override("student.model", name)])
+    path.write_text(tomli_w.dumps(table), encoding="utf-8")
+    assert load_experiment(str(path)).student.model == name
