@@ -16,7 +16,7 @@ from rkkd_cli.data.images import (
     check_subset,
     hold_out,
 )
-from rkkd_cli.data.own_datasets import load_own
+from rkkd_cli.data.own_datasets import Splits, load_own
 from rkkd_cli.errors import UserError, unknown_name
 
 
@@ -34,7 +34,8 @@ class Shape(NamedTuple):
 class Definition(NamedTuple):
     """What the field uses for a dataset. Without mean and std they are measured.
 
-    ``shape`` is None where only the files can tell.
+    ``shape`` is None where only the files can tell; ``splits`` are those of a user's own dataset,
+    whose function alone can tell.
     """
 
     description: str
@@ -44,6 +45,7 @@ class Definition(NamedTuple):
     shape: Shape | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
+    splits: Splits | None = None
 
 
 DATASETS: dict[str, Definition] = {
@@ -131,7 +133,7 @@ def load_dataset(request: DatasetRequest, cache: Path) -> Dataset:
     Raises UserError for a request that does not fit, RunError when a download fails.
     """
     definition = _definition(request)
-    train, test, classes = _read_splits(request, cache)
+    train, test, classes = definition.splits or _read_splits(request, cache)
     train = balanced_subset(train, request.limit_train, "dataset.limit_train")
     test = balanced_subset(test, request.limit_test, "dataset.limit_test")
     train, val = hold_out(train, request.val_share)
@@ -174,30 +176,25 @@ def _of_name(request: DatasetRequest) -> Definition:
         return DATASETS[request.name]
     if ":" not in request.name:
         raise unknown_name("dataset", request.name, DATASETS)
-    train, test, classes = load_own(request.name, request.root)
+    splits = load_own(request.name, request.root)
+    train, test, classes = splits
     channels, height, width = train.images.shape[1:]
     counts = (len(train), len(test), len(set(test.labels.tolist())))
     shape = Shape(len(classes), channels, (height, width), *counts)
-    return Definition("your own", channels, crop_padding=0, flip=False, shape=shape)
+    return Definition("your own", channels, crop_padding=0, flip=False, shape=shape, splits=splits)
 
 
-def _read_splits(
-    request: DatasetRequest, cache: Path
-) -> tuple[LabelledImages, LabelledImages, tuple[str, ...]]:
+def _read_splits(request: DatasetRequest, cache: Path) -> Splits:
     if request.name == "digits":
         return load_digits()
     if request.name == "folder":
         return _read_folder(request, cache)
-    if ":" in request.name:
-        return load_own(request.name, request.root)
     from rkkd_cli.data.torchvision_sets import load_torchvision
 
     return load_torchvision(request.name, _download_root(request, cache))
 
 
-def _read_folder(
-    request: DatasetRequest, cache: Path
-) -> tuple[LabelledImages, LabelledImages, tuple[str, ...]]:
+def _read_folder(request: DatasetRequest, cache: Path) -> Splits:
     tree = scan_folder(_folder_root(request), request.follow_links)
     path = cache / "arrays" / f"{tree_key(tree, request.image_size)}.npz"
     splits = array_cache.read_arrays(path)
