@@ -140,11 +140,7 @@ def unpaired_across(one: Recorded, other: Recorded, pair: Pair) -> str:
         return "one of the runs does not say what its images were"
     if fingerprints[0] != fingerprints[1]:
         return "the runs have other images"
-    arms = [
-        next(arm.experiment for arm in resolve_arms(run.experiment) if arm.name == name)
-        for run, name in zip((one, other), pair, strict=True)
-    ]
-    return other_batches(*arms)
+    return other_batches(one.by_arm[pair[0]], other.by_arm[pair[1]])
 
 
 def side_by_side(

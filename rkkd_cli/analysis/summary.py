@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from rkkd_cli.analysis.selection import selected
 from rkkd_cli.config.monitors import MONITORS
 
 SUMMARY_METRICS = ("test_acc", "test_kl", "test_rank", "test_kendall_tau", "kl", "rank")
@@ -60,10 +61,8 @@ def summarise(
     The seeds are those that have reached the arm's last epoch, or are among the (arm, seed) that
     ``ended_early``: these stand at the last epoch that they have.
     """
-    summaries = []
-    for arm, rows in metrics.groupby("arm", sort=False):
-        summaries.append(_summary(str(arm), _last_rows(rows, ended_early)))
-    return summaries
+    last = selected(metrics, "last", ended_early)
+    return [_summary(str(arm), rows) for arm, rows in last.groupby("arm", sort=False)]
 
 
 def summarise_selected(
@@ -73,24 +72,16 @@ def summarise_selected(
 ) -> list[ArmSummary]:
     """Return the arms that have a monitor, each seed at the first epoch with its best value."""
     summaries = []
+    last = selected(metrics, "last", ended_early)
     for arm, rows in metrics.groupby("arm", sort=False):
         if str(arm) not in monitors:
             continue
         column = monitors[str(arm)]
-        seeds = set(_last_rows(rows, ended_early)["seed"])
+        seeds = set(last.loc[last["arm"] == arm, "seed"])
         values = rows.loc[rows["seed"].isin(seeds)].groupby("seed", sort=False)[column]
         places = values.idxmax() if MONITORS[column] else values.idxmin()
         summaries.append(_summary(str(arm), rows.loc[places]))
     return summaries
-
-
-def _last_rows(rows: pd.DataFrame, ended_early: Collection[tuple[str, int]]) -> pd.DataFrame:
-    """Return the last row of each seed of an arm that has reached the arm's end, or its own."""
-    last = rows.loc[rows.groupby("seed", sort=False)["epoch"].idxmax()]
-    cells = zip(last["arm"], last["seed"], strict=True)
-    own_end = pd.Series([cell in set(ended_early) for cell in cells], index=last.index)
-    kept: pd.DataFrame = last.loc[own_end | (last["epoch"] == rows["epoch"].max())]
-    return kept
 
 
 def _summary(arm: str, rows: pd.DataFrame) -> ArmSummary:
