@@ -32,7 +32,7 @@ def dry_run(model: nn.Module, function: Callable[[Tensor], Any], shape: tuple[in
     blank = {name: torch.empty_like(tensor, device="meta") for name, tensor in tensors.items()}
     device = next((tensor.device for tensor in tensors.values()), torch.device("cpu"))
     dtype = next((t.dtype for t in tensors.values() if t.is_floating_point()), torch.float32)
-    with evaluating(model), torch.no_grad():
+    with in_eval_mode(model), torch.no_grad():
         try:
             images = torch.empty(shape, device="meta", dtype=dtype)
             return functional_call(called, blank, (images,))
@@ -41,7 +41,7 @@ def dry_run(model: nn.Module, function: Callable[[Tensor], Any], shape: tuple[in
 
 
 @contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
+def in_eval_mode(model: nn.Module) -> Iterator[None]:
     """Put a model into eval mode for a while; every module's mode comes back."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from rkkd_cli.errors import UserError
-from rkkd_cli.models.dry_run import evaluating
+from rkkd_cli.models.dry_run import in_eval_mode
 from rkkd_cli.models.features import Classifier
 from rkkd_cli.models.plan import make_plan, trace
 from rkkd_cli.models.taps import Plan, Tapped
@@ -68,7 +68,7 @@ def _confirmed(plan: Plan, model: nn.Module, shape: tuple[int, ...]) -> Plan:
     draws = torch.Generator().manual_seed(0)  # of its own: a model's weights hang on the global one
     images = torch.randn(shape, generator=draws, device="cpu").to(parameter)
     tapped = Tapped(model, plan)
-    with evaluating(model), torch.no_grad():
+    with in_eval_mode(model), torch.no_grad():
         features = tapped.forward_features(images)
         assert features.final is not None
         try:

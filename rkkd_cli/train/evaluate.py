@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from rkkd_cli.data.stream import DeviceImages
 from rkkd_cli.methods.objective import Objective
+from rkkd_cli.models.dry_run import in_eval_mode
 from rkkd_cli.train.device import autocast
 from rkkd_cli.train.events import Tick
 from rkkd_cli.train.metrics import HITS, MEANS, measure
@@ -28,13 +29,8 @@ class TaughtSplit(NamedTuple):
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
     """Put the model into eval mode without gradient, and back into its former mode."""
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        model.train(was_training)
+    with in_eval_mode(model), torch.no_grad():
+        yield
 
 
 def all_logits(model: nn.Module, split: DeviceImages, precision: str) -> Tensor:
