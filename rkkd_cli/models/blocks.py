@@ -1,5 +1,7 @@
 """Pieces that several architectures of the zoo are made of."""
 
+from collections.abc import Iterable
+
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -14,6 +16,16 @@ class Stage(nn.Sequential):
             before = block(x)
             x = F.relu(before)
         return x, before
+
+
+def staged(stem: Tensor, stages: Iterable[nn.Module]) -> tuple[list[Tensor], list[Tensor]]:
+    """Return the maps of the stem and of the stages behind it, and the same before their ReLU."""
+    maps, preacts = [stem], [stem]
+    for stage in stages:
+        after, before = stage(maps[-1])
+        maps.append(after)
+        preacts.append(before)
+    return maps, preacts
 
 
 def average(final: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rkkd_cli.models.blocks import Stage, average
+from rkkd_cli.models.blocks import Stage, average, staged
 from rkkd_cli.models.features import Classifier, Features, conv3x3, initialise
 
 WIDTHS = (64, 128, 256, 512)
@@ -81,11 +81,7 @@ class LargeResNet(Classifier):
     def forward_features(self, x: Tensor) -> Features:
         """Return five maps, the pooled features and the logits."""
         stem = F.relu(self.bn1(self.conv1(x)))
-        maps, preacts = [stem], [stem]
-        for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
-            after, before = stage(maps[-1])
-            maps.append(after)
-            preacts.append(before)
+        maps, preacts = staged(stem, (self.layer1, self.layer2, self.layer3, self.layer4))
         pooled = average(maps[-1])
         return Features(tuple(maps), pooled, self.linear(pooled), tuple(preacts), maps[-1])
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rkkd_cli.models.blocks import Stage, average, shuffle_channels
+from rkkd_cli.models.blocks import Stage, average, shuffle_channels, staged
 from rkkd_cli.models.features import Classifier, Features
 
 STEM_WIDTH, GROUPS = 24, 3
@@ -57,11 +57,7 @@ class ShuffleNetV1(Classifier):
     def forward_features(self, x: Tensor) -> Features:
         """Return four maps, the pooled features and the logits."""
         stem = F.relu(self.bn1(self.conv1(x)))
-        maps, preacts = [stem], [stem]
-        for stage in (self.layer1, self.layer2, self.layer3):
-            after, before = stage(maps[-1])
-            maps.append(after)
-            preacts.append(before)
+        maps, preacts = staged(stem, (self.layer1, self.layer2, self.layer3))
         pooled = average(maps[-1])
         return Features(tuple(maps), pooled, self.linear(pooled), tuple(preacts), maps[-1])
 
