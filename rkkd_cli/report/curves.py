@@ -16,6 +16,7 @@ from rkkd_cli.analysis.published_curves import PublishedCurves
 from rkkd_cli.analysis.stages import learning_rate_drops
 from rkkd_cli.errors import printable
 from rkkd_cli.report.arms import Curve, curves_of
+from rkkd_cli.report.bands import draw_mean
 from rkkd_cli.report.gradients import gradients_figure, has_diagnostics
 from rkkd_cli.report.published_lines import (
     DOTS,
@@ -103,17 +104,11 @@ def _draw(axes: Axes, quantity: Quantity, curves: Sequence[Curve]) -> None:
     for epoch in sorted(set().union(*(learning_rate_drops(c.rows) for c in curves))):
         axes.axvline(epoch, color="#999999", linewidth=0.8, linestyle=":", zorder=0.5)
     for number, curve in enumerate(curves):
-        by_epoch = curve.rows.groupby("epoch")[quantity.column]
-        mean, deviation = by_epoch.mean(), by_epoch.std(ddof=1)
         colour = COLOURS[number % len(COLOURS)]
-        marker = "o" if len(mean) == 1 else None
-        axes.plot(
-            mean.index, mean, label=shortened(curve.label), color=colour, linewidth=1.5,
-            marker=marker, linestyle=DASHES[number % len(DASHES)],
+        mean = draw_mean(
+            axes, curve.rows, quantity.column, colour, 0.18,
+            label=shortened(curve.label), linestyle=DASHES[number % len(DASHES)],
         )  # fmt: skip
-        if deviation.notna().any():
-            low, high = mean - deviation, mean + deviation
-            axes.fill_between(mean.index, low, high, color=colour, alpha=0.18, linewidth=0)
         fewer = _last_of_a_seed(curve.rows)
         if fewer:
             axes.plot(fewer, mean.loc[fewer], "x", color=colour, markersize=5)

@@ -11,6 +11,7 @@ from matplotlib.ticker import MaxNLocator
 from rkkd_cli.errors import printable
 from rkkd_cli.records.metrics import DIAGNOSTICS
 from rkkd_cli.report.arms import Curve
+from rkkd_cli.report.bands import draw_mean
 from rkkd_cli.report.style import COLOURS, shortened
 
 LINES: dict[str, Literal["-", "--"]] = {"kl": "-", "rank": "--"}
@@ -87,17 +88,8 @@ def _draw(axes: Axes, panel: Panel, curves: Sequence[Curve]) -> None:
     for number, curve in enumerate(curves):
         colour = COLOURS[number % len(COLOURS)]
         for column, term in panel.columns.items():
-            if column not in curve.rows:
-                continue
-            by_epoch = curve.rows.groupby("epoch")[column]
-            mean, deviation = by_epoch.mean(), by_epoch.std(ddof=1)
-            marker = "o" if len(mean) == 1 else None
-            axes.plot(
-                mean.index, mean, color=colour, linewidth=1.5, linestyle=LINES[term], marker=marker
-            )
-            if deviation.notna().any():
-                low, high = mean - deviation, mean + deviation
-                axes.fill_between(mean.index, low, high, color=colour, alpha=0.15, linewidth=0)
+            if column in curve.rows:
+                draw_mean(axes, curve.rows, column, colour, 0.15, linestyle=LINES[term])
     if panel.logarithmic:
         axes.set_yscale("log", nonpositive="clip")
     axes.set(title=panel.title, xlabel="epoch", ylabel=panel.label)

@@ -3,6 +3,7 @@
 import base64
 import io
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 from matplotlib import rc_context
 from matplotlib.figure import Figure
@@ -18,19 +19,18 @@ from rkkd_cli.report.style import STYLE
 def panel_stills(curves: Sequence[Curve], published: PublishedCurves | None) -> dict[str, str]:
     """Return a picture of each panel, by its key, as a data URI."""
     draw: dict[str, Callable[[], Figure]] = {
-        one.column: lambda one=one: quantity_figure(one, curves, published)  # type: ignore[misc]
-        for one in QUANTITIES
+        one.column: partial(quantity_figure, one, curves, published) for one in QUANTITIES
     }
     if gradients.has_diagnostics(curves):
         for number, panel in enumerate(gradients.PANELS):
-            draw[f"gradients{number}"] = lambda panel=panel: gradients.panel_figure(panel, curves)  # type: ignore[misc]
+            draw[f"gradients{number}"] = partial(gradients.panel_figure, panel, curves)
     return _pictures(draw)
 
 
 def grid_stills(picture: GridPicture) -> dict[str, str]:
     """Return the figures of a grid by their names, as data URIs."""
     figures = grid_figures(picture)
-    return _pictures({name: lambda draw=draw: draw(picture) for name, draw in figures.items()})  # type: ignore[misc]
+    return _pictures({name: partial(draw, picture) for name, draw in figures.items()})
 
 
 def _pictures(draw: Mapping[str, Callable[[], Figure]]) -> dict[str, str]:

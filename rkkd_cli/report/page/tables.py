@@ -118,5 +118,7 @@ def cells_table(grid: GridPart, name: str) -> Table:
 
 
 def _key(value: object) -> Cell:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return Cell(printable(spelt(value)), float(value) if is_number else None)  # type: ignore[arg-type]
+    text = printable(spelt(value))
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return Cell(text, None)
+    return Cell(text, float(value))
