@@ -12,13 +12,13 @@ from pydantic import BeforeValidator, ConfigDict, Field, field_validator, model_
 from pydantic_core import PydanticCustomError
 
 from rkkd_cli.config.frozen import Frozen as Frozen
+from rkkd_cli.config.frozen import as_tuple
 from rkkd_cli.config.monitors import DEFAULT_MONITOR, monitor_problem
+from rkkd_cli.config.seeds import parse_seeds
 from rkkd_cli.config.stated import FINDING_NAME, StatedFinding
 from rkkd_cli.config.values import parse_axes
 
 ARM_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+=-]{0,63}")
-
-MOST_SEEDS = 10_000
 
 # The keys that tell a reader about an experiment, with TOLD those that tell the program; none
 # changes a number.
@@ -36,11 +36,7 @@ def default_arms(method: object = "kd") -> dict[str, dict[str, Any]]:
     return {name: {"rank": {"grad": False}}, f"{name}_rank": {"rank": {"grad": True}}}
 
 
-def _as_tuple(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
-
-
-Floats = Annotated[tuple[float, ...], BeforeValidator(_as_tuple)]
+Floats = Annotated[tuple[float, ...], BeforeValidator(as_tuple)]
 
 
 class Dataset(Frozen):
@@ -243,7 +239,7 @@ class Experiment(Frozen):
     training: StudentTraining
     method: Method = Method()
     rank: Rank = Rank()
-    seeds: Annotated[tuple[int, ...], BeforeValidator(lambda value: parse_seeds(value))] = (0,)
+    seeds: Annotated[tuple[int, ...], BeforeValidator(parse_seeds)] = (0,)
     device: str = "auto"
     threads: int | None = Field(default=None, ge=1)
     precision: Literal["fp32", "bf16"] = "fp32"
@@ -285,36 +281,3 @@ class Experiment(Frozen):
             if not FINDING_NAME.fullmatch(name):
                 raise ValueError(f"must have names of letters, digits and _ -; got {name!r}")
         return findings
-
-
-def parse_seeds(value: Any) -> tuple[int, ...]:
-    """Return seed values from ``0``, ``"0,1,2"``, ``"0:3"`` (0, 1, 2) or a list of integers.
-
-    Raises ValueError for anything else, for negative or repeated seeds and for none at all.
-    """
-    if isinstance(value, bool) or not isinstance(value, int | str | list | tuple):
-        raise ValueError("must be seed values such as 0, '0,1,2' or '0:3'")
-    if isinstance(value, int):
-        seeds = [value]
-    elif isinstance(value, str):
-        seeds = [seed for part in value.split(",") for seed in _seed_range(part.strip())]
-    else:
-        seeds = list(value)
-    if not seeds:
-        raise ValueError("must name at least one seed, such as 0 or 0,1,2")
-    if any(isinstance(seed, bool) or not isinstance(seed, int) or seed < 0 for seed in seeds):
-        raise ValueError("must be whole numbers from 0 on")
-    if len(set(seeds)) != len(seeds):
-        raise ValueError("must not name a seed twice")
-    return tuple(seeds)
-
-
-def _seed_range(part: str) -> list[int]:
-    match = re.fullmatch(r"(\d+)(?::(\d+))?", part)
-    if match is None:
-        raise ValueError("must be seed values such as 0, '0,1,2' or '0:3'")
-    first = int(match[1])
-    last = first + 1 if match[2] is None else int(match[2])
-    if last - first > MOST_SEEDS:
-        raise ValueError(f"must be at most {MOST_SEEDS} seeds")
-    return list(range(first, last))

@@ -1,5 +1,7 @@
 """What every section of an experiment is: immutable and strict."""
 
+from typing import Any
+
 from pydantic import BaseModel, ConfigDict
 
 
@@ -9,3 +11,8 @@ class Frozen(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", strict=True, allow_inf_nan=False, validate_default=True
     )
+
+
+def as_tuple(value: Any) -> Any:
+    """Return a list as a tuple, which is what TOML's lists become; anything else as it is."""
+    return tuple(value) if isinstance(value, list) else value

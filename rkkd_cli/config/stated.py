@@ -6,19 +6,15 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, Field, model_validator
 
-from rkkd_cli.config.frozen import Frozen
+from rkkd_cli.config.frozen import Frozen, as_tuple
 from rkkd_cli.config.overrides import flatten
 from rkkd_cli.errors import UserError, unknown_name
 
 FINDING_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 
-def _as_tuple(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
-
-
 # An arm's name, several, or the values by which arms are known, such as {rank.grad = true}.
-Who = Annotated[str | tuple[str, ...] | dict[str, Any], BeforeValidator(_as_tuple)]
+Who = Annotated[str | tuple[str, ...] | dict[str, Any], BeforeValidator(as_tuple)]
 
 
 class StatedFinding(Frozen):
@@ -36,7 +32,7 @@ class StatedFinding(Frozen):
     better: Who | None = None
     worse: Who | None = None
     margin: float = 0.0
-    same: Annotated[tuple[str, ...] | None, BeforeValidator(_as_tuple)] = None
+    same: Annotated[tuple[str, ...] | None, BeforeValidator(as_tuple)] = None
     within: float | None = Field(default=None, gt=0)
 
     @model_validator(mode="after")

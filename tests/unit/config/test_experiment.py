@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from rkkd_cli.config.experiment import Experiment, parse_seeds
+from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.config.overrides import Override, apply_overrides
+from rkkd_cli.config.seeds import parse_seeds
 from rkkd_cli.config.validation import experiment_from, known_keys
 from rkkd_cli.errors import UserError
 
