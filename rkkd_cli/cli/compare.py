@@ -19,7 +19,7 @@ MOST_PAIRS = 100
 
 
 def compare(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="Name or folder of a run.")],
+    run: flags.Run,
     others: Annotated[
         list[str] | None,
         typer.Argument(

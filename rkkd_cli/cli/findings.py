@@ -13,7 +13,7 @@ FORMATS = ("text", "md")
 
 
 def findings(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="Name or folder of a run.")],
+    run: flags.Run,
     arms: Annotated[
         list[str] | None,
         typer.Argument(metavar="[ARM…]", help="Only of these arms.", show_default=False),

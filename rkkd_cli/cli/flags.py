@@ -163,6 +163,13 @@ CheckpointMinutes = Annotated[
 Results = Annotated[
     Path, Option("--out", help="The folder that holds the runs.", rich_help_panel=WHERE)
 ]
+Run = Annotated[str, Argument(metavar="RUN", help="Name or folder of a run.")]
+Runs = Annotated[
+    list[str] | None,
+    Argument(
+        metavar="RUN", help="Names or folders of runs; default: the newest.", show_default=False
+    ),
+]
 PublishedValues = Annotated[
     str | None,
     Option(

@@ -16,14 +16,7 @@ if TYPE_CHECKING:
 
 
 def plot(
-    runs: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="RUN",
-            help="Names or folders of runs; default: the newest.",
-            show_default=False,
-        ),
-    ] = None,
+    runs: flags.Runs = None,
     to: Annotated[
         Path | None,
         typer.Option(

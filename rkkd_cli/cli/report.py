@@ -20,14 +20,7 @@ FILE = "report.html"
 
 
 def report(
-    runs: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="RUN",
-            help="Names or folders of runs; default: the newest.",
-            show_default=False,
-        ),
-    ] = None,
+    runs: flags.Runs = None,
     to: Annotated[
         Path | None,
         typer.Option(
