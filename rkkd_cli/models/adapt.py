@@ -37,7 +37,7 @@ def built(build: Callable[[], nn.Module]) -> nn.Module:
         return build()
     try:
         return build()
-    except (NotImplementedError, RuntimeError):
+    except (NotImplementedError, RuntimeError):  # what meta tensors raise when asked for numbers
         with torch.device("cpu"):
             model = build()
         return model.to("meta")

@@ -1,7 +1,6 @@
 """A full disk: one sentence, whole rows only, and the run goes on once there is room.
 
-Real limits: the largest size of a file (RLIMIT_FSIZE), small file systems in memory, and
-read-only ones. The last two need a system that lets this user mount them.
+Real limits: RLIMIT_FSIZE, and small and read-only file systems where this user may mount them.
 """
 
 import os

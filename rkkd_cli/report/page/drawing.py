@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from bokeh.core.types import ID
 from bokeh.embed import json_item
 from bokeh.models import (
     ColumnDataSource,
@@ -107,4 +108,4 @@ def plain(plot: Any) -> None:
 
 def item(plot: Any, key: str) -> Item:
     """Return a figure as the page's script embeds it, in the element ``live-KEY``."""
-    return dict(json_item(plot, f"live-{key}"))  # type: ignore[arg-type]
+    return dict(json_item(plot, ID(f"live-{key}")))
