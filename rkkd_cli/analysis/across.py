@@ -23,7 +23,8 @@ def compare_runs(
     rows, called = side_by_side(one, other, pairs)
     reasons = {called[pair]: unpaired_across(one, other, pair) for pair in pairs}
     early = one.ended_early(f"{one.name}: ") | other.ended_early(f"{other.name}: ")
-    found = compare_arms(rows, names, select, list(called.values()), reasons, early)
+    monitors = one.monitors(f"{one.name}: ") | other.monitors(f"{other.name}: ")
+    found = compare_arms(rows, names, select, list(called.values()), reasons, early, monitors)
     experiments = {
         name: run.by_arm[arm]
         for pair, names_of in called.items()

@@ -7,9 +7,11 @@ from typing import Literal
 
 import pandas as pd
 
+from rkkd_cli.analysis.grid import SELECTIONS
 from rkkd_cli.analysis.paired import Difference, holm, paired_difference, unpaired_difference
 from rkkd_cli.analysis.power import seeds_for
-from rkkd_cli.analysis.selection import check_selection, measurable, selected
+from rkkd_cli.analysis.selection import NO_MONITORS, check_selection, measurable, selected
+from rkkd_cli.config.monitors import DEFAULT_MONITOR
 from rkkd_cli.errors import UserError, unknown_name
 from rkkd_cli.records.metrics import KEY, varied_in
 
@@ -26,7 +28,8 @@ class Comparison:
     them, or a value at that epoch. ``why_unpaired`` is empty where seeds are paired; ``caveat``
     says what else keeps the two values apart. ``seeds_needed`` resolve a difference of this effect
     size with a power of 80 %; None where that cannot be said. ``p_holm`` is corrected for the
-    family: everything compared together.
+    family: everything compared together. ``monitors`` are the metrics that select epochs, the
+    first of ``one``, where ``select`` is ``val``.
     """
 
     one: str
@@ -45,6 +48,14 @@ class Comparison:
     seeds_needed: int | None = None
     p_holm: float | None = None
     family: int = 1
+    monitors: tuple[str, str] = (DEFAULT_MONITOR, DEFAULT_MONITOR)
+
+    @property
+    def which_epoch(self) -> str:
+        """Which epoch counts, told."""
+        if self.select != "val" or set(self.monitors) == {DEFAULT_MONITOR}:
+            return SELECTIONS[self.select].told
+        return f"epoch with the best {' and '.join(dict.fromkeys(self.monitors))}"
 
     @property
     def verdict(self) -> Literal["higher", "lower", "not resolved"]:
@@ -62,6 +73,7 @@ def compare_arms(
     pairs: Sequence[Pair] | None = None,
     why_unpaired: Mapping[Pair, str] | None = None,
     ended_early: Collection[tuple[str, int]] = (),
+    monitors: Mapping[str, str] = NO_MONITORS,
 ) -> list[Comparison]:
     """Compare the ``pairs`` of arms (default: all, in the order of the file) in every metric.
 
@@ -72,13 +84,14 @@ def compare_arms(
         pairs: (one, other); the difference is other − one.
         why_unpaired: the pairs whose seeds do not belong together, with the reason.
         ended_early: the (arm, seed) whose last epoch is their own.
+        monitors: the metric by which ``val`` selects, of the arms that have another than val_acc.
 
     A metric that an arm has no values of is left out of its pairs. Raises UserError for rows,
     arms, metrics or a validation split that are not there.
     """
     check_names(metrics, metrics_names)
     check_selection(metrics, select)
-    rows = selected(metrics, select, ended_early)
+    rows = selected(metrics, select, ended_early, monitors)
     arms = [str(arm) for arm in rows["arm"].unique()]
     wanted = list(itertools.combinations(arms, 2)) if pairs is None else list(pairs)
     for arm in {name: None for pair in wanted for name in pair}:
@@ -94,7 +107,9 @@ def compare_arms(
             if len(one) and len(other):
                 reason = (why_unpaired or {}).get(pair, "")
                 compared = _compared(pair, one, other, metric, select, reason)
-                found.append(replace(compared, dropped=len(seeds) - compared.seeds))
+                one_by, other_by = (monitors.get(arm, DEFAULT_MONITOR) for arm in pair)
+                dropped = len(seeds) - compared.seeds
+                found.append(replace(compared, dropped=dropped, monitors=(one_by, other_by)))
     return _as_family(found)
 
 

@@ -1,7 +1,6 @@
 """A comparison in one plain sentence."""
 
 from rkkd_cli.analysis.compare import Comparison
-from rkkd_cli.analysis.grid import SELECTIONS
 from rkkd_cli.analysis.numbers import NEUTRAL, counted, more_is_better, told, told_interval, told_p
 from rkkd_cli.analysis.power import MOST
 
@@ -82,5 +81,5 @@ def _limits(c: Comparison) -> str:
         ends = [", ".join(map(str, epochs)) for epochs in (c.epochs_one, c.epochs_other)]
         limits.append(f"the last epochs differ, {ends[1]} against {ends[0]}")
     if c.select != "last":
-        limits.append(SELECTIONS[c.select].told)
+        limits.append(c.which_epoch)
     return "".join(f"; {limit}" for limit in limits)

@@ -35,6 +35,10 @@ class Recorded:
         """Return the arms and seeds whose last epoch is their own, the arms after ``prefix``."""
         return {(prefix + one["arm"], one["seed"]) for one in self.manifest.ended_early}
 
+    def monitors(self, prefix: str = "") -> dict[str, str]:
+        """Return the metric by which an arm's epoch is chosen, the arms after ``prefix``."""
+        return {prefix + arm: metric for arm, metric in self.manifest.monitors.items()}
+
     @cached_property
     def by_arm(self) -> dict[str, Experiment]:
         """What each arm trains."""

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import pandas as pd
 
 from rkkd_cli.analysis.selection import selected
-from rkkd_cli.config.monitors import MONITORS
 
 SUMMARY_METRICS = ("test_acc", "test_kl", "test_rank", "test_kendall_tau", "kl", "rank")
 
@@ -71,17 +70,9 @@ def summarise_selected(
     ended_early: Collection[tuple[str, int]] = (),
 ) -> list[ArmSummary]:
     """Return the arms that have a monitor, each seed at the first epoch with its best value."""
-    summaries = []
-    last = selected(metrics, "last", ended_early)
-    for arm, rows in metrics.groupby("arm", sort=False):
-        if str(arm) not in monitors:
-            continue
-        column = monitors[str(arm)]
-        seeds = set(last.loc[last["arm"] == arm, "seed"])
-        values = rows.loc[rows["seed"].isin(seeds)].groupby("seed", sort=False)[column]
-        places = values.idxmax() if MONITORS[column] else values.idxmin()
-        summaries.append(_summary(str(arm), rows.loc[places]))
-    return summaries
+    monitored = metrics[metrics["arm"].isin(monitors)]
+    rows = selected(monitored, "val", ended_early, monitors)
+    return [_summary(str(arm), part) for arm, part in rows.groupby("arm", sort=False)]
 
 
 def _summary(arm: str, rows: pd.DataFrame) -> ArmSummary:

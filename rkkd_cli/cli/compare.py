@@ -110,6 +110,7 @@ def _within(
         pairs,
         unpaired_within({arm: run.by_arm[arm] for arm in itertools.chain(*pairs)}),
         run.ended_early(),
+        run.monitors(),
     )
     return with_caveats(found, run.by_arm)
 

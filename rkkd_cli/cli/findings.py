@@ -35,7 +35,7 @@ def findings(
     for arm in arms or ():
         if arm not in read.arms:
             raise unknown_name("arm", arm, read.arms)
-    found = findings_of(read.experiment, read.metrics, arms or None)
+    found = findings_of(read.experiment, read.metrics, arms or None, read.ended_early())
     if as_json:
         content = {"run": read.name, "findings": [dataclasses.asdict(one) for one in found]}
         typer.echo(json.dumps(content, allow_nan=False))

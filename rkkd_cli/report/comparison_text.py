@@ -7,7 +7,6 @@ from typing import Any
 
 from rkkd_cli.analysis.compare import Comparison
 from rkkd_cli.analysis.conclusion import sentence
-from rkkd_cli.analysis.grid import SELECTIONS
 from rkkd_cli.analysis.numbers import counted, told, told_interval, told_p
 from rkkd_cli.errors import printable
 from rkkd_cli.report.grid_text import Entry, Layout
@@ -28,7 +27,7 @@ def _layout(rows: Sequence[Comparison]) -> Layout:
     one, other = printable(rows[0].one), printable(rows[0].other)
     names = {"one": one, "other": other}
     header = [names.get(name, name) for name in HEADER]
-    title = f"{other} − {one}, {SELECTIONS[rows[0].select].told}"
+    title = f"{other} − {one}, {rows[0].which_epoch}"
     return Layout(title, header, [[Entry(text) for text in _cells(row)] for row in rows])
 
 

@@ -13,7 +13,10 @@ __all__ = ["Finding", "Part", "Verdict", "combined", "findings_of"]
 
 
 def findings_of(
-    experiment: Experiment, metrics: pd.DataFrame, arms: Collection[str] | None = None
+    experiment: Experiment,
+    metrics: pd.DataFrame,
+    arms: Collection[str] | None = None,
+    ended_early: Collection[tuple[str, int]] = (),
 ) -> list[Finding]:
     """Return every claim of the study, and those the experiment states, held against its rows.
 
@@ -25,5 +28,7 @@ def findings_of(
         experiment: as recorded with the run.
         metrics: the rows of metrics.csv; terms raw, KL in nats × T², accuracies in percent.
         arms: only what is about one of these; default: all, if they are no more than a dozen.
+        ended_early: the (arm, seed) whose last epoch is their own.
     """
-    return [*study_findings(experiment, metrics, arms), *stated_findings(experiment, metrics)]
+    stated = stated_findings(experiment, metrics, ended_early)
+    return [*study_findings(experiment, metrics, arms), *stated]

@@ -1,7 +1,7 @@
 """The findings that an experiment states itself, held against its rows."""
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import pandas as pd
 
@@ -13,6 +13,7 @@ from rkkd_cli.analysis.pairing import unpaired_within, with_caveats
 from rkkd_cli.config.arms import resolve_arms
 from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.config.grid import is_baseline
+from rkkd_cli.config.monitors import DEFAULT_MONITOR
 from rkkd_cli.config.overrides import flatten
 from rkkd_cli.config.stated import StatedFinding, Who, arms_meant
 from rkkd_cli.errors import UserError
@@ -21,18 +22,30 @@ Pair = tuple[str, str]
 Arms = Mapping[str, Experiment]
 
 
-def stated_findings(experiment: Experiment, metrics: pd.DataFrame) -> list[Finding]:
+def stated_findings(
+    experiment: Experiment, metrics: pd.DataFrame, ended_early: Collection[tuple[str, int]] = ()
+) -> list[Finding]:
     """Return the experiment's own findings; what cannot be measured is not resolved, with why."""
     arms = {arm.name: arm.experiment for arm in resolve_arms(experiment)}
-    return [_held(name, one, arms, metrics) for name, one in experiment.findings.items()]
+    stated = experiment.findings.items()
+    return [_held(name, one, arms, metrics, ended_early) for name, one in stated]
 
 
-def _held(name: str, stated: StatedFinding, arms: Arms, metrics: pd.DataFrame) -> Finding:
+def _held(
+    name: str,
+    stated: StatedFinding,
+    arms: Arms,
+    metrics: pd.DataFrame,
+    ended_early: Collection[tuple[str, int]],
+) -> Finding:
     try:
         pairs = _pairs(stated, arms)
         concerned = {arm: arms[arm] for arm in itertools.chain(*pairs)}
         unpaired = unpaired_within(concerned)
-        found = compare_arms(metrics, [stated.metric], stated.select, pairs, unpaired)
+        monitors = {arm: one.training.selects_by or DEFAULT_MONITOR for arm, one in arms.items()}
+        found = compare_arms(
+            metrics, [stated.metric], stated.select, pairs, unpaired, ended_early, monitors
+        )
     except UserError as error:
         return Finding(name, stated.claim, "not resolved", [], str(error))
     found = with_caveats(found, arms)

@@ -49,7 +49,7 @@ def findings_in(run: RunPart) -> list[Finding]:
             ],
             printable(one.note),
         )
-        for one in findings_of(run.experiment, run.metrics)
+        for one in findings_of(run.experiment, run.metrics, ended_early=recorded(run).ended_early())
     ]
 
 

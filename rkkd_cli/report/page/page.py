@@ -97,7 +97,7 @@ def _run(run: RunPart, heatmaps: Sequence[Any], budget: int) -> dict[str, Any]:
         "environment": facts.environment_of(run),
         "command": facts.command_of(run),
         "downloads": list(facts.downloads_of(run, budget)),
-        "summary": tables.summary_table(run),
+        "summaries": [tables.summary_table(run), *tables.selected_tables(run)],
         "heatmaps": heatmaps,
         "stills": grid_stills(run.grid.picture) if run.grid else {},
         "cells": tables.cells_table(run.grid, run.name) if run.grid else None,

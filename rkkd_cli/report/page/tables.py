@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from rkkd_cli.analysis.grid_tables import cells_of, short, spelt
-from rkkd_cli.analysis.summary import Spread, spread, summarise
+from rkkd_cli.analysis.summary import ArmSummary, Spread, spread, summarise, summarise_selected
 from rkkd_cli.errors import printable
 from rkkd_cli.report.arms import Curve
 from rkkd_cli.report.page.sources import GridPart, RunPart
@@ -16,6 +16,8 @@ SUMMARY = (
     ("test_rank", "test ranking loss", 3),
     ("test_kendall_tau", "test τ-b", 3),
 )
+
+SUMMARY_HEADER = ("arm", "seeds", "epoch", *(label for _, label, _ in SUMMARY))
 
 
 class Cell(NamedTuple):
@@ -45,12 +47,10 @@ def number(value: float | None, form: str) -> Cell:
 
 def summary_table(run: RunPart) -> Table:
     """Return each arm at its last epoch, with published accuracies where there are some."""
-    header = ["arm", "seeds", "epoch", *(label for _, label, _ in SUMMARY)]
-    rows = []
-    early = {(one["arm"], one["seed"]) for one in run.manifest.ended_early}
+    header, rows = list(SUMMARY_HEADER), []
+    early = _ended_early(run)
     for one in summarise(run.metrics, early):
-        row = [Cell(printable(one.arm)), number(one.n, "d"), Cell(one.epoch_text, one.epoch)]
-        row += [cell(one.metrics[key], digits) for key, _, digits in SUMMARY]
+        row = _summary_row(one)
         if run.published:
             stated = run.published.get(one.arm)
             measured = one.metrics["test_acc"].mean
@@ -64,6 +64,28 @@ def summary_table(run: RunPart) -> Table:
         f"{run.name}: each {of} at its last epoch, mean ± sample standard deviation over seeds"
     )
     return Table(printable(caption), header, rows)
+
+
+def selected_tables(run: RunPart) -> list[Table]:
+    """Return for each monitored metric the arms that it watches, each seed at its best epoch."""
+    summaries = summarise_selected(run.metrics, run.manifest.monitors, _ended_early(run))
+    rows: dict[str, list[Sequence[Cell]]] = {}
+    for one in summaries:
+        rows.setdefault(run.manifest.monitors[one.arm], []).append(_summary_row(one))
+    caption = "{}: each seed at its epoch with the best {}; no test image chose it"
+    return [
+        Table(printable(caption.format(run.name, monitor)), SUMMARY_HEADER, of_monitor)
+        for monitor, of_monitor in rows.items()
+    ]
+
+
+def _ended_early(run: RunPart) -> set[tuple[str, int]]:
+    return {(one["arm"], one["seed"]) for one in run.manifest.ended_early}
+
+
+def _summary_row(one: ArmSummary) -> list[Cell]:
+    row = [Cell(printable(one.arm)), number(one.n, "d"), Cell(one.epoch_text, one.epoch)]
+    return [*row, *(cell(one.metrics[key], digits) for key, _, digits in SUMMARY)]
 
 
 def curve_table(

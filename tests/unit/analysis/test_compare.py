@@ -65,6 +65,19 @@ def test_the_validation_split_selects_for_each_arm_and_seed() -> None:
     assert "validation" in sentence(found)
 
 
+def test_an_arm_with_a_monitor_is_selected_by_it() -> None:
+    losses: Accuracies = {"a": {0: [0.5, 0.9]}, "b": {0: [0.3, 0.1]}, "c": {0: [0.2, 0.4]}}
+    held_out: Accuracies = {arm: {0: [1.0, 2.0]} for arm in "abc"}
+    tested: Accuracies = {"a": {0: [50.0, 60.0]}, "b": {0: [52, 62]}, "c": {0: [53, 63]}}
+    rows = frame(tested, val_kl=losses, val_acc=held_out)
+    monitors = {"a": "val_kl", "b": "val_kl"}
+    pairs = [("a", "b"), ("a", "c")]
+    same, mixed = compare_arms(rows, ["test_acc"], "val", pairs, monitors=monitors)
+    assert (same.mean_one, same.mean_other, mixed.mean_other) == (50, 62, 63)
+    assert "epoch with the best val_kl." in sentence(same)
+    assert "epoch with the best val_kl and val_acc." in sentence(mixed)
+
+
 def test_without_a_validation_split_nothing_is_selected_by_it() -> None:
     with pytest.raises(UserError, match="--val-share"):
         compare_arms(THREE, ["test_acc"], "val")

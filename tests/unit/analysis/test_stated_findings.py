@@ -65,6 +65,15 @@ def test_arms_ahead_of_others(better: Any, worse: Any, verdict: str) -> None:
         assert "n = 3" in part.numbers
 
 
+def test_a_seed_that_ended_early_counts_with_its_own_last_epoch() -> None:
+    told, metrics = experiment(better="steep", worse="kd"), rows(AHEAD)
+    behind = metrics[(metrics["seed"] != 0) | (metrics["arm"] != "kd") | (metrics["epoch"] < 2)]
+    assert "1 seed left out" in findings_of(told, behind)[-1].note
+    found = findings_of(told, behind, ended_early=[("kd", 0)])[-1]
+    assert "n = 3" in found.parts[0].numbers
+    assert "left out" not in found.note
+
+
 def test_for_a_loss_ahead_is_lower() -> None:
     told = experiment(better="kd", worse="steep", metric="test_kl")
     found = only(told, rows(AHEAD, "test_kl"))

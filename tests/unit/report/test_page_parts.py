@@ -98,6 +98,20 @@ def test_the_summary_shows_published_and_the_difference() -> None:
     assert kd_rank[-1].text == ""
 
 
+def test_the_epochs_that_a_monitor_chose_have_a_table_of_their_own() -> None:
+    run = made_run()
+    assert tables.selected_tables(run) == []
+    metrics = run.metrics.assign(val_kl=(run.metrics["epoch"] - 5).abs())
+    monitored = run.manifest.model_copy(update={"monitors": {"kd": "val_kl"}})
+    run = run.__class__(**{**vars(run), "metrics": metrics, "manifest": monitored})
+    (table,) = tables.selected_tables(run)
+    assert [row[0].text for row in table.rows] == ["kd"]
+    assert table.rows[0][2].value == 5
+    chosen = metrics[(metrics["arm"] == "kd") & (metrics["epoch"] == 5)]["test_acc"].mean()
+    assert table.rows[0][3].value == pytest.approx(chosen)
+    assert "best val_kl; no test image chose it" in report_page(Source([run]))
+
+
 def test_the_numbers_below_a_figure_are_means_at_a_few_epochs() -> None:
     metrics = made_metrics(epochs=40)
     table = tables.curve_table({"kl": None}, "KL", curves_of([("run", metrics)]), 3)
