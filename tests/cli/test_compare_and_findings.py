@@ -25,6 +25,12 @@ CLAIMS = (
     "better accuracy at all stages",
     "gradient balance",
 )
+RUNS = (
+    "digits-sample",
+    "cifar100-sample",
+    "cifar100-five-seeds",
+    "alpha-temperature-digits-sample",
+)
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the warm program needs fork")
 
@@ -33,7 +39,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the warm progra
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with copies of the samples, and the digits once more with findings of its own."""
     place = tmp_path_factory.mktemp("samples")
-    for name in ("digits-sample", "cifar100-sample", "alpha-temperature-digits-sample"):
+    for name in RUNS:
         shutil.copytree(SAMPLES / name, place / "results" / name)
     again = place / "results" / "again"
     shutil.copytree(SAMPLES / "digits-sample", again)
@@ -164,19 +170,19 @@ def test_what_is_not_there_is_named(
 
 
 def test_findings_prints_every_claim_with_its_numbers(folder: Path, warm_rkkd: Program) -> None:
-    text = said(warm_rkkd("findings", "cifar100-sample", cwd=folder))
+    text = said(warm_rkkd("findings", "cifar100-five-seeds", cwd=folder))
     heads = [line.partition(": ") for line in text.splitlines() if line.startswith(CLAIMS)]
     assert [name for name, _, _ in heads] == list(CLAIMS)
-    assert {verdict for _, _, verdict in heads} == {"SUPPORTED", "NOT RESOLVED"}
+    assert {verdict for _, _, verdict in heads} == {"SUPPORTED", "NOT RESOLVED", "CONTRADICTED"}
     parts = [line for line in text.splitlines() if line.startswith("  - ")]
     assert len(parts) >= 16
-    assert all("95 % interval" in part and "n = 3" in part for part in parts)
+    assert all("95 % interval" in part and "n = 5" in part for part in parts)
 
 
 def test_the_readme_shows_what_the_program_says(folder: Path, warm_rkkd: Program) -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    claims, _, _ = said(warm_rkkd("findings", "cifar100-sample", cwd=folder)).rpartition("\n\n")
-    assert f"$ rkkd findings cifar100-sample\n{claims}\n```\n" in readme
+    claims, _, _ = said(warm_rkkd("findings", "cifar100-five-seeds", cwd=folder)).rpartition("\n\n")
+    assert f"$ rkkd findings cifar100-five-seeds\n{claims}\n```\n" in readme
     words = ("compare", "digits-sample", "--metric", "test_acc", "--metric", "test_rank")
     table, _, *sentences = said(warm_rkkd(*words, cwd=folder)).split("\n\n")
     assert f"$ rkkd {' '.join(words)}\n{table}\n```\n" in readme
