@@ -11,13 +11,14 @@ from torch import Tensor
 from rkkd_cli.data.stream import DeviceImages
 from rkkd_cli.methods.seen import in_float32, of_logits
 from rkkd_cli.models import Classifier, Features, count_parameters
+from rkkd_cli.models.folded import fold
 from rkkd_cli.train.device import autocast
 from rkkd_cli.train.evaluate import TaughtSplit, accuracy, all_logits
 
 
 @dataclass(frozen=True)
 class Teacher:
-    """A trained model that is only ever read."""
+    """A trained model that is only ever read; what it says of images comes from ``folded``."""
 
     model: Classifier
     device: torch.device
@@ -36,18 +37,23 @@ class Teacher:
             digest.update(values.view(-1).view(torch.uint8).numpy().data)
         return digest.hexdigest()
 
+    @cached_property
+    def folded(self) -> Classifier:
+        """The model with its BatchNorms folded away: faster, the same but for rounding."""
+        return fold(self.model, (self.in_channels, *self.image_size))
+
     @torch.no_grad()
     def see(self, images: Tensor, features: bool) -> Features:
         """Return the logits (B, C) of a batch, with all other features if asked for, in float32."""
         with autocast(self.device, self.precision):
             seen = (
-                self.model.forward_features(images) if features else of_logits(self.model(images))
+                self.folded.forward_features(images) if features else of_logits(self.folded(images))
             )
         return in_float32(seen)._replace(logits=seen.logits.float())
 
     def teach(self, split: DeviceImages) -> TaughtSplit:
         """Return the split with this teacher's logits on it."""
-        return TaughtSplit(split, all_logits(self.model, split, self.precision))
+        return TaughtSplit(split, all_logits(self.folded, split, self.precision))
 
 
 def freeze(
