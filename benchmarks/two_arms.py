@@ -1,0 +1,133 @@
+"""What a pair of arms costs, beside a plain PyTorch script that trains one arm after the other.
+
+    python benchmarks/two_arms.py [--rounds 5] [--steps 2] [--threads 2] [--device cpu] [--json]
+
+resnet32x4 teaches resnet8x4, 64 images of CIFAR-100's shape a batch, an arm with and one without the
+ranking loss. The plain script is what is patched for such a study today (mdistiller, say): one
+process per arm, each with the teacher's pass of its own, float32, PyTorch's defaults, the ranking
+loss as pairwise differences under autograd, losses and accuracy read after each step. rkkd's step
+is everything it does for a batch: gathering and augmenting the images, the teacher's pass, both
+arms' steps, all records. Each contestant has a process of its own, and they take turns.
+"""
+
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from turns import Row, Step, parser, ratios, row, show, take_turns
+
+from rkkd_cli.config.arms import resolve_arms
+from rkkd_cli.config.overrides import Override
+from rkkd_cli.config.presets import load_experiment
+from rkkd_cli.data.images import Dataset, LabelledImages
+from rkkd_cli.data.stream import Stream
+from rkkd_cli.models import build_model
+from rkkd_cli.train.arm import ArmOnStream
+from rkkd_cli.train.device import keep_freed_memory, use_threads
+from rkkd_cli.train.lockstep import Lockstep
+from rkkd_cli.train.teacher import freeze
+
+BATCH, CLASSES = 64, 100
+IMAGES = BATCH * 400
+
+
+def plain_arm(with_ranking: bool, device: str, threads: int) -> Step:
+    """Return the step of a plain script for one arm; its images are augmented already."""
+    torch.set_num_threads(threads)
+    teacher = build_model("resnet32x4", CLASSES).to(device).eval()
+    student = build_model("resnet8x4", CLASSES).to(device).train()
+    optimizer = torch.optim.SGD(student.parameters(), lr=0.05, momentum=0.9, weight_decay=5e-4)
+    images, labels = torch.randn(BATCH, 3, 32, 32), torch.arange(BATCH) % CLASSES
+
+    def step() -> tuple[float, float]:
+        here, there = images.to(device), labels.to(device)
+        with torch.no_grad():
+            taught = teacher(here)
+        logits = student(here)
+        loss = 0.1 * F.cross_entropy(logits, there) + 0.9 * 16 * F.kl_div(
+            F.log_softmax(logits / 4, 1), F.softmax(taught / 4, 1), reduction="batchmean"
+        )
+        if with_ranking:
+            loss = loss + 0.9 * plain_ranking_loss(logits, taught, 100.0)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        hits = (logits.topk(5).indices == there[:, None]).float()
+        return loss.item(), hits[:, 0].mean().item()
+
+    return step
+
+
+def plain_ranking_loss(student: Tensor, teacher: Tensor, steepness: float) -> Tensor:
+    """Return the ranking loss of all pairs, as autograd is told of it."""
+    of_student = torch.tanh(steepness * (student[:, :, None] - student[:, None, :]))
+    of_teacher = torch.tanh(steepness * (teacher[:, :, None] - teacher[:, None, :]))
+    pairs = student.shape[1] * (student.shape[1] - 1)
+    return -(of_student * of_teacher).sum(dim=(1, 2)).mean() / pairs
+
+
+def both_arms(precision: str, device: str, threads: int) -> Step:
+    """Return rkkd's step for both arms."""
+    use_threads(threads)
+    keep_freed_memory()
+    where = torch.device(device)
+    given = [Override("precision", precision), Override("training.epochs", 1000)]
+    experiment = load_experiment("rank_grad_cifar100", given)
+    model = build_model("resnet32x4", CLASSES).to(memory_format=torch.channels_last)
+    teacher = freeze(model, where, precision, CLASSES, 3, (32, 32))
+    stream = Stream(_random_images(), where, BATCH, seed=0)
+    arms = [ArmOnStream(arm, 0, teacher, stream.data.labels) for arm in resolve_arms(experiment)]
+    lockstep = Lockstep("benchmark", stream, teacher, arms, experiment.training.epochs, {})
+    events = lockstep.train()
+    synchronise = torch.cuda.synchronize if where.type == "cuda" else lambda: None
+
+    def step() -> None:
+        next(events)
+        synchronise()
+
+    return step
+
+
+def _random_images() -> Dataset:
+    noise = np.random.default_rng(0)
+    pixels = noise.integers(0, 256, (IMAGES, 3, 32, 32), dtype=np.uint8)
+    images = LabelledImages(pixels, np.arange(IMAGES) % CLASSES)
+    names = tuple(str(number) for number in range(CLASSES))
+    return Dataset("noise", images, images, None, names, (0.5,) * 3, (0.25,) * 3, 4, True)
+
+
+def measure(rounds: int, steps: int, threads: int, device: str) -> list[Row]:
+    """Return times and ratios."""
+    makers = {
+        "plain kd": partial(plain_arm, False, device, threads),
+        "plain kd_rank": partial(plain_arm, True, device, threads),
+        "rkkd fp32": partial(both_arms, "fp32", device, threads),
+        "rkkd bf16": partial(both_arms, "bf16", device, threads),
+    }
+    seconds = take_turns(makers, rounds, steps)
+    pairs = zip(seconds.pop("plain kd"), seconds.pop("plain kd_rank"), strict=True)
+    plain = [one + other for one, other in pairs]
+    return [
+        row("two plain scripts, a batch", plain, "s"),
+        *(row(f"{name}, a batch", times, "s") for name, times in seconds.items()),
+        row("fp32: plain / rkkd", ratios(plain, seconds["rkkd fp32"]), "x", "at least 1.6"),
+        row("bf16: plain fp32 / rkkd", ratios(plain, seconds["rkkd bf16"]), "x", "at least 3"),
+    ]
+
+
+def main() -> None:
+    """Measure and print."""
+    own = parser(__doc__)
+    own.add_argument("--rounds", type=int, default=5)
+    own.add_argument("--steps", type=int, default=2)
+    own.add_argument("--threads", type=int, default=2)
+    own.add_argument("--device", default="cpu")
+    options = own.parse_args()
+    measured = measure(options.rounds, options.steps, options.threads, options.device)
+    show(measured, options.json)
+
+
+if __name__ == "__main__":
+    main()
