@@ -2,8 +2,8 @@
 
     python benchmarks/two_arms.py [--rounds 5] [--steps 2] [--threads 2] [--device cpu] [--json]
 
-resnet32x4 teaches resnet8x4, 64 images of CIFAR-100's shape a batch, an arm with and one without the
-ranking loss. The plain script is what is patched for such a study today (mdistiller, say): one
+resnet32x4 teaches resnet8x4, 64 images of CIFAR-100's shape a batch, with and without the ranking
+loss. The plain script is what is patched for such a study today (mdistiller, say): one
 process per arm, each with the teacher's pass of its own, float32, PyTorch's defaults, the ranking
 loss as pairwise differences under autograd, losses and accuracy read after each step. rkkd's step
 is everything it does for a batch: gathering and augmenting the images, the teacher's pass, both
@@ -52,7 +52,7 @@ def plain_arm(with_ranking: bool, device: str, threads: int) -> Step:
         if with_ranking:
             loss = loss + 0.9 * plain_ranking_loss(logits, taught, 100.0)
         optimizer.zero_grad()
-        loss.backward()
+        torch.autograd.backward(loss)
         optimizer.step()
         hits = (logits.topk(5).indices == there[:, None]).float()
         return loss.item(), hits[:, 0].mean().item()
@@ -81,11 +81,11 @@ def both_arms(precision: str, device: str, threads: int) -> Step:
     arms = [ArmOnStream(arm, 0, teacher, stream.data.labels) for arm in resolve_arms(experiment)]
     lockstep = Lockstep("benchmark", stream, teacher, arms, experiment.training.epochs, {})
     events = lockstep.train()
-    synchronise = torch.cuda.synchronize if where.type == "cuda" else lambda: None
 
     def step() -> None:
         next(events)
-        synchronise()
+        if where.type == "cuda":
+            torch.cuda.synchronize()
 
     return step
 

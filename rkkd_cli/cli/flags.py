@@ -143,6 +143,16 @@ Stack = Annotated[
         rich_help_panel=WHERE,
     ),
 ]
+CacheTeacher = Annotated[
+    bool | None,
+    Option(
+        "--cache-teacher/--no-cache-teacher",
+        help="Keep the teacher's logits on disk and read them when the same stream comes again; "
+        "no number changes (cache_teacher=fp16: half the size, rounded).",
+        show_default=False,
+        rich_help_panel=WHERE,
+    ),
+]
 Resume = Annotated[
     str | None,
     Option(
@@ -253,6 +263,7 @@ FLAG_KEYS = {
     "precision": "precision",
     "deterministic": "deterministic",
     "stack": "stacked",
+    "cache_teacher": "cache_teacher",
 }
 
 # The same for `rkkd teacher train`, whose epochs, batches and rate are the teacher's own.

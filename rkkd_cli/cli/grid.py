@@ -49,6 +49,7 @@ def grid(
     precision: flags.Precision = None,
     deterministic: flags.Deterministic = None,
     stack: flags.Stack = None,
+    cache_teacher: flags.CacheTeacher = None,
     out: flags.Results = flags.DEFAULT_RESULTS,
     name: flags.Name = None,
     checkpoint_minutes: flags.CheckpointMinutes = flags.DEFAULT_CHECKPOINT_MINUTES,

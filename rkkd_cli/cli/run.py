@@ -38,6 +38,7 @@ def run(
     precision: flags.Precision = None,
     deterministic: flags.Deterministic = None,
     stack: flags.Stack = None,
+    cache_teacher: flags.CacheTeacher = None,
     out: flags.Results = flags.DEFAULT_RESULTS,
     name: flags.Name = None,
     resume: flags.Resume = None,

@@ -127,3 +127,29 @@ def ls() -> None:
         for facts in TeacherStore(cache_directory()).list()
     ]
     console.wide.print(tables.plain_table(header, rows))
+
+
+@app.command()
+def outputs(
+    evict: Annotated[
+        str | None,
+        typer.Option(metavar="KEY|all", help="Remove those of a stream.", show_default=False),
+    ] = None,
+) -> None:
+    """List what --cache-teacher keeps, a stream a line, the newest last; or remove it."""
+    from rkkd_cli.cli import console, tables
+    from rkkd_cli.records.cache import cache_directory
+    from rkkd_cli.sweep.teacher_outputs import evict as remove
+    from rkkd_cli.sweep.teacher_outputs import kept_outputs, size_told
+
+    cache = cache_directory()
+    if evict is not None:
+        console.wide.print(f"removed {size_told(remove(cache, evict))}")
+        return
+    header = ["key", "teacher", "dataset", "seed", "kind", "epochs", "size"]
+    rows = [
+        [one.key, *(str(one.facts.get(fact, "–")) for fact in ("model", "dataset", "seed", "kind")),
+         str(len(one.files)), size_told(one.bytes)]
+        for one in kept_outputs(cache)
+    ]  # fmt: skip
+    console.wide.print(tables.plain_table(header, rows))

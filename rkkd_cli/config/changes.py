@@ -5,7 +5,7 @@ from typing import Any
 
 from rkkd_cli.config.arms import resolve_arms
 from rkkd_cli.config.experiment import TOLD, Experiment, Training
-from rkkd_cli.config.grid import cell_hash
+from rkkd_cli.config.grid import cell_hash, unrounded
 from rkkd_cli.config.overrides import flatten
 from rkkd_cli.config.values import parse_axes
 from rkkd_cli.errors import UserError
@@ -102,7 +102,8 @@ def _differing(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
 
 
 def _influences(experiment: Experiment) -> dict[str, Any]:
-    flat = flatten(experiment.model_dump(mode="json", exclude={*WITHOUT_INFLUENCE, "arms"}))
+    excluded = {*WITHOUT_INFLUENCE, "arms"} | unrounded(experiment)
+    flat = flatten(experiment.model_dump(mode="json", exclude=excluded))
     for name, overrides in experiment.arms.items():
         prefix = _prefix(name)
         flat |= {prefix.rstrip("."): "an arm"} | flatten(overrides, prefix)

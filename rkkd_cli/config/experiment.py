@@ -214,6 +214,11 @@ class Rank(Frozen):
     channels: str = "all"
 
 
+def _cache_word(value: object) -> object:
+    """Return ``exact`` for true and ``off`` for false: what a flag without a value says."""
+    return {True: "exact", False: "off"}[value] if isinstance(value, bool) else value
+
+
 class Experiment(Frozen):
     """A base experiment and its arms.
 
@@ -223,6 +228,8 @@ class Experiment(Frozen):
     ``deterministic`` makes CUDA repeat every number exactly, at some cost; a CPU always does.
     ``stacked`` lets arms of one architecture step as one stacked student, whose numbers differ by
     rounding (None: on CUDA where a trial shows that it is faster, elsewhere never).
+    ``cache_teacher`` keeps the teacher's logits on each stream's batches on disk, for runs that
+    have the same: ``exact`` changes no number, ``fp16`` rounds them to half the size.
     ``findings`` are claims as data, which `rkkd findings` checks; they have names.
     ``vary`` names the keys that the arms vary and the values they take: the axes of a grid.
     """
@@ -245,6 +252,7 @@ class Experiment(Frozen):
     precision: Literal["fp32", "bf16"] = "fp32"
     deterministic: bool = False
     stacked: bool | None = None
+    cache_teacher: Annotated[Literal["off", "exact", "fp16"], BeforeValidator(_cache_word)] = "off"
     vary: Annotated[dict[str, tuple[Any, ...]], BeforeValidator(parse_axes)] = Field(
         default_factory=dict
     )

@@ -17,7 +17,7 @@ def environment() -> dict[str, Any]:
     return {
         "versions": {"python": platform.python_version()} | {p: version(p) for p in PACKAGES},
         "platform": platform.platform(terse=True),
-        "processor": _processor(),
+        "processor": processor(),
         "git_commit": _git_commit(),
     }
 
@@ -27,7 +27,8 @@ def command_line() -> list[str]:
     return ["rkkd", *sys.argv[1:]]
 
 
-def _processor() -> str:
+def processor() -> str:
+    """Return what the system calls this machine's processor."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

@@ -94,6 +94,12 @@ def _check_method(arm: Arm, models: Mapping[str, Classifier], shape: Shape) -> N
         objective = build_objective(experiment.method, experiment.rank, pair)
     if objective.method.needs_strong_view:
         StrongView(shape.in_channels)
+    sees_more = objective.method.needs_features or objective.method.needs_strong_view
+    if experiment.cache_teacher != "off" and sees_more:
+        raise UserError(
+            f"method {experiment.method.name} looks at more of the teacher than its logits, which "
+            "is not kept; leave out --cache-teacher"
+        )
 
 
 def _check_teacher(experiment: Experiment, model: Classifier, shape: Shape) -> None:

@@ -13,6 +13,7 @@ from rkkd_cli.methods import wants_strong_view
 from rkkd_cli.sweep.begun import Begun
 from rkkd_cli.sweep.jobs import Job, teacher_of
 from rkkd_cli.sweep.sources import Sources, open_sources
+from rkkd_cli.sweep.teacher_outputs import outputs_of, told_of
 from rkkd_cli.sweep.work import told
 from rkkd_cli.train.arm import ArmOnStream
 from rkkd_cli.train.cost import costs_of
@@ -78,7 +79,9 @@ def run_job(
     stream = Stream(sources.dataset, teacher.device, recipe.batch_size, job.seed, strong)
     stacked = yield from _stacked(job, stream, teacher, state)
     arms = [ArmOnStream(arm, job.seed, teacher, stream.data.labels) for arm in job.arms]
-    lockstep = Lockstep(job.name, stream, teacher, arms, recipe.epochs, sources.held_out, stacked)
+    outputs = outputs_of(job, sources)
+    what = recipe.epochs, sources.held_out, stacked, outputs
+    lockstep = Lockstep(job.name, stream, teacher, arms, *what)
     if state is not None:
         lockstep.load(state["lockstep"])
     active = {one.name for one in lockstep.active}
@@ -93,6 +96,8 @@ def run_job(
         costs_of(lockstep.active, teacher),
     )
     where = {"seed": job.seed, "number": job.number, "sources": sources.fingerprints}
+    if outputs is not None:
+        yield Note(told_of(outputs, recipe.epochs))
     if job.is_retry and state is None:  # from now on the cells are this stream's
         yield Checkpoint(job.name, {"lockstep": lockstep.state(), **where})
     yield from _train(lockstep, where, pace)

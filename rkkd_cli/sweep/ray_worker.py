@@ -90,7 +90,7 @@ class RayWorker:
             found = teacher_from(shipped.files, job.experiment, dataset, device, cache, pace)
             teacher, same = silently(found)
             check_sources({"teacher": same.fingerprint}, {"teacher": shipped.fingerprint})
-            self.sources[key] = taught(dataset, teacher)
+            self.sources[key] = taught(dataset, teacher, cache)
         here = None if state is None else unpack_state(state)
         yield from run_job(job, self.sources[key], here, pace)
 

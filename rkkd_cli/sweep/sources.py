@@ -20,11 +20,15 @@ from rkkd_cli.train.teacher_source import obtain_teacher
 
 
 class Sources(NamedTuple):
-    """A dataset and its teacher on a device, with the held-out splits that are evaluated."""
+    """A dataset and its teacher on a device, with the held-out splits that are evaluated.
+
+    ``cache`` is the folder where outputs of the teacher may be kept.
+    """
 
     dataset: Dataset
     teacher: Teacher
     held_out: dict[str, TaughtSplit]
+    cache: Path
 
     @property
     def fingerprints(self) -> dict[str, str]:
@@ -32,14 +36,14 @@ class Sources(NamedTuple):
         return {"dataset": self.dataset.fingerprint, "teacher": self.teacher.fingerprint}
 
 
-def taught(dataset: Dataset, teacher: Teacher) -> Sources:
+def taught(dataset: Dataset, teacher: Teacher, cache: Path) -> Sources:
     """Return the sources, with the teacher's logits on the held-out splits computed now."""
     splits = {"test": dataset.test} | ({"val": dataset.val} if dataset.val else {})
     held_out = {
         name: teacher.teach(DeviceImages(split, dataset, teacher.device))
         for name, split in splits.items()
     }
-    return Sources(dataset, teacher, held_out)
+    return Sources(dataset, teacher, held_out, cache)
 
 
 def open_sources(
@@ -57,7 +61,7 @@ def open_sources(
     )
     begun.check_teacher(experiment, teacher.fingerprint)
     yield ready
-    return taught(dataset, teacher)
+    return taught(dataset, teacher, cache)
 
 
 def prepare_teacher(

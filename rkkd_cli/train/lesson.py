@@ -4,7 +4,7 @@ Shapes: A arms, B batch, C classes.
 """
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from torch import Tensor
 
@@ -12,7 +12,13 @@ from rkkd_cli.data.stream import Batch
 from rkkd_cli.methods import Objective, Seen
 from rkkd_cli.methods.seen import of_logits
 from rkkd_cli.models import Features
-from rkkd_cli.train.teacher import Teacher
+
+
+class Seer(Protocol):
+    """The teacher, or what knows what it says."""
+
+    def see(self, images: Tensor, features: bool) -> Features:
+        """Return the logits (B, C) of a batch, with all other features if asked for."""
 
 
 class Needs(NamedTuple):
@@ -65,7 +71,7 @@ def seen_of_logits(logits: Tensor, lesson: Lesson) -> Seen:
 
 
 def teach(
-    teacher: Teacher, batch: Batch, needs: Needs, epochs_done: float = 0.0, epochs: int = 1
+    teacher: Seer, batch: Batch, needs: Needs, epochs_done: float = 0.0, epochs: int = 1
 ) -> Lesson:
     """Let the teacher see the batch once, and its strong view if it has one."""
     strong = None if batch.strong is None else teacher.see(batch.strong, needs.features)

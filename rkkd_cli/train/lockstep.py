@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from typing import Any
 
@@ -11,10 +12,11 @@ from rkkd_cli.train.best import best_so_far
 from rkkd_cli.train.checkpoint import misfit
 from rkkd_cli.train.diagnostics import EVERY, derived
 from rkkd_cli.train.evaluate import TaughtSplit, evaluate
-from rkkd_cli.train.events import ArmStopped, BatchDone, EndedEarly, EpochDone, Event, Tick
-from rkkd_cli.train.lesson import Lesson, needs_of, teach
+from rkkd_cli.train.events import ArmStopped, BatchDone, EndedEarly, EpochDone, Event, Note, Tick
+from rkkd_cli.train.lesson import Lesson, Seer, needs_of, teach
 from rkkd_cli.train.stack import Stepping, stacks_of
 from rkkd_cli.train.teacher import Teacher
+from rkkd_cli.train.teacher_outputs import TeacherOutputs
 from rkkd_cli.train.totals import NonFinite
 
 Row = dict[str, Any]
@@ -23,6 +25,8 @@ Bad = tuple[int | None, str]  # step (None: seen on a held-out split) and term
 
 class Lockstep:
     """All arms of a stream and how far they are; ``stacked`` lets those step together that can.
+
+    With ``outputs`` what the teacher says is read from there, or kept there.
 
     An arm with a term that is NaN or infinite is dropped at the end of the epoch, without a row
     for it; the others go on. One whose patience is at its end is dropped after its row.
@@ -37,10 +41,11 @@ class Lockstep:
         epochs: int,
         held_out: Mapping[str, TaughtSplit],
         stacked: bool = False,
+        outputs: TeacherOutputs | None = None,
     ) -> None:
         self.name, self.stream, self.teacher = name, stream, teacher
         self.active, self.epochs, self.held_out = list(arms), epochs, held_out
-        self.stacked = stacked
+        self.stacked, self.outputs = stacked, outputs
         self.needs = needs_of(arm.objective for arm in arms)
         self.steppings: list[Stepping] = []
         self.stopped: list[ArmStopped] = []
@@ -58,11 +63,24 @@ class Lockstep:
             yield from self._finish_epoch()
 
     def _train_epoch(self) -> Iterator[Event]:
+        with self._seer(self.epochs_done + 1) as seer:
+            yield from self._take_steps(seer)
+        while self.outputs is not None and self.outputs.problems:
+            yield Note(self.outputs.problems.pop(0))
+
+    def _seer(self, epoch: int) -> AbstractContextManager[Seer]:
+        """Return what says what the teacher says in an epoch."""
+        if self.outputs is None:
+            return nullcontext(self.teacher)
+        first = self.batches_done * self.stream.batch_size
+        return self.outputs.epoch(epoch, first, self.teacher)
+
+    def _take_steps(self, seer: Seer) -> Iterator[Event]:
         epoch = self.epochs_done + 1
         started = time.perf_counter()
         for batch in self.stream.epoch(epoch, skip=self.batches_done):
             progress = epoch - 1 + self.batches_done / len(self.stream)
-            lesson = teach(self.teacher, batch, self.needs, progress, self.epochs)
+            lesson = teach(seer, batch, self.needs, progress, self.epochs)
             self._step(lesson._replace(diagnosed=self.batches_done % EVERY == 0))
             self.batches_done += 1
             self.seconds += time.perf_counter() - started
