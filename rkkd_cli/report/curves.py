@@ -24,7 +24,7 @@ from rkkd_cli.report.published_lines import (
     published_lines,
     source_line,
 )
-from rkkd_cli.report.style import COLOURS, DASHES, STYLE, save_figure, shortened
+from rkkd_cli.report.style import MANY, STYLE, looks, named, naming_title, save_figure, shortened
 
 
 class Quantity(NamedTuple):
@@ -74,7 +74,12 @@ def quantity_figure(
     axes = figure.subplots()
     _draw(axes, quantity, curves)
     overlay = _overlay(axes, quantity, curves, published)
-    axes.legend(handles=[*axes.get_legend_handles_labels()[0][: len(curves)], *overlay])
+    handles = [*_ours(axes, curves), *overlay]
+    if len(curves) > MANY:
+        title = naming_title(len(curves))
+        figure.legend(handles=handles, loc="outside lower center", ncols=2, title=title)
+    else:
+        axes.legend(handles=handles)
     if published is not None and overlay:
         figure.supxlabel(source_line(published), fontsize=7, color="#555555")
     return figure
@@ -88,30 +93,37 @@ def _sheet(
     handles: dict[str, Any] = {}
     for axes, quantity in zip(panels, QUANTITIES, strict=True):
         _draw(axes, quantity, curves)
-        ours = axes.get_legend_handles_labels()[0][: len(curves)]
-        for handle in (*ours, *_overlay(axes, quantity, curves, published)):
+        for handle in (*_ours(axes, curves), *_overlay(axes, quantity, curves, published)):
             handles.setdefault(str(handle.get_label()), handle)
     legend = figure.legend(
-        handles=list(handles.values()), loc="outside lower center", ncols=min(4, len(handles))
+        handles=list(handles.values()),
+        loc="outside lower center",
+        ncols=min(4, len(handles)),
+        title=naming_title(len(curves)),
     )
-    if published is not None and len(handles) > len(curves):
+    if published is not None and len(handles) > len(named(len(curves))):
         legend.set_title(source_line(published), prop=FontProperties(size=7))
     figure.suptitle(printable(" and ".join(names)), fontsize=10)
     return figure
 
 
+def _ours(axes: Axes, curves: Sequence[Curve]) -> list[Any]:
+    """Return the lines of the arms that the legend names."""
+    lines = axes.get_legend_handles_labels()[0][: len(curves)]
+    return [lines[number] for number in named(len(curves))]
+
+
 def _draw(axes: Axes, quantity: Quantity, curves: Sequence[Curve]) -> None:
     for epoch in sorted(set().union(*(learning_rate_drops(c.rows) for c in curves))):
         axes.axvline(epoch, color="#999999", linewidth=0.8, linestyle=":", zorder=0.5)
-    for number, curve in enumerate(curves):
-        colour = COLOURS[number % len(COLOURS)]
+    for look, curve in zip(looks(len(curves)), curves, strict=True):
         mean = draw_mean(
-            axes, curve.rows, quantity.column, colour, 0.18,
-            label=shortened(curve.label), linestyle=DASHES[number % len(DASHES)],
+            axes, curve.rows, quantity.column, look, 0.18,
+            label=shortened(curve.label), linestyle=look.dash,
         )  # fmt: skip
         fewer = _last_of_a_seed(curve.rows)
         if fewer:
-            axes.plot(fewer, mean.loc[fewer], "x", color=colour, markersize=5)
+            axes.plot(fewer, mean.loc[fewer], "x", color=look.colour, markersize=5)
     axes.set(title=quantity.title, xlabel="epoch", ylabel=quantity.label)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 

@@ -12,7 +12,7 @@ from rkkd_cli.errors import printable
 from rkkd_cli.records.metrics import DIAGNOSTICS
 from rkkd_cli.report.arms import Curve
 from rkkd_cli.report.bands import draw_mean
-from rkkd_cli.report.style import COLOURS, shortened
+from rkkd_cli.report.style import looks, named, naming_title, shortened
 
 LINES: dict[str, Literal["-", "--"]] = {"kl": "-", "rank": "--"}
 
@@ -57,7 +57,8 @@ def gradients_figure(curves: Sequence[Curve], names: Sequence[str]) -> Figure:
     for axes, panel in zip(figure.subplots(1, len(PANELS)), PANELS, strict=True):
         _draw(axes, panel, curves)
     handles = _handles(curves)
-    figure.legend(handles=handles, loc="outside lower center", ncols=min(4, len(handles)))
+    columns, title = min(4, len(handles)), naming_title(len(curves))
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns, title=title)
     figure.suptitle(printable(" and ".join(names)), fontsize=10)
     return figure
 
@@ -73,9 +74,10 @@ def panel_figure(panel: Panel, curves: Sequence[Curve]) -> Figure:
 
 
 def _handles(curves: Sequence[Curve]) -> list[Line2D]:
+    every = looks(len(curves))
     arms = [
-        Line2D([], [], color=COLOURS[n % len(COLOURS)], label=shortened(curve.label))
-        for n, curve in enumerate(curves)
+        Line2D([], [], color=every[n].colour, label=shortened(curves[n].label))
+        for n in named(len(curves))
     ]
     terms = [
         Line2D([], [], color="#555555", linestyle=style, label=f"gradient of {term}")
@@ -85,11 +87,10 @@ def _handles(curves: Sequence[Curve]) -> list[Line2D]:
 
 
 def _draw(axes: Axes, panel: Panel, curves: Sequence[Curve]) -> None:
-    for number, curve in enumerate(curves):
-        colour = COLOURS[number % len(COLOURS)]
+    for look, curve in zip(looks(len(curves)), curves, strict=True):
         for column, term in panel.columns.items():
             if column in curve.rows:
-                draw_mean(axes, curve.rows, column, colour, 0.15, linestyle=LINES[term])
+                draw_mean(axes, curve.rows, column, look, 0.15, linestyle=LINES[term])
     if panel.logarithmic:
         axes.set_yscale("log", nonpositive="clip")
     axes.set(title=panel.title, xlabel="epoch", ylabel=panel.label)

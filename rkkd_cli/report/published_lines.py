@@ -9,7 +9,7 @@ import pandas as pd
 from rkkd_cli.analysis.published_curves import PublishedCurves
 from rkkd_cli.errors import printable
 from rkkd_cli.report.arms import Curve
-from rkkd_cli.report.style import COLOURS
+from rkkd_cli.report.style import COLOURS, looks
 
 DOTS = (0, (1, 2))
 
@@ -28,13 +28,14 @@ def published_lines(
 ) -> list[PublishedLine]:
     """Return the published lines that stand beside a column of metrics.csv."""
     numbers: dict[str, int] = {}
+    every = looks(len(curves))
     for number, curve in enumerate(curves):
         numbers.setdefault(curve.arm, number)
     lines = []
     for stated in published.of(column) if published else ():
         number = numbers.setdefault(stated.arm, max(numbers.values(), default=-1) + 1)
         label = printable(f"{stated.arm}, published")
-        colour = COLOURS[number % len(COLOURS)]
+        colour = every[number].colour if number < len(curves) else COLOURS[number % len(COLOURS)]
         lines.append(PublishedLine(label, colour, stated.values, stated.caveat))
     return lines
 

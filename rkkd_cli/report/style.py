@@ -2,8 +2,10 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from matplotlib import colormaps
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from rkkd_cli.files import whole_file
@@ -29,14 +31,47 @@ STYLE: Any = {
     "svg.hashsalt": "rkkd",
 }
 
-
+MANY = 12  # arms, more of which no palette tells apart, and whose bands would cover everything
+NAMED_OF_MANY = 8
 LONGEST_LABEL = 44
+
+
+class Look(NamedTuple):
+    """How an arm's line is drawn, and whether a band around it shows the spread over seeds."""
+
+    colour: str
+    dash: Any
+    width: float
+    has_band: bool
+
+
+def looks(arms: int) -> list[Look]:
+    """Return the look of each arm; of many their order is a scale from dark to light."""
+    if arms <= MANY:
+        return [
+            Look(COLOURS[n % len(COLOURS)], DASHES[n % len(DASHES)], 1.5, True) for n in range(arms)
+        ]
+    scale = colormaps["viridis"]
+    return [Look(to_hex(scale(0.92 * n / (arms - 1))), "-", 0.7, False) for n in range(arms)]
+
+
+def named(arms: int) -> list[int]:
+    """Return the numbers of the arms that a legend names: all, or of many some along the scale."""
+    if arms <= MANY:
+        return list(range(arms))
+    return [round(n * (arms - 1) / (NAMED_OF_MANY - 1)) for n in range(NAMED_OF_MANY)]
 
 
 def shortened(label: str) -> str:
     """Return a label that leaves room for the curves: the middle of a long one is left out."""
     half = LONGEST_LABEL // 2
     return label if len(label) <= LONGEST_LABEL else f"{label[: half - 1]}…{label[-half:]}"
+
+
+def naming_title(arms: int) -> str | None:
+    """Return what a legend says that does not name all arms."""
+    count = len(named(arms))
+    return None if count == arms else f"{count} of {arms} arms; colours run in their order"
 
 
 def save_figure(figure: Figure, folder: Path, name: str, formats: Sequence[str]) -> list[Path]:

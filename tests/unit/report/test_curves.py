@@ -18,6 +18,7 @@ from rkkd_cli.report.curves import (
     QUANTITIES,
     _sheet,
     draw_figures,
+    quantity_figure,
 )
 from rkkd_cli.report.style import COLOURS
 from rkkd_cli.train.recipe import learning_rate
@@ -204,3 +205,21 @@ def test_where_seeds_end_early_the_mean_is_over_those_left_and_the_epoch_is_mark
         line, mark = axes.lines
         assert _numbers(line.get_ydata()) == [2.0, 5.5, 10.5]
         assert (_numbers(mark.get_xdata()), mark.get_marker()) == ([1.0], "x")
+
+
+def test_many_arms_are_a_scale_of_lines_without_bands_of_which_a_legend_names_some(
+    tmp_path: Path,
+) -> None:
+    run = ("run", metrics(tuple(f"arm{number}" for number in range(45))))
+    figure = quantity_figure(QUANTITIES[0], curves_of([run]))
+    (axes,) = figure.axes
+    assert len(axes.lines) == 45
+    assert len({line.get_color() for line in axes.lines}) == 45
+    assert bands(axes) == []
+    (legend,) = figure.legends
+    labels = [text.get_text() for text in legend.get_texts()]
+    assert labels[0].startswith("arm0 ")
+    assert labels[-1].startswith("arm44 ")
+    assert len(labels) == 8
+    assert legend.get_title().get_text() == "8 of 45 arms; colours run in their order"
+    assert len(draw_figures([run], tmp_path, ["png"])) >= 4
