@@ -18,9 +18,8 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numba import njit
 
-from rkkd_cli.losses.compiled import compiled
+from rkkd_cli.losses.compiled import compiled, exact, summing
 from rkkd_cli.losses.quotient_kernel import apart, quotient_row, split
 
 # Of a tile: its columns stay in the first-level cache, and few rows keep float32 sums exact enough.
@@ -40,9 +39,6 @@ Q1, Q2, Q3, Q4 = np.array(
 A0, A1, A2 = np.array([1.00000005, 0.92076178, 0.14686078], np.float32)
 B1, B2, B3 = np.array([1.25409502, 0.36489843, 0.01358557], np.float32)
 PER_RIGHT_ANGLE = np.float32(2 / math.pi)
-
-exact = njit(fastmath={"contract"}, error_model="numpy")  # to the order of operations
-summing = njit(fastmath={"contract", "reassoc"}, error_model="numpy")
 
 
 # A comparison with NaN is false: each of the following lets NaN through.

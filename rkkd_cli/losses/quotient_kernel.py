@@ -12,15 +12,14 @@ import math
 from typing import Any
 
 import numpy as np
-from numba import njit
+
+from rkkd_cli.losses.compiled import exact, summing
 
 ZERO, ONE = np.float32(0), np.float32(1)
 MOST, LEAST, EXPONENT = np.int32(30), np.int32(-30), np.int32(23)  # of float32: 23 bits below it
 POWERS_OF_LN2 = tuple(math.log(2) ** n / math.factorial(n) for n in range(9))
 C0, C1, C2, C3, C4, C5, C6, C7, C8 = POWERS_OF_LN2
 PER_LOGIT = 2 / math.log(2)
-
-exact = njit(fastmath={"contract"}, error_model="numpy")
 
 
 @exact
@@ -52,7 +51,7 @@ def scaled(m: Any, n: Any) -> Any:
     return np.int32(m + np.int32(n << EXPONENT)).view(np.float32)
 
 
-@njit(fastmath={"contract", "reassoc"}, error_model="numpy")
+@summing
 def quotient_row(powers: Any, i: Any, first: Any, last: Any, slopes: Any) -> tuple[Any, Any]:
     """As a row of pair_kernels; ``powers`` are m and n of the student, and of the teacher."""
     s_m, s_n, t_m, t_n = powers[0], powers[1], powers[2], powers[3]
