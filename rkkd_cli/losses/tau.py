@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from rkkd_cli.losses import on_cpu
 from rkkd_cli.losses.blocks import pair_blocks
 from rkkd_cli.losses.checks import paired_logits
 
@@ -34,6 +35,15 @@ def tau_b_per_image(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
     s, t = paired_logits(student_logits, teacher_logits)
     if s.shape[1] < 2:
         raise ValueError("Kendall's tau needs at least 2 classes: one class has no order")
+    counts = on_cpu.pair_counts(s, t).T if on_cpu.fits(s, t) else pair_counts(s, t)
+    balance, in_student, in_teacher = (2 * counts).to(s.dtype)
+    ordered = (in_student * in_teacher) > 0
+    tau = balance / torch.where(ordered, in_student * in_teacher, 1.0).sqrt()
+    return torch.where(ordered, tau, 0.0).clamp(-1, 1)
+
+
+def pair_counts(s: Tensor, t: Tensor) -> Tensor:
+    """Return concordant less discordant pairs, and the pairs not tied in s and in t, (3, B)."""
     counts = torch.zeros(3, s.shape[0], dtype=torch.int64, device=s.device)
     for block in pair_blocks(*s.shape):
         rows, size = slice(block.start, block.stop), block.size
@@ -44,7 +54,4 @@ def tau_b_per_image(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
             # holds each pair twice, so everything is counted in halves.
             twice = 2 * signs[..., size:].sum(dim=(1, 2)) + signs[..., :size].sum(dim=(1, 2))
             counts[row] += twice.to(torch.int64)
-    balance, in_student, in_teacher = counts.to(s.dtype)
-    ordered = (in_student * in_teacher) > 0
-    tau = balance / torch.where(ordered, in_student * in_teacher, 1.0).sqrt()
-    return torch.where(ordered, tau, 0.0).clamp(-1, 1)
+    return counts // 2

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from scipy.stats import kendalltau
 from torch import Tensor
 
-from rkkd_cli.losses import kendall_tau_b
+from rkkd_cli.losses import kendall_tau_b, on_cpu
+from rkkd_cli.losses.tau import pair_counts, tau_b_per_image
 
 
 def scipy_tau(student: Tensor, teacher: Tensor) -> float:
@@ -89,3 +90,34 @@ def test_shapes_without_an_order_are_refused(
 ) -> None:
     with pytest.raises(ValueError, match=r"class|batch"):
         kendall_tau_b(torch.zeros(student), torch.zeros(teacher))
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    seed=st.integers(0, 10**6),
+    batch=st.integers(1, 3),
+    classes=st.one_of(st.integers(2, 40), st.integers(250, 400)),
+    spacing=st.sampled_from([0.0, 0.01, 0.5, 9.0]),
+)
+def test_the_compiled_counts_are_those_of_the_pairs_signs(
+    seed: int, batch: int, classes: int, spacing: float
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    s, t = torch.randn(2, batch, classes, generator=generator)
+    if spacing:
+        s, t = (torch.round(x / spacing) * spacing for x in (s, t))
+    assert on_cpu.fits(s, t)
+    expected = pair_counts(s.double(), t.double()).T
+    assert torch.equal(on_cpu.pair_counts(s, t), expected)
+
+
+@pytest.mark.parametrize("classes", [5, 300])
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_a_logit_that_is_not_finite_leaves_the_other_images_alone(classes: int, bad: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    s, t = torch.randn(2, 3, classes, generator=generator)
+    expected = tau_b_per_image(s, t)
+    s[1, 2] = bad
+    found = tau_b_per_image(s, t)
+    assert torch.equal(found[[0, 2]], expected[[0, 2]])
+    assert -1 <= found[1].item() <= 1
