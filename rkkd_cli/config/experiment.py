@@ -220,6 +220,8 @@ class Experiment(Frozen):
     ``command`` runs it, ``cost`` is what it needs, ``finding`` a claim to hold the run against.
     ``threads`` are PyTorch's CPU threads (None: its own choice, all cores). They are part of the
     experiment because the order of a sum, hence its last bits, depends on them.
+    ``decoders`` are the processes that decode the images of a stream (None: one for each core but
+    one, at most 8; 0: this process does it between two steps); no number depends on them.
     ``deterministic`` makes CUDA repeat every number exactly, at some cost; a CPU always does.
     ``stacked`` lets arms of one architecture step as one stacked student, whose numbers differ by
     rounding (None: on CUDA where a trial shows that it is faster, elsewhere never).
@@ -242,6 +244,7 @@ class Experiment(Frozen):
     seeds: Annotated[tuple[int, ...], BeforeValidator(parse_seeds)] = (0,)
     device: str = "auto"
     threads: int | None = Field(default=None, ge=1)
+    decoders: int | None = Field(default=None, ge=0, le=256)
     precision: Literal["fp32", "bf16"] = "fp32"
     deterministic: bool = False
     stacked: bool | None = None

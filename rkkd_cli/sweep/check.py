@@ -38,7 +38,7 @@ class Checked(NamedTuple):
 
 def dataset_request(experiment: Experiment) -> DatasetRequest:
     """Return the experiment's dataset section in the words of ``data``."""
-    return DatasetRequest(**experiment.dataset.model_dump())
+    return DatasetRequest(**experiment.dataset.model_dump(), decoders=experiment.decoders)
 
 
 def check_experiment(experiment: Experiment, cache: Path) -> list[Checked]:

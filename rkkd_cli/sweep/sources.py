@@ -9,6 +9,7 @@ import torch
 from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.data.catalogue import load_dataset
 from rkkd_cli.data.images import Dataset
+from rkkd_cli.data.listed import ListedImages
 from rkkd_cli.data.stream import DeviceImages
 from rkkd_cli.sweep.begun import Begun
 from rkkd_cli.sweep.check import dataset_request
@@ -71,9 +72,17 @@ def prepare_teacher(
 
 
 def read_dataset(experiment: Experiment, cache: Path) -> Generator[Event, None, Dataset]:
-    """Return the dataset; yields a note before."""
+    """Return the dataset; yields a note before, and one that it is streamed."""
     yield Note(f"reading the dataset {experiment.dataset.name}")
-    return load_dataset(dataset_request(experiment), cache)
+    dataset = load_dataset(dataset_request(experiment), cache)
+    if isinstance(dataset.train, ListedImages):
+        processes = dataset.train.decoders.processes
+        yield Note(
+            f"its {len(dataset.train):,} training images are streamed from the disk, in "
+            f"{dataset.crop} crops of {dataset.train.size}×{dataset.train.size}, decoded by "
+            + (f"{processes} processes" if processes != 1 else "1 process")
+        )
+    return dataset
 
 
 def dataset_facts(dataset: Dataset) -> dict[str, Any]:
@@ -84,9 +93,11 @@ def dataset_facts(dataset: Dataset) -> dict[str, Any]:
         "val_images": len(dataset.val) if dataset.val else 0,
         "test_images": len(dataset.test),
         "classes": len(dataset.classes),
-        "image_shape": list(dataset.train.images.shape[1:]),
+        "image_shape": list(dataset.train.shape),
         "mean": list(dataset.mean),
         "std": list(dataset.std),
+        "streamed": dataset.is_streamed,
+        "crop": dataset.crop,
         "crop_padding": dataset.crop_padding,
         "flip": dataset.flip,
         "fingerprint": dataset.fingerprint,
