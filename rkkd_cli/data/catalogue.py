@@ -184,13 +184,13 @@ def load_dataset(request: DatasetRequest, cache: Path) -> Dataset:
 
 def _streamed(request: DatasetRequest, definition: Definition, tree: Tree, shape: Shape) -> Dataset:
     padding, flip = _augmentation(request, definition)
-    crop = request.crop or ("padded" if request.crop_padding else "resized")
-    decoders = Decoders(request.decoders)
-    train, test, val = _chosen(
-        request,
-        ListedImages(tree.train, shape.size[0], crop, decoders),
-        ListedImages(tree.test, shape.size[0], crop, decoders),
-    )
+    crop = request.crop or ("resized" if request.crop_padding is None else "padded")
+    decoders, root = Decoders(request.decoders), tree.root.absolute()
+    splits = [
+        ListedImages(files._replace(root=root), shape.size[0], crop, decoders)
+        for files in (tree.train, tree.test)
+    ]
+    train, test, val = _chosen(request, *splits)
     mean, std = request.mean or STREAMED_MEAN, request.std or STREAMED_STD
     padding = padding if crop == "padded" else 0
     return Dataset(request.name, train, test, val, tree.classes, mean, std, padding, flip, crop)

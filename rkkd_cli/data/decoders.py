@@ -37,6 +37,10 @@ Orders = Sequence[Order]
 Allocate = Callable[[int, int], "Tensor"]  # for so many images of so many pixels a side
 
 
+class ImageError(RunError):
+    """An image of a stream cannot be decoded; all batches before it have been."""
+
+
 class Share(NamedTuple):
     """Some images of a batch and where their pixels go, (n, size, size, 3)."""
 
@@ -61,17 +65,22 @@ def usual_processes() -> int:
 class Decoders:
     """So many processes, started when they are first needed; none: this process decodes itself."""
 
-    def __init__(self, processes: int | None = None) -> None:
-        self.processes = usual_processes() if processes is None else processes
+    def __init__(self, wanted: int | None = None) -> None:
+        self.wanted = wanted
         self.tasks: SimpleQueue[Share | None] | None = None
 
     def __getstate__(self) -> dict[str, int | None]:
-        return {"processes": self.processes, "tasks": None}
+        return {"wanted": self.wanted, "tasks": None}
+
+    @property
+    def processes(self) -> int:
+        """How many there are; where no number is wanted, this machine's usual one."""
+        return usual_processes() if self.wanted is None else self.wanted
 
     def batches(self, batches: Iterable[Orders], allocate: Allocate) -> "Iterator[Tensor]":
         """Yield the pixels of each batch, (B, size, size, 3) uint8, in memory from ``allocate``.
 
-        Raises RunError for an image that cannot be decoded, in its turn.
+        Raises ImageError for an image that cannot be decoded, in its turn.
         """
         if self.processes == 0:
             yield from (_decoded_here(orders, allocate) for orders in batches)
@@ -109,7 +118,7 @@ def _decoded_here(orders: Orders, allocate: Allocate) -> "Tensor":
             for image, order in zip(pixels.numpy(), orders, strict=True):
                 memoryview(image).cast("B")[:] = decode(order)
     except UserError as error:
-        raise RunError(str(error)) from None
+        raise ImageError(str(error)) from None
     return pixels
 
 
@@ -179,21 +188,21 @@ class Process:
             fcntl.fcntl(self.answers, F_SETPIPE_SZ, PIPE_BYTES)
 
     def decode(self, share: Share) -> None:
-        """Have the images decoded. Raises RunError for one that cannot be."""
+        """Have the images decoded. Raises ImageError for one that cannot be."""
         with suppress(OSError):  # it has died: that is seen when it is read
             self.orders.write(line_of(share.orders))
             self.orders.flush()
         for order, pixels in zip(share.orders, share.pixels.numpy(), strict=True):
             good = self.answers.read(1)
             if good and good != GOOD:
-                raise RunError(json.loads(self.answers.readline()))
+                raise ImageError(json.loads(self.answers.readline()))
             room = memoryview(pixels).cast("B")
             if not good or self.answers.readinto(room) < len(room):  # type: ignore[attr-defined]
                 raise self._died(order)
 
-    def _died(self, order: Order) -> RunError:
+    def _died(self, order: Order) -> ImageError:
         status = self.process.wait()
-        return RunError(
+        return ImageError(
             f"a process that decodes images ended with exit status {status}, at {order.path} or an "
             "image beside it"
         )

@@ -77,10 +77,10 @@ def read_dataset(experiment: Experiment, cache: Path) -> Generator[Event, None, 
     dataset = load_dataset(dataset_request(experiment), cache)
     if isinstance(dataset.train, ListedImages):
         processes = dataset.train.decoders.processes
+        by = {0: "this process", 1: "1 process"}.get(processes, f"{processes} processes")
         yield Note(
             f"its {len(dataset.train):,} training images are streamed from the disk, in "
-            f"{dataset.crop} crops of {dataset.train.size}×{dataset.train.size}, decoded by "
-            + (f"{processes} processes" if processes != 1 else "1 process")
+            f"{dataset.crop} crops of {dataset.train.size}×{dataset.train.size}, decoded by {by}"
         )
     return dataset
 
