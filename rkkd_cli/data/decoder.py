@@ -65,13 +65,14 @@ def main() -> None:
             signal.signal(getattr(signal, name), signal.SIG_IGN)
     warnings.simplefilter("ignore")
     warnings.simplefilter("error", Image.DecompressionBombWarning)
-    orders, answers = sys.stdin.buffer, os.fdopen(os.dup(STDOUT), "wb")
+    orders, answers = sys.stdin.buffer, os.fdopen(os.dup(STDOUT), "wb", 0)
     os.dup2(STDERR, STDOUT)  # whatever a library prints is no answer
     with suppress(OSError):  # the other end has gone
         while line := orders.readline():
             for path, cut, seed in json.loads(line):
-                answers.write(answer(Order(path, Cut(*cut), seed)))
-                answers.flush()
+                rest = memoryview(answer(Order(path, Cut(*cut), seed)))
+                while rest:
+                    rest = rest[answers.write(rest) :]
 
 
 if __name__ == "__main__":

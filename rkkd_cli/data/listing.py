@@ -28,7 +28,7 @@ class Files(NamedTuple):
 
     def path(self, number: int) -> Path:
         """Return the path of one file."""
-        return self.root / os.fsdecode(bytes(self.names[number]))
+        return self.root / os.fsdecode(self.names[number])
 
     def paths(self) -> Iterator[Path]:
         """Yield the path of every file."""
@@ -127,7 +127,7 @@ def _images_below(root: Path, folder: str, links: list[Path]) -> Iterator[bytes]
         raise UserError(f"cannot read the folder {root / folder}: {error.strerror}") from None
     for entry in entries:
         name = f"{folder}{os.sep}{entry.name}"
-        is_image = Path(entry.name).suffix.lower() in SUFFIXES
+        is_image = os.path.splitext(entry.name)[1].lower() in SUFFIXES  # noqa: PTH122  # fast
         if entry.is_symlink():
             path = root / name
             if path.is_dir():

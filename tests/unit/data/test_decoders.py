@@ -139,6 +139,21 @@ def test_a_broken_image_is_named_in_its_turn(
     assert torch.equal(decoded(decoders, files)[:14], expected)
 
 
+def test_what_was_asked_for_beside_a_broken_image_is_dropped_without_a_word(
+    files: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Eight images of 600 KB do not fit into a pipe: the process is writing when it is ended."""
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    listed = [str(tmp_path / "broken.png"), *files[:7]]
+    decoders = Decoders(1)
+    with pytest.raises(ImageError):
+        next(decoders.batches([[Order(path, Cut(450, "centre"), 0) for path in listed]], room))
+    del decoders
+    gc.collect()
+    wait_until(lambda: not children())
+    assert capfd.readouterr() == ("", "")
+
+
 @pytest.mark.parametrize("processes", [0, 2])
 def test_an_image_of_too_many_pixels_is_refused(processes: int, tmp_path: Path) -> None:
     giant = tmp_path / "giant.ppm"
