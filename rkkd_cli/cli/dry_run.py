@@ -49,6 +49,7 @@ def _stream(checked: Checked) -> dict[str, Any]:
         "batch_size": shared.training.batch_size,
         "classes": checked.shape.num_classes,
         "image_shape": [checked.shape.in_channels, *checked.shape.size],
+        "streamed": checked.shape.streamed,
         "needs_download": _needs_download(shared),
         "parameters": checked.parameters,
     }
@@ -63,6 +64,7 @@ def _sentence(checked: Checked) -> str:
     experiment = checked.group.experiment
     sizes = ", ".join(f"{name} {count:,}" for name, count in checked.parameters.items())
     fetch = " (would be downloaded)" if plan["needs_download"] else ""
+    fetch = " (streamed from the disk)" if plan["streamed"] else fetch
     origin = (
         f"from {experiment.teacher.checkpoint}"
         if experiment.teacher.checkpoint

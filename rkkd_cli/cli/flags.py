@@ -34,6 +34,16 @@ ValShare = Annotated[
     float | None,
     Option(help="Share of the training images held out for validation.", rich_help_panel=WHAT),
 ]
+Stream = Annotated[
+    bool | None,
+    Option(
+        "--stream/--no-stream",
+        help="Read an image folder from the disk batch by batch, or hold it in memory; default: "
+        "what is larger than 4 GiB once decoded is streamed.",
+        show_default=False,
+        rich_help_panel=WHAT,
+    ),
+]
 TeacherModel = Annotated[
     str | None, Option(help="The teacher's model; see `rkkd ls models`.", rich_help_panel=WHAT)
 ]
@@ -241,6 +251,7 @@ FLAG_KEYS = {
     "limit_train": "dataset.limit_train",
     "limit_test": "dataset.limit_test",
     "val_share": "dataset.val_share",
+    "stream": "dataset.streaming",
     "teacher": "teacher.model",
     "teacher_checkpoint": "teacher.checkpoint",
     "student": "student.model",

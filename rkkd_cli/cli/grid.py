@@ -33,6 +33,7 @@ def grid(
     limit_train: flags.LimitTrain = None,
     limit_test: flags.LimitTest = None,
     val_share: flags.ValShare = None,
+    stream: flags.Stream = None,
     teacher: flags.TeacherModel = None,
     teacher_checkpoint: flags.TeacherCheckpoint = None,
     student: flags.StudentModel = None,

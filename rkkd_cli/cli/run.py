@@ -15,6 +15,7 @@ def run(
     limit_train: flags.LimitTrain = None,
     limit_test: flags.LimitTest = None,
     val_share: flags.ValShare = None,
+    stream: flags.Stream = None,
     teacher: flags.TeacherModel = None,
     teacher_checkpoint: flags.TeacherCheckpoint = None,
     student: flags.StudentModel = None,

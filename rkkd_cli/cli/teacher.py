@@ -7,7 +7,7 @@ import typer
 
 from rkkd_cli.cli import flags
 
-IMPORT_FLAGS = ("dataset", "data_root", "limit_test", "device", "precision")
+IMPORT_FLAGS = ("dataset", "data_root", "limit_test", "stream", "device", "precision")
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -24,6 +24,7 @@ def train(
     limit_train: flags.LimitTrain = None,
     limit_test: flags.LimitTest = None,
     val_share: flags.ValShare = None,
+    stream: flags.Stream = None,
     teacher: flags.TeacherModel = None,
     epochs: flags.Epochs = None,
     batch_size: flags.BatchSize = None,
@@ -67,6 +68,7 @@ def import_(
     dataset: flags.Dataset = None,
     data_root: flags.DataRoot = None,
     limit_test: flags.LimitTest = None,
+    stream: flags.Stream = None,
     device: flags.Device = None,
     precision: flags.Precision = None,
 ) -> None:

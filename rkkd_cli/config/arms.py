@@ -9,7 +9,7 @@ from rkkd_cli.config.validation import experiment_from
 from rkkd_cli.errors import UserError
 
 NOT_FOR_ARMS = (
-    "arms", "vary", "seeds", "device", "threads", "deterministic", "stacked",
+    "arms", "vary", "seeds", "device", "threads", "decoders", "deterministic", "stacked",
     "cache_teacher", *TOLD,
 )  # fmt: skip
 

@@ -11,7 +11,7 @@ from rkkd_cli.config.values import parse_axes
 from rkkd_cli.errors import UserError
 
 # What changes no number; the device is looked at where it is known.
-WITHOUT_INFLUENCE = (*TOLD, "device", "vary")
+WITHOUT_INFLUENCE = (*TOLD, "device", "decoders", "vary")
 EPOCHS = "training.epochs"
 
 

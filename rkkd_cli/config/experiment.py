@@ -45,6 +45,13 @@ class Dataset(Frozen):
     ``crop_padding``, ``flip``, ``mean`` and ``std`` default to what the field uses for the
     dataset; for ``digits`` and ``folder`` mean and std are measured on the training images.
     ``follow_links`` lets links lead out of an image folder.
+
+    ``streaming``: an image folder is read from the disk batch by batch instead of being held in
+    memory (None: where its decoded images would take more than 4 GiB). ``crop`` is how training
+    images are cut: ``padded``, a window of the padded middle of the image, or ``resized``, a crop
+    of random area and shape, which needs streaming and is its default; held-out images are then
+    scaled to image_size·256/224 before their middle is cut out. Of a stream ``image_size``
+    defaults to 224, mean and std to ImageNet's.
     """
 
     name: str
@@ -58,6 +65,22 @@ class Dataset(Frozen):
     limit_test: int | None = Field(default=None, ge=1)
     val_share: float = Field(default=0.0, ge=0.0, lt=1.0)
     follow_links: bool = False
+    streaming: bool | None = None
+    crop: Literal["padded", "resized"] | None = None
+
+    @model_validator(mode="after")
+    def _resized_crops_of_whole_images(self) -> Self:
+        if self.crop == "resized" and self.crop_padding is not None:
+            raise ValueError(
+                f"crop_padding = {self.crop_padding} is for padded crops; with crop = 'resized' "
+                "leave it out (`rkkd cp` copies a preset that has it)"
+            )
+        if self.crop == "resized" and self.streaming is False:
+            raise ValueError(
+                "crop = 'resized' cuts crops out of whole images, which are not held in memory; "
+                "leave streaming = false out"
+            )
+        return self
 
     @field_validator("std")
     @classmethod
@@ -225,6 +248,8 @@ class Experiment(Frozen):
     ``command`` runs it, ``cost`` is what it needs, ``finding`` a claim to hold the run against.
     ``threads`` are PyTorch's CPU threads (None: its own choice, all cores). They are part of the
     experiment because the order of a sum, hence its last bits, depends on them.
+    ``decoders`` are the processes that decode the images of a stream (None: one for each core but
+    one, at most 8; 0: this process does it between two steps); no number depends on them.
     ``deterministic`` makes CUDA repeat every number exactly, at some cost; a CPU always does.
     ``stacked`` lets arms of one architecture step as one stacked student, whose numbers differ by
     rounding (None: on CUDA where a trial shows that it is faster, elsewhere never).
@@ -249,6 +274,7 @@ class Experiment(Frozen):
     seeds: Annotated[tuple[int, ...], BeforeValidator(parse_seeds)] = (0,)
     device: str = "auto"
     threads: int | None = Field(default=None, ge=1)
+    decoders: int | None = Field(default=None, ge=0, le=256)
     precision: Literal["fp32", "bf16"] = "fp32"
     deterministic: bool = False
     stacked: bool | None = None

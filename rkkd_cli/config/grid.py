@@ -31,7 +31,7 @@ MOST_DRAWS_PER_CELL = 64  # of a sample; what is then still missing is taken in 
 NUMBERS_VERSION = 2
 
 # What stands in an experiment without changing a cell's numbers, or is none of one cell's.
-NOT_OF_A_CELL = {*TOLD, "device", "arms", "vary", "seeds"}
+NOT_OF_A_CELL = {*TOLD, "device", "decoders", "arms", "vary", "seeds"}
 
 Axes = Mapping[str, Sequence[Any]]
 Cell = dict[str, Any]

@@ -1,27 +1,41 @@
-"""The datasets by name: where they come from, their usual augmentation and normalisation."""
+"""The datasets by name: where they come from, their usual augmentation and normalisation.
+
+An image folder is streamed from the disk where it is told to be, or where its decoded images would
+take more than ``MOST_RESIDENT`` bytes: that depends on the folder and the settings alone, not on
+the machine, so that the same experiment gives the same numbers everywhere.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 from rkkd_cli.data import array_cache
+from rkkd_cli.data.decoders import Decoders
 from rkkd_cli.data.digits import load_digits
-from rkkd_cli.data.folder import decode_tree, image_shape, scan_folder, tree_key
+from rkkd_cli.data.folder import decode_tree, image_shape, tree_key
 from rkkd_cli.data.images import (
     Dataset,
     LabelledImages,
+    SomeSplit,
     balanced_subset,
     channel_statistics,
     check_hold_out,
     check_subset,
     hold_out,
 )
+from rkkd_cli.data.listed import ListedImages
+from rkkd_cli.data.listing import Tree, scan_folder
 from rkkd_cli.data.own_datasets import Splits, load_own
 from rkkd_cli.errors import UserError, unknown_name
 
+MOST_RESIDENT = 4 * 2**30
+STREAMED_SIZE = 224
+# ImageNet's, which the field uses for photographs: to measure a stream takes an epoch.
+STREAMED_MEAN, STREAMED_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
 
 class Shape(NamedTuple):
-    """What there is to know of a dataset before it is read."""
+    """What there is to know of a dataset before it is read; ``streamed``: batch by batch."""
 
     num_classes: int
     in_channels: int
@@ -29,6 +43,13 @@ class Shape(NamedTuple):
     train_images: int
     test_images: int
     test_classes: int
+    streamed: bool = False
+
+    @property
+    def decoded_bytes(self) -> int:
+        """The bytes of all images in memory."""
+        images = self.train_images + self.test_images
+        return self.in_channels * self.size[0] * self.size[1] * images
 
 
 class Definition(NamedTuple):
@@ -74,14 +95,18 @@ DATASETS: dict[str, Definition] = {
         (0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970),
     ),
     "folder": Definition(
-        "your images: ROOT/train/<class>/* and ROOT/test/<class>/* (or val/)", 3, 4, True
+        "your images: ROOT/train/<class>/* and ROOT/test/<class>/* (or val/); streamed if large",
+        3, 4, True,
     ),
 }  # fmt: skip
 
 
 @dataclass(frozen=True)
 class DatasetRequest:
-    """Which dataset, cut and augmented how; None means the dataset's own default."""
+    """Which dataset, cut and augmented how; None means the dataset's own default.
+
+    ``decoders`` is the number of processes that decode a streamed one.
+    """
 
     name: str
     root: str | None = None
@@ -94,6 +119,9 @@ class DatasetRequest:
     limit_test: int | None = None
     val_share: float = 0.0
     follow_links: bool = False
+    streaming: bool | None = None
+    crop: str | None = None
+    decoders: int | None = None
 
 
 def peek(request: DatasetRequest) -> Shape:
@@ -110,12 +138,20 @@ def peek(request: DatasetRequest) -> Shape:
 
 def _shape(request: DatasetRequest, definition: Definition) -> Shape:
     if definition.shape is None:
-        tree = scan_folder(_folder_root(request), request.follow_links)
-        size = image_shape(tree, request.image_size)
-        test_classes = len({label for _, label in tree.test})
-        counts = (len(tree.train), len(tree.test), test_classes)
-        return Shape(len(tree.classes), definition.in_channels, size, *counts)
+        return _folder_shape(request, scan_folder(_folder_root(request), request.follow_links))
     return definition.shape
+
+
+def _folder_shape(request: DatasetRequest, tree: Tree) -> Shape:
+    """Return the shape, which tells whether the images are streamed."""
+    counts = len(tree.train.labels), len(tree.test.labels), len(set(tree.test.labels.tolist()))
+    side = request.image_size or STREAMED_SIZE
+    streamed = Shape(len(tree.classes), 3, (side, side), *counts, streamed=True)
+    if request.streaming or (request.streaming is None and request.crop == "resized"):
+        return streamed
+    resident = streamed._replace(size=image_shape(tree, request.image_size), streamed=False)
+    is_too_large = resident.decoded_bytes > MOST_RESIDENT
+    return streamed if request.streaming is None and is_too_large else resident
 
 
 def needs_download(request: DatasetRequest, cache: Path) -> bool:
@@ -133,23 +169,50 @@ def load_dataset(request: DatasetRequest, cache: Path) -> Dataset:
     Raises UserError for a request that does not fit, RunError when a download fails.
     """
     definition = _definition(request)
-    train, test, classes = definition.splits or _read_splits(request, cache)
+    if request.name == "folder":
+        tree = scan_folder(_folder_root(request), request.follow_links)
+        shape = _folder_shape(request, tree)
+        if shape.streamed:
+            return _streamed(request, definition, tree, shape)
+        splits = _decoded(request, tree, cache)
+    else:
+        splits = definition.splits or _read_splits(request, cache)
+    train, test, val = _chosen(request, *splits[:2])
+    mean, std = _normalisation(request, definition, train)
+    padding, flip = _augmentation(request, definition)
+    return Dataset(request.name, train, test, val, splits[2], mean, std, padding, flip)
+
+
+def _streamed(request: DatasetRequest, definition: Definition, tree: Tree, shape: Shape) -> Dataset:
+    padding, flip = _augmentation(request, definition)
+    crop = request.crop or ("resized" if request.crop_padding is None else "padded")
+    decoders, root = Decoders(request.decoders), tree.root.absolute()
+    splits = [
+        ListedImages(files._replace(root=root), shape.size[0], crop, decoders)
+        for files in (tree.train, tree.test)
+    ]
+    train, test, val = _chosen(request, *splits)
+    mean, std = request.mean or STREAMED_MEAN, request.std or STREAMED_STD
+    padding = padding if crop == "padded" else 0
+    return Dataset(request.name, train, test, val, tree.classes, mean, std, padding, flip, crop)
+
+
+def _chosen(
+    request: DatasetRequest, train: SomeSplit, test: SomeSplit
+) -> tuple[SomeSplit, SomeSplit, SomeSplit | None]:
+    """Return the images of training, test and validation that are asked for."""
     train = balanced_subset(train, request.limit_train, "dataset.limit_train")
     test = balanced_subset(test, request.limit_test, "dataset.limit_test")
     train, val = hold_out(train, request.val_share)
-    mean, std = _normalisation(request, definition, train)
-    return Dataset(
-        name=request.name,
-        train=train,
-        test=test,
-        val=val,
-        classes=classes,
-        mean=mean,
-        std=std,
-        crop_padding=definition.crop_padding
-        if request.crop_padding is None
-        else request.crop_padding,
-        flip=definition.flip if request.flip is None else request.flip,
+    return train, test, val
+
+
+def _augmentation(request: DatasetRequest, definition: Definition) -> tuple[int, bool]:
+    """Return the padding of the crops, and whether images are flipped."""
+    padding, flip = request.crop_padding, request.flip
+    return (
+        definition.crop_padding if padding is None else padding,
+        definition.flip if flip is None else flip,
     )
 
 
@@ -157,6 +220,12 @@ def _definition(request: DatasetRequest) -> Definition:
     definition = _of_name(request)
     if request.image_size is not None and request.name != "folder":
         raise UserError(f"dataset.image_size is for image folders; {request.name} has its own size")
+    on_disk = {"streaming = true": request.streaming, "crop = 'resized'": request.crop == "resized"}
+    for setting, wanted in on_disk.items():
+        if wanted and request.name != "folder":
+            raise UserError(
+                f"dataset.{setting} is for image folders; {request.name} is held in memory"
+            )
     if request.root is not None and request.name == "digits":
         raise UserError(
             "digits ships inside scikit-learn and has no --data-root; for images of your own add "
@@ -187,15 +256,12 @@ def _of_name(request: DatasetRequest) -> Definition:
 def _read_splits(request: DatasetRequest, cache: Path) -> Splits:
     if request.name == "digits":
         return load_digits()
-    if request.name == "folder":
-        return _read_folder(request, cache)
     from rkkd_cli.data.torchvision_sets import load_torchvision
 
     return load_torchvision(request.name, _download_root(request, cache))
 
 
-def _read_folder(request: DatasetRequest, cache: Path) -> Splits:
-    tree = scan_folder(_folder_root(request), request.follow_links)
+def _decoded(request: DatasetRequest, tree: Tree, cache: Path) -> Splits:
     path = cache / "arrays" / f"{tree_key(tree, request.image_size)}.npz"
     splits = array_cache.read_arrays(path)
     if splits is None:

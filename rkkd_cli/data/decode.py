@@ -1,7 +1,8 @@
 """One image file to RGB pixels. Nothing in a file is executed, and nothing grows without bounds."""
 
+import hashlib
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from rkkd_cli.data.cut import centred
 from rkkd_cli.errors import UserError
 
 # Those of the suffixes that count as images. Others stay out: for EPS Pillow starts Ghostscript.
@@ -28,12 +30,21 @@ def read_rgb(path: Path, image_size: int | None) -> NDArray[np.uint8]:
 
     Raises UserError naming an image that cannot be decoded.
     """
+    image = read_image(path, lambda image: centred(image, image_size) if image_size else image)
+    return np.asarray(image, dtype=np.uint8)
+
+
+def read_image(path: Path, cut: Callable[[Image.Image], Image.Image]) -> Image.Image:
+    """Decode one image to RGB and return what ``cut`` makes of it.
+
+    Raises UserError naming an image that cannot be decoded.
+    """
     if not path.is_file():  # a pipe would be waited for
         raise UserError(f"cannot decode the image {path}: it is no file")
     try:
         with Image.open(path, formats=FORMATS) as file:
             image = _to_rgb(file)
-        return np.asarray(_resized(image, image_size) if image_size else image, dtype=np.uint8)
+        return cut(image)
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
         raise UserError(f"cannot decode the image {path}: {error}") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
@@ -52,11 +63,11 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _resized(image: Image.Image, size: int) -> Image.Image:
-    scale = size / min(image.size)
-    width, height = (max(size, round(side * scale)) for side in image.size)
-    if width * height > (Image.MAX_IMAGE_PIXELS or 0):
-        raise Image.DecompressionBombError
-    scaled = image.resize((width, height), Image.Resampling.BICUBIC)
-    left, top = (width - size) // 2, (height - size) // 2
-    return scaled.crop((left, top, left + size, top + size))
+def file_digest(path: Path) -> bytes:
+    """Return the SHA-256 of an image file. Raises UserError for one that cannot be read."""
+    if not path.is_file():
+        raise UserError(f"cannot read the image {path}: it is no file")
+    try:
+        return hashlib.sha256(path.read_bytes()).digest()
+    except OSError as error:
+        raise UserError(f"cannot read the image {path}: {error.strerror}") from None

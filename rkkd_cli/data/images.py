@@ -1,4 +1,4 @@
-"""Labelled images in memory: uint8 arrays, balanced subsets, statistics, fingerprints.
+"""Labelled images in memory or on the disk: balanced subsets, statistics, fingerprints.
 
 Shapes: images (N, channels, H, W) uint8, labels (N,) int64.
 """
@@ -6,10 +6,12 @@ Shapes: images (N, channels, H, W) uint8, labels (N,) int64.
 import hashlib
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rkkd_cli.data.listed import ListedImages
 from rkkd_cli.errors import UserError
 
 Index = NDArray[np.int64]
@@ -17,13 +19,19 @@ Index = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class LabelledImages:
-    """One split of a dataset."""
+    """One split of a dataset, in memory."""
 
     images: NDArray[np.uint8]
     labels: NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height and width."""
+        channels, height, width = self.images.shape[1:]
+        return int(channels), int(height), int(width)
 
     def take(self, index: Index) -> "LabelledImages":
         """Return the images at ``index``, in that order."""
@@ -38,30 +46,47 @@ class LabelledImages:
         return digest.hexdigest()
 
 
+Split = LabelledImages | ListedImages
+SomeSplit = TypeVar("SomeSplit", LabelledImages, ListedImages)
+
+
 @dataclass(frozen=True)
 class Dataset:
-    """The splits that a run uses, and how pixels become inputs: (x/255 − mean) / std."""
+    """The splits that a run uses, and how pixels become inputs: (x/255 − mean) / std.
+
+    ``crop`` is how training images are cut, see :data:`rkkd_cli.data.cut.CROPS`.
+    """
 
     name: str
-    train: LabelledImages
-    test: LabelledImages
-    val: LabelledImages | None
+    train: Split
+    test: Split
+    val: Split | None
     classes: tuple[str, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
     crop_padding: int
     flip: bool
+    crop: str = "padded"
 
     @property
     def in_channels(self) -> int:
         """Number of colour channels."""
-        return int(self.train.images.shape[1])
+        return self.train.shape[0]
 
     @property
     def image_size(self) -> tuple[int, int]:
         """Height and width."""
-        height, width = self.train.images.shape[2:]
-        return int(height), int(width)
+        return self.train.shape[1:]
+
+    @property
+    def augmentation(self) -> tuple[int | str, bool]:
+        """The padding of the crops, or how else they are cut, and whether images are flipped."""
+        return self.crop_padding if self.crop == "padded" else self.crop, self.flip
+
+    @property
+    def is_streamed(self) -> bool:
+        """Whether the images are read from the disk batch by batch."""
+        return isinstance(self.train, ListedImages)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -100,7 +125,7 @@ def check_subset(size: int, images: int, classes: int, what: str) -> None:
         )
 
 
-def balanced_subset(split: LabelledImages, size: int | None, what: str) -> LabelledImages:
+def balanced_subset(split: SomeSplit, size: int | None, what: str) -> SomeSplit:
     """Return a class-balanced subset of ``size`` images, always the same one; None keeps all."""
     if size is None:
         return split
@@ -118,7 +143,7 @@ def check_hold_out(share: float, images: int, classes: int) -> None:
         )
 
 
-def hold_out(split: LabelledImages, share: float) -> tuple[LabelledImages, LabelledImages | None]:
+def hold_out(split: SomeSplit, share: float) -> tuple[SomeSplit, SomeSplit | None]:
     """Split off ``share`` of every class, at least one image: (the rest, the held-out or None)."""
     if share == 0:
         return split, None

@@ -1,21 +1,19 @@
-"""A stream: one seed's batches, gathered, cropped, flipped and normalised on the device.
+"""A stream: one seed's batches, cropped, flipped and normalised on the device.
 
-Shapes: B batch, C channels, P padding; images (B, C, H, W) float32.
+Shapes: B batch, C channels; images (B, C, H, W) float32.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import repeat
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from rkkd_cli.data.images import Dataset, LabelledImages
+from rkkd_cli.data.images import Dataset, Split
+from rkkd_cli.data.pixels import pixels_of
 from rkkd_cli.data.seeding import derive_seed
 from rkkd_cli.data.strong import StrongView
-
-# The share of a GPU's free memory that a split may take to stay there.
-RESIDENT_SHARE = 0.5
 
 
 class Batch(NamedTuple):
@@ -30,25 +28,20 @@ class Batch(NamedTuple):
     strong: Tensor | None = None
 
 
-class Windows(NamedTuple):
-    """The rows and the columns, (N, H) and (N, W), that are cut out of each padded image."""
-
-    rows: Tensor
-    columns: Tensor
-
-
 class DeviceImages:
-    """A split as uint8 tensors where they fit, and the normalisation, on the device."""
+    """A split on its way to the device: its pixels, its labels there, and the normalisation."""
 
     def __init__(
-        self, split: LabelledImages, dataset: Dataset, device: torch.device, padding: int = 0
+        self,
+        split: Split,
+        dataset: Dataset,
+        device: torch.device,
+        padding: int = 0,
+        flip: bool = False,
     ) -> None:
-        images = torch.from_numpy(split.images)
-        home = device if _fits(images.nbytes, device) else torch.device("cpu")
         self.device = device
-        self.images = torch.nn.functional.pad(images, (padding,) * 4).to(home)
+        self.pixels = pixels_of(split, device, padding, flip)
         self.labels = torch.from_numpy(split.labels).to(device)
-        self.size = (split.images.shape[2], split.images.shape[3])
         mean, std = torch.tensor(dataset.mean), torch.tensor(dataset.std)
         self.scale = (1 / (255 * std)).view(1, -1, 1, 1).to(device)
         self.shift = (-mean / std).view(1, -1, 1, 1).to(device)
@@ -61,12 +54,17 @@ class DeviceImages:
         images = pixels.to(self.device).to(torch.float32, memory_format=torch.channels_last)
         return images.mul_(self.scale).add_(self.shift)
 
+    def parts(self, batch_size: int, skip: int = 0) -> Iterator[slice]:
+        """Yield where each batch stands in an order of all images, after the first ``skip``."""
+        for start in range(skip * batch_size, len(self), batch_size):
+            yield slice(start, start + batch_size)
+
     def in_order(self, batch_size: int) -> Iterator[Batch]:
         """Yield all images once, as they are."""
-        for start in range(0, len(self), batch_size):
-            index = torch.arange(start, min(start + batch_size, len(self)), device=self.device)
-            pixels = self.images[start : start + batch_size]
-            yield Batch(self.normalise(pixels), self.labels[start : start + batch_size], index)
+        places = torch.arange(len(self), device=self.device)
+        parts = self.parts(batch_size)
+        for part, pixels in zip(parts, self.pixels.in_order(self.parts(batch_size)), strict=True):
+            yield Batch(self.normalise(pixels), self.labels[part], places[part])
 
 
 class Stream:
@@ -80,8 +78,8 @@ class Stream:
         seed: int,
         strong: bool = False,
     ) -> None:
-        self.data = DeviceImages(dataset.train, dataset, device, dataset.crop_padding)
-        self.padding, self.flip = dataset.crop_padding, dataset.flip
+        crops = dataset.crop_padding, dataset.flip
+        self.data = DeviceImages(dataset.train, dataset, device, *crops)
         self.batch_size, self.seed = batch_size, seed
         self.strong = StrongView(dataset.in_channels) if strong else None
 
@@ -94,60 +92,24 @@ class Stream:
 
         The first ``skip`` batches are left out, which changes nothing about the others.
 
-        Crops are uniform over the padded image, flips have probability 1/2. All draws of the
-        epoch are made at once, on the CPU, so that every device sees the same sequence. The
+        All draws of the epoch are made on the CPU, so that every device sees the same sequence. The
         strong view has crops, flips and draws of its own: without it the rest stays the same.
         """
         generator = torch.Generator().manual_seed(derive_seed(self.seed, "stream", number))
-        count, home = len(self.data), self.data.images.device
-        order = torch.randperm(count, generator=generator).to(home)
-        windows = self._windows(generator)
-        strong = self._strong_views(number, order, skip) if self.strong else repeat(None)
+        order = torch.randperm(len(self.data), generator=generator)
+        parts = list(self.data.parts(self.batch_size, skip))
+        augmented = self.data.pixels.augmented(order, generator, parts)
+        strong = self._strong_views(number, order, parts) if self.strong else repeat(None)
         index = order.to(self.data.device)
         labels = self.data.labels[index]
-        for part in self._parts(skip):
-            images = self.data.normalise(_gather(self.data.images, order[part], windows, part))
-            yield Batch(images, labels[part], index[part], next(strong))
+        for part, pixels in zip(parts, augmented, strict=True):
+            yield Batch(self.data.normalise(pixels), labels[part], index[part], next(strong))
 
-    def _parts(self, skip: int) -> Iterator[slice]:
-        for start in range(skip * self.batch_size, len(self.data), self.batch_size):
-            yield slice(start, start + self.batch_size)
-
-    def _strong_views(self, number: int, order: Tensor, skip: int) -> Iterator[Tensor]:
-        """Yield the strong view of each batch of an epoch after the first ``skip`` ones."""
+    def _strong_views(self, number: int, order: Tensor, parts: Sequence[slice]) -> Iterator[Tensor]:
+        """Yield the strong view of each of the parts of an epoch."""
         assert self.strong is not None
         seed = derive_seed(self.seed, "strong", number)
-        windows = self._windows(torch.Generator().manual_seed(seed))
-        for part in self._parts(skip):
-            pixels = _gather(self.data.images, order[part], windows, part)
+        generator = torch.Generator().manual_seed(seed)
+        augmented = self.data.pixels.augmented(order, generator, parts)
+        for part, pixels in zip(parts, augmented, strict=True):
             yield self.data.normalise(self.strong(pixels, derive_seed(seed, "batch", part.start)))
-
-    def _windows(self, generator: torch.Generator) -> Windows:
-        """Draw a crop and a flip for every image."""
-        count, home = len(self.data), self.data.images.device
-        corners = torch.randint(2 * self.padding + 1, (count, 2), generator=generator)
-        flipped = torch.rand(count, generator=generator) < (0.5 if self.flip else 0.0)
-        height, width = self.data.size
-        rows = corners[:, :1] + torch.arange(height)
-        columns = corners[:, 1:] + torch.arange(width)
-        columns = torch.where(flipped[:, None], columns.flip(1), columns)
-        return Windows(rows.to(home), columns.to(home))
-
-
-def _gather(images: Tensor, index: Tensor, windows: Windows, part: slice) -> Tensor:
-    """Return images[b, c, rows[b, h], columns[b, w]] for each b of ``index``: crop and flip."""
-    rows, columns = windows.rows[part], windows.columns[part]
-    channels = torch.arange(images.shape[1], device=images.device)
-    return images[
-        index[:, None, None, None],
-        channels[None, :, None, None],
-        rows[:, None, :, None],
-        columns[:, None, None, :],
-    ]
-
-
-def _fits(nbytes: int, device: torch.device) -> bool:
-    if device.type != "cuda":
-        return True
-    free, _ = torch.cuda.mem_get_info(device)
-    return nbytes < RESIDENT_SHARE * free

@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("rkkd", "torch", "torchvision", "numpy", "scikit-learn")
+PACKAGES = ("rkkd", "torch", "torchvision", "pillow", "numpy", "scikit-learn")
 
 
 def environment() -> dict[str, Any]:

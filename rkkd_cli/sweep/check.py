@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+import psutil
 import torch
 
 from rkkd_cli.config.arms import Arm
@@ -27,6 +28,8 @@ from rkkd_cli.sweep.jobs import StreamGroup, stream_groups
 from rkkd_cli.sweep.trained_size import size_problem
 from rkkd_cli.train.teacher_training import required_recipe
 
+RESIDENT_COPIES = 2  # of the decoded images: as they were read, and padded for their crops
+
 
 class Checked(NamedTuple):
     """One stream group whose names, shapes and files have been found right."""
@@ -38,7 +41,7 @@ class Checked(NamedTuple):
 
 def dataset_request(experiment: Experiment) -> DatasetRequest:
     """Return the experiment's dataset section in the words of ``data``."""
-    return DatasetRequest(**experiment.dataset.model_dump())
+    return DatasetRequest(**experiment.dataset.model_dump(), decoders=experiment.decoders)
 
 
 def check_experiment(experiment: Experiment, cache: Path) -> list[Checked]:
@@ -54,6 +57,7 @@ def _check_group(group: StreamGroup) -> Checked:
     for name in dict.fromkeys(names):
         check_model_name(name)
     shape = peek(dataset_request(group.experiment))
+    _check_memory(group.experiment, shape)
     if shape.num_classes < 2:
         raise UserError(
             "the dataset has one class; distillation and its ranking loss need at least 2"
@@ -69,6 +73,19 @@ def _check_group(group: StreamGroup) -> Checked:
     _check_teacher(group.experiment, models[group.experiment.teacher.model], shape)
     parameters = {name: count_parameters(models[name]) for name in names}
     return Checked(group, shape, parameters)
+
+
+def _check_memory(experiment: Experiment, shape: Shape) -> None:
+    """Raise UserError where a folder that is to be held in memory does not fit."""
+    if experiment.dataset.name != "folder" or shape.streamed:
+        return
+    needed, free = RESIDENT_COPIES * shape.decoded_bytes, psutil.virtual_memory().available
+    if needed > free:
+        raise UserError(
+            f"the decoded images of {experiment.dataset.root} take {needed / 1e9:.1f} GB of "
+            f"memory, of which {free / 1e9:.1f} GB are free; read them from the disk batch by "
+            "batch with --stream, or make them smaller with dataset.image_size"
+        )
 
 
 def check_forward(name: str, model: Classifier, shape: Shape) -> None:

@@ -11,11 +11,17 @@ import torch
 
 from rkkd_cli.config.arms import Arm
 from rkkd_cli.config.experiment import Experiment
-from rkkd_cli.data.catalogue import Shape, peek
+from rkkd_cli.data.catalogue import Shape, load_dataset, peek
+from rkkd_cli.data.cut import Cut
+from rkkd_cli.data.decoder import Order, decode
+from rkkd_cli.data.decoders import AHEAD
+from rkkd_cli.data.listed import ListedImages
 from rkkd_cli.data.stream import Batch
 from rkkd_cli.models import build_model, count_parameters
+from rkkd_cli.records.cache import cache_directory
 from rkkd_cli.sweep.check import dataset_request
 from rkkd_cli.train.arm import ArmOnStream
+from rkkd_cli.train.evaluate import EVALUATION_BATCH
 from rkkd_cli.train.lesson import needs_of, teach
 from rkkd_cli.train.teacher import freeze
 
@@ -23,7 +29,7 @@ from rkkd_cli.train.teacher import freeze
 USABLE = 0.8
 FLOAT = 4
 OPTIMIZER_TENSORS = {"sgd": 1, "adamw": 2}
-TIMED_STEPS = 3
+TIMED_STEPS, DECODED_IMAGES = 3, 16
 
 
 class Memory(NamedTuple):
@@ -66,10 +72,19 @@ def memory_of(arms: Sequence[Arm]) -> Memory:
     teacher = build_model(
         experiment.teacher.model, shape.num_classes, shape.in_channels, shape.size
     )
-    pixels = shape.in_channels * shape.size[0] * shape.size[1]
-    dataset = pixels * (_train_images(experiment, shape) + _test_images(experiment, shape))
-    shared = FLOAT * count_parameters(teacher) + 2 * dataset + 3 * saved
+    logits = FLOAT * shape.num_classes * _test_images(experiment, shape)
+    held = logits + _bytes_of_images(experiment, shape)
+    shared = FLOAT * count_parameters(teacher) + held + 3 * saved
     return Memory(shared, max(1, kept))
+
+
+def _bytes_of_images(experiment: Experiment, shape: Shape) -> int:
+    """Return the bytes of the images that are in memory: all and a copy, or a stream's batches."""
+    pixels = shape.in_channels * shape.size[0] * shape.size[1]
+    if shape.streamed:
+        batch = max(_batch_size(experiment, shape), EVALUATION_BATCH)
+        return pixels * batch * (1 + AHEAD + FLOAT)
+    return 2 * pixels * (_train_images(experiment, shape) + _test_images(experiment, shape))
 
 
 def _saved_for_backward(model: torch.nn.Module, images: torch.Tensor) -> int:
@@ -88,15 +103,16 @@ def _saved_for_backward(model: torch.nn.Module, images: torch.Tensor) -> int:
 
 
 class Time(NamedTuple):
-    """Seconds of an epoch of a job: its teacher, and all its arms."""
+    """Seconds of an epoch of a job: its teacher, all its arms, and the decoding of a stream."""
 
     teacher: float
     arms: float
+    decoding: float = 0.0
 
     @property
     def epoch(self) -> float:
-        """Seconds of the whole epoch, evaluation included."""
-        return self.teacher + self.arms
+        """Seconds of the whole epoch, evaluation included; a stream is decoded meanwhile."""
+        return max(self.decoding, self.teacher + self.arms)
 
 
 def epoch_time(arms: Sequence[Arm], device: torch.device) -> Time:
@@ -122,7 +138,24 @@ def epoch_time(arms: Sequence[Arm], device: torch.device) -> Time:
     batches = -(-_train_images(experiment, shape) // size)
     evaluated = _test_images(experiment, shape) / size / 3  # forward alone: a third of a step
     steps = sum(students[_kind(arm)] for arm in arms)
-    return Time(teaching * batches, steps * (batches + evaluated))
+    seconds = teaching * batches, steps * (batches + evaluated)
+    return Time(*seconds, _decoding(experiment, shape) if shape.streamed else 0.0)
+
+
+def _decoding(experiment: Experiment, shape: Shape) -> float:
+    """Return the seconds in which the decoders read the images of an epoch, from a few of them."""
+    dataset = load_dataset(dataset_request(experiment), cache_directory())
+    assert isinstance(dataset.train, ListedImages)
+    cut, count = Cut(shape.size[0], "random"), len(dataset.train)
+    numbers = range(0, count, -(-count // DECODED_IMAGES))
+    orders = [Order(dataset.train.path(number), cut, number) for number in numbers]
+    decode(orders[0])  # loads what decodes this format
+    started = time.perf_counter()
+    for order in orders:
+        decode(order)
+    seconds = (time.perf_counter() - started) / len(orders)
+    images = _train_images(experiment, shape) + _test_images(experiment, shape)
+    return seconds * images / max(1, dataset.train.decoders.processes)
 
 
 def _seconds(work: Callable[[], object], device: torch.device) -> float:

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from rkkd_cli.data.decoders import ImageError
 from rkkd_cli.data.stream import Stream
 from rkkd_cli.errors import RunError
 from rkkd_cli.methods import wants_strong_view
@@ -120,12 +121,20 @@ def _stacked(
 
 
 def _train(lockstep: Lockstep, where: Mapping[str, Any], pace: Pace) -> Iterator[Event]:
-    """Train to the end; yields a checkpoint whenever one is due."""
+    """Train to the end; yields a checkpoint whenever one is due, and before a broken image."""
+
+    def kept() -> Iterator[Event]:
+        yield from lockstep.stop_diverged()
+        yield Checkpoint(lockstep.name, {"lockstep": lockstep.state(), **where})
+
     with pace.deferring():
-        for event in lockstep.train():
-            yield event
-            may_leave = isinstance(event, BatchDone | Tick | EpochDone)
-            if may_leave and pace.due(isinstance(event, EpochDone)):
-                yield from lockstep.stop_diverged()
-                yield Checkpoint(lockstep.name, {"lockstep": lockstep.state(), **where})
-                pace.leave_if_asked()
+        try:
+            for event in lockstep.train():
+                yield event
+                may_leave = isinstance(event, BatchDone | Tick | EpochDone)
+                if may_leave and pace.due(isinstance(event, EpochDone)):
+                    yield from kept()
+                    pace.leave_if_asked()
+        except ImageError:
+            yield from kept()
+            raise

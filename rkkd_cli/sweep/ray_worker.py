@@ -8,7 +8,8 @@ import rkkd_cli
 from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.config.grid import NUMBERS_VERSION
 from rkkd_cli.data.images import Dataset
-from rkkd_cli.errors import RunError
+from rkkd_cli.data.listed import ListedImages
+from rkkd_cli.errors import RunError, UserError
 from rkkd_cli.records.cache import cache_directory
 from rkkd_cli.sweep.estimate import free_memory
 from rkkd_cli.sweep.jobs import Job, teacher_of
@@ -70,6 +71,7 @@ class RayWorker:
         files: Files,
     ) -> Generator[Event, None, Shipped]:
         check_versions(self.versions)
+        check_images_here(dataset)
         device, cache = settings.apply(), cache_directory()
         _, shipped = yield from teacher_from(files, experiment, dataset, device, cache, pace)
         return shipped
@@ -87,12 +89,34 @@ class RayWorker:
         device, cache, key = settings.apply(), cache_directory(), repr(teacher_of(job.experiment))
         if key not in self.sources:
             self.sources.clear()
+            check_images_here(dataset)
             found = teacher_from(shipped.files, job.experiment, dataset, device, cache, pace)
             teacher, same = silently(found)
             check_sources({"teacher": same.fingerprint}, {"teacher": shipped.fingerprint})
             self.sources[key] = taught(dataset, teacher, cache)
         here = None if state is None else unpack_state(state)
         yield from run_job(job, self.sources[key], here, pace)
+
+
+def check_images_here(dataset: Dataset) -> None:
+    """Raise RunError where this node's disk has not the images of a dataset that is streamed.
+
+    Images in memory come with the dataset; of streamed ones only the list does.
+    """
+    for split in (dataset.train, dataset.test, dataset.val):
+        if not isinstance(split, ListedImages):
+            continue
+        reason = ""
+        try:
+            is_here = split.fingerprint_now() == split.fingerprint
+        except UserError as error:
+            is_here, reason = False, f" ({error})"
+        if not is_here:
+            raise RunError(
+                f"a node of the cluster has other images in {split.files.root}{reason}; a streamed "
+                "folder must lie at the same place on every node, or be held in memory with "
+                "--no-stream"
+            )
 
 
 def versions() -> dict[str, str]:

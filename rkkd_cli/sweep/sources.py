@@ -9,6 +9,7 @@ import torch
 from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.data.catalogue import load_dataset
 from rkkd_cli.data.images import Dataset
+from rkkd_cli.data.listed import ListedImages
 from rkkd_cli.data.stream import DeviceImages
 from rkkd_cli.sweep.begun import Begun
 from rkkd_cli.sweep.check import dataset_request
@@ -75,9 +76,17 @@ def prepare_teacher(
 
 
 def read_dataset(experiment: Experiment, cache: Path) -> Generator[Event, None, Dataset]:
-    """Return the dataset; yields a note before."""
+    """Return the dataset; yields a note before, and one that it is streamed."""
     yield Note(f"reading the dataset {experiment.dataset.name}")
-    return load_dataset(dataset_request(experiment), cache)
+    dataset = load_dataset(dataset_request(experiment), cache)
+    if isinstance(dataset.train, ListedImages):
+        processes = dataset.train.decoders.processes
+        by = {0: "this process", 1: "1 process"}.get(processes, f"{processes} processes")
+        yield Note(
+            f"its {len(dataset.train):,} training images are streamed from the disk, in "
+            f"{dataset.crop} crops of {dataset.train.size}×{dataset.train.size}, decoded by {by}"
+        )
+    return dataset
 
 
 def dataset_facts(dataset: Dataset) -> dict[str, Any]:
@@ -88,9 +97,11 @@ def dataset_facts(dataset: Dataset) -> dict[str, Any]:
         "val_images": len(dataset.val) if dataset.val else 0,
         "test_images": len(dataset.test),
         "classes": len(dataset.classes),
-        "image_shape": list(dataset.train.images.shape[1:]),
+        "image_shape": list(dataset.train.shape),
         "mean": list(dataset.mean),
         "std": list(dataset.std),
+        "streamed": dataset.is_streamed,
+        "crop": dataset.crop,
         "crop_padding": dataset.crop_padding,
         "flip": dataset.flip,
         "fingerprint": dataset.fingerprint,

@@ -11,13 +11,13 @@ from rkkd_cli.train.arm import ArmOnStream, record
 from rkkd_cli.train.best import best_so_far
 from rkkd_cli.train.checkpoint import misfit
 from rkkd_cli.train.diagnostics import EVERY, derived
-from rkkd_cli.train.evaluate import TaughtSplit, evaluate
+from rkkd_cli.train.evaluate import Evaluated, TaughtSplit, evaluate
 from rkkd_cli.train.events import ArmStopped, BatchDone, EndedEarly, EpochDone, Event, Note, Tick
 from rkkd_cli.train.lesson import Lesson, Seer, needs_of, teach
 from rkkd_cli.train.stack import Stepping, stacks_of
 from rkkd_cli.train.teacher import Teacher
 from rkkd_cli.train.teacher_outputs import TeacherOutputs
-from rkkd_cli.train.totals import NonFinite
+from rkkd_cli.train.totals import NonFinite, Totals
 
 Row = dict[str, Any]
 Bad = tuple[int | None, str]  # step (None: seen on a held-out split) and term
@@ -108,8 +108,9 @@ class Lockstep:
         trained = [(arm, arm.totals.averages()) for arm in self.active]
         self.seconds += time.perf_counter() - waiting
         rows, stopped = [], []
+        held_out = yield from self._evaluate([arm for arm, _ in trained])
         for arm, means in trained:
-            row, bad = yield from self._row(arm, means)
+            row, bad = self._row(arm, means, held_out[arm.name])
             if bad is None:
                 rows.append(row)
             elif arm in self.active:  # stop_diverged() may have come first
@@ -145,15 +146,26 @@ class Lockstep:
         what = arm.selection.monitor, *arm.selection.best
         return EndedEarly(self.name, arm.name, self.stream.seed, self.epochs_done, *what)
 
+    def _evaluate(
+        self, arms: Sequence[ArmOnStream]
+    ) -> Generator[Tick, None, dict[str, dict[str, Totals]]]:
+        """Return the totals of each arm on each held-out split."""
+        students = [Evaluated(arm.student, arm.objective) for arm in arms]
+        found: dict[str, dict[str, Totals]] = {arm.name: {} for arm in arms}
+        for split, taught in self.held_out.items() if arms else ():
+            totals = yield from evaluate(students, taught, self.teacher.precision)
+            for arm, own in zip(arms, totals, strict=True):
+                found[arm.name][split] = own
+        return found
+
     def _row(
-        self, arm: ArmOnStream, means: dict[str, float]
-    ) -> Generator[Tick, None, tuple[Row, Bad | None]]:
+        self, arm: ArmOnStream, means: dict[str, float], held_out: Mapping[str, Totals]
+    ) -> tuple[Row, Bad | None]:
         """Return the arm's row, and (step, term) of the first value that is not finite."""
         bad = _located(arm.totals.first_non_finite(), "")
         row: Row = {"arm": arm.name, "lr": arm.trainee.lr} | _columns(means, "", "train_")
         row |= derived(arm.diagnostics.averages())
-        for split, taught in self.held_out.items():
-            totals = yield from evaluate(arm.student, arm.objective, taught, arm.precision)
+        for split, totals in held_out.items():
             row |= _columns(totals.averages(), f"{split}_", f"{split}_")
             bad = bad or _located(totals.first_non_finite(), f"{split}_")
         return row | self._timing(), bad

@@ -10,6 +10,7 @@ import torch
 from filelock import BaseFileLock
 
 from rkkd_cli.config.experiment import Experiment
+from rkkd_cli.data.decoders import ImageError
 from rkkd_cli.data.images import Dataset
 from rkkd_cli.data.seeding import derive_seed
 from rkkd_cli.data.stream import DeviceImages
@@ -111,15 +112,23 @@ def _lock_when_free(path: Path) -> Generator[Event, None, BaseFileLock]:
 def _train(
     training: TeacherTraining, checkpoints: CheckpointStore, pace: Pace
 ) -> Generator[Event, None, None]:
-    """Train from the last checkpoint, if there is one, to the end."""
+    """Train from the last checkpoint, if there is one, to the end; keep one at a broken image."""
     yield from _go_on(training, checkpoints)
+
+    def keep() -> None:
+        if training.is_finite():
+            checkpoints.save(training.state())
+
     with pace.deferring():
-        for event in training.train():
-            yield event
-            if pace.due(isinstance(event, TeacherEpoch)):
-                if training.is_finite():
-                    checkpoints.save(training.state())
-                pace.leave_if_asked()
+        try:
+            for event in training.train():
+                yield event
+                if pace.due(isinstance(event, TeacherEpoch)):
+                    keep()
+                    pace.leave_if_asked()
+        except ImageError:
+            keep()
+            raise
 
 
 def _go_on(training: TeacherTraining, checkpoints: CheckpointStore) -> Iterator[Note]:

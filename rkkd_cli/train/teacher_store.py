@@ -38,7 +38,7 @@ def teacher_key(experiment: Experiment, dataset: Dataset) -> str:
         "images": dataset.train.fingerprint,
         "classes": dataset.classes,
         "normalisation": (dataset.mean, dataset.std),
-        "augmentation": (dataset.crop_padding, dataset.flip),
+        "augmentation": dataset.augmentation,
         "model": teacher.model,
         "recipe": teacher.training.model_dump(mode="json"),
         "seed": teacher.seed,

@@ -99,6 +99,24 @@ def test_a_cluster_gives_the_rows_of_one_process_and_needs_no_common_disk(
     assert not workers(cluster)
 
 
+@pytest.mark.slow
+def test_a_streamed_folder_is_read_from_the_disk_of_each_node(
+    cluster: Cluster, make_folder: Callable[..., Path], warm_rkkd: Program, tmp_path: Path
+) -> None:
+    root = make_folder(classes=3, train=100, test=40)
+    words = (
+        "--dataset=folder", f"--data-root={root}", "--stream", "dataset.image_size=12",
+        "--teacher=digits_teacher", "--student=digits_student", SHORT,
+    )  # fmt: skip
+    with start(tmp_path, cluster.address, *words) as process:
+        _, said = process.communicate(timeout=120)
+    assert process.returncode == 0, said
+    (tmp_path / "local").mkdir()
+    local = warm_rkkd(*GRID, *words, "-q", cwd=tmp_path / "local")
+    assert local.returncode == 0, local.stderr
+    assert rows_of(tmp_path / "results/six") == rows_of(tmp_path / "local/results/six")
+
+
 def test_a_killed_worker_costs_a_retry_and_no_row(
     cluster: Cluster, expected: Any, tmp_path: Path
 ) -> None:

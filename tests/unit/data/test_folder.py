@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from in_memory import pixels_of
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -60,7 +61,7 @@ def test_labels_follow_the_sorted_class_names_and_pixels_the_files(
     for split, name in ((dataset.train, "train"), (dataset.test, test_name)):
         files = sorted((root / name).rglob("*.png"))
         assert len(files) == len(split) > 0
-        for path, image, label in zip(files, split.images, split.labels, strict=True):
+        for path, image, label in zip(files, pixels_of(split), split.labels, strict=True):
             assert path.parent.name == dataset.classes[label]
             assert np.array_equal(np.asarray(Image.open(path)).transpose(2, 0, 1), image)
 
@@ -143,7 +144,7 @@ def test_images_of_different_sizes_need_an_image_size(tmp_path: Path) -> None:
     assert f"{root / 'train' / 'a' / '1.png'} is 12×8, the first one 8×8" in message
     assert "dataset.image_size=" in message
     dataset = load(root, tmp_path / "cache", image_size=10)
-    assert dataset.train.images.shape == (3, 3, 10, 10)
+    assert pixels_of(dataset.train).shape == (3, 3, 10, 10)
 
 
 @pytest.mark.parametrize(("height", "width"), [(8, 20), (20, 8), (8, 9), (8, 8)])
@@ -155,7 +156,7 @@ def test_at_its_own_short_side_an_image_is_only_cropped_in_the_centre(
     dataset = load(root, tmp_path / "cache", image_size=8)
     top, left = (height - 8) // 2, (width - 8) // 2
     centre = image[top : top + 8, left : left + 8]
-    assert np.array_equal(dataset.train.images[0], centre.transpose(2, 0, 1))
+    assert np.array_equal(pixels_of(dataset.train)[0], centre.transpose(2, 0, 1))
 
 
 @pytest.mark.parametrize(("height", "width", "size"), [(64, 96, 16), (10, 33, 32), (7, 7, 24)])
@@ -166,7 +167,7 @@ def test_an_image_size_keeps_the_proportions(
     y, x = np.mgrid[:height, :width]
     place = np.stack([255 * (x + 0.5) / width, 255 * (y + 0.5) / height, 0 * x], axis=-1)
     root = write_tree(tmp_path / "images", Image.fromarray(place.astype(np.uint8)))
-    image = load(root, tmp_path / "cache", image_size=size).train.images[0].astype(float)
+    image = pixels_of(load(root, tmp_path / "cache", image_size=size).train)[0].astype(float)
     assert image.shape == (3, size, size)
     short = min(height, width)
     for channel, side in ((0, width), (1, height)):
@@ -194,7 +195,7 @@ def test_every_kind_of_image_becomes_rgb(
     image: Image.Image, expected: NDArray[np.uint8], tmp_path: Path
 ) -> None:
     dataset = load(write_tree(tmp_path / "images", image), tmp_path / "cache")
-    assert np.array_equal(dataset.train.images[0], expected)
+    assert np.array_equal(pixels_of(dataset.train)[0], expected)
 
 
 @pytest.mark.parametrize("transparent", [False, True])
@@ -204,7 +205,7 @@ def test_a_palette_image_becomes_rgb_without_a_word(transparent: bool, tmp_path:
     if transparent:
         palette.info["transparency"] = bytes([0, 128] + [255] * 6)
     dataset = load(write_tree(tmp_path / "images", palette), tmp_path / "cache")
-    assert np.array_equal(dataset.train.images[0], expected)
+    assert np.array_equal(pixels_of(dataset.train)[0], expected)
 
 
 def arrays(cache: Path) -> list[Path]:
@@ -295,5 +296,5 @@ def test_real_photographs_are_read_as_they_are(tmp_path: Path) -> None:
     dataset = load(root, tmp_path / "cache")
     expected = [np.asarray(Image.open(io.BytesIO(one))).transpose(2, 0, 1) for one in photographs]
     assert expected[0].shape == (3, 32, 32)
-    assert np.array_equal(dataset.train.images, expected[:2])
-    assert np.array_equal(dataset.test.images, expected[2:])
+    assert np.array_equal(pixels_of(dataset.train), expected[:2])
+    assert np.array_equal(pixels_of(dataset.test), expected[2:])

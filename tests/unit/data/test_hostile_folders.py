@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rkkd_cli.data.folder import Tree, decode_tree, image_shape, scan_folder, tree_key
+from rkkd_cli.data.folder import decode_tree, image_shape, tree_key
+from rkkd_cli.data.listing import Tree, scan_folder
 from rkkd_cli.errors import UserError
 
 LIMIT = 1024 * 1024 * 1024 // 4 // 3  # Pillow's: more pixels make it warn, twice as many refuse
@@ -128,11 +129,11 @@ def test_such_a_link_is_followed_where_it_is_allowed(make: Link, root: Path, sec
     assert len(paths_of(tree)) == before + {"to_split": 0, "to_test_class": -1}.get(
         make.__name__, 1
     )
-    assert len(decode_tree(tree, None)[0]) == len(tree.train)
+    assert len(decode_tree(tree, None)[0]) == len(tree.train.labels)
 
 
 def paths_of(tree: Tree) -> list[Path]:
-    return [path for path, _ in tree.train + tree.test]
+    return [*tree.train.paths(), *tree.test.paths()]
 
 
 @posix
@@ -150,7 +151,7 @@ def test_links_within_the_folder_and_a_link_to_it_are_fine(root: Path, tmp_path:
     link = tmp_path / "link"
     link.symlink_to(root, target_is_directory=True)
     assert scan_folder(link).classes == ("a", "b", "c")
-    assert len(scan_folder(link).train) == len(scan_folder(root).train) == 8
+    assert len(scan_folder(link).train.labels) == len(scan_folder(root).train.labels) == 8
     assert tree_key(scan_folder(link), None) == tree_key(scan_folder(root), None)
 
 
@@ -177,7 +178,8 @@ def test_a_link_that_leads_nowhere_ends_in_a_sentence_or_is_left_out(
 DECODE = """
 import sys
 from pathlib import Path
-from rkkd_cli.data.folder import decode_tree, scan_folder, tree_key
+from rkkd_cli.data.folder import decode_tree, tree_key
+from rkkd_cli.data.listing import scan_folder
 tree = scan_folder(Path(sys.argv[1]))
 try:
     tree_key(tree, 8)

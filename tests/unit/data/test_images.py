@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from in_memory import pixels_of
 from numpy.typing import NDArray
 
 from rkkd_cli.data.catalogue import DATASETS, DatasetRequest, load_dataset, peek
@@ -167,8 +168,8 @@ def test_digits_are_scikit_learns_images_split_for_good(tmp_path: Path) -> None:
     from sklearn.datasets import load_digits
 
     dataset = load_dataset(DatasetRequest("digits"), tmp_path)
-    assert dataset.train.images.shape == (1397, 1, 8, 8)
-    assert dataset.test.images.shape == (400, 1, 8, 8)
+    assert pixels_of(dataset.train).shape == (1397, 1, 8, 8)
+    assert pixels_of(dataset.test).shape == (400, 1, 8, 8)
     assert np.bincount(dataset.test.labels).tolist() == [40] * 10
     assert dataset.classes == tuple("0123456789")
     bunch = load_digits()
@@ -179,7 +180,7 @@ def test_digits_are_scikit_learns_images_split_for_good(tmp_path: Path) -> None:
     ours = [
         (label, image.tobytes())
         for split in (dataset.train, dataset.test)
-        for label, image in zip(split.labels, split.images, strict=True)
+        for label, image in zip(split.labels, pixels_of(split), strict=True)
     ]
     assert Counter(ours) == Counter(whole)
     assert not list(tmp_path.iterdir())
@@ -190,7 +191,7 @@ def test_a_dataset_is_normalised_by_its_own_training_images_unless_told(tmp_path
     dataset = load_dataset(request, tmp_path)
     assert dataset.val is not None
     assert (len(dataset.train), len(dataset.val), len(dataset.test)) == (80, 20, 50)
-    assert (dataset.mean, dataset.std) == channel_statistics(dataset.train.images)
+    assert (dataset.mean, dataset.std) == channel_statistics(pixels_of(dataset.train))
     told = load_dataset(replace(request, mean=(0.5,), crop_padding=0), tmp_path)
     assert (told.mean, told.std, told.crop_padding) == ((0.5,), dataset.std, 0)
     assert told.fingerprint != dataset.fingerprint

@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from in_memory import pixels_of
 from numpy.typing import NDArray
 
 from rkkd_cli.data.images import Dataset, LabelledImages
@@ -78,7 +79,7 @@ def test_an_epoch_shows_every_image_once_in_full_batches_and_a_rest(
 def test_without_crop_and_flip_the_images_come_as_they_are_in_another_order() -> None:
     data = dataset(50)
     pixels, order = whole(batches(data))
-    assert np.array_equal(pixels, data.train.images[order])
+    assert np.array_equal(pixels, pixels_of(data.train)[order])
     assert order != sorted(order)
 
 
@@ -90,7 +91,7 @@ def test_every_image_is_a_window_of_its_zero_padded_self(
 ) -> None:
     data = dataset(30, channels, padding=padding, flip=flip)
     for image, number in zip(*whole(batches(data)), strict=True):
-        crops = naive_crops(data.train.images[number], padding)
+        crops = naive_crops(pixels_of(data.train)[number], padding)
         matches = [key for key, crop in crops.items() if np.array_equal(crop, image)]
         assert any(flip or not mirrored for *_, mirrored in matches)
 
@@ -99,7 +100,7 @@ def test_windows_are_uniform_and_half_of_the_images_are_flipped() -> None:
     data = dataset(1800, 1, padding=1, flip=True)
     drawn: Counter[tuple[int, int, bool]] = Counter()
     for image, number in zip(*whole(batches(data, batch_size=256)), strict=True):
-        crops = naive_crops(data.train.images[number], 1)
+        crops = naive_crops(pixels_of(data.train)[number], 1)
         drawn.update(key for key, crop in crops.items() if np.array_equal(crop, image))
     assert sum(drawn.values()) == 1800
     assert len(drawn) == 18
@@ -159,7 +160,7 @@ def test_the_batch_size_cuts_the_same_sequence() -> None:
 def test_normalisation_is_the_formula(channels: int) -> None:
     data = dataset(channels=channels, mean=0.4914, std=0.2470)
     (batch,) = DeviceImages(data.test, data, CPU).in_order(100)
-    expected = (data.test.images.astype(np.float64) / 255 - 0.4914) / 0.2470
+    expected = (pixels_of(data.test).astype(np.float64) / 255 - 0.4914) / 0.2470
     assert batch.images.dtype == torch.float32
     assert np.abs(batch.images.double().numpy() - expected).max() < 1e-6
     streamed = torch.cat([part.images for part in batches(data)]).double().numpy()
@@ -174,7 +175,7 @@ def test_every_channel_has_its_own_mean_and_std() -> None:
     )
     (batch,) = DeviceImages(data.test, data, CPU).in_order(100)
     for channel, (mean, std) in enumerate(zip(data.mean, data.std, strict=True)):
-        expected = (data.test.images[:, channel] / 255 - mean) / std
+        expected = (pixels_of(data.test)[:, channel] / 255 - mean) / std
         assert np.abs(batch.images[:, channel].numpy() - expected).max() < 1e-6
 
 
@@ -185,11 +186,11 @@ def test_in_order_gives_all_images_as_they_are_every_time(batch_size: int) -> No
     for _ in range(2):
         pixels, order = whole(images.in_order(batch_size))
         assert order == list(range(20))
-        assert np.array_equal(pixels, data.test.images)
+        assert np.array_equal(pixels, pixels_of(data.test))
 
 
 def test_reading_does_not_change_the_images() -> None:
     data = dataset(padding=0)
-    before = data.train.images.copy()
+    before = pixels_of(data.train).copy()
     batches(data)
-    assert np.array_equal(data.train.images, before)
+    assert np.array_equal(pixels_of(data.train), before)

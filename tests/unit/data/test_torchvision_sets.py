@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from in_memory import pixels_of
 from numpy.typing import NDArray
 
 from rkkd_cli.data.catalogue import DatasetRequest, load_dataset, needs_download, peek
@@ -55,10 +56,10 @@ def test_files_that_are_there_are_read_without_a_connection(
     root, content = fashion
     dataset = load_dataset(DatasetRequest("fashion_mnist", str(root)), tmp_path / "cache")
     for split, name in ((dataset.train, "train"), (dataset.test, "t10k")):
-        assert np.array_equal(split.images[:, 0], content[f"{name}-images-idx3-ubyte"])
+        assert np.array_equal(pixels_of(split)[:, 0], content[f"{name}-images-idx3-ubyte"])
         assert np.array_equal(split.labels, content[f"{name}-labels-idx1-ubyte"])
-        assert (str(split.images.dtype), str(split.labels.dtype)) == ("uint8", "int64")
-        assert split.images.flags.c_contiguous
+        assert (str(pixels_of(split).dtype), str(split.labels.dtype)) == ("uint8", "int64")
+        assert pixels_of(split).flags.c_contiguous
     assert len(dataset.classes) == 10
     assert dataset.classes[9] == "Ankle boot"
     assert (dataset.mean, dataset.std, dataset.flip) == ((0.2860,), (0.3530,), True)
