@@ -18,16 +18,45 @@ from rkkd_cli.data.strong import StrongView
 RESIDENT_SHARE = 0.5
 
 
+class Part(NamedTuple):
+    """A rank's contiguous part of every batch: number ``number`` (from 0) of ``of``."""
+
+    number: int = 0
+    of: int = 1
+
+    def within(self, start: int, stop: int) -> slice:
+        """Return the part of start … stop. Sizes differ by 1 at most; the first is the largest."""
+        first, last = (-(-(stop - start) * n // self.of) for n in (self.number, self.number + 1))
+        return slice(start + first, start + last)
+
+
+ALL = Part()
+
+
 class Batch(NamedTuple):
     """Normalised images, their labels and places in the split, (B,).
 
     ``strong`` is a second view of the images, strongly augmented, where the stream has one.
+    Where the images are a rank's part of a batch, ``whole`` is the number of all its images. A rank
+    that has none has one that does not count (``stands_in``): a step needs something to compute.
     """
 
     images: Tensor
     labels: Tensor
     places: Tensor
     strong: Tensor | None = None
+    whole: int | None = None
+    stands_in: bool = False
+
+    @property
+    def total(self) -> int:
+        """The number of images of the whole batch."""
+        return len(self.labels) if self.whole is None else self.whole
+
+    @property
+    def share(self) -> float:
+        """The share of the whole batch's images that these are."""
+        return 0.0 if self.stands_in else len(self.labels) / self.total
 
 
 class Windows(NamedTuple):
@@ -89,10 +118,11 @@ class Stream:
         """Return the number of batches per epoch; the last one may be smaller."""
         return -(-len(self.data) // self.batch_size)
 
-    def epoch(self, number: int, skip: int = 0) -> Iterator[Batch]:
+    def epoch(self, number: int, skip: int = 0, part: Part = ALL) -> Iterator[Batch]:
         """Yield the batches of epoch ``number`` (from 1): every image once, in random order.
 
-        The first ``skip`` batches are left out, which changes nothing about the others.
+        The first ``skip`` batches are left out, and of each all but ``part``, which changes
+        nothing about the others.
 
         Crops are uniform over the padded image, flips have probability 1/2. All draws of the
         epoch are made at once, on the CPU, so that every device sees the same sequence. The
@@ -102,25 +132,34 @@ class Stream:
         count, home = len(self.data), self.data.images.device
         order = torch.randperm(count, generator=generator).to(home)
         windows = self._windows(generator)
-        strong = self._strong_views(number, order, skip) if self.strong else repeat(None)
+        strong = self._strong_views(number, order, skip, part) if self.strong else repeat(None)
         index = order.to(self.data.device)
         labels = self.data.labels[index]
-        for part in self._parts(skip):
-            images = self.data.normalise(_gather(self.data.images, order[part], windows, part))
-            yield Batch(images, labels[part], index[part], next(strong))
+        for batch, own, stands_in in self._parts(skip, part):
+            pixels = _gather(self.data.images, order[own], windows, own)
+            images, whole = self.data.normalise(pixels), batch.stop - batch.start
+            yield Batch(images, labels[own], index[own], next(strong), whole, stands_in)
 
-    def _parts(self, skip: int) -> Iterator[slice]:
+    def _parts(self, skip: int, part: Part) -> Iterator[tuple[slice, slice, bool]]:
+        """Yield where each batch stands in the epoch's order, where what is taken of it, and
+        whether that is an image that does not count.
+        """
         for start in range(skip * self.batch_size, len(self.data), self.batch_size):
-            yield slice(start, start + self.batch_size)
+            batch = slice(start, min(start + self.batch_size, len(self.data)))
+            own = part.within(batch.start, batch.stop)
+            is_empty = own.start == own.stop
+            yield batch, slice(start, start + 1) if is_empty else own, is_empty
 
-    def _strong_views(self, number: int, order: Tensor, skip: int) -> Iterator[Tensor]:
+    def _strong_views(self, number: int, order: Tensor, skip: int, part: Part) -> Iterator[Tensor]:
         """Yield the strong view of each batch of an epoch after the first ``skip`` ones."""
         assert self.strong is not None
         seed = derive_seed(self.seed, "strong", number)
         windows = self._windows(torch.Generator().manual_seed(seed))
-        for part in self._parts(skip):
-            pixels = _gather(self.data.images, order[part], windows, part)
-            yield self.data.normalise(self.strong(pixels, derive_seed(seed, "batch", part.start)))
+        for batch, own, _ in self._parts(skip, part):
+            pixels = _gather(self.data.images, order[own], windows, own)
+            drawn = derive_seed(seed, "batch", batch.start)
+            places = slice(own.start - batch.start, own.stop - batch.start)
+            yield self.data.normalise(self.strong(pixels, drawn, places, batch.stop - batch.start))
 
     def _windows(self, generator: torch.Generator) -> Windows:
         """Draw a crop and a flip for every image."""
