@@ -9,7 +9,8 @@ from rkkd_cli.config.validation import experiment_from
 from rkkd_cli.errors import UserError
 
 NOT_FOR_ARMS = (
-    "arms", "vary", "seeds", "device", "threads", "deterministic", "stacked", *TOLD,
+    "arms", "vary", "seeds", "device", "threads", "deterministic", "stacked",
+    "sync_batchnorm", *TOLD,
 )  # fmt: skip
 
 

@@ -223,6 +223,8 @@ class Experiment(Frozen):
     ``deterministic`` makes CUDA repeat every number exactly, at some cost; a CPU always does.
     ``stacked`` lets arms of one architecture step as one stacked student, whose numbers differ by
     rounding (None: on CUDA where a trial shows that it is faster, elsewhere never).
+    ``sync_batchnorm`` lets batch normalisation see the whole batch where several ranks share it
+    (torchrun); else each normalises its own images, and those of the first are kept for testing.
     ``findings`` are claims as data, which `rkkd findings` checks; they have names.
     ``vary`` names the keys that the arms vary and the values they take: the axes of a grid.
     """
@@ -245,6 +247,7 @@ class Experiment(Frozen):
     precision: Literal["fp32", "bf16"] = "fp32"
     deterministic: bool = False
     stacked: bool | None = None
+    sync_batchnorm: bool = False
     vary: Annotated[dict[str, tuple[Any, ...]], BeforeValidator(parse_axes)] = Field(
         default_factory=dict
     )

@@ -13,6 +13,7 @@ from rkkd_cli.models.dry_run import in_eval_mode
 from rkkd_cli.train.device import autocast
 from rkkd_cli.train.events import Tick
 from rkkd_cli.train.metrics import HITS, MEANS, measure
+from rkkd_cli.train.ranks import ALONE, Ranks
 from rkkd_cli.train.totals import Totals
 
 EVALUATION_BATCH = 500
@@ -20,10 +21,14 @@ SPLIT_HITS = HITS[1:]  # a held-out split has no column of agreement
 
 
 class TaughtSplit(NamedTuple):
-    """A held-out split, and the teacher's logits (N, C) on it."""
+    """A held-out split, or a rank's part of it, and the teacher's logits (N, C) on it.
+
+    ``batches`` are those of the longest part, where it is one.
+    """
 
     images: DeviceImages
     teacher_logits: Tensor
+    batches: int = 0
 
 
 @contextmanager
@@ -47,9 +52,16 @@ def accuracy(model: nn.Module, split: DeviceImages, precision: str) -> float:
 
 
 def evaluate(
-    model: nn.Module, objective: Objective, split: TaughtSplit, precision: str
+    model: nn.Module,
+    objective: Objective,
+    split: TaughtSplit,
+    precision: str,
+    ranks: Ranks = ALONE,
 ) -> Generator[Tick, None, Totals]:
-    """Return the totals of terms, τ-b and accuracies; yields a moment to leave for each batch."""
+    """Return the totals of terms, τ-b and accuracies over all ranks.
+
+    Yields a moment to leave for each batch, on every rank as often.
+    """
     totals = Totals(MEANS, SPLIT_HITS, split.images.device)
     done = 0
     for batch in split.images.in_order(EVALUATION_BATCH):
@@ -60,4 +72,7 @@ def evaluate(
         totals.add_row(measured.means[0], measured.hits[0, 1:], len(batch.labels))
         done += len(batch.labels)
         yield Tick()
+    for _ in range(split.batches - -(-done // EVALUATION_BATCH)):
+        yield Tick()
+    totals.reduce(ranks)
     return totals

@@ -13,6 +13,7 @@ from rkkd_cli.train.diagnostics import EVERY, derived
 from rkkd_cli.train.evaluate import TaughtSplit, evaluate
 from rkkd_cli.train.events import ArmStopped, BatchDone, EndedEarly, EpochDone, Event, Tick
 from rkkd_cli.train.lesson import Lesson, needs_of, teach
+from rkkd_cli.train.ranks import ALONE, Ranks
 from rkkd_cli.train.stack import Stepping, stacks_of
 from rkkd_cli.train.teacher import Teacher
 from rkkd_cli.train.totals import NonFinite
@@ -37,10 +38,11 @@ class Lockstep:
         epochs: int,
         held_out: Mapping[str, TaughtSplit],
         stacked: bool = False,
+        ranks: Ranks = ALONE,
     ) -> None:
         self.name, self.stream, self.teacher = name, stream, teacher
         self.active, self.epochs, self.held_out = list(arms), epochs, held_out
-        self.stacked = stacked
+        self.stacked, self.ranks = stacked, ranks
         self.needs = needs_of(arm.objective for arm in arms)
         self.steppings: list[Stepping] = []
         self.stopped: list[ArmStopped] = []
@@ -60,7 +62,7 @@ class Lockstep:
     def _train_epoch(self) -> Iterator[Event]:
         epoch = self.epochs_done + 1
         started = time.perf_counter()
-        for batch in self.stream.epoch(epoch, skip=self.batches_done):
+        for batch in self.stream.epoch(epoch, self.batches_done, self.ranks.part):
             progress = epoch - 1 + self.batches_done / len(self.stream)
             lesson = teach(self.teacher, batch, self.needs, progress, self.epochs)
             self._step(lesson._replace(diagnosed=self.batches_done % EVERY == 0))
@@ -75,7 +77,7 @@ class Lockstep:
         """Let every arm step on the batch, then record all of them at once."""
         steppings = self._steppings()
         stepped = [one.step(lesson) for one in steppings]
-        record([arm for one in steppings for arm in one.members], stepped, lesson)
+        record([arm for one in steppings for arm in one.members], stepped, lesson, self.ranks)
 
     def _steppings(self) -> Sequence[Stepping]:
         """Return the active arms, stacked or each for itself."""
@@ -135,7 +137,8 @@ class Lockstep:
         row: Row = {"arm": arm.name, "lr": arm.trainee.lr} | _columns(means, "", "train_")
         row |= derived(arm.diagnostics.averages())
         for split, taught in self.held_out.items():
-            totals = yield from evaluate(arm.student, arm.objective, taught, arm.precision)
+            how = arm.precision, self.ranks
+            totals = yield from evaluate(arm.student, arm.objective, taught, *how)
             row |= _columns(totals.averages(), f"{split}_", f"{split}_")
             bad = bad or _located(totals.first_non_finite(), f"{split}_")
         return row | self._timing(), bad
