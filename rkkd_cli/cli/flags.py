@@ -143,6 +143,15 @@ Stack = Annotated[
         rich_help_panel=WHERE,
     ),
 ]
+SyncBatchNorm = Annotated[
+    bool | None,
+    Option(
+        "--sync-batchnorm",
+        help="Under torchrun, let batch normalisation see the whole batch, not each rank's part.",
+        show_default=False,
+        rich_help_panel=WHERE,
+    ),
+]
 Resume = Annotated[
     str | None,
     Option(
@@ -253,6 +262,7 @@ FLAG_KEYS = {
     "precision": "precision",
     "deterministic": "deterministic",
     "stack": "stacked",
+    "sync_batchnorm": "sync_batchnorm",
 }
 
 # The same for `rkkd teacher train`, whose epochs, batches and rate are the teacher's own.

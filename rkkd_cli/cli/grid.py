@@ -49,6 +49,7 @@ def grid(
     precision: flags.Precision = None,
     deterministic: flags.Deterministic = None,
     stack: flags.Stack = None,
+    sync_batchnorm: flags.SyncBatchNorm = None,
     out: flags.Results = flags.DEFAULT_RESULTS,
     name: flags.Name = None,
     checkpoint_minutes: flags.CheckpointMinutes = flags.DEFAULT_CHECKPOINT_MINUTES,
@@ -77,7 +78,7 @@ def grid(
     axes = _axes({"alpha": alpha, "temperature": temperature}, vary or [])
     request = GridRequest(preset, tuple(overrides), axes, choice, out, name)
     placing = Placing(engine, workers, address, gpus_per_job, cpus_per_job)
-    placing.check()
+    placing.check(several_ranks=ctx.obj is not None)
     experiment = request.planned()
     if published:
         from rkkd_cli.cli.grid_result import read_stated
@@ -92,10 +93,10 @@ def grid(
     from rkkd_cli.cli.grid_run import run_grid
     from rkkd_cli.cli.result import say_result
 
-    place = make_place(placing, experiment, not fail_fast)
+    place = make_place(placing, experiment, not fail_fast, ctx.obj)
     result = run_grid(
         request, place, cells_per_job, checkpoint_minutes, retry_failed, fail_fast, quiet,
-        published, loggers,
+        published, loggers, ctx.obj,
     )  # fmt: skip
     say_result(result, quiet, as_json)
 
