@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -188,6 +189,32 @@ def test_without_restarts_a_lost_rank_ends_the_run_and_says_so(tmp_path: Path) -
     lost = [line for line in said(result.stderr) if "lost another one" in line]
     assert len(lost) <= 1  # none where torchrun's SIGTERM came first
     assert manifest_of(tmp_path / "results" / "y")["status"] in ("failed", "interrupted")
+
+
+@pytest.mark.slow
+def test_two_nodes_train_what_two_ranks_on_one_do_and_go_on_after_a_lost_one(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1")
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    how = (
+        "--nnodes=2", "--max-restarts=2", "--rdzv-backend=c10d", "--local-addr=localhost",
+        f"--rdzv-endpoint=localhost:{port}", "--rdzv-id=nodes",
+    )  # fmt: skip
+    words = ("run", *SMALL, "--name", "y")
+    with (
+        started(tmp_path, *words, ranks=1, torchrun=how) as one,
+        started(tmp_path, *words, ranks=1, torchrun=how) as other,
+    ):
+        wait_for_rows(tmp_path, 4)
+        (second,) = [*processes_of(one.pid, 1), *processes_of(other.pid, 1)]
+        second.kill()
+        results = [ended(node) for node in (one, other)]
+    assert [one.returncode for one in results] == [0, 0], results
+    assert any("going on after epoch " in one.stderr for one in results)
+    assert numbers_of(tmp_path / "results" / "y") == numbers_of(whole)
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from rkkd_cli.config.experiment import Method, Rank, Training
 from rkkd_cli.data.stream import Batch, Part
-from rkkd_cli.errors import RunError
+from rkkd_cli.errors import RunError, UserError
 from rkkd_cli.methods import Pair, Seen, build_objective
 from rkkd_cli.methods.seen import of_logits
 from rkkd_cli.models import build_model
@@ -285,3 +285,11 @@ def test_words_are_heard_in_order_and_the_last_one_is_the_exit_status(together: 
     started = time.monotonic()
     assert together(2, talk) == [None, (["train", "ready"], 2)]
     assert time.monotonic() - started < 5  # the first does not wait for one that has left
+
+
+def test_a_layer_that_does_more_than_normalise_is_not_replaced() -> None:
+    class WithActivation(nn.BatchNorm2d):
+        pass
+
+    with pytest.raises(UserError, match="WithActivation of Sequential is more than batch norm"):
+        synchronise(nn.Sequential(nn.Conv2d(1, 2, 3), WithActivation(2)), ALONE)
