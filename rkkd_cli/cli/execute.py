@@ -1,9 +1,10 @@
 """From a checked experiment to a finished run: train, record, show, draw."""
 
+import os
 import shlex
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -26,6 +27,7 @@ from rkkd_cli.sweep.check import check_experiment
 from rkkd_cli.sweep.jobs import Job
 from rkkd_cli.sweep.local import Engine, run_jobs
 from rkkd_cli.sweep.loggers import Loggers, make_loggers
+from rkkd_cli.sweep.on_ranks import check_ranks, on_ranks
 from rkkd_cli.sweep.recorder import Recorder
 from rkkd_cli.sweep.reopen import (
     Change,
@@ -43,7 +45,9 @@ from rkkd_cli.train.device import (
     use_threads,
 )
 from rkkd_cli.train.events import ArmStopped, JobFailed
-from rkkd_cli.train.pace import Pace, Stopped
+from rkkd_cli.train.pace import Pace, SharedPace, Stopped
+from rkkd_cli.train.ranks import Group
+from rkkd_cli.train.torchrun import device_of_rank, launch
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,8 @@ class Manner:
     ends the run at the first arm or job that fails. ``finish`` makes figures and tables at the end;
     ``threads`` are the CPU threads of a new run whose experiment names none; ``device`` is where
     the jobs compute, if that is not the experiment's device on this machine. ``loggers`` are the
-    names of those that are told beside metrics.csv.
+    names of those that are told beside metrics.csv; ``ranks`` those that share each batch, where
+    torchrun has started several.
     """
 
     minutes: float
@@ -68,10 +73,30 @@ class Manner:
     threads: int | None = None
     device: torch.device | None = None
     loggers: tuple[str, ...] = ()
+    ranks: Group | None = None
+
+    def on(self, ranks: Group | None) -> "Manner":
+        """Return the manner on these ranks, if there are several."""
+        return replace(self, engine=on_ranks(ranks), ranks=ranks) if ranks else self
 
     def made_loggers(self) -> Loggers:
         """Return the loggers; what befalls them is said at once."""
         return make_loggers(self.loggers, lambda sentence: _say([sentence]))
+
+    def made_pace(self) -> Pace:
+        """Return the pace of the training, that of all ranks."""
+        return SharedPace(self.minutes, self.ranks) if self.ranks else Pace(self.minutes)
+
+    @property
+    def count(self) -> int:
+        """The number of ranks."""
+        return self.ranks.count if self.ranks else 1
+
+    def chosen_device(self, name: str) -> torch.device:
+        """Return where this process computes. Raises UserError."""
+        if self.ranks:
+            return device_of_rank(name, os.environ)
+        return self.device or pick_device(name)
 
 
 def begin(
@@ -82,11 +107,12 @@ def begin(
     ``or_next`` allows a suffix where the name was taken in the meantime.
     """
     use_threads(experiment.threads or manner.threads)
-    pace = Pace(manner.minutes)
+    pace = manner.made_pace()
     with stopping_on_signals(pace):
         device = _checked_device(experiment, manner)
         told = describe_device(device), or_next, manner.made_loggers()
         recorder = Recorder(experiment, results, name, *told)
+        recorder.manifest.ranks, recorder.manifest.launch = manner.count, launch()
         begun = Begun(experiment)
         return _run(recorder, begun, begun.plan(manner.most_arms), device, pace, manner)
 
@@ -95,7 +121,7 @@ def go_on(
     run: RunDirectory, request: Request, manner: Manner, change: Change = continued
 ) -> Result:
     """Go on with a run that has begun; ``request`` makes the experiment from the recorded one."""
-    pace = Pace(manner.minutes)
+    pace = manner.made_pace()
     with stopping_on_signals(pace):
         run.acquire()
         try:
@@ -129,7 +155,7 @@ def _go_on(reopened: Reopened, jobs: Sequence[Job], pace: Pace, manner: Manner) 
     experiment, manifest = reopened.experiment, reopened.manifest
     use_threads(experiment.threads or (manifest.threads if manifest else None))
     device = _checked_device(experiment, manner)
-    moved = check_machine(reopened, device)
+    moved = check_machine(reopened, device, manner.count)
     _say(moved)
     loggers = manner.made_loggers()
     recorder = recorder_of(reopened, describe_device(device), moved, jobs, loggers)
@@ -137,8 +163,10 @@ def _go_on(reopened: Reopened, jobs: Sequence[Job], pace: Pace, manner: Manner) 
 
 
 def _checked_device(experiment: Experiment, manner: Manner) -> torch.device:
-    device = manner.device or pick_device(experiment.device)
+    device = manner.chosen_device(experiment.device)
     check_experiment(experiment, cache_directory())
+    if manner.ranks:
+        check_ranks(experiment, manner.count)
     keep_freed_memory()
     use_deterministic_algorithms(device, experiment.deterministic)
     return device

@@ -163,6 +163,15 @@ CacheTeacher = Annotated[
         rich_help_panel=WHERE,
     ),
 ]
+SyncBatchNorm = Annotated[
+    bool | None,
+    Option(
+        "--sync-batchnorm",
+        help="Under torchrun, let batch normalisation see the whole batch, not each rank's part.",
+        show_default=False,
+        rich_help_panel=WHERE,
+    ),
+]
 Resume = Annotated[
     str | None,
     Option(
@@ -275,6 +284,7 @@ FLAG_KEYS = {
     "deterministic": "deterministic",
     "stack": "stacked",
     "cache_teacher": "cache_teacher",
+    "sync_batchnorm": "sync_batchnorm",
 }
 
 # The same for `rkkd teacher train`, whose epochs, batches and rate are the teacher's own.

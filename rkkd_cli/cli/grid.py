@@ -51,6 +51,7 @@ def grid(
     deterministic: flags.Deterministic = None,
     stack: flags.Stack = None,
     cache_teacher: flags.CacheTeacher = None,
+    sync_batchnorm: flags.SyncBatchNorm = None,
     out: flags.Results = flags.DEFAULT_RESULTS,
     name: flags.Name = None,
     checkpoint_minutes: flags.CheckpointMinutes = flags.DEFAULT_CHECKPOINT_MINUTES,
@@ -79,7 +80,7 @@ def grid(
     axes = _axes({"alpha": alpha, "temperature": temperature}, vary or [])
     request = GridRequest(preset, tuple(overrides), axes, choice, out, name)
     placing = Placing(engine, workers, address, gpus_per_job, cpus_per_job)
-    placing.check()
+    placing.check(several_ranks=ctx.obj is not None)
     experiment = request.planned()
     if published:
         from rkkd_cli.cli.grid_result import read_stated
@@ -94,10 +95,10 @@ def grid(
     from rkkd_cli.cli.grid_run import run_grid
     from rkkd_cli.cli.result import say_result
 
-    place = make_place(placing, experiment, not fail_fast)
+    place = make_place(placing, experiment, not fail_fast, ctx.obj)
     result = run_grid(
         request, place, cells_per_job, checkpoint_minutes, retry_failed, fail_fast, quiet,
-        published, loggers,
+        published, loggers, ctx.obj,
     )  # fmt: skip
     say_result(result, quiet, as_json)
 

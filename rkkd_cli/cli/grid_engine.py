@@ -13,7 +13,10 @@ from rkkd_cli.errors import UserError
 from rkkd_cli.sweep.begun import MostArms
 from rkkd_cli.sweep.estimate import free_memory, memory_of
 from rkkd_cli.sweep.local import Engine, run_jobs
+from rkkd_cli.sweep.on_ranks import on_ranks
 from rkkd_cli.train.device import pick_device
+from rkkd_cli.train.ranks import Group
+from rkkd_cli.train.torchrun import device_of_rank
 
 
 @dataclass(frozen=True)
@@ -31,11 +34,16 @@ class Place:
     device: torch.device | None = None
 
 
-def make_place(placing: Placing, experiment: Experiment, keep_going: bool) -> Place:
-    """Return where the jobs run: in this process, in several, or on a cluster.
+def make_place(
+    placing: Placing, experiment: Experiment, keep_going: bool, ranks: Group | None = None
+) -> Place:
+    """Return where the jobs run: in this process, on several ranks, in processes, on a cluster.
 
     Raises UserError for a cluster that cannot be reached, or has no room for any job.
     """
+    if ranks:
+        own = device_of_rank(experiment.device, os.environ)
+        return Place(on_ranks(ranks), 1, lambda: free_memory(own))
     if placing.engine == "ray":
         return _on_cluster(placing, experiment, keep_going)
     device, workers = pick_device(experiment.device), placing.workers or 1

@@ -8,6 +8,7 @@ from rkkd_cli.cli.grid_request import GridRequest
 from rkkd_cli.cli.grid_result import grid_ended
 from rkkd_cli.cli.result import Result
 from rkkd_cli.config.changes import extended
+from rkkd_cli.train.ranks import Group
 
 
 def run_grid(
@@ -20,13 +21,14 @@ def run_grid(
     quiet: bool,
     published: str | None,
     loggers: tuple[str, ...] = (),
+    ranks: Group | None = None,
 ) -> Result:
     """Train the cells that are left, and return the whole grid."""
     finish = partial(grid_ended, published=published)
     most_arms = cells_per_job(request.planned(), place, most_cells)
     manner = Manner(
         minutes, quiet, place.engine, most_arms, retry, fail_fast, finish, place.threads,
-        place.device, loggers,
+        place.device, loggers, ranks,
     )  # fmt: skip
     run = request.begun()
     if run is None:

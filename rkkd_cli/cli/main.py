@@ -1,6 +1,7 @@
 """The ``rkkd`` program: its commands, and the way from an error to an exit status."""
 
 import sys
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -19,10 +20,14 @@ from rkkd_cli.cli import (
     show,
     table,
     teacher,
+    torchrun,
     watch,
 )
 from rkkd_cli.config.overrides import check_text
 from rkkd_cli.errors import RunError, UserError, printable
+
+if TYPE_CHECKING:
+    from rkkd_cli.train.ranks import Group
 
 app = typer.Typer(
     name="rkkd",
@@ -77,9 +82,10 @@ def main() -> None:
     Exit status 2: the user's mistake; 1: a failure; 128 + a signal's number: interrupted.
     """
     try:
-        for word in sys.argv[1:]:
-            check_text(word)
-        app()
+        if torchrun.is_one_of_several():
+            torchrun.take_part(_program)
+        else:
+            _program()
     except UserError as error:
         _fail(error, 2)
     except RunError as error:
@@ -87,6 +93,13 @@ def main() -> None:
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
         _fail(f"{error.strerror or error}{where}", 1)
+
+
+def _program(ranks: "Group | None" = None) -> None:
+    """Do what the command line says, alone or as the first of several ranks."""
+    for word in sys.argv[1:]:
+        check_text(word)
+    app(obj=ranks)
 
 
 def _fail(message: object, status: int) -> None:

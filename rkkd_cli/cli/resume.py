@@ -1,5 +1,6 @@
 """``rkkd resume``: go on with a run that was interrupted."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -53,7 +54,7 @@ def resume(
     from rkkd_cli.cli.result import say_result
 
     request = requested_by(None, overrides, "both", from_record=True)
-    manner = Manner(checkpoint_minutes, quiet, loggers=loggers)
+    manner = Manner(checkpoint_minutes, quiet, loggers=loggers).on(ctx.obj)
     say_result(go_on(begun, request, manner), quiet, as_json)
 
 
@@ -84,6 +85,23 @@ def begun_run(resume: str | None, name: str | None, out: Path) -> "RunDirectory 
     if not is_run(path):
         raise UserError(f"{path} is no run; choose another --name, or move it away")
     return RunDirectory(path)
+
+
+def begun_before_restart(out: Path) -> "RunDirectory | None":
+    """Return the run that this torchrun began before it started its processes again, if any."""
+    from rkkd_cli.records.run_directory import find_runs
+
+    nodes, restarts = (
+        os.environ.get(name, default)
+        for name, default in (("GROUP_WORLD_SIZE", "1"), ("TORCHELASTIC_RESTART_COUNT", "0"))
+    )
+    if nodes == "1" and restarts == "0":  # nodes count their restarts apart
+        return None
+    from rkkd_cli.train.torchrun import launch
+
+    own = launch()
+    runs = [run for run in find_runs(out) if own and run.launch() == own]
+    return runs[-1] if runs else None
 
 
 def planned(begun: "RunDirectory | None", request: "Request") -> "Experiment":

@@ -40,6 +40,7 @@ def run(
     deterministic: flags.Deterministic = None,
     stack: flags.Stack = None,
     cache_teacher: flags.CacheTeacher = None,
+    sync_batchnorm: flags.SyncBatchNorm = None,
     out: flags.Results = flags.DEFAULT_RESULTS,
     name: flags.Name = None,
     resume: flags.Resume = None,
@@ -57,14 +58,14 @@ def run(
     """
     from rkkd_cli.cli.logging_to import chosen_loggers
     from rkkd_cli.cli.options import flag_overrides, preset_label, requested_by, split_words
-    from rkkd_cli.cli.resume import begun_run, planned
+    from rkkd_cli.cli.resume import begun_before_restart, begun_run, planned
     from rkkd_cli.records.run_directory import AUTO, check_free, new_name
 
     loggers = chosen_loggers(tensorboard, wandb, mlflow)
     preset, overrides = split_words(words)
     overrides += flag_overrides(ctx.params, flags.FLAG_KEYS)
     request = requested_by(preset, overrides, rank_grad, from_record=resume not in (None, AUTO))
-    begun = begun_run(resume, name, out)
+    begun = begun_run(resume, name, out) or (None if dry_run else begun_before_restart(out))
     chosen = name or new_name(preset_label(preset), datetime.now().astimezone())
     if begun is None:
         request(None)  # what is wrong with it is said first
@@ -77,7 +78,7 @@ def run(
     from rkkd_cli.cli.execute import Manner, begin, go_on
     from rkkd_cli.cli.result import say_result
 
-    manner = Manner(checkpoint_minutes, quiet, loggers=loggers)
+    manner = Manner(checkpoint_minutes, quiet, loggers=loggers).on(ctx.obj)
     if begun is None:
         result = begin(request(None), out, chosen, name is None, manner)
     else:

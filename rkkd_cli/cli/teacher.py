@@ -33,6 +33,7 @@ def train(
     device: flags.Device = None,
     precision: flags.Precision = None,
     deterministic: flags.Deterministic = None,
+    sync_batchnorm: flags.SyncBatchNorm = None,
     checkpoint_minutes: flags.CheckpointMinutes = flags.DEFAULT_CHECKPOINT_MINUTES,
 ) -> None:
     """Train the teacher of a preset and cache it; a run of the same preset finds it there.
@@ -48,7 +49,7 @@ def train(
 
     from rkkd_cli.cli.train_teacher import train_teacher
 
-    train_teacher(experiment, checkpoint_minutes)
+    train_teacher(experiment, checkpoint_minutes, ctx.obj)
 
 
 @app.command("import")

@@ -255,6 +255,8 @@ class Experiment(Frozen):
     rounding (None: on CUDA where a trial shows that it is faster, elsewhere never).
     ``cache_teacher`` keeps the teacher's logits on each stream's batches on disk, for runs that
     have the same: ``exact`` changes no number, ``fp16`` rounds them to half the size.
+    ``sync_batchnorm`` lets batch normalisation see the whole batch where several ranks share it
+    (torchrun); else each normalises its own images, and those of the first are kept for testing.
     ``findings`` are claims as data, which `rkkd findings` checks; they have names.
     ``vary`` names the keys that the arms vary and the values they take: the axes of a grid.
     """
@@ -279,6 +281,7 @@ class Experiment(Frozen):
     deterministic: bool = False
     stacked: bool | None = None
     cache_teacher: Annotated[Literal["off", "exact", "fp16"], BeforeValidator(_cache_word)] = "off"
+    sync_batchnorm: bool = False
     vary: Annotated[dict[str, tuple[Any, ...]], BeforeValidator(parse_axes)] = Field(
         default_factory=dict
     )

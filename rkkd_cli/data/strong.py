@@ -15,6 +15,7 @@ from rkkd_cli.errors import UserError
 GREY = (125, 123, 114)  # of the square; its mean for grey images
 LARGEST_SQUARE = 0.5  # of the image's side
 OPERATIONS_AN_IMAGE = 2
+ALL = slice(None)
 
 Operation = tuple[Callable[[Tensor, float], Tensor], float, float]
 
@@ -68,16 +69,24 @@ class StrongView:
             )
         self.grey = GREY if in_channels == 3 else (round(sum(GREY) / 3),)
 
-    def __call__(self, pixels: Tensor, seed: int) -> Tensor:
-        """Return the images augmented; a fixed function of them and of ``seed``."""
-        generator = torch.Generator().manual_seed(seed)
-        for _ in range(OPERATIONS_AN_IMAGE):
-            pixels = _operated(pixels, generator)
-        return self._with_squares(pixels, generator)
+    def __call__(
+        self, pixels: Tensor, seed: int, places: slice = ALL, whole: int | None = None
+    ) -> Tensor:
+        """Return the images augmented; a fixed function of them and of ``seed``.
 
-    def _with_squares(self, pixels: Tensor, generator: torch.Generator) -> Tensor:
-        images, _, height, width = pixels.shape
-        sides, x, y = torch.rand(3, images, generator=generator).to(pixels.device)
+        Images that are those at ``places`` of a batch of ``whole`` become what they become in it.
+        """
+        generator = torch.Generator().manual_seed(seed)
+        whole = len(pixels) if whole is None else whole
+        for _ in range(OPERATIONS_AN_IMAGE):
+            chosen = torch.randint(len(OPERATIONS), (whole,), generator=generator)[places]
+            pixels = _operated(pixels, chosen, generator)
+        sides, x, y = torch.rand(3, whole, generator=generator)[:, places].to(pixels.device)
+        return self._with_squares(pixels, sides, x, y)
+
+    def _with_squares(self, pixels: Tensor, sides: Tensor, x: Tensor, y: Tensor) -> Tensor:
+        """Return the images with squares; all that says where (B,) are shares of the sides."""
+        height, width = pixels.shape[-2:]
         sides = sides * LARGEST_SQUARE * width
         inside = _within(y * height, sides, height)[:, None, :, None]
         inside = inside & _within(x * width, sides, width)[:, None, None, :]
@@ -85,9 +94,8 @@ class StrongView:
         return torch.where(inside, grey.view(1, -1, 1, 1), pixels)
 
 
-def _operated(pixels: Tensor, generator: torch.Generator) -> Tensor:
-    """Return the images after one operation each."""
-    chosen = torch.randint(len(OPERATIONS), (len(pixels),), generator=generator)
+def _operated(pixels: Tensor, chosen: Tensor, generator: torch.Generator) -> Tensor:
+    """Return the images after one operation each, the chosen (B,)."""
     shares = torch.rand(len(OPERATIONS), generator=generator).tolist()
     changed = pixels.clone()
     for number, (operation, least, most) in enumerate(OPERATIONS.values()):

@@ -54,6 +54,7 @@ class CRD(Method):
     Settings = CRDSettings
     terms = ("crd",)
     needs_features = True
+    keeps_memory = True
     settings: CRDSettings
 
     def __init__(self, section: Section, settings: Frozen, pair: Pair) -> None:

@@ -49,13 +49,15 @@ class Method(nn.Module):
     section named like the method (``method.dkd.beta = 4.0``).
 
     ``needs_features`` asks for feature maps, ``needs_strong_view`` for a second, strongly
-    augmented view of each batch.
+    augmented view of each batch. A method with ``keeps_memory`` changes a buffer of all training
+    images with each batch, which ranks that share a batch could not do together.
     """
 
     Settings: ClassVar[type[Frozen]] = Frozen
     terms: ClassVar[tuple[str, ...]] = ()
     needs_features: ClassVar[bool] = False
     needs_strong_view: ClassVar[bool] = False
+    keeps_memory: ClassVar[bool] = False
 
     def __init__(self, section: Section, settings: Frozen, pair: Pair) -> None:
         """Check the settings and make the trainable parts. Raises UserError for a misfit."""

@@ -83,6 +83,7 @@ class Manifest(BaseModel):
     metric by which an arm's epoch is chosen, for the arms that have one.
     ``numbers_version`` is that of the training code: see NUMBERS_VERSION in config.
     ``students`` has each arm's parameters and multiply-adds.
+    ``ranks`` are the processes that shared each batch, ``launch`` the torchrun that started them.
     ``metrics_sha256`` is that of metrics.csv (with ``\\n`` as line ends) at the run's end.
     """
 
@@ -97,6 +98,8 @@ class Manifest(BaseModel):
     command: list[str]
     device: str
     threads: int
+    ranks: int = 1
+    launch: str | None = None
     process: int | None = None
     resumed: list[dict[str, Any]] = Field(default_factory=list)
     datasets: list[DatasetFacts] = Field(default_factory=list)

@@ -121,6 +121,13 @@ class RunDirectory:
         except OSError as error:
             raise UserError(f"{path} cannot be read: {error.strerror}") from None
 
+    def launch(self) -> str | None:
+        """Return which torchrun began the run, if one did and the manifest tells."""
+        try:
+            return self.read_manifest().launch
+        except UserError:
+            return None
+
     def write_manifest(self, manifest: Manifest) -> None:
         """Write the manifest, whole or not at all."""
         write_whole(self.path / MANIFEST, manifest_text(manifest))

@@ -30,6 +30,7 @@ from rkkd_cli.train.events import (
 )
 from rkkd_cli.train.lockstep import Lockstep
 from rkkd_cli.train.pace import Pace
+from rkkd_cli.train.ranks import ALONE, Ranks
 from rkkd_cli.train.stack_trial import seconds_a_step
 from rkkd_cli.train.teacher import Teacher
 
@@ -43,23 +44,27 @@ def run_jobs(
     pace: Pace,
     jobs: Sequence[Job] | None = None,
     keep_going: bool = False,
+    ranks: Ranks = ALONE,
 ) -> Iterator[Event]:
     """Yield everything that happens, from reading the images to the last epoch of the last job.
 
     Without ``jobs``, those that are left. With ``keep_going`` a job whose training fails (out of
-    memory, say) is given up, and the others go on.
+    memory, say) is given up, and the others go on: not among several ``ranks``, of which each
+    must do the same.
     """
+    assert ranks.count == 1 or not keep_going
     left = begun.plan() if jobs is None else jobs
     for _, sharing in groupby(left, key=lambda job: teacher_of(job.experiment)):
         same = list(sharing)
         try:
-            sources = yield from open_sources(same[0].experiment, device, cache, pace, begun)
+            shared = same[0].experiment
+            sources = yield from open_sources(shared, device, cache, pace, begun, ranks)
         except RunError as error:
             yield from _given_up(same, error, keep_going)
             continue
         for job in same:
             try:
-                yield from run_job(job, sources, begun.states.get(job.name), pace)
+                yield from run_job(job, sources, begun.states.get(job.name), pace, ranks)
             except (RuntimeError, MemoryError) as error:  # a RunError, or what torch raises
                 yield from _given_up([job], error, keep_going)
 
@@ -72,19 +77,25 @@ def _given_up(jobs: Sequence[Job], error: Exception, keep_going: bool) -> Iterat
 
 
 def run_job(
-    job: Job, sources: Sources, state: Mapping[str, Any] | None, pace: Pace
+    job: Job,
+    sources: Sources,
+    state: Mapping[str, Any] | None,
+    pace: Pace,
+    ranks: Ranks = ALONE,
 ) -> Generator[Event, None, None]:
     """Train the job's arms from where its state is to their last epoch."""
     recipe, teacher = job.experiment.training, sources.teacher
     strong = any(wants_strong_view(arm.experiment.method) for arm in job.arms)
     stream = Stream(sources.dataset, teacher.device, recipe.batch_size, job.seed, strong)
-    stacked = yield from _stacked(job, stream, teacher, state)
-    arms = [ArmOnStream(arm, job.seed, teacher, stream.data.labels) for arm in job.arms]
+    stacked = yield from _stacked(job, stream, teacher, state, ranks)
+    arms = [ArmOnStream(arm, job.seed, teacher, stream.data.labels, ranks) for arm in job.arms]
     outputs = outputs_of(job, sources)
-    what = recipe.epochs, sources.held_out, stacked, outputs
-    lockstep = Lockstep(job.name, stream, teacher, arms, *what)
+    how = recipe.epochs, sources.held_out, stacked, outputs, ranks
+    lockstep = Lockstep(job.name, stream, teacher, arms, *how)
     if state is not None:
         lockstep.load(state["lockstep"])
+    for arm in lockstep.active:  # other hardware may have drawn other first weights
+        ranks.reduce([], [*arm.trainee.model.parameters(), *arm.trainee.model.buffers()])
     active = {one.name for one in lockstep.active}
     yield StreamStarted(
         job.name,
@@ -105,13 +116,16 @@ def run_job(
 
 
 def _stacked(
-    job: Job, stream: Stream, teacher: Teacher, state: Mapping[str, Any] | None
+    job: Job, stream: Stream, teacher: Teacher, state: Mapping[str, Any] | None, ranks: Ranks
 ) -> Generator[Event, None, bool]:
-    """Tell whether the arms step as stacks: as told, as before, or as a trial shows."""
+    """Tell whether the arms step as stacks: as told, as before, or as a trial shows.
+
+    Several ranks hold no trial: each would come to its own end.
+    """
     if state is not None:
         return bool(state["lockstep"]["stacked"])
     wanted = job.experiment.stacked
-    if wanted is not None or teacher.device.type != "cuda" or len(job.arms) < 2:
+    if wanted is not None or ranks.count > 1 or teacher.device.type != "cuda" or len(job.arms) < 2:
         return bool(wanted)
     batch, labels = next(stream.epoch(1)), stream.data.labels
     alone, together = seconds_a_step(job.arms, job.seed, teacher, batch, labels)
@@ -136,5 +150,6 @@ def _train(lockstep: Lockstep, where: Mapping[str, Any], pace: Pace) -> Iterator
                     yield from kept()
                     pace.leave_if_asked()
         except ImageError:
-            yield from kept()
+            if lockstep.ranks.count == 1:  # the others cannot know
+                yield from kept()
             raise

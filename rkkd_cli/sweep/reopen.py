@@ -223,10 +223,11 @@ def _restore_experiment(reopened: Reopened) -> None:
         write_whole(path, text)
 
 
-def check_machine(reopened: Reopened, device: torch.device) -> list[str]:
+def check_machine(reopened: Reopened, device: torch.device, ranks: int = 1) -> list[str]:
     """Return what is different here from where the run began, where that moves the last bits.
 
-    Raises UserError for another kind of device: its numbers are other ones.
+    Raises UserError for another kind of device, or another number of ranks: their numbers are
+    other ones.
     """
     manifest = reopened.manifest
     if manifest is None:
@@ -237,11 +238,22 @@ def check_machine(reopened: Reopened, device: torch.device) -> list[str]:
             f"run {reopened.run.name!r} began on {kind}, and {device.type} gives other numbers; "
             f"resume it with --device {kind}"
         )
+    if manifest.ranks != ranks:
+        start = f"torchrun --nproc-per-node {manifest.ranks} -m rkkd_cli"
+        way_on = "without torchrun" if manifest.ranks == 1 else f"with `{start} resume …`"
+        raise UserError(
+            f"run {reopened.run.name!r} began on {_counted(manifest.ranks)}, and "
+            f"{_counted(ranks)} would normalise and add up in other parts; resume it {way_on}"
+        )
     here = str(torch.__version__)
     if manifest.versions.get("torch") != here:
         was = manifest.versions.get("torch")
         return [f"PyTorch was {was} and is {here}: the last bits of the numbers may move"]
     return []
+
+
+def _counted(ranks: int) -> str:
+    return "one process" if ranks == 1 else f"{ranks} ranks"
 
 
 def recorder_of(

@@ -4,18 +4,21 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 
 from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.data.catalogue import load_dataset
-from rkkd_cli.data.images import Dataset
+from rkkd_cli.data.images import Dataset, Split
 from rkkd_cli.data.listed import ListedImages
-from rkkd_cli.data.stream import DeviceImages
+from rkkd_cli.data.stream import DeviceImages, Part
+from rkkd_cli.errors import RunError, UserError
 from rkkd_cli.sweep.begun import Begun
 from rkkd_cli.sweep.check import dataset_request
-from rkkd_cli.train.evaluate import TaughtSplit
+from rkkd_cli.train.evaluate import EVALUATION_BATCH, TaughtSplit
 from rkkd_cli.train.events import DatasetReady, Event, Note
 from rkkd_cli.train.pace import Pace
+from rkkd_cli.train.ranks import ALONE, Ranks
 from rkkd_cli.train.teacher import Teacher
 from rkkd_cli.train.teacher_source import obtain_teacher
 
@@ -37,42 +40,81 @@ class Sources(NamedTuple):
         return {"dataset": self.dataset.fingerprint, "teacher": self.teacher.fingerprint}
 
 
-def taught(dataset: Dataset, teacher: Teacher, cache: Path) -> Sources:
-    """Return the sources, with the teacher's logits on the held-out splits computed now."""
+def taught(dataset: Dataset, teacher: Teacher, cache: Path, ranks: Ranks = ALONE) -> Sources:
+    """Return the sources, with the teacher's logits on the held-out splits computed now.
+
+    Each rank has its part of each split. Raises UserError for a split with less than one image a
+    rank.
+    """
     splits = {"test": dataset.test} | ({"val": dataset.val} if dataset.val else {})
-    held_out = {
-        name: teacher.teach(DeviceImages(split, dataset, teacher.device))
-        for name, split in splits.items()
-    }
+    held_out = {name: _part(name, split, dataset, teacher, ranks) for name, split in splits.items()}
     return Sources(dataset, teacher, held_out, cache)
 
 
+def _part(name: str, split: Split, dataset: Dataset, teacher: Teacher, ranks: Ranks) -> TaughtSplit:
+    if ranks.count > 1:
+        if len(split) < ranks.count:
+            raise UserError(
+                f"the {name} split has fewer images ({len(split)}) than there are ranks "
+                f"({ranks.count}); start fewer, or take more images"
+            )
+        own, largest = ranks.part.within(0, len(split)), Part(0, ranks.count).within(0, len(split))
+        split = split.take(np.arange(own.start, own.stop))
+    else:
+        largest = slice(0, len(split))
+    images = DeviceImages(split, dataset, teacher.device)
+    return teacher.teach(images)._replace(batches=-(-largest.stop // EVALUATION_BATCH))
+
+
 def open_sources(
-    experiment: Experiment, device: torch.device, cache: Path, pace: Pace, begun: Begun
+    experiment: Experiment,
+    device: torch.device,
+    cache: Path,
+    pace: Pace,
+    begun: Begun,
+    ranks: Ranks = ALONE,
 ) -> Generator[Event, None, Sources]:
     """Return the experiment's sources; yields what happens until they are there.
 
     Raises UserError where they are not those that the run began with.
     """
-    dataset = yield from read_dataset(experiment, cache)
+    dataset = yield from read_alike(experiment, cache, ranks)
     begun.check_dataset(experiment, dataset.fingerprint)
     yield DatasetReady(dataset_facts(dataset))
     teacher, ready = yield from obtain_teacher(
-        experiment, dataset, device, cache, pace, begun.teachers
+        experiment, dataset, device, cache, pace, begun.teachers, ranks
     )
     begun.check_teacher(experiment, teacher.fingerprint)
     yield ready
-    return taught(dataset, teacher, cache)
+    return taught(dataset, teacher, cache, ranks)
 
 
 def prepare_teacher(
-    experiment: Experiment, device: torch.device, cache: Path, pace: Pace
+    experiment: Experiment, device: torch.device, cache: Path, pace: Pace, ranks: Ranks = ALONE
 ) -> Iterator[Event]:
     """Train and cache the experiment's teacher, or find it cached."""
-    dataset = yield from read_dataset(experiment, cache)
+    dataset = yield from read_alike(experiment, cache, ranks)
     yield DatasetReady(dataset_facts(dataset))
-    _, ready = yield from obtain_teacher(experiment, dataset, device, cache, pace)
+    _, ready = yield from obtain_teacher(experiment, dataset, device, cache, pace, None, ranks)
     yield ready
+
+
+def read_alike(
+    experiment: Experiment, cache: Path, ranks: Ranks
+) -> Generator[Event, None, Dataset]:
+    """Return the dataset, which the first rank reads before the others: it may download it.
+
+    Raises RunError on a rank that finds other images than the first.
+    """
+    expected = "" if ranks.is_first else ranks.hear()
+    dataset = yield from read_dataset(experiment, cache)
+    ranks.tell(dataset.fingerprint)
+    if expected not in ("", dataset.fingerprint):
+        raise RunError(
+            f"rank {ranks.rank} reads other images of {experiment.dataset.name} than rank 0; put "
+            "the same ones on every node"
+        )
+    return dataset
 
 
 def read_dataset(experiment: Experiment, cache: Path) -> Generator[Event, None, Dataset]:

@@ -16,7 +16,9 @@ from rkkd_cli.train.diagnostics import SUMS, diagnose
 from rkkd_cli.train.lesson import Lesson, Stepped
 from rkkd_cli.train.metrics import HITS, MEANS, measure
 from rkkd_cli.train.randomness import Randomness
+from rkkd_cli.train.ranks import ALONE, Ranks
 from rkkd_cli.train.selection import Selection
+from rkkd_cli.train.sync_batchnorm import synchronise
 from rkkd_cli.train.teacher import Teacher
 from rkkd_cli.train.totals import Totals
 from rkkd_cli.train.trainee import Trainee
@@ -32,7 +34,9 @@ class ArmOnStream:
     noise. ``labels`` (N,) are those of the stream's training images.
     """
 
-    def __init__(self, arm: Arm, seed: int, teacher: Teacher, labels: Tensor) -> None:
+    def __init__(
+        self, arm: Arm, seed: int, teacher: Teacher, labels: Tensor, ranks: Ranks = ALONE
+    ) -> None:
         self.name, self.precision = arm.name, arm.experiment.precision
         self.kind = arm.experiment.student.model, repr(arm.experiment.method)
         student = new_student(arm, seed, teacher)
@@ -42,7 +46,9 @@ class ArmOnStream:
         totals = Totals((*MEANS, *self.objective.own_terms), STEP_HITS, teacher.device)
         recipe = arm.experiment.training
         trained = _trained(self.student, self.objective)
-        self.trainee = Trainee(trained, recipe, derive_seed(seed, "arm"), totals)
+        if arm.experiment.sync_batchnorm and ranks.count > 1:
+            synchronise(trained, ranks)
+        self.trainee = Trainee(trained, recipe, derive_seed(seed, "arm"), totals, ranks)
         self.diagnostics = Totals(SUMS, (), teacher.device)
         self.selection = Selection(recipe)
 
@@ -78,7 +84,7 @@ class ArmOnStream:
         with self.trainee.randomness.active():
             seen = self._see(lesson)
             losses = self.objective.loss(seen)
-            self.trainee.descend(losses.total)
+            self.trainee.descend(self.trainee.ranks.weighted(losses.total, lesson.batch))
         return Stepped(seen.student.logits.detach()[None], [losses.own])
 
     def _see(self, lesson: Lesson) -> Seen:
@@ -130,19 +136,26 @@ def _trained(student: Classifier, objective: Objective) -> nn.Module:
     return nn.ModuleDict({"student": student, "method": objective.method})
 
 
-def record(arms: Sequence[ArmOnStream], stepped: Sequence[Stepped], lesson: Lesson) -> None:
-    """Add the terms and metrics of a step to the totals of its arms."""
+def record(
+    arms: Sequence[ArmOnStream], stepped: Sequence[Stepped], lesson: Lesson, ranks: Ranks = ALONE
+) -> None:
+    """Add the terms and metrics of a step, those of all ranks, to the totals of its arms."""
     logits = torch.cat([one.logits for one in stepped])
     own = [terms for one in stepped for terms in one.own]
-    objectives, labels = [arm.objective for arm in arms], lesson.batch.labels
-    measured = measure(objectives, logits, lesson.teacher.logits, labels)
-    for arm, means, hits, terms in zip(arms, *measured, own, strict=True):
-        row = torch.cat([means, *(one.to(means.dtype)[None] for one in terms.values())])
-        arm.totals.add_row(row, hits[: len(STEP_HITS)], len(labels))
+    objectives, batch = [arm.objective for arm in arms], lesson.batch
+    measured = measure(objectives, logits, lesson.teacher.logits, batch.labels)
+    means = [
+        torch.cat([row, *(one.to(row.dtype)[None] for one in terms.values())])
+        for row, terms in zip(measured.means, own, strict=True)
+    ]
+    hits = [row[: len(STEP_HITS)] for row in measured.hits]
+    for arm, row, counts in zip(arms, *ranks.pooled(means, hits, batch), strict=True):
+        arm.totals.add_row(row, counts, batch.total)
     if lesson.diagnosed:
-        sums = diagnose(objectives, logits, lesson.teacher.logits)
-        for arm, row in zip(arms, sums, strict=True):
-            arm.diagnostics.add_row(row, row.new_empty(0, dtype=torch.int64), len(labels))
+        sums = list(diagnose(objectives, logits, lesson.teacher.logits))
+        none = [hits[0].new_empty(0)] * len(arms)
+        for arm, row, counts in zip(arms, *ranks.pooled(sums, none, batch), strict=True):
+            arm.diagnostics.add_row(row, counts, batch.total)
 
 
 def new_student(arm: Arm, seed: int, teacher: Teacher) -> Classifier:

@@ -13,6 +13,7 @@ from rkkd_cli.models.dry_run import in_eval_mode
 from rkkd_cli.train.device import autocast
 from rkkd_cli.train.events import Tick
 from rkkd_cli.train.metrics import HITS, MEANS, measure
+from rkkd_cli.train.ranks import ALONE, Ranks
 from rkkd_cli.train.totals import Totals
 
 EVALUATION_BATCH = 500
@@ -20,13 +21,15 @@ SPLIT_HITS = HITS[1:]  # a held-out split has no column of agreement
 
 
 class TaughtSplit(NamedTuple):
-    """A held-out split, and the teacher's logits (N, C) on it, float32 on the device.
+    """A held-out split, or a rank's part of it, and the teacher's logits (N, C) on it.
 
-    They stay there whatever becomes of the images: of ImageNet's 50,000 images 200 MB.
+    The logits stay on the device in float32 whatever becomes of the images: of ImageNet's 50,000
+    images 200 MB. ``batches`` are those of the longest part, where it is one.
     """
 
     images: DeviceImages
     teacher_logits: Tensor
+    batches: int = 0
 
 
 class Evaluated(NamedTuple):
@@ -57,19 +60,25 @@ def accuracy(model: nn.Module, split: DeviceImages, precision: str) -> float:
 
 
 def evaluate(
-    students: Sequence[Evaluated], split: TaughtSplit, precision: str
+    students: Sequence[Evaluated], split: TaughtSplit, precision: str, ranks: Ranks = ALONE
 ) -> Generator[Tick, None, list[Totals]]:
-    """Return each student's totals of terms, τ-b and accuracies.
+    """Return each student's totals of terms, τ-b and accuracies over all ranks.
 
-    All see a batch before the next one is read. Yields a moment to leave for each of them.
+    All see a batch before the next one is read. Yields a moment to leave for each of them, on
+    every rank as often.
     """
     totals = [Totals(MEANS, SPLIT_HITS, split.images.device) for _ in students]
+    batches = 0
     for batch in split.images.in_order(EVALUATION_BATCH):
-        teacher = split.teacher_logits[batch.places]
+        teacher, batches = split.teacher_logits[batch.places], batches + 1
         for (model, objective), own in zip(students, totals, strict=True):
             with evaluating(model), autocast(own.device, precision):
                 student = model(batch.images)
             measured = measure([objective], student[None], teacher, batch.labels)
             own.add_row(measured.means[0], measured.hits[0, 1:], len(batch.labels))
             yield Tick()
+    for _ in range(len(students) * (split.batches - batches)):
+        yield Tick()
+    for own in totals:
+        own.reduce(ranks)
     return totals

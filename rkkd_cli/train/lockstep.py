@@ -14,6 +14,7 @@ from rkkd_cli.train.diagnostics import EVERY, derived
 from rkkd_cli.train.evaluate import Evaluated, TaughtSplit, evaluate
 from rkkd_cli.train.events import ArmStopped, BatchDone, EndedEarly, EpochDone, Event, Note, Tick
 from rkkd_cli.train.lesson import Lesson, Seer, needs_of, teach
+from rkkd_cli.train.ranks import ALONE, Ranks
 from rkkd_cli.train.stack import Stepping, stacks_of
 from rkkd_cli.train.teacher import Teacher
 from rkkd_cli.train.teacher_outputs import TeacherOutputs
@@ -42,10 +43,11 @@ class Lockstep:
         held_out: Mapping[str, TaughtSplit],
         stacked: bool = False,
         outputs: TeacherOutputs | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
         self.name, self.stream, self.teacher = name, stream, teacher
         self.active, self.epochs, self.held_out = list(arms), epochs, held_out
-        self.stacked, self.outputs = stacked, outputs
+        self.stacked, self.outputs, self.ranks = stacked, outputs, ranks
         self.needs = needs_of(arm.objective for arm in arms)
         self.steppings: list[Stepping] = []
         self.stopped: list[ArmStopped] = []
@@ -78,7 +80,7 @@ class Lockstep:
     def _take_steps(self, seer: Seer) -> Iterator[Event]:
         epoch = self.epochs_done + 1
         started = time.perf_counter()
-        for batch in self.stream.epoch(epoch, skip=self.batches_done):
+        for batch in self.stream.epoch(epoch, self.batches_done, self.ranks.part):
             progress = epoch - 1 + self.batches_done / len(self.stream)
             lesson = teach(seer, batch, self.needs, progress, self.epochs)
             self._step(lesson._replace(diagnosed=self.batches_done % EVERY == 0))
@@ -93,7 +95,7 @@ class Lockstep:
         """Let every arm step on the batch, then record all of them at once."""
         steppings = self._steppings()
         stepped = [one.step(lesson) for one in steppings]
-        record([arm for one in steppings for arm in one.members], stepped, lesson)
+        record([arm for one in steppings for arm in one.members], stepped, lesson, self.ranks)
 
     def _steppings(self) -> Sequence[Stepping]:
         """Return the active arms, stacked or each for itself."""
@@ -153,7 +155,7 @@ class Lockstep:
         students = [Evaluated(arm.student, arm.objective) for arm in arms]
         found: dict[str, dict[str, Totals]] = {arm.name: {} for arm in arms}
         for split, taught in self.held_out.items() if arms else ():
-            totals = yield from evaluate(students, taught, self.teacher.precision)
+            totals = yield from evaluate(students, taught, self.teacher.precision, self.ranks)
             for arm, own in zip(arms, totals, strict=True):
                 found[arm.name][split] = own
         return found

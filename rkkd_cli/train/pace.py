@@ -4,6 +4,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from rkkd_cli.train.ranks import Ranks
+
 
 class Stopped(Exception):  # noqa: N818  # no error: the training has left off as it was asked to
     """The training was asked to stop and has written its checkpoint."""
@@ -47,4 +49,32 @@ class Pace:
     def leave_if_asked(self) -> None:
         """Raise Stopped if somebody asked for it; everything that matters has been kept."""
         if self.stop_requested:
+            raise Stopped
+
+
+class SharedPace(Pace):
+    """The pace of several ranks: all keep their checkpoint, and leave, after the same step.
+
+    The first rank's clock counts, and a stop that is asked of any. Between two stages the first
+    leaves by itself; the others are told so.
+    """
+
+    def __init__(self, minutes: float, ranks: Ranks) -> None:
+        super().__init__(minutes)
+        self.ranks, self.has_agreed_to_stop = ranks, False
+
+    def due(self, epoch_over: bool) -> bool:
+        """Tell, between two steps, whether a checkpoint is to be written now; all ranks ask."""
+        own = super().due(epoch_over) and self.ranks.is_first
+        is_due, self.has_agreed_to_stop = self.ranks.any(own, self.stop_requested)
+        return is_due or self.has_agreed_to_stop
+
+    def leave_between_stages(self) -> None:
+        """Raise Stopped if the first rank was asked to and nothing is being trained."""
+        if not self.is_deferring and self.ranks.is_first:
+            super().leave_if_asked()
+
+    def leave_if_asked(self) -> None:
+        """Raise Stopped if all ranks have agreed to."""
+        if self.has_agreed_to_stop:
             raise Stopped

@@ -80,7 +80,10 @@ class Stack:
             for arm, own in zip(self.members, logits.unbind(), strict=True)
         ]
         total = torch.stack([one.total for one in losses]).sum()
-        (gradient,) = torch.autograd.grad(total, self.weights)
+        ranks = self.members[0].trainee.ranks
+        (gradient,) = torch.autograd.grad(ranks.weighted(total, lesson.batch), self.weights)
+        floating = [one for one in self.buffers.values() if one.is_floating_point()]
+        ranks.reduce([gradient], floating)
         self.optimizer.step(self.weights, gradient, [arm.trainee.lr for arm in self.members])
         return Stepped(logits.detach(), [one.own for one in losses])
 

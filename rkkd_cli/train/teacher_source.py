@@ -20,11 +20,14 @@ from rkkd_cli.train.checkpoint import CheckpointStore, misfit
 from rkkd_cli.train.events import Event, Note, TeacherEpoch, TeacherReady, Tick
 from rkkd_cli.train.pace import Pace
 from rkkd_cli.train.randomness import Randomness
+from rkkd_cli.train.ranks import ALONE, Ranks
 from rkkd_cli.train.teacher import Teacher, freeze, measured_facts
 from rkkd_cli.train.teacher_store import TeacherStore, file_sha256, size_text, teacher_key
 from rkkd_cli.train.teacher_training import TeacherTraining, required_recipe
 
 SECONDS_BETWEEN_LOOKS = 0.5
+
+TRAIN, READY = "train", "ready"  # what the first rank tells the others of the teacher
 
 Facts = dict[str, Any]
 
@@ -36,13 +39,33 @@ def obtain_teacher(
     cache: Path,
     pace: Pace,
     kept: Path | None = None,
+    ranks: Ranks = ALONE,
 ) -> Generator[Event, None, tuple[Teacher, TeacherReady]]:
     """Return the experiment's teacher and what there is to say of it; yields its training.
 
     Raises UserError for a checkpoint that does not fit, RunError when training diverges, Stopped
     when ``pace`` says so. ``kept`` is a folder like the cache, where a run keeps the teacher that
-    it began with.
+    it began with. Of several ranks the first one reads and writes; all of them train.
     """
+    wanted = experiment, dataset, device
+    if ranks.is_first:
+        teacher, ready = yield from _obtained(*wanted, cache, pace, kept, ranks)
+        ranks.tell(READY)
+    else:
+        teacher, ready = yield from _along_with_the_first(*wanted, cache, pace, ranks)
+    ranks.reduce([], list(teacher.model.state_dict().values()))
+    return teacher, ready
+
+
+def _obtained(
+    experiment: Experiment,
+    dataset: Dataset,
+    device: torch.device,
+    cache: Path,
+    pace: Pace,
+    kept: Path | None,
+    ranks: Ranks,
+) -> Generator[Event, None, tuple[Teacher, TeacherReady]]:
     if experiment.teacher.checkpoint is not None:
         path = Path(experiment.teacher.checkpoint).expanduser()
         model = new_teacher(experiment, dataset, device)
@@ -56,8 +79,28 @@ def obtain_teacher(
         if found is not None:
             teacher, facts = found
             return teacher, TeacherReady(facts, folder)
-    teacher, facts = yield from _trained_here(experiment, dataset, device, cache, pace)
+    teacher, facts = yield from _trained_here(experiment, dataset, device, cache, pace, ranks)
     return teacher, TeacherReady(facts, cache)
+
+
+def _along_with_the_first(
+    experiment: Experiment,
+    dataset: Dataset,
+    device: torch.device,
+    cache: Path,
+    pace: Pace,
+    ranks: Ranks,
+) -> Generator[Event, None, tuple[Teacher, TeacherReady]]:
+    """Return a teacher whose weights the first rank has; help to train it if that is needed."""
+    model = new_teacher(experiment, dataset, device)
+    if ranks.hear() == TRAIN:
+        training = TeacherTraining(model, experiment, dataset, device, ranks)
+        checkpoints = TeacherStore(cache).checkpoints(teacher_key(experiment, dataset))
+        yield from _train(training, checkpoints, pace)
+        ranks.hear()
+    classes, channels = len(dataset.classes), dataset.in_channels
+    teacher = freeze(model, device, experiment.precision, classes, channels, dataset.image_size)
+    return teacher, TeacherReady({})
 
 
 def _found(
@@ -73,7 +116,12 @@ def _found(
 
 
 def _trained_here(
-    experiment: Experiment, dataset: Dataset, device: torch.device, cache: Path, pace: Pace
+    experiment: Experiment,
+    dataset: Dataset,
+    device: torch.device,
+    cache: Path,
+    pace: Pace,
+    ranks: Ranks,
 ) -> Generator[Event, None, tuple[Teacher, Facts]]:
     """Train the teacher and cache it; return it with its facts.
 
@@ -87,10 +135,11 @@ def _trained_here(
             return found
         store.remove_leftovers(key)
         model = new_teacher(experiment, dataset, device)
-        training = TeacherTraining(model, experiment, dataset, device)
+        ranks.tell(TRAIN)
+        training = TeacherTraining(model, experiment, dataset, device, ranks)
         yield from _train(training, store.checkpoints(key), pace)
         teacher, measured = _frozen(model, experiment, dataset, device)
-        sha256 = store.save(key, model, measured | _training_facts(experiment, dataset))
+        sha256 = store.save(key, model, measured | _training_facts(experiment, dataset, ranks))
         store.checkpoints(key).remove()
         return teacher, measured | {"source": "trained", "sha256": sha256, "key": key}
     finally:
@@ -117,7 +166,9 @@ def _train(
 
     def keep() -> None:
         if training.is_finite():
-            checkpoints.save(training.state())
+            state = training.state()
+            if training.ranks.is_first:
+                checkpoints.save(state)
 
     with pace.deferring():
         try:
@@ -127,18 +178,25 @@ def _train(
                     keep()
                     pace.leave_if_asked()
         except ImageError:
-            keep()
+            if training.ranks.count == 1:  # the others cannot know
+                keep()
             raise
 
 
 def _go_on(training: TeacherTraining, checkpoints: CheckpointStore) -> Iterator[Note]:
-    """Go back to the last checkpoint, if there is one of this kind of device."""
-    loaded, what = checkpoints.load(), f"the teacher {training.name}"
+    """Go back to the last checkpoint, if there is one of as many ranks and this kind of device."""
+    what, ranks = f"the teacher {training.name}", training.ranks
+    loaded = checkpoints.load() if ranks.is_first else None
     for path in loaded.damaged if loaded else ():
         yield Note(f"checkpoint {path} of {what} is damaged; using the previous one")
-    if loaded is not None and loaded.state.get("device", training.device) == training.device:
+    state = None if loaded is None else loaded.state
+    if state is not None:
+        there = state.get("device", training.device), state.get("ranks", 1)
+        state = state if there == (training.device, ranks.count) else None
+    state = ranks.from_first(state)
+    if state is not None:
         try:
-            training.load(loaded.state)
+            training.load(state)
         except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
             raise misfit(f"{what} in {checkpoints.folder}", error) from None
         yield Note(f"training {what} on after {training.progress}")
@@ -166,7 +224,7 @@ def _frozen(
     return teacher, measured_facts(teacher, experiment.teacher.model, test)
 
 
-def _training_facts(experiment: Experiment, dataset: Dataset) -> Facts:
+def _training_facts(experiment: Experiment, dataset: Dataset, ranks: Ranks) -> Facts:
     """Return what is kept beside the weights, for `rkkd teacher ls`."""
     recipe = required_recipe(experiment)
     return {
@@ -178,6 +236,7 @@ def _training_facts(experiment: Experiment, dataset: Dataset) -> Facts:
         "epochs": recipe.epochs,
         "recipe": recipe.model_dump(mode="json"),
         "seed": experiment.teacher.seed,
+        "ranks": ranks.count,
         "torch": torch.__version__,
         "trained": datetime.now(UTC).isoformat(timespec="seconds"),
     }

@@ -14,6 +14,8 @@ from rkkd_cli.errors import RunError, UserError
 from rkkd_cli.models import Classifier
 from rkkd_cli.train.device import autocast
 from rkkd_cli.train.events import Event, TeacherEpoch, Tick
+from rkkd_cli.train.ranks import ALONE, Ranks
+from rkkd_cli.train.sync_batchnorm import synchronise
 from rkkd_cli.train.totals import Totals
 from rkkd_cli.train.trainee import Trainee
 
@@ -32,7 +34,12 @@ class TeacherTraining:
     """A teacher in training and how far it is."""
 
     def __init__(
-        self, model: Classifier, experiment: Experiment, dataset: Dataset, device: torch.device
+        self,
+        model: Classifier,
+        experiment: Experiment,
+        dataset: Dataset,
+        device: torch.device,
+        ranks: Ranks = ALONE,
     ) -> None:
         self.name, self.seed = experiment.teacher.model, experiment.teacher.seed
         self.recipe, self.precision = required_recipe(experiment), experiment.precision
@@ -40,7 +47,9 @@ class TeacherTraining:
         self.stream = Stream(dataset, device, self.recipe.batch_size, seed)
         totals = Totals(("ce",), ("acc",), device)
         noise = derive_seed(self.seed, "teacher-noise")
-        self.trainee = Trainee(model, self.recipe, noise, totals)
+        if experiment.sync_batchnorm and ranks.count > 1:
+            synchronise(model, ranks)
+        self.trainee, self.ranks = Trainee(model, self.recipe, noise, totals, ranks), ranks
         self.device = device.type
         self.epochs_done = self.batches_done = 0
 
@@ -58,7 +67,8 @@ class TeacherTraining:
         """
         self.trainee.model.train()
         while self.epochs_done < self.recipe.epochs:
-            for batch in self.stream.epoch(self.epochs_done + 1, skip=self.batches_done):
+            epoch = self.epochs_done + 1
+            for batch in self.stream.epoch(epoch, self.batches_done, self.ranks.part):
                 self._step(batch)
                 self.batches_done += 1
                 yield Tick()
@@ -71,9 +81,10 @@ class TeacherTraining:
             with autocast(trainee.totals.device, self.precision):
                 logits = trainee.model(batch.images)
             loss = F.cross_entropy(logits.float(), batch.labels)
-            trainee.descend(loss)
+            trainee.descend(self.ranks.weighted(loss, batch))
         hits = (logits.argmax(dim=1) == batch.labels).sum()
-        trainee.totals.add({"ce": loss, "acc": hits}, len(batch.labels))
+        (means,), (counts,) = self.ranks.pooled([loss.detach()[None]], [hits[None]], batch)
+        trainee.totals.add_row(means, counts, batch.total)
 
     def _finish_epoch(self) -> TeacherEpoch:
         totals, epoch = self.trainee.totals, self.epochs_done + 1
@@ -95,6 +106,7 @@ class TeacherTraining:
         """Return all that :meth:`load` needs to go on as if nothing had happened."""
         return {
             "device": self.device,
+            "ranks": self.ranks.count,
             "epochs_done": self.epochs_done,
             "batches_done": self.batches_done,
             "trainee": self.trainee.state(),

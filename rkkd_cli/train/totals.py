@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from rkkd_cli.train.ranks import Ranks
+
 
 class NonFinite(NamedTuple):
     """The first step (from 1) at which a term was NaN or infinite."""
@@ -59,6 +61,15 @@ class Totals:
         self.finite &= torch.isfinite(means)
         self.finite_steps += self.finite
         self.images += images
+
+    def reduce(self, ranks: Ranks) -> None:
+        """Add the sums of all ranks, each of which has seen other images in steps of its own."""
+        if ranks.count == 1:
+            return
+        images = torch.tensor(self.images, device=self.device)
+        non_finite = (~self.finite).long()
+        ranks.reduce([self.sums, self.hits, images, non_finite], [self.finite_steps])
+        self.images, self.finite = int(images), non_finite == 0
 
     def averages(self) -> dict[str, float]:
         """Return the averages over all images so far, hits in percent. Waits for the device."""

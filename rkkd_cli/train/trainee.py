@@ -7,7 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from rkkd_cli.config.experiment import Training
+from rkkd_cli.data.seeding import derive_seed
 from rkkd_cli.train.randomness import Randomness
+from rkkd_cli.train.ranks import ALONE, Ranks
 from rkkd_cli.train.recipe import build_optimizer, learning_rate, set_learning_rate
 from rkkd_cli.train.totals import Totals
 
@@ -15,10 +17,18 @@ from rkkd_cli.train.totals import Totals
 class Trainee:
     """Everything that changes while a model trains; nothing is shared with another one."""
 
-    def __init__(self, model: nn.Module, recipe: Training, seed: int, totals: Totals) -> None:
-        self.model, self.recipe, self.totals = model, recipe, totals
+    def __init__(
+        self,
+        model: nn.Module,
+        recipe: Training,
+        seed: int,
+        totals: Totals,
+        ranks: Ranks = ALONE,
+    ) -> None:
+        self.model, self.recipe, self.totals, self.ranks = model, recipe, totals, ranks
         self.optimizer = build_optimizer(model, recipe)
-        self.randomness = Randomness(seed, totals.device)
+        own_seed = seed if ranks.is_first else derive_seed(seed, "rank", ranks.rank)
+        self.randomness = Randomness(own_seed, totals.device)
         self.lr = recipe.lr
 
     def set_rate(self, epochs_done: float) -> None:
@@ -27,24 +37,34 @@ class Trainee:
         set_learning_rate(self.optimizer, self.lr)
 
     def descend(self, loss: Tensor) -> None:
-        """Take one optimisation step against the gradient of the loss."""
+        """Take one optimisation step against the gradient of the loss, summed over ranks."""
         self.optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
+        self.ranks.descend(self.model)
         self.optimizer.step()
 
     def state(self) -> dict[str, Any]:
-        """Return all that :meth:`load` needs to go on as if nothing had happened."""
+        """Return all that :meth:`load` needs to go on as if nothing had happened.
+
+        All ranks ask for it at once, as it has all of their generators.
+        """
+        generators = self.ranks.gathered(self.randomness.states)
+        further = {"generators_of_ranks": generators} if self.ranks.count > 1 else {}
         return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "generators": self.randomness.states,
             "totals": self.totals.state(),
             "lr": self.lr,
+            **further,
         }
 
     def load(self, state: dict[str, Any]) -> None:
         """Go back to a state. Raises ValueError, or what torch raises, where it does not fit."""
-        self.randomness.load(state["generators"])
+        first = self.ranks.is_first
+        self.randomness.load(
+            state["generators"] if first else state["generators_of_ranks"][self.ranks.rank]
+        )
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(deepcopy(state["optimizer"]))  # it would keep the tensors
         self.totals.load(state["totals"])

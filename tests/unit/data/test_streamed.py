@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 from in_memory import pixels_of
 from PIL import Image
 
@@ -44,7 +45,10 @@ def same(ones: list[Batch], others: list[Batch]) -> bool:
         for one, other in zip(ones, others, strict=True)
         for pair in zip(one, other, strict=True)
     ]
-    return all(a is b if a is None or b is None else torch.equal(a, b) for a, b in pairs)
+    return all(
+        torch.equal(a, b) if isinstance(a, Tensor) and isinstance(b, Tensor) else a == b
+        for a, b in pairs
+    )
 
 
 @pytest.fixture
