@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 from in_memory import pixels_of
 from PIL import Image
+from torch import Tensor
 
 from rkkd_cli.data.catalogue import (
     MOST_RESIDENT,
