@@ -1,6 +1,6 @@
 """How time and memory grow with arms, classes, batch size and epochs of history.
 
-    python benchmarks/growth.py [--quick] [--figure results/growth.png] [--json]
+    python benchmarks/growth.py [--quick] [--figure results/growth.png]
 
 Every point is a process of its own: the median of its steps, and the peak of its memory above what
 it had before. Arms: a lockstep step of the preset rank_grad (digits). Classes: value and gradient
@@ -189,7 +189,7 @@ def main() -> None:
     own.add_argument("--figure", type=Path, default=None)
     options: argparse.Namespace = own.parse_args()
     found = measure(options.quick)
-    show(rows_of(found), options.json)
+    show(rows_of(found))
     if options.figure:
         draw(found, options.figure)
 

@@ -1,6 +1,6 @@
 """How long commands take to answer, and a run to its first step: whole processes.
 
-    python benchmarks/startup.py [--rounds 5] [--json]
+    python benchmarks/startup.py [--rounds 5]
 
 The large run of ``rkkd plot`` has 240 epochs of 45 arms with 5 seeds, 54,000 rows of random
 numbers; what ``rkkd run`` needs for its first step includes all steps of the first epoch, of the
@@ -76,7 +76,7 @@ def main() -> None:
     own = parser(__doc__)
     own.add_argument("--rounds", type=int, default=5)
     options = own.parse_args()
-    show(measure(options.rounds), options.json)
+    show(measure(options.rounds))
 
 
 if __name__ == "__main__":

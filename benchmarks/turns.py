@@ -1,7 +1,6 @@
 """What the benchmarks share: contestants in processes of their own that take turns, and tables."""
 
 import argparse
-import json
 import multiprocessing as mp
 import statistics
 import time
@@ -72,17 +71,12 @@ def _serve(line: Connection, maker: Callable[[], Step], warm_up: int) -> None:
 
 
 def parser(doc: str) -> argparse.ArgumentParser:
-    """Return the parser of a benchmark's own options, with those that all have."""
-    made = argparse.ArgumentParser(description=doc.splitlines()[0])
-    made.add_argument("--json", action="store_true", help="print the rows as JSON")
-    return made
+    """Return the parser of a benchmark's own options."""
+    return argparse.ArgumentParser(description=doc.splitlines()[0])
 
 
-def show(rows: Sequence[Row], as_json: bool) -> None:
-    """Print the rows as a table, or as JSON for `rkkd bench`."""
-    if as_json:
-        print(json.dumps([one._asdict() for one in rows]))
-        return
+def show(rows: Sequence[Row]) -> None:
+    """Print the rows as a table."""
     facts = environment()
     print(f"{facts['processor']}, PyTorch {facts['versions']['torch']}")
     width = max(len(one.what) for one in rows)

@@ -1,6 +1,6 @@
 """What a pair of arms costs, beside a plain PyTorch script that trains one arm after the other.
 
-    python benchmarks/two_arms.py [--rounds 5] [--steps 2] [--threads 2] [--device cpu] [--json]
+    python benchmarks/two_arms.py [--rounds 5] [--steps 2] [--threads 2] [--device cpu]
 
 resnet32x4 teaches resnet8x4, 64 images of CIFAR-100's shape a batch, with and without the ranking
 loss. The plain script is what is patched for such a study today (mdistiller, say): one
@@ -126,7 +126,7 @@ def main() -> None:
     own.add_argument("--device", default="cpu")
     options = own.parse_args()
     measured = measure(options.rounds, options.steps, options.threads, options.device)
-    show(measured, options.json)
+    show(measured)
 
 
 if __name__ == "__main__":

@@ -241,6 +241,10 @@ DryRun = Annotated[
         "--dry-run", help="Check all, show what would run, write nothing.", rich_help_panel=WHERE
     ),
 ]
+Profile = Annotated[
+    bool,
+    Option("--profile", help="Say where the time of a step goes, and write a trace for a browser."),
+]
 Quiet = Annotated[
     bool,
     Option("--quiet", "-q", help="Print the run's folder and nothing else.", rich_help_panel=WHERE),

@@ -7,6 +7,7 @@ import typer
 
 from rkkd_cli import __version__
 from rkkd_cli.cli import (
+    bench,
     compare,
     doctor,
     findings,
@@ -58,6 +59,11 @@ app.command("ls", rich_help_panel=LOOK)(ls.ls)
 app.command("cat", rich_help_panel=LOOK)(presets.cat)
 app.command("cp", rich_help_panel=LOOK)(presets.cp)
 app.command("doctor", rich_help_panel=SETUP)(doctor.doctor)
+app.command(
+    "bench",
+    rich_help_panel=SETUP,
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+)(bench.bench)
 app.add_typer(teacher.app, name="teacher", rich_help_panel=SETUP)
 
 

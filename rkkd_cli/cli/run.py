@@ -1,6 +1,7 @@
 """``rkkd run``: train the arms of an experiment, record them, draw the figures."""
 
 from datetime import datetime
+from pathlib import Path
 
 import typer
 
@@ -50,6 +51,7 @@ def run(
     mlflow: flags.MLflow = False,
     dry_run: flags.DryRun = False,
     quiet: flags.Quiet = False,
+    profile: flags.Profile = False,
     as_json: flags.Json = False,
 ) -> None:
     """Train the arms kd (ranking loss logged only) and kd_rank (backpropagated) in lockstep.
@@ -76,11 +78,14 @@ def run(
         print_plan(planned(begun, request), begun.path if begun else out / chosen, as_json)
         return
     from rkkd_cli.cli.execute import Manner, begin, go_on
+    from rkkd_cli.cli.profile import engine_of, say_profile, watch_for
     from rkkd_cli.cli.result import say_result
 
-    manner = Manner(checkpoint_minutes, quiet, loggers=loggers).on(ctx.obj)
+    watch = watch_for(profile, ctx.obj)
+    manner = Manner(checkpoint_minutes, quiet, engine_of(watch), loggers=loggers).on(ctx.obj)
     if begun is None:
         result = begin(request(None), out, chosen, name is None, manner)
     else:
         result = go_on(begun, request, manner)
+    say_profile(watch, Path(result.path))
     say_result(result, quiet, as_json)

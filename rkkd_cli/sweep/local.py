@@ -31,6 +31,7 @@ from rkkd_cli.train.events import (
 from rkkd_cli.train.lockstep import Lockstep
 from rkkd_cli.train.pace import Pace
 from rkkd_cli.train.ranks import ALONE, Ranks
+from rkkd_cli.train.spans import Spans, untimed
 from rkkd_cli.train.stack_trial import seconds_a_step
 from rkkd_cli.train.teacher import Teacher
 
@@ -45,6 +46,7 @@ def run_jobs(
     jobs: Sequence[Job] | None = None,
     keep_going: bool = False,
     ranks: Ranks = ALONE,
+    spans: Spans = untimed,
 ) -> Iterator[Event]:
     """Yield everything that happens, from reading the images to the last epoch of the last job.
 
@@ -64,7 +66,7 @@ def run_jobs(
             continue
         for job in same:
             try:
-                yield from run_job(job, sources, begun.states.get(job.name), pace, ranks)
+                yield from run_job(job, sources, begun.states.get(job.name), pace, ranks, spans)
             except (RuntimeError, MemoryError) as error:  # a RunError, or what torch raises
                 yield from _given_up([job], error, keep_going)
 
@@ -82,6 +84,7 @@ def run_job(
     state: Mapping[str, Any] | None,
     pace: Pace,
     ranks: Ranks = ALONE,
+    spans: Spans = untimed,
 ) -> Generator[Event, None, None]:
     """Train the job's arms from where its state is to their last epoch."""
     recipe, teacher = job.experiment.training, sources.teacher
@@ -90,7 +93,7 @@ def run_job(
     stacked = yield from _stacked(job, stream, teacher, state, ranks)
     arms = [ArmOnStream(arm, job.seed, teacher, stream.data.labels, ranks) for arm in job.arms]
     outputs = outputs_of(job, sources)
-    how = recipe.epochs, sources.held_out, stacked, outputs, ranks
+    how = recipe.epochs, sources.held_out, stacked, outputs, ranks, spans
     lockstep = Lockstep(job.name, stream, teacher, arms, *how)
     if state is not None:
         lockstep.load(state["lockstep"])

@@ -18,6 +18,7 @@ from rkkd_cli.train.metrics import HITS, MEANS, measure
 from rkkd_cli.train.randomness import Randomness
 from rkkd_cli.train.ranks import ALONE, Ranks
 from rkkd_cli.train.selection import Selection
+from rkkd_cli.train.spans import Spans, untimed
 from rkkd_cli.train.sync_batchnorm import synchronise
 from rkkd_cli.train.teacher import Teacher
 from rkkd_cli.train.totals import Totals
@@ -78,13 +79,15 @@ class ArmOnStream:
         """The arm alone: see Stepping."""
         return [self]
 
-    def step(self, lesson: Lesson) -> Stepped:
+    def step(self, lesson: Lesson, spans: Spans = untimed) -> Stepped:
         """Take one optimisation step; return the logits (1, B, C) before it, and own terms."""
         self.trainee.set_rate(lesson.epochs_done)
         with self.trainee.randomness.active():
-            seen = self._see(lesson)
-            losses = self.objective.loss(seen)
-            self.trainee.descend(self.trainee.ranks.weighted(losses.total, lesson.batch))
+            with spans(self.name, "forward"):
+                seen = self._see(lesson)
+                losses = self.objective.loss(seen)
+            loss = self.trainee.ranks.weighted(losses.total, lesson.batch)
+            self.trainee.descend(loss, spans, self.name)
         return Stepped(seen.student.logits.detach()[None], [losses.own])
 
     def _see(self, lesson: Lesson) -> Seen:

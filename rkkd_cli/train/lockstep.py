@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from typing import Any
 
-from rkkd_cli.data.stream import Stream
+from rkkd_cli.data.stream import Batch, Stream
 from rkkd_cli.train.arm import ArmOnStream, record
 from rkkd_cli.train.best import best_so_far
 from rkkd_cli.train.checkpoint import misfit
@@ -15,6 +15,7 @@ from rkkd_cli.train.evaluate import Evaluated, TaughtSplit, evaluate
 from rkkd_cli.train.events import ArmStopped, BatchDone, EndedEarly, EpochDone, Event, Note, Tick
 from rkkd_cli.train.lesson import Lesson, Seer, needs_of, teach
 from rkkd_cli.train.ranks import ALONE, Ranks
+from rkkd_cli.train.spans import DATA, EVALUATION, STREAM, Spans, untimed
 from rkkd_cli.train.stack import Stepping, stacks_of
 from rkkd_cli.train.teacher import Teacher
 from rkkd_cli.train.teacher_outputs import TeacherOutputs
@@ -44,10 +45,12 @@ class Lockstep:
         stacked: bool = False,
         outputs: TeacherOutputs | None = None,
         ranks: Ranks = ALONE,
+        spans: Spans = untimed,
     ) -> None:
         self.name, self.stream, self.teacher = name, stream, teacher
         self.active, self.epochs, self.held_out = list(arms), epochs, held_out
         self.stacked, self.outputs, self.ranks = stacked, outputs, ranks
+        self.spans = spans
         self.needs = needs_of(arm.objective for arm in arms)
         self.steppings: list[Stepping] = []
         self.stopped: list[ArmStopped] = []
@@ -80,9 +83,10 @@ class Lockstep:
     def _take_steps(self, seer: Seer) -> Iterator[Event]:
         epoch = self.epochs_done + 1
         started = time.perf_counter()
-        for batch in self.stream.epoch(epoch, self.batches_done, self.ranks.part):
+        for batch in self._batches(epoch):
             progress = epoch - 1 + self.batches_done / len(self.stream)
-            lesson = teach(seer, batch, self.needs, progress, self.epochs)
+            with self.spans(STREAM, "teacher"):
+                lesson = teach(seer, batch, self.needs, progress, self.epochs)
             self._step(lesson._replace(diagnosed=self.batches_done % EVERY == 0))
             self.batches_done += 1
             self.seconds += time.perf_counter() - started
@@ -91,11 +95,20 @@ class Lockstep:
                 return
             started = time.perf_counter()
 
+    def _batches(self, epoch: int) -> Iterator[Batch]:
+        """Yield the batches that are left of an epoch."""
+        batches = self.stream.epoch(epoch, self.batches_done, self.ranks.part)
+        for _ in range(len(self.stream) - self.batches_done):
+            with self.spans(STREAM, DATA):
+                batch = next(batches)
+            yield batch
+
     def _step(self, lesson: Lesson) -> None:
         """Let every arm step on the batch, then record all of them at once."""
         steppings = self._steppings()
-        stepped = [one.step(lesson) for one in steppings]
-        record([arm for one in steppings for arm in one.members], stepped, lesson, self.ranks)
+        stepped = [one.step(lesson, self.spans) for one in steppings]
+        with self.spans(STREAM, "records"):
+            record([arm for one in steppings for arm in one.members], stepped, lesson, self.ranks)
 
     def _steppings(self) -> Sequence[Stepping]:
         """Return the active arms, stacked or each for itself."""
@@ -155,7 +168,9 @@ class Lockstep:
         students = [Evaluated(arm.student, arm.objective) for arm in arms]
         found: dict[str, dict[str, Totals]] = {arm.name: {} for arm in arms}
         for split, taught in self.held_out.items() if arms else ():
-            totals = yield from evaluate(students, taught, self.teacher.precision, self.ranks)
+            with self.spans(STREAM, EVALUATION):
+                how = self.teacher.precision, self.ranks
+                totals = yield from evaluate(students, taught, *how)
             for arm, own in zip(arms, totals, strict=True):
                 found[arm.name][split] = own
         return found

@@ -14,6 +14,7 @@ from rkkd_cli.config.experiment import Training
 from rkkd_cli.train.arm import ArmOnStream
 from rkkd_cli.train.device import autocast
 from rkkd_cli.train.lesson import Lesson, Stepped, seen_of_logits
+from rkkd_cli.train.spans import Spans, untimed
 from rkkd_cli.train.stacked_optimizer import StackedAdamW, StackedOptimizer, StackedSGD
 
 OPTIMIZERS: dict[str, type[StackedOptimizer]] = {"sgd": StackedSGD, "adamw": StackedAdamW}
@@ -26,7 +27,7 @@ class Stepping(Protocol):
     def members(self) -> list[ArmOnStream]:
         """The arms."""
 
-    def step(self, lesson: Lesson) -> Stepped:
+    def step(self, lesson: Lesson, spans: Spans = untimed) -> Stepped:
         """Let each arm take its optimisation step; return what is recorded of it."""
 
 
@@ -69,22 +70,25 @@ class Stack:
             setattr(arm.student.get_submodule(path), last, row)
         return stacked
 
-    def step(self, lesson: Lesson) -> Stepped:
+    def step(self, lesson: Lesson, spans: Spans = untimed) -> Stepped:
         """Let each arm take its optimisation step; return what is recorded of it."""
         for arm in self.members:
             arm.trainee.set_rate(lesson.epochs_done)
-        with autocast(self.weights.device, self.members[0].precision):
-            logits = self._logits(lesson.batch.images)
-        losses = [
-            arm.objective.loss(seen_of_logits(own, lesson))
-            for arm, own in zip(self.members, logits.unbind(), strict=True)
-        ]
-        total = torch.stack([one.total for one in losses]).sum()
-        ranks = self.members[0].trainee.ranks
-        (gradient,) = torch.autograd.grad(ranks.weighted(total, lesson.batch), self.weights)
-        floating = [one for one in self.buffers.values() if one.is_floating_point()]
-        ranks.reduce([gradient], floating)
-        self.optimizer.step(self.weights, gradient, [arm.trainee.lr for arm in self.members])
+        who, ranks = f"{len(self.members)} arms", self.members[0].trainee.ranks
+        with spans(who, "forward"):
+            with autocast(self.weights.device, self.members[0].precision):
+                logits = self._logits(lesson.batch.images)
+            losses = [
+                arm.objective.loss(seen_of_logits(own, lesson))
+                for arm, own in zip(self.members, logits.unbind(), strict=True)
+            ]
+            total = torch.stack([one.total for one in losses]).sum()
+        with spans(who, "backward"):
+            (gradient,) = torch.autograd.grad(ranks.weighted(total, lesson.batch), self.weights)
+            floating = [one for one in self.buffers.values() if one.is_floating_point()]
+            ranks.reduce([gradient], floating)
+        with spans(who, "optimiser"):
+            self.optimizer.step(self.weights, gradient, [arm.trainee.lr for arm in self.members])
         return Stepped(logits.detach(), [one.own for one in losses])
 
     def _logits(self, images: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from rkkd_cli.data.seeding import derive_seed
 from rkkd_cli.train.randomness import Randomness
 from rkkd_cli.train.ranks import ALONE, Ranks
 from rkkd_cli.train.recipe import build_optimizer, learning_rate, set_learning_rate
+from rkkd_cli.train.spans import Spans, untimed
 from rkkd_cli.train.totals import Totals
 
 
@@ -36,12 +37,14 @@ class Trainee:
         self.lr = learning_rate(self.recipe, epochs_done)
         set_learning_rate(self.optimizer, self.lr)
 
-    def descend(self, loss: Tensor) -> None:
+    def descend(self, loss: Tensor, spans: Spans = untimed, who: str = "") -> None:
         """Take one optimisation step against the gradient of the loss, summed over ranks."""
-        self.optimizer.zero_grad(set_to_none=True)
-        torch.autograd.backward(loss)
-        self.ranks.descend(self.model)
-        self.optimizer.step()
+        with spans(who, "backward"):
+            self.optimizer.zero_grad(set_to_none=True)
+            torch.autograd.backward(loss)
+            self.ranks.descend(self.model)
+        with spans(who, "optimiser"):
+            self.optimizer.step()
 
     def state(self) -> dict[str, Any]:
         """Return all that :meth:`load` needs to go on as if nothing had happened.
