@@ -1,8 +1,8 @@
 """What every section of an experiment is: immutable and strict."""
 
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 
 class Frozen(BaseModel):
@@ -16,3 +16,6 @@ class Frozen(BaseModel):
 def as_tuple(value: Any) -> Any:
     """Return a list as a tuple, which is what TOML's lists become; anything else as it is."""
     return tuple(value) if isinstance(value, list) else value
+
+
+Floats = Annotated[tuple[float, ...], BeforeValidator(as_tuple)]

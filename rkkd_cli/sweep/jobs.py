@@ -4,7 +4,8 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from rkkd_cli.config.arms import Arm, resolve_arms
-from rkkd_cli.config.experiment import Dataset, Experiment, Teacher
+from rkkd_cli.config.dataset import Dataset
+from rkkd_cli.config.experiment import Experiment, Teacher
 
 Cell = tuple[str, int]  # an arm's name and a seed
 
