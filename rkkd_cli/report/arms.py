@@ -1,14 +1,16 @@
 """The arms of runs as curves: their rows, and what legends call them."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
+from functools import cached_property
 
 import pandas as pd
 
 from rkkd_cli.errors import printable
 
 
-class Curve(NamedTuple):
+@dataclass(frozen=True)
+class Curve:
     """One arm's rows, over all its seeds, and what the legend calls it."""
 
     label: str
@@ -18,6 +20,16 @@ class Curve(NamedTuple):
     def arm(self) -> str:
         """The arm's name, without that of its run."""
         return str(self.rows["arm"].iloc[0])
+
+    @cached_property
+    def means(self) -> pd.DataFrame:
+        """The mean over seeds of every column of numbers, by epoch."""
+        return self.rows.groupby("epoch").mean(numeric_only=True)
+
+    @cached_property
+    def deviations(self) -> pd.DataFrame:
+        """The sample standard deviations."""
+        return self.rows.groupby("epoch").std(ddof=1, numeric_only=True)
 
 
 def curves_of(runs: Sequence[tuple[str, pd.DataFrame]]) -> list[Curve]:

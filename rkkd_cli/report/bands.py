@@ -5,21 +5,21 @@ from typing import Any
 import pandas as pd
 from matplotlib.axes import Axes
 
+from rkkd_cli.report.arms import Curve
 from rkkd_cli.report.style import Look
 
 
 def draw_mean(
-    axes: Axes, rows: pd.DataFrame, column: str, look: Look, opacity: float, **line: Any
+    axes: Axes, curve: Curve, column: str, look: Look, opacity: float, **line: Any
 ) -> "pd.Series[float]":
-    """Draw the column of an arm's rows and return its mean by epoch; ``line`` as of ``plot``.
+    """Draw a column of an arm's curve and return its mean by epoch; ``line`` as of ``plot``.
 
     One epoch is a point; where all epochs have one seed there is no band.
     """
-    by_epoch = rows.groupby("epoch")[column]
-    mean = by_epoch.mean()
+    mean = curve.means[column]
     marker = "o" if len(mean) == 1 else None
     axes.plot(mean.index, mean, color=look.colour, linewidth=look.width, marker=marker, **line)
-    deviation = by_epoch.std(ddof=1) if look.has_band else None
+    deviation = curve.deviations[column] if look.has_band else None
     if deviation is not None and deviation.notna().any():
         low, high = mean - deviation, mean + deviation
         axes.fill_between(mean.index, low, high, color=look.colour, alpha=opacity, linewidth=0)

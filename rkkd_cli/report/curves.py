@@ -118,7 +118,7 @@ def _draw(axes: Axes, quantity: Quantity, curves: Sequence[Curve]) -> None:
         axes.axvline(epoch, color="#999999", linewidth=0.8, linestyle=":", zorder=0.5)
     for look, curve in zip(looks(len(curves)), curves, strict=True):
         mean = draw_mean(
-            axes, curve.rows, quantity.column, look, 0.18,
+            axes, curve, quantity.column, look, 0.18,
             label=shortened(curve.label), linestyle=look.dash,
         )  # fmt: skip
         fewer = _last_of_a_seed(curve.rows)

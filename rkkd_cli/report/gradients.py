@@ -90,7 +90,7 @@ def _draw(axes: Axes, panel: Panel, curves: Sequence[Curve]) -> None:
     for look, curve in zip(looks(len(curves)), curves, strict=True):
         for column, term in panel.columns.items():
             if column in curve.rows:
-                draw_mean(axes, curve.rows, column, look, 0.15, linestyle=LINES[term])
+                draw_mean(axes, curve, column, look, 0.15, linestyle=LINES[term])
     if panel.logarithmic:
         axes.set_yscale("log", nonpositive="clip")
     axes.set(title=panel.title, xlabel="epoch", ylabel=panel.label)
