@@ -169,16 +169,21 @@ def draw(found: Mapping[str, Sequence[Point]], path: Path) -> None:
     figure = Figure(figsize=(14, 5), layout="constrained")
     panels = figure.subplots(2, len(found), sharex="col")
     for column, (kind, points) in enumerate(found.items()):
+        time_axes, memory_axes = panels[0][column], panels[1][column]
         sizes = [one.size for one in points]
-        for row, values in enumerate(([p.seconds for p in points], [p.memory for p in points])):
-            axes = panels[row][column]
-            axes.plot(sizes, values, "o-", color="#0072B2")
-            axes.set_xscale("log")
+        times = [1e3 * one.seconds for one in points]
+        time_axes.plot(sizes, times, "o-", color="#0072B2")
+        memory_axes.plot(sizes, [one.memory / 1e6 for one in points], "o-", color="#D55E00")
+        time_axes.set(title=kind, yscale="log", xscale="log")
+        time_axes.set_ylim(min(times) / 3, max(times) * 3)
+        memory_axes.set_ylim(0, 1.15 * max(1, *(one.memory / 1e6 for one in points)))
+        memory_axes.set_xlabel(kind.partition(",")[0])
+        memory_axes.set_xticks(sizes, [f"{size:,}" for size in sizes], rotation=45, minor=False)
+        memory_axes.set_xticks([], minor=True)
+        for axes in (time_axes, memory_axes):
             axes.grid(color="#e6e6e6")
-        panels[0][column].set(title=kind, yscale="log")
-        panels[1][column].set(xlabel=kind.partition(",")[0])
-    panels[0][0].set_ylabel("seconds")
-    panels[1][0].set_ylabel("bytes at the peak")
+    panels[0][0].set_ylabel("ms")
+    panels[1][0].set_ylabel("MB at the peak")
     figure.savefig(path, dpi=110)
 
 
