@@ -36,6 +36,7 @@ BELOW: dict[str, set[str]] = {
 MODULES = {
     ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__"): path
     for path in sorted(PACKAGE.rglob("*.py"))
+    if path.parent.name != "benchmarks"  # scripts, which an installed package has beside the rooms
 }
 
 

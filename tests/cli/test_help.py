@@ -16,7 +16,7 @@ Program = Callable[..., subprocess.CompletedProcess[str]]
 
 COMMANDS = (
     "run", "grid", "resume", "plot", "report", "compare", "findings", "show", "table", "ls", "cat",
-    "cp", "doctor", "teacher", "watch",
+    "cp", "doctor", "teacher", "watch", "bench",
 )  # fmt: skip
 
 
