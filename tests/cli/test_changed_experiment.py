@@ -1,6 +1,5 @@
 """Resume with something changed: refused with its name, unless it moves no number of the past."""
 
-import json
 import os
 import shutil
 import signal
@@ -9,9 +8,9 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
+from written import manifest_of, numbers_of
 
 Program = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -34,16 +33,6 @@ training = { schedule = "step", milestones = [1, 3.0] }
 """
 OWN_EPOCHS = ("arms.kd.training.epochs={}", "arms.kd_rank.training.epochs={}")
 CONSTANT = (*SMALL, "-q", "training.schedule=constant")
-
-
-def manifest_of(run: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads((run / "manifest.json").read_text(encoding="utf-8"))
-    return content
-
-
-def numbers_of(run: Path) -> list[str]:
-    rows = (run / "metrics.csv").read_text(encoding="utf-8").splitlines()
-    return [row.rsplit(",", 2)[0] for row in rows]
 
 
 def content_below(folder: Path) -> dict[str, bytes]:

@@ -1,6 +1,5 @@
 """Images or a teacher that changed between stop and resume: refused, and nowhere recorded."""
 
-import json
 import os
 import shutil
 import signal
@@ -9,10 +8,10 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 from PIL import Image
+from written import manifest_of
 
 from rkkd_cli.models import build_model
 
@@ -21,11 +20,6 @@ FolderMaker = Callable[..., Path]
 
 SHORT = ("teacher.training.epochs=2", "--device", "cpu", "--seeds", "0", "-q")
 DIGITS = (*SHORT, "dataset.limit_train=200", "dataset.limit_test=100", "--epochs", "12")
-
-
-def manifest_of(run: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads((run / "manifest.json").read_text(encoding="utf-8"))
-    return content
 
 
 def stopped_when(

@@ -9,9 +9,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
+from written import manifest_of
 
 from rkkd_cli.errors import UserError
 from rkkd_cli.records.run_directory import RunDirectory
@@ -24,11 +24,6 @@ ENDLESS = (
 )  # fmt: skip
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
-
-
-def manifest_of(run: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads((run / "manifest.json").read_text(encoding="utf-8"))
-    return content
 
 
 def wait_for_rows(run: Path, count: int) -> None:

@@ -10,9 +10,9 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
+from written import manifest_of, numbers_of
 
 Program = Callable[..., subprocess.CompletedProcess[str]]
 Ended = subprocess.CompletedProcess[str]
@@ -24,16 +24,6 @@ SMALL = (
 EPOCHS = 12
 RUN = (*SMALL, "--epochs", str(EPOCHS))
 FIGURES = {"rank.png", "kl.png", "test_acc.png", "sheet.png", "gradients.png"}
-
-
-def manifest_of(run: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads((run / "manifest.json").read_text(encoding="utf-8"))
-    return content
-
-
-def numbers_of(run: Path) -> list[str]:
-    rows = (run / "metrics.csv").read_text(encoding="utf-8").splitlines()
-    return [row.rsplit(",", 2)[0] for row in rows]
 
 
 def content_below(folder: Path) -> dict[str, bytes]:

@@ -6,11 +6,11 @@ import subprocess
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pytest
 import torch
+from written import manifest_of
 
 from rkkd_cli import __version__
 from rkkd_cli.models import build_model
@@ -26,11 +26,6 @@ HEADER = (
     "grad_low_share_rank,epoch_seconds,images_per_second"
 )
 FIGURES = {"rank.png", "kl.png", "test_acc.png", "sheet.png", "gradients.png"}
-
-
-def manifest_of(run: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads((run / "manifest.json").read_text(encoding="utf-8"))
-    return content
 
 
 def rows_of(run: Path) -> list[str]:

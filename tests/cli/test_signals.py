@@ -10,9 +10,9 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
+from written import manifest_of, numbers_of
 
 from rkkd_cli.records.run_directory import RunDirectory
 
@@ -28,16 +28,6 @@ SMALL = (
 RUN = ("run", *SMALL, "--epochs", "12", "-q")
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
-
-
-def manifest_of(run: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads((run / "manifest.json").read_text(encoding="utf-8"))
-    return content
-
-
-def numbers_of(run: Path) -> list[str]:
-    rows = (run / "metrics.csv").read_text(encoding="utf-8").splitlines()
-    return [row.rsplit(",", 2)[0] for row in rows]
 
 
 def rows(count: int) -> Seen:

@@ -9,11 +9,11 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import psutil
 import pytest
+from written import manifest_of, numbers_of
 
 from rkkd_cli.data.listed import SAMPLE
 
@@ -30,16 +30,6 @@ SMALL = (
 )  # fmt: skip
 LOUD = ("run", *SMALL, "--seeds", "0")
 RUN = (*LOUD, "-q")
-
-
-def numbers_of(run: Path) -> list[str]:
-    rows = (run / "metrics.csv").read_text(encoding="utf-8").splitlines()
-    return [row.rsplit(",", 2)[0] for row in rows]
-
-
-def manifest_of(run: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads((run / "manifest.json").read_text(encoding="utf-8"))
-    return content
 
 
 @pytest.fixture

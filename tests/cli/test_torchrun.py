@@ -14,6 +14,7 @@ from typing import Any
 
 import psutil
 import pytest
+from written import manifest_of, numbers_of
 
 Program = Callable[..., subprocess.CompletedProcess[str]]
 Ended = subprocess.CompletedProcess[str]
@@ -68,16 +69,6 @@ def processes_of(agent: int, rank: int) -> list[psutil.Process]:
             if child.environ().get("RANK") == str(rank):
                 found.append(child)
     return found
-
-
-def manifest_of(run: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads((run / "manifest.json").read_text(encoding="utf-8"))
-    return content
-
-
-def numbers_of(run: Path) -> list[str]:
-    rows = (run / "metrics.csv").read_text(encoding="utf-8").splitlines()
-    return [row.rsplit(",", 2)[0] for row in rows]
 
 
 def wait_for_rows(folder: Path, count: int) -> None:

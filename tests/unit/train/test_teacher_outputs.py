@@ -115,6 +115,7 @@ def test_where_nothing_can_be_written_the_teacher_goes_on(tmp_path: Path) -> Non
     (tmp_path / "some").write_text("a file where a folder should be")
     outputs = store(tmp_path)
     assert same(said(outputs, teacher()), said(store(tmp_path / "elsewhere"), teacher()))
+    said(outputs, teacher())  # and says so once
     (problem,) = outputs.problems
     assert problem.startswith("the teacher's outputs cannot be kept (")
     assert str(tmp_path / "some") in problem
