@@ -5,7 +5,8 @@
 Every point is a process of its own: the median of its steps, and the peak of its memory above what
 it had before. Arms: a lockstep step of the preset rank_grad (digits). Classes: value and gradient
 of the ranking loss, 8 images. Batch size: a step of the pair of rank_grad_cifar100_small. History:
-a seed's rows of one epoch of 45 arms appended to metrics.csv, and the whole file read.
+a seed's rows of one epoch of 45 arms appended to metrics.csv, and the whole file read. Memory there
+is mostly that of the rows made up before.
 """
 
 import argparse

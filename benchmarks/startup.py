@@ -8,6 +8,7 @@ teacher where it is not cached, of both arms where it is.
 """
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -52,7 +53,7 @@ def measure(rounds: int) -> list[Row]:
             return lambda: seconds(["run", "--out", f"{place}/out"], place, cache, until)
 
         def cold_run() -> float:
-            subprocess.run(["rm", "-rf", str(cold)], check=True)
+            shutil.rmtree(cold, ignore_errors=True)
             return run(cold, "teacher epoch")()
 
         commands: dict[str, tuple[Callable[[], float], str]] = {

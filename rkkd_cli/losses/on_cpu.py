@@ -1,6 +1,7 @@
 """Float32 logits on the CPU, image by image, in the compiled kernels of :mod:`pair_kernels`."""
 
 import functools
+import importlib
 import itertools
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -39,7 +40,7 @@ def _has_memory(tensor: Tensor) -> bool:
 def numba_imports() -> bool:
     """Tell whether numba is there, and fits numpy. It takes a fifth of a second."""
     try:
-        import numba  # noqa: F401
+        importlib.import_module("numba")
     except ImportError:
         return False
     return True

@@ -33,7 +33,7 @@ def outputs_of(job: Job, sources: Sources) -> TeacherOutputs | None:
     parts = {
         "version": NUMBERS_VERSION,
         "dataset": dataset.fingerprint,
-        "augmentation": (dataset.crop, dataset.crop_padding, dataset.flip),
+        "augmentation": dataset.augmentation,
         "batch_size": job.experiment.training.batch_size,
         "seed": job.seed,
         "teacher": teacher.fingerprint,

@@ -43,6 +43,7 @@ class TeacherOutputs:
         self.folder, self.kind = folder, kind
         self.shape = images, classes
         self.problems: list[str] = []
+        self.can_write = True
 
     @property
     def bytes_an_epoch(self) -> int:
@@ -58,8 +59,8 @@ class TeacherOutputs:
     def epoch(self, number: int, first: int, teacher: Teacher) -> Iterator["Reader | Writer"]:
         """Give what says what the teacher says in an epoch, from its ``first`` image on.
 
-        A damaged file is removed and its epoch computed again; one that cannot be written costs
-        nothing but itself. Both are named in ``problems``. An epoch that is not seen from its first
+        A damaged file is removed and its epoch computed again; once one cannot be written, none is
+        any more. Both are named in ``problems``. An epoch that is not seen from its first
         image to its last is not written.
         """
         found = self._read(number)
@@ -68,7 +69,7 @@ class TeacherOutputs:
             return
         writer = Writer(self, number, teacher)
         try:
-            if first == 0:
+            if first == 0 and self.can_write:
                 writer.begin()
             yield writer
         finally:
@@ -176,4 +177,5 @@ class Writer:
                 f"the teacher's outputs cannot be kept ({error.strerror}: {error.filename}); the "
                 "run goes on without"
             )
+            self.outputs.can_write = False
             self.abandon()
