@@ -117,6 +117,7 @@ def test_a_streamed_folder_is_read_from_the_disk_of_each_node(
     assert rows_of(tmp_path / "results/six") == rows_of(tmp_path / "local/results/six")
 
 
+@pytest.mark.slow
 def test_a_killed_worker_costs_a_retry_and_no_row(
     cluster: Cluster, expected: Any, tmp_path: Path
 ) -> None:
@@ -129,6 +130,7 @@ def test_a_killed_worker_costs_a_retry_and_no_row(
     assert rows_of(tmp_path / "results/six") == expected[LONG]
 
 
+@pytest.mark.slow
 def test_a_node_that_goes_away_costs_a_retry_and_no_row(
     cluster: Cluster, expected: Any, tmp_path: Path
 ) -> None:
@@ -148,7 +150,11 @@ def test_a_node_that_goes_away_costs_a_retry_and_no_row(
     assert rows_of(tmp_path / "results/six") == expected[LONG]
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=lambda one: one.name)
+@pytest.mark.parametrize(
+    "number",
+    [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)],
+    ids=lambda one: one.name,
+)
 def test_a_killed_driver_goes_on(
     number: signal.Signals, cluster: Cluster, expected: Any, warm_rkkd: Program, tmp_path: Path
 ) -> None:
@@ -164,6 +170,7 @@ def test_a_killed_driver_goes_on(
     assert rows_of(tmp_path / "results/six") == expected[LONG]
 
 
+@pytest.mark.slow
 def test_each_job_sees_its_own_gpus(tmp_path: Path) -> None:
     script = """
 import os, ray

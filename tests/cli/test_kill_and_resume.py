@@ -16,7 +16,10 @@ SCRIPT = Path(__file__).parents[2] / "benchmarks" / "kill_and_resume.py"
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs fork and /proc")
-@pytest.mark.parametrize(("signal", "count"), [("kill", 25), ("term", 3)])
+@pytest.mark.parametrize(
+    ("signal", "count"),
+    [("kill", 8), ("term", 3), pytest.param("kill", 25, marks=pytest.mark.slow)],
+)
 def test_a_run_that_is_killed_again_and_again_ends_as_if_nothing_had_happened(
     signal: str, count: int, tmp_path: Path
 ) -> None:

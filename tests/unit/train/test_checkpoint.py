@@ -111,7 +111,7 @@ DAMAGES = st.one_of(
 
 
 @given(DAMAGES)
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 def test_any_damage_of_the_newest_is_noticed_and_the_previous_one_is_used(damaged: bytes) -> None:
     with tempfile.TemporaryDirectory() as folder:
         store = filled(Path(folder), 2)
@@ -175,8 +175,10 @@ import os, random, signal, sys, time
 from pathlib import Path
 import torch
 from rkkd_cli.train.checkpoint import CheckpointStore, is_whole
-store, leftovers = CheckpointStore(Path(sys.argv[1])), 0
-for _ in range(15):
+store, killed, leftovers = CheckpointStore(Path(sys.argv[1])), 0, 0
+begun_at = time.monotonic()
+while killed < 15 or (not leftovers and time.monotonic() - begun_at < 90):
+    killed += 1
     begun = store.load()
     number = begun.state["number"] if begun else 0
     ends = os.pipe()
@@ -210,7 +212,7 @@ print(leftovers)
 def test_a_writer_killed_at_any_moment_leaves_what_it_had_saved(tmp_path: Path) -> None:
     command = [sys.executable, "-W", "ignore", "-c", WRITERS, str(tmp_path / "checkpoints")]
     surroundings = os.environ | {"OMP_NUM_THREADS": "1"}  # threads do not outlive a fork
-    done = subprocess.run(command, env=surroundings, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, env=surroundings, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) > 0  # some were killed while they wrote
 
