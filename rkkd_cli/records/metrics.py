@@ -155,7 +155,7 @@ def _text(path: Path) -> str:
 
 
 def _checked(text: str, path: Path) -> pd.DataFrame:
-    header, *_ = text.splitlines() or [""]
+    header = "".join(text.partition("\n")[0].splitlines()[:1])
     missing = [column for column in COLUMNS if column not in header.split(",")]
     if missing:
         raise UserError(f"{path} lacks the column {missing[0]!r}: not a metrics.csv of rkkd")
@@ -178,12 +178,11 @@ def _checked(text: str, path: Path) -> pd.DataFrame:
 
 def _parsed(text: str, path: Path, varied: Sequence[str]) -> pd.DataFrame:
     """Return the rows with numbers in every column but the arm's and those of varied keys."""
-    fields = text.partition("\n")[0].count(",")
     try:
-        widths = [len(row) for row in csv.reader(io.StringIO(text, newline=""))]
+        widths = _widths(text)
     except csv.Error as error:
         raise UserError(f"{path} cannot be read as CSV: {error}") from None
-    short = next((n for n, width in enumerate(widths, 1) if width - 1 != fields), None)
+    short = next((n for n, width in enumerate(widths, 1) if width != widths[0]), None)
     if short is not None:
         raise UserError(f"{path}, line {short}: has not as many values as there are columns")
     further = further_in(text.partition("\n")[0].split(","))
@@ -204,3 +203,10 @@ def _parsed(text: str, path: Path, varied: Sequence[str]) -> pd.DataFrame:
             value = frame[column].iloc[bad]
             raise UserError(f"{path}, line {bad + 2}: {column} is {value!r}, not {whole}")
     return frame
+
+
+def _widths(text: str) -> list[int]:
+    """Return the number of values of each line. Without quotes, commas are all there is to see."""
+    if '"' in text:
+        return [len(row) for row in csv.reader(io.StringIO(text, newline=""))]
+    return [line.count(",") + 1 for line in text.removesuffix("\n").split("\n")]

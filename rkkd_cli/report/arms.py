@@ -6,6 +6,7 @@ from functools import cached_property
 
 import pandas as pd
 
+from rkkd_cli.analysis.stages import learning_rate_drops
 from rkkd_cli.errors import printable
 
 
@@ -30,6 +31,17 @@ class Curve:
     def deviations(self) -> pd.DataFrame:
         """The sample standard deviations."""
         return self.rows.groupby("epoch").std(ddof=1, numeric_only=True)
+
+    @cached_property
+    def drops(self) -> list[float]:
+        """Where the learning rate fell: see :func:`learning_rate_drops`."""
+        return learning_rate_drops(self.rows)
+
+    @cached_property
+    def ends(self) -> list[int]:
+        """The epochs after which there are fewer seeds than before."""
+        last = self.rows.groupby("seed")["epoch"].max()
+        return sorted({int(epoch) for epoch in last if epoch < last.max()})
 
 
 def curves_of(runs: Sequence[tuple[str, pd.DataFrame]]) -> list[Curve]:

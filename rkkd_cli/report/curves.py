@@ -13,10 +13,9 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from rkkd_cli.analysis.published_curves import PublishedCurves
-from rkkd_cli.analysis.stages import learning_rate_drops
 from rkkd_cli.errors import printable
 from rkkd_cli.report.arms import Curve, curves_of
-from rkkd_cli.report.bands import draw_mean
+from rkkd_cli.report.bands import draw_means
 from rkkd_cli.report.gradients import gradients_figure, has_diagnostics
 from rkkd_cli.report.published_lines import (
     DOTS,
@@ -24,7 +23,16 @@ from rkkd_cli.report.published_lines import (
     published_lines,
     source_line,
 )
-from rkkd_cli.report.style import MANY, STYLE, looks, named, naming_title, save_figure, shortened
+from rkkd_cli.report.style import (
+    MANY,
+    STYLE,
+    Look,
+    looks,
+    named,
+    naming_title,
+    save_figure,
+    shortened,
+)
 
 
 class Quantity(NamedTuple):
@@ -74,7 +82,7 @@ def quantity_figure(
     axes = figure.subplots()
     _draw(axes, quantity, curves)
     overlay = _overlay(axes, quantity, curves, published)
-    handles = [*_ours(axes, curves), *overlay]
+    handles = [*_ours(curves), *overlay]
     if len(curves) > MANY:
         title = naming_title(len(curves))
         figure.legend(handles=handles, loc="outside lower center", ncols=2, title=title)
@@ -93,7 +101,7 @@ def _sheet(
     handles: dict[str, Any] = {}
     for axes, quantity in zip(panels, QUANTITIES, strict=True):
         _draw(axes, quantity, curves)
-        for handle in (*_ours(axes, curves), *_overlay(axes, quantity, curves, published)):
+        for handle in (*_ours(curves), *_overlay(axes, quantity, curves, published)):
             handles.setdefault(str(handle.get_label()), handle)
     legend = figure.legend(
         handles=list(handles.values()),
@@ -107,31 +115,30 @@ def _sheet(
     return figure
 
 
-def _ours(axes: Axes, curves: Sequence[Curve]) -> list[Any]:
-    """Return the lines of the arms that the legend names."""
-    lines = axes.get_legend_handles_labels()[0][: len(curves)]
-    return [lines[number] for number in named(len(curves))]
+def _ours(curves: Sequence[Curve]) -> list[Line2D]:
+    """Return what the legend shows of the arms that it names."""
+    every = looks(len(curves))
+    return [_handle(every[number], curves[number]) for number in named(len(curves))]
+
+
+def _handle(look: Look, curve: Curve) -> Line2D:
+    marker = "o" if len(curve.means) == 1 else None
+    return Line2D(
+        [], [], color=look.colour, linewidth=look.width, linestyle=look.dash, marker=marker,
+        label=shortened(curve.label),
+    )  # fmt: skip
 
 
 def _draw(axes: Axes, quantity: Quantity, curves: Sequence[Curve]) -> None:
-    for epoch in sorted(set().union(*(learning_rate_drops(c.rows) for c in curves))):
+    for epoch in sorted(set().union(*(curve.drops for curve in curves))):
         axes.axvline(epoch, color="#999999", linewidth=0.8, linestyle=":", zorder=0.5)
+    draw_means(axes, curves, quantity.column, 0.18)
     for look, curve in zip(looks(len(curves)), curves, strict=True):
-        mean = draw_mean(
-            axes, curve, quantity.column, look, 0.18,
-            label=shortened(curve.label), linestyle=look.dash,
-        )  # fmt: skip
-        fewer = _last_of_a_seed(curve.rows)
-        if fewer:
-            axes.plot(fewer, mean.loc[fewer], "x", color=look.colour, markersize=5)
+        if curve.ends:
+            last = curve.means[quantity.column].loc[curve.ends]
+            axes.plot(curve.ends, last, "x", color=look.colour, markersize=5)
     axes.set(title=quantity.title, xlabel="epoch", ylabel=quantity.label)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-
-
-def _last_of_a_seed(rows: pd.DataFrame) -> list[int]:
-    """Return the epochs after which the mean is over fewer seeds than before."""
-    ends = rows.groupby("seed")["epoch"].max()
-    return sorted({int(epoch) for epoch in ends if epoch < ends.max()})
 
 
 def _overlay(

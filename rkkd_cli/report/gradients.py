@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 from rkkd_cli.errors import printable
 from rkkd_cli.records.metrics import DIAGNOSTICS
 from rkkd_cli.report.arms import Curve
-from rkkd_cli.report.bands import draw_mean
+from rkkd_cli.report.bands import draw_means
 from rkkd_cli.report.style import looks, named, naming_title, shortened
 
 LINES: dict[str, Literal["-", "--"]] = {"kl": "-", "rank": "--"}
@@ -87,11 +87,10 @@ def _handles(curves: Sequence[Curve]) -> list[Line2D]:
 
 
 def _draw(axes: Axes, panel: Panel, curves: Sequence[Curve]) -> None:
-    for look, curve in zip(looks(len(curves)), curves, strict=True):
-        for column, term in panel.columns.items():
-            if column in curve.rows:
-                draw_mean(axes, curve, column, look, 0.15, linestyle=LINES[term])
+    for column, term in panel.columns.items():
+        draw_means(axes, curves, column, 0.15, LINES[term])
     if panel.logarithmic:
         axes.set_yscale("log", nonpositive="clip")
+        axes.yaxis.set_major_formatter("{x:g}")  # a power is typeset, which takes its time
     axes.set(title=panel.title, xlabel="epoch", ylabel=panel.label)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -10,8 +10,6 @@ from matplotlib.figure import Figure
 
 from rkkd_cli.files import whole_file
 
-FORMATS = ("png", "svg", "pdf")
-
 # Okabe and Ito's palette without its yellow, told apart by all common kinds of colour vision;
 # line styles differ too, so that print in grey can be read.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
@@ -34,6 +32,15 @@ STYLE: Any = {
 MANY = 12  # arms, more of which no palette tells apart, and whose bands would cover everything
 NAMED_OF_MANY = 8
 LONGEST_LABEL = 44
+DPI = 150
+
+# How each format is written: PNG twice as fast as by default, the others without a date.
+HOW: dict[str, dict[str, Any]] = {
+    "png": {"pil_kwargs": {"compress_level": 3}},
+    "svg": {"metadata": {"Date": None}},
+    "pdf": {"metadata": {"CreationDate": None}},
+}
+FORMATS = tuple(HOW)
 
 
 class Look(NamedTuple):
@@ -76,9 +83,18 @@ def naming_title(arms: int) -> str | None:
 
 def save_figure(figure: Figure, folder: Path, name: str, formats: Sequence[str]) -> list[Path]:
     """Write the figure in each format, whole or not at all; return the files."""
+    figure.set_dpi(DPI)
+    _lay_out(figure)
     paths = [folder / f"{name}.{suffix}" for suffix in formats]
     for path in paths:
-        metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(path.suffix[1:])
         with whole_file(path) as file:
-            figure.savefig(file, format=path.suffix[1:], dpi=150, metadata=metadata)
+            figure.savefig(file, format=path.suffix[1:], dpi=DPI, **HOW[path.suffix[1:]])
     return paths
+
+
+def _lay_out(figure: Figure) -> None:
+    """Place everything once and for all: each ``savefig`` would do it twice."""
+    layout = figure.get_layout_engine()
+    if layout is not None:
+        layout.execute(figure)
+        figure.set_layout_engine(None)

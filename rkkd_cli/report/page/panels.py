@@ -7,7 +7,6 @@ from typing import Any
 import pandas as pd
 
 from rkkd_cli.analysis.published_curves import PublishedCurves
-from rkkd_cli.analysis.stages import learning_rate_drops
 from rkkd_cli.config.grid import is_baseline
 from rkkd_cli.errors import printable
 from rkkd_cli.report import gradients
@@ -115,7 +114,7 @@ def groups_of(curves: Sequence[Curve], published: PublishedCurves | None) -> lis
 def panels_of(curves: Sequence[Curve], published: PublishedCurves | None) -> list[Panel]:
     """Return the three ablation curves, and the gradients where there are diagnostics."""
     kept = _kept_epochs(curves)
-    drops = sorted(set().union(*(learning_rate_drops(curve.rows) for curve in curves)))
+    drops = sorted(set().union(*(curve.drops for curve in curves)))
     names = [group.label for group in groups_of(curves, published)]
     panels = []
     for quantity in QUANTITIES:
