@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
 from PIL import Image
 
 from rkkd_cli.methods import Pair
@@ -17,6 +18,10 @@ from rkkd_cli.models import build_model
 # One thread: the networks here are tiny, and two threads that wait for each other on a busy
 # machine take many times as long.
 torch.set_num_threads(1)
+
+# How long an example takes says more about what else the machine does than about the code.
+settings.register_profile("rkkd", deadline=None)
+settings.load_profile("rkkd")
 
 Program = Callable[..., subprocess.CompletedProcess[str]]
 FolderMaker = Callable[..., Path]

@@ -240,7 +240,7 @@ def test_a_value_too_long_to_be_read_gets_a_sentence(value: str) -> None:
         load_experiment("rank_grad", [parse_override(f"training.epochs={value}")])
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(st.lists(override, max_size=3))
 @example(["seeds=0:9999999999999"])
 @example(["training.lr=1" + "0" * 400])

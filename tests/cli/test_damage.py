@@ -234,7 +234,7 @@ any_damage = st.one_of(
 )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(damage=any_damage)
 @example(damage=lambda content: content.replace(b"\n", b"\r\n"))
 @example(damage=lambda _: b"")
@@ -255,7 +255,7 @@ def test_any_damage_of_a_run_that_has_ended_is_noticed_and_undone(
         assert after.replace(b"\r\n", b"\n") == whole
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(damage=any_damage)
 @example(damage=lambda content: content.replace(b"\n", b"\r\n"))
 def test_any_damage_of_a_killed_run_is_undone_or_named_and_left(damage: Damage, dead: Path) -> None:

@@ -132,7 +132,7 @@ def test_a_changed_experiment_is_refused_and_the_key_named(ended: Path) -> None:
             reopened(run)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(at=st.integers(0, 4000), bit=st.integers(0, 7), cut=st.booleans())
 def test_no_damage_of_an_experiment_changes_what_is_trained(
     at: int, bit: int, cut: bool, ended: Path

@@ -267,7 +267,7 @@ def test_what_is_read_only_can_be_looked_at_and_is_not_written(
         assert numbers(disk / "run") == whole
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(before=st.integers(0, 3000), lines=st.integers(1, 3000), room=st.integers(0, 2999))
 def test_lines_are_appended_whole_or_not_at_all(
     before: int, lines: int, room: int, tmp_path_factory: pytest.TempPathFactory

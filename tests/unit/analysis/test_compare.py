@@ -93,7 +93,7 @@ def test_every_pair_and_metric_is_compared_and_is_one_family() -> None:
 
 
 @given(st.lists(st.tuples(*[st.floats(0, 100)] * 2), min_size=2, max_size=6), st.randoms())
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 def test_the_order_of_the_rows_does_not_matter(
     pairs: list[tuple[float, float]], random: Any
 ) -> None:

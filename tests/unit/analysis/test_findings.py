@@ -191,7 +191,7 @@ def test_an_arm_without_rows_is_no_crash() -> None:
 
 
 @given(st.integers(0, 2**32 - 1))
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 def test_rows_with_holes_get_an_answer_that_can_be_written_down(number: int) -> None:
     random = np.random.default_rng(number)
     metrics = rows_of(TRUE, noise=0.05)

@@ -52,7 +52,7 @@ def test_three_seeds_by_hand() -> None:
 
 
 @given(samples)
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_the_interval_is_that_of_scipys_paired_test(pairs: list[tuple[float, float]]) -> None:
     one, other = columns(pairs)
     found = paired_difference(one, other)
@@ -66,7 +66,7 @@ def test_the_interval_is_that_of_scipys_paired_test(pairs: list[tuple[float, flo
 
 
 @given(st.lists(st.integers(-50, 50), min_size=2, max_size=8))
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_the_permutation_p_is_that_of_all_signs(differences: list[int]) -> None:
     values = np.array(differences, dtype=float)
     found = paired_difference(np.zeros(len(values)), values)
@@ -87,7 +87,7 @@ def test_the_permutation_p_is_that_of_all_signs(differences: list[int]) -> None:
     st.lists(st.integers(-20, 20), min_size=2, max_size=4),
     st.lists(st.integers(-20, 20), min_size=2, max_size=4),
 )
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_unpaired_the_p_is_that_of_all_exchanges(one: list[int], other: list[int]) -> None:
     found = unpaired_difference(np.array(one, dtype=float), np.array(other, dtype=float))
     pooled, n = [*one, *other], len(other)
@@ -118,7 +118,7 @@ def test_the_unpaired_effect_is_by_the_pooled_deviation() -> None:
 
 
 @given(samples, st.floats(0.1, 10), numbers)
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 def test_scaling_and_shifting_both_arms_change_only_the_scale(
     pairs: list[tuple[float, float]], scale: float, shift: float
 ) -> None:
@@ -131,7 +131,7 @@ def test_scaling_and_shifting_both_arms_change_only_the_scale(
 
 
 @given(samples)
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 def test_exchanging_the_arms_turns_the_sign(pairs: list[tuple[float, float]]) -> None:
     one, other = columns(pairs)
     there, back = paired_difference(one, other), paired_difference(other, one)

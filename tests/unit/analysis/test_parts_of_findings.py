@@ -29,7 +29,7 @@ def test_a_claim_is_as_good_as_its_worst_part(parts: Any, verdict: str) -> None:
 
 
 @given(st.lists(st.floats(-10, 10), min_size=2, max_size=6), st.sampled_from([-1, 1]))
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_a_part_is_judged_by_the_side_of_its_interval(values: list[float], wanted: int) -> None:
     told, turned = (judged("x", pd.Series(values), way) for way in (wanted, -wanted))
     opposite = {"supported": "contradicted", "contradicted": "supported"}

@@ -25,7 +25,7 @@ def test_power_is_how_often_simulated_studies_resolve_the_effect() -> None:
 
 
 @given(st.floats(0.05, 50), st.booleans())
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_the_number_of_seeds_is_the_fewest_that_do(effect: float, paired: bool) -> None:
     n = seeds_for(effect, paired)
     assert n is not None

@@ -43,7 +43,7 @@ def test_mean_and_sample_deviation_of_three_seeds() -> None:
 
 
 @given(st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=10))
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_mean_and_deviation_agree_with_the_formulas(values: list[float]) -> None:
     mean = math.fsum(values) / len(values)
     variance = math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1)

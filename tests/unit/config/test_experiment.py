@@ -231,19 +231,19 @@ def test_seeds_that_are_none_negative_repeated_or_garbage_are_refused(given: obj
 
 
 @given(st.lists(st.integers(0, 10**9), min_size=1, max_size=8, unique=True))
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_every_spelling_of_distinct_seeds_means_the_same(seeds: list[int]) -> None:
     assert parse_seeds(seeds) == parse_seeds(",".join(map(str, seeds))) == tuple(seeds)
 
 
 @given(st.integers(0, 10**6), st.integers(1, 50))
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_a_range_of_seeds_excludes_its_end(first: int, count: int) -> None:
     assert parse_seeds(f"{first}:{first + count}") == tuple(range(first, first + count))
 
 
 @given(st.text("0123:,- a½²٣", max_size=7))
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 def test_any_text_is_seeds_or_refused_in_one_sentence(text: str) -> None:
     try:
         seeds = parse_seeds(text)

@@ -70,7 +70,7 @@ def check(outcome: Experiment | str) -> None:
         assert outcome_of_file(to_toml(outcome).encode()) == outcome
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(text=mutated_preset())
 @example(text=DIGITS + "\n[arms]\na = 3\n")
 @example(text=DIGITS.replace("[dataset]", "[[dataset]]"))
@@ -89,7 +89,7 @@ def test_any_change_of_a_preset_gives_an_experiment_or_a_sentence(text: str) -> 
     check(outcome_of_file(text.encode("utf-8", "surrogatepass")))
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(content=st.binary(max_size=60) | st.text(max_size=60).map(lambda text: text.encode()))
 def test_any_bytes_give_a_sentence(content: bytes) -> None:
     outcome = outcome_of_file(content)
@@ -121,7 +121,7 @@ words = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(words=words, rank_grad=st.sampled_from(["on", "off", "both", "", "x"]))
 @example(words=["arms={}"], rank_grad="both")
 @example(words=["arms=3"], rank_grad="both")

@@ -54,7 +54,7 @@ def test_a_value_is_read_as_toml_or_else_taken_as_a_string(text: str, value: obj
 
 
 @given(st.text(max_size=30))
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 def test_any_text_is_a_value(text: str) -> None:
     value = parse_value(text)
     assert value == text or tomllib.loads(f"value = {text}") == {"value": value}
@@ -114,14 +114,14 @@ def test_a_section_given_as_a_whole_is_not_changed_by_a_later_key() -> None:
 
 
 @given(TABLES)
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_a_flattened_table_laid_over_nothing_gives_the_table(table: dict[str, Any]) -> None:
     overrides = [Override(key, value) for key, value in flatten(table).items()]
     assert apply_overrides({}, overrides) == table
 
 
 @given(TABLES, TABLES)
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_merging_keeps_every_change_and_what_it_does_not_touch(
     base: dict[str, Any], changes: dict[str, Any]
 ) -> None:

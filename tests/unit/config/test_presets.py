@@ -69,7 +69,7 @@ def test_every_shipped_preset_written_and_read_is_equal(name: str, tmp_path: Pat
     weights=st.none() | FINITE,
     arm=st.fixed_dictionaries({"alpha": SHARES, "temperature": RATES}),
 )
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_any_experiment_written_and_read_is_equal(
     values: dict[str, Any], weights: float | None, arm: dict[str, Any]
 ) -> None:

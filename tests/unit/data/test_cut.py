@@ -27,7 +27,7 @@ def same(one: Image.Image, other: Image.Image) -> bool:
     return np.array_equal(np.asarray(one), np.asarray(other))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(width=sides, height=sides, size=st.integers(4, 64), seed=seeds, flip=st.booleans())
 def test_a_random_crop_has_the_pixels_of_torchvisions(
     width: int, height: int, size: int, seed: int, flip: bool
@@ -40,7 +40,7 @@ def test_a_random_crop_has_the_pixels_of_torchvisions(
     assert same(Cut(size, "random", flip)(image, seed), expected)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(width=sides, height=sides, size=st.sampled_from([7, 28, 112, 224]))
 def test_a_held_out_image_has_the_pixels_of_torchvisions_references(
     width: int, height: int, size: int

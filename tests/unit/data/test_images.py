@@ -43,7 +43,7 @@ def labels(draw: st.DrawFn) -> Labels:
     return np.array(draw(st.permutations(listed)), dtype=np.int64)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(labels(), st.integers(0, 3))
 def test_every_beginning_of_the_balanced_order_is_balanced(labels: Labels, seed: int) -> None:
     order = balanced_order(labels, seed)
@@ -62,7 +62,7 @@ def test_another_seed_takes_other_images() -> None:
     assert balanced_order(many, 0).tolist() == balanced_order(many, 0).tolist()
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(labels(), st.data())
 def test_a_subset_is_balanced_and_always_the_same(labels: Labels, data: st.DataObject) -> None:
     split = numbered(labels)
@@ -88,7 +88,7 @@ def test_no_limit_keeps_all() -> None:
     assert balanced_subset(split, None, "dataset.limit_train") is split
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(labels(), st.floats(0.05, 0.95))
 def test_a_held_out_split_is_disjoint_whole_and_lacks_no_class(
     labels: Labels, share: float
@@ -129,7 +129,7 @@ def test_a_share_without_an_image_per_class_on_a_side_is_refused(share: float) -
         hold_out(split, share)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.integers(0, 10**6), st.integers(1, 3), st.integers(1, 20))
 def test_channel_statistics_are_numpys(seed: int, channels: int, count: int) -> None:
     generator = np.random.default_rng(seed)

@@ -57,7 +57,7 @@ def naive_crops(image: Pixels, padding: int) -> dict[tuple[int, int, bool], Pixe
     return crops
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     count=st.integers(1, 40), batch_size=st.integers(1, 50), padding=st.integers(0, 2),
     flip=st.booleans(), epoch=st.integers(1, 10**6), seed=st.integers(0, 2**32),

@@ -32,7 +32,7 @@ def loop_loss(student: Tensor, teacher: Tensor, p: float) -> float:
     return total / count
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.floats(0, 6), st.integers(1, 3), st.integers(1, 4), st.sampled_from([1, 1.5, 2, 3, 4]))
 def test_it_equals_the_loop(phase: float, batch: int, channels: int, p: float) -> None:
     student, teacher = wave([batch, channels, 2, 3], phase), wave([batch, 2, 2, 3], phase + 1)
@@ -54,7 +54,7 @@ def test_the_larger_map_is_averaged_down() -> None:
     )
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(st.permutations(range(4)), st.floats(0.01, 100), st.floats(0.01, 100))
 def test_the_channels_order_and_the_scale_do_not_matter(
     channels: list[int], scale: float, sign: float

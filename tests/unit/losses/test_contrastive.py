@@ -26,7 +26,7 @@ def loop_scores(anchors: Tensor, rows: Tensor, temperature: float) -> list[list[
     ]
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.floats(0, 6), st.integers(1, 4), st.integers(1, 5), st.sampled_from([0.07, 0.5]))
 def test_loss_and_constant_equal_the_loop(
     phase: float, batch: int, negatives: int, temperature: float

@@ -30,7 +30,7 @@ def loop_terms(student: Tensor, teacher: Tensor, t: float) -> tuple[float, float
     return inter, intra
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.floats(0, 6), st.integers(1, 5), st.integers(2, 9), st.sampled_from([0.7, 1.0, 4.0]))
 def test_both_terms_equal_the_loop(phase: float, batch: int, classes: int, t: float) -> None:
     student, teacher = wave([batch, classes], phase, 2.0), wave([batch, classes], phase + 1, 3.0)
@@ -41,7 +41,7 @@ def test_both_terms_equal_the_loop(phase: float, batch: int, classes: int, t: fl
     assert weighted == pytest.approx(2 * expected[0] + 0.5 * expected[1], rel=1e-9, abs=1e-9)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.floats(0, 6), st.floats(-50, 50), st.permutations(range(4)))
 def test_a_shift_of_an_image_and_the_order_of_images_do_not_matter(
     phase: float, shift: float, order: list[int]

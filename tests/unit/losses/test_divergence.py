@@ -37,7 +37,7 @@ def logits(seed: int, batch: int = 3, classes: int = 5, scale: float = 2.0) -> T
     return torch.randn(batch, classes, generator=generator, dtype=torch.float64) * scale
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.integers(0, 10**6), st.integers(1, 4), st.integers(2, 9), st.sampled_from(TEMPERATURES))
 def test_both_equal_the_loop(seed: int, batch: int, classes: int, temperature: float) -> None:
     student, teacher = logits(seed, batch, classes), logits(seed + 1, batch, classes)

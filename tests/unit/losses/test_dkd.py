@@ -32,7 +32,7 @@ def loop_terms(s: Tensor, t: Tensor, target: Tensor, temperature: float) -> tupl
     return tckd * temperature**2 / len(target), nckd * temperature**2 / len(target)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.floats(0, 6), st.integers(1, 4), st.integers(2, 9), st.sampled_from([0.7, 1.0, 4.0]))
 def test_both_terms_equal_the_loop(phase: float, batch: int, classes: int, t: float) -> None:
     student, teacher = wave([batch, classes], phase, 2.0), wave([batch, classes], phase + 1, 3.0)
@@ -44,7 +44,7 @@ def test_both_terms_equal_the_loop(phase: float, batch: int, classes: int, t: fl
     assert weighted == pytest.approx(0.5 * expected[0] + 3 * expected[1], rel=1e-9, abs=1e-11)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.floats(0, 6), st.integers(2, 9), st.sampled_from([0.7, 1.0, 4.0]))
 def test_the_two_terms_make_the_kl_divergence(phase: float, classes: int, t: float) -> None:
     student, teacher = wave([1, classes], phase, 2.0), wave([1, classes], phase + 1, 3.0)

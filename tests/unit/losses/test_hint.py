@@ -37,7 +37,7 @@ def divergence(student: Tensor, teacher: Tensor) -> float:
     return total / len(rows[0])
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.floats(0, 6), st.integers(1, 3), st.integers(1, 4))
 def test_both_equal_the_loops(phase: float, batch: int, channels: int) -> None:
     shape = [batch, channels, 2, 3]
@@ -56,7 +56,7 @@ def test_it_is_simkds_loss_of_maps_of_one_size() -> None:
 
 
 @BOTH
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(counts=st.lists(st.booleans(), min_size=4, max_size=4).filter(any))
 def test_images_that_do_not_count_are_as_if_absent(loss: Loss, counts: list[bool]) -> None:
     student, teacher = wave([4, 3, 2, 2]), wave([4, 3, 2, 2], 1.0)

@@ -37,7 +37,7 @@ def loop_level(student: Tensor, teacher: Tensor, temperatures: list[float], dim:
     return total
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.floats(0, 6), st.integers(1, 4), st.integers(2, 6))
 def test_the_three_levels_equal_the_loops(phase: float, batch: int, classes: int) -> None:
     student, teacher = wave([batch, classes], phase, 2.0), wave([batch, classes], phase + 1, 3.0)
@@ -91,7 +91,7 @@ def test_images_alike_are_all_of_low_confidence() -> None:
     assert low_confidence_classes(alike).all()
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(st.permutations(range(5)), st.permutations(range(4)))
 def test_the_order_of_images_and_of_classes_does_not_matter(
     images: list[int], classes: list[int]

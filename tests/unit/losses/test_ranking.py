@@ -114,7 +114,7 @@ def test_many_classes_span_several_blocks_without_a_seam(surrogate: str) -> None
 
 
 @EACH_SURROGATE
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(
     seed=st.integers(0, 10**6),
     batch=st.integers(1, 4),

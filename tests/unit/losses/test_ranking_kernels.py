@@ -49,7 +49,7 @@ def test_the_kernels_know_every_surrogate() -> None:
 
 
 @EACH_SURROGATE
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 10**6),
     batch=st.integers(1, 4),
@@ -114,7 +114,7 @@ def test_tiles_leave_no_seam(surrogate: str) -> None:
 
 
 @EACH_SURROGATE
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 10**6), classes=st.integers(2, 200), k=st.sampled_from([0.1, 10, 1e3]))
 def test_symmetries_hold(surrogate: str, seed: int, classes: int, k: float) -> None:
     s, t = logits(seed, 2, classes), logits(seed + 1, 2, classes)

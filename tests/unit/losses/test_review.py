@@ -31,7 +31,7 @@ def loop_stage(s: Tensor, t: Tensor) -> float:
     return math.fsum(w * x for w, x in zip(weights, losses, strict=True)) / math.fsum(weights)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.floats(0, 6), st.lists(st.integers(1, 9), min_size=1, max_size=3))
 def test_it_equals_the_loop(phase: float, sizes: list[int]) -> None:
     student = [wave([2, 3, n, n], phase, 2.0) for n in sizes]

@@ -47,7 +47,7 @@ def mean_huber(ours: list[float], theirs: list[float]) -> float:
     return math.fsum(huber(a - b) for a, b in zip(ours, theirs, strict=True)) / len(ours)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.floats(0, 6), st.integers(2, 5), st.integers(1, 4))
 def test_both_equal_the_loops(phase: float, batch: int, features: int) -> None:
     student, teacher = wave([batch, features], phase, 2.0), wave([batch, 3], phase + 1, 9.0)
@@ -65,7 +65,7 @@ def test_it_is_mdistillers_repdistillers_and_mmrazors_loss(name: str) -> None:
 
 
 @BOTH
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(order=st.permutations(range(5)), scale=st.floats(0.01, 100), shift=st.floats(-9, 9))
 def test_order_scale_and_origin_do_not_matter(
     loss: Loss, order: list[int], scale: float, shift: float

@@ -17,7 +17,7 @@ def similarities(rows: list[list[float]]) -> list[list[float]]:
     return [[value / math.hypot(*row) for value in row] for row in products]
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.floats(0, 6), st.integers(1, 5), st.integers(1, 4))
 def test_it_equals_the_loop(phase: float, batch: int, channels: int) -> None:
     student, teacher = wave([batch, channels, 2, 3], phase), wave([batch, 3, 4, 4], phase + 1)
@@ -40,7 +40,7 @@ def test_it_takes_its_arguments_in_either_rank() -> None:
     assert torch.equal(similarity_preserving_loss(student, teacher), flat)
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(st.permutations(range(5)), st.floats(0.01, 100))
 def test_order_and_scale_do_not_matter(order: list[int], scale: float) -> None:
     student, teacher = wave([5, 4], 0.3), wave([5, 3], 1.2)

@@ -12,7 +12,7 @@ from published import assert_published
 from rkkd_cli.losses import standardize_logits
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.floats(0, 6), st.integers(1, 4), st.integers(2, 9), st.floats(0.1, 50))
 def test_it_is_the_definition(phase: float, batch: int, classes: int, scale: float) -> None:
     logits = wave([batch, classes], phase, scale)
@@ -24,7 +24,7 @@ def test_it_is_the_definition(phase: float, batch: int, classes: int, scale: flo
     torch.testing.assert_close(ours, torch.tensor(expected).double(), rtol=1e-6, atol=1e-8)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.floats(-100, 100), st.floats(0.1, 100))
 def test_shift_and_scale_do_not_matter(shift: float, scale: float) -> None:
     logits = wave([3, 7], 0.3)

@@ -32,7 +32,7 @@ def tied_logits(draw: st.DrawFn) -> tuple[Tensor, Tensor]:
     return torch.tensor(draw(table), dtype=dtype), torch.tensor(draw(table), dtype=dtype)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(tied_logits())
 def test_it_is_scipys_value_with_any_ties(logits: tuple[Tensor, Tensor]) -> None:
     student, teacher = logits
@@ -92,7 +92,7 @@ def test_shapes_without_an_order_are_refused(
         kendall_tau_b(torch.zeros(student), torch.zeros(teacher))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 10**6),
     batch=st.integers(1, 3),

@@ -13,7 +13,7 @@ from published import assert_published
 from rkkd_cli.losses import vid_log_scale, vid_loss
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.floats(0, 6), st.integers(1, 3), st.integers(1, 4), st.sampled_from([1e-5, 0.1]))
 def test_it_equals_the_loop(phase: float, batch: int, channels: int, eps: float) -> None:
     shape = [batch, channels, 2, 2]

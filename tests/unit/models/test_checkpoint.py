@@ -111,7 +111,7 @@ def test_a_missing_file_and_a_folder_are_no_checkpoint(tmp_path: Path) -> None:
 
 
 @FORMATS
-@settings(deadline=None, max_examples=60, suppress_health_check=FILE_FIXTURES)
+@settings(max_examples=60, suppress_health_check=FILE_FIXTURES)
 @given(share=st.floats(0, 0.999))
 def test_a_truncated_file_is_damaged(zipped: bool, share: float, tmp_path: Path) -> None:
     path = tmp_path / "cut.pth"
@@ -120,7 +120,7 @@ def test_a_truncated_file_is_damaged(zipped: bool, share: float, tmp_path: Path)
     refusal(path)
 
 
-@settings(deadline=None, max_examples=150, suppress_health_check=FILE_FIXTURES)
+@settings(max_examples=150, suppress_health_check=FILE_FIXTURES)
 @given(content=st.binary(max_size=40))
 @example(content=b"")
 @example(content=b".")
@@ -134,7 +134,7 @@ def test_bytes_that_are_no_checkpoint_are_refused(content: bytes, tmp_path: Path
 
 
 @FORMATS
-@settings(deadline=None, max_examples=150, suppress_health_check=FILE_FIXTURES)
+@settings(max_examples=150, suppress_health_check=FILE_FIXTURES)
 @given(place=st.floats(0, 0.999), bit=st.integers(0, 7))
 def test_a_flipped_bit_gives_weights_or_a_refusal(
     zipped: bool, place: float, bit: int, tmp_path: Path

@@ -90,7 +90,7 @@ def test_a_model_that_folding_would_change_is_returned_unchanged(kind: str) -> N
     affine=st.booleans(),
     seed=st.integers(0, 99),
 )
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 def test_any_convolution_takes_its_batchnorm(
     groups: int, bias: bool, affine: bool, seed: int
 ) -> None:

@@ -80,7 +80,7 @@ def test_files_of_earlier_versions_have_no_diagnostics(tmp_path: Path) -> None:
 
 
 @given(st.lists(FLOATS, min_size=1, max_size=20))
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 def test_floats_are_written_with_all_their_digits(values: list[float]) -> None:
     with TemporaryDirectory() as folder:
         path = written(Path(folder), *(row(epoch=n, value=value) for n, value in enumerate(values)))
@@ -89,7 +89,7 @@ def test_floats_are_written_with_all_their_digits(values: list[float]) -> None:
 
 
 @given(st.lists(FLOATS, min_size=1, max_size=20))
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 def test_floats_come_back_exactly(values: list[float]) -> None:
     with TemporaryDirectory() as folder:
         path = written(Path(folder), *(row(epoch=n, value=value) for n, value in enumerate(values)))

@@ -77,7 +77,7 @@ def test_hits_count_images() -> None:
 
 @pytest.mark.parametrize("threads", [1, 2])
 @given(arms=st.integers(2, 50), images=st.integers(1, 130), classes=st.sampled_from([2, 3, 10, 33]))
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 def test_no_number_depends_on_the_other_arms(
     threads: int, arms: int, images: int, classes: int
 ) -> None:

@@ -53,7 +53,7 @@ def test_a_step_schedule_without_milestones_is_constant() -> None:
 
 
 @given(st.floats(0, 10))
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_the_cosine_schedule_falls_from_the_rate_to_nothing(epochs_done: float) -> None:
     expected = 0.8 * (1 + math.cos(math.pi * epochs_done / 10)) / 2
     rate = learning_rate(recipe(schedule="cosine"), epochs_done)
@@ -61,7 +61,7 @@ def test_the_cosine_schedule_falls_from_the_rate_to_nothing(epochs_done: float) 
 
 
 @given(st.floats(0, 10))
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 def test_the_constant_schedule_ignores_milestones(epochs_done: float) -> None:
     assert learning_rate(recipe(schedule="constant", milestones=[3]), epochs_done) == 0.8
 
@@ -78,7 +78,7 @@ def test_warm_up_rises_in_a_line_to_the_rate_whatever_follows(
 
 
 @given(st.floats(2, 10))
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_after_warm_up_the_cosine_takes_the_epochs_that_are_left(epochs_done: float) -> None:
     given = recipe(schedule="cosine", warmup_epochs=2)
     expected = 0.8 * (1 + math.cos(math.pi * (epochs_done - 2) / 8)) / 2
@@ -97,7 +97,7 @@ def test_after_warm_up_the_milestones_stay_where_they_are() -> None:
     st.lists(st.floats(0.01, 0.99), max_size=3),
     st.floats(0, 1),
 )
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_the_rate_never_leaves_the_range_from_zero_to_the_stated_one(
     schedule: str, warmup: float, milestones: list[float], moment: float
 ) -> None:

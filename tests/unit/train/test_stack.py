@@ -67,13 +67,13 @@ def students(teacher: Teacher, arms: dict[str, Any] = ARMS) -> list[ArmOnStream]
     return made
 
 
-def lessons(count: int) -> Iterator[Lesson]:
+def lessons(count: int) -> Iterator[tuple[float, Lesson]]:
     torch.manual_seed(1)
     for number in range(count):
         images = torch.randn(32, 1, 8, 8, dtype=torch.float64)
         batch = Batch(images, torch.randint(0, 10, (32,)), torch.arange(32))
         logits = torch.randn(32, 10, dtype=torch.float64)
-        yield Lesson(batch, of_logits(logits), None, number / count, 1)
+        yield number / count, Lesson(batch, of_logits(logits), None, 1, 1)
 
 
 def close(one: Any, other: Any) -> None:
@@ -84,8 +84,9 @@ def test_in_float64_every_state_of_every_arm_is_the_one_it_has_alone(teacher: Te
     alone, together = students(teacher), students(teacher)
     steppings = stacks_of(together)
     assert [len(s.members) for s in steppings] == [4, 2, 1]
-    for lesson in lessons(8):
+    for epochs_done, lesson in lessons(8):
         for one in (*alone, *steppings):
+            one.set_rates(epochs_done)
             one.step(lesson)
     for one, other in zip(alone, together, strict=True):
         mine, its = one.trainee.state(), other.trainee.state()
@@ -99,9 +100,10 @@ def test_in_float64_every_state_of_every_arm_is_the_one_it_has_alone(teacher: Te
 
 def test_a_stack_goes_on_from_arms_that_have_stepped_alone_and_back(teacher: Teacher) -> None:
     alone, moved = students(teacher), students(teacher)
-    for number, lesson in enumerate(lessons(6)):
+    for number, (epochs_done, lesson) in enumerate(lessons(6)):
         steppings = stacks_of(moved) if 2 <= number < 4 else moved
         for one in (*alone, *steppings):
+            one.set_rates(epochs_done)
             one.step(lesson)
     for one, other in zip(alone, moved, strict=True):
         close(dict(other.student.state_dict()), dict(one.student.state_dict()))

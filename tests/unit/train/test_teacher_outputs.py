@@ -128,7 +128,7 @@ def test_where_nothing_can_be_written_the_teacher_goes_on(tmp_path: Path) -> Non
         max_size=CLASSES,
     )
 )
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_fp16_rounds_by_half_a_unit_and_in_the_same_way_each_time(
     tmp_path_factory: pytest.TempPathFactory, logits: list[float]
 ) -> None:

@@ -22,7 +22,7 @@ def totals_of(steps: list[dict[str, float]]) -> Totals:
 
 
 @given(st.lists(st.tuples(VALUES, st.integers(1, 64), st.integers(0, 64)), min_size=1, max_size=8))
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_means_weigh_every_image_alike_and_hits_are_percentages(
     steps: list[tuple[float, int, int]],
 ) -> None:

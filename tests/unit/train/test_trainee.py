@@ -187,7 +187,7 @@ def add(totals: Totals, steps: list[tuple[float, float, int]]) -> Totals:
 
 
 @given(st.lists(STEP, max_size=6), st.lists(STEP, min_size=1, max_size=6))
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_sums_that_went_through_a_file_go_on_as_if_nothing_had_happened(
     before: list[tuple[float, float, int]], after: list[tuple[float, float, int]]
 ) -> None:
