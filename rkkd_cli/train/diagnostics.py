@@ -20,7 +20,7 @@ from torch import Tensor
 
 from rkkd_cli.losses.ranking import ranking_gradient_per_image
 from rkkd_cli.methods import Objective
-from rkkd_cli.train.metrics import parts_of_arms, ranked_alike
+from rkkd_cli.train.metrics import RankSettings, of_arms_ranked_alike, temperatures_of
 
 # One batch in so many is looked at, the first of each epoch among them.
 EVERY = 10
@@ -35,7 +35,7 @@ def diagnose(objectives: Sequence[Objective], students: Tensor, teacher: Tensor)
     No number of an arm depends on the others, to the last bit.
     """
     students = students.float() if students.dtype.itemsize < 4 else students
-    temperatures = students.new_tensor([one.temperature for one in objectives])[:, None, None]
+    temperatures = temperatures_of(objectives, students)
     divergence = (students / temperatures).softmax(dim=2)
     divergence = (divergence - (teacher / temperatures).softmax(dim=2)) * temperatures
     ranking = _ranking_gradients(objectives, students, teacher)
@@ -53,14 +53,11 @@ def diagnose(objectives: Sequence[Objective], students: Tensor, teacher: Tensor)
 def _ranking_gradients(
     objectives: Sequence[Objective], students: Tensor, teacher: Tensor
 ) -> Tensor:
-    gradients = torch.empty_like(students)
+    def gradient(student: Tensor, taught: Tensor, settings: RankSettings) -> Tensor:
+        return ranking_gradient_per_image(student, taught, *settings)
+
     teachers = teacher.expand(students.shape)
-    for settings, numbers in ranked_alike(objectives).items():
-        for part in parts_of_arms(numbers, students):
-            student, taught = students[part].flatten(0, 1), teachers[part].flatten(0, 1)
-            of_part = ranking_gradient_per_image(student, taught, *settings)
-            gradients[part] = of_part.view(len(part), *students.shape[1:])
-    return gradients
+    return of_arms_ranked_alike(objectives, students, teachers, gradient)
 
 
 def _lower_half(teacher: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 Shapes: A arms, B batch, C classes.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -18,6 +18,9 @@ from rkkd_cli.methods.objective import TERMS, Objective
 
 MEANS = (*TERMS, "kendall_tau")
 HITS = ("agreement", "acc", "top5")
+
+RankSettings = tuple[float, str, str]
+OfLogits = Callable[[Tensor, Tensor, RankSettings], Tensor]
 
 
 class Measured(NamedTuple):
@@ -60,22 +63,36 @@ def _cross_entropies(students: Tensor, labels: Tensor) -> Tensor:
 
 
 def _divergences(objectives: Sequence[Objective], students: Tensor, teachers: Tensor) -> Tensor:
-    temperatures = students.new_tensor([one.temperature for one in objectives])[:, None, None]
-    return kl_per_image(students, teachers, temperatures)
+    return kl_per_image(students, teachers, temperatures_of(objectives, students))
+
+
+def temperatures_of(objectives: Sequence[Objective], like: Tensor) -> Tensor:
+    """Return the arms' temperatures, (A, 1, 1), filled in where ``like`` is: nothing is sent."""
+    return torch.cat([like.new_full((1, 1, 1), one.temperature) for one in objectives])
 
 
 def _rankings(objectives: Sequence[Objective], students: Tensor, teachers: Tensor) -> Tensor:
-    values = students.new_empty(students.shape[:2])
+    def ranked(student: Tensor, teacher: Tensor, settings: RankSettings) -> Tensor:
+        return ranking_per_image(student, teacher, *settings)
+
+    return of_arms_ranked_alike(objectives, students, teachers, ranked)
+
+
+def of_arms_ranked_alike(
+    objectives: Sequence[Objective], students: Tensor, teachers: Tensor, function: OfLogits
+) -> Tensor:
+    """Return ``function`` of the logits of all arms, (A, B, …), of those together that can be."""
+    values: dict[int, Tensor] = {}
     for settings, numbers in ranked_alike(objectives).items():
         for part in parts_of_arms(numbers, students):
-            student, teacher = students[part].flatten(0, 1), teachers[part].flatten(0, 1)
-            values[part] = ranking_per_image(student, teacher, *settings).view(len(part), -1)
-    return values
+            joined = function(_joined(students, part), _joined(teachers, part), settings)
+            values |= zip(part, joined.chunk(len(part)), strict=True)
+    return torch.stack([values[number] for number in sorted(values)])
 
 
-def ranked_alike(objectives: Sequence[Objective]) -> dict[tuple[float, str, str], list[int]]:
+def ranked_alike(objectives: Sequence[Objective]) -> dict[RankSettings, list[int]]:
     """Return the numbers of the arms that have the same settings of the ranking loss."""
-    alike: dict[tuple[float, str, str], list[int]] = {}
+    alike: dict[RankSettings, list[int]] = {}
     for number, objective in enumerate(objectives):
         alike.setdefault(objective.ranking.settings, []).append(number)
     return alike
@@ -83,10 +100,15 @@ def ranked_alike(objectives: Sequence[Objective]) -> dict[tuple[float, str, str]
 
 def _taus(students: Tensor, teachers: Tensor) -> Tensor:
     values = [
-        tau_b_per_image(students[part].flatten(0, 1), teachers[part].flatten(0, 1))
+        tau_b_per_image(_joined(students, part), _joined(teachers, part))
         for part in parts_of_arms(range(len(students)), students)
     ]
     return torch.cat(values).view(students.shape[:2])
+
+
+def _joined(logits: Tensor, arms: Sequence[int]) -> Tensor:
+    """Return the rows (B, C) of the arms, one after another. An index would wait for a GPU."""
+    return torch.cat([logits[number] for number in arms])
 
 
 def parts_of_arms(arms: Sequence[int], students: Tensor) -> Iterator[list[int]]:
