@@ -7,7 +7,8 @@ loss. The plain script is what is patched for such a study today (mdistiller, sa
 process per arm, each with the teacher's pass of its own, float32, PyTorch's defaults, the ranking
 loss as pairwise differences under autograd, losses and accuracy read after each step. rkkd's step
 is everything it does for a batch: gathering and augmenting the images, the teacher's pass, both
-arms' steps, all records. Each contestant has a process of its own, and they take turns.
+arms' steps, all records. Each contestant has a process of its own, and they take turns. On CUDA
+they take a hundred batches at a time, and rkkd's step is also replayed as a CUDA graph.
 """
 
 from functools import partial
@@ -25,12 +26,15 @@ from rkkd_cli.data.images import Dataset, LabelledImages
 from rkkd_cli.data.stream import Stream
 from rkkd_cli.models import build_model
 from rkkd_cli.train.arm import ArmOnStream
-from rkkd_cli.train.device import keep_freed_memory, use_threads
+from rkkd_cli.train.captured import CudaGraphs
+from rkkd_cli.train.device import keep_freed_memory, use_precision, use_threads
+from rkkd_cli.train.events import Note
 from rkkd_cli.train.lockstep import Lockstep
 from rkkd_cli.train.teacher import freeze
 
 BATCH, CLASSES = 64, 100
 IMAGES = BATCH * 400
+AT_A_TIME = {"cuda": 100}  # batches; a GPU works on while the next ones are launched
 
 
 def plain_arm(with_ranking: bool, device: str, threads: int) -> Step:
@@ -41,7 +45,7 @@ def plain_arm(with_ranking: bool, device: str, threads: int) -> Step:
     optimizer = torch.optim.SGD(student.parameters(), lr=0.05, momentum=0.9, weight_decay=5e-4)
     images, labels = torch.randn(BATCH, 3, 32, 32), torch.arange(BATCH) % CLASSES
 
-    def step() -> tuple[float, float]:
+    def batch() -> tuple[float, float]:
         here, there = images.to(device), labels.to(device)
         with torch.no_grad():
             taught = teacher(here)
@@ -57,6 +61,19 @@ def plain_arm(with_ranking: bool, device: str, threads: int) -> Step:
         hits = (logits.topk(5).indices == there[:, None]).float()
         return loss.item(), hits[:, 0].mean().item()
 
+    return _several(batch, device)
+
+
+def _several(batch: Step, device: str) -> Step:
+    """Return what takes as many batches as are timed at once."""
+    where = torch.device(device)
+
+    def step() -> None:
+        for _ in range(AT_A_TIME.get(where.type, 1)):
+            batch()
+        if where.type == "cuda":
+            torch.cuda.synchronize(where)
+
     return step
 
 
@@ -68,26 +85,29 @@ def plain_ranking_loss(student: Tensor, teacher: Tensor, steepness: float) -> Te
     return -(of_student * of_teacher).sum(dim=(1, 2)).mean() / pairs
 
 
-def both_arms(precision: str, device: str, threads: int) -> Step:
+def both_arms(precision: str, device: str, threads: int, graph: bool = False) -> Step:
     """Return rkkd's step for both arms."""
     use_threads(threads)
     keep_freed_memory()
     where = torch.device(device)
+    use_precision(where, precision)
     given = [Override("precision", precision), Override("training.epochs", 1000)]
     experiment = load_experiment("rank_grad_cifar100", given)
     model = build_model("resnet32x4", CLASSES).to(memory_format=torch.channels_last)
     teacher = freeze(model, where, precision, CLASSES, 3, (32, 32))
     stream = Stream(_random_images(), where, BATCH, seed=0)
     arms = [ArmOnStream(arm, 0, teacher, stream.data.labels) for arm in resolve_arms(experiment)]
-    lockstep = Lockstep("benchmark", stream, teacher, arms, experiment.training.epochs, {})
+    recorder = CudaGraphs(where) if graph else None
+    epochs = experiment.training.epochs
+    lockstep = Lockstep("benchmark", stream, teacher, arms, epochs, {}, recorder=recorder)
     events = lockstep.train()
 
-    def step() -> None:
-        next(events)
-        if where.type == "cuda":
-            torch.cuda.synchronize()
+    def batch() -> None:
+        event = next(events)
+        if isinstance(event, Note):
+            raise SystemExit(event.text)
 
-    return step
+    return _several(batch, device)
 
 
 def _random_images() -> Dataset:
@@ -106,14 +126,23 @@ def measure(rounds: int, steps: int, threads: int, device: str) -> list[Row]:
         "rkkd fp32": partial(both_arms, "fp32", device, threads),
         "rkkd bf16": partial(both_arms, "bf16", device, threads),
     }
-    seconds = take_turns(makers, rounds, steps)
+    kind = torch.device(device).type
+    graphs = ("fp32", "tf32", "bf16") if kind == "cuda" else ()
+    makers |= {
+        f"rkkd {one}, CUDA graph": partial(both_arms, one, device, threads, True) for one in graphs
+    }
+    taken = take_turns(makers, rounds, steps)
+    seconds = {
+        name: [one / AT_A_TIME.get(kind, 1) for one in times] for name, times in taken.items()
+    }
     pairs = zip(seconds.pop("plain kd"), seconds.pop("plain kd_rank"), strict=True)
     plain = [one + other for one, other in pairs]
+    on_cpu = {"rkkd fp32": "at least 1.6", "rkkd bf16": "at least 3"}
+    bars = on_cpu if kind == "cpu" else dict.fromkeys(seconds, "")
     return [
         row("two plain scripts, a batch", plain, "s"),
         *(row(f"{name}, a batch", times, "s") for name, times in seconds.items()),
-        row("fp32: plain / rkkd", ratios(plain, seconds["rkkd fp32"]), "x", "at least 1.6"),
-        row("bf16: plain fp32 / rkkd", ratios(plain, seconds["rkkd bf16"]), "x", "at least 3"),
+        *(row(f"plain / {name}", ratios(plain, seconds[name]), "x", bars[name]) for name in bars),
     ]
 
 

@@ -11,7 +11,7 @@ from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.config.presets import to_toml
 from rkkd_cli.data.catalogue import needs_download
 from rkkd_cli.records.cache import cache_directory
-from rkkd_cli.sweep.check import Checked, check_experiment, dataset_request
+from rkkd_cli.sweep.check import Checked, check_device, check_experiment, dataset_request
 from rkkd_cli.train.device import describe_device, pick_device, use_threads
 
 
@@ -19,7 +19,9 @@ def print_plan(experiment: Experiment, directory: Path, as_json: bool) -> None:
     """Check the experiment, then print it as TOML and the plan on stderr, or both as JSON."""
     checked = check_experiment(experiment, cache_directory())
     use_threads(experiment.threads)
-    device = describe_device(pick_device(experiment.device))
+    chosen = pick_device(experiment.device)
+    check_device(experiment, chosen)
+    device = describe_device(chosen)
     if as_json:
         streams = [_stream(one) for one in checked]
         typer.echo(

@@ -23,7 +23,7 @@ from rkkd_cli.records.environment import command_line
 from rkkd_cli.records.manifest import Manifest
 from rkkd_cli.records.run_directory import RunDirectory, is_run
 from rkkd_cli.sweep.begun import Begun, MostArms
-from rkkd_cli.sweep.check import check_experiment
+from rkkd_cli.sweep.check import check_device, check_experiment
 from rkkd_cli.sweep.jobs import Job
 from rkkd_cli.sweep.local import Engine, run_jobs
 from rkkd_cli.sweep.loggers import Loggers, make_loggers
@@ -164,6 +164,7 @@ def _go_on(reopened: Reopened, jobs: Sequence[Job], pace: Pace, manner: Manner) 
 
 def _checked_device(experiment: Experiment, manner: Manner) -> torch.device:
     device = manner.chosen_device(experiment.device)
+    check_device(experiment, device)
     check_experiment(experiment, cache_directory())
     if manner.ranks:
         check_ranks(experiment, manner.count)

@@ -133,7 +133,10 @@ Device = Annotated[
         help="auto (CUDA, then MPS, then CPU), cpu, cuda, cuda:N or mps.", rich_help_panel=WHERE
     ),
 ]
-Precision = Annotated[str | None, Option(help="fp32, or bf16 (autocast).", rich_help_panel=WHERE)]
+Precision = Annotated[
+    str | None,
+    Option(help="fp32, tf32 (on CUDA) or bf16 (autocast).", rich_help_panel=WHERE),
+]
 Deterministic = Annotated[
     bool | None,
     Option(
@@ -149,6 +152,16 @@ Stack = Annotated[
         "--stack/--no-stack",
         help="Let arms of one architecture step as one stacked student, or one after another; "
         "default: on CUDA what a trial shows to be faster, elsewhere one after another.",
+        show_default=False,
+        rich_help_panel=WHERE,
+    ),
+]
+CudaGraph = Annotated[
+    bool | None,
+    Option(
+        "--cuda-graph/--no-cuda-graph",
+        help="On CUDA, record a step of all arms as one graph and replay it, held against the step "
+        "itself first.",
         show_default=False,
         rich_help_panel=WHERE,
     ),
@@ -287,6 +300,7 @@ FLAG_KEYS = {
     "precision": "precision",
     "deterministic": "deterministic",
     "stack": "stacked",
+    "cuda_graph": "cuda_graph",
     "cache_teacher": "cache_teacher",
     "sync_batchnorm": "sync_batchnorm",
 }

@@ -15,7 +15,7 @@ from rkkd_cli.config.arms import Arm, resolve_arms
 from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.records.cache import cache_directory
 from rkkd_cli.records.manifest import Manifest
-from rkkd_cli.sweep.check import check_experiment
+from rkkd_cli.sweep.check import check_device, check_experiment
 from rkkd_cli.sweep.estimate import epoch_time, free_memory, memory_of
 from rkkd_cli.sweep.jobs import grouped
 from rkkd_cli.sweep.recorder import metrics_header, new_manifest
@@ -25,6 +25,7 @@ from rkkd_cli.train.device import describe_device, keep_freed_memory, pick_devic
 def print_cells(request: GridRequest, experiment: Experiment, retry: bool, as_json: bool) -> None:
     """Check everything, then print the cells and the estimate. Writes nothing."""
     check_experiment(experiment, cache_directory())
+    check_device(experiment, pick_device(experiment.device))
     use_threads(experiment.threads)
     keep_freed_memory()
     cells = _cells(request, experiment)

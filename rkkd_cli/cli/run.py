@@ -40,6 +40,7 @@ def run(
     precision: flags.Precision = None,
     deterministic: flags.Deterministic = None,
     stack: flags.Stack = None,
+    cuda_graph: flags.CudaGraph = None,
     cache_teacher: flags.CacheTeacher = None,
     sync_batchnorm: flags.SyncBatchNorm = None,
     out: flags.Results = flags.DEFAULT_RESULTS,

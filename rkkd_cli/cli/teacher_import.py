@@ -12,6 +12,7 @@ from rkkd_cli.config.overrides import Override
 from rkkd_cli.config.presets import DEFAULT_PRESET, load_experiment
 from rkkd_cli.errors import printable
 from rkkd_cli.records.cache import cache_directory
+from rkkd_cli.sweep.check import check_device
 from rkkd_cli.sweep.teacher_import import (
     Imported,
     TeacherFile,
@@ -38,6 +39,7 @@ def import_file(
     experiment = load_experiment(chosen, [*named, Override("teacher.model", file.model.model)])
     use_threads(experiment.threads)
     device = pick_device(experiment.device)
+    check_device(experiment, device)
     steps = import_teacher(file, experiment, device, cache_directory())
     with make_reporter(err, quiet=False) as reporter:
         while True:

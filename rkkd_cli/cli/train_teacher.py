@@ -7,7 +7,7 @@ from rkkd_cli.cli.progress import make_reporter
 from rkkd_cli.cli.signals import Interrupted, stopping_on_signals
 from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.records.cache import cache_directory
-from rkkd_cli.sweep.check import check_experiment
+from rkkd_cli.sweep.check import check_device, check_experiment
 from rkkd_cli.sweep.on_ranks import check_ranks, prepare_on_ranks
 from rkkd_cli.sweep.sources import prepare_teacher
 from rkkd_cli.train.device import (
@@ -35,6 +35,7 @@ def train_teacher(experiment: Experiment, minutes: float, ranks: Group | None = 
         if ranks:
             check_ranks(experiment, ranks.count)
             device = device_of_rank(experiment.device, os.environ)
+        check_device(experiment, device)
         keep_freed_memory()
         use_deterministic_algorithms(device, experiment.deterministic)
         try:

@@ -10,7 +10,7 @@ from rkkd_cli.errors import UserError
 
 NOT_FOR_ARMS = (
     "arms", "vary", "seeds", "device", "threads", "decoders", "deterministic", "stacked",
-    "cache_teacher", "sync_batchnorm", *TOLD,
+    "cuda_graph", "cache_teacher", "sync_batchnorm", *TOLD,
 )  # fmt: skip
 
 

@@ -197,9 +197,12 @@ class Experiment(Frozen):
     experiment because the order of a sum, hence its last bits, depends on them.
     ``decoders`` are the processes that decode the images of a stream (None: one for each core but
     one, at most 8; 0: this process does it between two steps); no number depends on them.
+    ``precision`` is ``fp32``; ``tf32``, in which CUDA multiplies with 11 bits instead of 24 in
+    convolutions and matrix products; or ``bf16``, bfloat16 autocast of weights kept in float32.
     ``deterministic`` makes CUDA repeat every number exactly, at some cost; a CPU always does.
     ``stacked`` lets arms of one architecture step as one stacked student, whose numbers differ by
     rounding (None: on CUDA where a trial shows that it is faster, elsewhere never).
+    ``cuda_graph`` records a step of all arms as one CUDA graph, and replays it.
     ``cache_teacher`` keeps the teacher's logits on each stream's batches on disk, for runs that
     have the same: ``exact`` changes no number, ``fp16`` rounds them to half the size.
     ``sync_batchnorm`` lets batch normalisation see the whole batch where several ranks share it
@@ -224,9 +227,10 @@ class Experiment(Frozen):
     device: str = "auto"
     threads: int | None = Field(default=None, ge=1)
     decoders: int | None = Field(default=None, ge=0, le=256)
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Literal["fp32", "tf32", "bf16"] = "fp32"
     deterministic: bool = False
     stacked: bool | None = None
+    cuda_graph: bool = False
     cache_teacher: Annotated[Literal["off", "exact", "fp16"], BeforeValidator(_cache_word)] = "off"
     sync_batchnorm: bool = False
     vary: Annotated[dict[str, tuple[Any, ...]], BeforeValidator(parse_axes)] = Field(
@@ -255,6 +259,15 @@ class Experiment(Frozen):
             raise ValueError(
                 f"training.{key} needs images to look at that are neither trained on nor tested "
                 "on; hold some out with dataset.val_share, such as 0.1"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _a_graph_asks_the_teacher(self) -> Self:
+        if self.cuda_graph and self.cache_teacher != "off":
+            raise ValueError(
+                "cuda_graph replays the teacher's pass, and cache_teacher reads it from the disk; "
+                "leave one of the two out"
             )
         return self
 

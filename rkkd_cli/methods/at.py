@@ -27,6 +27,7 @@ class AT(Method):
 
     Settings = ATSettings
     terms = ("attention",)
+    reads_epoch = False
     needs_features = True
     settings: ATSettings
 

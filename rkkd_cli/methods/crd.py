@@ -53,6 +53,7 @@ class CRD(Method):
 
     Settings = CRDSettings
     terms = ("crd",)
+    reads_epoch = False
     needs_features = True
     keeps_memory = True
     settings: CRDSettings

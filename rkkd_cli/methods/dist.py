@@ -21,6 +21,7 @@ class DIST(Method):
 
     Settings = DISTSettings
     terms = ("dist_inter", "dist_intra")
+    reads_epoch = False
     settings: DISTSettings
 
     def own_weights(self, epoch: int) -> dict[str, float]:

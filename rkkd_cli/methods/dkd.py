@@ -22,6 +22,7 @@ class DKD(Method):
 
     Settings = DKDSettings
     terms = ("tckd", "nckd")
+    reads_epoch = False
     settings: DKDSettings
 
     def own_weights(self, epoch: int) -> dict[str, float]:

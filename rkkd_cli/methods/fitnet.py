@@ -29,6 +29,7 @@ class FitNet(Method):
 
     Settings = FitNetSettings
     terms = ("hint",)
+    reads_epoch = False
     needs_features = True
     settings: FitNetSettings
 

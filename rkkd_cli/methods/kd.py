@@ -6,6 +6,8 @@ from rkkd_cli.methods.method import Method
 class CE(Method):
     """CE alone: the student without distillation."""
 
+    reads_epoch = False
+
     def weights(self, epoch: int) -> dict[str, float]:
         """Return the weight of CE alone, whatever the experiment says of KL."""
         return {"ce": 1.0}
@@ -13,6 +15,8 @@ class CE(Method):
 
 class KD(Method):
     """(1 − alpha)·CE + alpha·KL; KL is × T²."""
+
+    reads_epoch = False
 
     def default_weights(self) -> dict[str, float]:
         """Return 1 − alpha and alpha."""

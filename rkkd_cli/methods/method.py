@@ -50,7 +50,9 @@ class Method(nn.Module):
 
     ``needs_features`` asks for feature maps, ``needs_strong_view`` for a second, strongly
     augmented view of each batch. A method with ``keeps_memory`` changes a buffer of all training
-    images with each batch, which ranks that share a batch could not do together.
+    images with each batch, which ranks that share a batch could not do together. Without
+    ``reads_epoch`` what it returns does not depend on the epoch, but through its weights: a CUDA
+    graph of it serves all epochs.
     """
 
     Settings: ClassVar[type[Frozen]] = Frozen
@@ -58,6 +60,7 @@ class Method(nn.Module):
     needs_features: ClassVar[bool] = False
     needs_strong_view: ClassVar[bool] = False
     keeps_memory: ClassVar[bool] = False
+    reads_epoch: ClassVar[bool] = True
 
     def __init__(self, section: Section, settings: Frozen, pair: Pair) -> None:
         """Check the settings and make the trainable parts. Raises UserError for a misfit."""

@@ -62,6 +62,7 @@ class ReviewKD(Method):
 
     Settings = ReviewKDSettings
     terms = ("review",)
+    reads_epoch = False
     needs_features = True
     settings: ReviewKDSettings
 

@@ -22,6 +22,7 @@ class RKD(Method):
 
     Settings = RKDSettings
     terms = ("rkd_distance", "rkd_angle")
+    reads_epoch = False
     needs_features = True
     settings: RKDSettings
 

@@ -99,6 +99,7 @@ class SimKD(Method):
 
     Settings = SimKDSettings
     terms = ("feature_l2", "feature_kl")
+    reads_epoch = False
     needs_features = True
     settings: SimKDSettings
 

@@ -21,6 +21,7 @@ class SP(Method):
 
     Settings = SPSettings
     terms = ("sp",)
+    reads_epoch = False
     needs_features = True
     settings: SPSettings
 

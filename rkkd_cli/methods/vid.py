@@ -26,6 +26,7 @@ class VID(Method):
 
     Settings = VIDSettings
     terms = ("vid",)
+    reads_epoch = False
     needs_features = True
     settings: VIDSettings
 

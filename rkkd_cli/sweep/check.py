@@ -7,7 +7,7 @@ from typing import NamedTuple
 import psutil
 import torch
 
-from rkkd_cli.config.arms import Arm
+from rkkd_cli.config.arms import Arm, resolve_arms
 from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.data.catalogue import DatasetRequest, Shape, peek
 from rkkd_cli.data.strong import StrongView
@@ -50,6 +50,20 @@ def check_experiment(experiment: Experiment, cache: Path) -> list[Checked]:
     if problem:
         raise UserError(f"cannot write to the cache {cache}: {problem}; set RKKD_CACHE to a folder")
     return [_check_group(group) for group in stream_groups(experiment)]
+
+
+def check_device(experiment: Experiment, device: torch.device) -> None:
+    """Raise UserError for what only CUDA does, on another device."""
+    if device.type == "cuda":
+        return
+    if any(arm.experiment.precision == "tf32" for arm in resolve_arms(experiment)):
+        raise UserError(
+            f"precision tf32 is CUDA's, and this is {device.type}; use --precision fp32 or bf16"
+        )
+    if experiment.cuda_graph:
+        raise UserError(
+            f"a CUDA graph needs a CUDA device, and this is {device.type}; leave out --cuda-graph"
+        )
 
 
 def _check_group(group: StreamGroup) -> Checked:

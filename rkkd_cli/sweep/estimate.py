@@ -21,6 +21,7 @@ from rkkd_cli.models import build_model, count_parameters
 from rkkd_cli.records.cache import cache_directory
 from rkkd_cli.sweep.check import dataset_request
 from rkkd_cli.train.arm import ArmOnStream
+from rkkd_cli.train.device import use_precision
 from rkkd_cli.train.evaluate import EVALUATION_BATCH
 from rkkd_cli.train.lesson import needs_of, teach
 from rkkd_cli.train.teacher import freeze
@@ -118,6 +119,7 @@ class Time(NamedTuple):
 def epoch_time(arms: Sequence[Arm], device: torch.device) -> Time:
     """Return the time of an epoch, from a few steps of each kind of student on blank images."""
     experiment = arms[0].experiment
+    use_precision(device, experiment.precision)
     shape = peek(dataset_request(experiment))
     size = _batch_size(experiment, shape)
     teacher = freeze(

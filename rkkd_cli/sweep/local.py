@@ -17,6 +17,7 @@ from rkkd_cli.sweep.sources import Sources, open_sources
 from rkkd_cli.sweep.teacher_outputs import outputs_of, told_of
 from rkkd_cli.sweep.work import told
 from rkkd_cli.train.arm import ArmOnStream
+from rkkd_cli.train.captured import CudaGraphs, Recorder
 from rkkd_cli.train.cost import costs_of
 from rkkd_cli.train.events import (
     BatchDone,
@@ -93,7 +94,8 @@ def run_job(
     stacked = yield from _stacked(job, stream, teacher, state, ranks)
     arms = [ArmOnStream(arm, job.seed, teacher, stream.data.labels, ranks) for arm in job.arms]
     outputs = outputs_of(job, sources)
-    how = recipe.epochs, sources.held_out, stacked, outputs, ranks, spans
+    recorder = yield from _recorder(job, teacher, spans)
+    how = recipe.epochs, sources.held_out, stacked, outputs, ranks, spans, recorder
     lockstep = Lockstep(job.name, stream, teacher, arms, *how)
     if state is not None:
         lockstep.load(state["lockstep"])
@@ -135,6 +137,16 @@ def _stacked(
     times = f"{1e3 * together:.1f} ms a batch stacked, {1e3 * alone:.1f} ms one after another"
     yield Note(f"{len(job.arms)} arms take {times}")
     return together < alone
+
+
+def _recorder(job: Job, teacher: Teacher, spans: Spans) -> Generator[Event, None, Recorder | None]:
+    """Return what records steps, if they shall be."""
+    if not job.experiment.cuda_graph:
+        return None
+    if spans is not untimed:
+        yield Note("a profile is of steps without a CUDA graph, which has no parts to look at")
+        return None
+    return CudaGraphs(teacher.device)
 
 
 def _train(lockstep: Lockstep, where: Mapping[str, Any], pace: Pace) -> Iterator[Event]:

@@ -52,6 +52,8 @@ def check_ranks(experiment: Experiment, count: int) -> None:
         raise UserError("stacked arms have no sync_batchnorm; leave one of the two away")
     if experiment.cache_teacher != "off":
         raise UserError("several ranks keep no teacher's logits; leave out --cache-teacher")
+    if experiment.cuda_graph:
+        raise UserError("several ranks record no CUDA graph; leave out --cuda-graph")
     for arm in resolve_arms(experiment):
         own = arm.experiment
         recipes: dict[str, Training] = {"training": own.training}

@@ -24,6 +24,7 @@ from rkkd_cli.models.checkpoint_match import Images, Recognised, recognise
 from rkkd_cli.sweep.check import check_forward, dataset_request
 from rkkd_cli.sweep.sources import dataset_facts, read_dataset
 from rkkd_cli.sweep.trained_size import size_problem
+from rkkd_cli.train.device import use_precision
 from rkkd_cli.train.events import DatasetReady, Event
 from rkkd_cli.train.teacher import freeze, measured_facts
 from rkkd_cli.train.teacher_files import IMPORTED, keep_imported, told, told_images
@@ -86,6 +87,7 @@ def import_teacher(
     problem = write_problem(cache)
     if problem:
         raise UserError(f"cannot write to the cache {cache}: {problem}; set RKKD_CACHE to a folder")
+    use_precision(device, experiment.precision)
     model = _model_for(file, experiment, peek(dataset_request(experiment)))
     dataset = yield from read_dataset(experiment, cache)
     yield DatasetReady(dataset_facts(dataset))

@@ -79,9 +79,12 @@ class ArmOnStream:
         """The arm alone: see Stepping."""
         return [self]
 
+    def set_rates(self, epochs_done: float) -> None:
+        """Take the learning rate that the recipe has after ``epochs_done`` epochs."""
+        self.trainee.set_rate(epochs_done)
+
     def step(self, lesson: Lesson, spans: Spans = untimed) -> Stepped:
         """Take one optimisation step; return the logits (1, B, C) before it, and own terms."""
-        self.trainee.set_rate(lesson.epochs_done)
         with self.trainee.randomness.active():
             with spans(self.name, "forward"):
                 seen = self._see(lesson)
@@ -142,7 +145,10 @@ def _trained(student: Classifier, objective: Objective) -> nn.Module:
 def record(
     arms: Sequence[ArmOnStream], stepped: Sequence[Stepped], lesson: Lesson, ranks: Ranks = ALONE
 ) -> None:
-    """Add the terms and metrics of a step, those of all ranks, to the totals of its arms."""
+    """Add the terms and metrics of a step, those of all ranks, to the totals of its arms.
+
+    How many images they are of is left to be counted: that is nothing that the device does.
+    """
     logits = torch.cat([one.logits for one in stepped])
     own = [terms for one in stepped for terms in one.own]
     objectives, batch = [arm.objective for arm in arms], lesson.batch
@@ -153,12 +159,18 @@ def record(
     ]
     hits = [row[: len(STEP_HITS)] for row in measured.hits]
     for arm, row, counts in zip(arms, *ranks.pooled(means, hits, batch), strict=True):
-        arm.totals.add_row(row, counts, batch.total)
-    if lesson.diagnosed:
-        sums = list(diagnose(objectives, logits, lesson.teacher.logits))
-        none = [hits[0].new_empty(0)] * len(arms)
-        for arm, row, counts in zip(arms, *ranks.pooled(sums, none, batch), strict=True):
-            arm.diagnostics.add_row(row, counts, batch.total)
+        arm.totals.accumulate(row, counts, batch.total)
+
+
+def record_gradients(
+    arms: Sequence[ArmOnStream], stepped: Sequence[Stepped], lesson: Lesson, ranks: Ranks = ALONE
+) -> None:
+    """Add what the gradients by the logits of a step are, over all ranks."""
+    logits = torch.cat([one.logits for one in stepped])
+    sums = list(diagnose([arm.objective for arm in arms], logits, lesson.teacher.logits))
+    none = [logits.new_empty(0, dtype=torch.int64)] * len(arms)
+    for arm, row, counts in zip(arms, *ranks.pooled(sums, none, lesson.batch), strict=True):
+        arm.diagnostics.add_row(row, counts, lesson.batch.total)
 
 
 def new_student(arm: Arm, seed: int, teacher: Teacher) -> Classifier:

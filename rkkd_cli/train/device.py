@@ -4,6 +4,7 @@ import ctypes
 import os
 import sys
 from contextlib import AbstractContextManager
+from typing import Any
 
 import torch
 
@@ -81,6 +82,17 @@ def use_deterministic_algorithms(device: torch.device, wanted: bool) -> None:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
             torch.backends.cudnn.benchmark = False
         torch.use_deterministic_algorithms(wanted)
+
+
+def use_precision(device: torch.device, precision: str) -> None:
+    """Let CUDA multiply float32 numbers with all their bits from now on, or for ``tf32`` with 11.
+
+    PyTorch's own choice is TensorFloat-32 for convolutions alone.
+    """
+    if device.type == "cuda":
+        backends: Any = torch.backends  # whose types do not know these settings
+        for one in (backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn):
+            one.fp32_precision = "tf32" if precision == "tf32" else "ieee"
 
 
 def describe_device(device: torch.device) -> str:

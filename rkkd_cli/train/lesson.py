@@ -29,22 +29,13 @@ class Needs(NamedTuple):
 
 
 class Lesson(NamedTuple):
-    """What is taught in one step, and when: ``epochs_done`` counts from 0, with fractions.
-
-    ``diagnosed`` lessons are those of which the gradients by the logits are recorded.
-    """
+    """What is taught in one step, and in which epoch (from 1) of how many."""
 
     batch: Batch
     teacher: Features
     strong: Features | None
-    epochs_done: float
+    epoch: int
     epochs: int
-    diagnosed: bool = False
-
-    @property
-    def epoch(self) -> int:
-        """The running epoch, from 1."""
-        return int(self.epochs_done) + 1
 
 
 class Stepped(NamedTuple):
@@ -70,9 +61,7 @@ def seen_of_logits(logits: Tensor, lesson: Lesson) -> Seen:
     )
 
 
-def teach(
-    teacher: Seer, batch: Batch, needs: Needs, epochs_done: float = 0.0, epochs: int = 1
-) -> Lesson:
+def teach(teacher: Seer, batch: Batch, needs: Needs, epoch: int = 1, epochs: int = 1) -> Lesson:
     """Let the teacher see the batch once, and its strong view if it has one."""
     strong = None if batch.strong is None else teacher.see(batch.strong, needs.features)
-    return Lesson(batch, teacher.see(batch.images, needs.features), strong, epochs_done, epochs)
+    return Lesson(batch, teacher.see(batch.images, needs.features), strong, epoch, epochs)

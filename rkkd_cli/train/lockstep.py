@@ -7,16 +7,18 @@ from dataclasses import asdict
 from typing import Any
 
 from rkkd_cli.data.stream import Batch, Stream
-from rkkd_cli.train.arm import ArmOnStream, record
+from rkkd_cli.train.arm import ArmOnStream
 from rkkd_cli.train.best import best_so_far
+from rkkd_cli.train.captured import Recorder
 from rkkd_cli.train.checkpoint import misfit
-from rkkd_cli.train.diagnostics import EVERY, derived
+from rkkd_cli.train.diagnostics import derived
 from rkkd_cli.train.evaluate import Evaluated, TaughtSplit, evaluate
 from rkkd_cli.train.events import ArmStopped, BatchDone, EndedEarly, EpochDone, Event, Note, Tick
-from rkkd_cli.train.lesson import Lesson, Seer, needs_of, teach
+from rkkd_cli.train.lesson import Seer
 from rkkd_cli.train.ranks import ALONE, Ranks
 from rkkd_cli.train.spans import DATA, EVALUATION, STREAM, Spans, untimed
-from rkkd_cli.train.stack import Stepping, stacks_of
+from rkkd_cli.train.stack import stacks_of
+from rkkd_cli.train.step import Moment, Step
 from rkkd_cli.train.teacher import Teacher
 from rkkd_cli.train.teacher_outputs import TeacherOutputs
 from rkkd_cli.train.totals import NonFinite, Totals
@@ -28,7 +30,8 @@ Bad = tuple[int | None, str]  # step (None: seen on a held-out split) and term
 class Lockstep:
     """All arms of a stream and how far they are; ``stacked`` lets those step together that can.
 
-    With ``outputs`` what the teacher says is read from there, or kept there.
+    With ``outputs`` what the teacher says is read from there, or kept there. With a ``recorder``
+    steps are recorded and replayed, where they can be.
 
     An arm with a term that is NaN or infinite is dropped at the end of the epoch, without a row
     for it; the others go on. One whose patience is at its end is dropped after its row.
@@ -46,13 +49,13 @@ class Lockstep:
         outputs: TeacherOutputs | None = None,
         ranks: Ranks = ALONE,
         spans: Spans = untimed,
+        recorder: Recorder | None = None,
     ) -> None:
         self.name, self.stream, self.teacher = name, stream, teacher
         self.active, self.epochs, self.held_out = list(arms), epochs, held_out
         self.stacked, self.outputs, self.ranks = stacked, outputs, ranks
-        self.spans = spans
-        self.needs = needs_of(arm.objective for arm in arms)
-        self.steppings: list[Stepping] = []
+        self.spans, self.recorder = spans, recorder
+        self.step: Step | None = None
         self.stopped: list[ArmStopped] = []
         self.ended: list[EndedEarly] = []
         self.epochs_done = self.batches_done = 0
@@ -72,6 +75,9 @@ class Lockstep:
             yield from self._take_steps(seer)
         while self.outputs is not None and self.outputs.problems:
             yield Note(self.outputs.problems.pop(0))
+        if self.recorder is not None and self.step is not None and self.step.problem:
+            self.recorder = None
+            yield Note(f"{self.name} trains without a CUDA graph: {self.step.problem}")
 
     def _seer(self, epoch: int) -> AbstractContextManager[Seer]:
         """Return what says what the teacher says in an epoch."""
@@ -84,10 +90,8 @@ class Lockstep:
         epoch = self.epochs_done + 1
         started = time.perf_counter()
         for batch in self._batches(epoch):
-            progress = epoch - 1 + self.batches_done / len(self.stream)
-            with self.spans(STREAM, "teacher"):
-                lesson = teach(seer, batch, self.needs, progress, self.epochs)
-            self._step(lesson._replace(diagnosed=self.batches_done % EVERY == 0))
+            moment = Moment(epoch, self.epochs, self.batches_done, len(self.stream))
+            self._step().take(seer, batch, moment)
             self.batches_done += 1
             self.seconds += time.perf_counter() - started
             yield BatchDone(self.name, epoch, self.batches_done)
@@ -103,20 +107,13 @@ class Lockstep:
                 batch = next(batches)
             yield batch
 
-    def _step(self, lesson: Lesson) -> None:
-        """Let every arm step on the batch, then record all of them at once."""
-        steppings = self._steppings()
-        stepped = [one.step(lesson, self.spans) for one in steppings]
-        with self.spans(STREAM, "records"):
-            record([arm for one in steppings for arm in one.members], stepped, lesson, self.ranks)
-
-    def _steppings(self) -> Sequence[Stepping]:
-        """Return the active arms, stacked or each for itself."""
-        if not self.stacked:
-            return self.active
-        if not self.steppings:
-            self.steppings = stacks_of(self.active)
-        return self.steppings
+    def _step(self) -> Step:
+        """Return the step of the active arms, stacked or each for itself."""
+        if self.step is None:
+            steppings = stacks_of(self.active) if self.stacked else self.active
+            how = self.ranks, self.spans, self.recorder
+            self.step = Step(steppings, self.stream.batch_size, *how)
+        return self.step
 
     def _finish_epoch(self) -> Iterator[Event]:
         waiting = time.perf_counter()
@@ -212,7 +209,7 @@ class Lockstep:
     def _leave(self, names: Collection[str]) -> None:
         self.active = [arm for arm in self.active if arm.name not in names]
         if names:
-            self.steppings = []
+            self.step = None
 
     def state(self) -> dict[str, Any]:
         """Return all that :meth:`load` needs to go on as if nothing had happened."""

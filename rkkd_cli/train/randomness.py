@@ -8,7 +8,10 @@ from torch import Tensor
 
 
 class Randomness:
-    """Swaps an owner's own generator states in while it computes, and out again."""
+    """Swaps an owner's own generator states in while it computes, and out again.
+
+    ``drew`` tells whether the owner has drawn anything so far.
+    """
 
     def __init__(self, seed: int, device: torch.device) -> None:
         self.device = device
@@ -16,16 +19,24 @@ class Randomness:
         torch.manual_seed(seed)
         self.states = self._states()
         self._restore(outside)
+        self.drew = False
 
     @contextmanager
     def active(self) -> Iterator[None]:
-        """Let everything inside draw from this owner's generators only."""
-        outside = self._states()
-        self._restore(self.states)
+        """Let everything inside draw from this owner's generators only.
+
+        While a CUDA graph is recorded they cannot be touched, and nothing must be drawn.
+        """
+        if self.device.type == "cuda" and torch.cuda.is_current_stream_capturing():
+            yield
+            return
+        outside, before = self._states(), self.states
+        self._restore(before)
         try:
             yield
         finally:
             self.states = self._states()
+            self.drew |= not all(map(torch.equal, before, self.states))
             self._restore(outside)
 
     def load(self, states: list[Tensor]) -> None:

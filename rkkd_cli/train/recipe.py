@@ -2,23 +2,51 @@
 
 import math
 
-from torch import nn, optim
+import torch
+from torch import Tensor, nn, optim
 
 from rkkd_cli.config.experiment import Training
 
 
 def build_optimizer(model: nn.Module, recipe: Training) -> optim.Optimizer:
-    """Return SGD (momentum, Nesterov, weight decay) or AdamW over all parameters."""
+    """Return SGD (momentum, Nesterov, weight decay) or AdamW over all parameters.
+
+    On CUDA it is PyTorch's fused one, and its rate a tensor there, which a CUDA graph can read.
+    """
     parameters = list(model.parameters())
+    on_cuda = all(one.is_cuda for one in parameters)
+    optimizer = _optimizer(parameters, recipe, on_cuda or None)
+    if on_cuda:
+        hold_rate_on(parameters[0].device, optimizer)
+    return optimizer
+
+
+def _optimizer(
+    parameters: list[nn.Parameter], recipe: Training, fused: bool | None
+) -> optim.Optimizer:
     if recipe.optimizer == "adamw":
-        return optim.AdamW(parameters, lr=recipe.lr, weight_decay=recipe.weight_decay)
+        return optim.AdamW(parameters, recipe.lr, weight_decay=recipe.weight_decay, fused=fused)
     return optim.SGD(
         parameters,
         lr=recipe.lr,
         momentum=recipe.momentum,
         nesterov=recipe.nesterov,
         weight_decay=recipe.weight_decay,
+        fused=fused,
     )
+
+
+def hold_rate_on(device: torch.device, optimizer: optim.Optimizer) -> None:
+    """Let the learning rate be a tensor on the device from now on."""
+    for group in optimizer.param_groups:
+        group["lr"] = torch.full((), group["lr"], device=device)
+
+
+def allow_capture(optimizer: optim.Optimizer) -> None:
+    """Let a CUDA graph record the steps of an optimiser; a fused one computes the same as ever."""
+    for group in optimizer.param_groups:
+        if "capturable" in group:
+            group["capturable"] = True
 
 
 def learning_rate(recipe: Training, epochs_done: float) -> float:
@@ -47,4 +75,7 @@ def _milestone(recipe: Training, value: float) -> float:
 def set_learning_rate(optimizer: optim.Optimizer, rate: float) -> None:
     """Give every parameter group the rate."""
     for group in optimizer.param_groups:
-        group["lr"] = rate
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(rate)
+        else:
+            group["lr"] = rate

@@ -27,6 +27,9 @@ class Stepping(Protocol):
     def members(self) -> list[ArmOnStream]:
         """The arms."""
 
+    def set_rates(self, epochs_done: float) -> None:
+        """Let each arm take the learning rate that it has after ``epochs_done`` epochs."""
+
     def step(self, lesson: Lesson, spans: Spans = untimed) -> Stepped:
         """Let each arm take its optimisation step; return what is recorded of it."""
 
@@ -70,10 +73,14 @@ class Stack:
             setattr(arm.student.get_submodule(path), last, row)
         return stacked
 
+    def set_rates(self, epochs_done: float) -> None:
+        """Let each arm take the learning rate that it has after ``epochs_done`` epochs."""
+        for arm in self.members:
+            arm.trainee.set_rate(epochs_done)
+        self.optimizer.set_rates([arm.trainee.lr for arm in self.members])
+
     def step(self, lesson: Lesson, spans: Spans = untimed) -> Stepped:
         """Let each arm take its optimisation step; return what is recorded of it."""
-        for arm in self.members:
-            arm.trainee.set_rate(lesson.epochs_done)
         who, ranks = f"{len(self.members)} arms", self.members[0].trainee.ranks
         with spans(who, "forward"):
             with autocast(self.weights.device, self.members[0].precision):
@@ -88,7 +95,7 @@ class Stack:
             floating = [one for one in self.buffers.values() if one.is_floating_point()]
             ranks.reduce([gradient], floating)
         with spans(who, "optimiser"):
-            self.optimizer.step(self.weights, gradient, [arm.trainee.lr for arm in self.members])
+            self.optimizer.step(self.weights, gradient)
         return Stepped(logits.detach(), [one.own for one in losses])
 
     def _logits(self, images: Tensor) -> Tensor:

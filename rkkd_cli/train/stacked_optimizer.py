@@ -21,11 +21,14 @@ class StackedOptimizer(ABC):
     """
 
     slots: tuple[str, ...]
+    capturable = True  # by a CUDA graph: all that changes is on the device
 
     def __init__(self, recipes: Sequence[Training], weights: Tensor) -> None:
         self.like = weights.detach()
         self.states = {name: torch.zeros_like(self.like) for name in self.slots}
         self.decay = self.column([recipe.weight_decay for recipe in recipes])
+        self.rates = self.column([recipe.lr for recipe in recipes])
+        self.set_to = [recipe.lr for recipe in recipes]
 
     def column(self, values: Sequence[float]) -> Tensor:
         """Return one value for each arm, (A, 1)."""
@@ -41,13 +44,19 @@ class StackedOptimizer(ABC):
                     view.copy_(former)
                 own.state[parameter][name] = view
 
+    def set_rates(self, rates: Sequence[float]) -> None:
+        """Take the arms' learning rates. What has not changed is not sent to the device."""
+        if list(rates) != self.set_to:
+            self.rates.copy_(self.column(rates))
+            self.set_to = list(rates)
+
     @torch.no_grad()
-    def step(self, weights: Tensor, gradient: Tensor, rates: Sequence[float]) -> None:
-        """Take one step against the gradient; ``rates`` are the arms' learning rates."""
-        self._descend(weights, gradient, self.column(rates))
+    def step(self, weights: Tensor, gradient: Tensor) -> None:
+        """Take one step against the gradient."""
+        self._descend(weights, gradient)
 
     @abstractmethod
-    def _descend(self, weights: Tensor, gradient: Tensor, rates: Tensor) -> None:
+    def _descend(self, weights: Tensor, gradient: Tensor) -> None:
         """Change the weights in place."""
 
 
@@ -61,17 +70,18 @@ class StackedSGD(StackedOptimizer):
         self.momentum = self.column([recipe.momentum for recipe in recipes])
         self.nesterov = self.column([float(recipe.nesterov) for recipe in recipes])
 
-    def _descend(self, weights: Tensor, gradient: Tensor, rates: Tensor) -> None:
+    def _descend(self, weights: Tensor, gradient: Tensor) -> None:
         gradient = gradient + self.decay * weights
         buffer = self.states["momentum_buffer"].mul_(self.momentum).add_(gradient)
         ahead = gradient + self.momentum * buffer
-        weights.sub_(rates * torch.where(self.nesterov > 0, ahead, buffer))
+        weights.sub_(self.rates * torch.where(self.nesterov > 0, ahead, buffer))
 
 
 class StackedAdamW(StackedOptimizer):
     """AdamW (Loshchilov and Hutter, arXiv 1711.05101), as torch.optim.AdamW with its defaults."""
 
     slots = ("exp_avg", "exp_avg_sq")
+    capturable = False
     betas, eps = (0.9, 0.999), 1e-8
 
     def __init__(self, recipes: Sequence[Training], weights: Tensor) -> None:
@@ -86,7 +96,7 @@ class StackedAdamW(StackedOptimizer):
             count.copy_(state.get("step", count))
             state["step"] = count
 
-    def _descend(self, weights: Tensor, gradient: Tensor, rates: Tensor) -> None:
+    def _descend(self, weights: Tensor, gradient: Tensor) -> None:
         first, second = self.betas
         for counts in self.steps:
             counts += 1
@@ -94,6 +104,6 @@ class StackedAdamW(StackedOptimizer):
         average = self.states["exp_avg"].lerp_(gradient, 1 - first)
         square = self.states["exp_avg_sq"].mul_(second)
         square.addcmul_(gradient, gradient, value=1 - second)
-        weights.mul_(1 - rates * self.decay)
+        weights.mul_(1 - self.rates * self.decay)
         spread = (square / (1 - second**count)).sqrt_().add_(self.eps)
-        weights.sub_(rates * (average / (1 - first**count)) / spread)
+        weights.sub_(self.rates * (average / (1 - first**count)) / spread)

@@ -27,16 +27,24 @@ class Totals:
 
     def __init__(self, means: Sequence[str], hits: Sequence[str], device: torch.device) -> None:
         self.mean_names, self.hit_names, self.device = tuple(means), tuple(hits), device
-        self.reset()
-
-    def reset(self) -> None:
-        """Begin again from nothing."""
-        device = self.device
         dtype = torch.float32 if device.type == "mps" else torch.float64
         self.sums = torch.zeros(len(self.mean_names), dtype=dtype, device=device)
         self.hits = torch.zeros(len(self.hit_names), dtype=torch.int64, device=device)
         self.finite = torch.ones(len(self.mean_names), dtype=torch.bool, device=device)
         self.finite_steps = torch.zeros(len(self.mean_names), dtype=torch.int64, device=device)
+        self.images = 0
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """All that is on the device; always the same tensors, which a CUDA graph writes to."""
+        return [getattr(self, name) for name in TENSORS]
+
+    def reset(self) -> None:
+        """Begin again from nothing."""
+        self.sums.zero_()
+        self.hits.zero_()
+        self.finite.fill_(True)
+        self.finite_steps.zero_()
         self.images = 0
 
     def state(self) -> dict[str, Any]:
@@ -46,7 +54,7 @@ class Totals:
     def load(self, state: Mapping[str, Any]) -> None:
         """Go back to earlier sums."""
         for name in TENSORS:
-            setattr(self, name, state[name].to(self.device, copy=True))
+            getattr(self, name).copy_(state[name])
         self.images = state["images"]
 
     def add(self, values: Mapping[str, Tensor], images: int) -> None:
@@ -56,11 +64,15 @@ class Totals:
 
     def add_row(self, means: Tensor, hits: Tensor, images: int) -> None:
         """Add one batch whose means and counts stand in the order of their names."""
+        self.accumulate(means, hits, images)
+        self.images += images
+
+    def accumulate(self, means: Tensor, hits: Tensor, images: int) -> None:
+        """Do what :meth:`add_row` does on the device; the images are left to be counted."""
         self.sums += means.to(self.sums.dtype) * images
         self.hits += hits
         self.finite &= torch.isfinite(means)
         self.finite_steps += self.finite
-        self.images += images
 
     def reduce(self, ranks: Ranks) -> None:
         """Add the sums of all ranks, each of which has seen other images in steps of its own."""
@@ -69,7 +81,8 @@ class Totals:
         images = torch.tensor(self.images, device=self.device)
         non_finite = (~self.finite).long()
         ranks.reduce([self.sums, self.hits, images, non_finite], [self.finite_steps])
-        self.images, self.finite = int(images), non_finite == 0
+        self.images = int(images)
+        self.finite.copy_(non_finite == 0)
 
     def averages(self) -> dict[str, float]:
         """Return the averages over all images so far, hits in percent. Waits for the device."""

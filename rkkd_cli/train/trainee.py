@@ -34,8 +34,10 @@ class Trainee:
 
     def set_rate(self, epochs_done: float) -> None:
         """Take the learning rate that the recipe has after ``epochs_done`` epochs."""
-        self.lr = learning_rate(self.recipe, epochs_done)
-        set_learning_rate(self.optimizer, self.lr)
+        rate = learning_rate(self.recipe, epochs_done)
+        if rate != self.lr:
+            self.lr = rate
+            set_learning_rate(self.optimizer, rate)
 
     def descend(self, loss: Tensor, spans: Spans = untimed, who: str = "") -> None:
         """Take one optimisation step against the gradient of the loss, summed over ranks."""
@@ -69,6 +71,14 @@ class Trainee:
             state["generators"] if first else state["generators_of_ranks"][self.ranks.rank]
         )
         self.model.load_state_dict(state["model"])
+        own = [_without_parameters(group) for group in self.optimizer.param_groups]
         self.optimizer.load_state_dict(deepcopy(state["optimizer"]))  # it would keep the tensors
+        for group, options in zip(self.optimizer.param_groups, own, strict=True):
+            group.update(options)  # the recipe's; another device may have had other forms of them
         self.totals.load(state["totals"])
         self.lr = state["lr"]
+        set_learning_rate(self.optimizer, self.lr)
+
+
+def _without_parameters(group: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in group.items() if name != "params"}

@@ -68,6 +68,8 @@ MISTAKES = [
     ("run --rank-grad maybe", ["--rank-grad", "'maybe'"]),
     ("run --precision fp8", ["precision", "'fp8'"]),
     ("run --device gpu", ["device 'gpu'", "cuda"]),
+    ("run --precision fp16", ["'fp16'", "'tf32'"]),
+    ("run --cuda-graph --cache-teacher", ["cuda_graph", "cache_teacher", "leave one"]),
     ("run arms={}", ["arms", "at least one"]),
     ("run arms.kd=5", ["arms.kd", "section"]),
     ("run arms.kd.seeds=1", ["'seeds'", "'kd'"]),
@@ -203,8 +205,21 @@ def test_a_dry_run_finds_a_subset_that_does_not_fit(
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")
-def test_cuda_is_refused_where_there_is_none(workplace: Path, rkkd: Program) -> None:
-    check_mistake(rkkd("run", "--device", "cuda", cwd=workplace), ["cuda", "--device cpu"])
+@pytest.mark.parametrize(
+    ("words", "fragments"),
+    [
+        ("run --device cuda", ["cuda", "--device cpu"]),
+        ("run --cuda-graph", ["CUDA graph", "leave out --cuda-graph"]),
+        ("run --cuda-graph --dry-run", ["CUDA graph", "leave out --cuda-graph"]),
+        ("grid --vary precision=fp32,tf32", ["tf32", "--precision fp32 or bf16"]),
+        ("grid --vary precision=fp32,tf32 --dry-run", ["tf32", "--precision fp32 or bf16"]),
+        ("teacher train --precision tf32", ["tf32", "--precision fp32 or bf16"]),
+    ],
+)
+def test_what_only_cuda_has_is_refused_where_there_is_none(
+    words: str, fragments: list[str], workplace: Path, rkkd: Program
+) -> None:
+    check_mistake(rkkd(*words.split(), cwd=workplace), fragments)
     assert not (workplace / "results").exists()
 
 

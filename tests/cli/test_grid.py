@@ -131,8 +131,11 @@ def test_killed_it_goes_on_and_loses_no_row(warm_rkkd: Program, six: Path, tmp_p
 
 
 def workers_of(process: int) -> list[psutil.Process]:
-    children = psutil.Process(process).children()
-    return [one for one in children if any("spawn_main" in word for word in one.cmdline())]
+    return [
+        one
+        for one in psutil.process_iter(["cmdline", "ppid"])  # without those that are just going
+        if one.info["ppid"] == process and "spawn_main" in " ".join(one.info["cmdline"] or ())
+    ]
 
 
 def test_plot_and_resume_know_a_grid(warm_rkkd: Program, copy: Path) -> None:

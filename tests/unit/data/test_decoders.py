@@ -51,9 +51,10 @@ def decoded(decoders: Decoders, files: list[str]) -> Tensor:
 
 def children() -> set[int]:
     return {
-        process.pid
-        for process in psutil.Process().children()
-        if "rkkd_cli.data.decoder" in " ".join(process.cmdline())
+        one.pid
+        for one in psutil.process_iter(["cmdline", "ppid"])  # without those that are just going
+        if one.info["ppid"] == os.getpid()
+        and "rkkd_cli.data.decoder" in " ".join(one.info["cmdline"] or ())
     }
 
 

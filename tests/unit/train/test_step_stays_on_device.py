@@ -1,0 +1,188 @@
+"""A step neither reads from the device nor sends anything there: a GPU is never waited for.
+
+The step runs on PyTorch's device ``meta``, where tensors have no values to be read, while all
+calls that would send Python's numbers, or tensors of the CPU, are watched for.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any, Literal
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from rkkd_cli.config.arms import resolve_arms
+from rkkd_cli.config.experiment import Training
+from rkkd_cli.config.overrides import Override, parse_override
+from rkkd_cli.config.presets import load_experiment
+from rkkd_cli.data.stream import Batch
+from rkkd_cli.methods import METHODS
+from rkkd_cli.models import build_model
+from rkkd_cli.train.arm import ArmOnStream, record, record_gradients
+from rkkd_cli.train.lesson import needs_of, teach
+from rkkd_cli.train.randomness import Randomness
+from rkkd_cli.train.recipe import build_optimizer, set_learning_rate
+from rkkd_cli.train.stack import Stack, Stepping
+from rkkd_cli.train.teacher import Teacher, freeze
+
+META = torch.device("meta")
+SENDING = {torch.tensor, torch.as_tensor, torch.from_numpy, Tensor.new_tensor}
+INDEXING = {Tensor.__getitem__, Tensor.__setitem__}
+
+
+class Calls(TorchFunctionMode):
+    """Notes calls that send numbers to a device, as an index of Python's numbers does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sending: list[str] = []
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in SENDING or (func in INDEXING and any(map(_is_list, _index(args[1])))):
+            self.sending.append(func.__name__)
+        return func(*args, **(kwargs or {}))
+
+
+def _index(index: Any) -> tuple[Any, ...]:
+    return index if isinstance(index, tuple) else (index,)
+
+
+def _is_list(index: Any) -> bool:
+    return isinstance(index, list | range)
+
+
+class Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Notes operations in which tensors of the CPU take part."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.mixed: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        output = func(*args, **(kwargs or {}))
+        tensors = [one for one in tree_leaves((args, kwargs, output)) if isinstance(one, Tensor)]
+        if any(one.device != META for one in tensors):
+            self.mixed.append(str(func))
+        return output
+
+
+@contextmanager
+def watched() -> Iterator[list[str]]:
+    """Return what has been seen, afterwards."""
+    found: list[str] = []
+    with Operations() as operations, Calls() as calls:
+        yield found
+    found += operations.mixed + calls.sending
+
+
+@pytest.fixture
+def teacher(monkeypatch: pytest.MonkeyPatch) -> Teacher:
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())  # it knows no meta
+    # While a CUDA graph is recorded the generators, which are on the CPU, stay as they are.
+    monkeypatch.setattr(Randomness, "active", lambda _: nullcontext())
+    made = freeze(build_model("resnet8x4", 10), META, "fp32", 10, 3, (32, 32))
+    made.__dict__["folded"] = made.model  # folding compares values, once
+    return made
+
+
+def arms_of(teacher: Teacher, arms: dict[str, Any]) -> list[ArmOnStream]:
+    given = [parse_override('student.model="resnet8"'), Override("arms", arms)]
+    labels = torch.arange(100) % 10  # crd sorts them when it is made
+    resolved = resolve_arms(load_experiment("rank_grad", given))
+    return [ArmOnStream(arm, 0, teacher, labels) for arm in resolved]
+
+
+def batch() -> Batch:
+    images = torch.zeros(50, 3, 32, 32, device=META)
+    places = torch.zeros(50, dtype=torch.int64, device=META)
+    return Batch(images, places, places, images)
+
+
+def step(teacher: Teacher, steppings: list[Stepping]) -> None:
+    """Take a step of all, and record it and its gradients."""
+    arms = [arm for one in steppings for arm in one.members]
+    lesson = teach(teacher, batch(), needs_of(arm.objective for arm in arms))
+    stepped = [one.step(lesson) for one in steppings]
+    record(arms, stepped, lesson)
+    record_gradients(arms, stepped, lesson)
+
+
+SETTINGS: dict[str, dict[str, Any]] = {"crd": {"negatives": 20}, "fitnet": {"hint_layer": 1}}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_step_of_any_method_reads_and_sends_nothing(name: str, teacher: Teacher) -> None:
+    method = {"name": name} | ({name: SETTINGS[name]} if name in SETTINGS else {})
+    arms = {
+        "logged": {"method": method, "rank": {"grad": False}},
+        "trained": {"method": method, "rank": {"grad": True, "channels": "top:0.5"}},
+    }
+    steppings: list[Stepping] = [*arms_of(teacher, arms)]
+    with watched() as found:
+        step(teacher, steppings)
+    assert found == []
+
+
+def test_a_step_of_stacked_arms_reads_and_sends_nothing(teacher: Teacher) -> None:
+    arms = {"logged": {"rank": {"grad": False}}, "hot": {"method": {"temperature": 8.0}}}
+    stack = Stack(arms_of(teacher, arms))
+    with watched() as found:
+        step(teacher, [stack])
+    assert found == []
+
+
+SENT: dict[str, Any] = {
+    "a number": lambda x: x.new_tensor([1.0]),
+    "a constant": lambda _: torch.tensor([1.0], device=META),
+    "an index": lambda x: x[[0, 1]],
+    "an index to write to": lambda x: x.__setitem__([0, 1], x[:2]),
+    "a scalar": lambda x: x * torch.ones(()),
+}
+
+
+@pytest.mark.parametrize("what", SENT)
+def test_what_is_sent_is_seen(what: str) -> None:
+    with watched() as found:
+        SENT[what](torch.zeros(4, 3, device=META))
+    assert found
+
+
+@pytest.mark.parametrize("read", [Tensor.item, Tensor.tolist, Tensor.cpu, bool])
+def test_what_is_read_fails(read: Any) -> None:
+    with pytest.raises((RuntimeError, NotImplementedError)):
+        read(torch.zeros((), device=META))
+
+
+class Launches(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Notes what fused optimisers are given, which there is no stand-in for, and does nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.devices: list[set[str]] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if "_fused_" not in str(func):
+            return func(*args, **(kwargs or {}))
+        tensors = [one for one in tree_leaves((args, kwargs)) if isinstance(one, Tensor)]
+        self.devices.append({one.device.type for one in tensors})
+        assert isinstance((kwargs or {})["lr"], Tensor)
+        return None
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_on_cuda_an_optimiser_is_one_launch_that_reads_its_rate_there(
+    optimizer: Literal["sgd", "adamw"],
+) -> None:
+    with FakeTensorMode(), torch.device("cuda"), Launches() as launches:
+        model = nn.Linear(3, 2)
+        made = build_optimizer(model, Training(epochs=1, lr=0.1, optimizer=optimizer))
+        for _ in range(2):
+            model.weight.grad, model.bias.grad = torch.zeros(2, 3), torch.zeros(2)
+            made.step()  # to read a value would raise
+            set_learning_rate(made, 0.05)
+    assert launches.devices == [{"cuda"}, {"cuda"}]
