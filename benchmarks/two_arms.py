@@ -11,7 +11,10 @@ arms' steps, all records. Each contestant has a process of its own, and they tak
 they take a hundred batches at a time, and rkkd's step is also replayed as a CUDA graph.
 """
 
+from collections.abc import Callable
 from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
@@ -31,6 +34,8 @@ from rkkd_cli.train.device import keep_freed_memory, use_precision, use_threads
 from rkkd_cli.train.events import Note
 from rkkd_cli.train.lockstep import Lockstep
 from rkkd_cli.train.teacher import freeze
+from rkkd_cli.train.teacher_outputs import TeacherOutputs
+from rkkd_cli.train.teacher_store import file_sha256
 
 BATCH, CLASSES = 64, 100
 IMAGES = BATCH * 400
@@ -85,8 +90,10 @@ def plain_ranking_loss(student: Tensor, teacher: Tensor, steepness: float) -> Te
     return -(of_student * of_teacher).sum(dim=(1, 2)).mean() / pairs
 
 
-def both_arms(precision: str, device: str, threads: int, graph: bool = False) -> Step:
-    """Return rkkd's step for both arms."""
+def both_arms(
+    precision: str, device: str, threads: int, graph: bool = False, kept: Path | None = None
+) -> Step:
+    """Return rkkd's step for both arms, with the teacher's outputs read from ``kept`` if given."""
     use_threads(threads)
     keep_freed_memory()
     where = torch.device(device)
@@ -97,9 +104,16 @@ def both_arms(precision: str, device: str, threads: int, graph: bool = False) ->
     teacher = freeze(model, where, precision, CLASSES, 3, (32, 32))
     stream = Stream(_random_images(), where, BATCH, seed=0)
     arms = [ArmOnStream(arm, 0, teacher, stream.data.labels) for arm in resolve_arms(experiment)]
-    recorder = CudaGraphs(where) if graph else None
-    epochs = experiment.training.epochs
-    lockstep = Lockstep("benchmark", stream, teacher, arms, epochs, {}, recorder=recorder)
+    lockstep = Lockstep(
+        "benchmark",
+        stream,
+        teacher,
+        arms,
+        experiment.training.epochs,
+        held_out={},
+        outputs=None if kept is None else TeacherOutputs(kept, "exact", IMAGES, CLASSES),
+        recorder=CudaGraphs(where) if graph else None,
+    )
     events = lockstep.train()
 
     def batch() -> None:
@@ -118,31 +132,51 @@ def _random_images() -> Dataset:
     return Dataset("noise", images, images, None, names, (0.5,) * 3, (0.25,) * 3, 4, True)
 
 
-def measure(rounds: int, steps: int, threads: int, device: str) -> list[Row]:
-    """Return times and ratios."""
-    makers = {
+def keep_outputs(folder: Path) -> None:
+    """Write the first epoch's outputs of some teacher."""
+    logits = np.random.default_rng(0).standard_normal((IMAGES, CLASSES), np.float32)
+    np.save(folder / "epoch.npy", logits)
+    (folder / "epoch.npy").rename(folder / f"000001-{file_sha256(folder / 'epoch.npy')}.npy")
+
+
+def contestants(device: str, threads: int, kept: Path) -> dict[str, Callable[[], Step]]:
+    """Return what makes each one's step; outputs of a teacher are kept in ``kept``."""
+    of_rkkd = partial(both_arms, device=device, threads=threads)
+    makers: dict[str, Callable[[], Step]] = {
         "plain kd": partial(plain_arm, False, device, threads),
         "plain kd_rank": partial(plain_arm, True, device, threads),
-        "rkkd fp32": partial(both_arms, "fp32", device, threads),
-        "rkkd bf16": partial(both_arms, "bf16", device, threads),
+        "rkkd fp32": partial(of_rkkd, "fp32"),
+        "rkkd bf16": partial(of_rkkd, "bf16"),
     }
+    if torch.device(device).type == "cuda":
+        return makers | {
+            f"rkkd {one}, CUDA graph": partial(of_rkkd, one, graph=True)
+            for one in ("fp32", "tf32", "bf16")
+        }
+    return makers | {
+        f"rkkd {one}, cached teacher": partial(of_rkkd, one, kept=kept) for one in ("fp32", "bf16")
+    }
+
+
+def measure(rounds: int, steps: int, threads: int, device: str) -> list[Row]:
+    """Return times and ratios."""
     kind = torch.device(device).type
-    graphs = ("fp32", "tf32", "bf16") if kind == "cuda" else ()
-    makers |= {
-        f"rkkd {one}, CUDA graph": partial(both_arms, one, device, threads, True) for one in graphs
-    }
-    taken = take_turns(makers, rounds, steps)
+    with TemporaryDirectory() as name:
+        keep_outputs(Path(name))
+        taken = take_turns(contestants(device, threads, Path(name)), rounds, steps)
     seconds = {
         name: [one / AT_A_TIME.get(kind, 1) for one in times] for name, times in taken.items()
     }
     pairs = zip(seconds.pop("plain kd"), seconds.pop("plain kd_rank"), strict=True)
     plain = [one + other for one, other in pairs]
-    on_cpu = {"rkkd fp32": "at least 1.6", "rkkd bf16": "at least 3"}
-    bars = on_cpu if kind == "cpu" else dict.fromkeys(seconds, "")
+    bars = {"rkkd fp32": "at least 1.6", "rkkd bf16": "at least 3"} if kind == "cpu" else {}
     return [
         row("two plain scripts, a batch", plain, "s"),
         *(row(f"{name}, a batch", times, "s") for name, times in seconds.items()),
-        *(row(f"plain / {name}", ratios(plain, seconds[name]), "x", bars[name]) for name in bars),
+        *(
+            row(f"plain / {name}", ratios(plain, times), "x", bars.get(name, ""))
+            for name, times in seconds.items()
+        ),
     ]
 
 

@@ -71,14 +71,13 @@ class Trainee:
             state["generators"] if first else state["generators_of_ranks"][self.ranks.rank]
         )
         self.model.load_state_dict(state["model"])
-        own = [_without_parameters(group) for group in self.optimizer.param_groups]
-        self.optimizer.load_state_dict(deepcopy(state["optimizer"]))  # it would keep the tensors
-        for group, options in zip(self.optimizer.param_groups, own, strict=True):
-            group.update(options)  # the recipe's; another device may have had other forms of them
+        optimizer = deepcopy(state["optimizer"])  # of which the tensors would be kept
+        groups = optimizer["param_groups"], self.optimizer.param_groups
+        for group, own in zip(
+            *groups, strict=False
+        ):  # if there are others, what loads them says so
+            group.update({name: value for name, value in own.items() if name != "params"})
+        self.optimizer.load_state_dict(optimizer)
         self.totals.load(state["totals"])
         self.lr = state["lr"]
         set_learning_rate(self.optimizer, self.lr)
-
-
-def _without_parameters(group: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in group.items() if name != "params"}

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from rkkd_cli.config.experiment import Training
+from rkkd_cli.train.recipe import hold_rate_on
 from rkkd_cli.train.totals import Totals
 from rkkd_cli.train.trainee import Trainee
 
@@ -201,3 +202,25 @@ def test_sums_that_went_through_a_file_go_on_as_if_nothing_had_happened(
     averages = zip(gone_on.averages().values(), alone.averages().values(), strict=True)
     assert all(a == b or (math.isnan(a) and math.isnan(b)) for a, b in averages)
     assert gone_on.images == alone.images
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_state_of_a_fused_optimiser_goes_on_in_one_that_is_not_and_back(recipe: str) -> None:
+    """As one has that moves from a GPU to a CPU; fused sums differ in the last bits."""
+    layout = torch.contiguous_format
+    wanted = never_stopped(recipe, layout)["model"]
+    fused, plain = trainee_of(recipe, layout), trainee_of(recipe, layout)
+    fused.optimizer.param_groups[0]["fused"] = True
+    hold_rate_on(CPU, fused.optimizer)
+    for number in range(STEPS):
+        one, other = (fused, plain) if number % 2 else (plain, fused)
+        step(one, number)
+        other.load(through_a_file(one.state()))
+        for trainee in (one, other):
+            (group,) = trainee.optimizer.param_groups
+            assert (
+                bool(group["fused"]) is isinstance(group["lr"], torch.Tensor) is (trainee is fused)
+            )
+            assert float(group["lr"]) == pytest.approx(trainee.lr)
+    for name, value in plain.model.state_dict().items():
+        torch.testing.assert_close(value, wanted[name], rtol=1e-4, atol=1e-6)
