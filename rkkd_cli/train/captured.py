@@ -62,7 +62,12 @@ class CudaGraphs:
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, stream=self.stream):
             result = work()
-        return Recording(graph.replay, result)
+
+        def replay() -> None:
+            with torch.cuda.device(self.stream.device):  # which may not be the current one
+                graph.replay()
+
+        return Recording(replay, result)
 
 
 class Captured(Generic[T]):
