@@ -180,15 +180,15 @@ def test_findings_prints_every_claim_with_its_numbers(folder: Path, warm_rkkd: P
     assert all("95 % interval" in part and "n = 5" in part for part in parts)
 
 
-def test_the_readme_shows_what_the_program_says(folder: Path, warm_rkkd: Program) -> None:
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+def test_the_page_shows_what_the_program_says(folder: Path, warm_rkkd: Program) -> None:
+    page = (ROOT / "docs" / "statistics.md").read_text(encoding="utf-8")
     claims, _, _ = said(warm_rkkd("findings", "cifar100-five-seeds", cwd=folder)).rpartition("\n\n")
-    assert f"$ rkkd findings cifar100-five-seeds\n{claims}\n```\n" in readme
+    assert f"$ rkkd findings cifar100-five-seeds\n{claims}\n```\n" in page
     words = ("compare", "digits-sample", "--metric", "test_acc", "--metric", "test_rank")
     table, _, *sentences = said(warm_rkkd(*words, cwd=folder)).split("\n\n")
-    assert f"$ rkkd {' '.join(words)}\n{table}\n```\n" in readme
+    assert f"$ rkkd {' '.join(words)}\n{table}\n```\n" in page
     for sentence in sentences:
-        assert f"> {sentence.strip()}\n" in readme
+        assert f"> {sentence.strip()}\n" in page
 
 
 def test_findings_holds_the_presets_own_against_the_run(folder: Path, warm_rkkd: Program) -> None:
