@@ -23,6 +23,7 @@ from rkkd_cli.losses import on_cpu
 from rkkd_cli.methods import METHODS
 from rkkd_cli.methods.ctkd import CTKD
 from rkkd_cli.sweep.sources import read_dataset
+from rkkd_cli.sweep.work import silently
 from rkkd_cli.train.arm import ArmOnStream
 from rkkd_cli.train.captured import WARM_UP, CudaGraphs, Recorder, Recording
 from rkkd_cli.train.events import EpochDone, Event, Note
@@ -115,14 +116,6 @@ def _in_operations(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(on_cpu, "fits", lambda *_: False)
 
 
-def returned(generator: Any) -> Any:
-    while True:
-        try:
-            next(generator)
-        except StopIteration as stop:
-            return stop.value
-
-
 def experiment_with(arms: dict[str, Any], *overrides: str) -> Experiment:
     given = [parse_override(text) for text in (*QUICK, *overrides)]
     return load_experiment("rank_grad", [*given, Override("arms", arms)])
@@ -135,8 +128,8 @@ def lockstep_of(
     change: Callable[[ArmOnStream], None] = lambda _: None,
     device: torch.device = CPU,
 ) -> Lockstep:
-    dataset = returned(read_dataset(experiment, cache))
-    teacher: Teacher = returned(obtain_teacher(experiment, dataset, device, cache, Pace(10)))[0]
+    dataset = silently(read_dataset(experiment, cache))
+    teacher: Teacher = silently(obtain_teacher(experiment, dataset, device, cache, Pace(10)))[0]
     recipe, views = experiment.training, any("mlkd" in name for name in experiment.arms)
     stream = Stream(dataset, device, recipe.batch_size, 0, views)
     arms = [ArmOnStream(one, 0, teacher, stream.data.labels) for one in resolve_arms(experiment)]

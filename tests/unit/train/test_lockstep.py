@@ -17,6 +17,7 @@ from rkkd_cli.records.metrics import VAL_COLUMNS, columns
 from rkkd_cli.sweep.begun import Begun
 from rkkd_cli.sweep.local import run_jobs
 from rkkd_cli.sweep.sources import read_dataset
+from rkkd_cli.sweep.work import silently
 from rkkd_cli.train.arm import ArmOnStream, new_student
 from rkkd_cli.train.evaluate import EVALUATION_BATCH
 from rkkd_cli.train.events import ArmStopped, BatchDone, EpochDone, Event
@@ -189,8 +190,8 @@ class Bench:
     def __init__(self, cache: Path, arms: Arms) -> None:
         self.arms = resolve_arms(experiment_with(arms))
         experiment = self.arms[0].experiment
-        self.dataset = _returned(read_dataset(experiment, cache))
-        self.teacher: Teacher = _returned(
+        self.dataset = silently(read_dataset(experiment, cache))
+        self.teacher: Teacher = silently(
             obtain_teacher(experiment, self.dataset, CPU, cache, Pace(10))
         )[0]
         self.stream = Stream(self.dataset, CPU, experiment.training.batch_size, seed=0)
@@ -201,14 +202,6 @@ class Bench:
         lockstep = Lockstep("seed-0", self.stream, self.teacher, arms, epochs, held_out)
         for _ in lockstep.train():
             pass
-
-
-def _returned(generator: Any) -> Any:
-    while True:
-        try:
-            next(generator)
-        except StopIteration as stop:
-            return stop.value
 
 
 @pytest.mark.parametrize("count", [1, 2, 5])
