@@ -206,7 +206,11 @@ def _parsed(text: str, path: Path, varied: Sequence[str]) -> pd.DataFrame:
 
 
 def _widths(text: str) -> list[int]:
-    """Return the number of values of each line. Without quotes, commas are all there is to see."""
-    if '"' in text:
+    """Return the number of values of each line: in what rkkd writes, one more than its commas.
+
+    Raises csv.Error.
+    """
+    lines = text.removesuffix("\n").split("\n")
+    if '"' in text or "\r" in text or max(map(len, lines)) > csv.field_size_limit():
         return [len(row) for row in csv.reader(io.StringIO(text, newline=""))]
-    return [line.count(",") + 1 for line in text.removesuffix("\n").split("\n")]
+    return [line.count(",") + 1 for line in lines]
