@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogFormatter, MaxNLocator
 
 from rkkd_cli.errors import printable
 from rkkd_cli.records.metrics import DIAGNOSTICS
@@ -40,6 +40,14 @@ PANELS = (
         {"grad_low_share_kl": "kl", "grad_low_share_rank": "rank"},
     ),
 )
+
+
+class PlainNumbers(LogFormatter):
+    """Ticks of a logarithmic axis as plain numbers: a power is typeset, which takes its time."""
+
+    def __call__(self, x: float, pos: int | None = None) -> str:
+        """Return the number where a tick has a label, of which a wide range has few."""
+        return f"{x:g}" if super().__call__(x, pos) else ""
 
 
 def has_diagnostics(curves: Sequence[Curve]) -> bool:
@@ -91,6 +99,7 @@ def _draw(axes: Axes, panel: Panel, curves: Sequence[Curve]) -> None:
         draw_means(axes, curves, column, 0.15, LINES[term])
     if panel.logarithmic:
         axes.set_yscale("log", nonpositive="clip")
-        axes.yaxis.set_major_formatter("{x:g}")  # a power is typeset, which takes its time
+        for plainly in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+            plainly(PlainNumbers())
     axes.set(title=panel.title, xlabel="epoch", ylabel=panel.label)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
