@@ -15,7 +15,6 @@ from rkkd_cli.data.stream import DeviceImages, Part
 from rkkd_cli.errors import RunError, UserError
 from rkkd_cli.sweep.begun import Begun
 from rkkd_cli.sweep.check import dataset_request
-from rkkd_cli.train.device import use_precision
 from rkkd_cli.train.evaluate import EVALUATION_BATCH, TaughtSplit
 from rkkd_cli.train.events import DatasetReady, Event, Note
 from rkkd_cli.train.pace import Pace
@@ -79,7 +78,6 @@ def open_sources(
 
     Raises UserError where they are not those that the run began with.
     """
-    use_precision(device, experiment.precision)
     dataset = yield from read_alike(experiment, cache, ranks)
     begun.check_dataset(experiment, dataset.fingerprint)
     yield DatasetReady(dataset_facts(dataset))
@@ -95,7 +93,6 @@ def prepare_teacher(
     experiment: Experiment, device: torch.device, cache: Path, pace: Pace, ranks: Ranks = ALONE
 ) -> Iterator[Event]:
     """Train and cache the experiment's teacher, or find it cached."""
-    use_precision(device, experiment.precision)
     dataset = yield from read_alike(experiment, cache, ranks)
     yield DatasetReady(dataset_facts(dataset))
     _, ready = yield from obtain_teacher(experiment, dataset, device, cache, pace, None, ranks)

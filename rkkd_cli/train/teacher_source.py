@@ -17,6 +17,7 @@ from rkkd_cli.data.stream import DeviceImages
 from rkkd_cli.files import try_lock
 from rkkd_cli.models import Classifier, build_model, load_checkpoint
 from rkkd_cli.train.checkpoint import CheckpointStore, misfit
+from rkkd_cli.train.device import use_precision
 from rkkd_cli.train.events import Event, Note, TeacherEpoch, TeacherReady, Tick
 from rkkd_cli.train.pace import Pace
 from rkkd_cli.train.randomness import Randomness
@@ -45,8 +46,10 @@ def obtain_teacher(
 
     Raises UserError for a checkpoint that does not fit, RunError when training diverges, Stopped
     when ``pace`` says so. ``kept`` is a folder like the cache, where a run keeps the teacher that
-    it began with. Of several ranks the first one reads and writes; all of them train.
+    it began with. Of several ranks the first one reads and writes; all of them train. From now on
+    the device computes in the experiment's precision.
     """
+    use_precision(device, experiment.precision)
     wanted = experiment, dataset, device
     if ranks.is_first:
         teacher, ready = yield from _obtained(*wanted, cache, pace, kept, ranks)
