@@ -4,7 +4,7 @@ from typing import Annotated
 
 from typer import Option
 
-from rkkd_cli.cli import flags
+from rkkd_cli.cli import flag_keys
 
 VARY, CELLS, PLACE = "What to vary", "Which cells", "Where the jobs run"
 VALUES = "0.1,0.25 or 0.1:0.9:0.2 or log:1:50:6"
@@ -99,4 +99,4 @@ CpusPerJob = Annotated[
 ]
 
 # The keys that the flags set for all cells alike.
-FLAG_KEYS = {k: v for k, v in flags.FLAG_KEYS.items() if k not in ("alpha", "temperature")}
+FLAG_KEYS = {k: v for k, v in flag_keys.FLAG_KEYS.items() if k not in ("alpha", "temperature")}

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rkkd_cli.cli import flags
+from rkkd_cli.cli.flag_keys import FLAG_KEYS
 from rkkd_cli.errors import UserError
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def resume(
     preset, overrides = split_words(words)
     if preset is not None:
         raise UserError(f"{preset!r} is no KEY=VALUE; a run is resumed as it was begun")
-    overrides += flag_overrides(ctx.params, flags.FLAG_KEYS)
+    overrides += flag_overrides(ctx.params, FLAG_KEYS)
     begun = open_run(run, out)
     from rkkd_cli.cli.execute import Manner, go_on
     from rkkd_cli.cli.result import say_result

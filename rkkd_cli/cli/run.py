@@ -6,6 +6,7 @@ from pathlib import Path
 import typer
 
 from rkkd_cli.cli import flags
+from rkkd_cli.cli.flag_keys import FLAG_KEYS
 
 
 def run(
@@ -66,7 +67,7 @@ def run(
 
     loggers = chosen_loggers(tensorboard, wandb, mlflow)
     preset, overrides = split_words(words)
-    overrides += flag_overrides(ctx.params, flags.FLAG_KEYS)
+    overrides += flag_overrides(ctx.params, FLAG_KEYS)
     request = requested_by(preset, overrides, rank_grad, from_record=resume not in (None, AUTO))
     begun = begun_run(resume, name, out) or (None if dry_run else begun_before_restart(out))
     chosen = name or new_name(preset_label(preset), datetime.now().astimezone())

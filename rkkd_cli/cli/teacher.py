@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from rkkd_cli.cli import flags
+from rkkd_cli.cli.flag_keys import FLAG_KEYS, TEACHER_FLAG_KEYS
 
 IMPORT_FLAGS = ("dataset", "data_root", "limit_test", "stream", "device", "precision")
 
@@ -44,7 +45,7 @@ def train(
     from rkkd_cli.config.presets import DEFAULT_PRESET, load_experiment
 
     preset, overrides = split_words(words)
-    overrides += flag_overrides(ctx.params, flags.TEACHER_FLAG_KEYS)
+    overrides += flag_overrides(ctx.params, TEACHER_FLAG_KEYS)
     experiment = load_experiment(DEFAULT_PRESET if preset is None else preset, overrides)
 
     from rkkd_cli.cli.train_teacher import train_teacher
@@ -80,7 +81,7 @@ def import_(
     from rkkd_cli.cli.options import flag_overrides, split_words
 
     preset, overrides = split_words(words)
-    keys = {k: v for k, v in flags.FLAG_KEYS.items() if k in IMPORT_FLAGS}
+    keys = {k: v for k, v in FLAG_KEYS.items() if k in IMPORT_FLAGS}
     overrides += flag_overrides(ctx.params, keys)
 
     from rkkd_cli.cli.teacher_import import import_file
