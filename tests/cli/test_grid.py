@@ -11,8 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
-import psutil
 import pytest
+from processes import children_of
 
 Program = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -130,14 +130,6 @@ def test_killed_it_goes_on_and_loses_no_row(warm_rkkd: Program, six: Path, tmp_p
     assert rows_of(run) == rows_of(six)
 
 
-def workers_of(process: int) -> list[psutil.Process]:
-    return [
-        one
-        for one in psutil.process_iter(["cmdline", "ppid"])  # without those that are just going
-        if one.info["ppid"] == process and "spawn_main" in " ".join(one.info["cmdline"] or ())
-    ]
-
-
 def test_plot_and_resume_know_a_grid(warm_rkkd: Program, copy: Path) -> None:
     drawn = warm_rkkd("plot", "six", "--to=figures", "--format=svg", cwd=copy)
     assert drawn.returncode == 0, drawn.stderr
@@ -155,7 +147,7 @@ def test_a_killed_worker_costs_a_retry_and_no_row(tmp_path: Path) -> None:
         deadline = time.monotonic() + 90
         while not list(run.glob("checkpoints/*/*.pt")) and time.monotonic() < deadline:
             time.sleep(0.01)
-        workers_of(process.pid)[0].kill()
+        children_of(process.pid, "spawn_main")[0].kill()
         _, said = process.communicate(timeout=120)
     assert process.returncode == 0, said
     assert "goes on from its last checkpoint" in said

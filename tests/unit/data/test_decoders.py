@@ -14,6 +14,7 @@ import psutil
 import pytest
 import torch
 from PIL import Image
+from processes import children_of
 from torch import Tensor
 
 from rkkd_cli.data.cut import Cut
@@ -50,12 +51,7 @@ def decoded(decoders: Decoders, files: list[str]) -> Tensor:
 
 
 def children() -> set[int]:
-    return {
-        one.pid
-        for one in psutil.process_iter(["cmdline", "ppid"])  # without those that are just going
-        if one.info["ppid"] == os.getpid()
-        and "rkkd_cli.data.decoder" in " ".join(one.info["cmdline"] or ())
-    }
+    return {one.pid for one in children_of(os.getpid(), "rkkd_cli.data.decoder")}
 
 
 def wait_until(is_so: Callable[[], bool]) -> None:
