@@ -155,7 +155,7 @@ def _text(path: Path) -> str:
 
 
 def _checked(text: str, path: Path) -> pd.DataFrame:
-    header = "".join(text.partition("\n")[0].splitlines()[:1])
+    header = text.partition("\n")[0].removesuffix("\r")
     missing = [column for column in COLUMNS if column not in header.split(",")]
     if missing:
         raise UserError(f"{path} lacks the column {missing[0]!r}: not a metrics.csv of rkkd")

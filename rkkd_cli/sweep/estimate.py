@@ -19,7 +19,7 @@ from rkkd_cli.data.listed import ListedImages
 from rkkd_cli.data.stream import Batch
 from rkkd_cli.models import build_model, count_parameters
 from rkkd_cli.records.cache import cache_directory
-from rkkd_cli.sweep.check import dataset_request
+from rkkd_cli.sweep.check import RESIDENT_COPIES, dataset_request
 from rkkd_cli.train.arm import ArmOnStream
 from rkkd_cli.train.device import use_precision
 from rkkd_cli.train.evaluate import EVALUATION_BATCH
@@ -85,7 +85,11 @@ def _bytes_of_images(experiment: Experiment, shape: Shape) -> int:
     if shape.streamed:
         batch = max(_batch_size(experiment, shape), EVALUATION_BATCH)
         return pixels * batch * (1 + AHEAD + FLOAT)
-    return 2 * pixels * (_train_images(experiment, shape) + _test_images(experiment, shape))
+    return (
+        RESIDENT_COPIES
+        * pixels
+        * (_train_images(experiment, shape) + _test_images(experiment, shape))
+    )
 
 
 def _saved_for_backward(model: torch.nn.Module, images: torch.Tensor) -> int:

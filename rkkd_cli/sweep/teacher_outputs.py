@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
+import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -113,11 +113,5 @@ def evict(cache: Path, key: str) -> int:
     chosen = list(kept.values()) if key == "all" else [kept[key]]
     freed = sum(one.bytes for one in chosen)
     for one in chosen:
-        for path in _removable(cache / FOLDER / one.key):
-            path.unlink(missing_ok=True)
-        (cache / FOLDER / one.key).rmdir()
+        shutil.rmtree(cache / FOLDER / one.key)
     return freed
-
-
-def _removable(folder: Path) -> Iterator[Path]:
-    yield from (path for path in folder.iterdir() if path.is_file())

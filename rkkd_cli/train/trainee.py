@@ -71,13 +71,14 @@ class Trainee:
             state["generators"] if first else state["generators_of_ranks"][self.ranks.rank]
         )
         self.model.load_state_dict(state["model"])
-        optimizer = deepcopy(state["optimizer"])  # of which the tensors would be kept
-        groups = optimizer["param_groups"], self.optimizer.param_groups
-        for group, own in zip(
-            *groups, strict=False
-        ):  # if there are others, what loads them says so
-            group.update({name: value for name, value in own.items() if name != "params"})
-        self.optimizer.load_state_dict(optimizer)
+        self.optimizer.load_state_dict(self._fitted(deepcopy(state["optimizer"])))
         self.totals.load(state["totals"])
         self.lr = state["lr"]
         set_learning_rate(self.optimizer, self.lr)
+
+    def _fitted(self, optimizer: dict[str, Any]) -> dict[str, Any]:
+        """Give the state of an optimiser the options of ours: on another device it has others."""
+        groups = optimizer["param_groups"], self.optimizer.param_groups
+        for group, own in zip(*groups, strict=False):  # what loads them refuses another number
+            group.update({name: value for name, value in own.items() if name != "params"})
+        return optimizer
