@@ -19,9 +19,9 @@ from rkkd_cli.models import build_model
 from rkkd_cli.records.environment import environment
 from rkkd_cli.train.arm import ArmOnStream, record
 from rkkd_cli.train.device import describe_device, keep_freed_memory, use_threads
-from rkkd_cli.train.diagnostics import EVERY, diagnose
-from rkkd_cli.train.lesson import needs_of, teach
-from rkkd_cli.train.teacher import freeze
+from rkkd_cli.train.metrics.gradients import EVERY, diagnose
+from rkkd_cli.train.taught_batch import needs_of, teach
+from rkkd_cli.train.teacher.model import freeze
 
 CPU = torch.device("cpu")
 # Images of the presets: batch, channels, side and classes; and the share of the rounds they get.

@@ -34,8 +34,8 @@ from rkkd_cli.models import build_model
 from rkkd_cli.records.metrics import append_lines, header_line, read_metrics
 from rkkd_cli.train.arm import ArmOnStream, record
 from rkkd_cli.train.device import keep_freed_memory, use_threads
-from rkkd_cli.train.lesson import needs_of, teach
-from rkkd_cli.train.teacher import freeze
+from rkkd_cli.train.taught_batch import needs_of, teach
+from rkkd_cli.train.teacher.model import freeze
 
 CPU = torch.device("cpu")
 SIZES: Mapping[str, Sequence[int]] = {

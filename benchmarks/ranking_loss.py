@@ -8,7 +8,7 @@ memory is what the peak of resident memory grows by in a process of its own, who
 few classes, is not counted. Where freed memory is kept, as a run of rkkd keeps it, the plain form
 is several times faster than in a PyTorch program that does nothing of the kind. Where there is a
 GPU, our time there is also given in parts of the least that its special functions allow (see
-rkkd_cli/losses/tile_kernel.py).
+rkkd_cli/losses/kernels/triton_tiles.py).
 """
 
 import argparse
@@ -33,9 +33,9 @@ from rkkd_cli.models import build_model
 from rkkd_cli.records.environment import environment
 from rkkd_cli.train.arm import ArmOnStream, record
 from rkkd_cli.train.device import describe_device, keep_freed_memory, use_threads
-from rkkd_cli.train.lesson import needs_of, teach
-from rkkd_cli.train.metrics import _rankings, _taus
-from rkkd_cli.train.teacher import freeze
+from rkkd_cli.train.metrics.batch import _rankings, _taus
+from rkkd_cli.train.taught_batch import needs_of, teach
+from rkkd_cli.train.teacher.model import freeze
 
 CPU = torch.device("cpu")
 Loss = Callable[[Tensor, Tensor, float], Tensor]
@@ -161,7 +161,7 @@ def logging_shares(
 
 def least_seconds(case: Case, device: torch.device) -> float:
     """Return what the special functions of the pairs take at 16 a clock and multiprocessor."""
-    from rkkd_cli.losses.tile_kernel import SPECIAL_FUNCTIONS
+    from rkkd_cli.losses.kernels.triton_tiles import SPECIAL_FUNCTIONS
 
     properties = torch.cuda.get_device_properties(device)
     pairs = case.batch * case.classes * (case.classes - 1) / 2

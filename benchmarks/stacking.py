@@ -18,8 +18,8 @@ from rkkd_cli.data.stream import Batch
 from rkkd_cli.models import build_model
 from rkkd_cli.records.environment import environment
 from rkkd_cli.train.device import describe_device, keep_freed_memory, use_threads
-from rkkd_cli.train.stack_trial import seconds_a_step
-from rkkd_cli.train.teacher import freeze
+from rkkd_cli.train.stacked.trial import seconds_a_step
+from rkkd_cli.train.teacher.model import freeze
 
 SHAPES: dict[str, tuple[int, int, int, int]] = {
     "alpha_temperature_digits": (64, 1, 8, 8),

@@ -33,8 +33,8 @@ from rkkd_cli.records.environment import environment
 CLASSES, HELD_OUT = 10, 20
 PLAIN = """
 import sys, time
-from rkkd_cli.data.cut import Cut
-from rkkd_cli.data.decoder import Order, decode
+from rkkd_cli.data.streaming.crops import Cut
+from rkkd_cli.data.streaming.worker import Order, decode
 orders = [Order(line.strip(), Cut(224, "random", True), n) for n, line in enumerate(sys.stdin)]
 started = time.perf_counter()
 for order in orders:

@@ -29,13 +29,13 @@ from rkkd_cli.data.images import Dataset, LabelledImages
 from rkkd_cli.data.stream import Stream
 from rkkd_cli.models import build_model
 from rkkd_cli.train.arm import ArmOnStream
-from rkkd_cli.train.captured import CudaGraphs
+from rkkd_cli.train.cuda_graph import CudaGraphs
 from rkkd_cli.train.device import keep_freed_memory, use_precision, use_threads
 from rkkd_cli.train.events import Note
 from rkkd_cli.train.lockstep import Lockstep
-from rkkd_cli.train.teacher import freeze
-from rkkd_cli.train.teacher_outputs import TeacherOutputs
-from rkkd_cli.train.teacher_store import file_sha256
+from rkkd_cli.train.teacher.logit_cache import TeacherOutputs
+from rkkd_cli.train.teacher.model import freeze
+from rkkd_cli.train.teacher.store import file_sha256
 
 BATCH, CLASSES = 64, 100
 IMAGES = BATCH * 400

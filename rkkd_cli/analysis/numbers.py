@@ -2,7 +2,7 @@
 
 import math
 
-from rkkd_cli.analysis.paired import Interval
+from rkkd_cli.analysis.statistics import Interval
 from rkkd_cli.records.metrics import DIAGNOSTICS
 
 # Columns of metrics.csv (val_ and test_ ones by their ends) of which more is better.

@@ -2,13 +2,13 @@
 
 from functools import partial
 
-from rkkd_cli.cli.execute import Manner, begin, go_on
-from rkkd_cli.cli.grid_engine import Place, cells_per_job
-from rkkd_cli.cli.grid_request import GridRequest
-from rkkd_cli.cli.grid_result import grid_ended
-from rkkd_cli.cli.result import Result
-from rkkd_cli.config.changes import extended
-from rkkd_cli.train.ranks import Group
+from rkkd_cli.cli.output.grid_result import grid_ended
+from rkkd_cli.cli.output.run_result import Result
+from rkkd_cli.cli.runtime.engines import Place, cells_per_job
+from rkkd_cli.cli.runtime.execute import Manner, begin, go_on
+from rkkd_cli.cli.runtime.grid import GridRequest
+from rkkd_cli.config.compatibility import extended
+from rkkd_cli.train.distributed.ranks import Group
 
 
 def run_grid(

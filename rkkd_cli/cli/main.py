@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from rkkd_cli import __version__
-from rkkd_cli.cli import (
+from rkkd_cli.cli.commands import (
     bench,
     compare,
     doctor,
@@ -21,14 +21,14 @@ from rkkd_cli.cli import (
     show,
     table,
     teacher,
-    torchrun,
     watch,
 )
+from rkkd_cli.cli.runtime import torchrun
 from rkkd_cli.config.overrides import check_text
 from rkkd_cli.errors import RunError, UserError, printable
 
 if TYPE_CHECKING:
-    from rkkd_cli.train.ranks import Group
+    from rkkd_cli.train.distributed.ranks import Group
 
 app = typer.Typer(
     name="rkkd",
@@ -109,7 +109,7 @@ def _program(ranks: "Group | None" = None) -> None:
 
 
 def _fail(message: object, status: int) -> None:
-    from rkkd_cli.cli.console import err
+    from rkkd_cli.cli.output.console import err
 
     err.print(
         f"rkkd: error: {printable(str(message))}",

@@ -12,10 +12,10 @@ from rkkd_cli.config.arms import refuse_hidden_overrides, resolve_arms
 from rkkd_cli.config.experiment import Experiment, default_arms
 from rkkd_cli.config.grid import Choice, with_cells
 from rkkd_cli.config.overrides import Override, apply_overrides, flatten, is_too_deep
-from rkkd_cli.config.reach import refuse_reaching_out
-from rkkd_cli.config.stated import check_named_arms
+from rkkd_cli.config.stated_findings import check_named_arms
+from rkkd_cli.config.untrusted import refuse_reaching_out
 from rkkd_cli.config.validation import check_known_key, experiment_from
-from rkkd_cli.config.values import parse_axes
+from rkkd_cli.config.value_lists import parse_axes
 from rkkd_cli.errors import UserError, unknown_name
 
 DEFAULT_PRESET = "rank_grad"

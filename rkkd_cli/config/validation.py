@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from rkkd_cli.config.experiment import Experiment
-from rkkd_cli.config.stated import StatedFinding
+from rkkd_cli.config.stated_findings import StatedFinding
 from rkkd_cli.errors import UserError, nearest
 
 LONGEST_VALUE = 200

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from rkkd_cli.data import array_cache
-from rkkd_cli.data.decoders import Decoders
 from rkkd_cli.data.digits import load_digits
-from rkkd_cli.data.folder import decode_tree, image_shape, tree_key
+from rkkd_cli.data.folder_arrays import decode_tree, image_shape, tree_key
+from rkkd_cli.data.folder_scan import Tree, scan_folder
 from rkkd_cli.data.images import (
     Dataset,
     LabelledImages,
@@ -23,9 +23,9 @@ from rkkd_cli.data.images import (
     check_subset,
     hold_out,
 )
-from rkkd_cli.data.listed import ListedImages
-from rkkd_cli.data.listing import Tree, scan_folder
-from rkkd_cli.data.own_datasets import Splits, load_own
+from rkkd_cli.data.streaming.pool import Decoders
+from rkkd_cli.data.streaming.split import ListedImages
+from rkkd_cli.data.user_datasets import Splits, load_own
 from rkkd_cli.errors import UserError, unknown_name
 
 MOST_RESIDENT = 4 * 2**30

@@ -11,7 +11,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from rkkd_cli.data.listed import ListedImages
+from rkkd_cli.data.streaming.split import ListedImages
 from rkkd_cli.errors import UserError
 
 Index = NDArray[np.int64]
@@ -54,7 +54,7 @@ SomeSplit = TypeVar("SomeSplit", LabelledImages, ListedImages)
 class Dataset:
     """The splits that a run uses, and how pixels become inputs: (x/255 − mean) / std.
 
-    ``crop`` is how training images are cut, see :data:`rkkd_cli.data.cut.CROPS`.
+    ``crop`` is how training images are cut, see :data:`rkkd_cli.data.streaming.crops.CROPS`.
     """
 
     name: str

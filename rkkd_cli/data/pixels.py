@@ -9,11 +9,11 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from rkkd_cli.data.cut import Cut
-from rkkd_cli.data.decoder import Order
 from rkkd_cli.data.images import LabelledImages
-from rkkd_cli.data.listed import ListedImages
 from rkkd_cli.data.seeding import derive_seed
+from rkkd_cli.data.streaming.crops import Cut
+from rkkd_cli.data.streaming.split import ListedImages
+from rkkd_cli.data.streaming.worker import Order
 
 # The share of a GPU's free memory that a split may take to stay there.
 RESIDENT_SHARE = 0.5

@@ -13,7 +13,7 @@ from torch import Tensor
 from rkkd_cli.data.images import Dataset, Split
 from rkkd_cli.data.pixels import pixels_of
 from rkkd_cli.data.seeding import derive_seed
-from rkkd_cli.data.strong import StrongView
+from rkkd_cli.data.strong_augment import StrongView
 
 
 class Part(NamedTuple):

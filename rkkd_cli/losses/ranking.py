@@ -7,9 +7,9 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from rkkd_cli.errors import unknown_name
-from rkkd_cli.losses import on_cpu, on_cuda, ranking_blocks
 from rkkd_cli.losses.channels import chosen_channels, parse_channels, select_channels
 from rkkd_cli.losses.checks import paired_logits, positive
+from rkkd_cli.losses.kernels import cpu, cuda, torch_blocks
 from rkkd_cli.losses.surrogates import COMPILED, SURROGATES
 
 
@@ -31,9 +31,9 @@ def kendall_ranking_loss(
     is the most that one channel can have (with ``tanh_product``: times the largest Δt). A logit
     that is not finite makes its image's loss NaN. Differentiable once.
 
-    Float32 logits on the CPU take the compiled loop of ``pair_kernels``, on a GPU the Triton kernel
-    of ``tile_kernel``; everything else, or where numba or Triton is missing, PyTorch's operations
-    in ``ranking_blocks``. On the CPU an image's numbers do not depend on the other images, nor on
+    Float32 logits on the CPU take the compiled loop of ``numba_pairs``, on a GPU the Triton kernel
+    of ``triton_tiles``; everything else, or where numba or Triton is missing, PyTorch's operations
+    in ``torch_blocks``. On the CPU an image's numbers do not depend on the other images, nor on
     the number of threads.
 
     Args:
@@ -159,8 +159,8 @@ def _values_and_gradients(
 
     The gradient means nothing unless it is wanted.
     """
-    if surrogate in COMPILED and on_cpu.fits(s, t):
-        return on_cpu.values_and_gradients(s, t, k, COMPILED.index(surrogate))
-    if surrogate in COMPILED and on_cuda.fits(s, t):
-        return on_cuda.values_and_gradients(s, t, k, COMPILED.index(surrogate))
-    return ranking_blocks.values_and_gradients(s, t, k, SURROGATES[surrogate], wants_gradient)
+    if surrogate in COMPILED and cpu.fits(s, t):
+        return cpu.values_and_gradients(s, t, k, COMPILED.index(surrogate))
+    if surrogate in COMPILED and cuda.fits(s, t):
+        return cuda.values_and_gradients(s, t, k, COMPILED.index(surrogate))
+    return torch_blocks.values_and_gradients(s, t, k, SURROGATES[surrogate], wants_gradient)

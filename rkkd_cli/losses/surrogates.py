@@ -46,5 +46,5 @@ SURROGATES: dict[str, PairAgreement] = {
     "arctan": arctan,
     "tanh_product": tanh_product,
 }
-# Those that the kernels of pair_kernels and tile_kernel have too: their numbers there.
+# Those that the kernels of numba_pairs and triton_tiles have too: their numbers there.
 COMPILED = ("tanh", "softsign", "arctan", "tanh_product")

@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
-from rkkd_cli.losses import on_cpu
 from rkkd_cli.losses.blocks import pair_blocks
 from rkkd_cli.losses.checks import paired_logits
+from rkkd_cli.losses.kernels import cpu
 
 
 def kendall_tau_b(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
@@ -35,7 +35,7 @@ def tau_b_per_image(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
     s, t = paired_logits(student_logits, teacher_logits)
     if s.shape[1] < 2:
         raise ValueError("Kendall's tau needs at least 2 classes: one class has no order")
-    counts = on_cpu.pair_counts(s, t).T if on_cpu.fits(s, t) else pair_counts(s, t)
+    counts = cpu.pair_counts(s, t).T if cpu.fits(s, t) else pair_counts(s, t)
     balance, in_student, in_teacher = (2 * counts).to(s.dtype)
     ordered = (in_student * in_teacher) > 0
     tau = balance / torch.where(ordered, in_student * in_teacher, 1.0).sqrt()

@@ -7,7 +7,7 @@ logits (B, num_classes).
 from torch import nn
 
 from rkkd_cli.models.catalogue import LIBRARIES, MODELS, build_model, check_model_name
-from rkkd_cli.models.checkpoint import load_checkpoint
+from rkkd_cli.models.checkpoint.load import load_checkpoint
 from rkkd_cli.models.features import Classifier, Features
 from rkkd_cli.models.shapes import FeatureShapes, feature_shapes
 

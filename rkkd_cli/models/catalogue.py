@@ -3,22 +3,22 @@
 from collections.abc import Callable
 
 from rkkd_cli.errors import unknown_name
-from rkkd_cli.models.features import Classifier
-from rkkd_cli.models.mobilenet_v2 import mobilenet_v2
-from rkkd_cli.models.own_models import check_own_name, own_model
-from rkkd_cli.models.resnet_cifar import resnet_cifar
-from rkkd_cli.models.resnet_large import resnet18, resnet34, resnet50
-from rkkd_cli.models.shufflenet_v1 import shufflenet_v1
-from rkkd_cli.models.shufflenet_v2 import shufflenet_v2
-from rkkd_cli.models.small import cnn2, digits_student, digits_teacher
-from rkkd_cli.models.timm_models import check_timm_name, timm_model, timm_names
-from rkkd_cli.models.torchvision_models import (
+from rkkd_cli.models.external.timm_models import check_timm_name, timm_model, timm_names
+from rkkd_cli.models.external.torchvision_models import (
     check_torchvision_name,
     torchvision_model,
     torchvision_names,
 )
-from rkkd_cli.models.vgg import vgg
-from rkkd_cli.models.wide_resnet import wide_resnet
+from rkkd_cli.models.external.user_models import check_own_name, own_model
+from rkkd_cli.models.features import Classifier
+from rkkd_cli.models.zoo.mobilenet_v2 import mobilenet_v2
+from rkkd_cli.models.zoo.resnet_cifar import resnet_cifar
+from rkkd_cli.models.zoo.resnet_large import resnet18, resnet34, resnet50
+from rkkd_cli.models.zoo.shufflenet_v1 import shufflenet_v1
+from rkkd_cli.models.zoo.shufflenet_v2 import shufflenet_v2
+from rkkd_cli.models.zoo.small import cnn2, digits_student, digits_teacher
+from rkkd_cli.models.zoo.vgg import vgg
+from rkkd_cli.models.zoo.wide_resnet import wide_resnet
 
 NARROW, WIDE = (16, 16, 32, 64), (32, 64, 128, 256)
 

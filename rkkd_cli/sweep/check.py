@@ -10,7 +10,7 @@ import torch
 from rkkd_cli.config.arms import Arm, resolve_arms
 from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.data.catalogue import DatasetRequest, Shape, peek
-from rkkd_cli.data.strong import StrongView
+from rkkd_cli.data.strong_augment import StrongView
 from rkkd_cli.errors import UserError
 from rkkd_cli.files import write_problem
 from rkkd_cli.methods import Pair, build_objective
@@ -22,11 +22,11 @@ from rkkd_cli.models import (
     count_parameters,
     load_checkpoint,
 )
-from rkkd_cli.models.checkpoint_layout import Weights, read_weights
-from rkkd_cli.models.checkpoint_match import Images, Recognised, recognise
+from rkkd_cli.models.checkpoint.layout import Weights, read_weights
+from rkkd_cli.models.checkpoint.recognise import Images, Recognised, recognise
 from rkkd_cli.sweep.jobs import StreamGroup, stream_groups
 from rkkd_cli.sweep.trained_size import size_problem
-from rkkd_cli.train.teacher_training import required_recipe
+from rkkd_cli.train.teacher.training import required_recipe
 
 RESIDENT_COPIES = 2  # of the decoded images: as they were read, and padded for their crops
 

@@ -12,19 +12,19 @@ import torch
 from rkkd_cli.config.arms import Arm
 from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.data.catalogue import Shape, load_dataset, peek
-from rkkd_cli.data.cut import Cut
-from rkkd_cli.data.decoder import Order, decode
-from rkkd_cli.data.decoders import AHEAD
-from rkkd_cli.data.listed import ListedImages
 from rkkd_cli.data.stream import Batch
+from rkkd_cli.data.streaming.crops import Cut
+from rkkd_cli.data.streaming.pool import AHEAD
+from rkkd_cli.data.streaming.split import ListedImages
+from rkkd_cli.data.streaming.worker import Order, decode
 from rkkd_cli.models import build_model, count_parameters
 from rkkd_cli.records.cache import cache_directory
 from rkkd_cli.sweep.check import RESIDENT_COPIES, dataset_request
 from rkkd_cli.train.arm import ArmOnStream
 from rkkd_cli.train.device import use_precision
-from rkkd_cli.train.evaluate import EVALUATION_BATCH
-from rkkd_cli.train.lesson import needs_of, teach
-from rkkd_cli.train.teacher import freeze
+from rkkd_cli.train.metrics.evaluate import EVALUATION_BATCH
+from rkkd_cli.train.taught_batch import needs_of, teach
+from rkkd_cli.train.teacher.model import freeze
 
 # The share of the free memory that jobs may plan with.
 USABLE = 0.8

@@ -10,17 +10,17 @@ import torch
 from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.data.catalogue import load_dataset
 from rkkd_cli.data.images import Dataset, Split
-from rkkd_cli.data.listed import ListedImages
 from rkkd_cli.data.stream import DeviceImages, Part
+from rkkd_cli.data.streaming.split import ListedImages
 from rkkd_cli.errors import RunError, UserError
-from rkkd_cli.sweep.begun import Begun
 from rkkd_cli.sweep.check import dataset_request
-from rkkd_cli.train.evaluate import EVALUATION_BATCH, TaughtSplit
+from rkkd_cli.sweep.recording.run_state import Begun
+from rkkd_cli.train.distributed.ranks import ALONE, Ranks
 from rkkd_cli.train.events import DatasetReady, Event, Note
+from rkkd_cli.train.metrics.evaluate import EVALUATION_BATCH, TaughtSplit
 from rkkd_cli.train.pace import Pace
-from rkkd_cli.train.ranks import ALONE, Ranks
-from rkkd_cli.train.teacher import Teacher
-from rkkd_cli.train.teacher_source import obtain_teacher
+from rkkd_cli.train.teacher.model import Teacher
+from rkkd_cli.train.teacher.obtain import obtain_teacher
 
 
 class Sources(NamedTuple):

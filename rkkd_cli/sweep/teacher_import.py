@@ -18,17 +18,17 @@ from rkkd_cli.data.stream import DeviceImages
 from rkkd_cli.errors import UserError
 from rkkd_cli.files import write_problem
 from rkkd_cli.models import Classifier, build_model
-from rkkd_cli.models.checkpoint import load_fitted
-from rkkd_cli.models.checkpoint_layout import Weights, read_weights
-from rkkd_cli.models.checkpoint_match import Images, Recognised, recognise
+from rkkd_cli.models.checkpoint.layout import Weights, read_weights
+from rkkd_cli.models.checkpoint.load import load_fitted
+from rkkd_cli.models.checkpoint.recognise import Images, Recognised, recognise
 from rkkd_cli.sweep.check import check_forward, dataset_request
 from rkkd_cli.sweep.sources import dataset_facts, read_dataset
 from rkkd_cli.sweep.trained_size import size_problem
 from rkkd_cli.train.device import use_precision
 from rkkd_cli.train.events import DatasetReady, Event
-from rkkd_cli.train.teacher import freeze, measured_facts
-from rkkd_cli.train.teacher_files import IMPORTED, keep_imported, told, told_images
-from rkkd_cli.train.teacher_store import file_sha256, size_text
+from rkkd_cli.train.teacher.model import freeze, measured_facts
+from rkkd_cli.train.teacher.safetensors_files import IMPORTED, keep_imported, told, told_images
+from rkkd_cli.train.teacher.store import file_sha256, size_text
 
 # How much better than guessing a trained teacher must be: a share of what there is to gain, and
 # more than chance gives in so many images.

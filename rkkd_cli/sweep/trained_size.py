@@ -4,8 +4,8 @@ from pathlib import Path
 
 from rkkd_cli.data.catalogue import Shape
 from rkkd_cli.errors import UserError
-from rkkd_cli.models.checkpoint_blank import blank, depends_on_size
-from rkkd_cli.models.checkpoint_match import Recognised, same_shapes, trained_size
+from rkkd_cli.models.checkpoint.recognise import Recognised, same_shapes, trained_size
+from rkkd_cli.models.checkpoint.skeleton import blank, depends_on_size
 
 
 def size_problem(path: Path, found: Recognised, dataset: str, shape: Shape) -> UserError | None:

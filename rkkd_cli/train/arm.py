@@ -12,17 +12,17 @@ from rkkd_cli.methods import Objective, Pair, Seen, View, build_objective
 from rkkd_cli.methods.seen import of_logits
 from rkkd_cli.models import Classifier, Features, build_model
 from rkkd_cli.train.device import autocast
-from rkkd_cli.train.diagnostics import SUMS, diagnose
-from rkkd_cli.train.lesson import Lesson, Stepped
-from rkkd_cli.train.metrics import HITS, MEANS, measure
-from rkkd_cli.train.randomness import Randomness
-from rkkd_cli.train.ranks import ALONE, Ranks
-from rkkd_cli.train.selection import Selection
-from rkkd_cli.train.spans import Spans, untimed
-from rkkd_cli.train.sync_batchnorm import synchronise
-from rkkd_cli.train.teacher import Teacher
-from rkkd_cli.train.totals import Totals
-from rkkd_cli.train.trainee import Trainee
+from rkkd_cli.train.distributed.ranks import ALONE, Ranks
+from rkkd_cli.train.distributed.sync_batchnorm import synchronise
+from rkkd_cli.train.early_stopping import Selection
+from rkkd_cli.train.metrics.batch import HITS, MEANS, measure
+from rkkd_cli.train.metrics.gradients import SUMS, diagnose
+from rkkd_cli.train.metrics.totals import Totals
+from rkkd_cli.train.profile import Spans, untimed
+from rkkd_cli.train.rng import Randomness
+from rkkd_cli.train.taught_batch import Lesson, Stepped
+from rkkd_cli.train.teacher.model import Teacher
+from rkkd_cli.train.trained_model import Trainee
 
 STEP_HITS = HITS[:2]  # an epoch of training has no column of top5
 

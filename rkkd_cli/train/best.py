@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from rkkd_cli.train.events import BestSoFar
-from rkkd_cli.train.teacher_files import teacher_bytes
+from rkkd_cli.train.teacher.safetensors_files import teacher_bytes
 
 if TYPE_CHECKING:
     from rkkd_cli.train.arm import ArmOnStream

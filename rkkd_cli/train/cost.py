@@ -12,8 +12,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from rkkd_cli.models import Classifier, count_parameters
 from rkkd_cli.train.arm import ArmOnStream
-from rkkd_cli.train.evaluate import evaluating
-from rkkd_cli.train.teacher import Teacher
+from rkkd_cli.train.metrics.evaluate import evaluating
+from rkkd_cli.train.teacher.model import Teacher
 
 Cost = dict[str, Any]
 

@@ -9,19 +9,19 @@ from typing import Any
 from rkkd_cli.data.stream import Batch, Stream
 from rkkd_cli.train.arm import ArmOnStream
 from rkkd_cli.train.best import best_so_far
-from rkkd_cli.train.captured import Recorder
 from rkkd_cli.train.checkpoint import misfit
-from rkkd_cli.train.diagnostics import derived
-from rkkd_cli.train.evaluate import Evaluated, TaughtSplit, evaluate
+from rkkd_cli.train.cuda_graph import Recorder
+from rkkd_cli.train.distributed.ranks import ALONE, Ranks
 from rkkd_cli.train.events import ArmStopped, BatchDone, EndedEarly, EpochDone, Event, Note, Tick
-from rkkd_cli.train.lesson import Seer
-from rkkd_cli.train.ranks import ALONE, Ranks
-from rkkd_cli.train.spans import DATA, EVALUATION, STREAM, Spans, untimed
-from rkkd_cli.train.stack import stacks_of
+from rkkd_cli.train.metrics.evaluate import Evaluated, TaughtSplit, evaluate
+from rkkd_cli.train.metrics.gradients import derived
+from rkkd_cli.train.metrics.totals import NonFinite, Totals
+from rkkd_cli.train.profile import DATA, EVALUATION, STREAM, Spans, untimed
+from rkkd_cli.train.stacked.stack import stacks_of
 from rkkd_cli.train.step import Moment, Step
-from rkkd_cli.train.teacher import Teacher
-from rkkd_cli.train.teacher_outputs import TeacherOutputs
-from rkkd_cli.train.totals import NonFinite, Totals
+from rkkd_cli.train.taught_batch import Seer
+from rkkd_cli.train.teacher.logit_cache import TeacherOutputs
+from rkkd_cli.train.teacher.model import Teacher
 
 Row = dict[str, Any]
 Bad = tuple[int | None, str]  # step (None: seen on a held-out split) and term

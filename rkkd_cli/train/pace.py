@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from rkkd_cli.train.ranks import Ranks
+from rkkd_cli.train.distributed.ranks import Ranks
 
 
 class Stopped(Exception):  # noqa: N818  # no error: the training has left off as it was asked to

@@ -11,13 +11,13 @@ from torch import Tensor
 
 from rkkd_cli.data.stream import Batch
 from rkkd_cli.train.arm import record, record_gradients
-from rkkd_cli.train.captured import Captured, Recorder
-from rkkd_cli.train.diagnostics import EVERY
-from rkkd_cli.train.lesson import Lesson, Seer, Stepped, needs_of, teach
-from rkkd_cli.train.ranks import ALONE, Ranks
+from rkkd_cli.train.cuda_graph import Captured, Recorder
+from rkkd_cli.train.distributed.ranks import ALONE, Ranks
+from rkkd_cli.train.metrics.gradients import EVERY
+from rkkd_cli.train.profile import STREAM, Spans, untimed
 from rkkd_cli.train.recipe import allow_capture
-from rkkd_cli.train.spans import STREAM, Spans, untimed
-from rkkd_cli.train.stack import Stack, Stepping
+from rkkd_cli.train.stacked.stack import Stack, Stepping
+from rkkd_cli.train.taught_batch import Lesson, Seer, Stepped, needs_of, teach
 
 
 class Moment(NamedTuple):

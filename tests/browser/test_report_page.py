@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from report_runs import ATTACK, made_published, made_run
 
-from rkkd_cli.cli.report import _part
+from rkkd_cli.cli.commands.report import _part
 from rkkd_cli.records.run_directory import RunDirectory
 from rkkd_cli.report.page.page import report_page
 from rkkd_cli.report.page.sources import Source

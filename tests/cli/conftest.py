@@ -18,8 +18,8 @@ Program = Callable[..., subprocess.CompletedProcess[str]]
 
 SERVER = """
 import gc, json, os, signal, sys, traceback
-import sklearn.datasets, rkkd_cli.cli.execute, rkkd_cli.cli.dry_run, rkkd_cli.report.page.page
-import rkkd_cli.analysis.findings
+import sklearn.datasets, rkkd_cli.cli.runtime.execute, rkkd_cli.cli.runtime.dry_run
+import rkkd_cli.report.page.page, rkkd_cli.analysis.findings
 from rkkd_cli.cli.main import main
 gc.freeze()
 for line in sys.stdin:

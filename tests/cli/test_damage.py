@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from rkkd_cli.errors import RunError, UserError
 from rkkd_cli.records.metrics import columns
 from rkkd_cli.records.run_directory import RunDirectory
-from rkkd_cli.sweep.reopen import reopen
+from rkkd_cli.sweep.recording.reopen import reopen
 
 Program = Callable[..., subprocess.CompletedProcess[str]]
 Damage = Callable[[bytes], bytes]

@@ -18,7 +18,7 @@ import pytest
 from rkkd_cli.errors import RunError, UserError
 from rkkd_cli.records.metrics import columns
 from rkkd_cli.records.run_directory import RunDirectory
-from rkkd_cli.sweep.reopen import Reopened, reopen
+from rkkd_cli.sweep.recording.reopen import Reopened, reopen
 
 Program = Callable[..., subprocess.CompletedProcess[str]]
 Change = Callable[[Path], object]
@@ -176,7 +176,7 @@ def test_checkpoints_that_are_gone_are_missed(what: str, dead: Path) -> None:
 def test_a_run_of_other_training_code_is_refused(
     dead: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rkkd_cli.sweep.reopen.NUMBERS_VERSION", 99)
+    monkeypatch.setattr("rkkd_cli.sweep.recording.reopen.NUMBERS_VERSION", 99)
     with copied(dead) as run:
         refused_and_untouched(run, "training gives other numbers .*here 99", dead)
 

@@ -12,12 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rkkd_cli.config.changes import same_numbers
+from rkkd_cli.config.compatibility import same_numbers
 from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.config.presets import read_experiment
 from rkkd_cli.errors import UserError
 from rkkd_cli.records.run_directory import RunDirectory
-from rkkd_cli.sweep.reopen import Reopened, reopen
+from rkkd_cli.sweep.recording.reopen import Reopened, reopen
 
 Program = Callable[..., subprocess.CompletedProcess[str]]
 Change = Callable[[Path], object]

@@ -14,7 +14,7 @@ from PIL import Image
 from rkkd_cli.config.presets import preset_directory
 from rkkd_cli.records.metrics import COLUMNS, as_lines, header_line
 from rkkd_cli.records.run_directory import RunDirectory
-from rkkd_cli.sweep.recorder import new_manifest
+from rkkd_cli.sweep.recording.recorder import new_manifest
 
 Program = Callable[..., subprocess.CompletedProcess[str]]
 

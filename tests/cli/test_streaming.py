@@ -15,7 +15,7 @@ import psutil
 import pytest
 from written import manifest_of, numbers_of
 
-from rkkd_cli.data.listed import SAMPLE
+from rkkd_cli.data.streaming.split import SAMPLE
 
 Program = Callable[..., subprocess.CompletedProcess[str]]
 FolderMaker = Callable[..., Path]

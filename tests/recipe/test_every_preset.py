@@ -10,9 +10,9 @@ from PIL import Image
 
 from rkkd_cli.config.overrides import Override
 from rkkd_cli.config.presets import load_experiment, preset_names
-from rkkd_cli.sweep.begun import Begun
 from rkkd_cli.sweep.check import check_experiment
-from rkkd_cli.sweep.local import run_jobs
+from rkkd_cli.sweep.engines.local import run_jobs
+from rkkd_cli.sweep.recording.run_state import Begun
 from rkkd_cli.train.events import EpochDone
 from rkkd_cli.train.pace import Pace
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from rkkd_cli.cli.flag_keys import FLAG_KEYS
+from rkkd_cli.cli.flags.keys import FLAG_KEYS
 from rkkd_cli.config.experiment import DESCRIPTION, Experiment
 from rkkd_cli.config.grid import Choice, varied_values
 from rkkd_cli.config.overrides import Override

@@ -19,8 +19,8 @@ import torch
 
 from rkkd_cli.config.overrides import Override
 from rkkd_cli.config.presets import load_experiment
-from rkkd_cli.sweep.begun import Begun
-from rkkd_cli.sweep.local import run_jobs
+from rkkd_cli.sweep.engines.local import run_jobs
+from rkkd_cli.sweep.recording.run_state import Begun
 from rkkd_cli.train.events import EpochDone
 from rkkd_cli.train.pace import Pace
 

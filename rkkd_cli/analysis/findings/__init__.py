@@ -4,8 +4,8 @@ from collections.abc import Collection
 
 import pandas as pd
 
-from rkkd_cli.analysis.findings.rules import study_findings
 from rkkd_cli.analysis.findings.stated import stated_findings
+from rkkd_cli.analysis.findings.study import study_findings
 from rkkd_cli.analysis.findings.verdict import Finding, Part, Verdict, combined
 from rkkd_cli.config.experiment import Experiment
 

@@ -7,7 +7,7 @@ import pandas as pd
 
 from rkkd_cli.analysis.findings.verdict import Part, Verdict
 from rkkd_cli.analysis.numbers import told, told_interval
-from rkkd_cli.analysis.paired import t_interval
+from rkkd_cli.analysis.statistics import t_interval
 
 
 def judged(

@@ -15,7 +15,7 @@ from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.config.grid import is_baseline
 from rkkd_cli.config.monitors import DEFAULT_MONITOR
 from rkkd_cli.config.overrides import flatten
-from rkkd_cli.config.stated import StatedFinding, Who, arms_meant
+from rkkd_cli.config.stated_findings import StatedFinding, Who, arms_meant
 from rkkd_cli.errors import UserError
 
 Pair = tuple[str, str]

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from rkkd_cli.analysis.compare import METRICS, Comparison, compare_arms
 from rkkd_cli.analysis.conclusion import sentence
-from rkkd_cli.analysis.paired import holm, paired_difference
 from rkkd_cli.analysis.selection import selected
+from rkkd_cli.analysis.statistics import holm, paired_difference
 from rkkd_cli.errors import UserError
 from rkkd_cli.records.metrics import columns
 

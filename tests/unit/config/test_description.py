@@ -3,7 +3,7 @@
 import pytest
 
 from rkkd_cli.config.arms import resolve_arms
-from rkkd_cli.config.changes import continued, differences, same_numbers
+from rkkd_cli.config.compatibility import continued, differences, same_numbers
 from rkkd_cli.config.experiment import DESCRIPTION
 from rkkd_cli.config.grid import cell_hash, check_axes
 from rkkd_cli.config.overrides import Override

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from rkkd_cli.config.arms import resolve_arms
-from rkkd_cli.config.changes import extended
+from rkkd_cli.config.compatibility import extended
 from rkkd_cli.config.experiment import ARM_NAME, Experiment
 from rkkd_cli.config.grid import (
     Choice,

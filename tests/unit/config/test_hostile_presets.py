@@ -16,7 +16,7 @@ import rkkd_cli
 from rkkd_cli.config.arms import resolve_arms
 from rkkd_cli.config.overrides import Override, apply_overrides, parse_override
 from rkkd_cli.config.presets import load_experiment, preset_directory, to_toml
-from rkkd_cli.config.reach import leads_out
+from rkkd_cli.config.untrusted import leads_out
 from rkkd_cli.errors import UserError
 
 DIGITS = (preset_directory() / "rank_grad.toml").read_text(encoding="utf-8")

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from rkkd_cli.cli.options import requested_by, split_words
+from rkkd_cli.cli.flags.overrides import requested_by, split_words
 from rkkd_cli.config.arms import resolve_arms
 from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.config.overrides import looks_like_override

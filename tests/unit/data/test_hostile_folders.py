@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rkkd_cli.data.folder import decode_tree, image_shape, tree_key
-from rkkd_cli.data.listing import Tree, scan_folder
+from rkkd_cli.data.folder_arrays import decode_tree, image_shape, tree_key
+from rkkd_cli.data.folder_scan import Tree, scan_folder
 from rkkd_cli.errors import UserError
 
 LIMIT = 1024 * 1024 * 1024 // 4 // 3  # Pillow's: more pixels make it warn, twice as many refuse
@@ -178,8 +178,8 @@ def test_a_link_that_leads_nowhere_ends_in_a_sentence_or_is_left_out(
 DECODE = """
 import sys
 from pathlib import Path
-from rkkd_cli.data.folder import decode_tree, tree_key
-from rkkd_cli.data.listing import scan_folder
+from rkkd_cli.data.folder_arrays import decode_tree, tree_key
+from rkkd_cli.data.folder_scan import scan_folder
 tree = scan_folder(Path(sys.argv[1]))
 try:
     tree_key(tree, 8)

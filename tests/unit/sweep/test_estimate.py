@@ -9,7 +9,7 @@ from rkkd_cli.config.overrides import Override, parse_override
 from rkkd_cli.config.presets import load_experiment
 from rkkd_cli.models import Features
 from rkkd_cli.sweep.estimate import Memory, epoch_time, memory_of
-from rkkd_cli.train.teacher import Teacher
+from rkkd_cli.train.teacher.model import Teacher
 
 
 def memory(*overrides: str) -> Memory:

@@ -15,8 +15,8 @@ from rkkd_cli.data.images import Dataset
 from rkkd_cli.data.stream import Stream
 from rkkd_cli.errors import RunError
 from rkkd_cli.sweep.check import dataset_request
+from rkkd_cli.sweep.engines.ray.worker import check_images_here
 from rkkd_cli.sweep.estimate import epoch_time, memory_of
-from rkkd_cli.sweep.ray_worker import check_images_here
 
 FolderMaker = Callable[..., Path]
 CPU = torch.device("cpu")

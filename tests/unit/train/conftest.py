@@ -12,8 +12,8 @@ import pytest
 import torch
 from torch._C._distributed_c10d import FileStore
 
-from rkkd_cli.train.messages import Messages
-from rkkd_cli.train.ranks import Group
+from rkkd_cli.train.distributed.messages import Messages
+from rkkd_cli.train.distributed.ranks import Group
 
 Together = Callable[..., list[Any]]
 

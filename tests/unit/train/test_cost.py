@@ -11,7 +11,7 @@ from rkkd_cli.config.presets import load_experiment
 from rkkd_cli.models import build_model, count_parameters
 from rkkd_cli.train.arm import ArmOnStream
 from rkkd_cli.train.cost import costs_of
-from rkkd_cli.train.teacher import Teacher, freeze
+from rkkd_cli.train.teacher.model import Teacher, freeze
 
 CPU, LABELS = torch.device("cpu"), torch.arange(100)
 

@@ -13,14 +13,14 @@ from rkkd_cli.config.experiment import Experiment, StudentTraining
 from rkkd_cli.config.overrides import Override, parse_override
 from rkkd_cli.config.presets import load_experiment
 from rkkd_cli.errors import RunError, UserError
-from rkkd_cli.sweep.begun import Begun
+from rkkd_cli.sweep.engines.ledger import Ledger
+from rkkd_cli.sweep.engines.local import run_jobs
 from rkkd_cli.sweep.jobs import Job
-from rkkd_cli.sweep.ledger import Ledger
-from rkkd_cli.sweep.local import run_jobs
-from rkkd_cli.sweep.recorder import Recorder
+from rkkd_cli.sweep.recording.recorder import Recorder
+from rkkd_cli.sweep.recording.run_state import Begun
+from rkkd_cli.train.early_stopping import Selection
 from rkkd_cli.train.events import BestSoFar, Checkpoint, EndedEarly, EpochDone, Event
 from rkkd_cli.train.pace import Pace
-from rkkd_cli.train.selection import Selection
 
 CPU = torch.device("cpu")
 NEVER = 1e9

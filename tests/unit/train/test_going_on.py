@@ -13,8 +13,8 @@ from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.config.overrides import Override, parse_override, parse_value
 from rkkd_cli.config.presets import load_experiment
 from rkkd_cli.errors import RunError, UserError
-from rkkd_cli.sweep.begun import Begun
-from rkkd_cli.sweep.local import run_jobs
+from rkkd_cli.sweep.engines.local import run_jobs
+from rkkd_cli.sweep.recording.run_state import Begun
 from rkkd_cli.train.events import (
     ArmStopped,
     BatchDone,

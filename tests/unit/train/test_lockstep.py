@@ -14,18 +14,18 @@ from rkkd_cli.config.overrides import Override, parse_override
 from rkkd_cli.config.presets import load_experiment
 from rkkd_cli.data.stream import DeviceImages, Stream
 from rkkd_cli.records.metrics import VAL_COLUMNS, columns
-from rkkd_cli.sweep.begun import Begun
-from rkkd_cli.sweep.local import run_jobs
+from rkkd_cli.sweep.engines.local import run_jobs
+from rkkd_cli.sweep.engines.worker import silently
+from rkkd_cli.sweep.recording.run_state import Begun
 from rkkd_cli.sweep.sources import read_dataset
-from rkkd_cli.sweep.work import silently
 from rkkd_cli.train.arm import ArmOnStream, new_student
-from rkkd_cli.train.evaluate import EVALUATION_BATCH
 from rkkd_cli.train.events import ArmStopped, BatchDone, EpochDone, Event
 from rkkd_cli.train.lockstep import Lockstep
+from rkkd_cli.train.metrics.evaluate import EVALUATION_BATCH
 from rkkd_cli.train.pace import Pace
-from rkkd_cli.train.randomness import Randomness
-from rkkd_cli.train.teacher import Teacher
-from rkkd_cli.train.teacher_source import obtain_teacher
+from rkkd_cli.train.rng import Randomness
+from rkkd_cli.train.teacher.model import Teacher
+from rkkd_cli.train.teacher.obtain import obtain_teacher
 
 CPU = torch.device("cpu")
 QUICK = (

@@ -11,9 +11,9 @@ from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.config.overrides import Override, parse_override
 from rkkd_cli.config.presets import load_experiment
 from rkkd_cli.methods import METHODS
-from rkkd_cli.sweep.begun import Begun
-from rkkd_cli.sweep.local import run_jobs
-from rkkd_cli.sweep.recorder import metrics_header
+from rkkd_cli.sweep.engines.local import run_jobs
+from rkkd_cli.sweep.recording.recorder import metrics_header
+from rkkd_cli.sweep.recording.run_state import Begun
 from rkkd_cli.train.events import Checkpoint, EpochDone, Event
 from rkkd_cli.train.pace import Pace
 

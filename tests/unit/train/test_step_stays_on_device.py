@@ -24,11 +24,11 @@ from rkkd_cli.data.stream import Batch
 from rkkd_cli.methods import METHODS
 from rkkd_cli.models import build_model
 from rkkd_cli.train.arm import ArmOnStream, record, record_gradients
-from rkkd_cli.train.lesson import needs_of, teach
-from rkkd_cli.train.randomness import Randomness
 from rkkd_cli.train.recipe import build_optimizer, set_learning_rate
-from rkkd_cli.train.stack import Stack, Stepping
-from rkkd_cli.train.teacher import Teacher, freeze
+from rkkd_cli.train.rng import Randomness
+from rkkd_cli.train.stacked.stack import Stack, Stepping
+from rkkd_cli.train.taught_batch import needs_of, teach
+from rkkd_cli.train.teacher.model import Teacher, freeze
 
 META = torch.device("meta")
 SENDING = {torch.tensor, torch.as_tensor, torch.from_numpy, Tensor.new_tensor}

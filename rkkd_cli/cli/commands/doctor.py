@@ -1,0 +1,45 @@
+"""``rkkd doctor``: versions, devices, cache and whether the paths can be written."""
+
+import os
+from pathlib import Path
+
+import typer
+
+from rkkd_cli.cli.flags import common as flags
+
+
+def doctor(out: flags.Results = flags.DEFAULT_RESULTS) -> None:
+    """Check this machine: versions, devices, cache, writable paths. Exit status 1 if one fails."""
+    from importlib.metadata import version
+
+    import torch
+
+    from rkkd_cli.cli.output import console, tables
+    from rkkd_cli.config.presets import preset_directory, preset_names
+    from rkkd_cli.files import write_problem
+    from rkkd_cli.records.cache import cache_directory
+    from rkkd_cli.records.environment import environment
+    from rkkd_cli.train.device import describe_device, pick_device
+
+    facts = environment()
+    rows = [[name, number] for name, number in facts["versions"].items()]
+    rows += [[name, version(name)] for name in ("pydantic", "pandas", "matplotlib", "typer")]
+    rows.append(["processor", f"{facts['processor']}, {os.cpu_count()} cores"])
+    rows.append(["torch threads", str(torch.get_num_threads())])
+    rows.append(["device auto", describe_device(pick_device("auto"))])
+    rows.append(["CUDA devices", str(torch.cuda.device_count())])
+    rows.append(["presets", f"{len(preset_names())} in {preset_directory()}"])
+    paths = {"cache": cache_directory(), "results": out.absolute()}
+    problems = {name: write_problem(path) for name, path in paths.items()}
+    state = {n: f"cannot be written: {p}" if p else "can be written" for n, p in problems.items()}
+    for name, path in paths.items():
+        rows.append([name, f"{path} ({state[name]})"])
+    rows.append(["cache size", _size(paths["cache"])])
+    console.out.print(tables.plain_table(["what", "here"], rows))
+    if any(problems.values()):
+        raise typer.Exit(1)
+
+
+def _size(folder: Path) -> str:
+    total = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    return f"{total / 1e6:.1f} MB"

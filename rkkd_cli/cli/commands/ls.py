@@ -1,0 +1,125 @@
+"""``rkkd ls``: what there is to choose from."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from rkkd_cli.cli.flags import common as flags
+from rkkd_cli.errors import UserError, unknown_name
+
+if TYPE_CHECKING:
+    from rkkd_cli.config.experiment import Frozen
+
+Table = tuple[list[str], list[list[str]]]
+
+
+def ls(
+    what: Annotated[
+        str,
+        typer.Argument(
+            metavar="presets|models|methods|datasets|runs|surrogates", help="What to list."
+        ),
+    ],
+    library: Annotated[
+        str | None,
+        typer.Argument(metavar="[torchvision|timm]", help="Whose models, instead of the zoo's."),
+    ] = None,
+    out: flags.Results = flags.DEFAULT_RESULTS,
+) -> None:
+    """List presets, models, methods, datasets, runs or surrogates."""
+    from rkkd_cli.cli.output import console, tables
+
+    if what not in LISTS:
+        raise unknown_name("list", what, LISTS)
+    if library is not None and what != "models":
+        raise UserError(f"rkkd ls {what} takes no library; only models are listed by library")
+    header, rows = LISTS[what](out) if library is None else _library_models(library)
+    console.out.print(tables.plain_table(header, rows))
+
+
+def _presets(out: Path) -> Table:
+    from rkkd_cli.config.presets import preset_names, read_preset
+
+    rows = []
+    for name in preset_names():
+        table = read_preset(name)
+        needs = str(table.get("cost", "")).partition(".")[0]
+        rows.append([name, needs, str(table.get("title", ""))])
+    return ["preset", "needs", "title"], rows
+
+
+def _models(out: Path) -> Table:
+    import torch
+
+    from rkkd_cli.models import MODELS, build_model, count_parameters
+
+    with torch.device("meta"):  # counting needs no memory for them
+        models = {name: build_model(name, num_classes=100) for name in MODELS}
+    rows = [[name, f"{count_parameters(model):,}"] for name, model in models.items()]
+    return ["model", "parameters (3 channels, 100 classes)"], rows
+
+
+def _library_models(library: str) -> Table:
+    from rkkd_cli.models import LIBRARIES
+
+    if library not in LIBRARIES:
+        raise unknown_name("library", library, LIBRARIES)
+    return ["model"], [[f"{library}:{name}"] for name in LIBRARIES[library]()]
+
+
+def _datasets(out: Path) -> Table:
+    from rkkd_cli.data.catalogue import DATASETS
+
+    return ["dataset", "what"], [[name, d.description] for name, d in DATASETS.items()]
+
+
+def _methods(out: Path) -> Table:
+    from rkkd_cli.methods import METHODS
+
+    rows = [
+        [name, (method.__doc__ or "").strip().splitlines()[0], _settings(method.Settings)]
+        for name, method in METHODS.items()
+    ]
+    return ["method", "objective", "settings, as method.NAME.SETTING=VALUE"], rows
+
+
+def _settings(model: "type[Frozen]") -> str:
+    fields = model.model_fields.items()
+    return ", ".join(f"{name} {field.default}" for name, field in fields)
+
+
+def _surrogates(out: Path) -> Table:
+    from rkkd_cli.losses import SURROGATES
+
+    rows = [[name, (function.__doc__ or "").strip()] for name, function in SURROGATES.items()]
+    return ["surrogate", "formula"], rows
+
+
+def _runs(out: Path) -> Table:
+    from rkkd_cli.records.run_directory import find_runs
+
+    rows = []
+    for run in find_runs(out):
+        try:
+            manifest = run.read_manifest()
+        except UserError as error:
+            rows.append([run.name, "damaged", "", str(error)])
+            continue
+        teachers = ", ".join(facts["model"] for facts in manifest.teachers)
+        datasets = ", ".join(facts["name"] for facts in manifest.datasets)
+        started = manifest.started[:16].replace("T", " ")
+        what = f"{datasets}, teacher {teachers}"
+        rows.append([run.name, run.status(manifest), started, what])
+    return ["run", "status", "started", "what"], rows
+
+
+LISTS: dict[str, Callable[[Path], Table]] = {
+    "presets": _presets,
+    "models": _models,
+    "methods": _methods,
+    "datasets": _datasets,
+    "runs": _runs,
+    "surrogates": _surrogates,
+}

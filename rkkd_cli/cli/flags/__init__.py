@@ -1,0 +1,1 @@
+"""The flags of the commands, and the keys of the experiment that they set."""

@@ -1,0 +1,1 @@
+"""What carries a command out: execution, signals, torchrun, engines, dry runs."""

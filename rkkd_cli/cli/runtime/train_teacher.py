@@ -1,0 +1,51 @@
+"""What ``rkkd teacher train`` does."""
+
+import os
+
+from rkkd_cli.cli.output.console import err
+from rkkd_cli.cli.output.progress import make_reporter
+from rkkd_cli.cli.runtime.signals import Interrupted, stopping_on_signals
+from rkkd_cli.config.experiment import Experiment
+from rkkd_cli.records.cache import cache_directory
+from rkkd_cli.sweep.check import check_device, check_experiment
+from rkkd_cli.sweep.engines.ranks import check_ranks, prepare_on_ranks
+from rkkd_cli.sweep.sources import prepare_teacher
+from rkkd_cli.train.device import (
+    keep_freed_memory,
+    pick_device,
+    use_deterministic_algorithms,
+    use_threads,
+)
+from rkkd_cli.train.distributed.ranks import Group
+from rkkd_cli.train.distributed.torchrun import device_of_rank
+from rkkd_cli.train.pace import Pace, SharedPace, Stopped
+
+
+def train_teacher(experiment: Experiment, minutes: float, ranks: Group | None = None) -> None:
+    """Train and cache the experiment's teacher, or find it cached; on all ranks if there are some.
+
+    Raises UserError where so many cannot share its batches.
+    """
+    pace: Pace = SharedPace(minutes, ranks) if ranks else Pace(minutes)
+    cache = cache_directory()
+    use_threads(experiment.threads)
+    with stopping_on_signals(pace):
+        check_experiment(experiment, cache)
+        device = pick_device(experiment.device)
+        if ranks:
+            check_ranks(experiment, ranks.count)
+            device = device_of_rank(experiment.device, os.environ)
+        check_device(experiment, device)
+        keep_freed_memory()
+        use_deterministic_algorithms(device, experiment.deterministic)
+        try:
+            what = experiment, device, cache, pace
+            events = prepare_on_ranks(*what, ranks) if ranks else prepare_teacher(*what)
+            with make_reporter(err, quiet=False) as reporter:
+                for event in events:
+                    if not pace.stop_requested:  # the terminal may have gone
+                        reporter.show(event)
+                    pace.leave_between_stages()
+        except (Stopped, Interrupted) as left:
+            left.add_note("the same command goes on")
+            raise

@@ -1,0 +1,1 @@
+"""Images decoded while the training runs, by processes of their own."""

@@ -1,0 +1,1 @@
+"""The compiled kernels behind the losses: numba on the CPU, Triton on CUDA."""

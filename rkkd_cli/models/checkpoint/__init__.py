@@ -1,0 +1,1 @@
+"""Weights out of files: reading, recognising and loading them."""

@@ -1,0 +1,104 @@
+"""``torchvision:NAME``: torchvision's classifiers, untrained, under torchvision's own names."""
+
+from typing import Any
+
+from torch import nn
+
+from rkkd_cli.errors import UserError, unknown_among_many
+from rkkd_cli.models.external.adapt import built, check_size, replace_stem
+from rkkd_cli.models.external.feature_hooks import Plan, Tap, Tapped
+from rkkd_cli.models.external.feature_plan import make_plan, trace
+from rkkd_cli.models.features import Classifier
+from rkkd_cli.models.stages import evenly_spaced
+
+# The size at which stages are told apart: every model takes it, and no stage is one pixel there.
+USUAL_SIZE = (224, 224)
+PREFIX = "torchvision:"
+# Auxiliary heads off; and the initialisation that these two warn about when it is not asked for.
+WITHOUT_AUXILIARY = {"aux_logits": False, "init_weights": True}
+MAXVIT_STRIDE = 7 * 32  # windows of 7×7 after five halvings
+
+
+def torchvision_names() -> list[str]:
+    """Return the names of torchvision's classification models."""
+    from torchvision import models
+
+    return list(models.list_models(module=models))
+
+
+def check_torchvision_name(name: str) -> None:
+    """Raise UserError unless ``name`` (without its prefix) is a torchvision classifier."""
+    names = torchvision_names()
+    if name not in names:
+        raise unknown_among_many("torchvision model", name, names, "rkkd ls models torchvision")
+
+
+def torchvision_model(
+    name: str, num_classes: int, in_channels: int, image_size: tuple[int, int] | None
+) -> Classifier:
+    """Return a torchvision classifier, initialised as torchvision does, without its weights.
+
+    ``image_size`` (height, width) is built into ViT and MaxViT (224 without it); of every model
+    it is checked. State dicts are torchvision's, so its files load (GoogLeNet's and Inception's
+    hold their auxiliary heads besides, which are off here).
+
+    Raises UserError for an unknown name or a size that the model cannot take.
+    """
+    model = torchvision_network(name, num_classes, in_channels, image_size)
+    full_name = PREFIX + name
+    options = _options(full_name, name, image_size)
+    fixed = "image_size" in options or "input_size" in options
+    if image_size is not None and not fixed:
+        check_size(full_name, model, in_channels, image_size)
+    size = image_size if fixed and image_size is not None else USUAL_SIZE
+    plan = make_plan(model, trace(model, (2, in_channels, *size)), size)
+    assert plan is not None, "every torchvision classifier ends in a linear layer or convolution"
+    return Tapped(model, _of_blocks(plan, model))
+
+
+def torchvision_network(
+    name: str, num_classes: int, in_channels: int, image_size: tuple[int, int] | None
+) -> nn.Module:
+    """Return torchvision's own module for :func:`torchvision_model`."""
+    check_torchvision_name(name)
+    from torchvision import models
+
+    options = _options(PREFIX + name, name, image_size)
+    model: nn.Module = built(
+        lambda: models.get_model(name, weights=None, num_classes=num_classes, **options)
+    )
+    replace_stem(model, in_channels)
+    return model
+
+
+def _options(full_name: str, name: str, image_size: tuple[int, int] | None) -> dict[str, Any]:
+    if name in ("googlenet", "inception_v3"):
+        return WITHOUT_AUXILIARY
+    size = image_size or USUAL_SIZE
+    if name.startswith("vit_"):
+        patch = int(name.rsplit("_", 1)[1])
+        if size[0] != size[1] or size[0] % patch:
+            raise UserError(
+                f"model {full_name} needs square images with sides divisible by {patch}, "
+                f"not {size[0]}×{size[1]}"
+            )
+        return {"image_size": size[0]}
+    if name.startswith("maxvit_"):
+        if any(side % MAXVIT_STRIDE for side in size):
+            raise UserError(
+                f"model {full_name} needs images with sides divisible by {MAXVIT_STRIDE}, "
+                f"not {size[0]}×{size[1]}"
+            )
+        return {"input_size": size}
+    return {}
+
+
+def _of_blocks(plan: Plan, model: nn.Module) -> Plan:
+    """Tap a vision transformer's blocks, of whose tokens the class token alone is classified."""
+    from torchvision.models import VisionTransformer
+
+    if not isinstance(model, VisionTransformer):
+        return plan
+    names = [f"encoder.layers.{name}" for name, _ in model.encoder.layers.named_children()]
+    taps = tuple(Tap(names[index], "tokens") for index in evenly_spaced(len(names)))
+    return Plan(taps, plan.head)

@@ -1,0 +1,1 @@
+"""The networks of the field's published code, one family a file."""

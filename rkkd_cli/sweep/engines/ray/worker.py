@@ -1,0 +1,141 @@
+"""A worker on a Ray cluster. Needs no disk in common with the process that records."""
+
+from collections.abc import Generator, Iterator, Mapping
+
+import torch
+
+import rkkd_cli
+from rkkd_cli.config.experiment import Experiment
+from rkkd_cli.config.grid import NUMBERS_VERSION
+from rkkd_cli.data.images import Dataset
+from rkkd_cli.data.streaming.split import ListedImages
+from rkkd_cli.errors import RunError, UserError
+from rkkd_cli.records.cache import cache_directory
+from rkkd_cli.sweep.engines.local import run_job
+from rkkd_cli.sweep.engines.ray.teacher_files import Files, Shipped, teacher_from
+from rkkd_cli.sweep.engines.worker import Message, Settings, check_sources, messages, silently
+from rkkd_cli.sweep.estimate import free_memory
+from rkkd_cli.sweep.jobs import Job, teacher_of
+from rkkd_cli.sweep.sources import Sources, taught
+from rkkd_cli.sweep.wire import unpack_state
+from rkkd_cli.train.device import pick_device
+from rkkd_cli.train.events import Event
+from rkkd_cli.train.pace import Pace
+
+
+class RayWorker:
+    """The body of an actor: it trains one thing at a time, while :meth:`stop` may be called."""
+
+    def __init__(self, versions: Mapping[str, str]) -> None:
+        self.versions = versions
+        self.pace: Pace | None = None
+        self.is_stopping = False
+        self.sources: dict[str, Sources] = {}
+
+    def free_memory(self, device: str) -> int:
+        """Return the free bytes where the arms will be. Raises RunError for other versions."""
+        check_versions(self.versions)
+        return free_memory(pick_device(device))
+
+    def teach(
+        self, settings: Settings, experiment: Experiment, dataset: Dataset, files: Files
+    ) -> Iterator[Message]:
+        """Make sure of the teacher: train it where there are no files of one."""
+        pace = self._new_pace(settings)
+        yield from messages(self._teach(settings, pace, experiment, dataset, files))
+
+    def train(
+        self, settings: Settings, job: Job, state: bytes | None, dataset: Dataset, teacher: Shipped
+    ) -> Iterator[Message]:
+        """Train the job from its state."""
+        pace = self._new_pace(settings)
+        yield from messages(self._train(settings, pace, job, state, dataset, teacher))
+
+    def stop(self) -> None:
+        """Let what is being trained leave off after its step and a checkpoint."""
+        self.is_stopping = True
+        if self.pace is not None:
+            self.pace.stop_requested = True
+
+    def _new_pace(self, settings: Settings) -> Pace:
+        self.pace = Pace(settings.minutes)
+        self.pace.stop_requested = self.is_stopping  # it may have been said before this began
+        return self.pace
+
+    def _teach(
+        self,
+        settings: Settings,
+        pace: Pace,
+        experiment: Experiment,
+        dataset: Dataset,
+        files: Files,
+    ) -> Generator[Event, None, Shipped]:
+        check_versions(self.versions)
+        check_images_here(dataset)
+        device, cache = settings.apply(), cache_directory()
+        _, shipped = yield from teacher_from(files, experiment, dataset, device, cache, pace)
+        return shipped
+
+    def _train(
+        self,
+        settings: Settings,
+        pace: Pace,
+        job: Job,
+        state: bytes | None,
+        dataset: Dataset,
+        shipped: Shipped,
+    ) -> Generator[Event, None, None]:
+        check_versions(self.versions)
+        device, cache, key = settings.apply(), cache_directory(), repr(teacher_of(job.experiment))
+        if key not in self.sources:
+            self.sources.clear()
+            check_images_here(dataset)
+            found = teacher_from(shipped.files, job.experiment, dataset, device, cache, pace)
+            teacher, same = silently(found)
+            check_sources({"teacher": same.fingerprint}, {"teacher": shipped.fingerprint})
+            self.sources[key] = taught(dataset, teacher, cache)
+        here = None if state is None else unpack_state(state)
+        yield from run_job(job, self.sources[key], here, pace)
+
+
+def check_images_here(dataset: Dataset) -> None:
+    """Raise RunError where this node's disk has not the images of a dataset that is streamed.
+
+    Images in memory come with the dataset; of streamed ones only the list does.
+    """
+    for split in (dataset.train, dataset.test, dataset.val):
+        if not isinstance(split, ListedImages):
+            continue
+        reason = ""
+        try:
+            is_here = split.fingerprint_now() == split.fingerprint
+        except UserError as error:
+            is_here, reason = False, f" ({error})"
+        if not is_here:
+            raise RunError(
+                f"a node of the cluster has other images in {split.files.root}{reason}; a streamed "
+                "folder must lie at the same place on every node, or be held in memory with "
+                "--no-stream"
+            )
+
+
+def versions() -> dict[str, str]:
+    """Return what must be the same everywhere for the rows to be those of one process."""
+    return {
+        "rkkd": rkkd_cli.__version__,
+        "rkkd's numbers": str(NUMBERS_VERSION),
+        "PyTorch": str(torch.__version__),
+    }
+
+
+def check_versions(expected: Mapping[str, str]) -> None:
+    """Raise RunError unless this machine has the versions of the one that records."""
+    other = [
+        f"{name} {here} instead of {expected[name]}"
+        for name, here in versions().items()
+        if here != expected[name]
+    ]
+    if other:
+        raise RunError(
+            f"a node of the cluster has {', '.join(other)}; install the same versions on all nodes"
+        )

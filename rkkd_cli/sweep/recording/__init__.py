@@ -1,0 +1,1 @@
+"""What a run writes while it trains, and how it is read back."""

@@ -1,0 +1,1 @@
+"""Many equal arms as one vmapped student."""

@@ -1,0 +1,47 @@
+"""Whether stacked arms or arms one after another are faster here: both are tried."""
+
+import statistics
+import time
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from rkkd_cli.config.arms import Arm
+from rkkd_cli.data.stream import Batch
+from rkkd_cli.train.arm import ArmOnStream
+from rkkd_cli.train.stacked.stack import Stepping, stacks_of
+from rkkd_cli.train.taught_batch import Lesson, needs_of, teach
+from rkkd_cli.train.teacher.model import Teacher
+
+WARM_UP, TIMED = 2, 5
+
+
+def seconds_a_step(
+    arms: Sequence[Arm], seed: int, teacher: Teacher, batch: Batch, labels: Tensor
+) -> list[float]:
+    """Return the median seconds of a step of all arms: one after another, and stacked.
+
+    Copies of the arms are trained and thrown away. Arms that cannot be stacked, or for which there
+    is no memory, take infinitely long.
+    """
+    alone = [ArmOnStream(arm, seed, teacher, labels) for arm in arms]
+    lesson = teach(teacher, batch, needs_of(arm.objective for arm in alone))
+    seconds = [_seconds(alone, lesson)]
+    try:
+        copies = [ArmOnStream(arm, seed, teacher, labels) for arm in arms]
+        return [*seconds, _seconds(stacks_of(copies), lesson)]
+    except RuntimeError:  # out of memory, or an operation that cannot be stacked
+        return [*seconds, float("inf")]
+
+
+def _seconds(steppings: Sequence[Stepping], lesson: Lesson) -> float:
+    times = []
+    for _ in range(WARM_UP + TIMED):
+        started = time.perf_counter()
+        for one in steppings:
+            one.step(lesson)
+        if lesson.teacher.logits.device.type == "cuda":
+            torch.cuda.synchronize(lesson.teacher.logits.device)
+        times.append(time.perf_counter() - started)
+    return statistics.median(times[WARM_UP:])

@@ -1,0 +1,1 @@
+"""The teacher: its model, its training, its files and its cached logits."""

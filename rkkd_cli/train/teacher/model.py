@@ -1,0 +1,78 @@
+"""The teacher: frozen, in eval mode, one forward per batch."""
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rkkd_cli.data.stream import DeviceImages
+from rkkd_cli.methods.seen import in_float32, of_logits
+from rkkd_cli.models import Classifier, Features, count_parameters
+from rkkd_cli.models.fold_batchnorm import fold
+from rkkd_cli.train.device import autocast
+from rkkd_cli.train.metrics.evaluate import TaughtSplit, accuracy, all_logits
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A trained model that is only ever read; what it says of images comes from ``folded``."""
+
+    model: Classifier
+    device: torch.device
+    precision: str
+    num_classes: int
+    in_channels: int
+    image_size: tuple[int, int]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of all weights, whatever file they came from."""
+        digest = hashlib.sha256()
+        for name, tensor in self.model.state_dict().items():
+            values = tensor.detach().cpu().contiguous()
+            digest.update(f"{name} {values.dtype} {tuple(values.shape)}".encode())
+            digest.update(values.view(-1).view(torch.uint8).numpy().data)
+        return digest.hexdigest()
+
+    @cached_property
+    def folded(self) -> Classifier:
+        """The model with its BatchNorms folded away: faster, the same but for rounding."""
+        return fold(self.model, (self.in_channels, *self.image_size))
+
+    @torch.no_grad()
+    def see(self, images: Tensor, features: bool) -> Features:
+        """Return the logits (B, C) of a batch, with all other features if asked for, in float32."""
+        with autocast(self.device, self.precision):
+            seen = (
+                self.folded.forward_features(images) if features else of_logits(self.folded(images))
+            )
+        return in_float32(seen)._replace(logits=seen.logits.float())
+
+    def teach(self, split: DeviceImages) -> TaughtSplit:
+        """Return the split with this teacher's logits on it."""
+        return TaughtSplit(split, all_logits(self.folded, split, self.precision))
+
+
+def freeze(
+    model: Classifier,
+    device: torch.device,
+    precision: str,
+    num_classes: int,
+    in_channels: int,
+    image_size: tuple[int, int],
+) -> Teacher:
+    """Return the model as a teacher on the device: eval mode, no parameter takes a gradient."""
+    model = model.to(device).eval().requires_grad_(False)
+    return Teacher(model, device, precision, num_classes, in_channels, image_size)
+
+
+def measured_facts(teacher: Teacher, name: str, test: DeviceImages) -> dict[str, Any]:
+    """Return a teacher's model, parameters and test accuracy, measured now."""
+    return {
+        "model": name,
+        "parameters": count_parameters(teacher.model),
+        "test_acc": accuracy(teacher.model, test, teacher.precision),
+    }

@@ -1,0 +1,245 @@
+"""Where a teacher comes from: a checkpoint file, the cache, or its own training."""
+
+import time
+from collections.abc import Generator, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import BaseFileLock
+
+from rkkd_cli.config.experiment import Experiment
+from rkkd_cli.data.images import Dataset
+from rkkd_cli.data.seeding import derive_seed
+from rkkd_cli.data.stream import DeviceImages
+from rkkd_cli.data.streaming.pool import ImageError
+from rkkd_cli.files import try_lock
+from rkkd_cli.models import Classifier, build_model, load_checkpoint
+from rkkd_cli.train.checkpoint import CheckpointStore, misfit
+from rkkd_cli.train.device import use_precision
+from rkkd_cli.train.distributed.ranks import ALONE, Ranks
+from rkkd_cli.train.events import Event, Note, TeacherEpoch, TeacherReady, Tick
+from rkkd_cli.train.pace import Pace
+from rkkd_cli.train.rng import Randomness
+from rkkd_cli.train.teacher.model import Teacher, freeze, measured_facts
+from rkkd_cli.train.teacher.store import TeacherStore, file_sha256, size_text, teacher_key
+from rkkd_cli.train.teacher.training import TeacherTraining, required_recipe
+
+SECONDS_BETWEEN_LOOKS = 0.5
+
+TRAIN, READY = "train", "ready"  # what the first rank tells the others of the teacher
+
+Facts = dict[str, Any]
+
+
+def obtain_teacher(
+    experiment: Experiment,
+    dataset: Dataset,
+    device: torch.device,
+    cache: Path,
+    pace: Pace,
+    kept: Path | None = None,
+    ranks: Ranks = ALONE,
+) -> Generator[Event, None, tuple[Teacher, TeacherReady]]:
+    """Return the experiment's teacher and what there is to say of it; yields its training.
+
+    Raises UserError for a checkpoint that does not fit, RunError when training diverges, Stopped
+    when ``pace`` says so. ``kept`` is a folder like the cache, where a run keeps the teacher that
+    it began with. Of several ranks the first one reads and writes; all of them train. From now on
+    the device computes in the experiment's precision.
+    """
+    use_precision(device, experiment.precision)
+    wanted = experiment, dataset, device
+    if ranks.is_first:
+        teacher, ready = yield from _obtained(*wanted, cache, pace, kept, ranks)
+        ranks.tell(READY)
+    else:
+        teacher, ready = yield from _along_with_the_first(*wanted, cache, pace, ranks)
+    ranks.reduce([], list(teacher.model.state_dict().values()))
+    return teacher, ready
+
+
+def _obtained(
+    experiment: Experiment,
+    dataset: Dataset,
+    device: torch.device,
+    cache: Path,
+    pace: Pace,
+    kept: Path | None,
+    ranks: Ranks,
+) -> Generator[Event, None, tuple[Teacher, TeacherReady]]:
+    if experiment.teacher.checkpoint is not None:
+        path = Path(experiment.teacher.checkpoint).expanduser()
+        model = new_teacher(experiment, dataset, device)
+        load_checkpoint(model, path)
+        origin = {"source": "checkpoint", "sha256": file_sha256(path)}
+        teacher, facts = _frozen(model, experiment, dataset, device)
+        return teacher, TeacherReady(facts | origin)
+    required_recipe(experiment)
+    for folder in (kept, cache):
+        found = _found(experiment, dataset, device, folder) if folder else None
+        if found is not None:
+            teacher, facts = found
+            return teacher, TeacherReady(facts, folder)
+    teacher, facts = yield from _trained_here(experiment, dataset, device, cache, pace, ranks)
+    return teacher, TeacherReady(facts, cache)
+
+
+def _along_with_the_first(
+    experiment: Experiment,
+    dataset: Dataset,
+    device: torch.device,
+    cache: Path,
+    pace: Pace,
+    ranks: Ranks,
+) -> Generator[Event, None, tuple[Teacher, TeacherReady]]:
+    """Return a teacher whose weights the first rank has; help to train it if that is needed."""
+    model = new_teacher(experiment, dataset, device)
+    if ranks.hear() == TRAIN:
+        training = TeacherTraining(model, experiment, dataset, device, ranks)
+        checkpoints = TeacherStore(cache).checkpoints(teacher_key(experiment, dataset))
+        yield from _train(training, checkpoints, pace)
+        ranks.hear()
+    classes, channels = len(dataset.classes), dataset.in_channels
+    teacher = freeze(model, device, experiment.precision, classes, channels, dataset.image_size)
+    return teacher, TeacherReady({})
+
+
+def _found(
+    experiment: Experiment, dataset: Dataset, device: torch.device, folder: Path
+) -> tuple[Teacher, Facts] | None:
+    """Return the teacher that the folder has, and its facts."""
+    model, key = new_teacher(experiment, dataset, device), teacher_key(experiment, dataset)
+    sha256 = TeacherStore(folder).load(key, model)
+    if sha256 is None:
+        return None
+    teacher, measured = _frozen(model, experiment, dataset, device)
+    return teacher, measured | {"source": "cache", "sha256": sha256, "key": key}
+
+
+def _trained_here(
+    experiment: Experiment,
+    dataset: Dataset,
+    device: torch.device,
+    cache: Path,
+    pace: Pace,
+    ranks: Ranks,
+) -> Generator[Event, None, tuple[Teacher, Facts]]:
+    """Train the teacher and cache it; return it with its facts.
+
+    Only one process trains a teacher; others wait for it and then find it cached.
+    """
+    store, key = TeacherStore(cache), teacher_key(experiment, dataset)
+    lock = yield from _lock_when_free(store.lock_path(key))
+    try:
+        found = _found(experiment, dataset, device, cache)
+        if found is not None:
+            return found
+        store.remove_leftovers(key)
+        model = new_teacher(experiment, dataset, device)
+        ranks.tell(TRAIN)
+        training = TeacherTraining(model, experiment, dataset, device, ranks)
+        yield from _train(training, store.checkpoints(key), pace)
+        teacher, measured = _frozen(model, experiment, dataset, device)
+        sha256 = store.save(key, model, measured | _training_facts(experiment, dataset, ranks))
+        store.checkpoints(key).remove()
+        return teacher, measured | {"source": "trained", "sha256": sha256, "key": key}
+    finally:
+        lock.release()
+
+
+def _lock_when_free(path: Path) -> Generator[Event, None, BaseFileLock]:
+    """Return the lock, taken; wait for whoever holds it."""
+    lock = try_lock(path)
+    if lock is None:
+        yield Note("another process trains this teacher; waiting for it")
+    while lock is None:
+        time.sleep(SECONDS_BETWEEN_LOOKS)
+        yield Tick()
+        lock = try_lock(path)
+    return lock
+
+
+def _train(
+    training: TeacherTraining, checkpoints: CheckpointStore, pace: Pace
+) -> Generator[Event, None, None]:
+    """Train from the last checkpoint, if there is one, to the end; keep one at a broken image."""
+    yield from _go_on(training, checkpoints)
+
+    def keep() -> None:
+        if training.is_finite():
+            state = training.state()
+            if training.ranks.is_first:
+                checkpoints.save(state)
+
+    with pace.deferring():
+        try:
+            for event in training.train():
+                yield event
+                if pace.due(isinstance(event, TeacherEpoch)):
+                    keep()
+                    pace.leave_if_asked()
+        except ImageError:
+            if training.ranks.count == 1:  # the others cannot know
+                keep()
+            raise
+
+
+def _go_on(training: TeacherTraining, checkpoints: CheckpointStore) -> Iterator[Note]:
+    """Go back to the last checkpoint, if there is one of as many ranks and this kind of device."""
+    what, ranks = f"the teacher {training.name}", training.ranks
+    loaded = checkpoints.load() if ranks.is_first else None
+    for path in loaded.damaged if loaded else ():
+        yield Note(f"checkpoint {path} of {what} is damaged; using the previous one")
+    state = None if loaded is None else loaded.state
+    if state is not None:
+        there = state.get("device", training.device), state.get("ranks", 1)
+        state = state if there == (training.device, ranks.count) else None
+    state = ranks.from_first(state)
+    if state is not None:
+        try:
+            training.load(state)
+        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            raise misfit(f"{what} in {checkpoints.folder}", error) from None
+        yield Note(f"training {what} on after {training.progress}")
+    else:
+        yield Note(f"training {what} for {training.recipe.epochs} epochs")
+
+
+def new_teacher(experiment: Experiment, dataset: Dataset, device: torch.device) -> Classifier:
+    """Return the teacher's model with the first weights of its seed."""
+    settings = experiment.teacher
+    with Randomness(derive_seed(settings.seed, "teacher"), device).active():
+        model = build_model(
+            settings.model, len(dataset.classes), dataset.in_channels, dataset.image_size
+        )
+    return model.to(device).to(memory_format=torch.channels_last)
+
+
+def _frozen(
+    model: Classifier, experiment: Experiment, dataset: Dataset, device: torch.device
+) -> tuple[Teacher, Facts]:
+    """Return the model as a teacher, and what was measured of it."""
+    classes, channels = len(dataset.classes), dataset.in_channels
+    teacher = freeze(model, device, experiment.precision, classes, channels, dataset.image_size)
+    test = DeviceImages(dataset.test, dataset, device)
+    return teacher, measured_facts(teacher, experiment.teacher.model, test)
+
+
+def _training_facts(experiment: Experiment, dataset: Dataset, ranks: Ranks) -> Facts:
+    """Return what is kept beside the weights, for `rkkd teacher ls`."""
+    recipe = required_recipe(experiment)
+    return {
+        "dataset": dataset.name,
+        "train_images": len(dataset.train),
+        "classes": len(dataset.classes),
+        "channels": dataset.in_channels,
+        "image_size": size_text(dataset.image_size),
+        "epochs": recipe.epochs,
+        "recipe": recipe.model_dump(mode="json"),
+        "seed": experiment.teacher.seed,
+        "ranks": ranks.count,
+        "torch": torch.__version__,
+        "trained": datetime.now(UTC).isoformat(timespec="seconds"),
+    }

@@ -1,0 +1,121 @@
+"""Training a teacher on hard labels by its own recipe."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch.nn import functional as F
+
+from rkkd_cli.config.experiment import Experiment, Training
+from rkkd_cli.data.images import Dataset
+from rkkd_cli.data.seeding import derive_seed
+from rkkd_cli.data.stream import Batch, Stream
+from rkkd_cli.errors import RunError, UserError
+from rkkd_cli.models import Classifier
+from rkkd_cli.train.device import autocast
+from rkkd_cli.train.distributed.ranks import ALONE, Ranks
+from rkkd_cli.train.distributed.sync_batchnorm import synchronise
+from rkkd_cli.train.events import Event, TeacherEpoch, Tick
+from rkkd_cli.train.metrics.totals import Totals
+from rkkd_cli.train.trained_model import Trainee
+
+
+def required_recipe(experiment: Experiment) -> Training:
+    """Return the teacher's recipe. Raises UserError where there is none."""
+    if experiment.teacher.training is None:
+        raise UserError(
+            "the teacher has neither a recipe nor a checkpoint; give --teacher-checkpoint FILE "
+            "or a section teacher.training"
+        )
+    return experiment.teacher.training
+
+
+class TeacherTraining:
+    """A teacher in training and how far it is."""
+
+    def __init__(
+        self,
+        model: Classifier,
+        experiment: Experiment,
+        dataset: Dataset,
+        device: torch.device,
+        ranks: Ranks = ALONE,
+    ) -> None:
+        self.name, self.seed = experiment.teacher.model, experiment.teacher.seed
+        self.recipe, self.precision = required_recipe(experiment), experiment.precision
+        seed = derive_seed(self.seed, "teacher-stream")
+        self.stream = Stream(dataset, device, self.recipe.batch_size, seed)
+        totals = Totals(("ce",), ("acc",), device)
+        noise = derive_seed(self.seed, "teacher-noise")
+        if experiment.sync_batchnorm and ranks.count > 1:
+            synchronise(model, ranks)
+        self.trainee, self.ranks = Trainee(model, self.recipe, noise, totals, ranks), ranks
+        self.device = device.type
+        self.epochs_done = self.batches_done = 0
+
+    @property
+    def progress(self) -> str:
+        """How far the training is, for the user."""
+        return f"epoch {self.epochs_done}" + (
+            f" and {self.batches_done} batches" if self.batches_done else ""
+        )
+
+    def train(self) -> Iterator[Event]:
+        """Train from where it is to the end; :meth:`state` may be taken at each event.
+
+        Raises RunError when the loss stops being finite.
+        """
+        self.trainee.model.train()
+        while self.epochs_done < self.recipe.epochs:
+            epoch = self.epochs_done + 1
+            for batch in self.stream.epoch(epoch, self.batches_done, self.ranks.part):
+                self._step(batch)
+                self.batches_done += 1
+                yield Tick()
+            yield self._finish_epoch()
+
+    def _step(self, batch: Batch) -> None:
+        trainee = self.trainee
+        trainee.set_rate(self.epochs_done + self.batches_done / len(self.stream))
+        with trainee.randomness.active():
+            with autocast(trainee.totals.device, self.precision):
+                logits = trainee.model(batch.images)
+            loss = F.cross_entropy(logits.float(), batch.labels)
+            trainee.descend(self.ranks.weighted(loss, batch))
+        hits = (logits.argmax(dim=1) == batch.labels).sum()
+        (means,), (counts,) = self.ranks.pooled([loss.detach()[None]], [hits[None]], batch)
+        trainee.totals.add_row(means, counts, batch.total)
+
+    def _finish_epoch(self) -> TeacherEpoch:
+        totals, epoch = self.trainee.totals, self.epochs_done + 1
+        bad, means = totals.first_non_finite(), totals.averages()
+        if bad is not None:
+            raise RunError(
+                f"the teacher {self.name}, seed {self.seed} diverged at epoch {epoch}, step "
+                f"{bad.step}: {bad.term} is not finite; try a lower teacher.training.lr"
+            )
+        totals.reset()
+        self.epochs_done, self.batches_done = epoch, 0
+        return TeacherEpoch(epoch, self.recipe.epochs, means["ce"], means["acc"])
+
+    def is_finite(self) -> bool:
+        """Tell whether the loss was finite in the whole epoch so far."""
+        return self.trainee.totals.first_non_finite() is None
+
+    def state(self) -> dict[str, Any]:
+        """Return all that :meth:`load` needs to go on as if nothing had happened."""
+        return {
+            "device": self.device,
+            "ranks": self.ranks.count,
+            "epochs_done": self.epochs_done,
+            "batches_done": self.batches_done,
+            "trainee": self.trainee.state(),
+        }
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Go back to a state. Raises ValueError, or what Python or torch raise, for a misfit."""
+        epochs_done, batches_done = state["epochs_done"], state["batches_done"]
+        if not (epochs_done >= 0 and 0 <= batches_done <= len(self.stream)):
+            raise ValueError(f"batch {batches_done} after epoch {epochs_done}")
+        self.trainee.load(state["trainee"])
+        self.epochs_done, self.batches_done = epochs_done, batches_done

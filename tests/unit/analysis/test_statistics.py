@@ -1,0 +1,227 @@
+"""Differences over seeds: by hand, by enumeration, by scipy's tests, and what few seeds lack."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from rkkd_cli.analysis.statistics import (
+    BCA_FROM,
+    Interval,
+    hedges_factor,
+    holm,
+    paired_difference,
+    t_interval,
+    unpaired_difference,
+)
+
+ONE = np.array([33.24, 33.70, 33.66])
+OTHER = np.array([34.34, 33.86, 33.80])  # +1.10, +0.16, +0.14
+
+numbers = st.floats(-100, 100).map(lambda x: round(x, 3))
+samples = st.lists(st.tuples(numbers, numbers), min_size=2, max_size=7)
+
+
+def columns(pairs: list[tuple[float, float]]) -> tuple[np.ndarray, np.ndarray]:
+    table = np.array(pairs, dtype=float)
+    return table[:, 0], table[:, 1]
+
+
+def ends(interval: Interval | None) -> tuple[float, float]:
+    assert interval is not None
+    return interval.low, interval.high
+
+
+def test_three_seeds_by_hand() -> None:
+    found = paired_difference(ONE, OTHER)
+    mean = (1.10 + 0.16 + 0.14) / 3
+    spread = math.sqrt(sum((d - mean) ** 2 for d in (1.10, 0.16, 0.14)) / 2)
+    half = 4.302652730 * spread / math.sqrt(3)  # t(0.975; 2)
+    assert (found.n, found.paired) == (3, True)
+    assert found.mean == pytest.approx(mean)
+    assert ends(found.interval) == pytest.approx((mean - half, mean + half))
+    assert found.effect == pytest.approx(mean / spread)
+    # J(2) = Γ(1) / (√1 · Γ(1/2)) = 1/√π
+    assert found.corrected == pytest.approx(mean / spread / math.sqrt(math.pi))
+    # all three are positive: the two extreme choices of signs out of eight
+    assert (found.p, found.smallest_p, found.p_is_exact) == (0.25, 0.25, True)
+
+
+@given(samples)
+@settings(max_examples=40)
+def test_the_interval_is_that_of_scipys_paired_test(pairs: list[tuple[float, float]]) -> None:
+    one, other = columns(pairs)
+    found = paired_difference(one, other)
+    if found.interval is None:
+        assert found.is_flat
+        assert np.ptp(other - one) < 1e-9
+        return
+    wanted = stats.ttest_rel(other, one).confidence_interval(0.95)
+    assert found.interval.low == pytest.approx(wanted.low, rel=1e-6, abs=1e-9)
+    assert found.interval.high == pytest.approx(wanted.high, rel=1e-6, abs=1e-9)
+
+
+@given(st.lists(st.integers(-50, 50), min_size=2, max_size=8))
+@settings(max_examples=40)
+def test_the_permutation_p_is_that_of_all_signs(differences: list[int]) -> None:
+    values = np.array(differences, dtype=float)
+    found = paired_difference(np.zeros(len(values)), values)
+    sums = [
+        sum(sign * d for sign, d in zip(signs, differences, strict=True))
+        for signs in itertools.product((1, -1), repeat=len(differences))
+    ]
+    above = sum(one >= sum(differences) for one in sums) / len(sums)
+    below = sum(one <= sum(differences) for one in sums) / len(sums)
+    assert found.p == pytest.approx(min(1.0, 2 * min(above, below)))
+    assert found.p_is_exact
+    assert found.smallest_p == 2.0 ** (1 - len(values))
+    assert found.smallest_p is not None
+    assert found.smallest_p <= (found.p or 0)
+
+
+@given(
+    st.lists(st.integers(-20, 20), min_size=2, max_size=4),
+    st.lists(st.integers(-20, 20), min_size=2, max_size=4),
+)
+@settings(max_examples=30)
+def test_unpaired_the_p_is_that_of_all_exchanges(one: list[int], other: list[int]) -> None:
+    found = unpaired_difference(np.array(one, dtype=float), np.array(other, dtype=float))
+    pooled, n = [*one, *other], len(other)
+    gaps = []
+    for places in itertools.combinations(range(len(pooled)), n):
+        inside = sum(pooled[place] for place in places)
+        gaps.append(round(inside / n - (sum(pooled) - inside) / len(one), 9))
+    observed = round(sum(other) / n - sum(one) / len(one), 9)
+    above = sum(gap >= observed for gap in gaps) / len(gaps)
+    below = sum(gap <= observed for gap in gaps) / len(gaps)
+    assert found.p == pytest.approx(min(1.0, 2 * min(above, below)))
+    assert found.smallest_p is not None
+    assert found.smallest_p <= (found.p or 0)
+
+
+def test_unpaired_the_interval_is_welchs() -> None:
+    found = unpaired_difference(ONE, OTHER[:2])
+    wanted = stats.ttest_ind(OTHER[:2], ONE, equal_var=False).confidence_interval(0.95)
+    assert ends(found.interval) == pytest.approx((wanted.low, wanted.high))
+    assert not found.paired
+    assert (found.n, found.n_other) == (3, 2)
+
+
+def test_the_unpaired_effect_is_by_the_pooled_deviation() -> None:
+    found = unpaired_difference(np.array([1.0, 3.0]), np.array([4.0, 8.0]))
+    assert found.effect == pytest.approx(4 / math.sqrt((2 + 8) / 2))
+    assert found.corrected == pytest.approx(hedges_factor(2) * 4 / math.sqrt(5))
+
+
+@given(samples, st.floats(0.1, 10), numbers)
+@settings(max_examples=25)
+def test_scaling_and_shifting_both_arms_change_only_the_scale(
+    pairs: list[tuple[float, float]], scale: float, shift: float
+) -> None:
+    one, other = columns(pairs)
+    before = paired_difference(one, other)
+    after = paired_difference(scale * one + shift, scale * other + shift)
+    assert after.mean == pytest.approx(scale * before.mean, rel=1e-6, abs=1e-6)
+    if before.effect is not None and np.std(other - one) > 1e-2:
+        assert after.effect == pytest.approx(before.effect, rel=1e-5, abs=1e-6)
+
+
+@given(samples)
+@settings(max_examples=25)
+def test_exchanging_the_arms_turns_the_sign(pairs: list[tuple[float, float]]) -> None:
+    one, other = columns(pairs)
+    there, back = paired_difference(one, other), paired_difference(other, one)
+    assert back.mean == pytest.approx(-there.mean)
+    assert back.p == pytest.approx(there.p)
+    if there.interval and back.interval:
+        assert back.interval.low == pytest.approx(-there.interval.high, abs=1e-9)
+
+
+def test_one_seed_has_a_difference_and_nothing_else() -> None:
+    found = paired_difference(np.array([1.0]), np.array([3.0]))
+    assert found.mean == 2.0
+    nothing = (found.interval, found.bootstrap, found.p, found.smallest_p, found.effect)
+    assert nothing == (None,) * 5
+    assert not found.is_flat
+
+
+def test_unpaired_one_seed_of_an_arm_is_no_sample() -> None:
+    found = unpaired_difference(np.array([1.0]), OTHER)
+    assert (found.n, found.n_other) == (1, 3)
+    assert (found.interval, found.bootstrap, found.p, found.effect) == (None,) * 4
+    assert not found.is_flat
+
+
+def test_equal_differences_have_no_interval_but_are_told_from_one_seed() -> None:
+    found = paired_difference(np.array([1.0, 2.0, 3.0]), np.array([1.3, 2.3, 3.3]))
+    assert (found.interval, found.bootstrap, found.effect) == (None, None, None)
+    assert found.is_flat
+    assert found.p == 0.25
+
+
+def test_two_seeds_have_no_small_sample_factor() -> None:
+    found = paired_difference(np.array([0.0, 0.0]), np.array([1.0, 2.0]))
+    assert found.effect is not None
+    assert found.corrected is None
+
+
+@pytest.mark.parametrize(("n", "method"), [(4, "percentile"), (BCA_FROM, "BCa"), (12, "BCa")])
+def test_the_bootstrap_is_bca_where_there_are_seeds_enough(n: int, method: str) -> None:
+    differences = np.random.default_rng(3).normal(1.0, 2.0, n)
+    found = paired_difference(np.zeros(n), differences)
+    assert found.bootstrap_method == method
+    assert found.bootstrap is not None
+    assert differences.min() <= found.bootstrap.low < found.mean < found.bootstrap.high
+    assert found.bootstrap.high <= differences.max()
+    assert found == paired_difference(np.zeros(n), differences)  # the seed is fixed
+
+
+def test_the_bootstrap_is_that_of_all_resamples() -> None:
+    """Of three seeds all 27 resamples are known; 9,999 random ones have the same quantiles."""
+    differences = np.array([1.0, 2.0, 4.0])
+    means = [sum(three) / 3 for three in itertools.product(differences, repeat=3)]
+    found = paired_difference(np.zeros(3), differences).bootstrap
+    assert found is not None
+    assert found.low == pytest.approx(np.quantile(means, 0.025, method="inverted_cdf"))
+    assert found.high == pytest.approx(np.quantile(means, 0.975, method="inverted_cdf"))
+
+
+def test_many_seeds_are_sampled_and_say_so() -> None:
+    differences = np.random.default_rng(0).normal(0.5, 1.0, 20)
+    found = paired_difference(np.zeros(20), differences)
+    assert not found.p_is_exact
+    assert found.smallest_p == 2 / 10_000
+    assert found.p == pytest.approx(stats.ttest_1samp(differences, 0).pvalue, abs=0.02)
+
+
+def test_the_t_interval_holds_the_true_mean_in_95_of_100_cases() -> None:
+    draws = np.random.default_rng(1).normal(2.0, 3.0, (1000, 4))
+    intervals = [t_interval(one) for one in draws]
+    share = np.mean([one is not None and one.low <= 2.0 <= one.high for one in intervals])
+    assert share == pytest.approx(0.95, abs=0.02)
+
+
+@pytest.mark.parametrize("freedom", [2, 5, 30])
+def test_hedges_factor_is_near_its_usual_approximation(freedom: int) -> None:
+    assert hedges_factor(freedom) == pytest.approx(1 - 3 / (4 * freedom - 1), abs=0.01)
+
+
+def test_holm_by_hand() -> None:
+    # Holm's own order: 0.005·4, 0.011·3, 0.02·2, then no smaller than before
+    assert holm([0.011, 0.02, 0.005, 0.03]) == pytest.approx([0.033, 0.04, 0.02, 0.04])
+    assert holm([0.5, None, 0.4]) == [0.8, None, 0.8]
+    assert holm([]) == []
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=10))
+def test_holm_lies_between_the_p_values_and_bonferronis(p_values: list[float]) -> None:
+    corrected = holm(list(p_values))
+    for p, after in zip(p_values, corrected, strict=True):
+        assert after is not None
+        assert p <= after <= min(1.0, p * len(p_values)) + 1e-12
+    order = np.argsort(p_values, kind="stable")
+    assert np.all(np.diff(np.array(corrected, dtype=float)[order]) >= 0)

@@ -1,0 +1,109 @@
+"""The Triton kernel against float64: in Triton's interpreter, and on a GPU where there is one."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from rkkd_cli.losses import SURROGATES
+from rkkd_cli.losses.kernels import cuda, torch_blocks
+from rkkd_cli.losses.surrogates import COMPILED
+
+INTERPRETED = """
+import numpy, torch
+from rkkd_cli.losses import SURROGATES
+from rkkd_cli.losses.kernels import torch_blocks
+from rkkd_cli.losses.surrogates import COMPILED
+from rkkd_cli.losses.kernels.triton_tiles import values_and_gradients
+
+torch.manual_seed(0)
+for batch, classes in ((1, 2), (3, 7), (2, 64), (2, 130)):
+    for scale in (0.01, 1.0, 1e4):
+        s, t = torch.randn(2, batch, classes) * scale
+        s[0, 0] = s[0, 1]
+        for k in (0.1, 10.0, 1e4):
+            for kind, name in enumerate(COMPILED):
+                value, gradient = values_and_gradients(s, t, k, kind)
+                wide = torch_blocks.values_and_gradients(
+                    s.double(), t.double(), k, SURROGATES[name])
+                most = 2 * k / classes * (max(1, 8 * scale) if name == "tanh_product" else 1)
+                case = (batch, classes, scale, k, name)
+                assert (value - wide[0]).abs().max() <= 1e-6, case
+                assert (gradient - wide[1]).abs().max() <= 1e-6 * most, case
+                assert value.abs().max() <= 1, case
+
+flat = torch.zeros(2, 70)
+for kind in range(len(COMPILED)):
+    value, gradient = values_and_gradients(flat, torch.randn(2, 70), 5.0, kind)
+    assert not value.any()
+    again = values_and_gradients(s, t, 5.0, kind)
+    assert all(map(torch.equal, again, values_and_gradients(s, t, 5.0, kind)))
+
+numpy.seterr(all="ignore")
+for bad in (float("nan"), float("inf")):
+    for place in range(2):
+        both = [torch.randn(2, 70), torch.randn(2, 70)]
+        both[place][0, 66] = bad
+        for kind in range(len(COMPILED)):
+            value, gradient = values_and_gradients(*both, 5.0, kind)
+            assert value.isnan().tolist() == [True, False]
+            assert gradient[1].isfinite().all() and not gradient[0].isfinite().all()
+print("held")
+"""
+
+
+def test_the_interpreted_kernel_is_float64_to_a_millionth() -> None:
+    pytest.importorskip("triton", reason="Triton comes with PyTorch for Linux and CUDA")
+    answer = subprocess.run(
+        [sys.executable, "-c", INTERPRETED], capture_output=True, text=True, timeout=120,
+        env={**os.environ, "TRITON_INTERPRET": "1"},
+    )  # fmt: skip
+    assert answer.stdout.strip() == "held", answer.stderr
+
+
+def test_the_kernel_has_three_special_functions_a_pair_and_adds_nothing_atomically() -> None:
+    pytest.importorskip("triton", reason="Triton comes with PyTorch for Linux and CUDA")
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource, compile
+
+    from rkkd_cli.losses.kernels.triton_tiles import SPECIAL_FUNCTIONS, tile
+
+    names = ("s", "t", "shares", "agreed")
+    types = dict.fromkeys(names, "*fp32") | {"channels": "i32", "k": "fp32"}
+    source = ASTSource(
+        fn=tile,
+        signature=types | {"KIND": "constexpr", "SIZE": "constexpr"},
+        constexprs={"KIND": COMPILED.index("tanh"), "SIZE": 64},
+    )
+    compiled = compile(source, target=GPUTarget("cuda", 90, 32), options={"num_warps": 8})
+    text = compiled.asm["ptx"]
+    pairs_per_thread = 64 * 64 // (8 * 32)
+    special = text.count("ex2.approx") + text.count("div.full") + text.count("rcp.approx")
+    assert special == SPECIAL_FUNCTIONS * pairs_per_thread
+    assert "atom." not in text
+    assert "\tred." not in text
+
+
+def test_tensors_on_a_cpu_are_none_of_the_gpus() -> None:
+    assert not cuda.fits(torch.zeros(1, 2), torch.zeros(1, 2))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+@pytest.mark.parametrize("surrogate", COMPILED)
+@pytest.mark.parametrize("classes", [10, 1000, 5000])
+def test_the_kernel_on_a_gpu_is_float64_to_a_millionth(surrogate: str, classes: int) -> None:
+    s, t = torch.randn(2, 3, classes, device="cuda")
+    assert cuda.fits(s, t)
+    kind = COMPILED.index(surrogate)
+    value, gradient = cuda.values_and_gradients(s, t, 10.0, kind)
+    wide = torch_blocks.values_and_gradients(s.double(), t.double(), 10.0, SURROGATES[surrogate])
+    assert (value - wide[0]).abs().max().item() <= 1e-6
+    most = 20 / classes * (10 if surrogate == "tanh_product" else 1)
+    assert (gradient - wide[1]).abs().max().item() <= 1e-6 * most
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        captured = cuda.values_and_gradients(s, t, 10.0, kind)
+    graph.replay()
+    assert torch.equal(captured[1], gradient)

@@ -1,0 +1,277 @@
+"""Files as torchvision and timm write them, recognised by what they and their places say."""
+
+import argparse
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+from torchvision import models
+
+from rkkd_cli.errors import UserError
+from rkkd_cli.models import build_model, load_checkpoint
+from rkkd_cli.models.checkpoint.layout import read_weights
+from rkkd_cli.models.checkpoint.library_names import library_candidates
+from rkkd_cli.models.checkpoint.recognise import Images, Recognised, recognise, trained_size
+from rkkd_cli.models.checkpoint.skeleton import Unfilled
+from rkkd_cli.models.checkpoint.upgrade import in_todays_form
+
+timm = pytest.importorskip("timm")
+
+CLASSES = 6
+RESNET10T, RESNET18 = "timm:resnet10t", "torchvision:resnet18"
+
+
+def of_torchvision(name: str, **options: Any) -> nn.Module:
+    torch.manual_seed(0)
+    model: nn.Module = models.get_model(name, num_classes=CLASSES, **options)
+    return model.eval()
+
+
+def of_timm(name: str, **options: Any) -> nn.Module:
+    torch.manual_seed(0)
+    model: nn.Module = timm.create_model(name, num_classes=CLASSES, **options)
+    return model.eval()
+
+
+def found(path: Path, content: Any, model: str | None = None) -> Recognised:
+    path.parent.mkdir(exist_ok=True, parents=True)
+    torch.save(content, path)
+    return recognise(read_weights(path), model)
+
+
+def gives_outputs_of(answer: Recognised, library: nn.Module, side: int = 64) -> bool:
+    model = build_model(answer.model, answer.classes, answer.channels).eval()
+    model.load_state_dict(answer.state)
+    images = torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        return torch.equal(model(images), library(images))
+
+
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [
+        ("resnet18", "resnet18-f37072fd.pth"),
+        ("mobilenet_v3_small", "mobilenet_v3_small-047dcff4.pth"),
+        ("mnasnet0_5", "mnasnet0.5_top1_67.823-3ffadce67e.pth"),
+        ("shufflenet_v2_x1_0", "shufflenetv2_x1-5666bf0f80.pth"),
+        ("mobilenet_v3_small", "mobilenet_v3_small.pt"),
+    ],
+)
+def test_torchvisions_own_files(name: str, file: str, tmp_path: Path) -> None:
+    library = of_torchvision(name)
+    answer = found(tmp_path / file, library.state_dict())
+    assert (answer.model, answer.classes, answer.channels) == (f"torchvision:{name}", CLASSES, 3)
+    model = build_model(answer.model, CLASSES)
+    load_checkpoint(model, tmp_path / file)
+    assert all(torch.equal(t, library.state_dict()[k]) for k, t in model.state_dict().items())
+
+
+def test_torchvisions_training_script_names_the_model(tmp_path: Path) -> None:
+    library = of_torchvision("mobilenet_v3_small")
+    wrapped = {f"module.{name}": tensor for name, tensor in library.state_dict().items()}
+    # references/classification/train.py, without --ema
+    content = {
+        "model": library.state_dict(),
+        "optimizer": {},
+        "lr_scheduler": {},
+        "epoch": 9,
+        "args": argparse.Namespace(model="mobilenet_v3_small", data_path="/data"),
+    }
+    answer = found(tmp_path / "out" / "model_9.pth", content)
+    assert answer.model == "torchvision:mobilenet_v3_small"
+    assert gives_outputs_of(answer, library)
+    assert found(tmp_path / "out" / "x.pth", content | {"model": wrapped}).taken_off == "module."
+
+
+def test_timms_training_script_names_the_model(tmp_path: Path) -> None:
+    library = of_timm("resnet10t")
+    # timm/utils/checkpoint_saver.py
+    content = {
+        "epoch": 9,
+        "arch": "resnet10t",
+        "state_dict": library.state_dict(),
+        "optimizer": {},
+        "version": 2,
+        "args": argparse.Namespace(model="resnet10t"),
+    }
+    answer = found(tmp_path / "20240101-120000-resnet10t-176" / "model_best.pth.tar", content)
+    assert (answer.model, answer.classes) == (RESNET10T, CLASSES)
+    assert gives_outputs_of(answer, library)
+
+
+@pytest.mark.parametrize(
+    ("place", "config", "metadata"),
+    [
+        ("resnet10t_176_c3-f3215ab1.safetensors", None, {}),
+        ("timm/resnet10t.c3_in1k/model.safetensors", None, {}),
+        ("models--timm--resnet10t.c3_in1k/snapshots/0f1e/model.safetensors", None, {}),
+        ("mine/model.safetensors", {"architecture": "resnet10t", "num_classes": 6}, {}),
+        ("mine/x.safetensors", None, {"architecture": "resnet10t"}),
+        ("mine/x.safetensors", None, {"architecture": "timm/resnet10t.c3_in1k"}),
+    ],
+)
+def test_the_hub_names_the_model(
+    place: str, config: Any, metadata: dict[str, str], tmp_path: Path
+) -> None:
+    path = tmp_path / place
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file(of_timm("resnet10t").state_dict(), path, {"format": "pt", **metadata})
+    if config:
+        (path.parent / "config.json").write_text(json.dumps(config))
+    assert recognise(read_weights(path)).model == RESNET10T
+
+
+@pytest.mark.parametrize(
+    ("file", "beside", "first"),
+    [
+        ("resnet18-0011aabb.pth", {}, RESNET18),
+        ("resnet18_a1_0-d63eafa0.pth", {}, "timm:resnet18"),
+        ("x.pth", {"arch": "resnet18", "epoch": 3}, RESNET18),
+        ("x.pth", {"arch": "resnet18", "version": 2}, "timm:resnet18"),
+    ],
+)
+def test_both_libraries_have_it_and_one_is_taken(
+    file: str, beside: dict[str, Any], first: str, tmp_path: Path
+) -> None:
+    library = of_torchvision("resnet18")
+    state = library.state_dict()
+    answer = found(tmp_path / file, {"state_dict": state, **beside} if beside else state)
+    assert answer.model == first
+    assert {answer.model, *answer.also} == {RESNET18, "timm:resnet18"}
+    assert gives_outputs_of(answer, library)
+
+
+def test_libraries_whose_outputs_differ_have_to_be_told_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from rkkd_cli.models.checkpoint import recognise
+
+    monkeypatch.setattr(recognise, "_equal_outputs", lambda _: False)
+    with pytest.raises(UserError, match=r"fits torchvision:resnet18, timm:resnet18 alike; say"):
+        found(tmp_path / "resnet18.pth", of_torchvision("resnet18").state_dict())
+
+
+def test_auxiliary_heads_are_left_out_and_nothing_else(tmp_path: Path) -> None:
+    library = of_torchvision("googlenet", aux_logits=True, init_weights=False)
+    state, path = library.state_dict(), tmp_path / "googlenet-0011aabb.pth"
+    answer = found(path, state)
+    assert (answer.model, answer.left_out) == ("torchvision:googlenet", ("aux1", "aux2"))
+    left = {name for name in state if name not in answer.state}
+    assert left == {name for name in state if name.startswith(("aux1.", "aux2."))}
+    assert gives_outputs_of(answer, library)
+    load_checkpoint(build_model(answer.model, CLASSES), path)
+    for more in ("aux3.conv.weight", "more.weight"):
+        with pytest.raises(UserError, match="1 unexpected"):
+            found(tmp_path / "x.pth", {**state, more: torch.zeros(1)}, answer.model)
+
+
+@pytest.mark.parametrize(
+    ("make", "options"), [(of_torchvision, {"init_weights": False}), (of_timm, {})]
+)
+def test_inceptions_auxiliary_head_is_left_out(
+    make: Callable[..., nn.Module], options: dict[str, bool]
+) -> None:
+    with torch.device("meta"), Unfilled():
+        state = make("inception_v3", aux_logits=True, **options).state_dict()
+        target = make("inception_v3", aux_logits=False, **options).state_dict()
+    kept, heads = in_todays_form(state, target)
+    assert heads == ("AuxLogits",)
+    assert kept.keys() == target.keys()
+
+
+def test_auxiliary_heads_of_other_models_are_not_left_out(tmp_path: Path) -> None:
+    state = of_torchvision("resnet18").state_dict() | {"aux1.weight": torch.zeros(1)}
+    with pytest.raises(UserError, match=r"1 unexpected \(first: unexpected aux1.weight\)"):
+        found(tmp_path / "x.pth", state, RESNET18)
+
+
+@pytest.mark.parametrize(
+    ("name", "renamed"),
+    [
+        ("densenet121", [("norm1.", "norm.1."), ("conv2.", "conv.2."), ("norm2.", "norm.2.")]),
+        ("vit_b_32", [("mlp.0.", "mlp.linear_1."), ("mlp.3.", "mlp.linear_2.")]),
+    ],
+)
+def test_names_of_torchvisions_older_files(name: str, renamed: list[tuple[str, str]]) -> None:
+    with torch.device("meta"), Unfilled():
+        state = of_torchvision(name).state_dict()
+    old = dict(state)
+    for today, then in renamed:
+        old = {re.sub(rf"(?<=\.){re.escape(today)}", then, k): t for k, t in old.items()}
+    assert sum(key not in state for key in old) > 20
+    assert in_todays_form(old, state) == (dict(state), ())
+
+
+def test_a_vision_transformer_of_another_size(tmp_path: Path) -> None:
+    name = "deit_tiny_patch16_224"
+    own, small, odd = (of_timm(name, img_size=side, depth=1) for side in (224, 32, 80))
+    states = [model.state_dict() for model in (own, small, odd)]
+    full = of_timm(name).state_dict()
+    for state in states:  # as many blocks as the model has
+        state.update({k: v for k, v in full.items() if k.startswith("blocks.")})
+    answers = [found(tmp_path / f"{name}.pth", state) for state in states[:2]]
+    assert [answer.size for answer in answers] == [None, (32, 32)]
+    assert [trained_size(answer) for answer in answers] == [(224, 224), (32, 32)]
+    path = tmp_path / f"{name}.pth"
+    torch.save(states[2], path)
+    assert recognise(read_weights(path), None, Images(6, 3, (80, 80))).size == (80, 80)
+    with pytest.raises(UserError, match="fits no model of the zoo, nor timm:deit_tiny_patch16_224"):
+        recognise(read_weights(path))
+
+
+def test_shapes_count_more_than_names(tmp_path: Path) -> None:
+    state = of_timm("resnet10t").state_dict()
+    with pytest.raises(UserError) as caught:
+        found(tmp_path / "resnet18-f37072fd.pth", state)
+    sentence = str(caught.value)
+    assert "fits no model of the zoo, nor torchvision:resnet18, timm:resnet18" in sentence
+    assert "--model torchvision:resnet18 says how it differs" in sentence
+    with pytest.raises(UserError, match=r"of another architecture: .* missing"):
+        found(tmp_path / "resnet18-f37072fd.pth", state, RESNET18)
+
+
+def test_where_nothing_names_the_model_it_has_to_be_said(tmp_path: Path) -> None:
+    state = of_timm("resnet10t").state_dict()
+    with pytest.raises(UserError) as caught:
+        found(tmp_path / "best.pth", state)
+    for part in ("--model torchvision:NAME, timm:NAME", "`rkkd ls models torchvision|timm`"):
+        assert part in str(caught.value)
+    assert found(tmp_path / "best.pth", state, RESNET10T).model == RESNET10T
+
+
+def test_a_file_may_not_have_code_imported(tmp_path: Path) -> None:
+    (tmp_path / "evil.py").write_text("from pathlib import Path\nPath('trace').touch()\n")
+    with pytest.raises(UserError, match="fits no model"):
+        found(tmp_path / "x.pth", {"arch": "evil:net", "model": {"a.b": torch.zeros(1)}})
+    assert not Path("trace").exists()
+
+
+def test_what_is_typed_is_checked(tmp_path: Path) -> None:
+    state = of_timm("resnet10t").state_dict()
+    with pytest.raises(UserError, match="unknown torchvision model 'resnet19'; did you mean"):
+        found(tmp_path / "x.pth", state, "torchvision:resnet19")
+    own = "torch.nn:Linear"  # takes two numbers and gives two dimensions, but no images
+    with pytest.raises(UserError, match=f"model {own} fails on images"):
+        found(tmp_path / "x.pth", state, own)
+
+
+def test_looking_for_the_model_draws_no_random_number(tmp_path: Path) -> None:
+    torch.save(of_torchvision("resnet18").state_dict(), tmp_path / "resnet18.pth")
+    before = torch.get_rng_state()
+    recognise(read_weights(tmp_path / "resnet18.pth"))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_every_file_that_torchvision_publishes_is_named(tmp_path: Path) -> None:
+    torch.save({"x": torch.zeros(1)}, tmp_path / "x.pth")
+    weights = read_weights(tmp_path / "x.pth")
+    for name in models.list_models(module=models):
+        for entry in models.get_model_weights(name):
+            path = tmp_path / PurePosixPath(entry.url).name
+            assert next(library_candidates(weights._replace(path=path))) == [f"torchvision:{name}"]

@@ -1,0 +1,100 @@
+"""How jobs are handed out: what dies is replaced, what only starts is not waited for."""
+
+from collections import deque
+from collections.abc import Sequence
+
+import pytest
+
+from rkkd_cli.config.overrides import Override
+from rkkd_cli.config.presets import load_experiment
+from rkkd_cli.sweep.engines.ledger import Ledger
+from rkkd_cli.sweep.engines.pool import Pool, WorkerDied
+from rkkd_cli.sweep.engines.worker import DONE, EVENT, STOPPED, Message
+from rkkd_cli.sweep.jobs import Job
+from rkkd_cli.sweep.recording.run_state import Begun
+from rkkd_cli.train.events import BatchDone, Event, JobFailed, Note
+from rkkd_cli.train.pace import Pace
+
+PROGRESS = BatchDone("s", 1, 1)
+
+
+class Scripted:
+    """A worker that tells what it was written to tell; None is its death."""
+
+    def __init__(self, script: Sequence[Message | None]) -> None:
+        self.script, self.given = deque(script), list[str]()
+        self.asked = self.ended = False
+
+    def give(self, job: Job, state: bytes | None) -> None:
+        assert state is None
+        self.given.append(job.name)
+
+    def receive(self) -> Message:
+        message = self.script.popleft()
+        if message is None:
+            raise WorkerDied("it fell over")
+        return message
+
+    def ask_to_stop(self) -> None:
+        self.asked = True
+        self.script.append((STOPPED, None))
+
+    def end(self) -> None:
+        self.ended = True
+
+
+class Troupe:
+    """A crew of such workers, for at most two at once."""
+
+    def __init__(self, *scripts: Sequence[Message | None]) -> None:
+        self.scripts, self.started = deque(scripts), list[Scripted]()
+
+    def room(self) -> int:
+        return 2
+
+    def start(self) -> Scripted:
+        self.started.append(Scripted(self.scripts.popleft()))
+        return self.started[-1]
+
+    def wait(self, workers: Sequence[Scripted], _: float) -> list[Scripted]:
+        return [worker for worker in workers if worker.script]
+
+
+@pytest.fixture
+def begun() -> Begun:
+    return Begun(load_experiment("rank_grad", [Override("seeds", [0, 1, 2])]))
+
+
+def test_a_worker_that_is_done_gets_the_next_job(begun: Begun) -> None:
+    event: Message = (EVENT, PROGRESS)
+    crew = Troupe([event, (DONE, None), event, (DONE, None)], [event, event, event, (DONE, None)])
+    jobs = begun.plan()
+    events = list(Pool(crew, Ledger(begun, keep_going=True), Pace(10)).run(jobs))
+    assert events == [PROGRESS] * 5
+    assert [one.given for one in crew.started] == [[jobs[0].name, jobs[2].name], [jobs[1].name]]
+
+
+def test_a_job_whose_worker_died_goes_to_a_new_one(begun: Begun) -> None:
+    crew = Troupe([None], [(DONE, None)])
+    jobs = begun.plan()[:1]
+    (note,) = Pool(crew, Ledger(begun, keep_going=True), Pace(10)).run(jobs)
+    assert isinstance(note, Note)
+    assert [one.given for one in crew.started] == [[jobs[0].name], [jobs[0].name]]
+    assert [one.ended for one in crew.started] == [True, False]
+
+
+def test_a_job_that_kills_every_worker_is_given_up(begun: Begun) -> None:
+    crew = Troupe(*[[None]] * 4, [(DONE, None)])
+    events = list(Pool(crew, Ledger(begun, keep_going=True), Pace(10)).run(begun.plan()[:1]))
+    assert [type(one) for one in events] == [Note, Note, Note, JobFailed]
+
+
+def test_asked_to_stop_it_waits_for_those_that_train_and_for_no_others(begun: Begun) -> None:
+    crew, pace, events = Troupe([(EVENT, PROGRESS)], []), Pace(10), list[Event]()
+    for event in Pool(crew, Ledger(begun, keep_going=True), pace).run(begun.plan()):
+        events.append(event)
+        pace.stop_requested = True
+    training, starting = crew.started
+    assert events == [PROGRESS]
+    assert (training.asked, training.ended) == (True, False)
+    assert (starting.asked, starting.ended) == (False, True)

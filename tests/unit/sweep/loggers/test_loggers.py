@@ -1,0 +1,244 @@
+"""Loggers: every row once, whatever happens in between; one that fails is told once and dropped."""
+
+import struct
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+
+from rkkd_cli.config.experiment import Experiment
+from rkkd_cli.config.grid import Choice, with_cells
+from rkkd_cli.config.overrides import Override
+from rkkd_cli.config.presets import load_experiment
+from rkkd_cli.errors import UserError
+from rkkd_cli.records.metrics import as_lines, header_line
+from rkkd_cli.records.run_directory import RunDirectory
+from rkkd_cli.sweep.jobs import Cell
+from rkkd_cli.sweep.loggers import check_installed, make_loggers
+from rkkd_cli.sweep.loggers.fan_out import Loggers
+from rkkd_cli.sweep.loggers.logger import Logged, Point
+from rkkd_cli.sweep.recording.recorder import metrics_header
+
+EPOCHS = 3
+SEEDS = (0, 1)
+
+
+def experiment_with(epochs: int = EPOCHS) -> Experiment:
+    given = {"training.epochs": epochs, "seeds": list(SEEDS)}
+    return load_experiment("rank_grad", [Override(key, value) for key, value in given.items()])
+
+
+def rows(experiment: Experiment, epochs: range, seeds: tuple[int, ...] = SEEDS) -> list[Any]:
+    """Return rows whose numbers tell the epoch and the seed; KL has no value in epoch 2."""
+    return [
+        dict.fromkeys(metrics_header(experiment), epoch + seed / 10)
+        | {"arm": arm, "seed": seed, "epoch": epoch, "grad_cosine": float("nan")}
+        | ({"kl": ""} if epoch == 2 else {})
+        for epoch in epochs
+        for seed in seeds
+        for arm in experiment.arms
+    ]
+
+
+def lines(experiment: Experiment, some: list[Any]) -> list[str]:
+    header = metrics_header(experiment)
+    return [header_line(header), *as_lines(header, some).splitlines()]
+
+
+def cells(experiment: Experiment) -> list[Cell]:
+    return [(arm, seed) for arm in experiment.arms for seed in experiment.seeds]
+
+
+class Fake:
+    """Remembers what it is told, and fails when it is told to."""
+
+    def __init__(self, had: Mapping[Cell, int] | None = None, fails_at: int = 99) -> None:
+        self.had, self.fails_at = had or {}, fails_at
+        self.told: list[tuple[str, int, int]] = []
+        self.last: Mapping[Cell, Point] = {}
+
+    def begin(self, logged: Logged) -> Mapping[Cell, int]:
+        if self.fails_at == 0:
+            raise OSError("no\nroom")
+        return self.had
+
+    def row(self, point: Point) -> None:
+        if point.epoch >= self.fails_at:
+            raise RuntimeError("it broke")
+        self.told.append((point.arm, point.seed, point.epoch))
+
+    def end(self, last: Mapping[Cell, Point]) -> None:
+        self.last = last
+
+
+def test_each_logger_is_told_what_it_lacks_and_nothing_twice(tmp_path: Path) -> None:
+    experiment, said = experiment_with(), list[str]()
+    new, older = Fake(), Fake({("kd", 0): 2, ("kd_rank", 1): 1})
+    loggers = Loggers({"new": lambda: new, "older": lambda: older}, said.append)
+    run = RunDirectory(tmp_path)
+    loggers.begin(run, "id", experiment, lines(experiment, rows(experiment, range(1, 2))))
+    for epoch in (2, 3):
+        loggers.rows(rows(experiment, range(epoch, epoch + 1)), ())
+    loggers.end([])
+    all_of_it = [(row["arm"], row["seed"], row["epoch"]) for row in rows(experiment, range(1, 4))]
+    assert new.told == all_of_it
+    had = {("kd", 0, 1), ("kd", 0, 2), ("kd_rank", 1, 1)}
+    assert older.told == [one for one in all_of_it if one not in had]
+    finals = {cell: (point.epoch, point.values["kl"]) for cell, point in new.last.items()}
+    assert finals == {(arm, seed): (3, 3 + seed / 10) for arm, seed in cells(experiment)}
+    assert said == []
+
+
+@pytest.mark.parametrize("at", [0, 1, 2])
+def test_a_logger_that_fails_is_told_once_and_the_others_go_on(at: int, tmp_path: Path) -> None:
+    experiment, said = experiment_with(), list[str]()
+    bad, good = Fake(fails_at=at), Fake()
+    loggers = Loggers({"bad": lambda: bad, "good": lambda: good}, said.append)
+    loggers.begin(RunDirectory(tmp_path), "id", experiment, lines(experiment, []))
+    for epoch in (1, 2, 3):
+        loggers.rows(rows(experiment, range(epoch, epoch + 1)), ())
+    loggers.end([])
+    (sentence,) = said
+    assert sentence.startswith("--bad is given up (")
+    assert "\n" not in sentence
+    assert len(good.told) == 3 * len(cells(experiment)) == 3 * len(good.last)
+
+
+def test_a_logger_whose_package_is_missing_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rkkd_cli.sweep.loggers.find_spec", lambda _: None)
+    for name in ("tensorboard", "wandb", "mlflow"):
+        with pytest.raises(UserError, match=rf"pip install 'rkkd\[{name}\]'"):
+            check_installed([name])
+    check_installed([])
+
+
+def sessions(name: str, tmp_path: Path, tear: Path | None = None) -> list[str]:
+    """Log in two sessions: the first is cut short and its last epoch is trained again."""
+    said: list[str] = []
+    experiment, run = experiment_with(), RunDirectory(tmp_path)
+    first = make_loggers([name], said.append)
+    first.begin(run, "id", experiment, lines(experiment, []))
+    first.rows(rows(experiment, range(1, 3)), ())
+    first.end([])
+    if tear is not None:
+        with tear.open("ab") as file:
+            file.write(struct.pack("<Q", 1000) + b"torn")
+    second = make_loggers([name], said.append)
+    second.begin(run, "id", experiment, lines(experiment, rows(experiment, range(1, 2))))
+    second.rows(rows(experiment, range(2, 4)), ())
+    second.end([])
+    third = make_loggers([name], said.append)
+    third.begin(run, "id", experiment, lines(experiment, rows(experiment, range(1, 4))))
+    third.end([])
+    return said
+
+
+def test_event_files_have_every_epoch_once_also_after_a_torn_end(tmp_path: Path) -> None:
+    torn = tmp_path / "tensorboard/kd-seed1/events.out.tfevents.000000.rkkd"
+    assert sessions("tensorboard", tmp_path, torn) == []
+    folders = sorted(path.name for path in (tmp_path / "tensorboard").iterdir())
+    assert folders == ["kd-seed0", "kd-seed1", "kd_rank-seed0", "kd_rank-seed1"]
+    for folder in folders:
+        seed = int(folder[-1])
+        found = EventAccumulator(str(tmp_path / "tensorboard" / folder))
+        found.Reload()
+        points = [(one.step, one.value) for one in found.Scalars("rank")]
+        assert points == [(e, pytest.approx(e + seed / 10)) for e in (1, 2, 3)]
+        assert [one.step for one in found.Scalars("kl")] == [1, 3]  # no value in epoch 2
+        assert "grad_cosine" not in found.Tags()["scalars"]
+        assert [one.step for one in found.Scalars("final/test_acc")] == [3]
+        told = found.PluginTagToContent("hparams")
+        start = HParamsPluginData.FromString(told["_hparams_/session_start_info"])
+        settings = start.session_start_info.hparams
+        assert settings["arm"].string_value == folder[:-6]
+        assert settings["seed"].number_value == seed
+        assert settings["rank.grad"].number_value == (folder == f"kd_rank-seed{seed}")
+        assert "_hparams_/session_end_info" in told
+
+
+def test_a_grid_with_many_cells_is_logged(tmp_path: Path) -> None:
+    axes = {"method.temperature": tuple(range(1, 31)), "training.lr": (0.1, 0.01)}
+    base = experiment_with(epochs=1).model_copy(update={"vary": axes, "seeds": (0,)})
+    experiment, said = with_cells(base, Choice()), list[str]()
+    loggers = make_loggers(["tensorboard"], said.append)
+    loggers.begin(RunDirectory(tmp_path), "id", experiment, lines(experiment, []))
+    loggers.rows(rows(experiment, range(1, 2), (0,)), experiment.vary)
+    loggers.end([])
+    assert said == []
+    assert len(list(tmp_path.glob("tensorboard/*/*tfevents*"))) == len(experiment.arms) > 60
+    found = EventAccumulator(str(tmp_path / "tensorboard/temperature=7_lr=0.01-seed0"))
+    found.Reload()
+    assert "method.temperature" not in found.Tags()["scalars"]  # it is a setting, not a metric
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # the library's own
+def test_mlflow_has_every_epoch_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("mlflow")
+    pytest.importorskip("sqlalchemy")
+    from mlflow.tracking import MlflowClient
+
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    assert sessions("mlflow", tmp_path) == []
+    client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    (experiment,) = [one for one in client.search_experiments() if one.name == tmp_path.name]
+    runs = client.search_runs([experiment.experiment_id])
+    names = sorted(str(run.info.run_name) for run in runs)
+    assert names == ["kd-seed0", "kd-seed1", "kd_rank-seed0", "kd_rank-seed1"]
+    for run in runs:
+        seed = int(run.data.params["seed"])
+        history = client.get_metric_history(run.info.run_id, "rank")
+        assert [(one.step, one.value) for one in history] == [(e, e + seed / 10) for e in (1, 2, 3)]
+        assert run.data.params["method.temperature"] == "4.0"
+        assert run.info.status == "FINISHED"
+
+
+def wandb_rows(path: Path) -> list[dict[str, float]]:
+    """Return the history in a .wandb file: LevelDB's log format, a protobuf message a record."""
+    message = import_module("wandb.proto.wandb_internal_pb2").Record
+    content, place, records, part = path.read_bytes(), 7, list[bytes](), b""
+    while place + 7 <= len(content):
+        left = 32768 - place % 32768
+        if left < 7:
+            place += left
+            continue
+        length, kind = struct.unpack_from("<HB", content, place + 4)
+        part += content[place + 7 : place + 7 + length]
+        place += 7 + length
+        if kind in (1, 4):  # a whole record, or the last part of one
+            records.append(part)
+            part = b""
+    told = [message.FromString(one).history for one in records]
+    return [
+        {one.key or one.nested_key[0]: float(one.value_json) for one in history.item}
+        for history in told
+        if history.item
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # the library's own
+def test_wandb_files_have_every_epoch_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("wandb")
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    assert sessions("wandb", tmp_path) == []
+    found: dict[str, list[tuple[float, float]]] = {}
+    for path in sorted(tmp_path.glob("wandb/offline-run-*/run-*.wandb")):
+        told = [(row["_step"], row["rank"]) for row in wandb_rows(path)]
+        found.setdefault(path.name, []).extend(told)
+    assert len(found) == len(cells(experiment_with()))
+    expected = [[(e, e + seed / 10) for e in (1, 2, 3)] for seed in SEEDS]
+    assert all(sorted(rows) in expected for rows in found.values())
+
+
+def test_only_cells_that_will_have_no_more_rows_are_final(tmp_path: Path) -> None:
+    experiment, fake = experiment_with(), Fake()
+    loggers = Loggers({"fake": lambda: fake}, lambda _: None)
+    loggers.begin(RunDirectory(tmp_path), "id", experiment, lines(experiment, []))
+    loggers.rows(rows(experiment, range(1, 3)), ())
+    loggers.end([("kd", 1)])
+    assert {cell: point.epoch for cell, point in fake.last.items()} == {("kd", 1): 2}

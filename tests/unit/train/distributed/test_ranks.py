@@ -1,0 +1,295 @@
+"""Ranks that share batches: gradients, totals and generators are those of all images together."""
+
+import math
+import os
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from rkkd_cli.config.experiment import Method, Rank, Training
+from rkkd_cli.data.stream import Batch, Part
+from rkkd_cli.errors import RunError, UserError
+from rkkd_cli.methods import Pair, Seen, build_objective
+from rkkd_cli.methods.seen import of_logits
+from rkkd_cli.models import build_model
+from rkkd_cli.train.distributed.messages import Dismissed
+from rkkd_cli.train.distributed.ranks import ALONE, Group, Ranks
+from rkkd_cli.train.distributed.sync_batchnorm import synchronise
+from rkkd_cli.train.metrics.totals import Totals
+from rkkd_cli.train.pace import SharedPace
+from rkkd_cli.train.trained_model import Trainee
+
+Together = Callable[..., list[Any]]
+CPU = torch.device("cpu")
+RECIPE = Training(epochs=1, lr=0.1)
+
+# Image-wise terms, so that a batch's loss is the mean of those of its images.
+IMAGE_WISE = ("kd", "dkd", "soft_ce")
+
+
+def part_of(images: Tensor, labels: Tensor, part: Part) -> Batch:
+    """The rank's part, as a stream would give it."""
+    own = part.within(0, len(labels))
+    if own.start == own.stop:
+        return Batch(images[:1], labels[:1], labels[:1], None, len(labels), True)
+    return Batch(images[own], labels[own], labels[own], None, len(labels))
+
+
+def step(ranks: Ranks, method: str, normalised: bool, count: int) -> dict[str, Tensor]:
+    """One step of a student in float64 on ``count`` images; returns its weights and gradients."""
+    torch.manual_seed(0)
+    images, labels = torch.randn(count, 1, 8, 8).double(), torch.arange(count) % 10
+    student, teacher = (build_model(f"digits_{who}", 10, 1) for who in ("student", "teacher"))
+    student, teacher = student.double().train(), teacher.double().eval()
+    pair = Pair(student, teacher, 1, (8, 8), labels)
+    objective = build_objective(Method(name=method), Rank(grad=True, steepness=2.0), pair)
+    if not normalised:
+        for module in student.modules():  # as in eval mode, where images do not see each other
+            module.train(not isinstance(module, nn.BatchNorm2d))
+    elif ranks.count > 1:
+        synchronise(student, ranks)
+    trainee = Trainee(student, RECIPE, 0, Totals((), (), CPU), ranks)
+    batch = part_of(images, labels, ranks.part)
+    with torch.no_grad():
+        taught = of_logits(teacher(batch.images))
+    seen = Seen(of_logits(student(batch.images)), taught, batch.labels, batch.places)
+    trainee.descend(ranks.weighted(objective.loss(seen).total, batch))
+    gradients = {f"{name}.grad": one.grad for name, one in student.named_parameters()}
+    return {name: one.detach() for name, one in (*student.state_dict().items(), *gradients.items())}
+
+
+@pytest.mark.parametrize("method", IMAGE_WISE)
+@pytest.mark.parametrize(("ranks", "images"), [(2, 8), (2, 7), (3, 7), (2, 1)])
+def test_ranks_step_as_one_process_does_on_all_the_images(
+    method: str, ranks: int, images: int, together: Together
+) -> None:
+    alone = step(ALONE, method, False, images)
+    for own in together(ranks, lambda group: step(group, method, False, images)):
+        for name, value in alone.items():
+            torch.testing.assert_close(own[name], value, rtol=0, atol=1e-12, msg=name)
+
+
+@pytest.mark.parametrize(("ranks", "images"), [(2, 8), (2, 7), (3, 7)])
+def test_with_synchronised_normalisation_so_do_images_that_see_each_other(
+    ranks: int, images: int, together: Together
+) -> None:
+    alone = step(ALONE, "kd", True, images)
+    for own in together(ranks, lambda group: step(group, "kd", True, images)):
+        for name, value in alone.items():
+            torch.testing.assert_close(own[name], value, rtol=0, atol=1e-12, msg=name)
+
+
+def test_without_it_every_rank_normalises_its_own_images_and_keeps_the_buffers_of_the_first(
+    together: Together,
+) -> None:
+    def plain(group: Group) -> dict[str, Tensor]:
+        torch.manual_seed(0)
+        model = nn.Sequential(
+            nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.Flatten(), nn.Linear(108, 2)
+        )
+        batch = part_of(torch.randn(6, 1, 8, 8), torch.arange(6), group.part)
+        trainee = Trainee(model, RECIPE, 0, Totals((), (), CPU), group)
+        trainee.descend(group.weighted(model(batch.images).square().mean(), batch))
+        with torch.no_grad():
+            expected = nn.BatchNorm2d(3)
+            torch.manual_seed(0)
+            first = nn.Conv2d(1, 3, 3)
+            nn.Linear(108, 2)
+            expected(first(torch.randn(6, 1, 8, 8)[:3]))
+        return {**model.state_dict(), "expected": expected.running_mean}
+
+    first, second = together(2, plain)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    torch.testing.assert_close(first["1.running_mean"], first["expected"])
+
+
+def layers(kind: type[nn.BatchNorm2d], shape: tuple[int, ...], ranks: Ranks) -> dict[str, Tensor]:
+    """A layer's values, gradients and running statistics on a rank's part of five images."""
+    torch.manual_seed(0)
+    values, goal = torch.randn(5, *shape).double() * 3 + 1, torch.randn(5, *shape).double()
+    norm = kind(shape[0], momentum=None).double()
+    model = nn.Sequential(norm)
+    with torch.no_grad():
+        norm.weight.uniform_(0.5, 2)
+    if ranks.count > 1:
+        synchronise(model, ranks)
+    own = ranks.part.within(0, 5)
+    x = values[own].clone().requires_grad_()
+    for _ in range(2):
+        y = model(x)
+    (goal[own] * y.square()).sum().backward()
+    ranks.descend(model)
+    evaluated = model.eval()(values)
+    kept = {name: one.detach() for name, one in model.state_dict().items()}
+    return kept | {
+        "y": y.detach(), "x.grad": x.grad, "evaluated": evaluated.detach(),
+        "weight.grad": norm.weight.grad, "bias.grad": norm.bias.grad,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("kind", "shape"),
+    [(nn.BatchNorm1d, (4,)), (nn.BatchNorm2d, (3, 4, 2)), (nn.BatchNorm3d, (2, 2, 2, 3))],
+)
+def test_synchronised_normalisation_is_that_of_all_images(
+    kind: type[nn.BatchNorm2d], shape: tuple[int, ...], together: Together
+) -> None:
+    alone = layers(kind, shape, ALONE)
+    parts = together(2, lambda group: layers(kind, shape, group))
+    for name in ("y", "x.grad"):
+        joined = torch.cat([part[name] for part in parts])
+        torch.testing.assert_close(joined, alone[name], rtol=0, atol=1e-12, msg=name)
+    for name in alone.keys() - {"y", "x.grad"}:
+        for part in parts:
+            torch.testing.assert_close(part[name], alone[name], rtol=0, atol=1e-12, msg=name)
+
+
+def test_a_mean_of_all_images_weighs_each_rank_by_its_images(together: Together) -> None:
+    def pooled(group: Group) -> Any:
+        labels = torch.arange(5)
+        batch = part_of(torch.zeros(5, 1), labels, group.part)
+        mean = batch.labels.float().mean()[None]
+        count = (batch.labels >= 2).sum()[None]
+        return group.pooled([mean, mean * math.inf], [count], batch)
+
+    for means, counts in together(2, pooled):
+        assert means[0].item() == 2.0
+        assert not means[1].isfinite()
+        assert counts[0].item() == 3
+
+
+def test_what_is_not_finite_on_one_rank_is_so_on_all_but_not_if_it_does_not_count(
+    together: Together,
+) -> None:
+    def pooled(group: Group, images: int) -> bool:
+        batch = part_of(torch.zeros(images, 1), torch.arange(images), group.part)
+        mean = torch.tensor([math.nan if group.rank == 1 else 1.0])
+        (row,), (counts,) = group.pooled([mean], [torch.ones(1, dtype=torch.int64)], batch)
+        totals = Totals(("kl",), ("acc",), CPU)
+        totals.add_row(row, counts, batch.total)
+        return totals.first_non_finite() is None
+
+    assert together(2, lambda group: pooled(group, 4)) == [False, False]
+    assert together(2, lambda group: pooled(group, 1)) == [True, True]
+
+
+def test_totals_of_parts_add_up_to_those_of_the_whole(together: Together) -> None:
+    def added(group: Group) -> Any:
+        totals = Totals(("ce", "kl"), ("acc",), CPU)
+        mean = torch.tensor([1.0 + group.rank, math.inf if group.rank else 0.0])
+        totals.add_row(mean, torch.tensor([2]), 3 + group.rank)
+        totals.reduce(group)
+        return totals.averages()["ce"], totals.averages()["acc"], totals.first_non_finite()
+
+    first, second = together(2, added)
+    assert first == second
+    assert first[:2] == ((3 * 1.0 + 4 * 2.0) / 7, 100 * 4 / 7)
+    assert first[2].term == "kl"
+
+
+def noisy(ranks: Ranks) -> tuple[nn.Sequential, Trainee]:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 64), nn.Dropout(0.5), nn.Linear(64, 1))
+    return model, Trainee(model, RECIPE, 3, Totals((), (), CPU), ranks)
+
+
+def test_ranks_draw_their_own_noise_and_go_on_with_it_where_they_left_off(
+    together: Together,
+) -> None:
+    batch = Batch(torch.ones(2, 4), torch.zeros(2), torch.arange(2), None, 4)
+
+    def steps(trainee: Trainee, model: nn.Sequential, count: int) -> list[Tensor]:
+        drawn = []
+        for _ in range(count):
+            with trainee.randomness.active():
+                hidden = model[1](torch.ones(1, 64))
+                trainee.descend(trainee.ranks.weighted(model(batch.images).mean(), batch))
+            drawn.append(hidden)
+        return drawn
+
+    def stopped(group: Group) -> Any:
+        model, trainee = noisy(group)
+        steps(trainee, model, 2)
+        state = group.from_first(trainee.state())  # as from the first one's file
+        later, resumed = noisy(group)
+        resumed.load(state)
+        drawn = steps(resumed, later, 3)
+        return drawn, [one.detach() for one in later.parameters()]
+
+    def undisturbed(group: Group) -> Any:
+        model, trainee = noisy(group)
+        return steps(trainee, model, 5)[2:], [one.detach() for one in model.parameters()]
+
+    whole, parts = together(2, undisturbed), together(2, stopped)
+    for (drawn, weights), (drawn_later, weights_later) in zip(whole, parts, strict=True):
+        assert all(torch.equal(*pair) for pair in zip(drawn, drawn_later, strict=True))
+        assert all(torch.equal(*pair) for pair in zip(weights, weights_later, strict=True))
+    assert not torch.equal(whole[0][0][0], whole[1][0][0])  # two ranks, two noises
+
+
+def test_a_stop_asked_of_one_rank_stops_all_after_the_same_step(together: Together) -> None:
+    def steps(group: Group) -> int:
+        pace = SharedPace(60.0, group)
+        for number in range(1, 100):
+            if group.rank == 1 and number == 7:
+                pace.stop_requested = True
+            if pace.due(epoch_over=False) and pace.has_agreed_to_stop:
+                return number
+        return 0
+
+    assert together(3, steps) == [7, 7, 7]
+
+
+def test_the_clock_of_the_first_rank_says_when_all_keep_a_checkpoint(together: Together) -> None:
+    def due(group: Group) -> list[bool]:
+        pace = SharedPace(60.0 if group.rank else 0.0, group)
+        other = SharedPace(0.0 if group.rank else 60.0, group)
+        return [pace.due(epoch_over=False), other.due(epoch_over=False)]
+
+    assert together(2, due) == [[True, False]] * 2
+
+
+def test_a_rank_that_has_gone_is_noticed_at_once(together: Together) -> None:
+    def lost(group: Group) -> float:
+        group.any(False)
+        if group.rank == 1:
+            os._exit(1)
+        started = time.monotonic()
+        with pytest.raises(RunError, match="rank 0 of 2 has lost another one"):
+            group.reduce([torch.zeros(3)])
+        return time.monotonic() - started
+
+    first, second = together(2, lost)
+    assert second == "died"
+    assert first < 5
+
+
+def test_words_are_heard_in_order_and_the_last_one_is_the_exit_status(together: Together) -> None:
+    def talk(group: Group) -> Any:
+        if group.is_first:
+            group.tell("train")
+            time.sleep(0.2)
+            group.tell("ready")
+            group.messages.dismiss(2, 1)
+            return None
+        heard = [group.hear(), group.hear()]
+        with pytest.raises(Dismissed) as over:
+            group.hear()
+        group.messages.say_left()
+        return heard, over.value.status
+
+    started = time.monotonic()
+    assert together(2, talk) == [None, (["train", "ready"], 2)]
+    assert time.monotonic() - started < 5  # the first does not wait for one that has left
+
+
+def test_a_layer_that_does_more_than_normalise_is_not_replaced() -> None:
+    class WithActivation(nn.BatchNorm2d):
+        pass
+
+    with pytest.raises(UserError, match="WithActivation of Sequential is more than batch norm"):
+        synchronise(nn.Sequential(nn.Conv2d(1, 2, 3), WithActivation(2)), ALONE)

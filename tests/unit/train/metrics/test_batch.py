@@ -1,0 +1,116 @@
+"""What is recorded of a batch, held against naive loops, and arm by arm against all at once."""
+
+import math
+from itertools import combinations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import kendalltau
+from torch import Tensor
+
+from rkkd_cli.config.experiment import Method, Rank
+from rkkd_cli.methods import Objective, Pair, build_objective
+from rkkd_cli.models.zoo.small import cnn2
+from rkkd_cli.train.metrics.batch import HITS, MEANS, measure
+
+
+def logits(arms: int, images: int, classes: int, dtype: torch.dtype = torch.float64) -> Tensor:
+    generator = torch.Generator().manual_seed(arms + images + classes)
+    return torch.randn(arms, images, classes, generator=generator, dtype=torch.float64).to(dtype)
+
+
+def softmax(row: list[float], temperature: float) -> list[float]:
+    powers = [math.exp(value / temperature) for value in row]
+    return [power / sum(powers) for power in powers]
+
+
+def naive(student: Tensor, teacher: Tensor, labels: Tensor, objective: Objective) -> list[float]:
+    """Return ce, kl, rank and τ-b of one arm, by loops."""
+    sums = [0.0] * 4
+    k, t = objective.ranking.steepness, objective.temperature
+    for s, z, label in zip(student.tolist(), teacher.tolist(), labels.tolist(), strict=True):
+        pairs = list(combinations(range(len(s)), 2))
+        agreed = [math.tanh(k * (z[i] - z[j])) * math.tanh(k * (s[i] - s[j])) for i, j in pairs]
+        both = zip(softmax(z, t), softmax(s, t), strict=True)
+        sums[0] -= math.log(softmax(s, 1.0)[label])
+        sums[1] += t**2 * sum(p * math.log(p / q) for p, q in both)
+        sums[2] -= sum(agreed) / len(pairs)
+        sums[3] += kendalltau(s, z).statistic
+    return [one / len(labels) for one in sums]
+
+
+PAIR = Pair(cnn2(10, 1), cnn2(10, 1), 1, (8, 8), torch.arange(10))
+
+OBJECTIVES = [
+    build_objective(method, rank, PAIR)
+    for method, rank in (
+        (Method(temperature=1.0), Rank(steepness=0.5)),
+        (Method(temperature=4.0, ce_weight=9.0), Rank(steepness=100.0)),
+        (Method(temperature=10.0), Rank(steepness=0.5, grad=True, weight=5.0)),
+    )
+]
+
+
+def test_terms_and_tau_are_those_of_the_definitions() -> None:
+    students, teacher, labels = logits(3, 6, 5), logits(1, 6, 5)[0], torch.arange(6) % 5
+    means, _ = measure(OBJECTIVES, students, teacher, labels)
+    assert MEANS == ("ce", "kl", "rank", "kendall_tau")
+    for objective, student, found in zip(OBJECTIVES, students, means.tolist(), strict=True):
+        assert found == pytest.approx(naive(student, teacher, labels, objective), rel=1e-9)
+
+
+def test_hits_count_images() -> None:
+    students, teacher, labels = logits(2, 40, 7), logits(1, 40, 7)[0], torch.arange(40) % 7
+    hits = measure(OBJECTIVES[:2], students, teacher, labels).hits.tolist()
+    assert HITS == ("agreement", "acc", "top5")
+    for student, found in zip(students, hits, strict=True):
+        order = student.argsort(dim=1, descending=True)
+        expected = [
+            sum(int(o[0] == t.argmax()) for o, t in zip(order, teacher, strict=True)),
+            sum(int(o[0] == label) for o, label in zip(order, labels, strict=True)),
+            sum(int(label in o[:5]) for o, label in zip(order, labels, strict=True)),
+        ]
+        assert found == expected
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@given(arms=st.integers(2, 50), images=st.integers(1, 130), classes=st.sampled_from([2, 3, 10, 33]))
+@settings(max_examples=20)
+def test_no_number_depends_on_the_other_arms(
+    threads: int, arms: int, images: int, classes: int
+) -> None:
+    students = logits(arms, images, classes, torch.float32)
+    teacher, labels = logits(1, images, classes, torch.float32)[0], torch.arange(images) % classes
+    objectives = [OBJECTIVES[number % 3] for number in range(arms)]
+    former = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        together = measure(objectives, students, teacher, labels)
+        for number in (0, arms // 2, arms - 1):
+            one = slice(number, number + 1)
+            alone = measure(objectives[one], students[one], teacher, labels)
+            assert torch.equal(alone.means, together.means[one])
+            assert torch.equal(alone.hits, together.hits[one])
+    finally:
+        torch.set_num_threads(former)
+
+
+@pytest.mark.parametrize("channels", ["all", "bottom:0.5"])
+def test_many_classes_are_measured_arm_by_arm(channels: str) -> None:
+    objectives = [build_objective(Method(), Rank(steepness=1.0, channels=channels), PAIR)] * 3
+    students, teacher = logits(3, 8, 300), logits(1, 8, 300)[0]
+    means, _ = measure(objectives, students, teacher, torch.arange(8))
+    for student, found in zip(students, means, strict=True):
+        torch.testing.assert_close(found[2], objectives[0].ranking(student, teacher))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_logits_give_float32_terms(dtype: torch.dtype) -> None:
+    students, teacher, labels = logits(3, 6, 5, dtype), logits(1, 6, 5)[0], torch.arange(6) % 5
+    means, _ = measure(OBJECTIVES, students, teacher.float(), labels)
+    assert means.dtype == torch.float32
+    for objective, student, found in zip(OBJECTIVES, students, means.tolist(), strict=True):
+        exact = naive(student.double(), teacher, labels, objective)
+        assert found[:3] == pytest.approx(exact[:3], rel=1e-4)

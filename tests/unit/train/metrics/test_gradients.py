@@ -1,0 +1,106 @@
+"""Logit diagnostics against autograd, and what they must not depend on."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from rkkd_cli.config.experiment import Method, Rank
+from rkkd_cli.losses import kendall_ranking_loss, kl_divergence
+from rkkd_cli.methods import Objective, Pair, build_objective
+from rkkd_cli.models.zoo.small import cnn2
+from rkkd_cli.train.metrics.gradients import SUMS, derived, diagnose
+
+PAIR = Pair(cnn2(10, 1), cnn2(10, 1), 1, (8, 8), torch.arange(10))
+
+
+def objective(temperature: float = 4.0, **rank: float | str) -> Objective:
+    return build_objective(Method(temperature=temperature), Rank.model_validate(rank), PAIR)
+
+
+OBJECTIVES = [
+    objective(1.0, steepness=0.5),
+    objective(4.0, steepness=100.0),
+    objective(10.0, steepness=2.0, channels="bottom:0.4"),
+    objective(2.0, steepness=1.0, surrogate="softsign"),
+]
+
+
+def logits(arms: int, images: int, classes: int) -> Tensor:
+    generator = torch.Generator().manual_seed(arms)
+    return torch.randn(arms, images, classes, generator=generator, dtype=torch.float64)
+
+
+def columns(sums: Tensor) -> dict[str, float | None]:
+    return derived(dict(zip(SUMS, sums.tolist(), strict=True)))
+
+
+def by_autograd(one: Objective, student: Tensor, teacher: Tensor) -> dict[str, float]:
+    """The same five numbers, from the gradients of the summed losses as autograd gives them."""
+    leaf, images = student.clone().requires_grad_(), len(student)
+    losses = (
+        kl_divergence(leaf, teacher, one.temperature),
+        kendall_ranking_loss(leaf, teacher, *one.ranking.settings),
+    )
+    kl, rank = (images * torch.autograd.grad(loss, leaf)[0] for loss in losses)
+    order = teacher.argsort(dim=1)
+    low = order[:, : teacher.shape[1] // 2]
+    return {
+        "grad_norm_kl": float(kl.norm()) / math.sqrt(images),
+        "grad_norm_rank": float(rank.norm()) / math.sqrt(images),
+        "grad_cosine": float((kl * rank).sum() / (kl.norm() * rank.norm())),
+        "grad_low_share_kl": float(kl.gather(1, low).abs().sum() / kl.abs().sum()),
+        "grad_low_share_rank": float(rank.gather(1, low).abs().sum() / rank.abs().sum()),
+    }
+
+
+@pytest.mark.parametrize("classes", [2, 7, 10])
+def test_they_are_those_of_autograd(classes: int) -> None:
+    students, teacher = logits(4, 6, classes), logits(1, 6, classes)[0]
+    measured = diagnose(OBJECTIVES, students, teacher)
+    for one, student, sums in zip(OBJECTIVES, students, measured, strict=True):
+        assert columns(sums) == pytest.approx(by_autograd(one, student, teacher), rel=1e-9)
+
+
+@given(arms=st.integers(1, 5), images=st.integers(1, 9), classes=st.integers(2, 12))
+def test_no_arm_changes_anothers_numbers(arms: int, images: int, classes: int) -> None:
+    students = logits(arms, images, classes).float()
+    teacher = logits(1, images, classes)[0].float()
+    objectives = (OBJECTIVES * 2)[:arms]
+    together = diagnose(objectives, students, teacher)
+    for number in range(arms):
+        one = slice(number, number + 1)
+        assert torch.equal(diagnose(objectives[one], students[one], teacher), together[one])
+
+
+def test_the_lower_half_is_the_teachers() -> None:
+    teacher = torch.tensor([[3.0, 1.0, 2.0, 0.0, 4.0]])
+    student = teacher.clone()
+    student[0, 3] += 1.0  # the lowest channel alone differs
+    shares = columns(diagnose([objective(1.0)], student[None], teacher)[0])
+    q, p = student.softmax(dim=1)[0], teacher.softmax(dim=1)[0]
+    wanted = (q - p).abs()[[3, 1]].sum() / (q - p).abs().sum()
+    assert shares["grad_low_share_kl"] == pytest.approx(float(wanted), rel=1e-5)
+
+
+def test_what_has_no_gradient_is_left_out() -> None:
+    teacher = torch.tensor([[30.0, 20.0, 10.0, 0.0]])
+    agreeing = columns(diagnose([objective()], teacher[None].clone(), teacher)[0])
+    assert agreeing == {
+        "grad_norm_kl": 0.0,
+        "grad_norm_rank": 0.0,
+        "grad_cosine": None,
+        "grad_low_share_kl": None,
+        "grad_low_share_rank": None,
+    }
+
+
+def test_restricted_channels_take_all_of_the_rankings_gradient() -> None:
+    students, teacher = logits(1, 8, 10), logits(1, 8, 10)[0] * 0.5
+    low = columns(diagnose([objective(channels="bottom:0.3", steepness=1.0)], students, teacher)[0])
+    top = columns(diagnose([objective(channels="top:0.3", steepness=1.0)], students, teacher)[0])
+    assert low["grad_low_share_rank"] == pytest.approx(1.0)
+    assert top["grad_low_share_rank"] == pytest.approx(0.0)

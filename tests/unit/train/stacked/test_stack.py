@@ -1,0 +1,176 @@
+"""Stacked arms: the numbers that each arm has alone, but for rounding."""
+
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from rkkd_cli.config.arms import resolve_arms
+from rkkd_cli.config.experiment import Experiment
+from rkkd_cli.config.overrides import Override, parse_override
+from rkkd_cli.config.presets import load_experiment
+from rkkd_cli.data.stream import Batch
+from rkkd_cli.methods.seen import of_logits
+from rkkd_cli.models import build_model
+from rkkd_cli.sweep.engines.local import run_jobs
+from rkkd_cli.sweep.recording.run_state import Begun
+from rkkd_cli.train.arm import ArmOnStream
+from rkkd_cli.train.events import ArmStopped, BatchDone, Checkpoint, EpochDone, Event
+from rkkd_cli.train.pace import Pace, Stopped
+from rkkd_cli.train.stacked.stack import Stack, stacks_of
+from rkkd_cli.train.stacked.trial import seconds_a_step
+from rkkd_cli.train.taught_batch import Lesson
+from rkkd_cli.train.teacher.model import Teacher, freeze
+
+CPU = torch.device("cpu")
+ARMS: dict[str, Any] = {
+    "kd": {},
+    "nesterov": {"training": {"lr": 0.02, "nesterov": True, "weight_decay": 0.01}},
+    "kd_rank": {"rank": {"grad": True}, "training": {"momentum": 0.0, "lr": 0.1}},
+    "hot": {"method": {"temperature": 8.0, "alpha": 0.5}},
+    "adamw": {"training": {"optimizer": "adamw", "lr": 0.01}},
+    "decayed": {"training": {"optimizer": "adamw", "lr": 0.003, "weight_decay": 0.1}},
+    "wide": {"student": {"model": "digits_teacher"}},
+}
+QUICK = (
+    "training.epochs=2",
+    "teacher.training.epochs=2",
+    "seeds=[0]",
+    "dataset.limit_train=200",
+    "dataset.limit_test=100",
+)
+# Of a term after two short epochs, in float32: what rounding has grown to.
+TOLERANCE = 2e-3
+
+LABELS = torch.arange(200) % 10
+
+
+def experiment_with(arms: dict[str, Any], *overrides: str) -> Experiment:
+    given = [parse_override(text) for text in (*QUICK, *overrides)]
+    return load_experiment("rank_grad", [*given, Override("arms", arms)])
+
+
+@pytest.fixture
+def teacher() -> Teacher:
+    torch.manual_seed(0)
+    return freeze(build_model("digits_teacher", 10, 1), CPU, "fp32", 10, 1, (8, 8))
+
+
+def students(teacher: Teacher, arms: dict[str, Any] = ARMS) -> list[ArmOnStream]:
+    made = [ArmOnStream(arm, 0, teacher, LABELS) for arm in resolve_arms(experiment_with(arms))]
+    for one in made:
+        one.student.double()
+    return made
+
+
+def lessons(count: int) -> Iterator[tuple[float, Lesson]]:
+    torch.manual_seed(1)
+    for number in range(count):
+        images = torch.randn(32, 1, 8, 8, dtype=torch.float64)
+        batch = Batch(images, torch.randint(0, 10, (32,)), torch.arange(32))
+        logits = torch.randn(32, 10, dtype=torch.float64)
+        yield number / count, Lesson(batch, of_logits(logits), None, 1, 1)
+
+
+def close(one: Any, other: Any) -> None:
+    torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-11, check_stride=False)
+
+
+def test_in_float64_every_state_of_every_arm_is_the_one_it_has_alone(teacher: Teacher) -> None:
+    alone, together = students(teacher), students(teacher)
+    steppings = stacks_of(together)
+    assert [len(s.members) for s in steppings] == [4, 2, 1]
+    for epochs_done, lesson in lessons(8):
+        for one in (*alone, *steppings):
+            one.set_rates(epochs_done)
+            one.step(lesson)
+    for one, other in zip(alone, together, strict=True):
+        mine, its = one.trainee.state(), other.trainee.state()
+        close(its["model"], mine["model"])
+        for parameter, state in mine["optimizer"]["state"].items():
+            kept = {name: value for name, value in state.items() if value is not None}
+            close({k: its["optimizer"]["state"][parameter][k] for k in kept}, kept)
+        close(its["totals"], mine["totals"])
+        assert its["lr"] == mine["lr"]
+
+
+def test_a_stack_goes_on_from_arms_that_have_stepped_alone_and_back(teacher: Teacher) -> None:
+    alone, moved = students(teacher), students(teacher)
+    for number, (epochs_done, lesson) in enumerate(lessons(6)):
+        steppings = stacks_of(moved) if 2 <= number < 4 else moved
+        for one in (*alone, *steppings):
+            one.set_rates(epochs_done)
+            one.step(lesson)
+    for one, other in zip(alone, moved, strict=True):
+        close(dict(other.student.state_dict()), dict(one.student.state_dict()))
+
+
+def test_an_arm_that_draws_noise_is_alone(teacher: Teacher) -> None:
+    arms = students(teacher, {name: ARMS[name] for name in ("kd", "hot", "nesterov")})
+    arms[1].student.add_module("noise", nn.Dropout(0.5))
+    assert [type(one) for one in stacks_of(arms)] == [Stack, ArmOnStream]
+
+
+def rows_of(events: list[Event]) -> dict[tuple[str, int], dict[str, Any]]:
+    timing = ("epoch_seconds", "images_per_second")
+    return {
+        (row["arm"], row["epoch"]): {k: v for k, v in row.items() if k not in timing}
+        for event in events
+        if isinstance(event, EpochDone)
+        for row in event.rows
+    }
+
+
+def run(cache: Path, experiment: Experiment) -> list[Event]:
+    return list(run_jobs(Begun(experiment), CPU, cache, Pace(10)))
+
+
+def test_the_rows_are_those_of_arms_one_after_another(cache: Path) -> None:
+    alone = rows_of(run(cache, experiment_with(ARMS)))
+    stacked = rows_of(run(cache, experiment_with(ARMS, "stacked=true")))
+    assert stacked.keys() == alone.keys()
+    for cell, row in alone.items():
+        for term in ("ce", "kl", "rank", "test_ce", "test_kl", "test_rank"):
+            assert stacked[cell][term] == pytest.approx(row[term], rel=TOLERANCE, abs=TOLERANCE)
+    some = [row["ce"] - stacked[cell]["ce"] for cell, row in alone.items()]
+    assert any(some), "nothing was stacked"
+
+
+def test_an_interrupted_stack_goes_on_as_if_nothing_had_happened(cache: Path) -> None:
+    experiment = experiment_with(ARMS, "stacked=true")
+    undisturbed = rows_of(run(cache, experiment))
+    pace, seen = Pace(10), list[Event]()
+    with suppress(Stopped):
+        for event in run_jobs(Begun(experiment), CPU, cache, pace):
+            seen.append(event)
+            if isinstance(event, BatchDone) and event.batch == 3:
+                pace.stop_requested = True
+    checkpoint = next(event for event in reversed(seen) if isinstance(event, Checkpoint))
+    assert checkpoint.state["lockstep"]["batches_done"] == 3
+    begun = Begun(experiment, {checkpoint.stream: checkpoint.state | {"rows": ""}})
+    assert rows_of(list(run_jobs(begun, CPU, cache, Pace(10)))) == undisturbed
+
+
+def test_an_arm_that_diverges_leaves_the_others_as_they_are(cache: Path) -> None:
+    hot = {"bad": {"training": {"lr": 1e30}}}
+    with_it = run(cache, experiment_with(ARMS | hot, "stacked=true"))
+    assert [event.arm for event in with_it if isinstance(event, ArmStopped)] == ["bad"]
+    without = rows_of(run(cache, experiment_with(ARMS, "stacked=true")))
+    rows = rows_of(with_it)
+    assert rows.keys() == without.keys()
+    for cell, row in without.items():
+        assert rows[cell]["kl"] == pytest.approx(row["kl"], rel=TOLERANCE)
+
+
+def test_a_trial_times_both_ways(teacher: Teacher, monkeypatch: pytest.MonkeyPatch) -> None:
+    arms = resolve_arms(experiment_with(ARMS))
+    batch = Batch(torch.randn(8, 1, 8, 8), torch.randint(0, 10, (8,)), torch.arange(8))
+    assert all(0 < seconds < 5 for seconds in seconds_a_step(arms, 0, teacher, batch, LABELS))
+    monkeypatch.setattr(nn.BatchNorm2d, "forward", lambda _, x: x * float(x.detach().mean()))
+    alone, together = seconds_a_step(arms, 0, teacher, batch, LABELS)
+    assert 0 < alone < 5
+    assert together == float("inf")

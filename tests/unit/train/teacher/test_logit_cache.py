@@ -1,0 +1,211 @@
+"""What the teacher said is read back as it was said, or said again; nothing else changes."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from rkkd_cli.config.overrides import parse_override
+from rkkd_cli.config.presets import load_experiment
+from rkkd_cli.errors import RunError
+from rkkd_cli.models import Classifier, Features
+from rkkd_cli.sweep.engines.local import run_jobs
+from rkkd_cli.sweep.logit_cache import evict, kept_outputs
+from rkkd_cli.sweep.recording.run_state import Begun
+from rkkd_cli.train.events import EpochDone, Event, Note
+from rkkd_cli.train.pace import Pace
+from rkkd_cli.train.teacher.logit_cache import Kind, TeacherOutputs
+from rkkd_cli.train.teacher.model import Teacher
+
+CPU = torch.device("cpu")
+IMAGES, CLASSES = 10, 3
+QUICK = (
+    "training.epochs=2",
+    "teacher.training.epochs=1",
+    "seeds=[0]",
+    "dataset.limit_train=200",
+    "dataset.limit_test=100",
+)
+
+
+class Scaled(Classifier):
+    """Returns the first pixels of an image as its logits, times a factor."""
+
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.factor = nn.Parameter(torch.tensor(factor))
+
+    def forward_features(self, x: Tensor) -> Features:
+        logits = x.flatten(1)[:, :CLASSES] * self.factor
+        return Features((), logits, logits)
+
+
+def teacher(factor: float = 1.0) -> Teacher:
+    model = Scaled(factor).requires_grad_(False)
+    return Teacher(model, CPU, "fp32", CLASSES, 1, (2, 2))
+
+
+def batches(values: Tensor | None = None) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(IMAGES, 1, 2, 2, generator=generator) if values is None else values
+    return list(torch.split(images, 4))
+
+
+def said(
+    outputs: TeacherOutputs, who: Teacher, first: int = 0, some: list[Tensor] | None = None
+) -> list[Tensor]:
+    """Return the logits of the batches of epoch 1 from the image ``first`` on."""
+    with outputs.epoch(1, first, who) as seer:
+        return [seer.see(one, features=False).logits for one in (some or batches())[first // 4 :]]
+
+
+def store(folder: Path, kind: Kind = "exact") -> TeacherOutputs:
+    return TeacherOutputs(folder / "some" / "stream", kind, IMAGES, CLASSES)
+
+
+def same(one: list[Tensor], other: list[Tensor]) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+def test_what_was_said_is_read_and_nobody_is_asked_again(tmp_path: Path) -> None:
+    outputs = store(tmp_path)
+    alone = [teacher().see(one, features=False).logits for one in batches()]
+    assert same(said(outputs, teacher()), alone)
+    assert outputs.epochs_there() == {1}
+    stranger = teacher(factor=7.0)  # whose own answers would be others
+    assert same(said(outputs, stranger), alone)
+    assert same(said(outputs, stranger, first=8), alone[2:])
+    assert outputs.problems == []
+
+
+def test_an_epoch_that_is_not_seen_whole_is_not_kept(tmp_path: Path) -> None:
+    outputs = store(tmp_path)
+    said(outputs, teacher(), first=4)
+    with outputs.epoch(1, 0, teacher()) as seer:
+        seer.see(batches()[0], features=False)
+    with pytest.raises(AttributeError):
+        said(outputs, teacher(), some=[batches()[0], None])  # type: ignore[list-item]
+    assert list(outputs.folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("damage", ["a byte", "cut short", "other shape", "no array"])
+def test_a_damaged_file_is_noticed_and_made_again(damage: str, tmp_path: Path) -> None:
+    outputs = store(tmp_path)
+    alone = said(outputs, teacher())
+    (path,) = outputs.folder.iterdir()
+    content = bytearray(path.read_bytes())
+    if damage == "other shape":  # under its right hash, as another program may have written it
+        path.unlink()
+        said(TeacherOutputs(outputs.folder, "exact", 4, CLASSES), teacher(), some=batches()[:1])
+    else:
+        content[-1] ^= 1
+        whole = {"a byte": content, "cut short": content[:-8], "no array": bytearray()}
+        path.write_bytes(whole[damage])
+    assert same(said(outputs, teacher()), alone)
+    (problem,) = outputs.problems
+    assert "is damaged" in problem
+    assert same(said(outputs, teacher(factor=7.0)), alone)
+
+
+def test_where_nothing_can_be_written_the_teacher_goes_on(tmp_path: Path) -> None:
+    (tmp_path / "some").write_text("a file where a folder should be")
+    outputs = store(tmp_path)
+    assert same(said(outputs, teacher()), said(store(tmp_path / "elsewhere"), teacher()))
+    said(outputs, teacher())  # and says so once
+    (problem,) = outputs.problems
+    assert problem.startswith("the teacher's outputs cannot be kept (")
+    assert str(tmp_path / "some") in problem
+
+
+@given(
+    st.lists(
+        st.floats(-65000, 65000, width=32).filter(lambda x: x == 0 or abs(x) > 1e-4),
+        min_size=CLASSES,
+        max_size=CLASSES,
+    )
+)
+@settings(max_examples=50)
+def test_fp16_rounds_by_half_a_unit_and_in_the_same_way_each_time(
+    tmp_path_factory: pytest.TempPathFactory, logits: list[float]
+) -> None:
+    image = torch.zeros(IMAGES, 1, 2, 2)
+    image.view(IMAGES, 4)[:, :CLASSES] = torch.tensor(logits)
+    outputs = store(tmp_path_factory.mktemp("outputs"), "fp16")
+    first = said(outputs, teacher(), some=batches(image))
+    again = said(outputs, teacher(), some=batches(image))
+    assert same(first, again)
+    exact = np.array(logits)
+    assert (np.abs(first[0][0].numpy() - exact) <= 2.0**-11 * np.abs(exact)).all()
+    (path,) = outputs.folder.iterdir()
+    assert path.stat().st_size == pytest.approx(outputs.bytes_an_epoch, abs=200)
+    assert outputs.bytes_an_epoch == IMAGES * CLASSES * 2
+
+
+def test_logits_that_fp16_cannot_hold_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="cache_teacher=exact"):
+        said(store(tmp_path, "fp16"), teacher(factor=1e6))
+    assert list(store(tmp_path, "fp16").folder.iterdir()) == []
+
+
+@pytest.fixture
+def empty(cache: Path) -> Path:
+    """The cache of all tests, with teachers but without outputs."""
+    evict(cache, "all")
+    return cache
+
+
+def run(cache: Path, *overrides: str) -> list[Event]:
+    keys = {text.partition("=")[0]: text for text in (*QUICK, *overrides)}
+    given = [parse_override(text) for text in keys.values()]
+    return list(run_jobs(Begun(load_experiment("rank_grad", given)), CPU, cache, Pace(10)))
+
+
+def rows(events: list[Event]) -> list[dict[str, object]]:
+    timing = {"epoch_seconds", "images_per_second"}
+    found = [row for event in events if isinstance(event, EpochDone) for row in event.rows]
+    return [{k: v for k, v in row.items() if k not in timing} for row in found]
+
+
+def notes(events: list[Event]) -> list[str]:
+    return [event.text for event in events if isinstance(event, Note) and "outputs" in event.text]
+
+
+def test_a_run_has_the_same_rows_without_the_files_writing_them_and_reading_them(
+    empty: Path,
+) -> None:
+    without = run(empty)
+    assert notes(without) == []
+    writing, reading = run(empty, "cache_teacher=exact"), run(empty, "cache_teacher=exact")
+    assert rows(writing) == rows(reading) == rows(without)
+    assert "0 of 2 epochs are kept" in notes(writing)[0]
+    assert "2 of 2 epochs are kept" in notes(reading)[0]
+    longer = run(empty, "cache_teacher=exact", "training.epochs=3")
+    assert "2 of 3 epochs are kept" in notes(longer)[0]
+    (kept,) = kept_outputs(empty)
+    assert len(kept.files) == 3
+    assert kept.facts["model"] == "digits_teacher"
+
+
+def test_fp16_has_the_same_rows_the_second_time_and_nearly_those_of_exact(empty: Path) -> None:
+    first, second = run(empty, "cache_teacher=fp16"), run(empty, "cache_teacher=fp16")
+    assert rows(first) == rows(second)
+    for rounded, exact in zip(rows(first), rows(run(empty)), strict=True):
+        assert rounded["kl"] == pytest.approx(exact["kl"], rel=1e-2)
+
+
+@pytest.mark.parametrize(
+    "other", ["seeds=[1]", "training.batch_size=32", "teacher.training.lr=0.011"]
+)
+def test_another_stream_or_teacher_has_files_of_its_own(other: str, empty: Path) -> None:
+    run(empty, "cache_teacher=exact")
+    run(empty, "cache_teacher=exact", other)
+    assert len(kept_outputs(empty)) == 2
+    (first, second) = (one.key for one in kept_outputs(empty))
+    assert evict(empty, first) > 0
+    assert [one.key for one in kept_outputs(empty)] == [second]
+    evict(empty, "all")
+    assert kept_outputs(empty) == []

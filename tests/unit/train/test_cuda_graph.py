@@ -1,0 +1,277 @@
+"""Steps that are recorded and replayed: the same numbers, and eager steps where it cannot be.
+
+A CUDA graph repeats operations on the same memory with the constants of the moment of recording.
+So does the tape here, on the CPU: whatever a step leaves to Python is missing from its replays.
+"""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map
+
+from rkkd_cli.config.arms import resolve_arms
+from rkkd_cli.config.experiment import Experiment
+from rkkd_cli.config.overrides import Override, parse_override
+from rkkd_cli.config.presets import load_experiment
+from rkkd_cli.data.stream import DeviceImages, Stream
+from rkkd_cli.losses.kernels import cpu
+from rkkd_cli.methods import METHODS
+from rkkd_cli.methods.ctkd import CTKD
+from rkkd_cli.sweep.engines.worker import silently
+from rkkd_cli.sweep.sources import read_dataset
+from rkkd_cli.train.arm import ArmOnStream
+from rkkd_cli.train.cuda_graph import WARM_UP, CudaGraphs, Recorder, Recording
+from rkkd_cli.train.events import EpochDone, Event, Note
+from rkkd_cli.train.lockstep import Lockstep
+from rkkd_cli.train.pace import Pace
+from rkkd_cli.train.recipe import hold_rate_on
+from rkkd_cli.train.teacher.model import Teacher
+from rkkd_cli.train.teacher.obtain import obtain_teacher
+
+CPU = torch.device("cpu")
+QUICK = (
+    "training.epochs=2",
+    "training.warmup_epochs=1",
+    'training.schedule="cosine"',
+    "teacher.training.epochs=2",
+    "training.batch_size=40",
+    "dataset.limit_train=220",  # five whole batches an epoch, and one of 20 images
+    "dataset.limit_test=50",
+    'student.model="resnet8"',
+    "dataset.crop_padding=1",
+)
+T = TypeVar("T")
+
+
+class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Writes down the operations below it, and repeats them on the same tensors."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.calls: list[tuple[Any, Any, Any, Any]] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        output = func(*args, **kwargs)
+        self.calls.append((func, args, kwargs, output))
+        return output
+
+    def replay(self) -> None:
+        now: dict[int, Tensor] = {}
+
+        def current(value: Any) -> Any:
+            return now.get(id(value), value) if isinstance(value, Tensor) else value
+
+        with torch.no_grad():
+            for func, args, kwargs, output in self.calls:
+                again = func(*tree_map(current, args), **tree_map(current, kwargs))
+                for old, new in zip(tree_leaves(output), tree_leaves(again), strict=True):
+                    if isinstance(old, Tensor):
+                        now[id(old)] = new
+        self.now = now
+
+
+class Tapes:
+    """Records tapes: what a replay makes anew is copied to where the recorded work had it."""
+
+    def __init__(self) -> None:
+        self.recorded = self.replayed = 0
+
+    def warm_up(self, work: Callable[[], T]) -> T:
+        return work()
+
+    def record(self, work: Callable[[], T]) -> Recording[T]:
+        with Tape() as tape:
+            result = work()
+        self.recorded += 1
+        held = list(_tensors_in(result))
+
+        def replay() -> None:
+            self.replayed += 1
+            tape.replay()
+            for one in held:
+                one.copy_(tape.now.get(id(one), one))
+
+        return Recording(replay, result)
+
+
+def _tensors_in(thing: Any) -> Iterator[Tensor]:
+    """Yield the tensors of nested tuples, lists and dicts."""
+    if isinstance(thing, Tensor):
+        yield thing
+    elif isinstance(thing, dict):
+        yield from (tensor for one in thing.values() for tensor in _tensors_in(one))
+    elif isinstance(thing, tuple | list):
+        yield from (tensor for one in thing for tensor in _tensors_in(one))
+
+
+@pytest.fixture(autouse=True)
+def _in_operations(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compiled kernels of the CPU are no operations of PyTorch; CUDA's are launched into graphs."""
+    monkeypatch.setattr(cpu, "fits", lambda *_: False)
+
+
+def experiment_with(arms: dict[str, Any], *overrides: str) -> Experiment:
+    given = [parse_override(text) for text in (*QUICK, *overrides)]
+    return load_experiment("rank_grad", [*given, Override("arms", arms)])
+
+
+def lockstep_of(
+    cache: Path,
+    experiment: Experiment,
+    recorder: Recorder | None,
+    change: Callable[[ArmOnStream], None] = lambda _: None,
+    device: torch.device = CPU,
+) -> Lockstep:
+    dataset = silently(read_dataset(experiment, cache))
+    teacher: Teacher = silently(obtain_teacher(experiment, dataset, device, cache, Pace(10)))[0]
+    recipe, views = experiment.training, any("mlkd" in name for name in experiment.arms)
+    stream = Stream(dataset, device, recipe.batch_size, 0, views)
+    arms = [ArmOnStream(one, 0, teacher, stream.data.labels) for one in resolve_arms(experiment)]
+    for arm in arms:  # as build_optimizer has it on CUDA
+        arm.trainee.optimizer.param_groups[0]["fused"] = True
+        hold_rate_on(device, arm.trainee.optimizer)
+        change(arm)
+    held_out = {"test": teacher.teach(DeviceImages(dataset.test, dataset, device))}
+    how = recipe.epochs, held_out, bool(experiment.stacked)
+    return Lockstep("seed-0", stream, teacher, arms, *how, recorder=recorder)
+
+
+def trained(lockstep: Lockstep) -> tuple[list[Event], list[dict[str, Any]], list[Tensor]]:
+    """Return what happens, the rows, and all that was trained."""
+    events = list(lockstep.train())
+    timing = ("epoch_seconds", "images_per_second")
+    rows = [
+        {key: value for key, value in row.items() if key not in timing}
+        for event in events
+        for row in (event.rows if isinstance(event, EpochDone) else ())
+    ]
+    arms = lockstep.active
+    return events, rows, [one for arm in arms for one in arm.trainee.model.state_dict().values()]
+
+
+def notes(events: list[Event]) -> list[str]:
+    return [event.text for event in events if isinstance(event, Note)]
+
+
+def method(name: str, **settings: Any) -> dict[str, Any]:
+    return {"method": {"name": name, **settings}}
+
+
+ARMS: dict[str, dict[str, Any]] = {
+    "kd": {"rank": {"grad": False}},
+    "kd_rank": {"rank": {"grad": True, "steepness": 10.0}},
+    "standardised": {**method("kd", standardize_logits=True), "rank": {"channels": "top:0.3"}},
+    "adamw": {"training": {"optimizer": "adamw", "lr": 0.01}},
+    "no_momentum": {"training": {"momentum": 0.0}},
+    **{
+        name: method(name, **({name: {"hint_layer": 1}} if name == "fitnet" else {}))
+        for name in METHODS
+        if name not in ("kd", "crd", "reviewkd")  # crd draws; reviewkd wants other stages
+    },
+}
+
+
+@pytest.mark.parametrize("name", ARMS)
+def test_replayed_steps_are_the_steps_themselves(name: str, cache: Path) -> None:
+    experiment = experiment_with({name: ARMS[name]})
+    tapes = Tapes()
+    events, rows, weights = trained(lockstep_of(cache, experiment, tapes))
+    assert notes(events) == []
+    assert tapes.replayed > tapes.recorded  # not only to be held against the step
+    _, expected, same = trained(lockstep_of(cache, experiment, None))
+    assert rows == expected
+    assert all(map(torch.equal, weights, same))
+
+
+def test_one_recording_serves_all_epochs_and_all_arms(cache: Path) -> None:
+    chosen = {name: ARMS[name] for name in ("kd", "kd_rank", "dkd", "simkd")}
+    experiment, tapes = experiment_with(chosen, "method.dkd.warmup_epochs=0"), Tapes()
+    _, rows, _ = trained(lockstep_of(cache, experiment, tapes))
+    assert tapes.recorded == 1
+    assert tapes.replayed == 2 * 5 - WARM_UP  # the small batches are worked on as ever
+    assert rows == trained(lockstep_of(cache, experiment, None))[1]
+
+
+def test_stacked_arms_are_replayed(cache: Path) -> None:
+    chosen = {name: ARMS[name] for name in ("kd", "kd_rank")}
+    experiment, tapes = experiment_with(chosen, "stacked=true"), Tapes()
+    events, rows, _ = trained(lockstep_of(cache, experiment, tapes))
+    assert (notes(events), tapes.recorded) == ([], 1)
+    assert rows == trained(lockstep_of(cache, experiment, None))[1]
+
+
+def with_dropout(arm: ArmOnStream) -> None:
+    arm.student.add_module("noise", nn.Dropout(0.5))
+    arm.student.register_forward_hook(lambda module, _, output: module.noise(output))
+
+
+class Refusing(Tapes):
+    """What CUDA does with work that reads from the device."""
+
+    def record(self, work: Callable[[], T]) -> Recording[T]:
+        work()
+        raise RuntimeError("operation not permitted\nwhen stream is capturing")
+
+
+class Broken(Tapes):
+    """Replays nothing."""
+
+    def record(self, work: Callable[[], T]) -> Recording[T]:
+        return Recording(lambda: None, super().record(work).result)
+
+
+STACKED_ADAMW = {"one": ARMS["adamw"], "two": {**ARMS["adamw"], "rank": {"grad": False}}}
+OBSTACLES = {
+    "noise": ({"kd": ARMS["kd"]}, Tapes(), with_dropout, "arm kd draws random numbers"),
+    "refused": (
+        {"kd": ARMS["kd"]},
+        Refusing(),
+        lambda _: None,
+        "RuntimeError: operation not permitted when stream is capturing",
+    ),
+    "unlike": ({"kd": ARMS["kd"]}, Broken(), lambda _: None, "replayed, it changes the weights"),
+    "adamw": (STACKED_ADAMW, Tapes(), lambda _: None, "stacked AdamW counts its steps"),
+}
+
+
+@pytest.mark.parametrize("what", OBSTACLES)
+def test_where_it_cannot_be_the_reason_is_told_once_and_no_number_changes(
+    what: str, cache: Path
+) -> None:
+    arms, recorder, change, why = OBSTACLES[what]
+    experiment = experiment_with(arms, f"stacked={str(what == 'adamw').lower()}")
+    events, rows, weights = trained(lockstep_of(cache, experiment, recorder, change))
+    (said,) = notes(events)
+    assert said.startswith(f"seed-0 trains without a CUDA graph: {why}")
+    _, expected, same = trained(lockstep_of(cache, experiment, None, change))
+    assert rows == expected
+    assert all(map(torch.equal, weights, same))
+
+
+def test_a_method_that_reads_the_epoch_must_say_so(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The tests above would see one that does not."""
+    monkeypatch.setattr(CTKD, "reads_epoch", False)
+    experiment = experiment_with({"ctkd": ARMS["ctkd"]})
+    rows = trained(lockstep_of(cache, experiment, Tapes()))[1]
+    assert rows != trained(lockstep_of(cache, experiment, None))[1]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("name", ARMS)
+def test_on_cuda_a_graph_takes_the_steps_that_it_stands_for(name: str, cache: Path) -> None:
+    device = torch.device("cuda")
+    experiment = experiment_with({name: ARMS[name]})
+    recorder = CudaGraphs(device)
+    events, rows, _ = trained(lockstep_of(cache, experiment, recorder, device=device))
+    assert notes(events) == []
+    expected = trained(lockstep_of(cache, experiment, None, device=device))[1]
+    for row, own in zip(rows, expected, strict=True):
+        assert row == pytest.approx(own, rel=1e-2, abs=1e-2)
