@@ -7,10 +7,20 @@ from typing import Literal
 
 import pandas as pd
 
-from rkkd_cli.analysis.grid import SELECTIONS
-from rkkd_cli.analysis.power import seeds_for
-from rkkd_cli.analysis.selection import NO_MONITORS, check_selection, measurable, selected
-from rkkd_cli.analysis.statistics import Difference, holm, paired_difference, unpaired_difference
+from rkkd_cli.analysis.selection import (
+    NO_MONITORS,
+    SELECTIONS,
+    check_selection,
+    measurable,
+    selected,
+)
+from rkkd_cli.analysis.statistics import (
+    Difference,
+    holm,
+    paired_difference,
+    seeds_for,
+    unpaired_difference,
+)
 from rkkd_cli.config.monitors import DEFAULT_MONITOR
 from rkkd_cli.errors import UserError, unknown_name
 from rkkd_cli.records.metrics import KEY, varied_in

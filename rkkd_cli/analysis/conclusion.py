@@ -2,9 +2,7 @@
 
 from rkkd_cli.analysis.compare import Comparison
 from rkkd_cli.analysis.numbers import NEUTRAL, counted, more_is_better, told, told_interval, told_p
-from rkkd_cli.analysis.power import MOST
-
-ALPHA = 0.05
+from rkkd_cli.analysis.statistics import ALPHA, MOST
 
 
 def sentence(comparison: Comparison) -> str:

@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import pandas as pd
 
@@ -11,19 +11,6 @@ from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.config.grid import cell_hash, varied_texts
 from rkkd_cli.records.manifest import Manifest
 
-
-class Selection(NamedTuple):
-    """Which epoch's test accuracy counts: its column in grid.csv, and how it is told."""
-
-    column: str
-    told: str
-
-
-SELECTIONS = {
-    "last": Selection("last_acc", "last epoch"),
-    "best": Selection("best_acc", "best epoch on the test images, which flatters"),
-    "val": Selection("val_selected_acc", "epoch with the best validation accuracy"),
-}
 OUTCOME = ("epoch", "last_acc", "best_acc", "best_epoch", "val_selected_acc")
 FINAL = (
     "ce", "kl", "rank", "kendall_tau", "agreement", "train_acc",

@@ -1,4 +1,7 @@
-"""Do two arms' seeds belong together? Only where a seed gave both the same batches."""
+"""Do two arms' seeds belong together? Only where a seed gave both the same batches.
+
+And two runs compared: the arms that belong together, each once.
+"""
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
@@ -7,7 +10,7 @@ from functools import cached_property
 
 import pandas as pd
 
-from rkkd_cli.analysis.compare import Comparison, Pair
+from rkkd_cli.analysis.compare import Comparison, Pair, compare_arms
 from rkkd_cli.config.arms import resolve_arms
 from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.config.overrides import flatten
@@ -155,3 +158,24 @@ def side_by_side(
     common = [column for column in parts[0] if column in parts[1]]
     names = {pair: (f"{one.name}: {pair[0]}", f"{other.name}: {pair[1]}") for pair in pairs}
     return pd.concat([part[common] for part in parts], ignore_index=True), names
+
+
+def compare_runs(
+    one: Recorded, other: Recorded, names: Sequence[str], select: str = "last"
+) -> list[Comparison]:
+    """Compare the arms of the same name, or each run's only one, with what limits the answer.
+
+    Raises UserError where no arms belong together.
+    """
+    pairs = matched(one, other)
+    rows, called = side_by_side(one, other, pairs)
+    reasons = {called[pair]: unpaired_across(one, other, pair) for pair in pairs}
+    early = one.ended_early(f"{one.name}: ") | other.ended_early(f"{other.name}: ")
+    monitors = one.monitors(f"{one.name}: ") | other.monitors(f"{other.name}: ")
+    found = compare_arms(rows, names, select, list(called.values()), reasons, early, monitors)
+    experiments = {
+        name: run.by_arm[arm]
+        for pair, names_of in called.items()
+        for run, arm, name in zip((one, other), pair, names_of, strict=True)
+    }
+    return with_caveats(found, experiments)

@@ -1,16 +1,29 @@
 """Which epoch of an arm and seed counts: the last, the best on the test set, or by validation."""
 
 from collections.abc import Collection, Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
-from rkkd_cli.analysis.grid import SELECTIONS
 from rkkd_cli.config.monitors import DEFAULT_MONITOR, MONITORS
 from rkkd_cli.errors import UserError, unknown_name
 
 HUGE = 1e100  # beyond it squares overflow; only a term that has diverged gets there
 NO_MONITORS: Mapping[str, str] = {}
+
+
+class Selection(NamedTuple):
+    """Which epoch's test accuracy counts: its column in grid.csv, and how it is told."""
+
+    column: str
+    told: str
+
+
+SELECTIONS = {
+    "last": Selection("last_acc", "last epoch"),
+    "best": Selection("best_acc", "best epoch on the test images, which flatters"),
+    "val": Selection("val_selected_acc", "epoch with the best validation accuracy"),
+}
 
 
 def check_selection(metrics: pd.DataFrame, select: str) -> None:

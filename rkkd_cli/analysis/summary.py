@@ -1,4 +1,7 @@
-"""Each arm at its last epoch, or at a chosen one: mean, spread over seeds, and how many seeds."""
+"""Each arm at its last epoch, or at a chosen one: mean, spread over seeds, and how many seeds.
+
+And, while a run trains: how far its arms are, and what they are at.
+"""
 
 import math
 from collections.abc import Collection, Mapping
@@ -9,6 +12,7 @@ import pandas as pd
 from rkkd_cli.analysis.selection import selected
 
 SUMMARY_METRICS = ("test_acc", "test_kl", "test_rank", "test_kendall_tau", "kl", "rank")
+WATCHED = ("rank", "kl", "test_acc")
 
 
 @dataclass(frozen=True)
@@ -79,3 +83,36 @@ def _summary(arm: str, rows: pd.DataFrame) -> ArmSummary:
     epochs = {int(s): int(e) for s, e in zip(rows["seed"], rows["epoch"], strict=True)}
     spreads = {name: spread(rows[name]) for name in SUMMARY_METRICS}
     return ArmSummary(arm, epochs, len(rows), spreads)
+
+
+@dataclass(frozen=True)
+class Watched:
+    """One metric of an arm: its mean by epoch over the seeds, and over each seed's newest row."""
+
+    now: float
+    curve: list[float]
+
+
+@dataclass(frozen=True)
+class ArmProgress:
+    """One arm: the newest epoch of each of its seeds, and its metrics."""
+
+    arm: str
+    epochs: dict[int, int]
+    metrics: dict[str, Watched]
+
+
+def progress_of(metrics: pd.DataFrame) -> list[ArmProgress]:
+    """Return the arms that have rows, in the order of the file."""
+    return [_progress(str(arm), rows) for arm, rows in metrics.groupby("arm", sort=False)]
+
+
+def _progress(arm: str, rows: pd.DataFrame) -> ArmProgress:
+    newest = rows.loc[rows.groupby("seed", sort=False)["epoch"].idxmax()]
+    epochs = {int(s): int(e) for s, e in zip(newest["seed"], newest["epoch"], strict=True)}
+    by_epoch = rows.groupby("epoch")
+    watched = {
+        name: Watched(float(newest[name].mean()), by_epoch[name].mean().tolist())
+        for name in WATCHED
+    }
+    return ArmProgress(arm, epochs, watched)

@@ -15,9 +15,8 @@ from rkkd_cli.config.dataset import Dataset
 from rkkd_cli.config.frozen import Floats
 from rkkd_cli.config.frozen import Frozen as Frozen
 from rkkd_cli.config.monitors import DEFAULT_MONITOR, monitor_problem
-from rkkd_cli.config.seeds import parse_seeds
 from rkkd_cli.config.stated_findings import FINDING_NAME, StatedFinding
-from rkkd_cli.config.value_lists import parse_axes
+from rkkd_cli.config.value_lists import parse_axes, parse_seeds
 
 ARM_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+=-]{0,63}")
 

@@ -9,9 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from rkkd_cli.data import array_cache
 from rkkd_cli.data.digits import load_digits
-from rkkd_cli.data.folder_arrays import decode_tree, image_shape, tree_key
+from rkkd_cli.data.folder_arrays import (
+    decode_tree,
+    image_shape,
+    read_arrays,
+    tree_key,
+    write_arrays,
+)
 from rkkd_cli.data.folder_scan import Tree, scan_folder
 from rkkd_cli.data.images import (
     Dataset,
@@ -263,10 +268,10 @@ def _read_splits(request: DatasetRequest, cache: Path) -> Splits:
 
 def _decoded(request: DatasetRequest, tree: Tree, cache: Path) -> Splits:
     path = cache / "arrays" / f"{tree_key(tree, request.image_size)}.npz"
-    splits = array_cache.read_arrays(path)
+    splits = read_arrays(path)
     if splits is None:
         splits = decode_tree(tree, request.image_size)
-        array_cache.write_arrays(path, *splits)
+        write_arrays(path, *splits)
     return *splits, tree.classes
 
 

@@ -1,4 +1,7 @@
-"""Image folders that fit into memory: hashed and decoded once, into arrays."""
+"""Image folders that fit into memory: hashed and decoded once, into arrays.
+
+The arrays are kept on disk: one uncompressed npz a tree, written whole or not at all.
+"""
 
 import hashlib
 import os
@@ -14,6 +17,7 @@ from rkkd_cli.data.folder_scan import Files, Tree
 from rkkd_cli.data.images import LabelledImages
 from rkkd_cli.data.streaming.decode import file_digest, read_rgb, refusing_bombs
 from rkkd_cli.errors import UserError
+from rkkd_cli.files import whole_file
 
 DECODER_VERSION = "1"
 
@@ -66,3 +70,26 @@ def _decode(
         for number, pixels in enumerate(pool.map(decode, files.paths())):
             images[number] = pixels.transpose(2, 0, 1)
     return LabelledImages(images, files.labels)
+
+
+def read_arrays(path: Path) -> tuple[LabelledImages, LabelledImages] | None:
+    """Return the cached splits, or None where there are none or the file is damaged."""
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            train = LabelledImages(arrays["train_images"], arrays["train_labels"])
+            return train, LabelledImages(arrays["test_images"], arrays["test_labels"])
+    except Exception:  # a damaged zip file makes its reader raise nearly anything
+        return None
+
+
+def write_arrays(path: Path, train: LabelledImages, test: LabelledImages) -> None:
+    """Write both splits, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with whole_file(path) as file:
+        np.savez(
+            file,
+            train_images=train.images,
+            train_labels=train.labels,
+            test_images=test.images,
+            test_labels=test.labels,
+        )

@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
-from rkkd_cli.losses.blocks import pair_blocks
 from rkkd_cli.losses.checks import paired_logits
 from rkkd_cli.losses.kernels import cpu
+from rkkd_cli.losses.kernels.torch_blocks import pair_blocks
 
 
 def kendall_tau_b(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:

@@ -56,22 +56,28 @@ def draw_figures(
     formats: Sequence[str],
     published: PublishedCurves | None = None,
 ) -> list[Path]:
-    """Draw a figure per quantity, the sheet of all three and the diagnostics; return the files.
+    """Draw the figures of (run name, metrics) into the folder; return the files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths: list[Path] = []
+    with rc_context(STYLE):
+        for name, figure in run_figures(runs, published).items():
+            paths += save_figure(figure, folder, name, formats)
+    return paths
+
+
+def run_figures(
+    runs: Sequence[tuple[str, pd.DataFrame]], published: PublishedCurves | None = None
+) -> dict[str, Figure]:
+    """Return a figure per quantity, the sheet of all three and the diagnostics, by file name.
 
     ``published`` curves are laid over them, dotted.
     """
-    curves = curves_of(runs)
-    paths: list[Path] = []
-    folder.mkdir(parents=True, exist_ok=True)
-    with rc_context(STYLE):
-        for quantity in QUANTITIES:
-            figure = quantity_figure(quantity, curves, published)
-            paths += save_figure(figure, folder, quantity.column, formats)
-        names = [name for name, _ in runs]
-        paths += save_figure(_sheet(curves, names, published), folder, "sheet", formats)
-        if has_diagnostics(curves):
-            paths += save_figure(gradients_figure(curves, names), folder, "gradients", formats)
-    return paths
+    curves, names = curves_of(runs), [name for name, _ in runs]
+    figures = {one.column: quantity_figure(one, curves, published) for one in QUANTITIES}
+    figures["sheet"] = sheet_figure(curves, names, published)
+    if has_diagnostics(curves):
+        figures["gradients"] = gradients_figure(curves, names)
+    return figures
 
 
 def quantity_figure(
@@ -93,9 +99,10 @@ def quantity_figure(
     return figure
 
 
-def _sheet(
+def sheet_figure(
     curves: Sequence[Curve], names: Sequence[str], published: PublishedCurves | None = None
 ) -> Figure:
+    """Return the figure of all quantities side by side, with one legend below them."""
     figure = Figure(figsize=(12.5, 4.1), layout="constrained")
     panels = figure.subplots(1, len(QUANTITIES))
     handles: dict[str, Any] = {}

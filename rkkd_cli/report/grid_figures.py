@@ -13,7 +13,6 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from rkkd_cli.analysis.grid import Selection
 from rkkd_cli.analysis.grid_tables import (
     GridTable,
     cells_of,
@@ -23,6 +22,7 @@ from rkkd_cli.analysis.grid_tables import (
     values_of,
 )
 from rkkd_cli.analysis.published import Published
+from rkkd_cli.analysis.selection import Selection
 from rkkd_cli.errors import printable
 from rkkd_cli.report.grid_text import facet_title
 from rkkd_cli.report.style import COLOURS, STYLE, save_figure

@@ -1,4 +1,7 @@
-"""Everything that can be found wrong before anything is read, trained or written."""
+"""Everything that can be found wrong before anything is read, trained or written.
+
+Among it: a teacher that holds positions, on images of another size than it was trained on.
+"""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,9 +26,15 @@ from rkkd_cli.models import (
     load_checkpoint,
 )
 from rkkd_cli.models.checkpoint.layout import Weights, read_weights
-from rkkd_cli.models.checkpoint.recognise import Images, Recognised, recognise
+from rkkd_cli.models.checkpoint.recognise import (
+    Images,
+    Recognised,
+    recognise,
+    same_shapes,
+    trained_size,
+)
+from rkkd_cli.models.checkpoint.skeleton import blank, depends_on_size
 from rkkd_cli.sweep.jobs import StreamGroup, stream_groups
-from rkkd_cli.sweep.trained_size import size_problem
 from rkkd_cli.train.teacher.training import required_recipe
 
 RESIDENT_COPIES = 2  # of the decoded images: as they were read, and padded for their crops
@@ -108,10 +117,9 @@ def check_forward(name: str, model: Classifier, shape: Shape) -> None:
         with torch.no_grad():
             model.eval()(torch.zeros(2, shape.in_channels, *shape.size))
     except RuntimeError:
-        size = "×".join(str(side) for side in shape.size)
         raise UserError(
-            f"model {name} cannot take {size} images: they become smaller than one pixel; use a "
-            f"larger dataset.image_size or another of {', '.join(MODELS)}"
+            f"model {name} cannot take {_shown(shape.size)} images: they become smaller than one "
+            f"pixel; use a larger dataset.image_size or another of {', '.join(MODELS)}"
         ) from None
 
 
@@ -167,3 +175,27 @@ def _found(weights: Weights, model: str, images: Images) -> Recognised | None:
         return recognise(weights, model, images) if model not in MODELS else None
     except UserError:
         return None
+
+
+def size_problem(path: Path, found: Recognised, dataset: str, shape: Shape) -> UserError | None:
+    """Return the refusal of weights that hold positions of images of another size."""
+    if not depends_on_size(found.model):
+        return None
+    try:
+        wanted = blank(found.model, found.classes, found.channels, shape.size)
+    except ValueError:  # the model cannot be built for such images at all
+        wanted = {}
+    if same_shapes(wanted, found.state):
+        return None
+    trained = trained_size(found)
+    was = "another size" if trained is None else _shown(trained)
+    number = "that" if trained is None else trained[0]
+    return UserError(
+        f"checkpoint {path} holds a {found.model} trained on images of {was}, whose positions it "
+        f"keeps; those of the dataset {dataset} are {_shown(shape.size)}: use an image folder with "
+        f"dataset.image_size={number}"
+    )
+
+
+def _shown(size: tuple[int, int]) -> str:
+    return f"{size[0]}×{size[1]}"

@@ -21,9 +21,8 @@ from rkkd_cli.models import Classifier, build_model
 from rkkd_cli.models.checkpoint.layout import Weights, read_weights
 from rkkd_cli.models.checkpoint.load import load_fitted
 from rkkd_cli.models.checkpoint.recognise import Images, Recognised, recognise
-from rkkd_cli.sweep.check import check_forward, dataset_request
+from rkkd_cli.sweep.check import check_forward, dataset_request, size_problem
 from rkkd_cli.sweep.sources import dataset_facts, read_dataset
-from rkkd_cli.sweep.trained_size import size_problem
 from rkkd_cli.train.device import use_precision
 from rkkd_cli.train.events import DatasetReady, Event
 from rkkd_cli.train.teacher.model import freeze, measured_facts

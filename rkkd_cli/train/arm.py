@@ -1,4 +1,7 @@
-"""One arm on one stream: its student, optimiser, generators and the sums of its epoch."""
+"""One arm on one stream: its student, optimiser, generators and the sums of its epoch.
+
+The weights of its best epoch become a safetensors file that says what it is.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,6 +18,7 @@ from rkkd_cli.train.device import autocast
 from rkkd_cli.train.distributed.ranks import ALONE, Ranks
 from rkkd_cli.train.distributed.sync_batchnorm import synchronise
 from rkkd_cli.train.early_stopping import Selection
+from rkkd_cli.train.events import BestSoFar
 from rkkd_cli.train.metrics.batch import HITS, MEANS, measure
 from rkkd_cli.train.metrics.gradients import SUMS, diagnose
 from rkkd_cli.train.metrics.totals import Totals
@@ -22,6 +26,7 @@ from rkkd_cli.train.profile import Spans, untimed
 from rkkd_cli.train.rng import Randomness
 from rkkd_cli.train.taught_batch import Lesson, Stepped
 from rkkd_cli.train.teacher.model import Teacher
+from rkkd_cli.train.teacher.safetensors_files import teacher_bytes
 from rkkd_cli.train.trained_model import Trainee
 
 STEP_HITS = HITS[:2]  # an epoch of training has no column of top5
@@ -179,3 +184,13 @@ def new_student(arm: Arm, seed: int, teacher: Teacher) -> Classifier:
     with Randomness(derive_seed(seed, "student"), teacher.device).active():
         student = build_model(name, teacher.num_classes, teacher.in_channels, teacher.image_size)
     return student.to(teacher.device).to(memory_format=torch.channels_last).train()
+
+
+def best_so_far(stream: str, seed: int, arm: ArmOnStream) -> BestSoFar:
+    """Return the student's weights as they are now, which are those of its best epoch."""
+    assert arm.selection.best is not None
+    value, epoch = arm.selection.best
+    chosen = {"epoch": epoch, "monitor": arm.selection.monitor, "value": value}
+    further = {"arm": arm.name, "seed": seed, **chosen}
+    content = teacher_bytes(arm.student.state_dict(), arm.facts, further)
+    return BestSoFar(stream, arm.name, seed, content)

@@ -7,8 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from rkkd_cli.data.stream import Batch, Stream
-from rkkd_cli.train.arm import ArmOnStream
-from rkkd_cli.train.best import best_so_far
+from rkkd_cli.train.arm import ArmOnStream, best_so_far
 from rkkd_cli.train.checkpoint import misfit
 from rkkd_cli.train.cuda_graph import Recorder
 from rkkd_cli.train.distributed.ranks import ALONE, Ranks

@@ -5,18 +5,9 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from rkkd_cli.analysis.findings import claims
 from rkkd_cli.analysis.findings.arms import ArmPair, controls, rank_pairs
-from rkkd_cli.analysis.findings.claims import CLAIM as ACCURACY
-from rkkd_cli.analysis.findings.claims import accuracy
 from rkkd_cli.analysis.findings.curves import Curves, curves_of
-from rkkd_cli.analysis.findings.direction import CLAIM as DIRECTION
-from rkkd_cli.analysis.findings.direction import direction
-from rkkd_cli.analysis.findings.divergence import CLAIM as DIVERGENCE
-from rkkd_cli.analysis.findings.divergence import divergence
-from rkkd_cli.analysis.findings.gradients import CLAIM as GRADIENTS
-from rkkd_cli.analysis.findings.gradients import COLUMNS, gradients
-from rkkd_cli.analysis.findings.ranking import CLAIM as RANKING
-from rkkd_cli.analysis.findings.ranking import OWN_SCALES, ranking
 from rkkd_cli.analysis.findings.verdict import Finding, Part, combined
 from rkkd_cli.config.arms import Arm
 from rkkd_cli.config.experiment import Experiment
@@ -35,13 +26,13 @@ class Rule(NamedTuple):
 
 
 OF_A_CONTROL = (
-    Rule("consistent direction", DIRECTION, direction),
-    Rule("gradient balance", GRADIENTS, gradients, COLUMNS),
+    Rule("consistent direction", claims.DIRECTION_CLAIM, claims.direction),
+    Rule("gradient balance", claims.GRADIENTS_CLAIM, claims.gradients, claims.GRADIENT_COLUMNS),
 )
 OF_A_PAIR = (
-    Rule("ranking optimised faster and further", RANKING, ranking),
-    Rule("helps KL", DIVERGENCE, divergence),
-    Rule("better accuracy at all stages", ACCURACY, accuracy),
+    Rule("ranking optimised faster and further", claims.RANKING_CLAIM, claims.ranking),
+    Rule("helps KL", claims.DIVERGENCE_CLAIM, claims.divergence),
+    Rule("better accuracy at all stages", claims.ACCURACY_CLAIM, claims.accuracy),
 )
 ALL = (OF_A_CONTROL[0], *OF_A_PAIR, OF_A_CONTROL[1])
 MOST_ARMS = 12
@@ -90,8 +81,10 @@ def _of_control(rule: Rule, arm: Arm, metrics: pd.DataFrame) -> Finding:
 def _of_pair(rule: Rule, pair: ArmPair, metrics: pd.DataFrame) -> Finding:
     curves = curves_of(metrics, pair.names, pair.control.experiment.training.epochs)
     claim = rule.claim.format(control=pair.control.name, treated=pair.treated.name)
-    if rule.parts is ranking and not pair.rank_is_shared:
-        return held(rule.name, claim, curves, lambda c: ranking(c, False), (), (OWN_SCALES,))
+    if rule.parts is claims.ranking and not pair.rank_is_shared:
+        return held(
+            rule.name, claim, curves, lambda c: claims.ranking(c, False), (), (claims.OWN_SCALES,)
+        )
     return held(rule.name, claim, curves, rule.parts, rule.needs)
 
 

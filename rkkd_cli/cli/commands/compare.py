@@ -118,7 +118,7 @@ def _within(
 def _across(
     one: "Recorded", other: "Recorded", names: tuple[str, ...], select: str
 ) -> "list[Comparison]":
-    from rkkd_cli.analysis.across import compare_runs
+    from rkkd_cli.analysis.pairing import compare_runs
 
     if one.name == other.name:
         raise UserError(f"{one.name} is compared with itself; name another run, or arms of it")

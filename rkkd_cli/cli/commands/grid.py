@@ -68,10 +68,8 @@ def grid(
     The same command again goes on, or runs what is new: other values, further seeds. Without
     arguments: 5 × 9 values of alpha and temperature on scikit-learn's digits, in minutes.
     """
-    from rkkd_cli.cli.flags.overrides import flag_overrides, split_words
-    from rkkd_cli.cli.logging_to import chosen_loggers
-    from rkkd_cli.cli.placing import Placing
-    from rkkd_cli.cli.runtime.grid import GridRequest
+    from rkkd_cli.cli.flags.overrides import chosen_loggers, flag_overrides, split_words
+    from rkkd_cli.cli.runtime.grid import GridRequest, run_grid
     from rkkd_cli.config.grid import Choice
 
     loggers = chosen_loggers(tensorboard, wandb, mlflow)
@@ -80,7 +78,7 @@ def grid(
     choice = Choice(sample, sampler, sample_seed, yes)
     axes = _axes({"alpha": alpha, "temperature": temperature}, vary or [])
     request = GridRequest(preset, tuple(overrides), axes, choice, out, name)
-    placing = Placing(engine, workers, address, gpus_per_job, cpus_per_job)
+    placing = own.Placing(engine, workers, address, gpus_per_job, cpus_per_job)
     placing.check(several_ranks=ctx.obj is not None)
     experiment = request.planned()
     if published:
@@ -92,7 +90,6 @@ def grid(
 
         print_cells(request, experiment, retry_failed, as_json)
         return
-    from rkkd_cli.cli.grid_run import run_grid
     from rkkd_cli.cli.output.run_result import say_result
     from rkkd_cli.cli.runtime.engines import make_place
 

@@ -56,7 +56,7 @@ def _draw(
     published: str | None,
 ) -> list[Path]:
     """Draw the figures of a grid where the one run is a grid, else the curves of all runs."""
-    from rkkd_cli.cli.published import chosen
+    from rkkd_cli.cli.output.stored_run import chosen
     from rkkd_cli.config.presets import published_path, read_experiment
 
     stated = chosen(published, runs) if published else None

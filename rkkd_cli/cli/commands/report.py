@@ -35,7 +35,7 @@ def report(
 
     Published values of the run's own preset stand beside the measured ones by themselves.
     """
-    from rkkd_cli.cli.published import chosen, found_for
+    from rkkd_cli.cli.output.stored_run import chosen, found_for
     from rkkd_cli.files import write_problem, write_whole
     from rkkd_cli.records.run_directory import newest_run, open_run
 

@@ -60,9 +60,14 @@ def run(
 
     Without arguments: scikit-learn's digits, three seeds, about a minute on a CPU.
     """
-    from rkkd_cli.cli.commands.resume import begun_before_restart, begun_run, planned
-    from rkkd_cli.cli.flags.overrides import flag_overrides, preset_label, requested_by, split_words
-    from rkkd_cli.cli.logging_to import chosen_loggers
+    from rkkd_cli.cli.flags.overrides import (
+        chosen_loggers,
+        flag_overrides,
+        preset_label,
+        requested_by,
+        split_words,
+    )
+    from rkkd_cli.cli.runtime.begun import begun_before_restart, begun_run, planned
     from rkkd_cli.records.run_directory import AUTO, check_free, new_name
 
     loggers = chosen_loggers(tensorboard, wandb, mlflow)

@@ -1,12 +1,18 @@
-"""The flags of ``rkkd grid`` beside those of every command that trains."""
+"""The flags of ``rkkd grid`` beside those of every command that trains.
 
+``Placing`` holds those that say where jobs run, and checks that they go together.
+"""
+
+from dataclasses import dataclass
 from typing import Annotated
 
 from typer import Option
 
 from rkkd_cli.cli.flags import keys
+from rkkd_cli.errors import UserError, unknown_name
 
 VARY, CELLS, PLACE = "What to vary", "Which cells", "Where the jobs run"
+ENGINES = ("local", "ray")
 VALUES = "0.1,0.25 or 0.1:0.9:0.2 or log:1:50:6"
 
 Alpha = Annotated[
@@ -100,3 +106,36 @@ CpusPerJob = Annotated[
 
 # The keys that the flags set for all cells alike.
 FLAG_KEYS = {k: v for k, v in keys.FLAG_KEYS.items() if k not in ("alpha", "temperature")}
+
+
+@dataclass(frozen=True)
+class Placing:
+    """An engine and what the command line says of it."""
+
+    engine: str = "local"
+    workers: int | None = None
+    address: str | None = None
+    gpus_per_job: float | None = None
+    cpus_per_job: int | None = None
+
+    def check(self, several_ranks: bool = False) -> None:
+        """Raise UserError for an unknown engine, or for flags that it does not heed.
+
+        Several ranks have been placed already, by torchrun.
+        """
+        if self.engine not in ENGINES:
+            raise unknown_name("engine", self.engine, ENGINES)
+        if several_ranks and (self.engine != "local" or self.workers not in (None, 1)):
+            raise UserError(
+                "under torchrun all ranks train each job together; leave --engine and --workers "
+                "away, or start rkkd without torchrun"
+            )
+        given = [
+            f"--{name.replace('_', '-')}"
+            for name in ("address", "gpus_per_job", "cpus_per_job")
+            if getattr(self, name) is not None
+        ]
+        if given and self.engine != "ray":
+            raise UserError(
+                f"{given[0]} is heeded by --engine ray alone; add that, or leave it away"
+            )

@@ -1,4 +1,4 @@
-"""From the words and flags of a command line to a preset and its overrides."""
+"""What the words and flags of a command line choose: a preset, its overrides, loggers."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -55,3 +55,14 @@ def preset_label(preset: str | None) -> str:
     """Return what a run of the preset is called: its name, or that of its file or run."""
     path = Path(DEFAULT_PRESET if preset is None else preset)
     return path.parent.name if path.name == "experiment.toml" and path.parent.name else path.stem
+
+
+def chosen_loggers(tensorboard: bool, wandb: bool, mlflow: bool) -> tuple[str, ...]:
+    """Return the names of the chosen loggers. Raises UserError where a package is missing."""
+    wanted = {"tensorboard": tensorboard, "wandb": wandb, "mlflow": mlflow}
+    names = tuple(name for name, is_wanted in wanted.items() if is_wanted)
+    if names:
+        from rkkd_cli.sweep.loggers import check_installed
+
+        check_installed(names)
+    return names

@@ -8,9 +8,10 @@ import pandas as pd
 from rich.table import Table
 from rich.text import Text
 
-from rkkd_cli.analysis.grid import SELECTIONS, Selection, grid_frame
+from rkkd_cli.analysis.grid import grid_frame
 from rkkd_cli.analysis.grid_tables import GridTable, baselines_of, cells_of, grid_tables
 from rkkd_cli.analysis.published import Published, read_published
+from rkkd_cli.analysis.selection import SELECTIONS, Selection
 from rkkd_cli.cli.output.console import out, wide
 from rkkd_cli.cli.output.run_result import Result, ended
 from rkkd_cli.config.experiment import Experiment

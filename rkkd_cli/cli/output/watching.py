@@ -9,7 +9,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from rkkd_cli.analysis.progress import ArmProgress, progress_of
+from rkkd_cli.analysis.summary import ArmProgress, progress_of
 from rkkd_cli.cli.output.console import out, wide
 from rkkd_cli.cli.output.tables import plain_table
 from rkkd_cli.config.arms import resolve_arms

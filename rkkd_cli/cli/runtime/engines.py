@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from rkkd_cli.cli.placing import Placing
+from rkkd_cli.cli.flags.grid import Placing
 from rkkd_cli.config.arms import Arm
 from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.errors import UserError

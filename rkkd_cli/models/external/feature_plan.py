@@ -1,18 +1,22 @@
-"""The plan of an unknown network's features, from a dry run of it."""
+"""The plan of an unknown network's features, from a dry run of it.
 
-from collections.abc import Iterator
+Of its many feature maps those are taken that stand for the network's stages.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from rkkd_cli.models.dry_run import dry_run
 from rkkd_cli.models.external.feature_hooks import Plan, Step, Tap
-from rkkd_cli.models.stages import stage_ends
+from rkkd_cli.models.shapes import dry_run
 
 Shape = tuple[int, ...]
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
+SPREAD = 4  # how many maps a network without stages gives, such as a vision transformer
 
 
 class Call(NamedTuple):
@@ -147,3 +151,27 @@ def _size(call: Call, image_size: tuple[int, int]) -> tuple[int, int] | None:
         return None
     height, width = call.given[1:3] if _layout(call.given, image_size) == "rows" else call.given[2:]
     return None if (height, width) == (1, 1) else (height, width)
+
+
+def stage_ends(sizes: Sequence[tuple[int, int]], image_size: tuple[int, int]) -> list[int]:
+    """Return the indices of the maps to take, of maps in the order in which they are computed.
+
+    The last map of every stage; a stage is what has about the same ratio to the image (powers of
+    two, rounded: convolutions without padding shrink maps a little within a stage). Maps that grow
+    again are left out.
+    """
+    last: dict[int, int] = {}
+    deepest = -1
+    for index, (height, width) in enumerate(sizes):
+        ratio = math.sqrt(image_size[0] * image_size[1] / (height * width))
+        stage = max(0, round(math.log2(ratio)))
+        if stage >= deepest:
+            deepest = stage
+            last[stage] = index
+    return sorted(last.values())
+
+
+def evenly_spaced(count: int) -> list[int]:
+    """Return the indices of at most SPREAD of ``count`` things, the last one among them."""
+    taken = min(SPREAD, count)
+    return [-(-count * (number + 1) // taken) - 1 for number in range(taken)]

@@ -10,13 +10,12 @@ from typing import Any
 from torch import Tensor, nn
 
 from rkkd_cli.errors import UserError, unknown_among_many
-from rkkd_cli.models.dry_run import dry_run
 from rkkd_cli.models.external.adapt import built, check_size
 from rkkd_cli.models.external.feature_hooks import Tapped, as_pooled, reading
-from rkkd_cli.models.external.feature_plan import make_plan, trace
+from rkkd_cli.models.external.feature_plan import evenly_spaced, make_plan, stage_ends, trace
 from rkkd_cli.models.external.wrapper import Borrowed
 from rkkd_cli.models.features import Classifier, Features
-from rkkd_cli.models.stages import evenly_spaced, stage_ends
+from rkkd_cli.models.shapes import dry_run
 
 PREFIX = "timm:"
 AVERAGES = ("AdaptiveAvgPool2d", "FastAdaptiveAvgPool")  # torch's, and timm's own

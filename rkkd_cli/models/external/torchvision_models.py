@@ -7,9 +7,8 @@ from torch import nn
 from rkkd_cli.errors import UserError, unknown_among_many
 from rkkd_cli.models.external.adapt import built, check_size, replace_stem
 from rkkd_cli.models.external.feature_hooks import Plan, Tap, Tapped
-from rkkd_cli.models.external.feature_plan import make_plan, trace
+from rkkd_cli.models.external.feature_plan import evenly_spaced, make_plan, trace
 from rkkd_cli.models.features import Classifier
-from rkkd_cli.models.stages import evenly_spaced
 
 # The size at which stages are told apart: every model takes it, and no stage is one pixel there.
 USUAL_SIZE = (224, 224)

@@ -4,10 +4,10 @@ import torch
 from torch import nn
 
 from rkkd_cli.errors import UserError
-from rkkd_cli.models.dry_run import in_eval_mode
 from rkkd_cli.models.external.feature_hooks import Plan, Tapped
 from rkkd_cli.models.external.feature_plan import make_plan, trace
 from rkkd_cli.models.features import Classifier
+from rkkd_cli.models.shapes import in_eval_mode
 from rkkd_cli.plugins import check_signature, load_plugin
 
 USUAL_SIZE = (32, 32)

@@ -4,11 +4,10 @@ import itertools
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from rkkd_cli.analysis.across import compare_runs
 from rkkd_cli.analysis.compare import METRICS, Comparison, compare_arms
 from rkkd_cli.analysis.findings import Finding, findings_of
 from rkkd_cli.analysis.numbers import told, told_interval, told_p
-from rkkd_cli.analysis.pairing import Recorded, unpaired_within, with_caveats
+from rkkd_cli.analysis.pairing import Recorded, compare_runs, unpaired_within, with_caveats
 from rkkd_cli.config.grid import is_baseline
 from rkkd_cli.errors import UserError, printable
 from rkkd_cli.report.comparison_text import comparison_notes

@@ -4,9 +4,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rkkd_cli.errors import RunError
+from rkkd_cli.sweep.engines.worker import pack_state
 from rkkd_cli.sweep.jobs import Job
 from rkkd_cli.sweep.recording.run_state import Begun
-from rkkd_cli.sweep.wire import pack_state
 from rkkd_cli.train.events import (
     ArmStopped,
     BestSoFar,

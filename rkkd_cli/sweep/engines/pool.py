@@ -5,9 +5,8 @@ from collections.abc import Iterator, Sequence
 from typing import Generic, Protocol, TypeVar
 
 from rkkd_cli.sweep.engines.ledger import Ledger
-from rkkd_cli.sweep.engines.worker import EVENT, FAILED, Message
+from rkkd_cli.sweep.engines.worker import EVENT, FAILED, Message, unpack
 from rkkd_cli.sweep.jobs import Job
-from rkkd_cli.sweep.wire import unpack
 from rkkd_cli.train.events import Event
 from rkkd_cli.train.pace import Pace
 

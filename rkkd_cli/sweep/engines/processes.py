@@ -15,11 +15,17 @@ import torch
 from rkkd_cli.sweep.engines.ledger import Ledger
 from rkkd_cli.sweep.engines.local import Engine, run_job
 from rkkd_cli.sweep.engines.pool import Pool, WorkerDied
-from rkkd_cli.sweep.engines.worker import Message, Settings, check_sources, messages, silently
+from rkkd_cli.sweep.engines.worker import (
+    Message,
+    Settings,
+    check_sources,
+    messages,
+    silently,
+    unpack_state,
+)
 from rkkd_cli.sweep.jobs import Job, teacher_of
 from rkkd_cli.sweep.recording.run_state import Begun
 from rkkd_cli.sweep.sources import Sources, open_sources
-from rkkd_cli.sweep.wire import unpack_state
 from rkkd_cli.train.events import Event
 from rkkd_cli.train.pace import Pace
 

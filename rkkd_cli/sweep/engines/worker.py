@@ -1,5 +1,9 @@
-"""What a worker does, wherever it is: one thing at a time, and tell what happens."""
+"""What a worker does, wherever it is: one thing at a time, and tell what happens.
 
+Events and checkpoints travel packed between it and the process that records them.
+"""
+
+import io
 import time
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
@@ -8,14 +12,13 @@ from typing import Any, TypeVar
 import torch
 
 from rkkd_cli.errors import RunError
-from rkkd_cli.sweep.wire import pack
 from rkkd_cli.train.device import (
     keep_freed_memory,
     pick_device,
     use_deterministic_algorithms,
     use_threads,
 )
-from rkkd_cli.train.events import BatchDone, Event, Tick
+from rkkd_cli.train.events import BatchDone, Checkpoint, Event, Tick
 from rkkd_cli.train.pace import Stopped
 
 SECONDS_BETWEEN_TICKS = 0.25
@@ -23,6 +26,7 @@ SECONDS_BETWEEN_TICKS = 0.25
 # A message is one of these words and what belongs to it: a packed event, the result, a reason.
 EVENT, DONE, STOPPED, FAILED = "event", "done", "stopped", "failed"
 Message = tuple[str, Any]
+State = Mapping[str, Any]
 T = TypeVar("T")
 
 
@@ -91,3 +95,38 @@ def check_sources(found: Mapping[str, str], expected: Mapping[str, str]) -> None
     """Raise RunError where a worker has other images or another teacher than it should."""
     if found != expected:
         raise RunError("this worker reads other images or another teacher; the files have changed")
+
+
+def pack_state(state: State) -> bytes:
+    """Return a checkpoint's tensors and containers as bytes, wherever the tensors are."""
+    content = io.BytesIO()
+    torch.save(state, content)
+    return content.getvalue()
+
+
+def unpack_state(content: bytes) -> dict[str, Any]:
+    """Return the state, on the CPU."""
+    state: dict[str, Any] = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    return state
+
+
+@dataclass(frozen=True)
+class PackedCheckpoint:
+    """A checkpoint on its way: its tensors go by value, whoever reads them may be elsewhere."""
+
+    stream: str
+    content: bytes
+
+
+def pack(event: Event) -> Event | PackedCheckpoint:
+    """Return an event as it travels."""
+    if isinstance(event, Checkpoint):
+        return PackedCheckpoint(event.stream, pack_state(event.state))
+    return event
+
+
+def unpack(packed: Event | PackedCheckpoint) -> Event:
+    """Return the event that has arrived."""
+    if isinstance(packed, PackedCheckpoint):
+        return Checkpoint(packed.stream, unpack_state(packed.content))
+    return packed

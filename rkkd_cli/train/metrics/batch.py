@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from rkkd_cli.losses.blocks import BLOCK_PAIRS
 from rkkd_cli.losses.divergence import kl_per_image
+from rkkd_cli.losses.kernels.torch_blocks import BLOCK_PAIRS
 from rkkd_cli.losses.ranking import ranking_per_image
 from rkkd_cli.losses.tau import tau_b_per_image
 from rkkd_cli.methods.objective import TERMS, Objective

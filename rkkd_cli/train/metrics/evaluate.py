@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from rkkd_cli.data.stream import DeviceImages
 from rkkd_cli.methods.objective import Objective
-from rkkd_cli.models.dry_run import in_eval_mode
+from rkkd_cli.models.shapes import in_eval_mode
 from rkkd_cli.train.device import autocast
 from rkkd_cli.train.distributed.ranks import ALONE, Ranks
 from rkkd_cli.train.events import Tick

@@ -15,11 +15,10 @@ from rkkd_cli.sweep.engines.local import Engine
 from rkkd_cli.sweep.engines.pool import SECONDS_BETWEEN_LOOKS, Pool, WorkerDied
 from rkkd_cli.sweep.engines.ray.cluster import Actor, Cluster
 from rkkd_cli.sweep.engines.ray.teacher_files import Shipped, files_here
-from rkkd_cli.sweep.engines.worker import EVENT, FAILED, STOPPED, Settings
+from rkkd_cli.sweep.engines.worker import EVENT, FAILED, STOPPED, Settings, unpack
 from rkkd_cli.sweep.jobs import Job, teacher_of
 from rkkd_cli.sweep.recording.run_state import Begun
 from rkkd_cli.sweep.sources import dataset_facts, read_dataset
-from rkkd_cli.sweep.wire import unpack
 from rkkd_cli.train.events import DatasetReady, Event, Note, TeacherReady, Tick
 from rkkd_cli.train.pace import Pace
 from rkkd_cli.train.teacher.store import TeacherStore

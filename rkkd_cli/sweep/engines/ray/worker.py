@@ -13,11 +13,17 @@ from rkkd_cli.errors import RunError, UserError
 from rkkd_cli.records.cache import cache_directory
 from rkkd_cli.sweep.engines.local import run_job
 from rkkd_cli.sweep.engines.ray.teacher_files import Files, Shipped, teacher_from
-from rkkd_cli.sweep.engines.worker import Message, Settings, check_sources, messages, silently
+from rkkd_cli.sweep.engines.worker import (
+    Message,
+    Settings,
+    check_sources,
+    messages,
+    silently,
+    unpack_state,
+)
 from rkkd_cli.sweep.estimate import free_memory
 from rkkd_cli.sweep.jobs import Job, teacher_of
 from rkkd_cli.sweep.sources import Sources, taught
-from rkkd_cli.sweep.wire import unpack_state
 from rkkd_cli.train.device import pick_device
 from rkkd_cli.train.events import Event
 from rkkd_cli.train.pace import Pace
