@@ -20,7 +20,7 @@ from rkkd_cli.records.environment import environment
 from rkkd_cli.train.arm import ArmOnStream, record
 from rkkd_cli.train.device import describe_device, keep_freed_memory, use_threads
 from rkkd_cli.train.metrics.gradients import EVERY, diagnose
-from rkkd_cli.train.taught_batch import needs_of, teach
+from rkkd_cli.train.taught_batch import feature_needs, run_teacher
 from rkkd_cli.train.teacher.model import freeze
 
 CPU = torch.device("cpu")
@@ -46,11 +46,11 @@ def seconds(preset: str, rounds: int) -> tuple[list[float], list[float]]:
     steps, diagnoses = [], []
     for _ in range(2 + max(3, round(share * rounds))):
         started = time.perf_counter()
-        lesson = teach(teacher, batch, needs_of(objectives))
-        stepped = [arm.step(lesson) for arm in arms]
-        record(arms, stepped, lesson)
+        taught = run_teacher(teacher, batch, feature_needs(objectives))
+        stepped = [arm.step(taught) for arm in arms]
+        record(arms, stepped, taught)
         between = time.perf_counter()
-        diagnose(objectives, torch.cat([one.logits for one in stepped]), lesson.teacher.logits)
+        diagnose(objectives, torch.cat([one.logits for one in stepped]), taught.teacher.logits)
         steps.append(between - started)
         diagnoses.append(time.perf_counter() - between)
     return steps[2:], diagnoses[2:]

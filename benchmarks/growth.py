@@ -34,7 +34,7 @@ from rkkd_cli.models import build_model
 from rkkd_cli.records.metrics import append_lines, header_line, read_metrics
 from rkkd_cli.train.arm import ArmOnStream, record
 from rkkd_cli.train.device import keep_freed_memory, use_threads
-from rkkd_cli.train.taught_batch import needs_of, teach
+from rkkd_cli.train.taught_batch import feature_needs, run_teacher
 from rkkd_cli.train.teacher.model import freeze
 
 CPU = torch.device("cpu")
@@ -66,11 +66,11 @@ def _lockstep(preset: str, arms: int, batch_size: int, shape: tuple[int, int, in
     images = torch.randn(batch_size, *shape).to(memory_format=torch.channels_last)
     batch = Batch(images, labels, torch.arange(batch_size))
     several = [ArmOnStream(arm, 0, teacher, labels) for arm in resolve_arms(experiment)]
-    needs = needs_of(arm.objective for arm in several)
+    needs = feature_needs(arm.objective for arm in several)
 
     def step() -> None:
-        lesson = teach(teacher, batch, needs)
-        record(several, [arm.step(lesson) for arm in several], lesson)
+        taught = run_teacher(teacher, batch, needs)
+        record(several, [arm.step(taught) for arm in several], taught)
 
     return _median(step, 9)
 

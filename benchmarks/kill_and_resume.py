@@ -58,16 +58,16 @@ class Plan:
     """When an attempt ends: at the ``count``-th of a kind of moment, or after some seconds."""
 
     def __init__(self, chance: random.Random) -> None:
-        self.moment = chance.choice([AT_ANY_TIME] * len(WRITES) + WRITES)
+        self.progress = chance.choice([AT_ANY_TIME] * len(WRITES) + WRITES)
         self.minutes = chance.choice((0.0, 0.0, 0.001, 10.0))
-        file = self.moment.split()[-1]
+        file = self.progress.split()[-1]
         most = {"checkpoint": 15 if self.minutes < 0.001 else 3, "metrics.csv": 3}.get(file, 1)
         self.count = chance.randint(1, most)
         self.seconds = chance.uniform(0, LONGEST_SECONDS)
 
-    def reached(self, moment: str) -> None:
+    def reached(self, progress: str) -> None:
         """End this process if the moment has come."""
-        if moment == self.moment:
+        if progress == self.progress:
             self.count -= 1
             if self.count == 0:
                 os.kill(os.getpid(), signal.SIGKILL)
@@ -131,7 +131,7 @@ def wait(child: int) -> int:
 
 def killed(folder: Path, name: str, plan: Plan) -> bool:
     """Make one attempt with SIGKILL; tell whether it came before the run's end."""
-    at_any_time = plan.moment == AT_ANY_TIME
+    at_any_time = plan.progress == AT_ANY_TIME
     child = attempt(folder, name, plan.minutes, None if at_any_time else plan)
     if at_any_time:
         time.sleep(plan.seconds)
@@ -219,7 +219,7 @@ def main() -> None:
             plan = Plan(chance)
             if given.signal == "kill":
                 ended = not killed(folder, name, plan)
-                moments[plan.moment] += not ended
+                moments[plan.progress] += not ended
             else:
                 ended = not terminated(folder, name, plan, waits)
             kills += not ended
@@ -229,8 +229,8 @@ def main() -> None:
         runs += 1
     shutil.rmtree(folder)
     print(f"undisturbed run: {seconds:.1f} s; {kills} × SIG{given.signal.upper()} in {runs} runs")
-    for moment, count in moments.most_common():
-        print(f"{count:4d} {moment}")
+    for progress, count in moments.most_common():
+        print(f"{count:4d} {progress}")
     if waits:
         print(f"from the signal to the end: at most {max(waits):.2f} s")
     print("all rows, weights, optimiser states and generators equal those of the undisturbed run")

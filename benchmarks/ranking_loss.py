@@ -34,7 +34,7 @@ from rkkd_cli.records.environment import environment
 from rkkd_cli.train.arm import ArmOnStream, record
 from rkkd_cli.train.device import describe_device, keep_freed_memory, use_threads
 from rkkd_cli.train.metrics.batch import _rankings, _taus
-from rkkd_cli.train.taught_batch import needs_of, teach
+from rkkd_cli.train.taught_batch import feature_needs, run_teacher
 from rkkd_cli.train.teacher.model import freeze
 
 CPU = torch.device("cpu")
@@ -144,12 +144,12 @@ def logging_shares(
     shares: dict[str, list[float]] = {"rank": [], "kendall_tau": []}
     for _ in range(2 + rounds):
         started = time.perf_counter()
-        lesson = teach(teacher, batch, needs_of(objectives))
-        stepped = [arm.step(lesson) for arm in arms]
-        record(arms, stepped, lesson)
+        taught = run_teacher(teacher, batch, feature_needs(objectives))
+        stepped = [arm.step(taught) for arm in arms]
+        record(arms, stepped, taught)
         after_step = time.perf_counter()
         students = torch.cat([one.logits for one in stepped])
-        teachers = lesson.teacher.logits.expand(students.shape)
+        teachers = taught.teacher.logits.expand(students.shape)
         begun = time.perf_counter()
         _rankings(objectives, students, teachers)
         between = time.perf_counter()

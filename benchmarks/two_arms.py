@@ -29,11 +29,11 @@ from rkkd_cli.data.images import Dataset, LabelledImages
 from rkkd_cli.data.stream import Stream
 from rkkd_cli.models import build_model
 from rkkd_cli.train.arm import ArmOnStream
-from rkkd_cli.train.cuda_graph import CudaGraphs
+from rkkd_cli.train.cuda_graph import CudaGraphRecorder
 from rkkd_cli.train.device import keep_freed_memory, use_precision, use_threads
 from rkkd_cli.train.events import Note
 from rkkd_cli.train.lockstep import Lockstep
-from rkkd_cli.train.teacher.logit_cache import TeacherOutputs
+from rkkd_cli.train.teacher.logit_cache import LogitCache
 from rkkd_cli.train.teacher.model import freeze
 from rkkd_cli.train.teacher.store import file_sha256
 
@@ -63,8 +63,8 @@ def plain_arm(with_ranking: bool, device: str, threads: int) -> Step:
         optimizer.zero_grad()
         torch.autograd.backward(loss)
         optimizer.step()
-        hits = (logits.topk(5).indices == there[:, None]).float()
-        return loss.item(), hits[:, 0].mean().item()
+        correct = (logits.topk(5).indices == there[:, None]).float()
+        return loss.item(), correct[:, 0].mean().item()
 
     return _several(batch, device)
 
@@ -111,8 +111,8 @@ def both_arms(
         arms,
         experiment.training.epochs,
         held_out={},
-        outputs=None if kept is None else TeacherOutputs(kept, "exact", IMAGES, CLASSES),
-        recorder=CudaGraphs(where) if graph else None,
+        logit_cache=None if kept is None else LogitCache(kept, "exact", IMAGES, CLASSES),
+        graph_recorder=CudaGraphRecorder(where) if graph else None,
     )
     events = lockstep.train()
 

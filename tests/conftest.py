@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +11,7 @@ import pytest
 import torch
 from hypothesis import settings
 from PIL import Image
+from running import Ended, FolderMaker, Program
 
 from rkkd_cli.methods import Pair
 from rkkd_cli.models import build_model
@@ -23,25 +24,14 @@ torch.set_num_threads(1)
 settings.register_profile("rkkd", deadline=None)
 settings.load_profile("rkkd")
 
-Program = Callable[..., subprocess.CompletedProcess[str]]
-FolderMaker = Callable[..., Path]
 
-# Small and fast: one seed, two epochs, 200 images. The teacher takes a second.
-QUICK = (
-    "training.epochs=2",
-    "teacher.training.epochs=2",
-    "seeds=[0]",
-    "dataset.limit_train=200",
-    "dataset.limit_test=100",
-)
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+@pytest.fixture(autouse=True, scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A cache folder shared by all tests of the session, so that teachers are trained once."""
     folder = tmp_path_factory.getbasetemp() / "rkkd-cache"
-    monkeypatch.setenv("RKKD_CACHE", str(folder))
-    return folder
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RKKD_CACHE", str(folder))
+        yield folder
 
 
 @pytest.fixture
@@ -58,7 +48,7 @@ def rkkd(tmp_path: Path) -> Program:
 
     def program(
         *arguments: str, cwd: Path = tmp_path, env: Mapping[str, str] | None = None
-    ) -> subprocess.CompletedProcess[str]:
+    ) -> Ended:
         command = [sys.executable, "-m", "rkkd_cli", *arguments]
         surroundings = {**os.environ, "COLUMNS": "160", "OMP_NUM_THREADS": "1", **(env or {})}
         return subprocess.run(

@@ -28,7 +28,7 @@ from rkkd_cli.config.overrides import check_text
 from rkkd_cli.errors import RunError, UserError, printable
 
 if TYPE_CHECKING:
-    from rkkd_cli.train.distributed.ranks import Group
+    from rkkd_cli.train.distributed.process_group import TorchrunGroup
 
 app = typer.Typer(
     name="rkkd",
@@ -101,11 +101,11 @@ def main() -> None:
         _fail(f"{error.strerror or error}{where}", 1)
 
 
-def _program(ranks: "Group | None" = None) -> None:
+def _program(process_group: "TorchrunGroup | None" = None) -> None:
     """Do what the command line says, alone or as the first of several ranks."""
     for word in sys.argv[1:]:
         check_text(word)
-    app(obj=ranks)
+    app(obj=process_group)
 
 
 def _fail(message: object, status: int) -> None:

@@ -16,66 +16,67 @@ from rkkd_cli.data.seeding import derive_seed
 from rkkd_cli.data.strong_augment import StrongView
 
 
-class Part(NamedTuple):
-    """A rank's contiguous part of every batch: number ``number`` (from 0) of ``of``."""
+class Shard(NamedTuple):
+    """A rank's contiguous share of every batch: that of ``rank`` (from 0) of ``world_size``."""
 
-    number: int = 0
-    of: int = 1
+    rank: int = 0
+    world_size: int = 1
 
     def within(self, start: int, stop: int) -> slice:
-        """Return the part of start … stop. Sizes differ by 1 at most; the first is the largest."""
-        first, last = (-(-(stop - start) * n // self.of) for n in (self.number, self.number + 1))
+        """Return the shard of start … stop. Sizes differ by 1 at most; the first is the largest."""
+        size, count = stop - start, self.world_size
+        first, last = (-(-size * rank // count) for rank in (self.rank, self.rank + 1))
         return slice(start + first, start + last)
 
 
-ALL = Part()
+WHOLE_BATCH = Shard()
 
 
-class Taken(NamedTuple):
-    """Where a batch stands in an epoch's order, and what of it is taken.
+class BatchShard(NamedTuple):
+    """Where a global batch stands in an epoch's order, and the local part of it.
 
-    ``stands_in`` tells that ``own`` is an image that does not count, since nothing is left.
+    ``is_padding``: nothing is left for this rank, and ``local`` is an image that does not count.
     """
 
     batch: slice
-    own: slice
-    stands_in: bool
+    local: slice
+    is_padding: bool
 
     @property
-    def whole(self) -> int:
-        """The number of images of the whole batch."""
+    def global_size(self) -> int:
+        """The number of images of the global batch."""
         return int(self.batch.stop - self.batch.start)
 
     @property
-    def places(self) -> slice:
-        """Where in the batch the images stand that are taken."""
-        return slice(self.own.start - self.batch.start, self.own.stop - self.batch.start)
+    def within_batch(self) -> slice:
+        """Where in the global batch the local images stand."""
+        return slice(self.local.start - self.batch.start, self.local.stop - self.batch.start)
 
 
 class Batch(NamedTuple):
-    """Normalised images, their labels and places in the split, (B,).
+    """Normalised images, their labels and their indices in the split, (B,).
 
-    ``strong`` is a second view of the images, strongly augmented, where the stream has one.
-    Where the images are a rank's part of a batch, ``whole`` is the number of all its images. A rank
-    that has none has one that does not count (``stands_in``): a step needs something to compute.
+    ``strong`` is a second, strongly augmented view of the images, where the stream has one. Where
+    the images are a rank's shard of a batch, ``global_size`` is the size of the whole one. A rank
+    that has none left has an image that does not count (``is_padding``): a step needs an input.
     """
 
     images: Tensor
     labels: Tensor
-    places: Tensor
+    indices: Tensor
     strong: Tensor | None = None
-    whole: int | None = None
-    stands_in: bool = False
+    global_size: int | None = None
+    is_padding: bool = False
 
     @property
     def total(self) -> int:
-        """The number of images of the whole batch."""
-        return len(self.labels) if self.whole is None else self.whole
+        """The number of images of the global batch."""
+        return len(self.labels) if self.global_size is None else self.global_size
 
     @property
-    def share(self) -> float:
-        """The share of the whole batch's images that these are."""
-        return 0.0 if self.stands_in else len(self.labels) / self.total
+    def weight(self) -> float:
+        """The share of the global batch's images that these are."""
+        return 0.0 if self.is_padding else len(self.labels) / self.total
 
 
 class DeviceImages:
@@ -111,10 +112,10 @@ class DeviceImages:
 
     def in_order(self, batch_size: int) -> Iterator[Batch]:
         """Yield all images once, as they are."""
-        places = torch.arange(len(self), device=self.device)
+        indices = torch.arange(len(self), device=self.device)
         parts = self.parts(batch_size)
         for part, pixels in zip(parts, self.pixels.in_order(self.parts(batch_size)), strict=True):
-            yield Batch(self.normalise(pixels), self.labels[part], places[part])
+            yield Batch(self.normalise(pixels), self.labels[part], indices[part])
 
 
 class Stream:
@@ -137,38 +138,44 @@ class Stream:
         """Return the number of batches per epoch; the last one may be smaller."""
         return -(-len(self.data) // self.batch_size)
 
-    def epoch(self, number: int, skip: int = 0, part: Part = ALL) -> Iterator[Batch]:
-        """Yield the batches of epoch ``number`` (from 1): every image once, in random order.
+    def epoch(self, epoch: int, skip: int = 0, shard: Shard = WHOLE_BATCH) -> Iterator[Batch]:
+        """Yield the batches of an ``epoch`` (from 1): every image once, in random order.
 
-        The first ``skip`` batches are left out, and of each all but ``part``, which changes
-        nothing about the others.
+        The first ``skip`` batches are left out, and of the others all but this ``shard``; neither
+        changes the batches that are yielded.
 
-        All draws of the epoch are made on the CPU, so that every device sees the same sequence. The
-        strong view has crops, flips and draws of its own: without it the rest stays the same.
+        All random numbers are drawn on the CPU, so that every device sees the same sequence. The
+        strong view draws crops and flips of its own, so that the rest is the same without it.
         """
-        generator = torch.Generator().manual_seed(derive_seed(self.seed, "stream", number))
+        generator = torch.Generator().manual_seed(derive_seed(self.seed, "stream", epoch))
         order = torch.randperm(len(self.data), generator=generator)
-        taken = list(self._taken(skip, part))
-        augmented = self.data.pixels.augmented(order, generator, [one.own for one in taken])
-        strong = self._strong_views(number, order, taken) if self.strong else repeat(None)
+        shards = list(self._batch_shards(skip, shard))
+        augmented = self.data.pixels.augmented(order, generator, [one.local for one in shards])
+        strong = self._strong_views(epoch, order, shards) if self.strong else repeat(None)
         index = order.to(self.data.device)
         labels = self.data.labels[index]
-        for one, pixels in zip(taken, augmented, strict=True):
-            images, own = self.data.normalise(pixels), one.own
-            yield Batch(images, labels[own], index[own], next(strong), one.whole, one.stands_in)
+        for one, pixels in zip(shards, augmented, strict=True):
+            images, local = self.data.normalise(pixels), one.local
+            yield Batch(
+                images, labels[local], index[local], next(strong), one.global_size, one.is_padding
+            )
 
-    def _taken(self, skip: int, part: Part) -> Iterator[Taken]:
+    def _batch_shards(self, skip: int, shard: Shard) -> Iterator[BatchShard]:
         for batch in self.data.parts(self.batch_size, skip):
-            own = part.within(batch.start, batch.stop)
-            is_empty = own.start == own.stop
-            yield Taken(batch, slice(batch.start, batch.start + 1) if is_empty else own, is_empty)
+            local = shard.within(batch.start, batch.stop)
+            is_empty = local.start == local.stop
+            first = slice(batch.start, batch.start + 1)
+            yield BatchShard(batch, first if is_empty else local, is_empty)
 
-    def _strong_views(self, number: int, order: Tensor, taken: Sequence[Taken]) -> Iterator[Tensor]:
-        """Yield the strong view of what is taken of each batch of an epoch."""
+    def _strong_views(
+        self, epoch: int, order: Tensor, shards: Sequence[BatchShard]
+    ) -> Iterator[Tensor]:
+        """Yield the strong view of this rank's shard of each batch of an epoch."""
         assert self.strong is not None
-        seed = derive_seed(self.seed, "strong", number)
+        seed = derive_seed(self.seed, "strong", epoch)
         generator = torch.Generator().manual_seed(seed)
-        augmented = self.data.pixels.augmented(order, generator, [one.own for one in taken])
-        for one, pixels in zip(taken, augmented, strict=True):
-            drawn = derive_seed(seed, "batch", one.batch.start)
-            yield self.data.normalise(self.strong(pixels, drawn, one.places, one.whole))
+        augmented = self.data.pixels.augmented(order, generator, [one.local for one in shards])
+        for one, pixels in zip(shards, augmented, strict=True):
+            view_seed = derive_seed(seed, "batch", one.batch.start)
+            strong = self.strong(pixels, view_seed, one.within_batch, one.global_size)
+            yield self.data.normalise(strong)

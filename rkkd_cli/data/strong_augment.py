@@ -15,7 +15,7 @@ from rkkd_cli.errors import UserError
 GREY = (125, 123, 114)  # of the square; its mean for grey images
 LARGEST_SQUARE = 0.5  # of the image's side
 OPERATIONS_AN_IMAGE = 2
-ALL = slice(None)
+WHOLE_BATCH = slice(None)
 
 Operation = tuple[Callable[[Tensor, float], Tensor], float, float]
 
@@ -70,7 +70,7 @@ class StrongView:
         self.grey = GREY if in_channels == 3 else (round(sum(GREY) / 3),)
 
     def __call__(
-        self, pixels: Tensor, seed: int, places: slice = ALL, whole: int | None = None
+        self, pixels: Tensor, seed: int, places: slice = WHOLE_BATCH, whole: int | None = None
     ) -> Tensor:
         """Return the images augmented; a fixed function of them and of ``seed``.
 

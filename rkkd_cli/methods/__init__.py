@@ -15,19 +15,27 @@ from rkkd_cli.methods.ctkd import CTKD
 from rkkd_cli.methods.dist import DIST
 from rkkd_cli.methods.dkd import DKD
 from rkkd_cli.methods.fitnet import FitNet
+from rkkd_cli.methods.inputs import DistillInputs, ViewOutputs
 from rkkd_cli.methods.kd import CE, KD, SoftCE
 from rkkd_cli.methods.method import Method, Pair
 from rkkd_cli.methods.mlkd import MLKD
-from rkkd_cli.methods.objective import TERMS, Objective, terms_of
+from rkkd_cli.methods.objective import TERMS, Objective, term_names
 from rkkd_cli.methods.reviewkd import ReviewKD
 from rkkd_cli.methods.rkd import RKD
-from rkkd_cli.methods.seen import Seen, View
 from rkkd_cli.methods.simkd import SimKD
 from rkkd_cli.methods.sp import SP
 from rkkd_cli.methods.vid import VID
 from rkkd_cli.plugins import load_plugin
 
-__all__ = ["METHODS", "Method", "Objective", "Pair", "Seen", "View", "build_objective"]
+__all__ = [
+    "METHODS",
+    "DistillInputs",
+    "Method",
+    "Objective",
+    "Pair",
+    "ViewOutputs",
+    "build_objective",
+]
 
 METHODS: dict[str, type[Method]] = {
     "ce": CE,
@@ -83,9 +91,9 @@ def method_class(name: str) -> type[Method]:
     return found
 
 
-def own_terms(section: Section) -> tuple[str, ...]:
+def method_terms(section: Section) -> tuple[str, ...]:
     """Return the names of the terms that only arms with this method have."""
-    return terms_of(section, method_class(section.name))
+    return term_names(section, method_class(section.name))
 
 
 def wants_strong_view(section: Section) -> bool:
@@ -118,7 +126,7 @@ def _read(where: str, model: type[Frozen], table: object) -> Frozen:
 
 
 def _check_terms(name: str, objective: Objective) -> None:
-    for term in objective.own_terms:
+    for term in objective.method_terms:
         if not re.fullmatch(r"[a-z][a-z0-9_]*", term):
             raise UserError(
                 f"method {name}: a term is named {term!r}; use small letters, digits and _"

@@ -7,8 +7,8 @@ from torch import Tensor
 from rkkd_cli.config.experiment import Frozen
 from rkkd_cli.config.experiment import Method as Section
 from rkkd_cli.losses import attention_transfer_loss
+from rkkd_cli.methods.inputs import DistillInputs
 from rkkd_cli.methods.method import Method, Pair, require_maps
-from rkkd_cli.methods.seen import Seen
 
 
 class ATSettings(Frozen):
@@ -35,12 +35,12 @@ class AT(Method):
         super().__init__(section, settings, pair)
         require_maps("at", pair, least=2)
 
-    def own_weights(self, epoch: int) -> dict[str, float]:
+    def term_weights(self, epoch: int) -> dict[str, float]:
         """Return the weight."""
         return {"attention": self.settings.weight}
 
-    def forward(self, seen: Seen) -> dict[str, Tensor]:
+    def forward(self, inputs: DistillInputs) -> dict[str, Tensor]:
         """Return the sum over the pairs of maps."""
-        pairs = zip(seen.student.maps[1:], seen.teacher.maps[1:], strict=False)
+        pairs = zip(inputs.student.maps[1:], inputs.teacher.maps[1:], strict=False)
         losses = [attention_transfer_loss(*maps, self.settings.p) for maps in pairs]
         return {"attention": torch.stack(losses).sum()}

@@ -10,8 +10,8 @@ from rkkd_cli.config.experiment import Frozen
 from rkkd_cli.config.experiment import Method as Section
 from rkkd_cli.losses import contrastive_log_z, contrastive_loss, updated_rows
 from rkkd_cli.losses.geometry import unit_vectors
+from rkkd_cli.methods.inputs import DistillInputs
 from rkkd_cli.methods.method import Method, Pair
-from rkkd_cli.methods.seen import Seen
 
 
 class CRDSettings(Frozen):
@@ -68,19 +68,19 @@ class CRD(Method):
         self.counts: Tensor
         self.register_buffer("counts", _class_counts(pair.labels), persistent=False)
 
-    def own_weights(self, epoch: int) -> dict[str, float]:
+    def term_weights(self, epoch: int) -> dict[str, float]:
         """Return the weight."""
         return {"crd": self.settings.weight}
 
-    def forward(self, seen: Seen) -> dict[str, Tensor]:
+    def forward(self, inputs: DistillInputs) -> dict[str, Tensor]:
         """Return the sum of both sides' losses; afterwards the memories have the batch's rows."""
-        rows = torch.cat([seen.places[:, None], self._negatives(seen.labels)], dim=1)
-        student, teacher = self.student(seen.student.pooled), self.teacher(seen.teacher.pooled)
+        rows = torch.cat([inputs.indices[:, None], self._negatives(inputs.labels)], dim=1)
+        student, teacher = self.student(inputs.student.pooled), self.teacher(inputs.teacher.pooled)
         loss = self._loss(self.student, student, self.teacher.memory[rows])
         loss = loss + self._loss(self.teacher, teacher, self.student.memory[rows])
         for side, embedded in ((self.student, student), (self.teacher, teacher)):
-            kept = side.memory[seen.places]
-            side.memory[seen.places] = updated_rows(kept, embedded, self.settings.momentum)
+            kept = side.memory[inputs.indices]
+            side.memory[inputs.indices] = updated_rows(kept, embedded, self.settings.momentum)
         return {"crd": loss}
 
     def _loss(self, side: Side, anchors: Tensor, rows: Tensor) -> Tensor:

@@ -7,8 +7,8 @@ from torch import Tensor, nn
 from rkkd_cli.config.experiment import Frozen
 from rkkd_cli.config.experiment import Method as Section
 from rkkd_cli.losses import curriculum_temperature, kl_at_temperature, reversal_strength
+from rkkd_cli.methods.inputs import DistillInputs
 from rkkd_cli.methods.method import Method, Pair
-from rkkd_cli.methods.seen import Seen
 
 
 class CTKDSettings(Frozen):
@@ -46,12 +46,12 @@ class CTKD(Method):
             "kl_curriculum": section.alpha if section.kl_weight is None else section.kl_weight,
         }
 
-    def forward(self, seen: Seen) -> dict[str, Tensor]:
+    def forward(self, inputs: DistillInputs) -> dict[str, Tensor]:
         """Return KL at the learnt temperature, and the temperature."""
         settings = self.settings
         strength = reversal_strength(
-            seen.epoch, end=settings.strength, epochs=settings.curriculum_epochs
+            inputs.epoch, end=settings.strength, epochs=settings.curriculum_epochs
         )
         temperature = curriculum_temperature(self.raw, strength, settings.start, settings.span)
-        kl = kl_at_temperature(*self.logits(seen), temperature)
+        kl = kl_at_temperature(*self.logits(inputs), temperature)
         return {"kl_curriculum": kl, "temperature": temperature}

@@ -5,8 +5,8 @@ from torch import Tensor
 
 from rkkd_cli.config.experiment import Frozen
 from rkkd_cli.losses import dist_terms
+from rkkd_cli.methods.inputs import DistillInputs
 from rkkd_cli.methods.method import Method
-from rkkd_cli.methods.seen import Seen
 
 
 class DISTSettings(Frozen):
@@ -24,11 +24,11 @@ class DIST(Method):
     reads_epoch = False
     settings: DISTSettings
 
-    def own_weights(self, epoch: int) -> dict[str, float]:
+    def term_weights(self, epoch: int) -> dict[str, float]:
         """Return beta and gamma."""
         return {"dist_inter": self.settings.beta, "dist_intra": self.settings.gamma}
 
-    def forward(self, seen: Seen) -> dict[str, Tensor]:
+    def forward(self, inputs: DistillInputs) -> dict[str, Tensor]:
         """Return the two relations."""
-        inter, intra = dist_terms(*self.logits(seen), self.section.temperature)
+        inter, intra = dist_terms(*self.logits(inputs), self.section.temperature)
         return {"dist_inter": inter, "dist_intra": intra}

@@ -5,8 +5,8 @@ from torch import Tensor
 
 from rkkd_cli.config.experiment import Frozen
 from rkkd_cli.losses import dkd_terms
+from rkkd_cli.methods.inputs import DistillInputs
 from rkkd_cli.methods.method import Method, warm_up
-from rkkd_cli.methods.seen import Seen
 
 
 class DKDSettings(Frozen):
@@ -25,12 +25,12 @@ class DKD(Method):
     reads_epoch = False
     settings: DKDSettings
 
-    def own_weights(self, epoch: int) -> dict[str, float]:
+    def term_weights(self, epoch: int) -> dict[str, float]:
         """Return alpha and beta, risen as far as the epoch says."""
         share = warm_up(epoch, self.settings.warmup_epochs)
         return {"tckd": share * self.settings.alpha, "nckd": share * self.settings.beta}
 
-    def forward(self, seen: Seen) -> dict[str, Tensor]:
+    def forward(self, inputs: DistillInputs) -> dict[str, Tensor]:
         """Return TCKD and NCKD."""
-        tckd, nckd = dkd_terms(*self.logits(seen), seen.labels, self.section.temperature)
+        tckd, nckd = dkd_terms(*self.logits(inputs), inputs.labels, self.section.temperature)
         return {"tckd": tckd, "nckd": nckd}

@@ -8,8 +8,8 @@ from rkkd_cli.config.experiment import Frozen
 from rkkd_cli.config.experiment import Method as Section
 from rkkd_cli.errors import UserError
 from rkkd_cli.losses import hint_loss
+from rkkd_cli.methods.inputs import DistillInputs
 from rkkd_cli.methods.method import Method, Pair, require_maps
-from rkkd_cli.methods.seen import Seen
 
 
 class FitNetSettings(Frozen):
@@ -46,14 +46,14 @@ class FitNet(Method):
         student, teacher = (one.maps[layer] for one in shapes)
         self.regressor = _regressor(tuple(student), tuple(teacher))
 
-    def own_weights(self, epoch: int) -> dict[str, float]:
+    def term_weights(self, epoch: int) -> dict[str, float]:
         """Return the weight."""
         return {"hint": self.settings.weight}
 
-    def forward(self, seen: Seen) -> dict[str, Tensor]:
+    def forward(self, inputs: DistillInputs) -> dict[str, Tensor]:
         """Return the mean squared error of the hint."""
         layer = self.settings.hint_layer
-        regressed, target = self.regressor(seen.student.maps[layer]), seen.teacher.maps[layer]
+        regressed, target = self.regressor(inputs.student.maps[layer]), inputs.teacher.maps[layer]
         if target.shape[2:] != regressed.shape[2:]:
             target = F.adaptive_avg_pool2d(target, regressed.shape[2:])
         return {"hint": hint_loss(regressed, target)}

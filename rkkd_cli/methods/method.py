@@ -11,7 +11,7 @@ from rkkd_cli.config.experiment import Frozen
 from rkkd_cli.config.experiment import Method as Section
 from rkkd_cli.errors import UserError
 from rkkd_cli.losses import standardize_logits
-from rkkd_cli.methods.seen import Seen
+from rkkd_cli.methods.inputs import DistillInputs
 from rkkd_cli.models import Classifier
 from rkkd_cli.models.shapes import FeatureShapes, feature_shapes
 
@@ -71,11 +71,11 @@ class Method(nn.Module):
         """Return the weights of ``ce`` and ``kl`` where the experiment gives none."""
         return {"ce": 1.0, "kl": 0.0}
 
-    def own_weights(self, epoch: int) -> Mapping[str, float]:
+    def term_weights(self, epoch: int) -> Mapping[str, float]:
         """Return the weights of the method's own terms in an epoch (from 1)."""
         return {}
 
-    def forward(self, seen: Seen) -> Mapping[str, Tensor]:
+    def forward(self, inputs: DistillInputs) -> Mapping[str, Tensor]:
         """Return the method's own terms, unweighted scalars."""
         return {}
 
@@ -87,12 +87,12 @@ class Method(nn.Module):
         """Return the part that stays with the student when it is used, if there is one."""
         return None
 
-    def logits(self, seen: Seen) -> tuple[Tensor, Tensor]:
+    def logits(self, inputs: DistillInputs) -> tuple[Tensor, Tensor]:
         """Return the logits of student and teacher (B, C), standardised if the experiment says so.
 
         For the terms of logit-based methods; ``rank`` is always of raw logits.
         """
-        return self.prepared(seen.student.logits), self.prepared(seen.teacher.logits)
+        return self.prepared(inputs.student.logits), self.prepared(inputs.teacher.logits)
 
     def prepared(self, logits: Tensor) -> Tensor:
         """Return the logits, standardised if the experiment says so."""
@@ -102,7 +102,7 @@ class Method(nn.Module):
         """Return the weights of ce, kl and the method's own terms in an epoch (from 1)."""
         given = {"ce": self.section.ce_weight, "kl": self.section.kl_weight}
         stated = {name: value for name, value in given.items() if value is not None}
-        return {**self.default_weights(), **stated, **self.own_weights(epoch)}
+        return {**self.default_weights(), **stated, **self.term_weights(epoch)}
 
 
 def warm_up(epoch: int, epochs: int) -> float:

@@ -4,8 +4,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from rkkd_cli.losses import mlkd_terms
+from rkkd_cli.methods.inputs import DistillInputs
 from rkkd_cli.methods.kd import KD
-from rkkd_cli.methods.seen import Seen
 
 
 class MLKD(KD):
@@ -23,17 +23,17 @@ class MLKD(KD):
         levels = dict.fromkeys(self.terms[1:], weights["kl"])
         return {"ce": weights["ce"], "ce_strong": weights["ce"]} | levels
 
-    def forward(self, seen: Seen) -> dict[str, Tensor]:
+    def forward(self, inputs: DistillInputs) -> dict[str, Tensor]:
         """Return the strong view's CE and the three levels."""
-        assert seen.strong is not None
-        strong = seen.strong.student.logits
+        assert inputs.strong is not None
+        strong = inputs.strong.student.logits
         levels = mlkd_terms(
-            seen.student.logits,
-            seen.teacher.logits,
+            inputs.student.logits,
+            inputs.teacher.logits,
             strong,
-            seen.strong.teacher.logits,
+            inputs.strong.teacher.logits,
             temperature=self.section.temperature,
             standardize=self.section.standardize_logits,
         )
-        terms = (F.cross_entropy(strong, seen.labels), *levels)
+        terms = (F.cross_entropy(strong, inputs.labels), *levels)
         return dict(zip(self.terms, terms, strict=True))

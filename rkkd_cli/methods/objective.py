@@ -9,14 +9,14 @@ from torch.nn import functional as F
 
 from rkkd_cli.config.experiment import Method as Section
 from rkkd_cli.losses import KendallRankingLoss, kl_divergence
+from rkkd_cli.methods.inputs import DistillInputs, ViewOutputs, in_float32
 from rkkd_cli.methods.method import Method
-from rkkd_cli.methods.seen import Seen, View, in_float32
 
 TERMS = ("ce", "kl", "rank")
 STANDARDIZED = "kl_standardized"
 
 
-def terms_of(section: Section, method: type[Method]) -> tuple[str, ...]:
+def term_names(section: Section, method: type[Method]) -> tuple[str, ...]:
     """Return the names of the terms that only arms of this kind have."""
     return (*((STANDARDIZED,) if section.standardize_logits else ()), *method.terms)
 
@@ -48,9 +48,9 @@ class Objective:
         return not (asks or self.method.state_dict())
 
     @property
-    def own_terms(self) -> tuple[str, ...]:
+    def method_terms(self) -> tuple[str, ...]:
         """The names of the terms that only arms of this kind have: each has a column."""
-        return terms_of(self.method.section, type(self.method))
+        return term_names(self.method.section, type(self.method))
 
     def weights(self, epoch: int) -> dict[str, float]:
         """Return the weight of each optimised term in an epoch (from 1)."""
@@ -59,32 +59,32 @@ class Objective:
             weights[STANDARDIZED] = weights.pop("kl", 0.0)
         return {**weights, "rank": self.rank_weight} if self.rank_weight else weights
 
-    def loss(self, seen: Seen) -> Losses:
+    def loss(self, inputs: DistillInputs) -> Losses:
         """Return Σ weight · term, a scalar, and the raw values of the own terms.
 
         Of the terms that every arm has, only those with a weight are computed: what is recorded
         of them is measured apart.
         """
-        seen = _in_float32(seen)
-        student, teacher = seen.student.logits, seen.teacher.logits
-        own = dict(self.method(seen))
+        inputs = _in_float32(inputs)
+        student, teacher = inputs.student.logits, inputs.teacher.logits
+        own = dict(self.method(inputs))
         if self.method.section.standardize_logits:
-            own[STANDARDIZED] = kl_divergence(*self.method.logits(seen), self.temperature)
-        weights = {name: one for name, one in self.weights(seen.epoch).items() if one}
+            own[STANDARDIZED] = kl_divergence(*self.method.logits(inputs), self.temperature)
+        weights = {name: one for name, one in self.weights(inputs.epoch).items() if one}
         terms: dict[str, Callable[[], Tensor]] = {
-            "ce": lambda: F.cross_entropy(student, seen.labels),
+            "ce": lambda: F.cross_entropy(student, inputs.labels),
             "kl": lambda: kl_divergence(student, teacher, self.temperature),
             "rank": lambda: self.ranking(student, teacher),
         }
         values = own | {name: terms[name]() for name in weights if name in terms}
         weighted = [weight * values[name] for name, weight in weights.items()]
-        raw = {name: values[name].detach() for name in self.own_terms}
+        raw = {name: values[name].detach() for name in self.method_terms}
         if not weighted:  # an epoch in which a warm-up has not begun
             return Losses(0.0 * student.sum(), raw)
         return Losses(sum(weighted[1:], start=weighted[0]), raw)
 
 
-def _in_float32(seen: Seen) -> Seen:
-    strong = seen.strong and View(*(in_float32(one) for one in seen.strong))
-    student, teacher = in_float32(seen.student), in_float32(seen.teacher)
-    return replace(seen, student=student, teacher=teacher, strong=strong)
+def _in_float32(inputs: DistillInputs) -> DistillInputs:
+    strong = inputs.strong and ViewOutputs(*(in_float32(one) for one in inputs.strong))
+    student, teacher = in_float32(inputs.student), in_float32(inputs.teacher)
+    return replace(inputs, student=student, teacher=teacher, strong=strong)

@@ -14,8 +14,8 @@ from rkkd_cli.config.experiment import Frozen
 from rkkd_cli.config.experiment import Method as Section
 from rkkd_cli.errors import UserError
 from rkkd_cli.losses import hierarchical_context_loss
+from rkkd_cli.methods.inputs import DistillInputs
 from rkkd_cli.methods.method import Method, Pair, require_maps, warm_up
-from rkkd_cli.methods.seen import Seen
 from rkkd_cli.models import Features
 
 WIDEST = 512
@@ -82,15 +82,17 @@ class ReviewKD(Method):
             for stage, (inputs, outputs) in enumerate(zip(student, teacher, strict=True))
         )
 
-    def own_weights(self, epoch: int) -> dict[str, float]:
+    def term_weights(self, epoch: int) -> dict[str, float]:
         """Return the weight, risen as far as the epoch says."""
         return {"review": warm_up(epoch, self.settings.warmup_epochs) * self.settings.weight}
 
-    def forward(self, seen: Seen) -> dict[str, Tensor]:
+    def forward(self, inputs: DistillInputs) -> dict[str, Tensor]:
         """Return the hierarchical context loss of all stages."""
-        targets = _stages(seen.teacher, seen.teacher.preacts or seen.teacher.maps)
+        targets = _stages(inputs.teacher, inputs.teacher.preacts or inputs.teacher.maps)
         later, compared = None, []
-        stages = zip(_stages(seen.student, seen.student.maps), targets, self.fusions, strict=True)
+        stages = zip(
+            _stages(inputs.student, inputs.student.maps), targets, self.fusions, strict=True
+        )
         for x, target, fusion in reversed(list(stages)):
             out, later = fusion(x, later, target.shape[2:])
             compared.append(out)

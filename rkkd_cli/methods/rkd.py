@@ -5,8 +5,8 @@ from torch import Tensor
 
 from rkkd_cli.config.experiment import Frozen
 from rkkd_cli.losses import rkd_angle_loss, rkd_distance_loss
+from rkkd_cli.methods.inputs import DistillInputs
 from rkkd_cli.methods.method import Method
-from rkkd_cli.methods.seen import Seen
 
 
 class RKDSettings(Frozen):
@@ -26,14 +26,14 @@ class RKD(Method):
     needs_features = True
     settings: RKDSettings
 
-    def own_weights(self, epoch: int) -> dict[str, float]:
+    def term_weights(self, epoch: int) -> dict[str, float]:
         """Return the two weights."""
         settings = self.settings
         return {"rkd_distance": settings.distance_weight, "rkd_angle": settings.angle_weight}
 
-    def forward(self, seen: Seen) -> dict[str, Tensor]:
+    def forward(self, inputs: DistillInputs) -> dict[str, Tensor]:
         """Return the two losses of the pooled features."""
-        pooled, normalize = (seen.student.pooled, seen.teacher.pooled), self.settings.normalize
+        pooled, normalize = (inputs.student.pooled, inputs.teacher.pooled), self.settings.normalize
         return {
             "rkd_distance": rkd_distance_loss(*pooled, normalize),
             "rkd_angle": rkd_angle_loss(*pooled, normalize),

@@ -15,8 +15,8 @@ from rkkd_cli.config.experiment import Frozen
 from rkkd_cli.config.experiment import Method as Section
 from rkkd_cli.errors import UserError
 from rkkd_cli.losses import correctly_classified, feature_kl_loss, hint_loss, match_sizes
+from rkkd_cli.methods.inputs import DistillInputs
 from rkkd_cli.methods.method import Method, Pair, require_maps
-from rkkd_cli.methods.seen import Seen
 from rkkd_cli.models import Classifier, Features
 
 LOSSES = {"l2": hint_loss, "kl": feature_kl_loss}
@@ -153,23 +153,23 @@ class SimKD(Method):
         """Return that neither CE nor KL is optimised."""
         return {"ce": 0.0, "kl": 0.0}
 
-    def own_weights(self, epoch: int) -> dict[str, float]:
+    def term_weights(self, epoch: int) -> dict[str, float]:
         """Return the weight, for the chosen loss."""
         chosen = self.settings.feature_loss
         return {f"feature_{name}": self.settings.weight * (name == chosen) for name in LOSSES}
 
-    def forward(self, seen: Seen) -> dict[str, Tensor]:
+    def forward(self, inputs: DistillInputs) -> dict[str, Tensor]:
         """Return both feature losses."""
-        assert seen.student.final is not None
-        assert seen.teacher.final is not None
+        assert inputs.student.final is not None
+        assert inputs.teacher.final is not None
         weights = None
         if self.settings.teacher_correct_only:
-            weights = correctly_classified(seen.teacher.logits, seen.labels)
+            weights = correctly_classified(inputs.teacher.logits, inputs.labels)
         projected = [
-            (projector(seen.student.maps[s]), seen.teacher.maps[t])
+            (projector(inputs.student.maps[s]), inputs.teacher.maps[t])
             for projector, (s, t) in zip(self.inner, self.stages, strict=True)
         ]
-        projected.append((seen.student.final, seen.teacher.final))
+        projected.append((inputs.student.final, inputs.teacher.final))
         pairs = [match_sizes(*maps) for maps in projected]
         return {
             f"feature_{name}": torch.stack([loss(*maps, weights) for maps in pairs]).sum()

@@ -6,8 +6,8 @@ from torch import Tensor
 from rkkd_cli.config.experiment import Frozen
 from rkkd_cli.config.experiment import Method as Section
 from rkkd_cli.losses import similarity_preserving_loss
+from rkkd_cli.methods.inputs import DistillInputs
 from rkkd_cli.methods.method import Method, Pair, require_maps
-from rkkd_cli.methods.seen import Seen
 
 
 class SPSettings(Frozen):
@@ -29,10 +29,10 @@ class SP(Method):
         super().__init__(section, settings, pair)
         require_maps("sp", pair, least=1)
 
-    def own_weights(self, epoch: int) -> dict[str, float]:
+    def term_weights(self, epoch: int) -> dict[str, float]:
         """Return the weight."""
         return {"sp": self.settings.weight}
 
-    def forward(self, seen: Seen) -> dict[str, Tensor]:
+    def forward(self, inputs: DistillInputs) -> dict[str, Tensor]:
         """Return the loss of the last maps."""
-        return {"sp": similarity_preserving_loss(seen.student.maps[-1], seen.teacher.maps[-1])}
+        return {"sp": similarity_preserving_loss(inputs.student.maps[-1], inputs.teacher.maps[-1])}

@@ -7,8 +7,8 @@ from torch import Tensor, nn
 from rkkd_cli.config.experiment import Frozen
 from rkkd_cli.config.experiment import Method as Section
 from rkkd_cli.losses import match_sizes, vid_log_scale, vid_loss
+from rkkd_cli.methods.inputs import DistillInputs
 from rkkd_cli.methods.method import Method, Pair, require_maps
-from rkkd_cli.methods.seen import Seen
 
 
 class VIDSettings(Frozen):
@@ -41,13 +41,13 @@ class VID(Method):
             nn.Parameter(torch.full((outputs,), begin)) for _, outputs in widths
         )
 
-    def own_weights(self, epoch: int) -> dict[str, float]:
+    def term_weights(self, epoch: int) -> dict[str, float]:
         """Return the weight."""
         return {"vid": self.settings.weight}
 
-    def forward(self, seen: Seen) -> dict[str, Tensor]:
+    def forward(self, inputs: DistillInputs) -> dict[str, Tensor]:
         """Return the sum over the pairs of maps."""
-        pairs = zip(seen.student.maps[1:], seen.teacher.maps[1:], strict=False)
+        pairs = zip(inputs.student.maps[1:], inputs.teacher.maps[1:], strict=False)
         losses = []
         for regressor, scale, maps in zip(self.regressors, self.log_scales, pairs, strict=True):
             student, teacher = match_sizes(*maps)

@@ -54,10 +54,10 @@ TIMING = COLUMNS[-2:]
 
 
 def columns(
-    with_validation: bool, varied: Sequence[str] = (), own_terms: Sequence[str] = ()
+    with_validation: bool, varied: Sequence[str] = (), method_terms: Sequence[str] = ()
 ) -> tuple[str, ...]:
     """Return the header of a run's metrics.csv."""
-    return _with(varied, (*DIAGNOSTICS, *own_terms), VAL_COLUMNS if with_validation else ())
+    return _with(varied, (*DIAGNOSTICS, *method_terms), VAL_COLUMNS if with_validation else ())
 
 
 def _with(varied: Sequence[str], further: Sequence[str], last: Sequence[str]) -> tuple[str, ...]:

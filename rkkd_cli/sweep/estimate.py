@@ -23,7 +23,7 @@ from rkkd_cli.sweep.check import RESIDENT_COPIES, dataset_request
 from rkkd_cli.train.arm import ArmOnStream
 from rkkd_cli.train.device import use_precision
 from rkkd_cli.train.metrics.evaluate import EVALUATION_BATCH
-from rkkd_cli.train.taught_batch import needs_of, teach
+from rkkd_cli.train.taught_batch import feature_needs, run_teacher
 from rkkd_cli.train.teacher.model import freeze
 
 # The share of the free memory that jobs may plan with.
@@ -134,12 +134,12 @@ def epoch_time(arms: Sequence[Arm], device: torch.device) -> Time:
     images = images.to(memory_format=torch.channels_last)
     labels = (torch.arange(size) % shape.num_classes).to(device)
     one_of_each = [ArmOnStream(arm, 0, teacher, labels) for arm in _one_of_each(arms)]
-    needs = needs_of(arm.objective for arm in one_of_each)
+    needs = feature_needs(arm.objective for arm in one_of_each)
     strong = images if needs.strong_view else None
     batch = Batch(images, labels, torch.arange(size, device=device), strong)
-    teaching = _seconds(lambda: teach(teacher, batch, needs), device)
-    lesson = teach(teacher, batch, needs)
-    steps_of = [_seconds(partial(one.step, lesson), device) for one in one_of_each]
+    teaching = _seconds(lambda: run_teacher(teacher, batch, needs), device)
+    taught = run_teacher(teacher, batch, needs)
+    steps_of = [_seconds(partial(one.step, taught), device) for one in one_of_each]
     students = dict(zip(map(_kind, _one_of_each(arms)), steps_of, strict=True))
     batches = -(-_train_images(experiment, shape) // size)
     evaluated = _test_images(experiment, shape) / size / 3  # forward alone: a third of a step

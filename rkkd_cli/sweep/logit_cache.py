@@ -15,12 +15,12 @@ from rkkd_cli.records.environment import processor
 from rkkd_cli.sweep.jobs import Job
 from rkkd_cli.sweep.sources import Sources
 from rkkd_cli.train.device import describe_device
-from rkkd_cli.train.teacher.logit_cache import TeacherOutputs
+from rkkd_cli.train.teacher.logit_cache import LogitCache
 
 FOLDER, FACTS = "teacher-outputs", "stream.json"
 
 
-def outputs_of(job: Job, sources: Sources) -> TeacherOutputs | None:
+def logit_cache_of(job: Job, sources: Sources) -> LogitCache | None:
     """Return where the job's stream finds and keeps what its teacher says, if it does so.
 
     The key covers the images, their order and augmentation, the teacher's weights, and what moves
@@ -46,7 +46,7 @@ def outputs_of(job: Job, sources: Sources) -> TeacherOutputs | None:
     facts = {"model": job.experiment.teacher.model, "dataset": dataset.name, "seed": job.seed,
              "kind": kind}  # fmt: skip
     _tell(folder, facts)
-    return TeacherOutputs(folder, kind, len(dataset.train), teacher.num_classes)
+    return LogitCache(folder, kind, len(dataset.train), teacher.num_classes)
 
 
 def _tell(folder: Path, facts: dict[str, Any]) -> None:
@@ -58,18 +58,18 @@ def _tell(folder: Path, facts: dict[str, Any]) -> None:
         return  # what keeps the outputs says why
 
 
-def told_of(outputs: TeacherOutputs, epochs: int) -> str:
+def describe_logit_cache(outputs: LogitCache, epochs: int) -> str:
     """Return what there is of the outputs, and how large they become."""
     there = len(outputs.epochs_there() & set(range(1, epochs + 1)))
-    size = size_told(outputs.bytes_an_epoch)
-    whole = size_told(epochs * outputs.bytes_an_epoch)
+    size = format_bytes(outputs.bytes_an_epoch)
+    whole = format_bytes(epochs * outputs.bytes_an_epoch)
     return (
         f"the teacher's outputs: {there} of {epochs} epochs are kept, {size} each, {whole} in all, "
         f"in {outputs.folder}"
     )
 
 
-def size_told(count: int) -> str:
+def format_bytes(count: int) -> str:
     """Return a number of bytes in the largest unit that gives one or more."""
     for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if count >= size:
@@ -77,7 +77,7 @@ def size_told(count: int) -> str:
     return f"{count} B"
 
 
-class Kept(NamedTuple):
+class CachedStream(NamedTuple):
     """The outputs of one stream in the cache."""
 
     key: str
@@ -90,10 +90,12 @@ class Kept(NamedTuple):
         return sum(path.stat().st_size for path in self.files)
 
 
-def kept_outputs(cache: Path) -> list[Kept]:
+def cached_streams(cache: Path) -> list[CachedStream]:
     """Return the outputs of all streams, the most recently written last."""
     folders = [path for path in (cache / FOLDER).glob("*/") if path.is_dir()]
-    found = [Kept(one.name, _facts(one), tuple(sorted(one.glob("*.npy")))) for one in folders]
+    found = [
+        CachedStream(one.name, _facts(one), tuple(sorted(one.glob("*.npy")))) for one in folders
+    ]
     return sorted(found, key=lambda one: (cache / FOLDER / one.key).stat().st_mtime)
 
 
@@ -107,7 +109,7 @@ def _facts(folder: Path) -> dict[str, Any]:
 
 def evict(cache: Path, key: str) -> int:
     """Remove the outputs of a stream, or of ``all``; return how many bytes. Raises UserError."""
-    kept = {one.key: one for one in kept_outputs(cache)}
+    kept = {one.key: one for one in cached_streams(cache)}
     if key != "all" and key not in kept:
         raise unknown_name("key of teacher outputs", key, ["all", *kept])
     chosen = list(kept.values()) if key == "all" else [kept[key]]

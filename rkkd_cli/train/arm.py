@@ -11,25 +11,25 @@ from torch import Tensor, nn
 
 from rkkd_cli.config.arms import Arm
 from rkkd_cli.data.seeding import derive_seed
-from rkkd_cli.methods import Objective, Pair, Seen, View, build_objective
-from rkkd_cli.methods.seen import of_logits
+from rkkd_cli.methods import DistillInputs, Objective, Pair, ViewOutputs, build_objective
+from rkkd_cli.methods.inputs import logits_only
 from rkkd_cli.models import Classifier, Features, build_model
 from rkkd_cli.train.device import autocast
-from rkkd_cli.train.distributed.ranks import ALONE, Ranks
+from rkkd_cli.train.distributed.process_group import SINGLE_PROCESS, ProcessGroup
 from rkkd_cli.train.distributed.sync_batchnorm import synchronise
-from rkkd_cli.train.early_stopping import Selection
+from rkkd_cli.train.early_stopping import EarlyStopping
 from rkkd_cli.train.events import BestSoFar
-from rkkd_cli.train.metrics.batch import HITS, MEANS, measure
+from rkkd_cli.train.metrics.batch import CORRECT, MEANS, measure
 from rkkd_cli.train.metrics.gradients import SUMS, diagnose
-from rkkd_cli.train.metrics.totals import Totals
+from rkkd_cli.train.metrics.meters import EpochMeters
 from rkkd_cli.train.profile import Spans, untimed
 from rkkd_cli.train.rng import Randomness
-from rkkd_cli.train.taught_batch import Lesson, Stepped
+from rkkd_cli.train.taught_batch import StepOutput, TaughtBatch
 from rkkd_cli.train.teacher.model import Teacher
 from rkkd_cli.train.teacher.safetensors_files import teacher_bytes
-from rkkd_cli.train.trained_model import Trainee
+from rkkd_cli.train.trained_model import TrainedModel
 
-STEP_HITS = HITS[:2]  # an epoch of training has no column of top5
+STEP_CORRECT = CORRECT[:2]  # an epoch of training has no column of top5
 
 
 class ArmOnStream:
@@ -41,7 +41,12 @@ class ArmOnStream:
     """
 
     def __init__(
-        self, arm: Arm, seed: int, teacher: Teacher, labels: Tensor, ranks: Ranks = ALONE
+        self,
+        arm: Arm,
+        seed: int,
+        teacher: Teacher,
+        labels: Tensor,
+        process_group: ProcessGroup = SINGLE_PROCESS,
     ) -> None:
         self.name, self.precision = arm.name, arm.experiment.precision
         self.kind = arm.experiment.student.model, repr(arm.experiment.method)
@@ -49,35 +54,37 @@ class ArmOnStream:
         self.objective = _objective(arm, seed, teacher, student, labels)
         self.student = self.objective.method.wrap(student).to(teacher.device).train()
         self.facts = _facts(arm, teacher) if self.student is student else {}  # else it is no model
-        totals = Totals((*MEANS, *self.objective.own_terms), STEP_HITS, teacher.device)
+        meters = EpochMeters((*MEANS, *self.objective.method_terms), STEP_CORRECT, teacher.device)
         recipe = arm.experiment.training
         trained = _trained(self.student, self.objective)
-        if arm.experiment.sync_batchnorm and ranks.count > 1:
-            synchronise(trained, ranks)
-        self.trainee = Trainee(trained, recipe, derive_seed(seed, "arm"), totals, ranks)
-        self.diagnostics = Totals(SUMS, (), teacher.device)
-        self.selection = Selection(recipe)
+        if arm.experiment.sync_batchnorm and process_group.world_size > 1:
+            synchronise(trained, process_group)
+        self.trained = TrainedModel(
+            trained, recipe, derive_seed(seed, "arm"), meters, process_group
+        )
+        self.diagnostics = EpochMeters(SUMS, (), teacher.device)
+        self.early_stopping = EarlyStopping(recipe)
 
     @property
-    def totals(self) -> Totals:
+    def meters(self) -> EpochMeters:
         """The sums of the running epoch."""
-        return self.trainee.totals
+        return self.trained.meters
 
     def begin_epoch(self) -> None:
         """Let all sums begin again."""
-        self.totals.reset()
+        self.meters.reset()
         self.diagnostics.reset()
 
     def state(self) -> dict[str, Any]:
         """Return all that :meth:`load` needs to go on as if nothing had happened."""
-        state = self.trainee.state() | {"diagnostics": self.diagnostics.state()}
-        return state | {"selection": self.selection.state()}
+        state = self.trained.state() | {"diagnostics": self.diagnostics.state()}
+        return state | {"early_stopping": self.early_stopping.state()}
 
     def load(self, state: dict[str, Any]) -> None:
         """Go back to a state. Raises ValueError, or what torch raises, where it does not fit."""
-        self.trainee.load(state)
+        self.trained.load(state)
         self.diagnostics.load(state["diagnostics"])
-        self.selection.load(state.get("selection", {}))
+        self.early_stopping.load(state.get("early_stopping", {}))
 
     @property
     def members(self) -> "list[ArmOnStream]":
@@ -86,35 +93,41 @@ class ArmOnStream:
 
     def set_rates(self, epochs_done: float) -> None:
         """Take the learning rate that the recipe has after ``epochs_done`` epochs."""
-        self.trainee.set_rate(epochs_done)
+        self.trained.set_rate(epochs_done)
 
-    def step(self, lesson: Lesson, spans: Spans = untimed) -> Stepped:
+    def step(self, taught: TaughtBatch, spans: Spans = untimed) -> StepOutput:
         """Take one optimisation step; return the logits (1, B, C) before it, and own terms."""
-        with self.trainee.randomness.active():
+        with self.trained.randomness.active():
             with spans(self.name, "forward"):
-                seen = self._see(lesson)
-                losses = self.objective.loss(seen)
-            loss = self.trainee.ranks.weighted(losses.total, lesson.batch)
-            self.trainee.descend(loss, spans, self.name)
-        return Stepped(seen.student.logits.detach()[None], [losses.own])
+                inputs = self._forward(taught)
+                losses = self.objective.loss(inputs)
+            loss = self.trained.process_group.scale_loss(losses.total, taught.batch)
+            self.trained.backward_and_step(loss, spans, self.name)
+        return StepOutput(inputs.student.logits.detach()[None], [losses.own])
 
-    def _see(self, lesson: Lesson) -> Seen:
+    def _forward(self, taught: TaughtBatch) -> DistillInputs:
         """Let the student see the batch, and the strong view if its method asks for it."""
-        method, batch, strong = self.objective.method, lesson.batch, None
-        with autocast(self.totals.device, self.precision):
+        method, batch, strong = self.objective.method, taught.batch, None
+        with autocast(self.meters.device, self.precision):
             student = self._outputs(batch.images)
             if method.needs_strong_view:
                 assert batch.strong is not None
-                assert lesson.strong is not None
-                strong = View(self._outputs(batch.strong), lesson.strong)
-        return Seen(
-            student, lesson.teacher, batch.labels, batch.places, lesson.epoch, lesson.epochs, strong
+                assert taught.strong is not None
+                strong = ViewOutputs(self._outputs(batch.strong), taught.strong)
+        return DistillInputs(
+            student,
+            taught.teacher,
+            batch.labels,
+            batch.indices,
+            taught.epoch,
+            taught.epochs,
+            strong,
         )
 
     def _outputs(self, images: Tensor) -> Features:
         if self.objective.method.needs_features:
             return self.student.forward_features(images)
-        return of_logits(self.student(images))
+        return logits_only(self.student(images))
 
 
 def _objective(
@@ -148,34 +161,44 @@ def _trained(student: Classifier, objective: Objective) -> nn.Module:
 
 
 def record(
-    arms: Sequence[ArmOnStream], stepped: Sequence[Stepped], lesson: Lesson, ranks: Ranks = ALONE
+    arms: Sequence[ArmOnStream],
+    outputs: Sequence[StepOutput],
+    taught: TaughtBatch,
+    process_group: ProcessGroup = SINGLE_PROCESS,
 ) -> None:
     """Add the terms and metrics of a step, those of all ranks, to the totals of its arms.
 
     How many images they are of is left to be counted: that is nothing that the device does.
     """
-    logits = torch.cat([one.logits for one in stepped])
-    own = [terms for one in stepped for terms in one.own]
-    objectives, batch = [arm.objective for arm in arms], lesson.batch
-    measured = measure(objectives, logits, lesson.teacher.logits, batch.labels)
+    logits = torch.cat([one.logits for one in outputs])
+    own = [terms for one in outputs for terms in one.own]
+    objectives, batch = [arm.objective for arm in arms], taught.batch
+    measured = measure(objectives, logits, taught.teacher.logits, batch.labels)
     means = [
         torch.cat([row, *(one.to(row.dtype)[None] for one in terms.values())])
         for row, terms in zip(measured.means, own, strict=True)
     ]
-    hits = [row[: len(STEP_HITS)] for row in measured.hits]
-    for arm, row, counts in zip(arms, *ranks.pooled(means, hits, batch), strict=True):
-        arm.totals.accumulate(row, counts, batch.total)
+    correct = [row[: len(STEP_CORRECT)] for row in measured.correct]
+    for arm, row, counts in zip(
+        arms, *process_group.reduce_metrics(means, correct, batch), strict=True
+    ):
+        arm.meters.accumulate(row, counts, batch.total)
 
 
 def record_gradients(
-    arms: Sequence[ArmOnStream], stepped: Sequence[Stepped], lesson: Lesson, ranks: Ranks = ALONE
+    arms: Sequence[ArmOnStream],
+    outputs: Sequence[StepOutput],
+    taught: TaughtBatch,
+    process_group: ProcessGroup = SINGLE_PROCESS,
 ) -> None:
     """Add what the gradients by the logits of a step are, over all ranks."""
-    logits = torch.cat([one.logits for one in stepped])
-    sums = list(diagnose([arm.objective for arm in arms], logits, lesson.teacher.logits))
+    logits = torch.cat([one.logits for one in outputs])
+    sums = list(diagnose([arm.objective for arm in arms], logits, taught.teacher.logits))
     none = [logits.new_empty(0, dtype=torch.int64)] * len(arms)
-    for arm, row, counts in zip(arms, *ranks.pooled(sums, none, lesson.batch), strict=True):
-        arm.diagnostics.add_row(row, counts, lesson.batch.total)
+    for arm, row, counts in zip(
+        arms, *process_group.reduce_metrics(sums, none, taught.batch), strict=True
+    ):
+        arm.diagnostics.add_row(row, counts, taught.batch.total)
 
 
 def new_student(arm: Arm, seed: int, teacher: Teacher) -> Classifier:
@@ -188,9 +211,9 @@ def new_student(arm: Arm, seed: int, teacher: Teacher) -> Classifier:
 
 def best_so_far(stream: str, seed: int, arm: ArmOnStream) -> BestSoFar:
     """Return the student's weights as they are now, which are those of its best epoch."""
-    assert arm.selection.best is not None
-    value, epoch = arm.selection.best
-    chosen = {"epoch": epoch, "monitor": arm.selection.monitor, "value": value}
+    assert arm.early_stopping.best is not None
+    value, epoch = arm.early_stopping.best
+    chosen = {"epoch": epoch, "monitor": arm.early_stopping.monitor, "value": value}
     further = {"arm": arm.name, "seed": seed, **chosen}
     content = teacher_bytes(arm.student.state_dict(), arm.facts, further)
     return BestSoFar(stream, arm.name, seed, content)

@@ -30,7 +30,7 @@ class Recording(NamedTuple, Generic[T]):
     result: T
 
 
-class Recorder(Protocol):
+class GraphRecorder(Protocol):
     """What records work on a device."""
 
     def warm_up(self, work: Callable[[], T]) -> T:
@@ -40,7 +40,7 @@ class Recorder(Protocol):
         """Record the work. What it changes may be changed by that or not."""
 
 
-class CudaGraphs:
+class CudaGraphRecorder:
     """Records CUDA graphs of one device, on a stream of its own."""
 
     def __init__(self, device: torch.device) -> None:
@@ -70,10 +70,10 @@ class CudaGraphs:
         return Recording(replay, result)
 
 
-class Captured(Generic[T]):
+class CudaGraphStep(Generic[T]):
     """Work on batches of ``size`` images that changes tensors, recorded as soon as it can be.
 
-    ``state`` returns those tensors, and ``obstacle`` what has shown in the first batches to be in
+    ``state`` returns those tensors, and ``why_not`` what has shown in the first batches to be in
     the way, if anything. The first replay is held against the work itself: where it does not change
     the tensors alike, or where the work cannot be recorded, all goes on as if nothing had been
     recorded, and ``problem`` says why.
@@ -81,34 +81,39 @@ class Captured(Generic[T]):
 
     def __init__(
         self,
-        recorder: Recorder,
+        graph_recorder: GraphRecorder,
         size: int,
         state: Callable[[], Sequence[Tensor]],
-        obstacle: Callable[[], str],
+        why_not: Callable[[], str],
     ) -> None:
-        self.recorder, self.size, self.state, self.obstacle = recorder, size, state, obstacle
+        self.graph_recorder, self.size, self.state, self.why_not = (
+            graph_recorder,
+            size,
+            state,
+            why_not,
+        )
         self.problem = ""
         self._forget(None)
 
-    def _forget(self, kind: Hashable) -> None:
-        self.kind, self.warmed_up = kind, 0
+    def _forget(self, signature: Hashable) -> None:
+        self.signature, self.warmed_up = signature, 0
         self.inputs: Batch | None = None
         self.recording: Recording[T] | None = None
 
-    def __call__(self, work: Callable[[Batch], T], batch: Batch, kind: Hashable) -> T:
+    def __call__(self, work: Callable[[Batch], T], batch: Batch, signature: Hashable) -> T:
         """Return what the work on the batch returns; it is overwritten by the next call.
 
-        Work of one ``kind`` does the same with every batch.
+        Work of one ``signature`` does the same with every batch.
         """
         if self.problem or len(batch.labels) != self.size:
             return work(batch)
-        if kind != self.kind:
-            self._forget(kind)
+        if signature != self.signature:
+            self._forget(signature)
         if self.warmed_up < WARM_UP:
             self.warmed_up += 1
-            return self.recorder.warm_up(lambda: work(batch))
+            return self.graph_recorder.warm_up(lambda: work(batch))
         if self.recording is None or self.inputs is None:
-            self.problem = self.obstacle()
+            self.problem = self.why_not()
             return work(batch) if self.problem else self._recorded(work, batch)
         _copy(batch, self.inputs)
         self.recording.replay()
@@ -118,10 +123,10 @@ class Captured(Generic[T]):
         """Work on the batch; then record that, and see whether a replay comes to the same."""
         self.inputs = inputs = _copied(batch)
         before = [one.clone() for one in self.state()]
-        result = self.recorder.warm_up(lambda: work(inputs))
+        result = self.graph_recorder.warm_up(lambda: work(inputs))
         after = [one.clone() for one in self.state()]
         try:
-            self.recording = self.recorder.record(lambda: work(inputs))
+            self.recording = self.graph_recorder.record(lambda: work(inputs))
         except RuntimeError as error:
             self.problem = f"{type(error).__name__}: {' '.join(str(error).split())}"
         else:

@@ -9,7 +9,7 @@ from rkkd_cli.config.monitors import is_better
 Best = tuple[float, int]  # a value of the monitored metric and its epoch
 
 
-class Selection:
+class EarlyStopping:
     """Follows one metric of the validation split.
 
     ``best`` is the first of the epochs with the best value. ``mark`` is the last value that was
@@ -22,7 +22,7 @@ class Selection:
         self.best: Best | None = None
         self.mark: Best | None = None
 
-    def see(self, row: Mapping[str, Any], epoch: int) -> bool:
+    def update(self, row: Mapping[str, Any], epoch: int) -> bool:
         """Take in the row of an epoch; tell whether it is the best one so far."""
         if self.monitor is None:
             return False

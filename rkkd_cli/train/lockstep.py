@@ -9,17 +9,17 @@ from typing import Any
 from rkkd_cli.data.stream import Batch, Stream
 from rkkd_cli.train.arm import ArmOnStream, best_so_far
 from rkkd_cli.train.checkpoint import misfit
-from rkkd_cli.train.cuda_graph import Recorder
-from rkkd_cli.train.distributed.ranks import ALONE, Ranks
+from rkkd_cli.train.cuda_graph import GraphRecorder
+from rkkd_cli.train.distributed.process_group import SINGLE_PROCESS, ProcessGroup
 from rkkd_cli.train.events import ArmStopped, BatchDone, EndedEarly, EpochDone, Event, Note, Tick
 from rkkd_cli.train.metrics.evaluate import Evaluated, TaughtSplit, evaluate
 from rkkd_cli.train.metrics.gradients import derived
-from rkkd_cli.train.metrics.totals import NonFinite, Totals
+from rkkd_cli.train.metrics.meters import EpochMeters, NonFinite
 from rkkd_cli.train.profile import DATA, EVALUATION, STREAM, Spans, untimed
 from rkkd_cli.train.stacked.stack import stacks_of
-from rkkd_cli.train.step import Moment, Step
-from rkkd_cli.train.taught_batch import Seer
-from rkkd_cli.train.teacher.logit_cache import TeacherOutputs
+from rkkd_cli.train.step import Progress, Step
+from rkkd_cli.train.taught_batch import TeacherOutputs
+from rkkd_cli.train.teacher.logit_cache import LogitCache
 from rkkd_cli.train.teacher.model import Teacher
 
 Row = dict[str, Any]
@@ -29,8 +29,8 @@ Bad = tuple[int | None, str]  # step (None: seen on a held-out split) and term
 class Lockstep:
     """All arms of a stream and how far they are; ``stacked`` lets those step together that can.
 
-    With ``outputs`` what the teacher says is read from there, or kept there. With a ``recorder``
-    steps are recorded and replayed, where they can be.
+    With a ``logit_cache`` the teacher's logits are read from there, or kept there. With a
+    ``graph_recorder`` steps are recorded as CUDA graphs and replayed, where they can be.
 
     An arm with a term that is NaN or infinite is dropped at the end of the epoch, without a row
     for it; the others go on. One whose patience is at its end is dropped after its row.
@@ -45,15 +45,15 @@ class Lockstep:
         epochs: int,
         held_out: Mapping[str, TaughtSplit],
         stacked: bool = False,
-        outputs: TeacherOutputs | None = None,
-        ranks: Ranks = ALONE,
+        logit_cache: LogitCache | None = None,
+        process_group: ProcessGroup = SINGLE_PROCESS,
         spans: Spans = untimed,
-        recorder: Recorder | None = None,
+        graph_recorder: GraphRecorder | None = None,
     ) -> None:
         self.name, self.stream, self.teacher = name, stream, teacher
         self.active, self.epochs, self.held_out = list(arms), epochs, held_out
-        self.stacked, self.outputs, self.ranks = stacked, outputs, ranks
-        self.spans, self.recorder = spans, recorder
+        self.stacked, self.logit_cache, self.process_group = stacked, logit_cache, process_group
+        self.spans, self.graph_recorder = spans, graph_recorder
         self.step: Step | None = None
         self.stopped: list[ArmStopped] = []
         self.ended: list[EndedEarly] = []
@@ -70,27 +70,27 @@ class Lockstep:
             yield from self._finish_epoch()
 
     def _train_epoch(self) -> Iterator[Event]:
-        with self._seer(self.epochs_done + 1) as seer:
-            yield from self._take_steps(seer)
-        while self.outputs is not None and self.outputs.problems:
-            yield Note(self.outputs.problems.pop(0))
-        if self.recorder is not None and self.step is not None and self.step.problem:
-            self.recorder = None
+        with self._teacher_outputs(self.epochs_done + 1) as teacher_outputs:
+            yield from self._take_steps(teacher_outputs)
+        while self.logit_cache is not None and self.logit_cache.problems:
+            yield Note(self.logit_cache.problems.pop(0))
+        if self.graph_recorder is not None and self.step is not None and self.step.problem:
+            self.graph_recorder = None
             yield Note(f"{self.name} trains without a CUDA graph: {self.step.problem}")
 
-    def _seer(self, epoch: int) -> AbstractContextManager[Seer]:
+    def _teacher_outputs(self, epoch: int) -> AbstractContextManager[TeacherOutputs]:
         """Return what says what the teacher says in an epoch."""
-        if self.outputs is None:
+        if self.logit_cache is None:
             return nullcontext(self.teacher)
         first = self.batches_done * self.stream.batch_size
-        return self.outputs.epoch(epoch, first, self.teacher)
+        return self.logit_cache.epoch(epoch, first, self.teacher)
 
-    def _take_steps(self, seer: Seer) -> Iterator[Event]:
+    def _take_steps(self, teacher_outputs: TeacherOutputs) -> Iterator[Event]:
         epoch = self.epochs_done + 1
         started = time.perf_counter()
         for batch in self._batches(epoch):
-            moment = Moment(epoch, self.epochs, self.batches_done, len(self.stream))
-            self._step().take(seer, batch, moment)
+            progress = Progress(epoch, self.epochs, self.batches_done, len(self.stream))
+            self._step().take(teacher_outputs, batch, progress)
             self.batches_done += 1
             self.seconds += time.perf_counter() - started
             yield BatchDone(self.name, epoch, self.batches_done)
@@ -100,7 +100,7 @@ class Lockstep:
 
     def _batches(self, epoch: int) -> Iterator[Batch]:
         """Yield the batches that are left of an epoch."""
-        batches = self.stream.epoch(epoch, self.batches_done, self.ranks.part)
+        batches = self.stream.epoch(epoch, self.batches_done, self.process_group.shard)
         for _ in range(len(self.stream) - self.batches_done):
             with self.spans(STREAM, DATA):
                 batch = next(batches)
@@ -109,14 +109,14 @@ class Lockstep:
     def _step(self) -> Step:
         """Return the step of the active arms, stacked or each for itself."""
         if self.step is None:
-            steppings = stacks_of(self.active) if self.stacked else self.active
-            how = self.ranks, self.spans, self.recorder
-            self.step = Step(steppings, self.stream.batch_size, *how)
+            groups = stacks_of(self.active) if self.stacked else self.active
+            how = self.process_group, self.spans, self.graph_recorder
+            self.step = Step(groups, self.stream.batch_size, *how)
         return self.step
 
     def _finish_epoch(self) -> Iterator[Event]:
         waiting = time.perf_counter()
-        trained = [(arm, arm.totals.averages()) for arm in self.active]
+        trained = [(arm, arm.meters.averages()) for arm in self.active]
         self.seconds += time.perf_counter() - waiting
         rows, stopped = [], []
         held_out = yield from self._evaluate([arm for arm, _ in trained])
@@ -141,9 +141,9 @@ class Lockstep:
         by_name = {arm.name: arm for arm in self.active}
         for row in rows:
             arm = by_name[row["arm"]]
-            if arm.selection.see(row, self.epochs_done):
+            if arm.early_stopping.update(row, self.epochs_done):
                 events.append(best_so_far(self.name, self.stream.seed, arm))
-            if arm.selection.is_exhausted(self.epochs_done):
+            if arm.early_stopping.is_exhausted(self.epochs_done):
                 ended = self._end(arm)
                 self.ended.append(ended)
                 self._leave([ended.arm])
@@ -152,35 +152,35 @@ class Lockstep:
         return events
 
     def _end(self, arm: ArmOnStream) -> EndedEarly:
-        assert arm.selection.monitor is not None
-        assert arm.selection.best is not None
-        what = arm.selection.monitor, *arm.selection.best
+        assert arm.early_stopping.monitor is not None
+        assert arm.early_stopping.best is not None
+        what = arm.early_stopping.monitor, *arm.early_stopping.best
         return EndedEarly(self.name, arm.name, self.stream.seed, self.epochs_done, *what)
 
     def _evaluate(
         self, arms: Sequence[ArmOnStream]
-    ) -> Generator[Tick, None, dict[str, dict[str, Totals]]]:
+    ) -> Generator[Tick, None, dict[str, dict[str, EpochMeters]]]:
         """Return the totals of each arm on each held-out split."""
         students = [Evaluated(arm.student, arm.objective) for arm in arms]
-        found: dict[str, dict[str, Totals]] = {arm.name: {} for arm in arms}
+        found: dict[str, dict[str, EpochMeters]] = {arm.name: {} for arm in arms}
         for split, taught in self.held_out.items() if arms else ():
             with self.spans(STREAM, EVALUATION):
-                how = self.teacher.precision, self.ranks
-                totals = yield from evaluate(students, taught, *how)
-            for arm, own in zip(arms, totals, strict=True):
+                how = self.teacher.precision, self.process_group
+                meters = yield from evaluate(students, taught, *how)
+            for arm, own in zip(arms, meters, strict=True):
                 found[arm.name][split] = own
         return found
 
     def _row(
-        self, arm: ArmOnStream, means: dict[str, float], held_out: Mapping[str, Totals]
+        self, arm: ArmOnStream, means: dict[str, float], held_out: Mapping[str, EpochMeters]
     ) -> tuple[Row, Bad | None]:
         """Return the arm's row, and (step, term) of the first value that is not finite."""
-        bad = _located(arm.totals.first_non_finite(), "")
-        row: Row = {"arm": arm.name, "lr": arm.trainee.lr} | _columns(means, "", "train_")
+        bad = _located(arm.meters.first_non_finite(), "")
+        row: Row = {"arm": arm.name, "lr": arm.trained.lr} | _columns(means, "", "train_")
         row |= derived(arm.diagnostics.averages())
-        for split, totals in held_out.items():
-            row |= _columns(totals.averages(), f"{split}_", f"{split}_")
-            bad = bad or _located(totals.first_non_finite(), f"{split}_")
+        for split, meters in held_out.items():
+            row |= _columns(meters.averages(), f"{split}_", f"{split}_")
+            bad = bad or _located(meters.first_non_finite(), f"{split}_")
         return row | self._timing(), bad
 
     def _timing(self) -> Row:
@@ -193,7 +193,7 @@ class Lockstep:
 
     def stop_diverged(self) -> Sequence[ArmStopped]:
         """Drop the arms whose running epoch is no longer finite: they are in no checkpoint."""
-        located = [(arm, _located(arm.totals.first_non_finite(), "")) for arm in self.active]
+        located = [(arm, _located(arm.meters.first_non_finite(), "")) for arm in self.active]
         stopped = [self._stop(arm, bad) for arm, bad in located if bad is not None]
         self._drop(stopped)
         return stopped

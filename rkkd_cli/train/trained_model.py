@@ -8,14 +8,14 @@ from torch import Tensor, nn
 
 from rkkd_cli.config.experiment import Training
 from rkkd_cli.data.seeding import derive_seed
-from rkkd_cli.train.distributed.ranks import ALONE, Ranks
-from rkkd_cli.train.metrics.totals import Totals
+from rkkd_cli.train.distributed.process_group import SINGLE_PROCESS, ProcessGroup
+from rkkd_cli.train.metrics.meters import EpochMeters
 from rkkd_cli.train.profile import Spans, untimed
 from rkkd_cli.train.recipe import build_optimizer, learning_rate, set_learning_rate
 from rkkd_cli.train.rng import Randomness
 
 
-class Trainee:
+class TrainedModel:
     """Everything that changes while a model trains; nothing is shared with another one."""
 
     def __init__(
@@ -23,13 +23,18 @@ class Trainee:
         model: nn.Module,
         recipe: Training,
         seed: int,
-        totals: Totals,
-        ranks: Ranks = ALONE,
+        meters: EpochMeters,
+        process_group: ProcessGroup = SINGLE_PROCESS,
     ) -> None:
-        self.model, self.recipe, self.totals, self.ranks = model, recipe, totals, ranks
+        self.model, self.recipe, self.meters, self.process_group = (
+            model,
+            recipe,
+            meters,
+            process_group,
+        )
         self.optimizer = build_optimizer(model, recipe)
-        own_seed = seed if ranks.is_first else derive_seed(seed, "rank", ranks.rank)
-        self.randomness = Randomness(own_seed, totals.device)
+        own_seed = seed if process_group.is_first else derive_seed(seed, "rank", process_group.rank)
+        self.randomness = Randomness(own_seed, meters.device)
         self.lr = recipe.lr
 
     def set_rate(self, epochs_done: float) -> None:
@@ -39,12 +44,12 @@ class Trainee:
             self.lr = rate
             set_learning_rate(self.optimizer, rate)
 
-    def descend(self, loss: Tensor, spans: Spans = untimed, who: str = "") -> None:
+    def backward_and_step(self, loss: Tensor, spans: Spans = untimed, who: str = "") -> None:
         """Take one optimisation step against the gradient of the loss, summed over ranks."""
         with spans(who, "backward"):
             self.optimizer.zero_grad(set_to_none=True)
             torch.autograd.backward(loss)
-            self.ranks.descend(self.model)
+            self.process_group.sync_gradients(self.model)
         with spans(who, "optimiser"):
             self.optimizer.step()
 
@@ -53,26 +58,26 @@ class Trainee:
 
         All ranks ask for it at once, as it has all of their generators.
         """
-        generators = self.ranks.gathered(self.randomness.states)
-        further = {"generators_of_ranks": generators} if self.ranks.count > 1 else {}
+        generators = self.process_group.gather(self.randomness.states)
+        further = {"generators_of_ranks": generators} if self.process_group.world_size > 1 else {}
         return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "generators": self.randomness.states,
-            "totals": self.totals.state(),
+            "meters": self.meters.state(),
             "lr": self.lr,
             **further,
         }
 
     def load(self, state: dict[str, Any]) -> None:
         """Go back to a state. Raises ValueError, or what torch raises, where it does not fit."""
-        first = self.ranks.is_first
+        first = self.process_group.is_first
         self.randomness.load(
-            state["generators"] if first else state["generators_of_ranks"][self.ranks.rank]
+            state["generators"] if first else state["generators_of_ranks"][self.process_group.rank]
         )
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(self._fitted(deepcopy(state["optimizer"])))
-        self.totals.load(state["totals"])
+        self.meters.load(state["meters"])
         self.lr = state["lr"]
         set_learning_rate(self.optimizer, self.lr)
 

@@ -7,14 +7,15 @@ own arguments, folder, environment, output files and exit status. What depends o
 
 import json
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
-
-Program = Callable[..., subprocess.CompletedProcess[str]]
+from running import Ended, Program, has_rows, quick, signalled, succeeded
+from written import manifest_of
 
 SERVER = """
 import gc, json, os, signal, sys, traceback
@@ -48,15 +49,12 @@ for line in sys.stdin:
 
 
 @pytest.fixture(scope="session")
-def warm_rkkd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
+def warm_rkkd(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
     """Run the program in a forked process: ``warm_rkkd("run", "--seeds", "0", cwd=folder)``."""
+    if sys.platform == "win32":
+        pytest.skip("needs fork")
     files = [tmp_path_factory.mktemp("output") / name for name in ("stdout", "stderr")]
-    surroundings = {
-        **os.environ,
-        "RKKD_CACHE": str(tmp_path_factory.getbasetemp() / "rkkd-cache"),
-        "COLUMNS": "160",
-        "OMP_NUM_THREADS": "1",
-    }
+    surroundings = {**os.environ, "COLUMNS": "160", "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-c", SERVER]
     with subprocess.Popen(
         command, env=surroundings, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
@@ -65,9 +63,7 @@ def warm_rkkd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
         assert server.stdout is not None
         requests, answers = server.stdin, server.stdout
 
-        def program(
-            *arguments: str, cwd: Path, env: Mapping[str, str] | None = None
-        ) -> subprocess.CompletedProcess[str]:
+        def program(*arguments: str, cwd: Path, env: Mapping[str, str] | None = None) -> Ended:
             request = [arguments, str(cwd), dict(env or {}), [str(path) for path in files]]
             requests.write(json.dumps(request) + "\n")
             requests.flush()
@@ -77,3 +73,26 @@ def warm_rkkd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
 
         yield program
         requests.close()
+
+
+# Three streams of two arms.
+THREE_SEEDS = (
+    "run", "--quiet", "--name", "run", *quick("seeds=[0,1,2]", "training.epochs=3"),
+)  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def ended(tmp_path_factory: pytest.TempPathFactory, warm_rkkd: Program) -> Path:
+    """A run that nothing disturbed; each of its three streams has its checkpoints."""
+    folder = tmp_path_factory.mktemp("ended")
+    succeeded(warm_rkkd(*THREE_SEEDS, cwd=folder))
+    return folder / "results" / "run"
+
+
+@pytest.fixture(scope="session")
+def dead(tmp_path_factory: pytest.TempPathFactory, ended: Path, warm_rkkd: Program) -> Path:
+    """The same run, killed when two streams have checkpoints, the second one also later rows."""
+    run = tmp_path_factory.mktemp("dead") / "results" / "run"
+    signalled(warm_rkkd, run, has_rows(run, 6 + 5), *THREE_SEEDS, number=signal.SIGKILL)
+    assert manifest_of(run)["status"] == "running"
+    return run

@@ -19,7 +19,7 @@ from rkkd_cli.records.run_directory import RunDirectory
 Program = Callable[..., subprocess.CompletedProcess[str]]
 Ended = subprocess.CompletedProcess[str]
 FolderMaker = Callable[..., Path]
-Seen = Callable[[Path], bool]
+Condition = Callable[[Path], bool]
 
 SMALL = (
     "dataset.limit_train=200", "dataset.limit_test=100", "teacher.training.epochs=2",
@@ -30,7 +30,7 @@ RUN = ("run", *SMALL, "--epochs", "12", "-q")
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
 
 
-def rows(count: int) -> Seen:
+def rows(count: int) -> Condition:
     def seen(run: Path) -> bool:
         metrics = run / "metrics.csv"
         return metrics.is_file() and metrics.read_bytes().count(b"\n") > count
@@ -38,7 +38,7 @@ def rows(count: int) -> Seen:
     return seen
 
 
-def wait_for(run: Path, seen: Seen) -> None:
+def wait_for(run: Path, seen: Condition) -> None:
     deadline = time.monotonic() + 60
     while not seen(run):
         assert time.monotonic() < deadline
@@ -46,7 +46,7 @@ def wait_for(run: Path, seen: Seen) -> None:
 
 
 def signalled(
-    program: Program, run: Path, seen: Seen, numbers: tuple[int, ...], *words: str
+    program: Program, run: Path, seen: Condition, numbers: tuple[int, ...], *words: str
 ) -> tuple[Ended, float]:
     """Run the program and send it signals, half a second apart, once ``seen``.
 
@@ -174,7 +174,7 @@ def in_the_first_step(run: Path) -> bool:
 )  # fmt: skip
 def test_a_long_step_is_given_up_at_a_second_signal_or_in_ten_seconds(
     batch: int,
-    seen: Seen,
+    seen: Condition,
     numbers: tuple[int, ...],
     seconds: tuple[int, int],
     make_folder: FolderMaker,

@@ -18,7 +18,7 @@ from written import manifest_of, numbers_of
 
 Program = Callable[..., subprocess.CompletedProcess[str]]
 Ended = subprocess.CompletedProcess[str]
-Seen = Callable[[Path], bool]
+Condition = Callable[[Path], bool]
 
 SMALL = (
     "dataset.limit_train=200", "dataset.limit_test=100", "teacher.training.epochs=2",

@@ -141,17 +141,17 @@ def outputs(
     """List what --cache-teacher keeps, a stream a line, the newest last; or remove it."""
     from rkkd_cli.cli.output import console, tables
     from rkkd_cli.records.cache import cache_directory
+    from rkkd_cli.sweep.logit_cache import cached_streams, format_bytes
     from rkkd_cli.sweep.logit_cache import evict as remove
-    from rkkd_cli.sweep.logit_cache import kept_outputs, size_told
 
     cache = cache_directory()
     if evict is not None:
-        console.wide.print(f"removed {size_told(remove(cache, evict))}")
+        console.wide.print(f"removed {format_bytes(remove(cache, evict))}")
         return
     header = ["key", "teacher", "dataset", "seed", "kind", "epochs", "size"]
     rows = [
         [one.key, *(str(one.facts.get(fact, "–")) for fact in ("model", "dataset", "seed", "kind")),
-         str(len(one.files)), size_told(one.bytes)]
-        for one in kept_outputs(cache)
+         str(len(one.files)), format_bytes(one.bytes)]
+        for one in cached_streams(cache)
     ]  # fmt: skip
     console.wide.print(tables.plain_table(header, rows))

@@ -15,7 +15,7 @@ from rkkd_cli.sweep.engines.ranks import on_ranks
 from rkkd_cli.sweep.estimate import free_memory, memory_of
 from rkkd_cli.sweep.recording.run_state import MostArms
 from rkkd_cli.train.device import pick_device
-from rkkd_cli.train.distributed.ranks import Group
+from rkkd_cli.train.distributed.process_group import TorchrunGroup
 from rkkd_cli.train.distributed.torchrun import device_of_rank
 
 
@@ -35,15 +35,18 @@ class Place:
 
 
 def make_place(
-    placing: Placing, experiment: Experiment, keep_going: bool, ranks: Group | None = None
+    placing: Placing,
+    experiment: Experiment,
+    keep_going: bool,
+    process_group: TorchrunGroup | None = None,
 ) -> Place:
     """Return where the jobs run: in this process, on several ranks, in processes, on a cluster.
 
     Raises UserError for a cluster that cannot be reached, or has no room for any job.
     """
-    if ranks:
+    if process_group:
         own = device_of_rank(experiment.device, os.environ)
-        return Place(on_ranks(ranks), 1, lambda: free_memory(own))
+        return Place(on_ranks(process_group), 1, lambda: free_memory(own))
     if placing.engine == "ray":
         return _on_cluster(placing, experiment, keep_going)
     device, workers = pick_device(experiment.device), placing.workers or 1
@@ -57,8 +60,8 @@ def make_place(
 
 
 def _here(keep_going: bool) -> Engine:
-    return lambda begun, device, cache, pace, jobs: run_jobs(
-        begun, device, cache, pace, jobs, keep_going
+    return lambda begun, device, cache, controller, jobs: run_jobs(
+        begun, device, cache, controller, jobs, keep_going
     )
 
 

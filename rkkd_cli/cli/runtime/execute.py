@@ -44,10 +44,10 @@ from rkkd_cli.train.device import (
     use_deterministic_algorithms,
     use_threads,
 )
-from rkkd_cli.train.distributed.ranks import Group
+from rkkd_cli.train.distributed.process_group import TorchrunGroup
 from rkkd_cli.train.distributed.torchrun import device_of_rank, launch
 from rkkd_cli.train.events import ArmStopped, JobFailed
-from rkkd_cli.train.pace import Pace, SharedPace, Stopped
+from rkkd_cli.train.stop_controller import SharedStopController, StopController, Stopped
 
 
 @dataclass(frozen=True)
@@ -73,28 +73,36 @@ class Manner:
     threads: int | None = None
     device: torch.device | None = None
     loggers: tuple[str, ...] = ()
-    ranks: Group | None = None
+    process_group: TorchrunGroup | None = None
 
-    def on(self, ranks: Group | None) -> "Manner":
+    def on(self, process_group: TorchrunGroup | None) -> "Manner":
         """Return the manner on these ranks, if there are several."""
-        return replace(self, engine=on_ranks(ranks), ranks=ranks) if ranks else self
+        return (
+            replace(self, engine=on_ranks(process_group), process_group=process_group)
+            if process_group
+            else self
+        )
 
     def made_loggers(self) -> Loggers:
         """Return the loggers; what befalls them is said at once."""
         return make_loggers(self.loggers, lambda sentence: _say([sentence]))
 
-    def made_pace(self) -> Pace:
+    def make_controller(self) -> StopController:
         """Return the pace of the training, that of all ranks."""
-        return SharedPace(self.minutes, self.ranks) if self.ranks else Pace(self.minutes)
+        return (
+            SharedStopController(self.minutes, self.process_group)
+            if self.process_group
+            else StopController(self.minutes)
+        )
 
     @property
     def count(self) -> int:
         """The number of ranks."""
-        return self.ranks.count if self.ranks else 1
+        return self.process_group.world_size if self.process_group else 1
 
     def chosen_device(self, name: str) -> torch.device:
         """Return where this process computes. Raises UserError."""
-        if self.ranks:
+        if self.process_group:
             return device_of_rank(name, os.environ)
         return self.device or pick_device(name)
 
@@ -107,22 +115,22 @@ def begin(
     ``or_next`` allows a suffix where the name was taken in the meantime.
     """
     use_threads(experiment.threads or manner.threads)
-    pace = manner.made_pace()
-    with stopping_on_signals(pace):
+    controller = manner.make_controller()
+    with stopping_on_signals(controller):
         device = _checked_device(experiment, manner)
         told = describe_device(device), or_next, manner.made_loggers()
         recorder = Recorder(experiment, results, name, *told)
         recorder.manifest.ranks, recorder.manifest.launch = manner.count, launch()
         begun = Begun(experiment)
-        return _run(recorder, begun, begun.plan(manner.most_arms), device, pace, manner)
+        return _run(recorder, begun, begun.plan(manner.most_arms), device, controller, manner)
 
 
 def go_on(
     run: RunDirectory, request: Request, manner: Manner, change: Change = continued
 ) -> Result:
     """Go on with a run that has begun; ``request`` makes the experiment from the recorded one."""
-    pace = manner.made_pace()
-    with stopping_on_signals(pace):
+    controller = manner.make_controller()
+    with stopping_on_signals(controller):
         run.acquire()
         try:
             reopened = reopen(run, request, change)
@@ -135,7 +143,7 @@ def go_on(
                 return manner.finish(run, manifest)
             check_streams(reopened)
             jobs = reopened.begun.plan(manner.most_arms, manner.retry)
-            return _go_on(reopened, jobs, pace, manner)
+            return _go_on(reopened, jobs, controller, manner)
         except OSError as error:
             raise _mendable(error, f"`rkkd resume {run.handle}` goes on") from None
         finally:
@@ -151,7 +159,9 @@ def _log_ended(
     loggers.end((one["arm"], one["seed"]) for one in manifest.ended_early)
 
 
-def _go_on(reopened: Reopened, jobs: Sequence[Job], pace: Pace, manner: Manner) -> Result:
+def _go_on(
+    reopened: Reopened, jobs: Sequence[Job], controller: StopController, manner: Manner
+) -> Result:
     experiment, manifest = reopened.experiment, reopened.manifest
     use_threads(experiment.threads or (manifest.threads if manifest else None))
     device = _checked_device(experiment, manner)
@@ -159,14 +169,14 @@ def _go_on(reopened: Reopened, jobs: Sequence[Job], pace: Pace, manner: Manner) 
     _say(moved)
     loggers = manner.made_loggers()
     recorder = recorder_of(reopened, describe_device(device), moved, jobs, loggers)
-    return _run(recorder, reopened.begun, jobs, device, pace, manner)
+    return _run(recorder, reopened.begun, jobs, device, controller, manner)
 
 
 def _checked_device(experiment: Experiment, manner: Manner) -> torch.device:
     device = manner.chosen_device(experiment.device)
     check_device(experiment, device)
     check_experiment(experiment, cache_directory())
-    if manner.ranks:
+    if manner.process_group:
         check_ranks(experiment, manner.count)
     keep_freed_memory()
     use_deterministic_algorithms(device, experiment.deterministic)
@@ -178,21 +188,21 @@ def _run(
     begun: Begun,
     jobs: Sequence[Job],
     device: torch.device,
-    pace: Pace,
+    controller: StopController,
     manner: Manner,
 ) -> Result:
     """Let the events happen, record and show them. The manifest says how it ended."""
     failure = ""
     try:
         with make_reporter(err, manner.quiet) as reporter:
-            for event in manner.engine(begun, device, cache_directory(), pace, jobs):
+            for event in manner.engine(begun, device, cache_directory(), controller, jobs):
                 recorder.take(event)
-                if not pace.stop_requested:  # the terminal may have gone
+                if not controller.stop_requested:  # the terminal may have gone
                     reporter.show(event)
                 if manner.fail_fast and isinstance(event, ArmStopped | JobFailed):
                     failure = failure or recorder.manifest.stopped[-1]
-                    pace.stop_requested = True
-                pace.leave_between_stages()
+                    controller.stop_requested = True
+                controller.raise_if_stopped_between_stages()
         recorder.close("incomplete" if recorder.manifest.stopped else "finished")
     except BaseException as error:
         if failure and isinstance(error, Stopped):

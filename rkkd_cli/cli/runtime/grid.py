@@ -18,7 +18,7 @@ from rkkd_cli.records.run_directory import AUTO, RunDirectory, check_free
 if TYPE_CHECKING:
     from rkkd_cli.cli.output.run_result import Result
     from rkkd_cli.cli.runtime.engines import Place
-    from rkkd_cli.train.distributed.ranks import Group
+    from rkkd_cli.train.distributed.process_group import TorchrunGroup
 
 DEFAULT_GRID = "alpha_temperature_digits"
 
@@ -75,7 +75,7 @@ def run_grid(
     quiet: bool,
     published: str | None,
     loggers: tuple[str, ...] = (),
-    ranks: "Group | None" = None,
+    process_group: "TorchrunGroup | None" = None,
 ) -> "Result":
     """Train the cells that are left, and return the whole grid."""
     from rkkd_cli.cli.output.grid_result import grid_ended
@@ -86,7 +86,7 @@ def run_grid(
     most_arms = cells_per_job(request.planned(), place, most_cells)
     manner = Manner(
         minutes, quiet, place.engine, most_arms, retry, fail_fast, finish, place.threads,
-        place.device, loggers, ranks,
+        place.device, loggers, process_group,
     )  # fmt: skip
     run = request.begun()
     if run is None:

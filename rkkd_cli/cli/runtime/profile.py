@@ -10,15 +10,15 @@ from rkkd_cli.cli.output.tables import plain_table
 from rkkd_cli.errors import UserError
 from rkkd_cli.files import write_whole
 from rkkd_cli.sweep.engines.local import Engine, run_jobs
-from rkkd_cli.train.distributed.ranks import Group
+from rkkd_cli.train.distributed.process_group import TorchrunGroup
 from rkkd_cli.train.profile import Watch
 
 TRACE = "trace.json"
 
 
-def watch_for(wanted: bool, ranks: Group | None) -> Watch | None:
+def watch_for(wanted: bool, process_group: TorchrunGroup | None) -> Watch | None:
     """Return a watch, if one is wanted. Raises UserError where several ranks train."""
-    if wanted and ranks is not None:
+    if wanted and process_group is not None:
         raise UserError("--profile watches one process; leave it out under torchrun")
     return Watch() if wanted else None
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 
 from rkkd_cli.cli.output.console import err
-from rkkd_cli.train.pace import Pace, Stopped
+from rkkd_cli.train.stop_controller import StopController, Stopped
 
 # Windows has no SIGHUP (a terminal that is closed); SIGTERM arrives there only from inside the
 # process, and what other programs send ends it at once, as SIGKILL does elsewhere.
@@ -23,22 +23,22 @@ class Interrupted(SystemExit):
 
 
 class SignalHandler:
-    """Asks ``pace`` to stop; a second signal, or the end of patience, stops at once.
+    """Asks ``controller`` to stop; a second signal, or the end of patience, stops at once.
 
     The first signal raises nothing: it may arrive anywhere, and compiled code (a library that is
     being imported) can end the whole process where Python code raises below it.
     """
 
-    def __init__(self, pace: Pace) -> None:
-        self.pace = pace
+    def __init__(self, controller: StopController) -> None:
+        self.controller = controller
         self.received = signal.SIGINT
         self.timer: threading.Timer | None = None
 
     def __call__(self, number: int, _: FrameType | None) -> None:
         """Handle one signal, in the main thread."""
-        if self.pace.stop_requested:
+        if self.controller.stop_requested:
             raise Interrupted(128 + number)
-        self.pace.stop_requested, self.received = True, signal.Signals(number)
+        self.controller.stop_requested, self.received = True, signal.Signals(number)
         self.timer = threading.Timer(PATIENCE_SECONDS, _thread.interrupt_main, [number])
         self.timer.daemon = True
         self.timer.start()
@@ -50,13 +50,13 @@ class SignalHandler:
 
 
 @contextmanager
-def stopping_on_signals(pace: Pace) -> Iterator[None]:
+def stopping_on_signals(controller: StopController) -> Iterator[None]:
     """Turn signals into a requested stop, and that into an exit status: 130, 143, 129.
 
     Says that the program was interrupted, with the notes of the exception: how to go on.
     A signal that this process was started to ignore (nohup) stays ignored.
     """
-    handler = SignalHandler(pace)
+    handler = SignalHandler(controller)
     heeded = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
     former = {number: signal.signal(number, handler) for number in heeded}
     try:

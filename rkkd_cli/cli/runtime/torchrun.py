@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from rkkd_cli.errors import UserError
 
 if TYPE_CHECKING:
-    from rkkd_cli.train.distributed.ranks import Group
+    from rkkd_cli.train.distributed.process_group import TorchrunGroup
 
 # The first rank may fail for the same reason: then it is the one that says so.
 SECONDS_FOR_THE_FIRST = 2.0
@@ -22,21 +22,21 @@ def is_one_of_several() -> bool:
     return "TORCHELASTIC_RUN_ID" in os.environ and os.environ.get("WORLD_SIZE", "1") != "1"
 
 
-def take_part(program: Callable[["Group"], None]) -> None:
+def take_part(program: Callable[["TorchrunGroup"], None]) -> None:
     """Run the program on the first rank, and follow it on the others, to the same exit status."""
     from rkkd_cli.train.distributed.torchrun import connect
 
     try:
-        ranks = connect(os.environ)
+        process_group = connect(os.environ)
     except UserError:
         if os.environ["RANK"] == "0":
             raise
         sys.exit(2)
-    if not ranks.is_first:
-        sys.exit(_followed(ranks))
+    if not process_group.is_first:
+        sys.exit(_followed(process_group))
     status = 1
     try:
-        program(ranks)
+        program(process_group)
         status = 0
     except SystemExit as end:
         status = end.code if isinstance(end.code, int) else int(end.code is not None)
@@ -45,23 +45,23 @@ def take_part(program: Callable[["Group"], None]) -> None:
         status = 2
         raise
     finally:
-        ranks.messages.dismiss(status, ranks.count - 1)
-        ranks.leave()
+        process_group.channel.dismiss(status, process_group.world_size - 1)
+        process_group.destroy()
 
 
-def _followed(ranks: "Group") -> int:
+def _followed(process_group: "TorchrunGroup") -> int:
     """Follow the first rank to its end; return its exit status, or that of what happened here."""
     from rkkd_cli.cli.runtime.signals import PATIENCE_SECONDS, SIGNALS
     from rkkd_cli.records.cache import cache_directory
     from rkkd_cli.sweep.engines.ranks import follow
-    from rkkd_cli.train.distributed.messages import Dismissed
-    from rkkd_cli.train.pace import SharedPace
+    from rkkd_cli.train.distributed.control_channel import Dismissed
+    from rkkd_cli.train.stop_controller import SharedStopController
 
-    pace = SharedPace(0.0, ranks)
+    controller = SharedStopController(0.0, process_group)
 
     def asked(number: int, _: FrameType | None) -> None:
-        if not pace.stop_requested:  # the first rank has the same signal, or is told in time
-            pace.stop_requested = True
+        if not controller.stop_requested:  # the first rank has the same signal, or is told in time
+            controller.stop_requested = True
             timer = threading.Timer(PATIENCE_SECONDS, os._exit, [128 + number])
             timer.daemon = True
             timer.start()
@@ -70,15 +70,15 @@ def _followed(ranks: "Group") -> int:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, asked)
     try:
-        follow(ranks, cache_directory(), pace)
+        follow(process_group, cache_directory(), controller)
     except Dismissed as over:
         return over.status
     except (RuntimeError, MemoryError, ValueError, OSError):
-        ranks.leave()  # lets the first one see it
-        status = ranks.messages.dismissal(SECONDS_FOR_THE_FIRST)
+        process_group.destroy()  # lets the first one see it
+        status = process_group.channel.dismissal(SECONDS_FOR_THE_FIRST)
         if status is None:
             raise
         return status
     finally:
-        ranks.messages.say_left()
+        process_group.channel.say_left()
     raise AssertionError("a rank follows until it is dismissed")

@@ -16,36 +16,42 @@ from rkkd_cli.train.device import (
     use_deterministic_algorithms,
     use_threads,
 )
-from rkkd_cli.train.distributed.ranks import Group
+from rkkd_cli.train.distributed.process_group import TorchrunGroup
 from rkkd_cli.train.distributed.torchrun import device_of_rank
-from rkkd_cli.train.pace import Pace, SharedPace, Stopped
+from rkkd_cli.train.stop_controller import SharedStopController, StopController, Stopped
 
 
-def train_teacher(experiment: Experiment, minutes: float, ranks: Group | None = None) -> None:
+def train_teacher(
+    experiment: Experiment, minutes: float, process_group: TorchrunGroup | None = None
+) -> None:
     """Train and cache the experiment's teacher, or find it cached; on all ranks if there are some.
 
     Raises UserError where so many cannot share its batches.
     """
-    pace: Pace = SharedPace(minutes, ranks) if ranks else Pace(minutes)
+    controller: StopController = (
+        SharedStopController(minutes, process_group) if process_group else StopController(minutes)
+    )
     cache = cache_directory()
     use_threads(experiment.threads)
-    with stopping_on_signals(pace):
+    with stopping_on_signals(controller):
         check_experiment(experiment, cache)
         device = pick_device(experiment.device)
-        if ranks:
-            check_ranks(experiment, ranks.count)
+        if process_group:
+            check_ranks(experiment, process_group.world_size)
             device = device_of_rank(experiment.device, os.environ)
         check_device(experiment, device)
         keep_freed_memory()
         use_deterministic_algorithms(device, experiment.deterministic)
         try:
-            what = experiment, device, cache, pace
-            events = prepare_on_ranks(*what, ranks) if ranks else prepare_teacher(*what)
+            what = experiment, device, cache, controller
+            events = (
+                prepare_on_ranks(*what, process_group) if process_group else prepare_teacher(*what)
+            )
             with make_reporter(err, quiet=False) as reporter:
                 for event in events:
-                    if not pace.stop_requested:  # the terminal may have gone
+                    if not controller.stop_requested:  # the terminal may have gone
                         reporter.show(event)
-                    pace.leave_between_stages()
+                    controller.raise_if_stopped_between_stages()
         except (Stopped, Interrupted) as left:
             left.add_note("the same command goes on")
             raise

@@ -13,13 +13,13 @@ from rkkd_cli.errors import RunError
 from rkkd_cli.methods import wants_strong_view
 from rkkd_cli.sweep.engines.worker import told
 from rkkd_cli.sweep.jobs import Job, teacher_of
-from rkkd_cli.sweep.logit_cache import outputs_of, told_of
+from rkkd_cli.sweep.logit_cache import describe_logit_cache, logit_cache_of
 from rkkd_cli.sweep.recording.run_state import Begun
 from rkkd_cli.sweep.sources import Sources, open_sources
 from rkkd_cli.train.arm import ArmOnStream
 from rkkd_cli.train.cost import costs_of
-from rkkd_cli.train.cuda_graph import CudaGraphs, Recorder
-from rkkd_cli.train.distributed.ranks import ALONE, Ranks
+from rkkd_cli.train.cuda_graph import CudaGraphRecorder, GraphRecorder
+from rkkd_cli.train.distributed.process_group import SINGLE_PROCESS, ProcessGroup
 from rkkd_cli.train.events import (
     BatchDone,
     Checkpoint,
@@ -31,22 +31,22 @@ from rkkd_cli.train.events import (
     Tick,
 )
 from rkkd_cli.train.lockstep import Lockstep
-from rkkd_cli.train.pace import Pace
 from rkkd_cli.train.profile import Spans, untimed
 from rkkd_cli.train.stacked.trial import seconds_a_step
+from rkkd_cli.train.stop_controller import StopController
 from rkkd_cli.train.teacher.model import Teacher
 
-Engine = Callable[[Begun, torch.device, Path, Pace, Sequence[Job]], Iterator[Event]]
+Engine = Callable[[Begun, torch.device, Path, StopController, Sequence[Job]], Iterator[Event]]
 
 
 def run_jobs(
     begun: Begun,
     device: torch.device,
     cache: Path,
-    pace: Pace,
+    controller: StopController,
     jobs: Sequence[Job] | None = None,
     keep_going: bool = False,
-    ranks: Ranks = ALONE,
+    process_group: ProcessGroup = SINGLE_PROCESS,
     spans: Spans = untimed,
 ) -> Iterator[Event]:
     """Yield everything that happens, from reading the images to the last epoch of the last job.
@@ -55,19 +55,23 @@ def run_jobs(
     memory, say) is given up, and the others go on: not among several ``ranks``, of which each
     must do the same.
     """
-    assert ranks.count == 1 or not keep_going
+    assert process_group.world_size == 1 or not keep_going
     left = begun.plan() if jobs is None else jobs
     for _, sharing in groupby(left, key=lambda job: teacher_of(job.experiment)):
         same = list(sharing)
         try:
             shared = same[0].experiment
-            sources = yield from open_sources(shared, device, cache, pace, begun, ranks)
+            sources = yield from open_sources(
+                shared, device, cache, controller, begun, process_group
+            )
         except RunError as error:
             yield from _given_up(same, error, keep_going)
             continue
         for job in same:
             try:
-                yield from run_job(job, sources, begun.states.get(job.name), pace, ranks, spans)
+                yield from run_job(
+                    job, sources, begun.states.get(job.name), controller, process_group, spans
+                )
             except (RuntimeError, MemoryError) as error:  # a RunError, or what torch raises
                 yield from _given_up([job], error, keep_going)
 
@@ -83,24 +87,28 @@ def run_job(
     job: Job,
     sources: Sources,
     state: Mapping[str, Any] | None,
-    pace: Pace,
-    ranks: Ranks = ALONE,
+    controller: StopController,
+    process_group: ProcessGroup = SINGLE_PROCESS,
     spans: Spans = untimed,
 ) -> Generator[Event, None, None]:
     """Train the job's arms from where its state is to their last epoch."""
     recipe, teacher = job.experiment.training, sources.teacher
     strong = any(wants_strong_view(arm.experiment.method) for arm in job.arms)
     stream = Stream(sources.dataset, teacher.device, recipe.batch_size, job.seed, strong)
-    stacked = yield from _stacked(job, stream, teacher, state, ranks)
-    arms = [ArmOnStream(arm, job.seed, teacher, stream.data.labels, ranks) for arm in job.arms]
-    outputs = outputs_of(job, sources)
+    stacked = yield from _stacked(job, stream, teacher, state, process_group)
+    arms = [
+        ArmOnStream(arm, job.seed, teacher, stream.data.labels, process_group) for arm in job.arms
+    ]
+    logit_cache = logit_cache_of(job, sources)
     recorder = yield from _recorder(job, teacher, spans)
-    how = recipe.epochs, sources.held_out, stacked, outputs, ranks, spans, recorder
+    how = recipe.epochs, sources.held_out, stacked, logit_cache, process_group, spans, recorder
     lockstep = Lockstep(job.name, stream, teacher, arms, *how)
     if state is not None:
         lockstep.load(state["lockstep"])
     for arm in lockstep.active:  # other hardware may have drawn other first weights
-        ranks.reduce([], [*arm.trainee.model.parameters(), *arm.trainee.model.buffers()])
+        process_group.all_reduce(
+            [], [*arm.trained.model.parameters(), *arm.trained.model.buffers()]
+        )
     active = {one.name for one in lockstep.active}
     yield StreamStarted(
         job.name,
@@ -113,15 +121,19 @@ def run_job(
         costs_of(lockstep.active, teacher),
     )
     where = {"seed": job.seed, "number": job.number, "sources": sources.fingerprints}
-    if outputs is not None:
-        yield Note(told_of(outputs, recipe.epochs))
+    if logit_cache is not None:
+        yield Note(describe_logit_cache(logit_cache, recipe.epochs))
     if job.is_retry and state is None:  # from now on the cells are this stream's
         yield Checkpoint(job.name, {"lockstep": lockstep.state(), **where})
-    yield from _train(lockstep, where, pace)
+    yield from _train(lockstep, where, controller)
 
 
 def _stacked(
-    job: Job, stream: Stream, teacher: Teacher, state: Mapping[str, Any] | None, ranks: Ranks
+    job: Job,
+    stream: Stream,
+    teacher: Teacher,
+    state: Mapping[str, Any] | None,
+    process_group: ProcessGroup,
 ) -> Generator[Event, None, bool]:
     """Tell whether the arms step as stacks: as told, as before, or as a trial shows.
 
@@ -130,7 +142,12 @@ def _stacked(
     if state is not None:
         return bool(state["lockstep"]["stacked"])
     wanted = job.experiment.stacked
-    if wanted is not None or ranks.count > 1 or teacher.device.type != "cuda" or len(job.arms) < 2:
+    if (
+        wanted is not None
+        or process_group.world_size > 1
+        or teacher.device.type != "cuda"
+        or len(job.arms) < 2
+    ):
         return bool(wanted)
     batch, labels = next(stream.epoch(1)), stream.data.labels
     alone, together = seconds_a_step(job.arms, job.seed, teacher, batch, labels)
@@ -139,32 +156,36 @@ def _stacked(
     return together < alone
 
 
-def _recorder(job: Job, teacher: Teacher, spans: Spans) -> Generator[Event, None, Recorder | None]:
+def _recorder(
+    job: Job, teacher: Teacher, spans: Spans
+) -> Generator[Event, None, GraphRecorder | None]:
     """Return what records steps, if they shall be."""
     if not job.experiment.cuda_graph:
         return None
     if spans is not untimed:
         yield Note("a profile is of steps without a CUDA graph, which has no parts to look at")
         return None
-    return CudaGraphs(teacher.device)
+    return CudaGraphRecorder(teacher.device)
 
 
-def _train(lockstep: Lockstep, where: Mapping[str, Any], pace: Pace) -> Iterator[Event]:
+def _train(
+    lockstep: Lockstep, where: Mapping[str, Any], controller: StopController
+) -> Iterator[Event]:
     """Train to the end; yields a checkpoint whenever one is due, and before a broken image."""
 
     def kept() -> Iterator[Event]:
         yield from lockstep.stop_diverged()
         yield Checkpoint(lockstep.name, {"lockstep": lockstep.state(), **where})
 
-    with pace.deferring():
+    with controller.graceful():
         try:
             for event in lockstep.train():
                 yield event
                 may_leave = isinstance(event, BatchDone | Tick | EpochDone)
-                if may_leave and pace.due(isinstance(event, EpochDone)):
+                if may_leave and controller.should_checkpoint(isinstance(event, EpochDone)):
                     yield from kept()
-                    pace.leave_if_asked()
+                    controller.raise_if_stopped()
         except ImageError:
-            if lockstep.ranks.count == 1:  # the others cannot know
+            if lockstep.process_group.world_size == 1:  # the others cannot know
                 yield from kept()
             raise

@@ -8,7 +8,7 @@ from rkkd_cli.sweep.engines.ledger import Ledger
 from rkkd_cli.sweep.engines.worker import EVENT, FAILED, Message, unpack
 from rkkd_cli.sweep.jobs import Job
 from rkkd_cli.train.events import Event
-from rkkd_cli.train.pace import Pace
+from rkkd_cli.train.stop_controller import StopController
 
 SECONDS_BETWEEN_LOOKS = 0.2
 
@@ -52,8 +52,8 @@ class Crew(Protocol[W]):
 class Pool(Generic[W]):
     """Some workers of a crew, each with one job at a time."""
 
-    def __init__(self, crew: Crew[W], ledger: Ledger, pace: Pace) -> None:
-        self.crew, self.ledger, self.pace = crew, ledger, pace
+    def __init__(self, crew: Crew[W], ledger: Ledger, controller: StopController) -> None:
+        self.crew, self.ledger, self.controller = crew, ledger, controller
         self.busy: dict[W, Job] = {}
         self.silent: set[W] = set()  # those of the busy ones that have not told anything yet
         self.idle: list[W] = []
@@ -63,7 +63,7 @@ class Pool(Generic[W]):
         """Yield what happens until all jobs are done, or have left off as they were asked to."""
         left = deque(jobs)
         while left or self.busy:
-            if self.pace.stop_requested:
+            if self.controller.stop_requested:
                 left.clear()
                 self._ask_to_stop()
             self._hand_out(left)

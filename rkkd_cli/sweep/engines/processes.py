@@ -27,7 +27,7 @@ from rkkd_cli.sweep.jobs import Job, teacher_of
 from rkkd_cli.sweep.recording.run_state import Begun
 from rkkd_cli.sweep.sources import Sources, open_sources
 from rkkd_cli.train.events import Event
-from rkkd_cli.train.pace import Pace
+from rkkd_cli.train.stop_controller import StopController
 
 Places = tuple[Path, Path | None]  # the cache, and the folder of the teachers that the run keeps
 
@@ -36,25 +36,29 @@ def on_processes(count: int, keep_going: bool) -> Engine:
     """Return the engine that runs jobs in so many processes."""
 
     def engine(
-        begun: Begun, device: torch.device, cache: Path, pace: Pace, jobs: Sequence[Job]
+        begun: Begun,
+        device: torch.device,
+        cache: Path,
+        controller: StopController,
+        jobs: Sequence[Job],
     ) -> Iterator[Event]:
         fingerprints = {}
         for key, sharing in groupby(jobs, key=lambda job: teacher_of(job.experiment)):
             experiment = next(sharing).experiment
-            sources = yield from open_sources(experiment, device, cache, pace, begun)
+            sources = yield from open_sources(experiment, device, cache, controller, begun)
             fingerprints[repr(key)] = sources.fingerprints
             del sources  # the workers read what they need themselves
         kind = device.type if device.index is None else str(device)
         deterministic = begun.experiment.deterministic
-        settings = Settings(kind, torch.get_num_threads(), deterministic, pace.minutes)
+        settings = Settings(kind, torch.get_num_threads(), deterministic, controller.minutes)
         crew = ProcessCrew(count, settings, (cache, begun.teachers), fingerprints)
-        with pace.deferring():
-            pool = Pool(crew, Ledger(begun, keep_going), pace)
+        with controller.graceful():
+            pool = Pool(crew, Ledger(begun, keep_going), controller)
             try:
                 yield from pool.run(jobs)
             finally:
                 pool.end()
-        pace.leave_if_asked()
+        controller.raise_if_stopped()
 
     return engine
 
@@ -161,11 +165,11 @@ def serve(connection: Connection, settings: Settings, places: Places, gpu: str |
             if request is None:
                 continue  # asked to stop when it was done already
             job, state, expected = request
-            pace = Pace(settings.minutes)
-            for message in messages(reader.train(job, state, expected, pace)):
+            controller = StopController(settings.minutes)
+            for message in messages(reader.train(job, state, expected, controller)):
                 connection.send(message)
                 if connection.poll() and connection.recv() is None:
-                    pace.stop_requested = True
+                    controller.stop_requested = True
 
 
 class Reader:
@@ -176,7 +180,7 @@ class Reader:
         self.sources: dict[str, Sources] = {}
 
     def train(
-        self, job: Job, state: bytes | None, expected: Mapping[str, str], pace: Pace
+        self, job: Job, state: bytes | None, expected: Mapping[str, str], controller: StopController
     ) -> Generator[Event, None, None]:
         """Train one job from its state."""
         key = repr(teacher_of(job.experiment))
@@ -184,9 +188,9 @@ class Reader:
             self.sources.clear()
             cache, kept = self.places
             begun = Begun(job.experiment, teachers=kept)
-            events = open_sources(job.experiment, self.device, cache, pace, begun)
+            events = open_sources(job.experiment, self.device, cache, controller, begun)
             sources = silently(events)
             check_sources(sources.fingerprints, expected)
             self.sources[key] = sources
         state_here = None if state is None else unpack_state(state)
-        yield from run_job(job, self.sources[key], state_here, pace)
+        yield from run_job(job, self.sources[key], state_here, controller)

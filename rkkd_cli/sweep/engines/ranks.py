@@ -17,10 +17,10 @@ from rkkd_cli.sweep.engines.worker import Settings
 from rkkd_cli.sweep.jobs import Job
 from rkkd_cli.sweep.recording.run_state import Begun
 from rkkd_cli.sweep.sources import prepare_teacher
-from rkkd_cli.train.distributed.ranks import Group
+from rkkd_cli.train.distributed.process_group import TorchrunGroup
 from rkkd_cli.train.distributed.torchrun import device_of_rank
 from rkkd_cli.train.events import Event
-from rkkd_cli.train.pace import Pace, SharedPace, Stopped
+from rkkd_cli.train.stop_controller import SharedStopController, StopController, Stopped
 
 
 @dataclass(frozen=True)
@@ -31,19 +31,25 @@ class Work:
     jobs: tuple[Job, ...] | None
     settings: Settings
 
-    def share(self, ranks: Group) -> None:
+    def share(self, process_group: TorchrunGroup) -> None:
         """Let the other ranks begin it too."""
-        ranks.tell(self.settings.device)
-        ranks.join(self.settings.device)
-        ranks.from_first(self)
+        process_group.send(self.settings.device)
+        process_group.init(self.settings.device)
+        process_group.broadcast(self)
 
     def events(
-        self, device: torch.device, cache: Path, pace: Pace, ranks: Group
+        self,
+        device: torch.device,
+        cache: Path,
+        controller: StopController,
+        process_group: TorchrunGroup,
     ) -> Iterator[Event]:
         """Yield what happens on this rank."""
         if self.jobs is None:
-            return prepare_teacher(self.begun.experiment, device, cache, pace, ranks)
-        return run_jobs(self.begun, device, cache, pace, self.jobs, ranks=ranks)
+            return prepare_teacher(self.begun.experiment, device, cache, controller, process_group)
+        return run_jobs(
+            self.begun, device, cache, controller, self.jobs, process_group=process_group
+        )
 
 
 def check_ranks(experiment: Experiment, count: int) -> None:
@@ -72,46 +78,54 @@ def check_ranks(experiment: Experiment, count: int) -> None:
             )
 
 
-def on_ranks(ranks: Group) -> Engine:
+def on_ranks(process_group: TorchrunGroup) -> Engine:
     """Return the first rank's engine: it lets the others in on each thing that it does."""
 
     def engine(
-        begun: Begun, device: torch.device, cache: Path, pace: Pace, jobs: Sequence[Job]
+        begun: Begun,
+        device: torch.device,
+        cache: Path,
+        controller: StopController,
+        jobs: Sequence[Job],
     ) -> Iterator[Event]:
-        work = Work(begun, tuple(jobs), _settings(begun.experiment, device, pace))
-        work.share(ranks)
-        yield from work.events(device, cache, pace, ranks)
+        work = Work(begun, tuple(jobs), _settings(begun.experiment, device, controller))
+        work.share(process_group)
+        yield from work.events(device, cache, controller, process_group)
 
     return engine
 
 
 def prepare_on_ranks(
-    experiment: Experiment, device: torch.device, cache: Path, pace: Pace, ranks: Group
+    experiment: Experiment,
+    device: torch.device,
+    cache: Path,
+    controller: StopController,
+    process_group: TorchrunGroup,
 ) -> Iterator[Event]:
     """Let all ranks train the experiment's teacher; the first one caches it."""
-    work = Work(Begun(experiment), None, _settings(experiment, device, pace))
-    work.share(ranks)
-    yield from work.events(device, cache, pace, ranks)
+    work = Work(Begun(experiment), None, _settings(experiment, device, controller))
+    work.share(process_group)
+    yield from work.events(device, cache, controller, process_group)
 
 
-def _settings(experiment: Experiment, device: torch.device, pace: Pace) -> Settings:
+def _settings(experiment: Experiment, device: torch.device, controller: StopController) -> Settings:
     threads = torch.get_num_threads()
-    return Settings(device.type, threads, experiment.deterministic, pace.minutes)
+    return Settings(device.type, threads, experiment.deterministic, controller.minutes)
 
 
-def follow(ranks: Group, cache: Path, pace: SharedPace) -> None:
+def follow(process_group: TorchrunGroup, cache: Path, controller: SharedStopController) -> None:
     """Do what the first rank does, and record nothing, until it ends.
 
     Raises Dismissed at that end, and whatever the work raises.
     """
     while True:
-        kind = ranks.hear()
+        kind = process_group.receive()
         own = str(device_of_rank(kind, os.environ))
-        ranks.join(kind)
-        work = ranks.from_first(None)
+        process_group.init(kind)
+        work = process_group.broadcast(None)
         assert isinstance(work, Work)
         device = replace(work.settings, device=own).apply()
         with suppress(Stopped):
-            for _ in work.events(device, cache, pace, ranks):
+            for _ in work.events(device, cache, controller, process_group):
                 pass
-        ranks.leave()
+        process_group.destroy()

@@ -19,7 +19,7 @@ from rkkd_cli.train.device import (
     use_threads,
 )
 from rkkd_cli.train.events import BatchDone, Checkpoint, Event, Tick
-from rkkd_cli.train.pace import Stopped
+from rkkd_cli.train.stop_controller import Stopped
 
 SECONDS_BETWEEN_TICKS = 0.25
 

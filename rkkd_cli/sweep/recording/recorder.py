@@ -14,7 +14,7 @@ from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.config.grid import NUMBERS_VERSION, varied_texts
 from rkkd_cli.config.presets import to_toml
 from rkkd_cli.files import whole_file, write_whole
-from rkkd_cli.methods import own_terms
+from rkkd_cli.methods import method_terms
 from rkkd_cli.records.environment import command_line, environment
 from rkkd_cli.records.manifest import EarlyEnd, FailedJob, Manifest, manifest_text
 from rkkd_cli.records.metrics import (
@@ -44,7 +44,7 @@ from rkkd_cli.train.events import (
 )
 from rkkd_cli.train.teacher.store import TeacherStore
 
-FORMAT = 3
+FORMAT = 4
 
 
 class Recorder:
@@ -242,7 +242,7 @@ class Recorder:
 def metrics_header(experiment: Experiment) -> tuple[str, ...]:
     """Return the columns of the experiment's metrics.csv."""
     with_validation = any(arm.experiment.dataset.val_share > 0 for arm in resolve_arms(experiment))
-    own = [term for arm in resolve_arms(experiment) for term in own_terms(arm.experiment.method)]
+    own = [term for arm in resolve_arms(experiment) for term in method_terms(arm.experiment.method)]
     return columns(with_validation, tuple(experiment.vary), list(dict.fromkeys(own)))
 
 

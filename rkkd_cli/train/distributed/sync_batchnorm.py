@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from rkkd_cli.errors import UserError
-from rkkd_cli.train.distributed.ranks import Ranks
+from rkkd_cli.train.distributed.process_group import ProcessGroup
 
 KINDS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
@@ -23,7 +23,7 @@ class SyncBatchNorm(_BatchNorm):
     the same in fewer kernels, on GPUs alone; here CPUs compute it too, in whatever precision.
     """
 
-    def __init__(self, former: _BatchNorm, ranks: Ranks) -> None:
+    def __init__(self, former: _BatchNorm, process_group: ProcessGroup) -> None:
         super().__init__(
             former.num_features,
             former.eps,
@@ -31,7 +31,7 @@ class SyncBatchNorm(_BatchNorm):
             former.affine,
             former.track_running_stats,
         )
-        self.ranks = ranks
+        self.process_group = process_group
         self.weight, self.bias = former.weight, former.bias
         for name, buffer in former.named_buffers(recurse=False):
             setattr(self, name, buffer)
@@ -60,7 +60,7 @@ class SyncBatchNorm(_BatchNorm):
         return normal.to(x.dtype)
 
     def _summed(self, own: Tensor) -> Tensor:
-        summed: Tensor = _Summed.apply(own, self.ranks)
+        summed: Tensor = _Summed.apply(own, self.process_group)
         return summed
 
     def _follow(self, mean: Tensor, unbiased: Tensor) -> None:
@@ -78,20 +78,20 @@ class _Summed(torch.autograd.Function):
     """Σ over ranks. Each rank's loss depends on it, so its gradient is their sum as well."""
 
     @staticmethod
-    def forward(context: Any, own: Tensor, ranks: Ranks) -> Tensor:
-        context.ranks = ranks
+    def forward(context: Any, own: Tensor, process_group: ProcessGroup) -> Tensor:
+        context.process_group = process_group
         summed = own.clone()
-        ranks.reduce([summed])
+        process_group.all_reduce([summed])
         return summed
 
     @staticmethod
     def backward(context: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         summed = gradients[0].clone()
-        context.ranks.reduce([summed])
+        context.process_group.all_reduce([summed])
         return summed, None
 
 
-def synchronise(model: nn.Module, ranks: Ranks) -> None:
+def synchronise(model: nn.Module, process_group: ProcessGroup) -> None:
     """Let all batch normalisation of the model be over all ranks; parameters stay as they are.
 
     Raises UserError for a layer that does more than that.
@@ -99,7 +99,7 @@ def synchronise(model: nn.Module, ranks: Ranks) -> None:
     for module in list(model.modules()):
         for name, child in list(module.named_children()):
             if isinstance(child, _BatchNorm) and type(child) in KINDS:
-                setattr(module, name, SyncBatchNorm(child, ranks))
+                setattr(module, name, SyncBatchNorm(child, process_group))
             elif isinstance(child, _BatchNorm) and not isinstance(child, SyncBatchNorm):
                 raise UserError(
                     f"sync_batchnorm: {type(child).__name__} of {type(model).__name__} is more "

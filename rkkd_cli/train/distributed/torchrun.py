@@ -11,14 +11,14 @@ from torch._C._distributed_c10d import PrefixStore, TCPStore
 
 from rkkd_cli.errors import RunError, UserError
 from rkkd_cli.train.device import pick_device
-from rkkd_cli.train.distributed.messages import Messages, reason
-from rkkd_cli.train.distributed.ranks import Group
+from rkkd_cli.train.distributed.control_channel import ControlChannel, reason
+from rkkd_cli.train.distributed.process_group import TorchrunGroup
 
 TO_CONNECT = timedelta(minutes=5)
 UNSHARED = "TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1"
 
 
-def connect(environment: Mapping[str, str]) -> Group:
+def connect(environment: Mapping[str, str]) -> TorchrunGroup:
     """Return the ranks that torchrun has started, of which this process is one.
 
     torchrun keeps its store over restarts, with all that the dead have written there: gloo would
@@ -42,7 +42,7 @@ def connect(environment: Mapping[str, str]) -> Group:
     except RuntimeError as error:
         told = f"rank {rank} cannot reach {host}:{port} ({reason(error)}); start torchrun again"
         raise RunError(told) from None
-    return Group(rank, count, Messages(PrefixStore(f"rkkd {attempt}", store)))
+    return TorchrunGroup(rank, count, ControlChannel(PrefixStore(f"rkkd {attempt}", store)))
 
 
 def device_of_rank(name: str, environment: Mapping[str, str]) -> torch.device:

@@ -17,21 +17,21 @@ from rkkd_cli.losses.tau import tau_b_per_image
 from rkkd_cli.methods.objective import TERMS, Objective
 
 MEANS = (*TERMS, "kendall_tau")
-HITS = ("agreement", "acc", "top5")
+CORRECT = ("agreement", "acc", "top5")
 
 RankSettings = tuple[float, str, str]
 OfLogits = Callable[[Tensor, Tensor, RankSettings], Tensor]
 
 
 class Measured(NamedTuple):
-    """Batch means, (A, 4), in the order of ``MEANS``, and counts of images, (A, 3), of ``HITS``.
+    """Batch means, (A, 4), in the order of ``MEANS``, and counts of images, (A, 3), of ``CORRECT``.
 
     ``agreement`` counts the images for which student and teacher name the same
     class. With fewer than five classes, ``top5`` looks at all of them.
     """
 
     means: Tensor
-    hits: Tensor
+    correct: Tensor
 
 
 @torch.no_grad()
@@ -53,7 +53,7 @@ def measure(
             _taus(students, teachers),
         ]
     )
-    return Measured(per_image.mean(dim=2).T, _hits(students, teacher, labels))
+    return Measured(per_image.mean(dim=2).T, _correct(students, teacher, labels))
 
 
 def _cross_entropies(students: Tensor, labels: Tensor) -> Tensor:
@@ -119,7 +119,7 @@ def parts_of_arms(arms: Sequence[int], students: Tensor) -> Iterator[list[int]]:
         yield list(arms[start : start + size])
 
 
-def _hits(students: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
+def _correct(students: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
     best = students.topk(min(5, students.shape[2]), dim=2).indices
     named = [best[..., 0] == teacher.argmax(dim=1), best[..., 0] == labels]
     counts = [one.sum(dim=1) for one in named]

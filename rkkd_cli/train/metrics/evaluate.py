@@ -11,13 +11,13 @@ from rkkd_cli.data.stream import DeviceImages
 from rkkd_cli.methods.objective import Objective
 from rkkd_cli.models.shapes import in_eval_mode
 from rkkd_cli.train.device import autocast
-from rkkd_cli.train.distributed.ranks import ALONE, Ranks
+from rkkd_cli.train.distributed.process_group import SINGLE_PROCESS, ProcessGroup
 from rkkd_cli.train.events import Tick
-from rkkd_cli.train.metrics.batch import HITS, MEANS, measure
-from rkkd_cli.train.metrics.totals import Totals
+from rkkd_cli.train.metrics.batch import CORRECT, MEANS, measure
+from rkkd_cli.train.metrics.meters import EpochMeters
 
 EVALUATION_BATCH = 500
-SPLIT_HITS = HITS[1:]  # a held-out split has no column of agreement
+SPLIT_CORRECT = CORRECT[1:]  # a held-out split has no column of agreement
 
 
 class TaughtSplit(NamedTuple):
@@ -55,30 +55,33 @@ def all_logits(model: nn.Module, split: DeviceImages, precision: str) -> Tensor:
 
 def accuracy(model: nn.Module, split: DeviceImages, precision: str) -> float:
     """Return the model's top-1 accuracy on the split, in percent."""
-    hits = all_logits(model, split, precision).argmax(dim=1) == split.labels
-    return 100 * int(hits.sum()) / len(hits)
+    correct = all_logits(model, split, precision).argmax(dim=1) == split.labels
+    return 100 * int(correct.sum()) / len(correct)
 
 
 def evaluate(
-    students: Sequence[Evaluated], split: TaughtSplit, precision: str, ranks: Ranks = ALONE
-) -> Generator[Tick, None, list[Totals]]:
+    students: Sequence[Evaluated],
+    split: TaughtSplit,
+    precision: str,
+    process_group: ProcessGroup = SINGLE_PROCESS,
+) -> Generator[Tick, None, list[EpochMeters]]:
     """Return each student's totals of terms, τ-b and accuracies over all ranks.
 
     All see a batch before the next one is read. Yields a moment to leave for each of them, on
     every rank as often.
     """
-    totals = [Totals(MEANS, SPLIT_HITS, split.images.device) for _ in students]
+    meters = [EpochMeters(MEANS, SPLIT_CORRECT, split.images.device) for _ in students]
     batches = 0
     for batch in split.images.in_order(EVALUATION_BATCH):
-        teacher, batches = split.teacher_logits[batch.places], batches + 1
-        for (model, objective), own in zip(students, totals, strict=True):
+        teacher, batches = split.teacher_logits[batch.indices], batches + 1
+        for (model, objective), own in zip(students, meters, strict=True):
             with evaluating(model), autocast(own.device, precision):
                 student = model(batch.images)
             measured = measure([objective], student[None], teacher, batch.labels)
-            own.add_row(measured.means[0], measured.hits[0, 1:], len(batch.labels))
+            own.add_row(measured.means[0], measured.correct[0, 1:], len(batch.labels))
             yield Tick()
     for _ in range(len(students) * (split.batches - batches)):
         yield Tick()
-    for own in totals:
-        own.reduce(ranks)
-    return totals
+    for own in meters:
+        own.reduce(process_group)
+    return meters

@@ -15,12 +15,12 @@ from rkkd_cli.train.arm import ArmOnStream
 from rkkd_cli.train.device import autocast
 from rkkd_cli.train.profile import Spans, untimed
 from rkkd_cli.train.stacked.optimizer import StackedAdamW, StackedOptimizer, StackedSGD
-from rkkd_cli.train.taught_batch import Lesson, Stepped, seen_of_logits
+from rkkd_cli.train.taught_batch import StepOutput, TaughtBatch, inputs_of_logits
 
 OPTIMIZERS: dict[str, type[StackedOptimizer]] = {"sgd": StackedSGD, "adamw": StackedAdamW}
 
 
-class Stepping(Protocol):
+class ArmGroup(Protocol):
     """One arm, or several that step together."""
 
     @property
@@ -30,7 +30,7 @@ class Stepping(Protocol):
     def set_rates(self, epochs_done: float) -> None:
         """Let each arm take the learning rate that it has after ``epochs_done`` epochs."""
 
-    def step(self, lesson: Lesson, spans: Spans = untimed) -> Stepped:
+    def step(self, taught: TaughtBatch, spans: Spans = untimed) -> StepOutput:
         """Let each arm take its optimisation step; return what is recorded of it."""
 
 
@@ -56,10 +56,10 @@ class Stack:
                 parameter.data = view
         self.weights.requires_grad_()
         self.buffers = {name: self._stack_buffer(name) for name, _ in self.student.named_buffers()}
-        recipes = [arm.trainee.recipe for arm in arms]
+        recipes = [arm.trained.recipe for arm in arms]
         self.optimizer = OPTIMIZERS[recipes[0].optimizer](recipes, self.weights)
         for number, arm in enumerate(self.members):
-            self.optimizer.share(number, arm.trainee.optimizer, self.pieces)
+            self.optimizer.share(number, arm.trained.optimizer, self.pieces)
 
     def pieces(self, row: Tensor) -> list[Tensor]:
         """Return the views of a row (P,) that have the shapes of the student's parameters."""
@@ -76,27 +76,29 @@ class Stack:
     def set_rates(self, epochs_done: float) -> None:
         """Let each arm take the learning rate that it has after ``epochs_done`` epochs."""
         for arm in self.members:
-            arm.trainee.set_rate(epochs_done)
-        self.optimizer.set_rates([arm.trainee.lr for arm in self.members])
+            arm.trained.set_rate(epochs_done)
+        self.optimizer.set_rates([arm.trained.lr for arm in self.members])
 
-    def step(self, lesson: Lesson, spans: Spans = untimed) -> Stepped:
+    def step(self, taught: TaughtBatch, spans: Spans = untimed) -> StepOutput:
         """Let each arm take its optimisation step; return what is recorded of it."""
-        who, ranks = f"{len(self.members)} arms", self.members[0].trainee.ranks
+        who, process_group = f"{len(self.members)} arms", self.members[0].trained.process_group
         with spans(who, "forward"):
             with autocast(self.weights.device, self.members[0].precision):
-                logits = self._logits(lesson.batch.images)
+                logits = self._logits(taught.batch.images)
             losses = [
-                arm.objective.loss(seen_of_logits(own, lesson))
+                arm.objective.loss(inputs_of_logits(own, taught))
                 for arm, own in zip(self.members, logits.unbind(), strict=True)
             ]
             total = torch.stack([one.total for one in losses]).sum()
         with spans(who, "backward"):
-            (gradient,) = torch.autograd.grad(ranks.weighted(total, lesson.batch), self.weights)
+            (gradient,) = torch.autograd.grad(
+                process_group.scale_loss(total, taught.batch), self.weights
+            )
             floating = [one for one in self.buffers.values() if one.is_floating_point()]
-            ranks.reduce([gradient], floating)
+            process_group.all_reduce([gradient], floating)
         with spans(who, "optimiser"):
             self.optimizer.step(self.weights, gradient)
-        return Stepped(logits.detach(), [one.own for one in losses])
+        return StepOutput(logits.detach(), [one.own for one in losses])
 
     def _logits(self, images: Tensor) -> Tensor:
         """Return the logits (A, B, C) of the images."""
@@ -114,7 +116,7 @@ class Stack:
         return logits
 
 
-def stacks_of(arms: Sequence[ArmOnStream]) -> list[Stepping]:
+def stacks_of(arms: Sequence[ArmOnStream]) -> list[ArmGroup]:
     """Return the arms, those that can be stacked as stacks, in the order of their first one."""
     groups: dict[object, list[ArmOnStream]] = {}
     for arm in arms:
@@ -130,6 +132,6 @@ def _kind(arm: ArmOnStream) -> object:
     draws = any(isinstance(one, nn.modules.dropout._DropoutNd) for one in arm.student.modules())
     if draws or not arm.objective.of_logits_alone:
         return arm.name
-    recipe: Training = arm.trainee.recipe
+    recipe: Training = arm.trained.recipe
     shapes = tuple((name, p.shape) for name, p in arm.student.named_parameters())
     return type(arm.student), shapes, recipe.optimizer

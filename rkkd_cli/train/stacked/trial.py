@@ -10,8 +10,8 @@ from torch import Tensor
 from rkkd_cli.config.arms import Arm
 from rkkd_cli.data.stream import Batch
 from rkkd_cli.train.arm import ArmOnStream
-from rkkd_cli.train.stacked.stack import Stepping, stacks_of
-from rkkd_cli.train.taught_batch import Lesson, needs_of, teach
+from rkkd_cli.train.stacked.stack import ArmGroup, stacks_of
+from rkkd_cli.train.taught_batch import TaughtBatch, feature_needs, run_teacher
 from rkkd_cli.train.teacher.model import Teacher
 
 WARM_UP, TIMED = 2, 5
@@ -26,22 +26,22 @@ def seconds_a_step(
     is no memory, take infinitely long.
     """
     alone = [ArmOnStream(arm, seed, teacher, labels) for arm in arms]
-    lesson = teach(teacher, batch, needs_of(arm.objective for arm in alone))
-    seconds = [_seconds(alone, lesson)]
+    taught = run_teacher(teacher, batch, feature_needs(arm.objective for arm in alone))
+    seconds = [_seconds(alone, taught)]
     try:
         copies = [ArmOnStream(arm, seed, teacher, labels) for arm in arms]
-        return [*seconds, _seconds(stacks_of(copies), lesson)]
+        return [*seconds, _seconds(stacks_of(copies), taught)]
     except RuntimeError:  # out of memory, or an operation that cannot be stacked
         return [*seconds, float("inf")]
 
 
-def _seconds(steppings: Sequence[Stepping], lesson: Lesson) -> float:
+def _seconds(groups: Sequence[ArmGroup], taught: TaughtBatch) -> float:
     times = []
     for _ in range(WARM_UP + TIMED):
         started = time.perf_counter()
-        for one in steppings:
-            one.step(lesson)
-        if lesson.teacher.logits.device.type == "cuda":
-            torch.cuda.synchronize(lesson.teacher.logits.device)
+        for one in groups:
+            one.step(taught)
+        if taught.teacher.logits.device.type == "cuda":
+            torch.cuda.synchronize(taught.teacher.logits.device)
         times.append(time.perf_counter() - started)
     return statistics.median(times[WARM_UP:])

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from rkkd_cli.errors import RunError
 from rkkd_cli.files import UNFINISHED, naming
-from rkkd_cli.methods.seen import of_logits
+from rkkd_cli.methods.inputs import logits_only
 from rkkd_cli.models import Features
 from rkkd_cli.train.teacher.model import Teacher
 from rkkd_cli.train.teacher.store import file_sha256
@@ -31,7 +31,7 @@ NAME = re.compile(r"(\d{6})-([0-9a-f]{64})\.npy")
 DTYPES = {"exact": torch.float32, "fp16": torch.float16}
 
 
-class TeacherOutputs:
+class LogitCache:
     """The folder of one stream's logits, read where they are, written where they are not.
 
     ``exact`` keeps float32. ``fp16`` halves the size and rounds each logit by at most 2⁻¹¹ of its
@@ -56,7 +56,9 @@ class TeacherOutputs:
         return {int(name[1]) for name in names if name}
 
     @contextmanager
-    def epoch(self, number: int, first: int, teacher: Teacher) -> Iterator["Reader | Writer"]:
+    def epoch(
+        self, number: int, first: int, teacher: Teacher
+    ) -> Iterator["LogitReader | LogitWriter"]:
         """Give what says what the teacher says in an epoch, from its ``first`` image on.
 
         A damaged file is removed and its epoch computed again; once one cannot be written, none is
@@ -65,9 +67,9 @@ class TeacherOutputs:
         """
         found = self._read(number)
         if found is not None:
-            yield Reader(found, first, teacher)
+            yield LogitReader(found, first, teacher)
             return
-        writer = Writer(self, number, teacher)
+        writer = LogitWriter(self, number, teacher)
         try:
             if first == 0 and self.can_write:
                 writer.begin()
@@ -93,7 +95,7 @@ class TeacherOutputs:
         return None
 
 
-class Reader:
+class LogitReader:
     """The logits of an epoch out of its file."""
 
     def __init__(
@@ -101,34 +103,34 @@ class Reader:
     ) -> None:
         self.logits, self.next, self.device = logits, first, teacher.device
 
-    def see(self, images: Tensor, features: bool) -> Features:
+    def outputs(self, images: Tensor, features: bool) -> Features:
         """Return the logits of the batch that comes next, of which the images are not looked at."""
         assert not features
         part = self.logits[self.next : self.next + len(images)]
         self.next += len(images)
-        return of_logits(torch.from_numpy(np.array(part)).to(self.device).float())
+        return logits_only(torch.from_numpy(np.array(part)).to(self.device).float())
 
 
-class Writer:
+class LogitWriter:
     """The teacher itself; what it says goes into the epoch's file, once that has begun."""
 
-    def __init__(self, outputs: TeacherOutputs, number: int, teacher: Teacher) -> None:
-        self.outputs, self.number, self.teacher = outputs, number, teacher
-        self.dtype, self.left = DTYPES[outputs.kind], outputs.shape[0]
-        self.path = outputs.folder
+    def __init__(self, cache: LogitCache, number: int, teacher: Teacher) -> None:
+        self.cache, self.number, self.teacher = cache, number, teacher
+        self.dtype, self.left = DTYPES[cache.kind], cache.shape[0]
+        self.path = cache.folder
         self.file: IO[bytes] | None = None
 
     def begin(self) -> None:
         """Open the file."""
         self._trying(self._open)
 
-    def see(self, images: Tensor, features: bool) -> Features:
+    def outputs(self, images: Tensor, features: bool) -> Features:
         """Return the teacher's logits of the batch, rounded as the file keeps them.
 
         Raises RunError for logits that float16 cannot hold.
         """
         assert not features
-        logits = self.teacher.see(images, features=False).logits
+        logits = self.teacher.outputs(images, features=False).logits
         kept = logits.to(self.dtype)
         if self.dtype == torch.float16 and not kept.isfinite().all():
             raise RunError(
@@ -137,7 +139,7 @@ class Writer:
             )
         if self.file is not None:
             self._trying(lambda: self._append(kept.cpu()))
-        return of_logits(kept.float())
+        return logits_only(kept.float())
 
     def abandon(self) -> None:
         """Close and remove a file that is not whole."""
@@ -148,13 +150,13 @@ class Writer:
             self.path.unlink(missing_ok=True)
 
     def _open(self) -> None:
-        self.outputs.folder.mkdir(parents=True, exist_ok=True)
+        self.cache.folder.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(
-            dir=self.outputs.folder, prefix=f".{self.number:06d}-", suffix=UNFINISHED
+            dir=self.cache.folder, prefix=f".{self.number:06d}-", suffix=UNFINISHED
         )
         self.path, self.file = Path(name), os.fdopen(handle, "wb")
         kind = {torch.float32: np.float32, torch.float16: np.float16}[self.dtype]
-        header = {"descr": np.dtype(kind).str, "fortran_order": False, "shape": self.outputs.shape}
+        header = {"descr": np.dtype(kind).str, "fortran_order": False, "shape": self.cache.shape}
         npy.write_array_header_1_0(self.file, header)
 
     def _append(self, content: Tensor) -> None:
@@ -165,7 +167,7 @@ class Writer:
             self.file.close()
             self.file = None
             digest = file_sha256(self.path)
-            self.path.replace(self.outputs.folder / f"{self.number:06d}-{digest}.npy")
+            self.path.replace(self.cache.folder / f"{self.number:06d}-{digest}.npy")
 
     def _trying(self, write: Callable[[], None]) -> None:
         """Write, or say why it is not possible and go on without."""
@@ -173,9 +175,9 @@ class Writer:
             with naming(self.path):
                 write()
         except OSError as error:
-            self.outputs.problems.append(
+            self.cache.problems.append(
                 f"the teacher's outputs cannot be kept ({error.strerror}: {error.filename}); the "
                 "run goes on without"
             )
-            self.outputs.can_write = False
+            self.cache.can_write = False
             self.abandon()

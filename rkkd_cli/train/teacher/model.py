@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from rkkd_cli.data.stream import DeviceImages
-from rkkd_cli.methods.seen import in_float32, of_logits
+from rkkd_cli.methods.inputs import in_float32, logits_only
 from rkkd_cli.models import Classifier, Features, count_parameters
 from rkkd_cli.models.fold_batchnorm import fold
 from rkkd_cli.train.device import autocast
@@ -43,15 +43,17 @@ class Teacher:
         return fold(self.model, (self.in_channels, *self.image_size))
 
     @torch.no_grad()
-    def see(self, images: Tensor, features: bool) -> Features:
+    def outputs(self, images: Tensor, features: bool) -> Features:
         """Return the logits (B, C) of a batch, with all other features if asked for, in float32."""
         with autocast(self.device, self.precision):
-            seen = (
-                self.folded.forward_features(images) if features else of_logits(self.folded(images))
+            inputs = (
+                self.folded.forward_features(images)
+                if features
+                else logits_only(self.folded(images))
             )
-        return in_float32(seen)._replace(logits=seen.logits.float())
+        return in_float32(inputs)._replace(logits=inputs.logits.float())
 
-    def teach(self, split: DeviceImages) -> TaughtSplit:
+    def taught_split(self, split: DeviceImages) -> TaughtSplit:
         """Return the split with this teacher's logits on it."""
         return TaughtSplit(split, all_logits(self.folded, split, self.precision))
 

@@ -18,10 +18,10 @@ from rkkd_cli.files import try_lock
 from rkkd_cli.models import Classifier, build_model, load_checkpoint
 from rkkd_cli.train.checkpoint import CheckpointStore, misfit
 from rkkd_cli.train.device import use_precision
-from rkkd_cli.train.distributed.ranks import ALONE, Ranks
+from rkkd_cli.train.distributed.process_group import SINGLE_PROCESS, ProcessGroup
 from rkkd_cli.train.events import Event, Note, TeacherEpoch, TeacherReady, Tick
-from rkkd_cli.train.pace import Pace
 from rkkd_cli.train.rng import Randomness
+from rkkd_cli.train.stop_controller import StopController
 from rkkd_cli.train.teacher.model import Teacher, freeze, measured_facts
 from rkkd_cli.train.teacher.store import TeacherStore, file_sha256, size_text, teacher_key
 from rkkd_cli.train.teacher.training import TeacherTraining, required_recipe
@@ -38,25 +38,25 @@ def obtain_teacher(
     dataset: Dataset,
     device: torch.device,
     cache: Path,
-    pace: Pace,
+    controller: StopController,
     kept: Path | None = None,
-    ranks: Ranks = ALONE,
+    process_group: ProcessGroup = SINGLE_PROCESS,
 ) -> Generator[Event, None, tuple[Teacher, TeacherReady]]:
     """Return the experiment's teacher and what there is to say of it; yields its training.
 
     Raises UserError for a checkpoint that does not fit, RunError when training diverges, Stopped
-    when ``pace`` says so. ``kept`` is a folder like the cache, where a run keeps the teacher that
-    it began with. Of several ranks the first one reads and writes; all of them train. From now on
+    when ``controller`` says so. ``kept`` is a folder like the cache, where a run keeps the teacher
+    that it began with. Of several ranks the first one reads and writes; all of them train. From now on
     the device computes in the experiment's precision.
     """
     use_precision(device, experiment.precision)
     wanted = experiment, dataset, device
-    if ranks.is_first:
-        teacher, ready = yield from _obtained(*wanted, cache, pace, kept, ranks)
-        ranks.tell(READY)
+    if process_group.is_first:
+        teacher, ready = yield from _obtained(*wanted, cache, controller, kept, process_group)
+        process_group.send(READY)
     else:
-        teacher, ready = yield from _along_with_the_first(*wanted, cache, pace, ranks)
-    ranks.reduce([], list(teacher.model.state_dict().values()))
+        teacher, ready = yield from _along_with_the_first(*wanted, cache, controller, process_group)
+    process_group.all_reduce([], list(teacher.model.state_dict().values()))
     return teacher, ready
 
 
@@ -65,9 +65,9 @@ def _obtained(
     dataset: Dataset,
     device: torch.device,
     cache: Path,
-    pace: Pace,
+    controller: StopController,
     kept: Path | None,
-    ranks: Ranks,
+    process_group: ProcessGroup,
 ) -> Generator[Event, None, tuple[Teacher, TeacherReady]]:
     if experiment.teacher.checkpoint is not None:
         path = Path(experiment.teacher.checkpoint).expanduser()
@@ -82,7 +82,9 @@ def _obtained(
         if found is not None:
             teacher, facts = found
             return teacher, TeacherReady(facts, folder)
-    teacher, facts = yield from _trained_here(experiment, dataset, device, cache, pace, ranks)
+    teacher, facts = yield from _trained_here(
+        experiment, dataset, device, cache, controller, process_group
+    )
     return teacher, TeacherReady(facts, cache)
 
 
@@ -91,16 +93,16 @@ def _along_with_the_first(
     dataset: Dataset,
     device: torch.device,
     cache: Path,
-    pace: Pace,
-    ranks: Ranks,
+    controller: StopController,
+    process_group: ProcessGroup,
 ) -> Generator[Event, None, tuple[Teacher, TeacherReady]]:
     """Return a teacher whose weights the first rank has; help to train it if that is needed."""
     model = new_teacher(experiment, dataset, device)
-    if ranks.hear() == TRAIN:
-        training = TeacherTraining(model, experiment, dataset, device, ranks)
+    if process_group.receive() == TRAIN:
+        training = TeacherTraining(model, experiment, dataset, device, process_group)
         checkpoints = TeacherStore(cache).checkpoints(teacher_key(experiment, dataset))
-        yield from _train(training, checkpoints, pace)
-        ranks.hear()
+        yield from _train(training, checkpoints, controller)
+        process_group.receive()
     classes, channels = len(dataset.classes), dataset.in_channels
     teacher = freeze(model, device, experiment.precision, classes, channels, dataset.image_size)
     return teacher, TeacherReady({})
@@ -123,8 +125,8 @@ def _trained_here(
     dataset: Dataset,
     device: torch.device,
     cache: Path,
-    pace: Pace,
-    ranks: Ranks,
+    controller: StopController,
+    process_group: ProcessGroup,
 ) -> Generator[Event, None, tuple[Teacher, Facts]]:
     """Train the teacher and cache it; return it with its facts.
 
@@ -138,11 +140,13 @@ def _trained_here(
             return found
         store.remove_leftovers(key)
         model = new_teacher(experiment, dataset, device)
-        ranks.tell(TRAIN)
-        training = TeacherTraining(model, experiment, dataset, device, ranks)
-        yield from _train(training, store.checkpoints(key), pace)
+        process_group.send(TRAIN)
+        training = TeacherTraining(model, experiment, dataset, device, process_group)
+        yield from _train(training, store.checkpoints(key), controller)
         teacher, measured = _frozen(model, experiment, dataset, device)
-        sha256 = store.save(key, model, measured | _training_facts(experiment, dataset, ranks))
+        sha256 = store.save(
+            key, model, measured | _training_facts(experiment, dataset, process_group)
+        )
         store.checkpoints(key).remove()
         return teacher, measured | {"source": "trained", "sha256": sha256, "key": key}
     finally:
@@ -162,7 +166,7 @@ def _lock_when_free(path: Path) -> Generator[Event, None, BaseFileLock]:
 
 
 def _train(
-    training: TeacherTraining, checkpoints: CheckpointStore, pace: Pace
+    training: TeacherTraining, checkpoints: CheckpointStore, controller: StopController
 ) -> Generator[Event, None, None]:
     """Train from the last checkpoint, if there is one, to the end; keep one at a broken image."""
     yield from _go_on(training, checkpoints)
@@ -170,33 +174,33 @@ def _train(
     def keep() -> None:
         if training.is_finite():
             state = training.state()
-            if training.ranks.is_first:
+            if training.process_group.is_first:
                 checkpoints.save(state)
 
-    with pace.deferring():
+    with controller.graceful():
         try:
             for event in training.train():
                 yield event
-                if pace.due(isinstance(event, TeacherEpoch)):
+                if controller.should_checkpoint(isinstance(event, TeacherEpoch)):
                     keep()
-                    pace.leave_if_asked()
+                    controller.raise_if_stopped()
         except ImageError:
-            if training.ranks.count == 1:  # the others cannot know
+            if training.process_group.world_size == 1:  # the others cannot know
                 keep()
             raise
 
 
 def _go_on(training: TeacherTraining, checkpoints: CheckpointStore) -> Iterator[Note]:
     """Go back to the last checkpoint, if there is one of as many ranks and this kind of device."""
-    what, ranks = f"the teacher {training.name}", training.ranks
-    loaded = checkpoints.load() if ranks.is_first else None
+    what, process_group = f"the teacher {training.name}", training.process_group
+    loaded = checkpoints.load() if process_group.is_first else None
     for path in loaded.damaged if loaded else ():
         yield Note(f"checkpoint {path} of {what} is damaged; using the previous one")
     state = None if loaded is None else loaded.state
     if state is not None:
         there = state.get("device", training.device), state.get("ranks", 1)
-        state = state if there == (training.device, ranks.count) else None
-    state = ranks.from_first(state)
+        state = state if there == (training.device, process_group.world_size) else None
+    state = process_group.broadcast(state)
     if state is not None:
         try:
             training.load(state)
@@ -227,7 +231,7 @@ def _frozen(
     return teacher, measured_facts(teacher, experiment.teacher.model, test)
 
 
-def _training_facts(experiment: Experiment, dataset: Dataset, ranks: Ranks) -> Facts:
+def _training_facts(experiment: Experiment, dataset: Dataset, process_group: ProcessGroup) -> Facts:
     """Return what is kept beside the weights, for `rkkd teacher ls`."""
     recipe = required_recipe(experiment)
     return {
@@ -239,7 +243,7 @@ def _training_facts(experiment: Experiment, dataset: Dataset, ranks: Ranks) -> F
         "epochs": recipe.epochs,
         "recipe": recipe.model_dump(mode="json"),
         "seed": experiment.teacher.seed,
-        "ranks": ranks.count,
+        "ranks": process_group.world_size,
         "torch": torch.__version__,
         "trained": datetime.now(UTC).isoformat(timespec="seconds"),
     }

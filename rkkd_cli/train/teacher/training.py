@@ -13,11 +13,11 @@ from rkkd_cli.data.stream import Batch, Stream
 from rkkd_cli.errors import RunError, UserError
 from rkkd_cli.models import Classifier
 from rkkd_cli.train.device import autocast
-from rkkd_cli.train.distributed.ranks import ALONE, Ranks
+from rkkd_cli.train.distributed.process_group import SINGLE_PROCESS, ProcessGroup
 from rkkd_cli.train.distributed.sync_batchnorm import synchronise
 from rkkd_cli.train.events import Event, TeacherEpoch, Tick
-from rkkd_cli.train.metrics.totals import Totals
-from rkkd_cli.train.trained_model import Trainee
+from rkkd_cli.train.metrics.meters import EpochMeters
+from rkkd_cli.train.trained_model import TrainedModel
 
 
 def required_recipe(experiment: Experiment) -> Training:
@@ -39,17 +39,20 @@ class TeacherTraining:
         experiment: Experiment,
         dataset: Dataset,
         device: torch.device,
-        ranks: Ranks = ALONE,
+        process_group: ProcessGroup = SINGLE_PROCESS,
     ) -> None:
         self.name, self.seed = experiment.teacher.model, experiment.teacher.seed
         self.recipe, self.precision = required_recipe(experiment), experiment.precision
         seed = derive_seed(self.seed, "teacher-stream")
         self.stream = Stream(dataset, device, self.recipe.batch_size, seed)
-        totals = Totals(("ce",), ("acc",), device)
+        meters = EpochMeters(("ce",), ("acc",), device)
         noise = derive_seed(self.seed, "teacher-noise")
-        if experiment.sync_batchnorm and ranks.count > 1:
-            synchronise(model, ranks)
-        self.trainee, self.ranks = Trainee(model, self.recipe, noise, totals, ranks), ranks
+        if experiment.sync_batchnorm and process_group.world_size > 1:
+            synchronise(model, process_group)
+        self.trained, self.process_group = (
+            TrainedModel(model, self.recipe, noise, meters, process_group),
+            process_group,
+        )
         self.device = device.type
         self.epochs_done = self.batches_done = 0
 
@@ -65,51 +68,53 @@ class TeacherTraining:
 
         Raises RunError when the loss stops being finite.
         """
-        self.trainee.model.train()
+        self.trained.model.train()
         while self.epochs_done < self.recipe.epochs:
             epoch = self.epochs_done + 1
-            for batch in self.stream.epoch(epoch, self.batches_done, self.ranks.part):
+            for batch in self.stream.epoch(epoch, self.batches_done, self.process_group.shard):
                 self._step(batch)
                 self.batches_done += 1
                 yield Tick()
             yield self._finish_epoch()
 
     def _step(self, batch: Batch) -> None:
-        trainee = self.trainee
-        trainee.set_rate(self.epochs_done + self.batches_done / len(self.stream))
-        with trainee.randomness.active():
-            with autocast(trainee.totals.device, self.precision):
-                logits = trainee.model(batch.images)
+        trained = self.trained
+        trained.set_rate(self.epochs_done + self.batches_done / len(self.stream))
+        with trained.randomness.active():
+            with autocast(trained.meters.device, self.precision):
+                logits = trained.model(batch.images)
             loss = F.cross_entropy(logits.float(), batch.labels)
-            trainee.descend(self.ranks.weighted(loss, batch))
-        hits = (logits.argmax(dim=1) == batch.labels).sum()
-        (means,), (counts,) = self.ranks.pooled([loss.detach()[None]], [hits[None]], batch)
-        trainee.totals.add_row(means, counts, batch.total)
+            trained.backward_and_step(self.process_group.scale_loss(loss, batch))
+        correct = (logits.argmax(dim=1) == batch.labels).sum()
+        (means,), (counts,) = self.process_group.reduce_metrics(
+            [loss.detach()[None]], [correct[None]], batch
+        )
+        trained.meters.add_row(means, counts, batch.total)
 
     def _finish_epoch(self) -> TeacherEpoch:
-        totals, epoch = self.trainee.totals, self.epochs_done + 1
-        bad, means = totals.first_non_finite(), totals.averages()
+        meters, epoch = self.trained.meters, self.epochs_done + 1
+        bad, means = meters.first_non_finite(), meters.averages()
         if bad is not None:
             raise RunError(
                 f"the teacher {self.name}, seed {self.seed} diverged at epoch {epoch}, step "
                 f"{bad.step}: {bad.term} is not finite; try a lower teacher.training.lr"
             )
-        totals.reset()
+        meters.reset()
         self.epochs_done, self.batches_done = epoch, 0
         return TeacherEpoch(epoch, self.recipe.epochs, means["ce"], means["acc"])
 
     def is_finite(self) -> bool:
         """Tell whether the loss was finite in the whole epoch so far."""
-        return self.trainee.totals.first_non_finite() is None
+        return self.trained.meters.first_non_finite() is None
 
     def state(self) -> dict[str, Any]:
         """Return all that :meth:`load` needs to go on as if nothing had happened."""
         return {
             "device": self.device,
-            "ranks": self.ranks.count,
+            "ranks": self.process_group.world_size,
             "epochs_done": self.epochs_done,
             "batches_done": self.batches_done,
-            "trainee": self.trainee.state(),
+            "trained": self.trained.state(),
         }
 
     def load(self, state: dict[str, Any]) -> None:
@@ -117,5 +122,5 @@ class TeacherTraining:
         epochs_done, batches_done = state["epochs_done"], state["batches_done"]
         if not (epochs_done >= 0 and 0 <= batches_done <= len(self.stream)):
             raise ValueError(f"batch {batches_done} after epoch {epochs_done}")
-        self.trainee.load(state["trainee"])
+        self.trained.load(state["trained"])
         self.epochs_done, self.batches_done = epochs_done, batches_done

@@ -1,4 +1,7 @@
-"""What an experiment accepts, and the one sentence for what it refuses."""
+"""What an experiment accepts, and the one sentence for what it refuses.
+
+And that what it says of itself, for its readers, is without influence on any number.
+"""
 
 import math
 from typing import Any
@@ -8,10 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from rkkd_cli.config.experiment import Experiment
+from rkkd_cli.config.arms import resolve_arms
+from rkkd_cli.config.compatibility import continued, differences, same_numbers
+from rkkd_cli.config.experiment import DESCRIPTION, Experiment
+from rkkd_cli.config.grid import cell_hash, check_axes
 from rkkd_cli.config.overrides import Override, apply_overrides
-from rkkd_cli.config.seeds import parse_seeds
+from rkkd_cli.config.presets import load_experiment
 from rkkd_cli.config.validation import experiment_from, known_keys
+from rkkd_cli.config.value_lists import parse_seeds
 from rkkd_cli.errors import UserError
 
 SMALLEST: dict[str, Any] = {
@@ -253,3 +260,21 @@ def test_any_text_is_seeds_or_refused_in_one_sentence(text: str) -> None:
         return
     assert seeds
     assert all(seed >= 0 for seed in seeds)
+
+
+@pytest.mark.parametrize("key", DESCRIPTION)
+def test_a_description_changes_neither_numbers_nor_cells(key: str) -> None:
+    plain = load_experiment("rank_grad")
+    other = load_experiment("rank_grad", [Override(key, "something else")])
+    assert getattr(other, key) != getattr(plain, key)
+    assert same_numbers(plain, other)
+    assert differences(plain, other) == ""
+    assert continued(plain, other, "run") == other
+    for one, two in zip(resolve_arms(plain), resolve_arms(other), strict=True):
+        assert cell_hash(one, 0) == cell_hash(two, 0)
+
+
+@pytest.mark.parametrize("key", DESCRIPTION)
+def test_a_description_cannot_be_varied(key: str) -> None:
+    with pytest.raises(UserError, match=f"{key} cannot be varied"):
+        check_axes({key: ("a", "b")})

@@ -12,8 +12,8 @@ from in_memory import pixels_of
 from numpy.typing import NDArray
 from PIL import Image
 
-from rkkd_cli.data import array_cache
 from rkkd_cli.data.catalogue import DatasetRequest, load_dataset, peek
+from rkkd_cli.data.folder_arrays import read_arrays, write_arrays
 from rkkd_cli.data.images import Dataset, LabelledImages
 from rkkd_cli.errors import UserError
 
@@ -268,13 +268,13 @@ def test_a_damaged_array_is_rebuilt(
 def test_one_flipped_bit_anywhere_in_an_array_file_is_harmless_or_noticed(tmp_path: Path) -> None:
     split = LabelledImages(pixels(1, 2, 2)[None], np.array([1], dtype=np.int64))
     path = tmp_path / "arrays.npz"
-    array_cache.write_arrays(path, split, split)
+    write_arrays(path, split, split)
     whole = path.read_bytes()
     for place in range(0, len(whole), 2):
         damaged = bytearray(whole)
         damaged[place] ^= 1 << place // 2 % 8
         path.write_bytes(damaged)
-        read = array_cache.read_arrays(path)
+        read = read_arrays(path)
         assert read is None or read[0].fingerprint == read[1].fingerprint == split.fingerprint
 
 

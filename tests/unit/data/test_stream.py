@@ -13,7 +13,7 @@ from in_memory import pixels_of
 from numpy.typing import NDArray
 
 from rkkd_cli.data.images import Dataset, LabelledImages
-from rkkd_cli.data.stream import Batch, DeviceImages, Part, Stream
+from rkkd_cli.data.stream import Batch, DeviceImages, Shard, Stream
 
 CPU = torch.device("cpu")
 Pixels = NDArray[np.uint8]
@@ -191,9 +191,9 @@ def test_in_order_gives_all_images_as_they_are_every_time(batch_size: int) -> No
 
 @given(st.integers(0, 40), st.integers(0, 50), st.integers(1, 9))
 def test_parts_are_contiguous_and_of_nearly_the_same_size(start: int, count: int, of: int) -> None:
-    parts = [Part(number, of).within(start, start + count) for number in range(of)]
-    places = [place for part in parts for place in range(part.start, part.stop)]
-    assert places == list(range(start, start + count))
+    parts = [Shard(number, of).within(start, start + count) for number in range(of)]
+    indices = [place for part in parts for place in range(part.start, part.stop)]
+    assert indices == list(range(start, start + count))
     sizes = [part.stop - part.start for part in parts]
     assert sizes[0] == max(sizes)
     assert max(sizes) - min(sizes) <= 1
@@ -204,18 +204,18 @@ def test_parts_are_contiguous_and_of_nearly_the_same_size(start: int, count: int
 def test_the_parts_of_ranks_are_the_whole_batches(count: int, of: int, strong: bool) -> None:
     data = dataset(count, size=(8, 8), padding=1, flip=True)
 
-    def read(part: Part) -> list[Batch]:
+    def read(part: Shard) -> list[Batch]:
         return list(Stream(data, CPU, 8, 0, strong).epoch(2, 1, part))
 
-    streams = [read(Part(number, of)) for number in range(of)]
-    for wanted, *parts in zip(read(Part()), *streams, strict=True):
-        counting = [part for part in parts if not part.stands_in]
-        for name in ("images", "labels", "places", *(["strong"] if strong else [])):
+    streams = [read(Shard(number, of)) for number in range(of)]
+    for wanted, *parts in zip(read(Shard()), *streams, strict=True):
+        counting = [part for part in parts if not part.is_padding]
+        for name in ("images", "labels", "indices", *(["strong"] if strong else [])):
             joined = torch.cat([getattr(part, name) for part in counting])
             assert torch.equal(joined, getattr(wanted, name)), name
         assert all(part.total == wanted.total == len(wanted.labels) for part in parts)
-        assert sum(part.share for part in parts) == pytest.approx(1, abs=1e-12)
-        assert all(len(part.labels) == 1 and part.share == 0 for part in parts if part.stands_in)
+        assert sum(part.weight for part in parts) == pytest.approx(1, abs=1e-12)
+        assert all(len(part.labels) == 1 and part.weight == 0 for part in parts if part.is_padding)
 
 
 def test_reading_does_not_change_the_images() -> None:

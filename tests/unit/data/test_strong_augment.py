@@ -41,7 +41,7 @@ def test_the_weak_view_is_the_same_with_it_and_without() -> None:
     plain, both = (Stream(dataset(), CPU, 8, seed=0, strong=strong) for strong in (False, True))
     for one, other in zip(plain.epoch(1), both.epoch(1), strict=True):
         assert torch.equal(one.images, other.images)
-        assert torch.equal(one.places, other.places)
+        assert torch.equal(one.indices, other.indices)
         assert one.strong is None
         assert other.strong is not None
         assert other.strong.shape == other.images.shape
@@ -61,7 +61,7 @@ def test_skipped_batches_change_nothing_about_the_others() -> None:
 def test_places_are_those_of_the_training_set() -> None:
     data = dataset()
     stream = Stream(data, CPU, 8, seed=0)
-    seen = torch.cat([batch.places for batch in stream.epoch(1)])
+    seen = torch.cat([batch.indices for batch in stream.epoch(1)])
     labels = torch.cat([batch.labels for batch in stream.epoch(1)])
     assert sorted(seen.tolist()) == list(range(20))
     assert labels.tolist() == data.train.labels[seen.numpy()].tolist()

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from rkkd_cli.losses import SURROGATES, KendallRankingLoss, kendall_ranking_loss
-from rkkd_cli.losses.blocks import pair_blocks
+from rkkd_cli.losses.kernels.torch_blocks import pair_blocks
 
 CHANNELS = ("all", "top:0.4", "bottom:0.4", "top:0.01", "bottom:1")
 EACH_SURROGATE = pytest.mark.parametrize("surrogate", sorted(SURROGATES))

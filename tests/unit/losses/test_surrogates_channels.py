@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from rkkd_cli.losses.blocks import pair_blocks
 from rkkd_cli.losses.channels import parse_channels, select_channels
+from rkkd_cli.losses.kernels.torch_blocks import pair_blocks
 from rkkd_cli.losses.surrogates import SURROGATES
 
 FORMULAS: dict[str, Callable[[float, float, float], float]] = {

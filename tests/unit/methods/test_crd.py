@@ -6,7 +6,7 @@ import torch
 
 from rkkd_cli.config.experiment import Method as Section
 from rkkd_cli.config.experiment import Rank
-from rkkd_cli.methods import Pair, Seen, build_objective
+from rkkd_cli.methods import DistillInputs, Pair, build_objective
 from rkkd_cli.methods.crd import CRD
 from rkkd_cli.models import Features, build_model
 
@@ -24,21 +24,21 @@ def crd(**settings: Any) -> CRD:
     return method
 
 
-def seen(method: CRD, places: torch.Tensor) -> Seen:
+def inputs(method: CRD, indices: torch.Tensor) -> DistillInputs:
     widths = (method.student.embed.in_features, method.teacher.embed.in_features)
     sides = [
-        Features((), torch.randn(len(places), width), torch.zeros(len(places), CLASSES))
+        Features((), torch.randn(len(indices), width), torch.zeros(len(indices), CLASSES))
         for width in widths
     ]
-    return Seen(sides[0], sides[1], LABELS[places], places)
+    return DistillInputs(sides[0], sides[1], LABELS[indices], indices)
 
 
 def test_negatives_are_images_of_other_classes_each_as_likely() -> None:
     method = crd(negatives=20_000)
     labels = torch.tensor([0, 2, 3])
     drawn = method._negatives(labels)
-    for label, places in zip(labels, drawn, strict=True):
-        counts = torch.bincount(places, minlength=len(LABELS))
+    for label, indices in zip(labels, drawn, strict=True):
+        counts = torch.bincount(indices, minlength=len(LABELS))
         allowed = label != LABELS
         assert counts[~allowed].sum() == 0
         expected = 20_000 / int(allowed.sum())
@@ -46,21 +46,21 @@ def test_negatives_are_images_of_other_classes_each_as_likely() -> None:
 
 
 def test_a_step_moves_the_batchs_rows_of_both_memories_and_no_other() -> None:
-    method, places = crd(), torch.tensor([3, 5])
+    method, indices = crd(), torch.tensor([3, 5])
     before = [side.memory.clone() for side in (method.student, method.teacher)]
-    method(seen(method, places))
+    method(inputs(method, indices))
     for side, former in zip((method.student, method.teacher), before, strict=True):
         moved = (side.memory != former).any(dim=1)
         assert moved.nonzero().flatten().tolist() == [3, 5]
-        torch.testing.assert_close(side.memory[places].norm(dim=1), torch.ones(2))
+        torch.testing.assert_close(side.memory[indices].norm(dim=1), torch.ones(2))
 
 
 def test_z_is_estimated_once() -> None:
-    method, places = crd(), torch.arange(4)
+    method, indices = crd(), torch.arange(4)
     assert method.student.log_z.isnan()
-    method(seen(method, places))
+    method(inputs(method, indices))
     first = method.student.log_z.clone()
-    method(seen(method, places))
+    method(inputs(method, indices))
     assert torch.equal(method.student.log_z, first)
     assert first.isfinite()
 

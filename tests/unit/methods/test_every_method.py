@@ -12,8 +12,8 @@ from torch import Tensor
 from rkkd_cli.config.experiment import Method as Section
 from rkkd_cli.config.experiment import Rank
 from rkkd_cli.losses import kl_divergence, standardize_logits
-from rkkd_cli.methods import METHODS, Objective, Pair, Seen, View, build_objective
-from rkkd_cli.methods.seen import of_logits
+from rkkd_cli.methods import METHODS, DistillInputs, Objective, Pair, ViewOutputs, build_objective
+from rkkd_cli.methods.inputs import logits_only
 from rkkd_cli.models import Classifier, build_model
 
 CLASSES, IMAGES, SIDE = 5, 6, 16
@@ -45,22 +45,24 @@ class Bench:
         self.student: Classifier = self.objective.method.wrap(self.pair.student).train()
         torch.manual_seed(1)
         images, strong = torch.randn(2, IMAGES, 3, SIDE, SIDE)
-        self.places = torch.arange(IMAGES) * 3
+        self.indices = torch.arange(IMAGES) * 3
         self.views = [self.view(images), self.view(strong)]
 
-    def view(self, images: Tensor) -> View:
+    def view(self, images: Tensor) -> ViewOutputs:
         with torch.no_grad():
             taught = self.pair.teacher.forward_features(images)
-        return View(self.student.forward_features(images), taught)
+        return ViewOutputs(self.student.forward_features(images), taught)
 
-    def seen(self, epoch: int = 1) -> Seen:
+    def inputs(self, epoch: int = 1) -> DistillInputs:
         weak, strong = self.views
-        return Seen(*weak, self.pair.labels[self.places], self.places, epoch, 240, strong)
+        return DistillInputs(
+            *weak, self.pair.labels[self.indices], self.indices, epoch, 240, strong
+        )
 
     def gradient(self, epoch: int = 1) -> Tensor:
         """The gradient by all of the student's weights, as one vector; 0 where there is none."""
         torch.manual_seed(2)  # CRD draws
-        total = self.objective.loss(self.seen(epoch)).total
+        total = self.objective.loss(self.inputs(epoch)).total
         weights = list(self.student.parameters())
         gradients = torch.autograd.grad(total, weights, allow_unused=True, retain_graph=True)
         return flat(gradients, weights)
@@ -69,10 +71,10 @@ class Bench:
 @pytest.mark.parametrize("name", METHODS)
 def test_the_loss_is_finite_and_reaches_every_trained_weight(name: str) -> None:
     bench = Bench(name)
-    losses = bench.objective.loss(bench.seen(epoch=30))
+    losses = bench.objective.loss(bench.inputs(epoch=30))
     assert losses.total.ndim == 0
     assert math.isfinite(losses.total.item())
-    assert tuple(losses.own) == bench.objective.own_terms == METHODS[name].terms
+    assert tuple(losses.own) == bench.objective.method_terms == METHODS[name].terms
     assert all(one.ndim == 0 and not one.requires_grad for one in losses.own.values())
     torch.autograd.backward(losses.total)
     unused = {"student.fc.weight", "student.fc.bias"} if name == "simkd" else set()
@@ -88,12 +90,12 @@ def test_the_loss_is_finite_and_reaches_every_trained_weight(name: str) -> None:
 def test_the_total_is_the_weighted_sum_of_the_raw_terms(name: str, standardize: bool) -> None:
     rank = Rank(grad=True, weight=1.5, steepness=2.0)
     bench = Bench(name, rank, standardize_logits=standardize)
-    seen = bench.seen(epoch=7)
+    inputs = bench.inputs(epoch=7)
     torch.manual_seed(3)
-    losses = bench.objective.loss(seen)
-    student, teacher = seen.student.logits, seen.teacher.logits
+    losses = bench.objective.loss(inputs)
+    student, teacher = inputs.student.logits, inputs.teacher.logits
     values = losses.own | {
-        "ce": torch.nn.functional.cross_entropy(student, seen.labels),
+        "ce": torch.nn.functional.cross_entropy(student, inputs.labels),
         "kl": kl_divergence(student, teacher, 4.0),
         "rank": bench.objective.ranking(student, teacher),
     }
@@ -142,17 +144,17 @@ def test_a_warm_up_rises_over_its_epochs(name: str) -> None:
 @pytest.mark.parametrize("name", [n for n, m in METHODS.items() if not m.needs_features])
 def test_methods_of_logits_need_nothing_else(name: str) -> None:
     bench = Bench(name)
-    seen, torch_seed = bench.seen(), 4
-    strong = seen.strong
+    inputs, torch_seed = bench.inputs(), 4
+    strong = inputs.strong
     assert strong is not None
     bare = replace(
-        seen,
-        student=of_logits(seen.student.logits),
-        teacher=of_logits(seen.teacher.logits),
-        strong=View(of_logits(strong.student.logits), of_logits(strong.teacher.logits)),
+        inputs,
+        student=logits_only(inputs.student.logits),
+        teacher=logits_only(inputs.teacher.logits),
+        strong=ViewOutputs(logits_only(strong.student.logits), logits_only(strong.teacher.logits)),
     )
     torch.manual_seed(torch_seed)
-    whole = bench.objective.loss(seen).total
+    whole = bench.objective.loss(inputs).total
     assert torch.equal(bench.objective.loss(bare).total, whole)
 
 
@@ -161,8 +163,8 @@ def test_methods_of_logits_need_nothing_else(name: str) -> None:
 def test_half_precision_is_raised_to_float32(name: str, dtype: torch.dtype) -> None:
     bench = Bench(name)
 
-    def low(view: View) -> View:
-        return View(*(
+    def low(view: ViewOutputs) -> ViewOutputs:
+        return ViewOutputs(*(
             one._replace(
                 maps=tuple(m.detach().to(dtype) for m in one.maps),
                 pooled=one.pooled.detach().to(dtype),
@@ -174,6 +176,6 @@ def test_half_precision_is_raised_to_float32(name: str, dtype: torch.dtype) -> N
         ))  # fmt: skip
 
     bench.views = [low(view) for view in bench.views]
-    losses = bench.objective.loss(bench.seen())
+    losses = bench.objective.loss(bench.inputs())
     assert losses.total.dtype == torch.float32
     assert math.isfinite(losses.total.item())

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from rkkd_cli.config.experiment import Method, Rank
 from rkkd_cli.errors import UserError
-from rkkd_cli.methods import Pair, Seen, build_objective
-from rkkd_cli.methods.seen import of_logits
+from rkkd_cli.methods import DistillInputs, Pair, build_objective
+from rkkd_cli.methods.inputs import logits_only
 
 B, C = 6, 5
 
@@ -21,9 +21,9 @@ def batch(dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor, Tensor]:
     return student, teacher, torch.tensor([0, 1, 2, 3, 4, 0])
 
 
-def seen(dtype: torch.dtype = torch.float64) -> Seen:
+def inputs(dtype: torch.dtype = torch.float64) -> DistillInputs:
     student, teacher, own = batch(dtype)
-    return Seen(of_logits(student), of_logits(teacher), own, torch.arange(B))
+    return DistillInputs(logits_only(student), logits_only(teacher), own, torch.arange(B))
 
 
 def softmax(row: list[float], temperature: float) -> list[float]:
@@ -62,12 +62,12 @@ def test_the_objective_is_the_weighted_sum_of_the_terms(
     objective = build_objective(method, rank, digits_pair)
     terms = naive_terms(*batch(), method.temperature, rank.steepness)
     expected = sum(weight * terms[name] for name, weight in weights.items())
-    total = objective.loss(seen()).total
+    total = objective.loss(inputs()).total
     assert total.item() == pytest.approx(expected, rel=1e-9)
 
 
 def gradient_of(pair: Pair, rank: Rank) -> Tensor:
-    outputs = seen()
+    outputs = inputs()
     student = outputs.student.logits.requires_grad_()
     loss = build_objective(Method(), rank, pair).loss(outputs).total
     return torch.autograd.grad(loss, student)[0]
@@ -92,7 +92,9 @@ def test_the_gradient_of_the_control_is_that_of_ce_and_kl_alone(digits_pair: Pai
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_logits_give_a_float32_loss(dtype: torch.dtype, digits_pair: Pair) -> None:
     student, teacher, labels = batch(dtype)
-    outputs = Seen(of_logits(student), of_logits(teacher.float()), labels, torch.arange(B))
+    outputs = DistillInputs(
+        logits_only(student), logits_only(teacher.float()), labels, torch.arange(B)
+    )
     loss = build_objective(Method(), Rank(), digits_pair).loss(outputs).total
     exact = naive_terms(student.double(), teacher, labels, 4.0, 1.0)
     assert loss.dtype == torch.float32
@@ -113,7 +115,7 @@ def test_the_ranking_loss_alone_can_be_optimised(digits_pair: Pair) -> None:
     method, rank = Method(ce_weight=0.0, kl_weight=0.0), Rank(grad=True, weight=2.0)
     objective = build_objective(method, rank, digits_pair)
     student, teacher, _ = batch()
-    assert objective.loss(seen()).total == 2 * objective.ranking(student, teacher)
+    assert objective.loss(inputs()).total == 2 * objective.ranking(student, teacher)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from rkkd_cli.config.experiment import Method as Section
 from rkkd_cli.config.experiment import Rank
-from rkkd_cli.methods import Method, Pair, Seen, build_objective
+from rkkd_cli.methods import DistillInputs, Method, Pair, build_objective
 from rkkd_cli.methods.simkd import SimKD
 from rkkd_cli.models import Classifier, Features
 
@@ -65,16 +65,16 @@ def test_loss_and_gradients_are_those_of_the_published_code(case: dict[str, Any]
     method = build(case["method"], shapes)
     maps, pooled = parts.maps_of(shapes, 0.3), parts.pooled_of(shapes, 0.3)
     taught = features(parts.maps_of(TEACHER, 2.1), parts.pooled_of(TEACHER, 2.1))
-    seen, weights = features(maps, pooled), trained_in_order(method)
+    inputs, weights = features(maps, pooled), trained_in_order(method)
     if isinstance(method, SimKD):
         projector = method._wrapped[0].projector.double()
         weights = list(projector.parameters())
     filled = vid_in_order(method) if case["method"] == "vid" else weights
     parts.fill_in_order(filled)
     if isinstance(method, SimKD):
-        seen = seen._replace(final=projector(maps[-1]))
+        inputs = inputs._replace(final=projector(maps[-1]))
     labels = torch.zeros(IMAGES, dtype=torch.int64)
-    terms = method(Seen(seen, taught, labels, torch.arange(IMAGES)))
+    terms = method(DistillInputs(inputs, taught, labels, torch.arange(IMAGES)))
     loss = terms["feature_l2"] if isinstance(method, SimKD) else sum(terms.values())
     others = [p for p in weights if all(p is not one for one in filled)]
     ordered = [*filled, *others]

@@ -9,8 +9,8 @@ import torch
 from rkkd_cli.config.experiment import Method as Section
 from rkkd_cli.config.experiment import Rank
 from rkkd_cli.errors import UserError
-from rkkd_cli.methods import METHODS, Pair, Seen, build_objective
-from rkkd_cli.methods.seen import of_logits
+from rkkd_cli.methods import METHODS, DistillInputs, Pair, build_objective
+from rkkd_cli.methods.inputs import logits_only
 from rkkd_cli.models import build_model
 
 OWN = '''
@@ -28,11 +28,11 @@ class LogitMSE(Method):
     Settings = Settings
     terms = ("logit_mse",)
 
-    def own_weights(self, epoch):
+    def term_weights(self, epoch):
         return {"logit_mse": self.settings.weight}
 
-    def forward(self, seen):
-        student, teacher = self.logits(seen)
+    def forward(self, inputs):
+        student, teacher = self.logits(inputs)
         return {"logit_mse": (student - teacher).square().mean()}
 
 
@@ -50,7 +50,7 @@ class Late(LogitMSE):
     def default_weights(self):
         return {}
 
-    def own_weights(self, epoch):
+    def term_weights(self, epoch):
         return {"logit_mse": float(epoch > 2)}
 
 
@@ -143,8 +143,10 @@ def test_what_is_wrong_with_a_users_own_method_is_said(
 def test_an_epoch_may_have_nothing_to_optimise(own_code: str, digits_pair: Pair) -> None:
     objective = build_objective(Section(name=f"{own_code}:Late"), Rank(), digits_pair)
     logits = torch.randn(4, 10, requires_grad=True)
-    seen = Seen(of_logits(logits), of_logits(torch.randn(4, 10)), torch.arange(4), torch.arange(4))
-    losses = objective.loss(seen)
+    inputs = DistillInputs(
+        logits_only(logits), logits_only(torch.randn(4, 10)), torch.arange(4), torch.arange(4)
+    )
+    losses = objective.loss(inputs)
     torch.autograd.backward(losses.total)
     assert losses.own["logit_mse"] > 0
     assert logits.grad is not None

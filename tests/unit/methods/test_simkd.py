@@ -9,7 +9,7 @@ from torch import Tensor
 from rkkd_cli.config.experiment import Method as Section
 from rkkd_cli.config.experiment import Rank
 from rkkd_cli.errors import UserError
-from rkkd_cli.methods import Pair, Seen, build_objective
+from rkkd_cli.methods import DistillInputs, Pair, build_objective
 from rkkd_cli.methods.simkd import ReusedClassifier, SimKD
 from rkkd_cli.models import Classifier, Features, build_model
 
@@ -30,11 +30,11 @@ def simkd(of: Pair, **settings: Any) -> SimKD:
     return method
 
 
-def seen(method: SimKD, of: Pair, images: Tensor, labels: Tensor) -> Seen:
+def inputs(method: SimKD, of: Pair, images: Tensor, labels: Tensor) -> DistillInputs:
     student = method.wrap(of.student)
     with torch.no_grad():
         taught = of.teacher.forward_features(images)
-    return Seen(student.forward_features(images), taught, labels, labels)
+    return DistillInputs(student.forward_features(images), taught, labels, labels)
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_models_with_different_numbers_of_stages_are_matched_by_depth(
     assert method.stages == stages
     assert len(method.inner) == len(stages)
     images = torch.randn(4, 3, SIDE, SIDE)
-    terms = method(seen(method, of, images, torch.arange(4)))
+    terms = method(inputs(method, of, images, torch.arange(4)))
     assert all(torch.isfinite(term) for term in terms.values())
 
 
@@ -118,11 +118,11 @@ def test_only_images_that_the_teacher_classifies_correctly_count() -> None:
     for method in (picky, plain):
         method.wrap(of.student).eval()
     picky.wrap(of.student).load_state_dict(plain.wrap(of.student).state_dict())
-    right = plain(seen(plain, of, images[:4], labels[:4]))
-    counted = picky(seen(picky, of, images, labels))
+    right = plain(inputs(plain, of, images[:4], labels[:4]))
+    counted = picky(inputs(picky, of, images, labels))
     for name, value in right.items():
         torch.testing.assert_close(counted[name], value)
-    none = picky(seen(picky, of, images[4:], labels[4:]))
+    none = picky(inputs(picky, of, images[4:], labels[4:]))
     assert [one.item() for one in none.values()] == [0.0, 0.0]
 
 

@@ -6,8 +6,8 @@ from torch.nn import functional as F
 
 from rkkd_cli.config.experiment import Method, Rank
 from rkkd_cli.losses import soft_cross_entropy
-from rkkd_cli.methods import Pair, Seen, build_objective
-from rkkd_cli.methods.seen import of_logits
+from rkkd_cli.methods import DistillInputs, Pair, build_objective
+from rkkd_cli.methods.inputs import logits_only
 
 
 @pytest.mark.parametrize("alpha", [0.1, 0.5, 1.0])
@@ -20,7 +20,7 @@ def test_soft_ce_has_the_gradient_of_the_studys_loss(
     labels = torch.arange(6)
     student.requires_grad_()
     method = Method(name="soft_ce", alpha=alpha, temperature=temperature)
-    outputs = Seen(of_logits(student), of_logits(teacher), labels, labels)
+    outputs = DistillInputs(logits_only(student), logits_only(teacher), labels, labels)
     objective = build_objective(method, Rank(), digits_pair)
     (measured,) = torch.autograd.grad(objective.loss(outputs).total, student)
     hard = F.cross_entropy(student, labels)

@@ -1,42 +1,34 @@
-"""The ablation curves: real files, labelled axes, bands over seeds, marked learning-rate drops."""
+"""The ablation curves: labelled axes, means and bands over seeds, marked learning-rate drops."""
 
 import math
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from drawn import legend_of, numbers, png_shows, points_of
+from made_rows import ARMS, arm_seed_epoch, metric_row
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection, PolyCollection
+from matplotlib.figure import Figure
 
 from rkkd_cli.analysis.stages import learning_rate_drops
 from rkkd_cli.config.experiment import Training
-from rkkd_cli.records.metrics import columns
 from rkkd_cli.report.arms import curves_of
-from rkkd_cli.report.curves import (
-    QUANTITIES,
-    _sheet,
-    draw_figures,
-    quantity_figure,
-)
-from rkkd_cli.report.style import COLOURS
+from rkkd_cli.report.curves import QUANTITIES, draw_figures, run_figures
+from rkkd_cli.report.style import COLOURS, MANY
 from rkkd_cli.train.recipe import learning_rate
 
 FIGURES = ("rank", "kl", "test_acc", "sheet", "gradients")
 MAGIC = {"png": b"\x89PNG\r\n\x1a\n", "svg": b"<?xml", "pdf": b"%PDF-"}
 
 
-def metrics(arms: tuple[str, ...] = ("kd", "kd_rank"), seeds: int = 2, epochs: int = 3) -> Any:
+def metrics(arms: tuple[str, ...] = ARMS, seeds: int = 2, epochs: int = 3) -> pd.DataFrame:
     """Return metrics in which every value of arm a, seed s, epoch e is 10a + s + e²."""
-    rows = []
-    for number, arm in enumerate(arms):
-        for seed in range(seeds):
-            for epoch in range(1, epochs + 1):
-                value = 10.0 * number + seed + epoch**2
-                row = dict.fromkeys(columns(False), value)
-                rows.append(row | {"arm": arm, "seed": seed, "epoch": epoch, "lr": 0.1})
-    return pd.DataFrame(rows)
+    return pd.DataFrame(
+        metric_row(arm, seed, epoch, 10.0 * arms.index(arm) + seed + epoch**2)
+        for arm, seed, epoch in arm_seed_epoch(arms, seeds, epochs)
+    )
 
 
 def rates(values: list[float], seeds: int = 1) -> pd.DataFrame:
@@ -48,65 +40,70 @@ def rates(values: list[float], seeds: int = 1) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def panels(*runs: tuple[str, Any]) -> list[Axes]:
-    return _sheet(curves_of(runs), [name for name, _ in runs]).axes
+def sheet(*runs: tuple[str, pd.DataFrame]) -> Figure:
+    return run_figures(runs)["sheet"]
+
+
+def panels(*runs: tuple[str, pd.DataFrame]) -> list[Axes]:
+    return sheet(*runs).axes
 
 
 def bands(axes: Axes) -> list[PolyCollection]:
-    return [one for one in axes.collections if isinstance(one, PolyCollection)]
+    return [band for band in axes.collections if isinstance(band, PolyCollection)]
 
 
-def _numbers(data: object) -> list[float]:
-    return [float(value) for value in np.asarray(data)]
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The files of all figures in all formats, by their names."""
+    folder = tmp_path_factory.mktemp("curves") / "figures"
+    paths = draw_figures([("my-run", metrics())], folder, list(MAGIC))
+    assert set(paths) == set(folder.iterdir())
+    return {path.name: path for path in paths}
 
 
-def arm_lines(axes: Axes) -> dict[str, tuple[list[float], list[float]]]:
-    return {
-        str(line.get_label()): (_numbers(line.get_xdata()), _numbers(line.get_ydata()))
-        for line in axes.lines
-        if not str(line.get_label()).startswith("_")
-    }
-
-
-def test_every_figure_is_written_in_every_format_and_is_real(tmp_path: Path) -> None:
-    paths = draw_figures([("run", metrics())], tmp_path / "figures", ["png", "svg", "pdf"])
-    expected = {f"{figure}.{suffix}" for figure in FIGURES for suffix in MAGIC}
-    assert {path.name for path in paths} == expected
-    assert {path.name for path in (tmp_path / "figures").iterdir()} == expected
-    for path in paths:
+def test_every_figure_is_written_in_every_format_and_is_real(written: dict[str, Path]) -> None:
+    figures = run_figures([("my-run", metrics())])
+    assert set(written) == {f"{figure}.{suffix}" for figure in FIGURES for suffix in MAGIC}
+    assert tuple(figures) == FIGURES
+    for path in written.values():
         assert path.read_bytes().startswith(MAGIC[path.suffix[1:]])
         assert path.stat().st_size > 2000
+        assert path.suffix != ".png" or png_shows(path, figures[path.stem])
 
 
-def test_the_same_metrics_give_the_same_svg(tmp_path: Path) -> None:
-    first = draw_figures([("run", metrics())], tmp_path / "a", ["svg"])
-    second = draw_figures([("run", metrics())], tmp_path / "b", ["svg"])
-    assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
+def test_the_same_metrics_give_the_same_svg(written: dict[str, Path], tmp_path: Path) -> None:
+    for path in draw_figures([("my-run", metrics())], tmp_path, ["svg"]):
+        assert path.read_bytes() == written[path.name].read_bytes()
 
 
-def test_the_svg_holds_axis_labels_and_arm_names_as_text(tmp_path: Path) -> None:
-    arms = ("kd", "kd_rank")
-    draw_figures([("my-run", metrics(arms))], tmp_path, ["svg"])
-    for quantity in QUANTITIES:
-        text = (tmp_path / f"{quantity.column}.svg").read_text(encoding="utf-8")
-        for word in (quantity.label, quantity.title, ">epoch<", *(f">{a} (n = 2)<" for a in arms)):
-            assert word in text
-    sheet = (tmp_path / "sheet.svg").read_text(encoding="utf-8")
+def test_the_svg_holds_axis_labels_and_arm_names_as_text(written: dict[str, Path]) -> None:
+    sheet = written["sheet.svg"].read_text(encoding="utf-8")
     assert ">my-run<" in sheet
-    assert all(quantity.label in sheet for quantity in QUANTITIES)
+    for quantity in QUANTITIES:
+        text = written[f"{quantity.column}.svg"].read_text(encoding="utf-8")
+        for word in (quantity.label, quantity.title, ">epoch<", *(f">{a} (n = 2)<" for a in ARMS)):
+            assert word in text
+        assert quantity.label in sheet
 
 
-def test_the_sheet_shows_ranking_loss_kl_and_accuracy_with_units() -> None:
-    axes = panels(("run", metrics()))
-    assert [one.get_xlabel() for one in axes] == ["epoch"] * 3
-    labels = [one.get_ylabel() for one in axes]
-    for label, words in zip(labels, ["ranking loss", "(nats)", "accuracy (%)"], strict=True):
-        assert words in label
+def test_ranking_loss_kl_and_accuracy_have_a_panel_each_with_units() -> None:
+    row = metric_row("kd", 0, 1, rank=-0.5, kl=2.0, test_acc=80.0)
+    figures = run_figures([("run", pd.DataFrame([row]))])
+    alone = [figures[name].axes[0] for name in ("rank", "kl", "test_acc")]
+    for axes in (alone, figures["sheet"].axes):
+        assert [panel.get_xlabel() for panel in axes] == ["epoch"] * 3
+        labels = [panel.get_ylabel() for panel in axes]
+        for label, words in zip(labels, ["ranking loss", "(nats)", "accuracy (%)"], strict=True):
+            assert words in label
+        values = [points_of(panel)["kd (n = 1)"] for panel in axes]
+        assert values == [([1], [-0.5]), ([1], [2.0]), ([1], [80.0])]
+    legends = [legend_of(place) for place in (*alone, figures["sheet"])]
+    assert legends == [["kd (n = 1)"]] * 4
 
 
 def test_a_line_is_the_mean_over_seeds() -> None:
     for axes in panels(("run", metrics(seeds=3, epochs=3))):
-        lines = arm_lines(axes)
+        lines = points_of(axes)
         assert lines["kd (n = 3)"] == ([1, 2, 3], [2.0, 5.0, 10.0])
         assert lines["kd_rank (n = 3)"] == ([1, 2, 3], [12.0, 15.0, 20.0])
 
@@ -126,7 +123,7 @@ def test_a_band_reaches_one_sample_deviation_to_either_side() -> None:
 def test_there_is_a_band_for_each_arm_only_with_more_than_one_seed(seeds: int, count: int) -> None:
     for axes in panels(("run", metrics(seeds=seeds))):
         assert len(bands(axes)) == count
-        assert len(arm_lines(axes)) == 2
+        assert len(points_of(axes)) == 2
 
 
 def test_a_single_epoch_is_seen_as_a_point() -> None:
@@ -141,21 +138,24 @@ def test_arms_differ_in_colour_and_in_dashes() -> None:
     assert len(set(COLOURS)) == len(COLOURS)
 
 
-def test_more_arms_than_colours_can_be_drawn(tmp_path: Path) -> None:
+def test_more_arms_than_colours_take_the_colours_again_with_other_dashes() -> None:
     arms = tuple(f"arm{number}" for number in range(len(COLOURS) + 2))
-    assert len(arm_lines(panels(("run", metrics(arms)))[0])) == len(arms)
-    assert draw_figures([("run", metrics(arms))], tmp_path, ["png"])
+    for axes in panels(("run", metrics(arms))):
+        colours = [str(line.get_color()) for line in axes.lines]
+        assert colours == [*COLOURS, *COLOURS[:2]]
+        looks = {(line.get_color(), line.get_linestyle()) for line in axes.lines}
+        assert len(looks) == len(arms) <= MANY
+        assert len(points_of(axes)) == len(arms)
 
 
 def test_runs_laid_over_each_other_are_named() -> None:
     runs = [("first", metrics(seeds=1)), ("second", metrics(("kd",), seeds=2))]
-    labels = list(arm_lines(panels(*runs)[0]))
+    labels = list(points_of(panels(*runs)[0]))
     assert labels == ["first: kd (n = 1)", "first: kd_rank (n = 1)", "second: kd (n = 2)"]
 
 
-def test_the_title_of_the_sheet_names_every_run(tmp_path: Path) -> None:
-    draw_figures([("first", metrics()), ("second", metrics())], tmp_path, ["svg"])
-    assert ">first and second<" in (tmp_path / "sheet.svg").read_text(encoding="utf-8")
+def test_the_title_of_the_sheet_names_every_run() -> None:
+    assert sheet(("first", metrics()), ("second", metrics())).get_suptitle() == "first and second"
 
 
 @pytest.mark.parametrize(
@@ -193,7 +193,7 @@ def test_drops_are_marked_once_for_all_arms() -> None:
     data.loc[data["epoch"] >= 3, "lr"] = 0.01
     for axes in panels(("run", data)):
         marks = [line for line in axes.lines if str(line.get_label()).startswith("_")]
-        assert [_numbers(mark.get_xdata()) for mark in marks] == [[2.5, 2.5]]
+        assert [numbers(mark.get_xdata()) for mark in marks] == [[2.5, 2.5]]
 
 
 def test_where_seeds_end_early_the_mean_is_over_those_left_and_the_epoch_is_marked() -> None:
@@ -203,25 +203,25 @@ def test_where_seeds_end_early_the_mean_is_over_those_left_and_the_epoch_is_mark
     assert curve.label == "kd (n = 3, at the end 2)"
     for axes in panels(("run", rows)):
         line, mark = axes.lines
-        assert _numbers(line.get_ydata()) == [2.0, 5.5, 10.5]
-        assert (_numbers(mark.get_xdata()), mark.get_marker()) == ([1.0], "x")
+        assert numbers(line.get_ydata()) == [2.0, 5.5, 10.5]
+        assert (numbers(mark.get_xdata()), mark.get_marker()) == ([1.0], "x")
 
 
+@pytest.mark.parametrize("name", ["rank", "kl", "test_acc", "sheet"])
 def test_many_arms_are_a_scale_of_lines_without_bands_of_which_a_legend_names_some(
-    tmp_path: Path,
+    name: str,
 ) -> None:
-    run = ("run", metrics(tuple(f"arm{number}" for number in range(45))))
-    figure = quantity_figure(QUANTITIES[0], curves_of([run]))
-    (axes,) = figure.axes
-    (lines,) = axes.collections
-    assert isinstance(lines, LineCollection)
-    assert [len(one) for one in lines.get_segments()] == [3] * 45
-    assert len(np.unique(np.asarray(lines.get_colors(), dtype=float), axis=0)) == 45
-    assert bands(axes) == []
+    figure = run_figures([("run", metrics(tuple(f"arm{number}" for number in range(45))))])[name]
+    for axes in figure.axes:
+        (lines,) = axes.collections
+        assert isinstance(lines, LineCollection)
+        assert [len(segment) for segment in lines.get_segments()] == [3] * 45
+        assert numbers(lines.get_segments()[44][:, 1]) == [441.5, 444.5, 449.5]
+        assert len(np.unique(np.asarray(lines.get_colors(), dtype=float), axis=0)) == 45
+        assert bands(axes) == []
     (legend,) = figure.legends
-    labels = [text.get_text() for text in legend.get_texts()]
+    labels = legend_of(figure)
     assert labels[0].startswith("arm0 ")
     assert labels[-1].startswith("arm44 ")
     assert len(labels) == 8
     assert legend.get_title().get_text() == "8 of 45 arms; colours run in their order"
-    assert len(draw_figures([run], tmp_path, ["png"])) >= 4

@@ -1,35 +1,74 @@
 """The figure of the diagnostics: which lines it has, and when there is none."""
 
-from pathlib import Path
-from typing import Any
-
 import numpy as np
 import pandas as pd
 import pytest
+from drawn import legend_of, numbers
+from made_rows import ARMS, arm_seed_epoch, metric_row
+from matplotlib.collections import LineCollection
 
-from rkkd_cli.records.metrics import COLUMNS, DIAGNOSTICS, columns
+from rkkd_cli.records.metrics import DIAGNOSTICS
 from rkkd_cli.report.arms import curves_of
-from rkkd_cli.report.curves import draw_figures
-from rkkd_cli.report.gradients import gradients_figure
+from rkkd_cli.report.curves import run_figures
+from rkkd_cli.report.gradients import PANELS, gradients_figure, panel_figure
 
 
-def metrics(header: tuple[str, ...] = columns(False), seeds: int = 2) -> pd.DataFrame:
-    rows: list[dict[str, Any]] = []
-    for arm in ("kd", "kd_rank"):
-        for seed in range(seeds):
-            for epoch in (1, 2, 3):
-                row: dict[str, Any] = dict.fromkeys(header, 0.5 + seed + epoch)
-                rows.append(row | {"arm": arm, "seed": seed, "epoch": epoch, "lr": 0.1})
+def metrics(arms: tuple[str, ...] = ARMS, seeds: int = 2) -> pd.DataFrame:
+    """Return metrics whose n-th diagnostic is n + 0.5 + seed + epoch."""
+    rows = []
+    for arm, seed, epoch in arm_seed_epoch(arms, seeds, epochs=3):
+        values = {name: n + 0.5 + seed + epoch for n, name in enumerate(DIAGNOSTICS)}
+        rows.append(metric_row(arm, seed, epoch, **values))
     return pd.DataFrame(rows)
 
 
 def test_each_arm_has_a_line_for_each_term() -> None:
     figure = gradients_figure(curves_of([("run", metrics())]), ["run"])
-    assert [len(axes.lines) for axes in figure.axes] == [4, 2, 4]
-    first = figure.axes[0].lines[0]
-    assert [float(y) for y in np.asarray(first.get_ydata())] == pytest.approx([2.0, 3.0, 4.0])
-    texts = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert texts == ["kd (n = 2)", "kd_rank (n = 2)", "gradient of kl", "gradient of rank"]
+    heights = [[numbers(line.get_ydata()) for line in axes.lines] for axes in figure.axes]
+    kl, rank, cosine, low_kl, low_rank = ([n + 2.0, n + 3.0, n + 4.0] for n in range(5))
+    assert heights == [[kl, kl, rank, rank], [cosine, cosine], [low_kl, low_kl, low_rank, low_rank]]
+    dashes = [[line.get_linestyle() for line in axes.lines] for axes in figure.axes]
+    assert dashes == [["-", "-", "--", "--"], ["-", "-"], ["-", "-", "--", "--"]]
+    arms = ["kd (n = 2)", "kd_rank (n = 2)"]
+    assert legend_of(figure) == [*arms, "gradient of kl", "gradient of rank"]
+    assert figure.get_suptitle() == "run"
+
+
+def test_norms_have_a_logarithmic_axis_with_plain_numbers() -> None:
+    figure = gradients_figure(curves_of([("run", metrics())]), ["run"])
+    assert [axes.get_yscale() for axes in figure.axes] == ["log", "linear", "linear"]
+    assert [axes.get_title() for axes in figure.axes] == [panel.title for panel in PANELS]
+    assert [axes.get_ylabel() for axes in figure.axes] == [panel.label for panel in PANELS]
+    assert [axes.get_xlabel() for axes in figure.axes] == ["epoch"] * 3
+    figure.axes[0].set_ylim(0.001, 1000)
+    figure.draw_without_rendering()
+    labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert {"0.01", "1", "100"} <= set(labels)
+
+
+@pytest.mark.parametrize("number", range(len(PANELS)))
+def test_a_panel_alone_is_that_of_the_whole_figure(number: int) -> None:
+    curves = curves_of([("run", metrics())])
+    whole = gradients_figure(curves, ["run"])
+    alone = panel_figure(PANELS[number], curves)
+    (axes,) = alone.axes
+    for line, other in zip(axes.lines, whole.axes[number].lines, strict=True):
+        assert numbers(line.get_ydata()) == numbers(other.get_ydata())
+        assert line.get_color() == other.get_color()
+    assert legend_of(alone) == legend_of(whole)
+
+
+def test_many_arms_are_drawn_at_once_and_a_legend_names_some() -> None:
+    arms = tuple(f"arm{number}" for number in range(45))
+    figure = gradients_figure(curves_of([("run", metrics(arms))]), ["run"])
+    for axes, panel in zip(figure.axes, PANELS, strict=True):
+        for lines in axes.collections:
+            assert isinstance(lines, LineCollection)
+            assert len(lines.get_segments()) == 45
+        assert len(axes.collections) == len(panel.columns)
+    labels = legend_of(figure)
+    assert len(labels) == 8 + 2
+    assert [text.split()[0] for text in (labels[0], labels[7])] == ["arm0", "arm44"]
 
 
 def test_values_that_are_not_defined_leave_gaps() -> None:
@@ -41,9 +80,7 @@ def test_values_that_are_not_defined_leave_gaps() -> None:
 
 
 @pytest.mark.parametrize("empty", [True, False], ids=["empty", "absent"])
-def test_a_run_without_diagnostics_has_no_such_figure(empty: bool, tmp_path: Path) -> None:
-    frame = metrics() if empty else metrics(COLUMNS)
-    if empty:
-        frame[list(DIAGNOSTICS)] = None
-    names = {path.stem for path in draw_figures([("run", frame)], tmp_path, ["svg"])}
-    assert names == {"rank", "kl", "test_acc", "sheet"}
+def test_a_run_without_diagnostics_has_no_such_figure(empty: bool) -> None:
+    absent = metrics().drop(columns=list(DIAGNOSTICS))
+    frame = absent.assign(**dict.fromkeys(DIAGNOSTICS)) if empty else absent
+    assert set(run_figures([("run", frame)])) == {"rank", "kl", "test_acc", "sheet"}

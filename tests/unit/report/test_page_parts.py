@@ -4,15 +4,17 @@ import base64
 import csv
 import gzip
 import json
+from dataclasses import replace
 
 import pytest
-from report_runs import ATTACK, made_metrics, made_published, made_run
+from made_rows import ALPHA, ALPHAS, TEMPERATURE, TEMPERATURES
+from report_runs import ATTACK, made_grid, made_metrics, made_published, made_run
 
 from rkkd_cli.report.arms import curves_of
 from rkkd_cli.report.page import facts, panels, tables
 from rkkd_cli.report.page.judged import judged
 from rkkd_cli.report.page.page import json_in_script, report_page
-from rkkd_cli.report.page.sources import Source
+from rkkd_cli.report.page.sources import GridPart, Source
 
 MOST_BYTES = 5_000_000
 
@@ -78,7 +80,7 @@ def test_large_files_are_packed_and_larger_ones_left_to_the_folder() -> None:
     assert link is not None
     assert base64.b64decode(link.partition(",")[2]) == run.files["metrics.csv"]
     content = b"arm,seed\n" * 50_000
-    (packed,) = facts.downloads_of(run.__class__(**{**vars(run), "files": {"a.csv": content}}))
+    (packed,) = facts.downloads_of(replace(run, files={"a.csv": content}))
     assert packed.name == "made-a.csv.gz"
     assert packed.link is not None
     assert gzip.decompress(base64.b64decode(packed.link.partition(",")[2])) == content
@@ -88,9 +90,7 @@ def test_large_files_are_packed_and_larger_ones_left_to_the_folder() -> None:
 
 
 def test_the_summary_shows_published_and_the_difference() -> None:
-    run = made_run()
-    run = run.__class__(**{**vars(run), "published": {"kd": 80.0}})
-    table = tables.summary_table(run)
+    table = tables.summary_table(replace(made_run(), published={"kd": 80.0}))
     assert table.header[-2:] == ["published accuracy (%)", "measured − published"]
     kd, kd_rank = table.rows
     assert kd[-2].text == "80.00"
@@ -103,7 +103,7 @@ def test_the_epochs_that_a_monitor_chose_have_a_table_of_their_own() -> None:
     assert tables.selected_tables(run) == []
     metrics = run.metrics.assign(val_kl=(run.metrics["epoch"] - 5).abs())
     monitored = run.manifest.model_copy(update={"monitors": {"kd": "val_kl"}})
-    run = run.__class__(**{**vars(run), "metrics": metrics, "manifest": monitored})
+    run = replace(run, metrics=metrics, manifest=monitored)
     (table,) = tables.selected_tables(run)
     assert [row[0].text for row in table.rows] == ["kd"]
     assert table.rows[0][2].value == 5
@@ -121,14 +121,33 @@ def test_the_numbers_below_a_figure_are_means_at_a_few_epochs() -> None:
     assert table.rows[0][-1].value == pytest.approx(last)
 
 
+def test_a_grid_has_its_figures_its_notes_and_all_finished_cells() -> None:
+    keys = {ALPHA: ALPHAS, TEMPERATURE: TEMPERATURES}
+    picture = made_grid(keys, published={(0.1, 1.0): 10.0}, failed=[(0.9, 4.0)])
+    grid = GridPart(picture, ["a <note>"])
+    table = tables.cells_table(grid, "made")
+    assert [*table.header] == [
+        "alpha", "temperature", "seeds", "test accuracy (%)", "published (%)",
+        "measured − published",
+    ]  # fmt: skip
+    first, second, *_, last = [[cell.text for cell in row] for row in table.rows]
+    assert first == ["0.1", "1", "2", "11.50 ± 0.71", "10.00", "+1.50"]
+    assert second == ["0.1", "4", "2", "14.50 ± 0.71", "", ""]
+    assert (len(table.rows), last[:2]) == (5, ["0.9", "1"])
+    page = report_page(Source([replace(made_run(), grid=grid)]))
+    assert [f'id="live-grid-0-{number}"' in page for number in range(4)] == [True] * 3 + [False]
+    for name in ("heatmap", "marginals"):
+        assert f'alt="Figure: {name} of the grid' in page
+    assert "a &lt;note&gt;" in page
+
+
 def test_comparisons_cross_runs_only_where_the_images_are_the_same() -> None:
     first, second = made_run("first"), made_run("second")
     captions = [one.table.caption for one in judged([first, second])]
     assert [text.partition(":")[0] for text in captions] == ["first", "second", "second − first"]
     images = [{"fingerprint": "other"}]
     other = second.manifest.model_copy(update={"datasets": images})
-    apart = second.__class__(**{**vars(second), "manifest": other})
-    assert len(judged([first, apart])) == 2
+    assert len(judged([first, replace(second, manifest=other)])) == 2
 
 
 def test_one_seed_says_that_there_is_no_interval() -> None:

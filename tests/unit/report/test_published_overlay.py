@@ -1,51 +1,70 @@
 """Published curves in figures: dotted, named, on an axis of their own where levels differ."""
 
-from typing import Any
-
 import pandas as pd
 import pytest
+from drawn import legend_of, points_of
+from made_rows import ARMS, arm_seed_epoch, metric_row
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from report_runs import made_published
 
-from rkkd_cli.analysis.published_curves import PublishedCurves
-from rkkd_cli.records.metrics import columns
 from rkkd_cli.report.arms import curves_of
-from rkkd_cli.report.curves import QUANTITIES, quantity_figure
-from rkkd_cli.report.published_lines import DOTS, published_lines
+from rkkd_cli.report.curves import QUANTITIES, Quantity, quantity_figure, run_figures
+from rkkd_cli.report.published_lines import published_lines
 from rkkd_cli.report.style import COLOURS
 
+PUBLISHED = made_published(("kd_rank", "other"))
+METRICS = pd.DataFrame(metric_row(*row, 0.5) for row in arm_seed_epoch(ARMS, seeds=1, epochs=2))
+CURVES = curves_of([("run", METRICS)])
+EPOCHS = list(range(1, 15))
+STATED = {
+    "rank": [-1.2 - 0.01 * epoch for epoch in EPOCHS],
+    "kl": [5 / epoch for epoch in EPOCHS],
+    "test_acc": [60.0 + epoch for epoch in EPOCHS],
+}
+OURS, THEIRS = ["kd (n = 1)", "kd_rank (n = 1)"], ["kd_rank, published", "other, published"]
 
-def metrics() -> Any:
-    rows = [
-        dict.fromkeys(columns(False), 0.5) | {"arm": arm, "seed": 0, "epoch": epoch}
-        for arm in ("kd", "kd_rank")
-        for epoch in (1, 2)
-    ]
-    return pd.DataFrame(rows)
 
-
-def published() -> PublishedCurves:
-    rows = [(arm, epoch, 3.0, -1.2, 60.0) for arm in ("kd_rank", "other") for epoch in (1, 2, 3)]
-    table = pd.DataFrame(rows, columns=["arm", "epoch", "kd_loss", "rank_loss", "test_acc"])
-    return PublishedCurves(table, "a study")
+def dotted(axes: Axes) -> list[Line2D]:
+    return [line for line in axes.lines if str(line.get_label()) in THEIRS]
 
 
 @pytest.mark.parametrize("quantity", QUANTITIES)
-def test_only_accuracies_share_our_axis(quantity: Any) -> None:
-    figure = quantity_figure(quantity, curves_of([("run", metrics())]), published())
+def test_only_accuracies_share_our_axis(quantity: Quantity) -> None:
+    figure = quantity_figure(quantity, CURVES, PUBLISHED)
     ours, *theirs = figure.axes
     assert len(theirs) == (quantity.column != "test_acc")
     place = theirs[0] if theirs else ours
-    labels = [line.get_label() for line in place.lines]
-    assert labels[-2:] == ["kd_rank, published", "other, published"]
+    points = points_of(place)
+    assert list(points) == (THEIRS if theirs else [*OURS, *THEIRS])
+    for label in THEIRS:
+        assert points[label] == (EPOCHS, pytest.approx(STATED[quantity.column]))
     if theirs:
         assert place.get_ylabel().startswith("published, no")
-        assert len(ours.lines) == 2
-    legend = ours.get_legend()
-    assert legend is not None
-    assert len(legend.get_texts()) == 4
-    assert "a study" in figure.get_supxlabel()
+        assert list(points_of(ours)) == OURS
+    assert legend_of(ours) == [*OURS, *THEIRS]
+    assert figure.get_supxlabel() == "Dotted: published, a study"
 
 
-def test_a_published_arm_has_the_colour_of_ours_of_its_name() -> None:
-    lines = published_lines("test_acc", curves_of([("run", metrics())]), published())
+@pytest.mark.parametrize("quantity", QUANTITIES)
+def test_without_published_curves_there_is_nothing_of_them(quantity: Quantity) -> None:
+    figure = quantity_figure(quantity, CURVES)
+    (axes,) = figure.axes
+    assert list(points_of(axes)) == legend_of(axes) == OURS
+    assert figure.get_supxlabel() == ""
+
+
+def test_a_published_arm_is_dotted_in_the_colour_of_ours_of_its_name() -> None:
+    lines = published_lines("test_acc", CURVES, PUBLISHED)
     assert [line.colour for line in lines] == [COLOURS[1], COLOURS[2]]
-    assert DOTS
+    (axes,) = quantity_figure(QUANTITIES[2], CURVES, PUBLISHED).axes
+    assert [line.get_color() for line in dotted(axes)] == [COLOURS[1], COLOURS[2]]
+    assert all(line.is_dashed() for line in dotted(axes))
+    assert [line.get_color() for line in axes.lines[:2]] == [COLOURS[0], COLOURS[1]]
+
+
+def test_the_sheet_names_each_published_line_once_and_their_source() -> None:
+    figure = run_figures([("run", METRICS)], PUBLISHED)["sheet"]
+    assert [len(dotted(axes)) for axes in figure.axes] == [0, 0, 2, 2, 2]
+    assert legend_of(figure) == [*OURS, *THEIRS]
+    assert figure.legends[0].get_title().get_text() == "Dotted: published, a study"

@@ -45,7 +45,7 @@ def test_the_teachers_second_look_is_counted_only_where_a_method_asks_for_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     looks: list[str] = []
-    see, method = Teacher.see, ""
+    see, method = Teacher.outputs, ""
 
     def counted(self: Teacher, images: Tensor, features: bool) -> Features:
         looks.append(method)

@@ -12,8 +12,8 @@ import pytest
 import torch
 from torch._C._distributed_c10d import FileStore
 
-from rkkd_cli.train.distributed.messages import Messages
-from rkkd_cli.train.distributed.ranks import Group
+from rkkd_cli.train.distributed.control_channel import ControlChannel
+from rkkd_cli.train.distributed.process_group import TorchrunGroup
 
 Together = Callable[..., list[Any]]
 
@@ -29,7 +29,9 @@ def together(tmp_path: Path) -> Together:
         pytest.skip("needs fork")
     calls = 0
 
-    def run(count: int, work: Callable[[Group], Any], *expected: type[Exception]) -> list[Any]:
+    def run(
+        count: int, work: Callable[[TorchrunGroup], Any], *expected: type[Exception]
+    ) -> list[Any]:
         nonlocal calls
         calls += 1
         store = tmp_path / f"store-{calls}"
@@ -62,14 +64,14 @@ def _rank(
     rank: int,
     count: int,
     store: Path,
-    work: Callable[[Group], Any],
+    work: Callable[[TorchrunGroup], Any],
     expected: tuple[type[Exception], ...],
     pipe: Any,
 ) -> None:
     torch.set_num_threads(1)
     try:
-        group = Group(rank, count, Messages(FileStore(str(store), count)))
-        group.join("cpu")
+        group = TorchrunGroup(rank, count, ControlChannel(FileStore(str(store), count)))
+        group.init("cpu")
         result = work(group)
     except expected as error:
         result = error

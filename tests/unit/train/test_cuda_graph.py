@@ -25,11 +25,11 @@ from rkkd_cli.methods.ctkd import CTKD
 from rkkd_cli.sweep.engines.worker import silently
 from rkkd_cli.sweep.sources import read_dataset
 from rkkd_cli.train.arm import ArmOnStream
-from rkkd_cli.train.cuda_graph import WARM_UP, CudaGraphs, Recorder, Recording
+from rkkd_cli.train.cuda_graph import WARM_UP, CudaGraphRecorder, GraphRecorder, Recording
 from rkkd_cli.train.events import EpochDone, Event, Note
 from rkkd_cli.train.lockstep import Lockstep
-from rkkd_cli.train.pace import Pace
 from rkkd_cli.train.recipe import hold_rate_on
+from rkkd_cli.train.stop_controller import StopController
 from rkkd_cli.train.teacher.model import Teacher
 from rkkd_cli.train.teacher.obtain import obtain_teacher
 
@@ -124,22 +124,24 @@ def experiment_with(arms: dict[str, Any], *overrides: str) -> Experiment:
 def lockstep_of(
     cache: Path,
     experiment: Experiment,
-    recorder: Recorder | None,
+    recorder: GraphRecorder | None,
     change: Callable[[ArmOnStream], None] = lambda _: None,
     device: torch.device = CPU,
 ) -> Lockstep:
     dataset = silently(read_dataset(experiment, cache))
-    teacher: Teacher = silently(obtain_teacher(experiment, dataset, device, cache, Pace(10)))[0]
+    teacher: Teacher = silently(
+        obtain_teacher(experiment, dataset, device, cache, StopController(10))
+    )[0]
     recipe, views = experiment.training, any("mlkd" in name for name in experiment.arms)
     stream = Stream(dataset, device, recipe.batch_size, 0, views)
     arms = [ArmOnStream(one, 0, teacher, stream.data.labels) for one in resolve_arms(experiment)]
     for arm in arms:  # as build_optimizer has it on CUDA
-        arm.trainee.optimizer.param_groups[0]["fused"] = True
-        hold_rate_on(device, arm.trainee.optimizer)
+        arm.trained.optimizer.param_groups[0]["fused"] = True
+        hold_rate_on(device, arm.trained.optimizer)
         change(arm)
-    held_out = {"test": teacher.teach(DeviceImages(dataset.test, dataset, device))}
+    held_out = {"test": teacher.taught_split(DeviceImages(dataset.test, dataset, device))}
     how = recipe.epochs, held_out, bool(experiment.stacked)
-    return Lockstep("seed-0", stream, teacher, arms, *how, recorder=recorder)
+    return Lockstep("seed-0", stream, teacher, arms, *how, graph_recorder=recorder)
 
 
 def trained(lockstep: Lockstep) -> tuple[list[Event], list[dict[str, Any]], list[Tensor]]:
@@ -152,7 +154,7 @@ def trained(lockstep: Lockstep) -> tuple[list[Event], list[dict[str, Any]], list
         for row in (event.rows if isinstance(event, EpochDone) else ())
     ]
     arms = lockstep.active
-    return events, rows, [one for arm in arms for one in arm.trainee.model.state_dict().values()]
+    return events, rows, [one for arm in arms for one in arm.trained.model.state_dict().values()]
 
 
 def notes(events: list[Event]) -> list[str]:
@@ -269,7 +271,7 @@ def test_a_method_that_reads_the_epoch_must_say_so(
 def test_on_cuda_a_graph_takes_the_steps_that_it_stands_for(name: str, cache: Path) -> None:
     device = torch.device("cuda")
     experiment = experiment_with({name: ARMS[name]})
-    recorder = CudaGraphs(device)
+    recorder = CudaGraphRecorder(device)
     events, rows, _ = trained(lockstep_of(cache, experiment, recorder, device=device))
     assert notes(events) == []
     expected = trained(lockstep_of(cache, experiment, None, device=device))[1]

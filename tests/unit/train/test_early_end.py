@@ -18,9 +18,9 @@ from rkkd_cli.sweep.engines.local import run_jobs
 from rkkd_cli.sweep.jobs import Job
 from rkkd_cli.sweep.recording.recorder import Recorder
 from rkkd_cli.sweep.recording.run_state import Begun
-from rkkd_cli.train.early_stopping import Selection
+from rkkd_cli.train.early_stopping import EarlyStopping
 from rkkd_cli.train.events import BestSoFar, Checkpoint, EndedEarly, EpochDone, Event
-from rkkd_cli.train.pace import Pace
+from rkkd_cli.train.stop_controller import StopController
 
 CPU = torch.device("cpu")
 NEVER = 1e9
@@ -52,7 +52,7 @@ def events_of(
 ) -> list[Event]:
     """Return what happens; checkpoints as they are at that moment."""
     events: list[Event] = []
-    for event in run_jobs(Begun(experiment, begun), CPU, cache, Pace(minutes)):
+    for event in run_jobs(Begun(experiment, begun), CPU, cache, StopController(minutes)):
         if isinstance(event, Checkpoint):
             file = io.BytesIO()
             torch.save(event.state, file)
@@ -106,11 +106,11 @@ def test_patience_counts_from_the_last_epoch_that_was_better_by_enough(
     recipe = StudentTraining(
         epochs=9, lr=0.1, monitor=monitor, patience=patience, min_delta=min_delta
     )
-    selection, ends = Selection(recipe), []
+    selection, ends = EarlyStopping(recipe), []
     for epoch, value in enumerate(values, start=1):
-        again = Selection(recipe)
+        again = EarlyStopping(recipe)
         again.load(json.loads(json.dumps(selection.state())))
-        assert again.see({monitor: value}, epoch) == selection.see({monitor: value}, epoch)
+        assert again.update({monitor: value}, epoch) == selection.update({monitor: value}, epoch)
         assert vars(again) == vars(selection)
         ends += [epoch] if selection.is_exhausted(epoch) else []
         if ends:
@@ -143,9 +143,9 @@ def test_from_a_checkpoint_at_any_moment_the_same_rows_ends_and_weights_follow(c
     events = events_of(experiment, cache, minutes=0)
     assert rows_of(events) == rows_of(undisturbed)
     assert told(events) == told(undisturbed)
-    places = [n for n, event in enumerate(events) if isinstance(event, Checkpoint)]
-    assert len(places) > 3 * EPOCHS
-    for place in places:
+    indices = [n for n, event in enumerate(events) if isinstance(event, Checkpoint)]
+    assert len(indices) > 3 * EPOCHS
+    for place in indices:
         checkpoint = events[place]
         assert isinstance(checkpoint, Checkpoint)
         later = events_of(experiment, cache, begun={STREAM: state_of(checkpoint)})
@@ -177,7 +177,7 @@ def test_more_epochs_give_what_they_had_given_at_once_also_where_patience_ends_w
 def test_weights_of_the_best_epoch_say_what_they_are(cache: Path, tmp_path: Path) -> None:
     experiment = experiment_with({"short": PATIENT} | OTHERS)
     recorder = Recorder(experiment, tmp_path, "run", "cpu")
-    events = list(run_jobs(Begun(experiment), CPU, cache, Pace(NEVER)))
+    events = list(run_jobs(Begun(experiment), CPU, cache, StopController(NEVER)))
     for event in events:
         recorder.take(event)
     recorder.close("finished")

@@ -25,7 +25,7 @@ from rkkd_cli.train.events import (
     TeacherEpoch,
     Tick,
 )
-from rkkd_cli.train.pace import Pace, Stopped
+from rkkd_cli.train.stop_controller import StopController, Stopped
 
 CPU = torch.device("cpu")
 NEVER = 1e9  # minutes
@@ -52,7 +52,7 @@ ARMS: Arms = {
 BAD: Arms = {"bad": {"training": {"lr": 1e30}}}
 
 
-class Kept(NamedTuple):
+class CachedStream(NamedTuple):
     """A checkpoint as a file has it, and how many events came before it."""
 
     content: bytes
@@ -73,19 +73,19 @@ def experiment_with(settings: dict[str, str] | None = None, arms: Arms = ARMS) -
 def watch(
     experiment: Experiment,
     cache: Path,
-    pace: Pace,
+    controller: StopController,
     begun: dict[str, Any] | None = None,
     at_each: Callable[[Event], object] = type,
-) -> tuple[list[Event], list[Kept]]:
-    """Run to the end, or to where ``pace`` stops it; keep every checkpoint as a file would."""
+) -> tuple[list[Event], list[CachedStream]]:
+    """Run to the end, or to where ``controller`` stops it; keep every checkpoint as a file would."""
     events: list[Event] = []
     kept = []
     with suppress(Stopped):
-        for event in run_jobs(Begun(experiment, begun), CPU, cache, pace):
+        for event in run_jobs(Begun(experiment, begun), CPU, cache, controller):
             if isinstance(event, Checkpoint):
                 file = io.BytesIO()
                 torch.save(event.state, file)
-                kept.append(Kept(file.getvalue(), len(events)))
+                kept.append(CachedStream(file.getvalue(), len(events)))
             events.append(event)
             at_each(event)
     return events, kept
@@ -107,28 +107,28 @@ def test_from_a_checkpoint_at_any_moment_exactly_the_remaining_rows_follow(
     settings: dict[str, str], cache: Path
 ) -> None:
     experiment = experiment_with(settings)
-    undisturbed, _ = watch(experiment, cache, Pace(NEVER))
-    events, kept = watch(experiment, cache, Pace(0))
+    undisturbed, _ = watch(experiment, cache, StopController(NEVER))
+    events, kept = watch(experiment, cache, StopController(0))
     assert rows_of(events) == rows_of(undisturbed)
     splits = 2 if settings else 1
     batches = 3 if settings else 4
     assert len(kept) == 2 * (batches + splits * len(ARMS) + 1)
     for one in kept:
         before = rows_of(events[: one.events])
-        later, _ = watch(experiment, cache, Pace(NEVER), {"seed-0-kd_rank": one.state})
+        later, _ = watch(experiment, cache, StopController(NEVER), {"seed-0-kd_rank": one.state})
         assert before + rows_of(later) == rows_of(undisturbed)
 
 
 def test_the_start_says_where_it_goes_on_and_no_batch_is_repeated(cache: Path) -> None:
     experiment = experiment_with()
-    events, kept = watch(experiment, cache, Pace(0))
-    places = [(event.epoch, event.batch) for event in events if isinstance(event, BatchDone)]
-    assert places == [(epoch, batch) for epoch in (1, 2) for batch in (1, 2, 3, 4)]
+    events, kept = watch(experiment, cache, StopController(0))
+    indices = [(event.epoch, event.batch) for event in events if isinstance(event, BatchDone)]
+    assert indices == [(epoch, batch) for epoch in (1, 2) for batch in (1, 2, 3, 4)]
     for one in kept:
-        later, _ = watch(experiment, cache, Pace(NEVER), {"seed-0-kd_rank": one.state})
+        later, _ = watch(experiment, cache, StopController(NEVER), {"seed-0-kd_rank": one.state})
         left = [(event.epoch, event.batch) for event in later if isinstance(event, BatchDone)]
-        done = len(places) - len(left)
-        assert left == places[done:]
+        done = len(indices) - len(left)
+        assert left == indices[done:]
         starts = [event for event in later if isinstance(event, StreamStarted)]
         for start in starts:
             assert 4 * start.epochs_done + start.batches_done == done
@@ -138,52 +138,54 @@ def test_the_start_says_where_it_goes_on_and_no_batch_is_repeated(cache: Path) -
 
 def test_a_run_that_is_stopped_at_every_step_still_gives_the_same_rows(cache: Path) -> None:
     experiment = experiment_with({"seeds": "[0, 1]", "training.epochs": "1"})
-    undisturbed, _ = watch(experiment, cache, Pace(NEVER))
+    undisturbed, _ = watch(experiment, cache, StopController(NEVER))
     states: dict[str, Any] = {}
     rows: list[Row] = []
     for _ in range(2 * (4 + 1)):
-        pace = Pace(NEVER)
+        controller = StopController(NEVER)
 
-        def ask(event: Event, pace: Pace = pace) -> None:
-            pace.stop_requested |= isinstance(event, BatchDone | EpochDone)
+        def ask(event: Event, controller: StopController = controller) -> None:
+            controller.stop_requested |= isinstance(event, BatchDone | EpochDone)
 
-        events, kept = watch(experiment, cache, pace, states, ask)
+        events, kept = watch(experiment, cache, controller, states, ask)
         assert len(kept) == [isinstance(event, StreamStarted) for event in events].count(True) == 1
         assert isinstance(events[-1], Checkpoint)
         states[events[-1].stream] = kept[0].state
         rows += rows_of(events)
     assert rows == rows_of(undisturbed)
-    assert watch(experiment, cache, Pace(NEVER), states) == ([], [])
+    assert watch(experiment, cache, StopController(NEVER), states) == ([], [])
 
 
 def test_whenever_the_stop_is_asked_for_it_waits_for_the_step_and_the_checkpoint(
     cache: Path,
 ) -> None:
     experiment = experiment_with({"training.epochs": "1"})
-    undisturbed, _ = watch(experiment, cache, Pace(NEVER))
-    for moment in range(len(undisturbed)):
-        pace, events = Pace(NEVER), list[Event]()
+    undisturbed, _ = watch(experiment, cache, StopController(NEVER))
+    for progress in range(len(undisturbed)):
+        controller, events = StopController(NEVER), list[Event]()
 
-        def ask(event: Event, pace: Pace = pace, seen: list[Event] = events) -> None:
+        def ask(
+            event: Event, controller: StopController = controller, seen: list[Event] = events
+        ) -> None:
             seen.append(event)
-            pace.stop_requested = len(seen) > moment  # noqa: B023
+            controller.stop_requested = len(seen) > progress  # noqa: B023
 
-        watch(experiment, cache, pace, at_each=ask)
+        watch(experiment, cache, controller, at_each=ask)
         assert isinstance(events[-1], Checkpoint)
         steps, asked_after = (
             sum(isinstance(event, BatchDone) for event in some)
-            for some in (events, undisturbed[: moment + 1])
+            for some in (events, undisturbed[: progress + 1])
         )
         assert steps <= asked_after + 1
-        assert not pace.is_deferring
+        assert not controller.is_graceful
 
 
 def test_more_epochs_of_a_constant_rate_are_as_if_they_had_been_wanted_at_once(cache: Path) -> None:
     short = experiment_with({"training.schedule": "constant", "training.epochs": "1"})
     long = experiment_with({"training.schedule": "constant"})
-    events, kept = watch(short, cache, Pace(NEVER))
-    later, _ = watch(long, cache, Pace(NEVER), {"seed-0-kd_rank": kept[-1].state})
-    assert rows_of(events) + rows_of(later) == rows_of(watch(long, cache, Pace(NEVER))[0])
+    events, kept = watch(short, cache, StopController(NEVER))
+    later, _ = watch(long, cache, StopController(NEVER), {"seed-0-kd_rank": kept[-1].state})
+    assert rows_of(events) + rows_of(later) == rows_of(watch(long, cache, StopController(NEVER))[0])
 
 
 @pytest.mark.parametrize("batch_size", [64, 200], ids=["in an epoch", "on a held-out split"])
@@ -192,29 +194,34 @@ def test_wherever_the_only_checkpoint_falls_a_diverging_arm_stops_once_and_in_th
 ) -> None:
     settings = {"training.epochs": "1", "training.batch_size": str(batch_size)}
     experiment = experiment_with(settings, BAD | ARMS)
-    undisturbed, _ = watch(experiment, cache, Pace(NEVER))
+    undisturbed, _ = watch(experiment, cache, StopController(NEVER))
     (stop,) = stops_of(undisturbed)
     assert (stop.step is None) == (batch_size == 200)
     started = [isinstance(event, StreamStarted) for event in undisturbed].index(True)
     moments = [isinstance(event, BatchDone | Tick) for event in undisturbed[started:]].count(True)
-    for moment in range(moments):
-        pace, seen = Pace(NEVER), [0]
+    for progress in range(moments):
+        controller, seen = StopController(NEVER), [0]
 
-        def ask(event: Event, pace: Pace = pace, seen: list[int] = seen, at: int = moment) -> None:
-            if pace.is_deferring and isinstance(event, BatchDone | Tick):
-                pace.minutes = 0 if seen[0] == at else NEVER
+        def ask(
+            event: Event,
+            controller: StopController = controller,
+            seen: list[int] = seen,
+            at: int = progress,
+        ) -> None:
+            if controller.is_graceful and isinstance(event, BatchDone | Tick):
+                controller.minutes = 0 if seen[0] == at else NEVER
                 seen[0] += 1
 
-        events, kept = watch(experiment, cache, pace, at_each=ask)
+        events, kept = watch(experiment, cache, controller, at_each=ask)
         assert len(kept) == 2  # this one, and that of the epoch
         assert rows_of(events) == rows_of(undisturbed)
-        assert stops_of(events) == [stop], f"checkpoint at moment {moment} of {moments}"
+        assert stops_of(events) == [stop], f"checkpoint at moment {progress} of {moments}"
 
 
 def test_an_arm_that_is_no_longer_finite_is_in_no_checkpoint(cache: Path) -> None:
     experiment = experiment_with(arms=BAD | ARMS)
-    undisturbed, _ = watch(experiment, cache, Pace(NEVER))
-    events, kept = watch(experiment, cache, Pace(0))
+    undisturbed, _ = watch(experiment, cache, StopController(NEVER))
+    events, kept = watch(experiment, cache, StopController(0))
     assert stops_of(events) == stops_of(undisturbed)
     assert rows_of(events) == rows_of(undisturbed)
     (stop,) = stops_of(events)
@@ -223,20 +230,23 @@ def test_an_arm_that_is_no_longer_finite_is_in_no_checkpoint(cache: Path) -> Non
         stopped = one.events > events.index(stop)
         assert list(lockstep["arms"]) == [*([] if stopped else BAD), *ARMS]
         assert lockstep["stopped"] == ([vars(stop)] if stopped else [])
-        sums = [arm["totals"]["sums"] for arm in lockstep["arms"].values()]
+        sums = [arm["meters"]["sums"] for arm in lockstep["arms"].values()]
         assert bool(torch.isfinite(torch.stack(sums)).all())
-        later, _ = watch(experiment, cache, Pace(NEVER), {"seed-0-bad": one.state})
+        later, _ = watch(experiment, cache, StopController(NEVER), {"seed-0-bad": one.state})
         assert rows_of(events[: one.events]) + rows_of(later) == rows_of(undisturbed)
         assert stops_of(later) == ([] if stopped else [stop])
 
 
 def test_a_stream_whose_arms_have_all_stopped_is_done(cache: Path) -> None:
     experiment = experiment_with(arms=BAD)
-    events, kept = watch(experiment, cache, Pace(0))
+    events, kept = watch(experiment, cache, StopController(0))
     assert rows_of(events) == []
     (stop,) = stops_of(events)
-    assert stops_of(watch(experiment, cache, Pace(NEVER))[0]) == [stop]
-    assert watch(experiment, cache, Pace(NEVER), {"seed-0-bad": kept[-1].state}) == ([], [])
+    assert stops_of(watch(experiment, cache, StopController(NEVER))[0]) == [stop]
+    assert watch(experiment, cache, StopController(NEVER), {"seed-0-bad": kept[-1].state}) == (
+        [],
+        [],
+    )
 
 
 @pytest.mark.parametrize(
@@ -250,10 +260,10 @@ def test_a_stream_whose_arms_have_all_stopped_is_done(cache: Path) -> None:
 def test_other_images_or_another_teacher_than_before_are_refused_before_any_step(
     key: str, value: str, sentence: str, cache: Path
 ) -> None:
-    _, kept = watch(experiment_with(), cache, Pace(NEVER))
+    _, kept = watch(experiment_with(), cache, StopController(NEVER))
     begun, events = {"seed-0-kd_rank": kept[0].state}, list[Event]()
     with pytest.raises(UserError, match=sentence):
-        watch(experiment_with({key: value}), cache, Pace(0), begun, events.append)
+        watch(experiment_with({key: value}), cache, StopController(0), begun, events.append)
     assert not any(isinstance(event, StreamStarted | BatchDone) for event in events)
 
 
@@ -261,8 +271,8 @@ def test_a_teacher_that_had_to_be_trained_again_is_the_same_one(
     cache: Path, tmp_path: Path
 ) -> None:
     experiment = experiment_with()
-    events, kept = watch(experiment, cache, Pace(NEVER))
-    later, _ = watch(experiment, tmp_path, Pace(NEVER), {"seed-0-kd_rank": kept[0].state})
+    events, kept = watch(experiment, cache, StopController(NEVER))
+    later, _ = watch(experiment, tmp_path, StopController(NEVER), {"seed-0-kd_rank": kept[0].state})
     assert any(isinstance(event, TeacherEpoch) for event in later)
     assert rows_of(events[: kept[0].events]) + rows_of(later) == rows_of(events)
 
@@ -280,14 +290,14 @@ def damaged(state: dict[str, Any], what: str) -> dict[str, Any]:
 
 
 MISSING = ["epochs_done", "batches_done", "batches", "arms", "stopped", "seconds", "generators"]
-ANOTHER = ["batches=5", "stopped=[{}]", "arms={}", "model={}", "optimizer={}", "totals={}"]
+ANOTHER = ["batches=5", "stopped=[{}]", "arms={}", "model={}", "optimizer={}", "meters={}"]
 SENSELESS = ["generators=[]", "epochs_done='1'", "batches_done=-1", "batches_done=99"]
 
 
 @pytest.mark.parametrize("what", [*MISSING, *ANOTHER, *SENSELESS])
 def test_a_state_that_does_not_fit_is_refused_before_any_step(what: str, cache: Path) -> None:
-    _, kept = watch(experiment_with(), cache, Pace(0))
+    _, kept = watch(experiment_with(), cache, StopController(0))
     begun, events = {"seed-0-kd_rank": damaged(kept[2].state, what)}, list[Event]()
     with pytest.raises((RunError, UserError), match="checkpoint"):
-        watch(experiment_with(), cache, Pace(NEVER), begun, events.append)
+        watch(experiment_with(), cache, StopController(NEVER), begun, events.append)
     assert not any(isinstance(event, BatchDone) for event in events)

@@ -22,8 +22,8 @@ from rkkd_cli.train.arm import ArmOnStream, new_student
 from rkkd_cli.train.events import ArmStopped, BatchDone, EpochDone, Event
 from rkkd_cli.train.lockstep import Lockstep
 from rkkd_cli.train.metrics.evaluate import EVALUATION_BATCH
-from rkkd_cli.train.pace import Pace
 from rkkd_cli.train.rng import Randomness
+from rkkd_cli.train.stop_controller import StopController
 from rkkd_cli.train.teacher.model import Teacher
 from rkkd_cli.train.teacher.obtain import obtain_teacher
 
@@ -53,7 +53,7 @@ def experiment_with(arms: Arms, *overrides: str) -> Experiment:
 
 
 def events_of(cache: Path, arms: Arms, *overrides: str) -> list[Event]:
-    return list(run_jobs(Begun(experiment_with(arms, *overrides)), CPU, cache, Pace(10)))
+    return list(run_jobs(Begun(experiment_with(arms, *overrides)), CPU, cache, StopController(10)))
 
 
 def rows_of(events: list[Event]) -> dict[str, list[Row]]:
@@ -109,7 +109,7 @@ def test_the_same_run_twice_gives_the_same_rows(cache: Path, company: dict[str, 
 def test_another_seed_gives_other_rows(cache: Path) -> None:
     given = [parse_override(text) for text in QUICK if not text.startswith("seeds")]
     both = load_experiment("rank_grad", [*given, Override("seeds", [0, 1])])
-    rows = rows_of(list(run_jobs(Begun(both), CPU, cache, Pace(10))))["kd"]
+    rows = rows_of(list(run_jobs(Begun(both), CPU, cache, StopController(10))))["kd"]
     assert [(row["seed"], row["epoch"]) for row in rows] == [(0, 1), (0, 2), (1, 1), (1, 2)]
     assert rows[0]["ce"] != rows[2]["ce"]
     assert rows[:2] == rows_of(events_of(cache, ARMS))["kd"]
@@ -192,13 +192,15 @@ class Bench:
         experiment = self.arms[0].experiment
         self.dataset = silently(read_dataset(experiment, cache))
         self.teacher: Teacher = silently(
-            obtain_teacher(experiment, self.dataset, CPU, cache, Pace(10))
+            obtain_teacher(experiment, self.dataset, CPU, cache, StopController(10))
         )[0]
         self.stream = Stream(self.dataset, CPU, experiment.training.batch_size, seed=0)
 
     def train(self, epochs: int) -> None:
         arms = [ArmOnStream(arm, 0, self.teacher, self.stream.data.labels) for arm in self.arms]
-        held_out = {"test": self.teacher.teach(DeviceImages(self.dataset.test, self.dataset, CPU))}
+        held_out = {
+            "test": self.teacher.taught_split(DeviceImages(self.dataset.test, self.dataset, CPU))
+        }
         lockstep = Lockstep("seed-0", self.stream, self.teacher, arms, epochs, held_out)
         for _ in lockstep.train():
             pass

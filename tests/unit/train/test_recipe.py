@@ -49,7 +49,7 @@ def test_a_milestone_below_one_is_a_share_of_all_epochs_to_the_nearest_whole(
 
 
 def test_a_step_schedule_without_milestones_is_constant() -> None:
-    assert {learning_rate(recipe(), moment / 4) for moment in range(41)} == {0.8}
+    assert {learning_rate(recipe(), progress / 4) for progress in range(41)} == {0.8}
 
 
 @given(st.floats(0, 10))
@@ -99,10 +99,10 @@ def test_after_warm_up_the_milestones_stay_where_they_are() -> None:
 )
 @settings(max_examples=60)
 def test_the_rate_never_leaves_the_range_from_zero_to_the_stated_one(
-    schedule: str, warmup: float, milestones: list[float], moment: float
+    schedule: str, warmup: float, milestones: list[float], progress: float
 ) -> None:
     given = recipe(schedule=schedule, warmup_epochs=warmup, milestones=milestones)
-    assert 0 <= learning_rate(given, 10 * moment) <= 0.8
+    assert 0 <= learning_rate(given, 10 * progress) <= 0.8
 
 
 def test_sgd_gets_its_momentum_nesterov_and_weight_decay() -> None:

@@ -26,8 +26,8 @@ from rkkd_cli.models import build_model
 from rkkd_cli.train.arm import ArmOnStream, record, record_gradients
 from rkkd_cli.train.recipe import build_optimizer, set_learning_rate
 from rkkd_cli.train.rng import Randomness
-from rkkd_cli.train.stacked.stack import Stack, Stepping
-from rkkd_cli.train.taught_batch import needs_of, teach
+from rkkd_cli.train.stacked.stack import ArmGroup, Stack
+from rkkd_cli.train.taught_batch import feature_needs, run_teacher
 from rkkd_cli.train.teacher.model import Teacher, freeze
 
 META = torch.device("meta")
@@ -99,17 +99,17 @@ def arms_of(teacher: Teacher, arms: dict[str, Any]) -> list[ArmOnStream]:
 
 def batch() -> Batch:
     images = torch.zeros(50, 3, 32, 32, device=META)
-    places = torch.zeros(50, dtype=torch.int64, device=META)
-    return Batch(images, places, places, images)
+    indices = torch.zeros(50, dtype=torch.int64, device=META)
+    return Batch(images, indices, indices, images)
 
 
-def step(teacher: Teacher, steppings: list[Stepping]) -> None:
+def step(teacher: Teacher, groups: list[ArmGroup]) -> None:
     """Take a step of all, and record it and its gradients."""
-    arms = [arm for one in steppings for arm in one.members]
-    lesson = teach(teacher, batch(), needs_of(arm.objective for arm in arms))
-    stepped = [one.step(lesson) for one in steppings]
-    record(arms, stepped, lesson)
-    record_gradients(arms, stepped, lesson)
+    arms = [arm for one in groups for arm in one.members]
+    taught = run_teacher(teacher, batch(), feature_needs(arm.objective for arm in arms))
+    outputs = [one.step(taught) for one in groups]
+    record(arms, outputs, taught)
+    record_gradients(arms, outputs, taught)
 
 
 SETTINGS: dict[str, dict[str, Any]] = {"crd": {"negatives": 20}, "fitnet": {"hint_layer": 1}}
@@ -122,9 +122,9 @@ def test_a_step_of_any_method_reads_and_sends_nothing(name: str, teacher: Teache
         "logged": {"method": method, "rank": {"grad": False}},
         "trained": {"method": method, "rank": {"grad": True, "channels": "top:0.5"}},
     }
-    steppings: list[Stepping] = [*arms_of(teacher, arms)]
+    groups: list[ArmGroup] = [*arms_of(teacher, arms)]
     with watched() as found:
-        step(teacher, steppings)
+        step(teacher, groups)
     assert found == []
 
 

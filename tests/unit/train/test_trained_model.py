@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 from rkkd_cli.config.experiment import Training
-from rkkd_cli.train.metrics.totals import Totals
+from rkkd_cli.train.metrics.meters import EpochMeters
 from rkkd_cli.train.recipe import hold_rate_on
-from rkkd_cli.train.trained_model import Trainee
+from rkkd_cli.train.trained_model import TrainedModel
 
 CPU = torch.device("cpu")
 STEPS = 5
@@ -41,24 +41,24 @@ def network() -> nn.Module:
     )
 
 
-def trainee_of(recipe: str, layout: torch.memory_format, seed: int = 1) -> Trainee:
+def trainee_of(recipe: str, layout: torch.memory_format, seed: int = 1) -> TrainedModel:
     """Return a trainee of which everything that changes comes from ``seed``."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = network().to(memory_format=layout)
     given_recipe: dict[str, Any] = {"epochs": 1, "lr": 0.2, "schedule": "cosine"} | RECIPES[recipe]
-    return Trainee(model, Training(**given_recipe), seed, Totals(("ce",), ("acc",), CPU))
+    return TrainedModel(model, Training(**given_recipe), seed, EpochMeters(("ce",), ("acc",), CPU))
 
 
-def step(trainee: Trainee, number: int) -> None:
-    trainee.set_rate(number / STEPS)
+def step(trained: TrainedModel, number: int) -> None:
+    trained.set_rate(number / STEPS)
     torch.rand(number + 1)  # others draw from the global generator in between
-    with trainee.randomness.active():
-        logits = trainee.model(IMAGES[number])
+    with trained.randomness.active():
+        logits = trained.model(IMAGES[number])
         loss = nn.functional.cross_entropy(logits, LABELS)
-        trainee.descend(loss)
-    hits = (logits.argmax(dim=1) == LABELS).sum()
-    trainee.totals.add({"ce": loss, "acc": hits}, len(LABELS))
+        trained.backward_and_step(loss)
+    correct = (logits.argmax(dim=1) == LABELS).sum()
+    trained.meters.add({"ce": loss, "acc": correct}, len(LABELS))
 
 
 def through_a_file(state: dict[str, Any]) -> dict[str, Any]:
@@ -89,10 +89,10 @@ def assert_same(one: Any, other: Any, where: str = "state") -> None:
 
 
 def never_stopped(recipe: str, layout: torch.memory_format) -> dict[str, Any]:
-    trainee = trainee_of(recipe, layout)
+    trained = trainee_of(recipe, layout)
     for number in range(STEPS):
-        step(trainee, number)
-    return through_a_file(trainee.state())
+        step(trained, number)
+    return through_a_file(trained.state())
 
 
 @pytest.mark.parametrize("layout", FORMATS)
@@ -115,45 +115,45 @@ def test_stopped_after_any_step_and_gone_on_with_in_a_fresh_object_all_is_the_sa
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_stopped_after_every_step_all_is_the_same(recipe: str) -> None:
-    trainee = trainee_of(recipe, torch.channels_last)
+    trained = trainee_of(recipe, torch.channels_last)
     for number in range(STEPS):
-        step(trainee, number)
-        kept = through_a_file(trainee.state())
-        trainee = trainee_of(recipe, torch.channels_last, seed=50 + number)
-        trainee.load(kept)
-        assert_same(trainee.state(), kept)
-    assert_same(trainee.state(), never_stopped(recipe, torch.channels_last))
+        step(trained, number)
+        kept = through_a_file(trained.state())
+        trained = trainee_of(recipe, torch.channels_last, seed=50 + number)
+        trained.load(kept)
+        assert_same(trained.state(), kept)
+    assert_same(trained.state(), never_stopped(recipe, torch.channels_last))
 
 
-def two_steps() -> tuple[Trainee, dict[str, Any]]:
-    trainee = trainee_of("momentum", torch.channels_last)
+def two_steps() -> tuple[TrainedModel, dict[str, Any]]:
+    trained = trainee_of("momentum", torch.channels_last)
     for number in range(2):
-        step(trainee, number)
-    return trainee, through_a_file(trainee.state())
+        step(trained, number)
+    return trained, through_a_file(trained.state())
 
 
-@pytest.mark.parametrize("part", ["model", "optimizer", "generators", "totals"])
+@pytest.mark.parametrize("part", ["model", "optimizer", "generators", "meters"])
 def test_without_any_one_part_of_the_state_the_next_step_would_be_another(part: str) -> None:
-    trainee, kept = two_steps()
+    trained, kept = two_steps()
     other = trainee_of("momentum", torch.channels_last, seed=99)
     other.load(kept | {part: through_a_file(other.state())[part]})
-    for one in (trainee, other):
+    for one in (trained, other):
         step(one, 2)
     with pytest.raises(AssertionError):
-        assert_same(other.state(), trainee.state())
+        assert_same(other.state(), trained.state())
 
 
-@pytest.mark.parametrize("part", ["model", "optimizer", "generators", "totals", "lr"])
+@pytest.mark.parametrize("part", ["model", "optimizer", "generators", "meters", "lr"])
 def test_a_state_that_lacks_a_part_is_refused(part: str) -> None:
-    trainee, kept = two_steps()
+    trained, kept = two_steps()
     del kept[part]
     with pytest.raises(KeyError, match=part):
-        trainee.load(kept)
+        trained.load(kept)
 
 
 def test_loading_and_going_on_leaves_the_global_generator_alone() -> None:
-    trainee = trainee_of("momentum", torch.contiguous_format)
-    kept = through_a_file(trainee.state())
+    trained = trainee_of("momentum", torch.contiguous_format)
+    kept = through_a_file(trained.state())
     torch.manual_seed(3)
     expected = torch.rand(4)
     torch.manual_seed(3)
@@ -165,26 +165,26 @@ def test_loading_and_going_on_leaves_the_global_generator_alone() -> None:
 
 
 def test_a_state_of_another_network_or_optimiser_is_refused() -> None:
-    trainee = trainee_of("momentum", torch.contiguous_format)
-    step(trainee, 0)
-    kept = through_a_file(trainee.state())
-    other = Trainee(nn.Linear(3, 2), trainee.recipe, 0, Totals(("ce",), ("acc",), CPU))
+    trained = trainee_of("momentum", torch.contiguous_format)
+    step(trained, 0)
+    kept = through_a_file(trained.state())
+    other = TrainedModel(nn.Linear(3, 2), trained.recipe, 0, EpochMeters(("ce",), ("acc",), CPU))
     with pytest.raises(RuntimeError, match="state_dict"):
         other.load(kept)
     groups = kept["optimizer"] | {"param_groups": kept["optimizer"]["param_groups"] * 2}
     with pytest.raises(ValueError, match="parameter group"):
-        trainee.load(kept | {"optimizer": groups})
+        trained.load(kept | {"optimizer": groups})
 
 
 VALUES = st.one_of(st.floats(width=32), st.sampled_from([math.nan, math.inf, -math.inf]))
 STEP = st.tuples(VALUES, VALUES, st.integers(0, 4))
 
 
-def add(totals: Totals, steps: list[tuple[float, float, int]]) -> Totals:
-    for ce, kl, hits in steps:
-        tensors = {"ce": torch.tensor(ce), "kl": torch.tensor(kl), "acc": torch.tensor(hits)}
-        totals.add(tensors, 4)
-    return totals
+def add(meters: EpochMeters, steps: list[tuple[float, float, int]]) -> EpochMeters:
+    for ce, kl, correct in steps:
+        tensors = {"ce": torch.tensor(ce), "kl": torch.tensor(kl), "acc": torch.tensor(correct)}
+        meters.add(tensors, 4)
+    return meters
 
 
 @given(st.lists(STEP, max_size=6), st.lists(STEP, min_size=1, max_size=6))
@@ -193,9 +193,9 @@ def test_sums_that_went_through_a_file_go_on_as_if_nothing_had_happened(
     before: list[tuple[float, float, int]], after: list[tuple[float, float, int]]
 ) -> None:
     names = (("ce", "kl"), ("acc",), CPU)
-    alone = add(Totals(*names), before + after)
-    kept = through_a_file(add(Totals(*names), before).state())
-    gone_on = add(Totals(*names), [(9.0, math.nan, 1)])  # whatever it held before
+    alone = add(EpochMeters(*names), before + after)
+    kept = through_a_file(add(EpochMeters(*names), before).state())
+    gone_on = add(EpochMeters(*names), [(9.0, math.nan, 1)])  # whatever it held before
     gone_on.load(kept)
     add(gone_on, after)
     assert gone_on.first_non_finite() == alone.first_non_finite()
@@ -216,11 +216,11 @@ def test_a_state_of_a_fused_optimiser_goes_on_in_one_that_is_not_and_back(recipe
         one, other = (fused, plain) if number % 2 else (plain, fused)
         step(one, number)
         other.load(through_a_file(one.state()))
-        for trainee in (one, other):
-            (group,) = trainee.optimizer.param_groups
+        for trained in (one, other):
+            (group,) = trained.optimizer.param_groups
             assert (
-                bool(group["fused"]) is isinstance(group["lr"], torch.Tensor) is (trainee is fused)
+                bool(group["fused"]) is isinstance(group["lr"], torch.Tensor) is (trained is fused)
             )
-            assert float(group["lr"]) == pytest.approx(trainee.lr)
+            assert float(group["lr"]) == pytest.approx(trained.lr)
     for name, value in plain.model.state_dict().items():
         torch.testing.assert_close(value, wanted[name], rtol=1e-4, atol=1e-6)

@@ -20,7 +20,7 @@ from rkkd_cli.sweep.jobs import Job, teacher_of
 from rkkd_cli.sweep.recording.run_state import Begun
 from rkkd_cli.sweep.sources import dataset_facts, read_dataset
 from rkkd_cli.train.events import DatasetReady, Event, Note, TeacherReady, Tick
-from rkkd_cli.train.pace import Pace
+from rkkd_cli.train.stop_controller import StopController
 from rkkd_cli.train.teacher.store import TeacherStore
 
 
@@ -28,29 +28,33 @@ def on_ray(cluster: Cluster, keep_going: bool) -> Engine:
     """Return the engine that runs jobs on the cluster."""
 
     def engine(
-        begun: Begun, device: torch.device, cache: Path, pace: Pace, jobs: Sequence[Job]
+        begun: Begun,
+        device: torch.device,
+        cache: Path,
+        controller: StopController,
+        jobs: Sequence[Job],
     ) -> Iterator[Event]:
         threads, deterministic = torch.get_num_threads(), begun.experiment.deterministic
-        cluster.settings = Settings(str(device), threads, deterministic, pace.minutes)
-        pool = Pool(cluster, Ledger(begun, keep_going), pace)
+        cluster.settings = Settings(str(device), threads, deterministic, controller.minutes)
+        pool = Pool(cluster, Ledger(begun, keep_going), controller)
         try:
             for key, sharing in groupby(jobs, key=lambda job: teacher_of(job.experiment)):
                 experiment = next(sharing).experiment
-                ticket = yield from _share(experiment, cluster, cache, pace, begun)
+                ticket = yield from _share(experiment, cluster, cache, controller, begun)
                 cluster.tickets[repr(key)] = ticket
-            with pace.deferring():
+            with controller.graceful():
                 yield from pool.run(jobs)
         finally:
             pool.end()
             for actor in cluster.spare:
                 actor.end()
-        pace.leave_if_asked()
+        controller.raise_if_stopped()
 
     return engine
 
 
 def _share(
-    experiment: Experiment, cluster: Cluster, cache: Path, pace: Pace, begun: Begun
+    experiment: Experiment, cluster: Cluster, cache: Path, controller: StopController, begun: Begun
 ) -> Generator[Event, None, tuple[Any, Any]]:
     """Put the images and the teacher where all nodes find them; return what refers to them."""
     dataset = yield from read_dataset(experiment, cache)
@@ -58,7 +62,7 @@ def _share(
     yield DatasetReady(dataset_facts(dataset))
     stores = [folder for folder in (begun.teachers, cache) if folder]
     files, images = files_here(experiment, dataset, stores), ray.put(dataset)
-    shipped = yield from _taught(experiment, images, files, cluster, pace)
+    shipped = yield from _taught(experiment, images, files, cluster, controller)
     begun.check_teacher(experiment, shipped.fingerprint)
     in_cache = "key" in shipped.facts
     if in_cache:
@@ -68,7 +72,11 @@ def _share(
 
 
 def _taught(
-    experiment: Experiment, images: Any, files: Mapping[str, bytes], cluster: Cluster, pace: Pace
+    experiment: Experiment,
+    images: Any,
+    files: Mapping[str, bytes],
+    cluster: Cluster,
+    controller: StopController,
 ) -> Generator[Event, None, Shipped]:
     """Return the teacher that a worker has loaded or trained; a worker that dies is replaced."""
     deaths = 0
@@ -76,7 +84,7 @@ def _taught(
         actor = cluster.start()
         try:
             actor.teach(experiment, images, files)
-            shipped = yield from _until_taught(actor, cluster, pace)
+            shipped = yield from _until_taught(actor, cluster, controller)
         except WorkerDied as death:
             deaths += 1
             if deaths > MOST_RETRIES:
@@ -88,11 +96,13 @@ def _taught(
             return shipped
 
 
-def _until_taught(actor: Actor, cluster: Cluster, pace: Pace) -> Generator[Event, None, Shipped]:
+def _until_taught(
+    actor: Actor, cluster: Cluster, controller: StopController
+) -> Generator[Event, None, Shipped]:
     is_stopping = False
-    with pace.deferring():
+    with controller.graceful():
         while True:
-            if pace.stop_requested and not is_stopping:
+            if controller.stop_requested and not is_stopping:
                 is_stopping = True
                 actor.ask_to_stop()
             if not cluster.wait([actor], SECONDS_BETWEEN_LOOKS):
@@ -104,7 +114,7 @@ def _until_taught(actor: Actor, cluster: Cluster, pace: Pace) -> Generator[Event
             elif kind == FAILED:
                 raise RunError(content)
             elif kind == STOPPED:
-                pace.leave_if_asked()
+                controller.raise_if_stopped()
             else:
                 shipped: Shipped = content
                 return shipped

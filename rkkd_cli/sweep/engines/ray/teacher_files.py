@@ -11,7 +11,7 @@ import torch
 from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.data.images import Dataset
 from rkkd_cli.train.events import Event
-from rkkd_cli.train.pace import Pace
+from rkkd_cli.train.stop_controller import StopController
 from rkkd_cli.train.teacher.model import Teacher
 from rkkd_cli.train.teacher.obtain import obtain_teacher
 from rkkd_cli.train.teacher.store import TeacherStore, teacher_key
@@ -43,11 +43,11 @@ def teacher_from(
     dataset: Dataset,
     device: torch.device,
     cache: Path,
-    pace: Pace,
+    controller: StopController,
 ) -> Generator[Event, None, tuple[Teacher, Shipped]]:
     """Return the teacher of the files, or train it where there are none; yields its training."""
     with _unpacked(files, experiment, dataset) as (here, kept):
-        teacher, ready = yield from obtain_teacher(here, dataset, device, cache, pace, kept)
+        teacher, ready = yield from obtain_teacher(here, dataset, device, cache, controller, kept)
     if not files and ready.cache is not None:
         files = TeacherStore(ready.cache).entry(teacher_key(experiment, dataset)) or {}
     return teacher, Shipped(files, ready.facts, teacher.fingerprint)

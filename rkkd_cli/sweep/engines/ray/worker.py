@@ -26,7 +26,7 @@ from rkkd_cli.sweep.jobs import Job, teacher_of
 from rkkd_cli.sweep.sources import Sources, taught
 from rkkd_cli.train.device import pick_device
 from rkkd_cli.train.events import Event
-from rkkd_cli.train.pace import Pace
+from rkkd_cli.train.stop_controller import StopController
 
 
 class RayWorker:
@@ -34,7 +34,7 @@ class RayWorker:
 
     def __init__(self, versions: Mapping[str, str]) -> None:
         self.versions = versions
-        self.pace: Pace | None = None
+        self.controller: StopController | None = None
         self.is_stopping = False
         self.sources: dict[str, Sources] = {}
 
@@ -47,31 +47,31 @@ class RayWorker:
         self, settings: Settings, experiment: Experiment, dataset: Dataset, files: Files
     ) -> Iterator[Message]:
         """Make sure of the teacher: train it where there are no files of one."""
-        pace = self._new_pace(settings)
-        yield from messages(self._teach(settings, pace, experiment, dataset, files))
+        controller = self._new_controller(settings)
+        yield from messages(self._teach(settings, controller, experiment, dataset, files))
 
     def train(
         self, settings: Settings, job: Job, state: bytes | None, dataset: Dataset, teacher: Shipped
     ) -> Iterator[Message]:
         """Train the job from its state."""
-        pace = self._new_pace(settings)
-        yield from messages(self._train(settings, pace, job, state, dataset, teacher))
+        controller = self._new_controller(settings)
+        yield from messages(self._train(settings, controller, job, state, dataset, teacher))
 
     def stop(self) -> None:
         """Let what is being trained leave off after its step and a checkpoint."""
         self.is_stopping = True
-        if self.pace is not None:
-            self.pace.stop_requested = True
+        if self.controller is not None:
+            self.controller.stop_requested = True
 
-    def _new_pace(self, settings: Settings) -> Pace:
-        self.pace = Pace(settings.minutes)
-        self.pace.stop_requested = self.is_stopping  # it may have been said before this began
-        return self.pace
+    def _new_controller(self, settings: Settings) -> StopController:
+        self.controller = StopController(settings.minutes)
+        self.controller.stop_requested = self.is_stopping  # it may have been said before this began
+        return self.controller
 
     def _teach(
         self,
         settings: Settings,
-        pace: Pace,
+        controller: StopController,
         experiment: Experiment,
         dataset: Dataset,
         files: Files,
@@ -79,13 +79,13 @@ class RayWorker:
         check_versions(self.versions)
         check_images_here(dataset)
         device, cache = settings.apply(), cache_directory()
-        _, shipped = yield from teacher_from(files, experiment, dataset, device, cache, pace)
+        _, shipped = yield from teacher_from(files, experiment, dataset, device, cache, controller)
         return shipped
 
     def _train(
         self,
         settings: Settings,
-        pace: Pace,
+        controller: StopController,
         job: Job,
         state: bytes | None,
         dataset: Dataset,
@@ -96,12 +96,12 @@ class RayWorker:
         if key not in self.sources:
             self.sources.clear()
             check_images_here(dataset)
-            found = teacher_from(shipped.files, job.experiment, dataset, device, cache, pace)
+            found = teacher_from(shipped.files, job.experiment, dataset, device, cache, controller)
             teacher, same = silently(found)
             check_sources({"teacher": same.fingerprint}, {"teacher": shipped.fingerprint})
             self.sources[key] = taught(dataset, teacher, cache)
         here = None if state is None else unpack_state(state)
-        yield from run_job(job, self.sources[key], here, pace)
+        yield from run_job(job, self.sources[key], here, controller)
 
 
 def check_images_here(dataset: Dataset) -> None:

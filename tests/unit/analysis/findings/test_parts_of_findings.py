@@ -9,9 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rkkd_cli.analysis.findings import Part, combined
-from rkkd_cli.analysis.findings.divergence import oscillation
-from rkkd_cli.analysis.findings.judge import judged
-from rkkd_cli.analysis.findings.ranking import reached
+from rkkd_cli.analysis.findings.claims import oscillation, reached
+from rkkd_cli.analysis.findings.verdict import judged
 from rkkd_cli.analysis.stages import Stage
 
 

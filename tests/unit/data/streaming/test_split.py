@@ -91,7 +91,7 @@ def test_epochs_seeds_and_images_have_draws_of_their_own(root: Path) -> None:
 
 def test_every_image_comes_once_an_epoch_with_its_label_and_place(root: Path) -> None:
     parts = batches(load(root))
-    places = torch.cat([part.places for part in parts])
+    places = torch.cat([part.indices for part in parts])
     assert sorted(places.tolist()) == list(range(30))
     assert torch.equal(torch.cat([part.labels for part in parts]), places // 10)
     assert [len(part.labels) for part in parts] == [7, 7, 7, 7, 2]
@@ -255,7 +255,7 @@ def test_a_file_that_has_gone_is_named_and_one_that_breaks_is_named_in_its_turn(
     root: Path,
 ) -> None:
     dataset = load(root, decoders=2)
-    order = torch.cat([batch.places for batch in batches(dataset)])
+    order = torch.cat([batch.indices for batch in batches(dataset)])
     assert isinstance(dataset.train, ListedImages)
     broken = dataset.train.path(int(order[20]))
     Path(broken).write_bytes(b"no image")

@@ -9,9 +9,9 @@ from rkkd_cli.config.overrides import Override
 from rkkd_cli.config.presets import load_experiment
 from rkkd_cli.errors import RunError
 from rkkd_cli.sweep.engines.ledger import MOST_RETRIES, Ledger
+from rkkd_cli.sweep.engines.worker import pack, unpack, unpack_state
 from rkkd_cli.sweep.jobs import Job
 from rkkd_cli.sweep.recording.run_state import Begun
-from rkkd_cli.sweep.wire import pack, unpack, unpack_state
 from rkkd_cli.train.events import (
     ArmStopped,
     BatchDone,

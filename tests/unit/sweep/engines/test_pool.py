@@ -13,7 +13,7 @@ from rkkd_cli.sweep.engines.worker import DONE, EVENT, STOPPED, Message
 from rkkd_cli.sweep.jobs import Job
 from rkkd_cli.sweep.recording.run_state import Begun
 from rkkd_cli.train.events import BatchDone, Event, JobFailed, Note
-from rkkd_cli.train.pace import Pace
+from rkkd_cli.train.stop_controller import StopController
 
 PROGRESS = BatchDone("s", 1, 1)
 
@@ -69,7 +69,7 @@ def test_a_worker_that_is_done_gets_the_next_job(begun: Begun) -> None:
     event: Message = (EVENT, PROGRESS)
     crew = Troupe([event, (DONE, None), event, (DONE, None)], [event, event, event, (DONE, None)])
     jobs = begun.plan()
-    events = list(Pool(crew, Ledger(begun, keep_going=True), Pace(10)).run(jobs))
+    events = list(Pool(crew, Ledger(begun, keep_going=True), StopController(10)).run(jobs))
     assert events == [PROGRESS] * 5
     assert [one.given for one in crew.started] == [[jobs[0].name, jobs[2].name], [jobs[1].name]]
 
@@ -77,7 +77,7 @@ def test_a_worker_that_is_done_gets_the_next_job(begun: Begun) -> None:
 def test_a_job_whose_worker_died_goes_to_a_new_one(begun: Begun) -> None:
     crew = Troupe([None], [(DONE, None)])
     jobs = begun.plan()[:1]
-    (note,) = Pool(crew, Ledger(begun, keep_going=True), Pace(10)).run(jobs)
+    (note,) = Pool(crew, Ledger(begun, keep_going=True), StopController(10)).run(jobs)
     assert isinstance(note, Note)
     assert [one.given for one in crew.started] == [[jobs[0].name], [jobs[0].name]]
     assert [one.ended for one in crew.started] == [True, False]
@@ -85,15 +85,17 @@ def test_a_job_whose_worker_died_goes_to_a_new_one(begun: Begun) -> None:
 
 def test_a_job_that_kills_every_worker_is_given_up(begun: Begun) -> None:
     crew = Troupe(*[[None]] * 4, [(DONE, None)])
-    events = list(Pool(crew, Ledger(begun, keep_going=True), Pace(10)).run(begun.plan()[:1]))
+    events = list(
+        Pool(crew, Ledger(begun, keep_going=True), StopController(10)).run(begun.plan()[:1])
+    )
     assert [type(one) for one in events] == [Note, Note, Note, JobFailed]
 
 
 def test_asked_to_stop_it_waits_for_those_that_train_and_for_no_others(begun: Begun) -> None:
-    crew, pace, events = Troupe([(EVENT, PROGRESS)], []), Pace(10), list[Event]()
-    for event in Pool(crew, Ledger(begun, keep_going=True), pace).run(begun.plan()):
+    crew, controller, events = Troupe([(EVENT, PROGRESS)], []), StopController(10), list[Event]()
+    for event in Pool(crew, Ledger(begun, keep_going=True), controller).run(begun.plan()):
         events.append(event)
-        pace.stop_requested = True
+        controller.stop_requested = True
     training, starting = crew.started
     assert events == [PROGRESS]
     assert (training.asked, training.ended) == (True, False)

@@ -24,7 +24,7 @@ from rkkd_cli.train.events import (
     StreamStarted,
     TeacherReady,
 )
-from rkkd_cli.train.pace import Pace
+from rkkd_cli.train.stop_controller import StopController
 
 CPU = torch.device("cpu")
 QUICK: dict[str, Any] = {
@@ -86,7 +86,7 @@ class Run:
 
     def __init__(self, experiment: Experiment, out: Path, cache: Path) -> None:
         self.recorder = Recorder(experiment, out, "first", "cpu (test)")
-        self.events = run_jobs(Begun(experiment), CPU, cache, Pace(10))
+        self.events = run_jobs(Begun(experiment), CPU, cache, StopController(10))
         self.directory = out / "first"
 
     def until(self, kind: type) -> None:

@@ -15,9 +15,9 @@ from rkkd_cli.errors import UserError
 from rkkd_cli.sweep.engines.local import run_jobs
 from rkkd_cli.sweep.engines.ranks import check_ranks
 from rkkd_cli.sweep.recording.run_state import Begun
-from rkkd_cli.train.distributed.ranks import ALONE, Group, Ranks
+from rkkd_cli.train.distributed.process_group import SINGLE_PROCESS, ProcessGroup, TorchrunGroup
 from rkkd_cli.train.events import BatchDone, Checkpoint, EpochDone, Event, TeacherReady, Tick
-from rkkd_cli.train.pace import Pace, SharedPace, Stopped
+from rkkd_cli.train.stop_controller import SharedStopController, StopController, Stopped
 
 Together = Callable[..., list[Any]]
 Row = dict[str, Any]
@@ -41,9 +41,17 @@ def rows_of(events: list[Event]) -> list[Row]:
     return [{k: v for k, v in row.items() if k not in timing} for row in rows]
 
 
-def events_of(cache: Path, ranks: Ranks, *overrides: str) -> list[Event]:
-    pace = SharedPace(10, ranks) if ranks.count > 1 else Pace(10)
-    return list(run_jobs(Begun(experiment_with(*overrides)), CPU, cache, pace, ranks=ranks))
+def events_of(cache: Path, process_group: ProcessGroup, *overrides: str) -> list[Event]:
+    controller = (
+        SharedStopController(10, process_group)
+        if process_group.world_size > 1
+        else StopController(10)
+    )
+    return list(
+        run_jobs(
+            Begun(experiment_with(*overrides)), CPU, cache, controller, process_group=process_group
+        )
+    )
 
 
 def rows_together(together: Together, cache: Path, count: int, *overrides: str) -> list[list[Row]]:
@@ -63,7 +71,7 @@ def test_with_synchronised_normalisation_they_are_those_of_one_process(
     count: int, cache: Path, together: Together
 ) -> None:
     exact = "dataset.limit_train=64"  # with an image that stands in, the statistics have it twice
-    alone = rows_of(events_of(cache, ALONE, exact))
+    alone = rows_of(events_of(cache, SINGLE_PROCESS, exact))
     for rows in rows_together(together, cache, count, exact, "sync_batchnorm=true"):
         for row, expected in zip(rows, alone, strict=True):
             assert row.pop("arm") == expected["arm"]
@@ -74,7 +82,7 @@ def test_with_synchronised_normalisation_they_are_those_of_one_process(
 def test_without_it_a_larger_part_is_like_another_batch_size(
     cache: Path, together: Together
 ) -> None:
-    alone = rows_of(events_of(cache, ALONE))
+    alone = rows_of(events_of(cache, SINGLE_PROCESS))
     first, _ = rows_together(together, cache, 2)
     assert first != alone
     for row, expected in zip(first, alone, strict=True):
@@ -84,7 +92,7 @@ def test_without_it_a_larger_part_is_like_another_batch_size(
 def test_ranks_train_one_teacher_which_the_first_one_keeps(
     tmp_path: Path, together: Together
 ) -> None:
-    def trained(group: Group) -> Any:
+    def trained(group: TorchrunGroup) -> Any:
         events = events_of(tmp_path / f"cache-{group.rank}", group, "sync_batchnorm=true")
         ready = next(event for event in events if isinstance(event, TeacherReady))
         ticks = sum(isinstance(event, Tick) for event in events)
@@ -96,7 +104,7 @@ def test_ranks_train_one_teacher_which_the_first_one_keeps(
     assert first[2] == second[2]
     assert list((tmp_path / "cache-0" / "teachers").glob("*/weights.pt"))
     assert not list((tmp_path / "cache-1").rglob("*.pt"))  # others need no cache at all
-    kept = rows_of(events_of(tmp_path / "cache-0", ALONE, "dataset.limit_train=64"))
+    kept = rows_of(events_of(tmp_path / "cache-0", SINGLE_PROCESS, "dataset.limit_train=64"))
     assert kept
 
 
@@ -106,21 +114,27 @@ def test_stopped_after_any_batch_they_go_on_as_if_nothing_had_happened(
 ) -> None:
     experiment = experiment_with()
 
-    def stopped(group: Group) -> tuple[list[Row], Any]:
+    def stopped(group: TorchrunGroup) -> tuple[list[Row], Any]:
         events: list[Event] = []
-        pace = SharedPace(10, group)
+        controller = SharedStopController(10, group)
         with suppress(Stopped):
-            for event in run_jobs(Begun(experiment), CPU, cache, pace, ranks=group):
+            for event in run_jobs(Begun(experiment), CPU, cache, controller, process_group=group):
                 events.append(event)
                 done = sum(isinstance(one, BatchDone) for one in events)
-                pace.stop_requested = group.rank == 1 and done >= stop_after
+                controller.stop_requested = group.rank == 1 and done >= stop_after
         assert sum(isinstance(one, BatchDone) for one in events) == stop_after
         state = [event for event in events if isinstance(event, Checkpoint)][-1]
-        return rows_of(events), group.from_first({state.stream: state.state})
+        return rows_of(events), group.broadcast({state.stream: state.state})
 
-    def resumed(group: Group) -> list[Row]:
+    def resumed(group: TorchrunGroup) -> list[Row]:
         before, states = stopped(group)
-        events = run_jobs(Begun(experiment, states), CPU, cache, SharedPace(10, group), ranks=group)
+        events = run_jobs(
+            Begun(experiment, states),
+            CPU,
+            cache,
+            SharedStopController(10, group),
+            process_group=group,
+        )
         return before + rows_of(list(events))
 
     assert together(2, resumed) == rows_together(together, cache, 2)

@@ -22,10 +22,10 @@ def test_each_attempt_has_words_of_its_own_in_a_store_that_outlives_it() -> None
     for attempt in ("0", "1"):
         now = {**told, "TORCHELASTIC_RESTART_COUNT": attempt}
         first, second = (connect({**now, "RANK": rank}) for rank in ("0", "1"))
-        assert (first.rank, second.rank, second.count) == (0, 1, 2)
-        timer = threading.Timer(0.3, first.tell, [f"word of attempt {attempt}"])
+        assert (first.rank, second.rank, second.world_size) == (0, 1, 2)
+        timer = threading.Timer(0.3, first.send, [f"word of attempt {attempt}"])
         timer.start()
-        assert second.hear() == f"word of attempt {attempt}"
+        assert second.receive() == f"word of attempt {attempt}"
         timer.join()
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from rkkd_cli.config.experiment import Method, Rank
 from rkkd_cli.methods import Objective, Pair, build_objective
 from rkkd_cli.models.zoo.small import cnn2
-from rkkd_cli.train.metrics.batch import HITS, MEANS, measure
+from rkkd_cli.train.metrics.batch import CORRECT, MEANS, measure
 
 
 def logits(arms: int, images: int, classes: int, dtype: torch.dtype = torch.float64) -> Tensor:
@@ -63,9 +63,9 @@ def test_terms_and_tau_are_those_of_the_definitions() -> None:
 
 def test_hits_count_images() -> None:
     students, teacher, labels = logits(2, 40, 7), logits(1, 40, 7)[0], torch.arange(40) % 7
-    hits = measure(OBJECTIVES[:2], students, teacher, labels).hits.tolist()
-    assert HITS == ("agreement", "acc", "top5")
-    for student, found in zip(students, hits, strict=True):
+    correct = measure(OBJECTIVES[:2], students, teacher, labels).correct.tolist()
+    assert CORRECT == ("agreement", "acc", "top5")
+    for student, found in zip(students, correct, strict=True):
         order = student.argsort(dim=1, descending=True)
         expected = [
             sum(int(o[0] == t.argmax()) for o, t in zip(order, teacher, strict=True)),
@@ -92,7 +92,7 @@ def test_no_number_depends_on_the_other_arms(
             one = slice(number, number + 1)
             alone = measure(objectives[one], students[one], teacher, labels)
             assert torch.equal(alone.means, together.means[one])
-            assert torch.equal(alone.hits, together.hits[one])
+            assert torch.equal(alone.correct, together.correct[one])
     finally:
         torch.set_num_threads(former)
 

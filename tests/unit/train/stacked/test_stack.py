@@ -14,16 +14,16 @@ from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.config.overrides import Override, parse_override
 from rkkd_cli.config.presets import load_experiment
 from rkkd_cli.data.stream import Batch
-from rkkd_cli.methods.seen import of_logits
+from rkkd_cli.methods.inputs import logits_only
 from rkkd_cli.models import build_model
 from rkkd_cli.sweep.engines.local import run_jobs
 from rkkd_cli.sweep.recording.run_state import Begun
 from rkkd_cli.train.arm import ArmOnStream
 from rkkd_cli.train.events import ArmStopped, BatchDone, Checkpoint, EpochDone, Event
-from rkkd_cli.train.pace import Pace, Stopped
 from rkkd_cli.train.stacked.stack import Stack, stacks_of
 from rkkd_cli.train.stacked.trial import seconds_a_step
-from rkkd_cli.train.taught_batch import Lesson
+from rkkd_cli.train.stop_controller import StopController, Stopped
+from rkkd_cli.train.taught_batch import TaughtBatch
 from rkkd_cli.train.teacher.model import Teacher, freeze
 
 CPU = torch.device("cpu")
@@ -67,13 +67,13 @@ def students(teacher: Teacher, arms: dict[str, Any] = ARMS) -> list[ArmOnStream]
     return made
 
 
-def lessons(count: int) -> Iterator[tuple[float, Lesson]]:
+def lessons(count: int) -> Iterator[tuple[float, TaughtBatch]]:
     torch.manual_seed(1)
     for number in range(count):
         images = torch.randn(32, 1, 8, 8, dtype=torch.float64)
         batch = Batch(images, torch.randint(0, 10, (32,)), torch.arange(32))
         logits = torch.randn(32, 10, dtype=torch.float64)
-        yield number / count, Lesson(batch, of_logits(logits), None, 1, 1)
+        yield number / count, TaughtBatch(batch, logits_only(logits), None, 1, 1)
 
 
 def close(one: Any, other: Any) -> None:
@@ -84,27 +84,27 @@ def test_in_float64_every_state_of_every_arm_is_the_one_it_has_alone(teacher: Te
     alone, together = students(teacher), students(teacher)
     steppings = stacks_of(together)
     assert [len(s.members) for s in steppings] == [4, 2, 1]
-    for epochs_done, lesson in lessons(8):
+    for epochs_done, taught in lessons(8):
         for one in (*alone, *steppings):
             one.set_rates(epochs_done)
-            one.step(lesson)
+            one.step(taught)
     for one, other in zip(alone, together, strict=True):
-        mine, its = one.trainee.state(), other.trainee.state()
+        mine, its = one.trained.state(), other.trained.state()
         close(its["model"], mine["model"])
         for parameter, state in mine["optimizer"]["state"].items():
             kept = {name: value for name, value in state.items() if value is not None}
             close({k: its["optimizer"]["state"][parameter][k] for k in kept}, kept)
-        close(its["totals"], mine["totals"])
+        close(its["meters"], mine["meters"])
         assert its["lr"] == mine["lr"]
 
 
 def test_a_stack_goes_on_from_arms_that_have_stepped_alone_and_back(teacher: Teacher) -> None:
     alone, moved = students(teacher), students(teacher)
-    for number, (epochs_done, lesson) in enumerate(lessons(6)):
+    for number, (epochs_done, taught) in enumerate(lessons(6)):
         steppings = stacks_of(moved) if 2 <= number < 4 else moved
         for one in (*alone, *steppings):
             one.set_rates(epochs_done)
-            one.step(lesson)
+            one.step(taught)
     for one, other in zip(alone, moved, strict=True):
         close(dict(other.student.state_dict()), dict(one.student.state_dict()))
 
@@ -126,7 +126,7 @@ def rows_of(events: list[Event]) -> dict[tuple[str, int], dict[str, Any]]:
 
 
 def run(cache: Path, experiment: Experiment) -> list[Event]:
-    return list(run_jobs(Begun(experiment), CPU, cache, Pace(10)))
+    return list(run_jobs(Begun(experiment), CPU, cache, StopController(10)))
 
 
 def test_the_rows_are_those_of_arms_one_after_another(cache: Path) -> None:
@@ -143,16 +143,16 @@ def test_the_rows_are_those_of_arms_one_after_another(cache: Path) -> None:
 def test_an_interrupted_stack_goes_on_as_if_nothing_had_happened(cache: Path) -> None:
     experiment = experiment_with(ARMS, "stacked=true")
     undisturbed = rows_of(run(cache, experiment))
-    pace, seen = Pace(10), list[Event]()
+    controller, seen = StopController(10), list[Event]()
     with suppress(Stopped):
-        for event in run_jobs(Begun(experiment), CPU, cache, pace):
+        for event in run_jobs(Begun(experiment), CPU, cache, controller):
             seen.append(event)
             if isinstance(event, BatchDone) and event.batch == 3:
-                pace.stop_requested = True
+                controller.stop_requested = True
     checkpoint = next(event for event in reversed(seen) if isinstance(event, Checkpoint))
     assert checkpoint.state["lockstep"]["batches_done"] == 3
     begun = Begun(experiment, {checkpoint.stream: checkpoint.state | {"rows": ""}})
-    assert rows_of(list(run_jobs(begun, CPU, cache, Pace(10)))) == undisturbed
+    assert rows_of(list(run_jobs(begun, CPU, cache, StopController(10)))) == undisturbed
 
 
 def test_an_arm_that_diverges_leaves_the_others_as_they_are(cache: Path) -> None:

@@ -23,7 +23,7 @@ from rkkd_cli.sweep.check import dataset_request
 from rkkd_cli.sweep.sources import prepare_teacher
 from rkkd_cli.train.checkpoint import CheckpointStore, is_whole
 from rkkd_cli.train.events import Event, Note, TeacherEpoch, TeacherReady, Tick
-from rkkd_cli.train.pace import Pace, Stopped
+from rkkd_cli.train.stop_controller import StopController, Stopped
 from rkkd_cli.train.teacher.obtain import new_teacher
 from rkkd_cli.train.teacher.store import TeacherStore, teacher_key
 from rkkd_cli.train.teacher.training import TeacherTraining
@@ -49,14 +49,14 @@ def experiment_with(changes: Changes) -> Experiment:
 
 def prepare(
     cache: Path,
-    pace: Pace,
+    controller: StopController,
     at_each: Callable[[Event], object] = type,
     changes: Changes = MappingProxyType({}),
 ) -> list[Event]:
-    """Train the teacher to its end, or to where ``pace`` stops it."""
+    """Train the teacher to its end, or to where ``controller`` stops it."""
     events = []
     with suppress(Stopped):
-        for event in prepare_teacher(experiment_with(changes), CPU, cache, pace):
+        for event in prepare_teacher(experiment_with(changes), CPU, cache, controller):
             events.append(event)
             at_each(event)
     return events
@@ -77,21 +77,21 @@ def notes_of(events: list[Event]) -> list[str]:
     return [event.text for event in events if isinstance(event, Note)]
 
 
-def stop_at(cache: Path, moment: int) -> list[Event]:
-    """Leave the training at its ``moment``-th step or end of an epoch, from 1."""
-    pace, seen = Pace(NEVER), [0]
+def stop_at(cache: Path, progress: int) -> list[Event]:
+    """Leave the training at its ``progress``-th step or end of an epoch, from 1."""
+    controller, seen = StopController(NEVER), [0]
 
     def ask(event: Event) -> None:
-        seen[0] += pace.is_deferring and isinstance(event, Tick | TeacherEpoch)
-        pace.stop_requested = seen[0] >= moment
+        seen[0] += controller.is_graceful and isinstance(event, Tick | TeacherEpoch)
+        controller.stop_requested = seen[0] >= progress
 
-    return prepare(cache, pace, ask)
+    return prepare(cache, controller, ask)
 
 
 @pytest.fixture(scope="module")
 def sha256(tmp_path_factory: pytest.TempPathFactory) -> str:
     """What the file of the teacher has that is never stopped."""
-    return str(facts_of(prepare(tmp_path_factory.mktemp("alone"), Pace(NEVER)))["sha256"])
+    return str(facts_of(prepare(tmp_path_factory.mktemp("alone"), StopController(NEVER)))["sha256"])
 
 
 def through_a_file(state: dict[str, Any]) -> dict[str, Any]:
@@ -126,7 +126,7 @@ def test_from_the_state_at_any_batch_the_training_ends_with_the_same_weights(
     assert len(states) == 1 + 2 * (4 + 1)
     for state in states:
         training = fresh()
-        for parameter in training.trainee.model.parameters():
+        for parameter in training.trained.model.parameters():
             torch.nn.init.normal_(parameter)
         torch.rand(5)
         training.load(through_a_file(state))
@@ -136,17 +136,17 @@ def test_from_the_state_at_any_batch_the_training_ends_with_the_same_weights(
         assert bits(training.state()) == bits(states[-1])
 
 
-@pytest.mark.parametrize("moment", range(1, 11))
+@pytest.mark.parametrize("progress", range(1, 11))
 def test_a_teacher_that_is_left_at_any_moment_goes_on_to_the_same_file(
-    moment: int, tmp_path: Path, sha256: str
+    progress: int, tmp_path: Path, sha256: str
 ) -> None:
-    events = stop_at(tmp_path, moment)
+    events = stop_at(tmp_path, progress)
     assert not any(isinstance(event, TeacherReady) for event in events)
     loaded = store_of(tmp_path).load()
     assert loaded is not None
     assert TeacherStore(tmp_path).list() == []
-    later = prepare(tmp_path, Pace(NEVER))
-    epochs, batches = divmod(moment, 5)
+    later = prepare(tmp_path, StopController(NEVER))
+    epochs, batches = divmod(progress, 5)
     and_batches = f" and {batches} batches" if batches else ""
     assert f"training the teacher cnn2 on after epoch {epochs}{and_batches}" in notes_of(later)
     both = [event.epoch for event in events + later if isinstance(event, TeacherEpoch)]
@@ -161,7 +161,7 @@ def test_a_teacher_that_is_stopped_at_every_step_is_the_same_one(
 ) -> None:
     for _ in range(2 * (4 + 1)):
         assert not any(isinstance(event, TeacherReady) for event in stop_at(tmp_path, 1))
-    events = prepare(tmp_path, Pace(0))
+    events = prepare(tmp_path, StopController(0))
     assert not any(isinstance(event, TeacherEpoch) for event in events)
     assert facts_of(events)["sha256"] == sha256
 
@@ -177,11 +177,11 @@ def test_a_damaged_checkpoint_is_named_and_the_previous_one_is_used_and_kept(
         if len(seen) == 9:
             raise Stopped  # as a process that is killed: without another checkpoint
 
-    prepare(tmp_path, Pace(0), look)
+    prepare(tmp_path, StopController(0), look)
     newest = store_of(tmp_path).paths()[-1]
     newest.write_bytes(newest.read_bytes()[:-1])
     seen.clear()
-    later = prepare(tmp_path, Pace(0), look)
+    later = prepare(tmp_path, StopController(0), look)
     assert facts_of(later)["sha256"] == sha256
     named = any(newest.name in note for note in notes_of(later))
     assert (named, seen[1]) == (True, [True, True])  # seen[1]: after one more was written
@@ -195,15 +195,15 @@ def test_where_all_its_checkpoints_are_damaged_a_sentence_names_them_and_the_way
     for path in store.paths():
         path.write_bytes(b"")
     with pytest.raises(RunError, match=r"is damaged .*remove the folder"):
-        prepare(tmp_path, Pace(NEVER))
+        prepare(tmp_path, StopController(NEVER))
     store.remove()
-    assert facts_of(prepare(tmp_path, Pace(NEVER)))["sha256"] == sha256
+    assert facts_of(prepare(tmp_path, StopController(NEVER)))["sha256"] == sha256
 
 
 FOREIGN: dict[str, dict[str, Any]] = {
     "empty": {},
-    "another network": {"epochs_done": 0, "batches_done": 0, "trainee": {"model": {}}},
-    "a number": {"epochs_done": 0, "batches_done": 0, "trainee": 3},
+    "another network": {"epochs_done": 0, "batches_done": 0, "trained": {"model": {}}},
+    "a number": {"epochs_done": 0, "batches_done": 0, "trained": 3},
 }
 
 
@@ -212,7 +212,7 @@ def test_a_checkpoint_of_something_else_is_named_with_a_way_out(form: str, tmp_p
     store = store_of(tmp_path)
     store.save(FOREIGN[form])
     with pytest.raises((RunError, UserError), match="remove") as refused:
-        prepare(tmp_path, Pace(NEVER))
+        prepare(tmp_path, StopController(NEVER))
     assert str(store.folder) in str(refused.value)
 
 
@@ -222,13 +222,13 @@ def test_a_teacher_that_diverges_says_the_same_with_and_without_checkpoints(
     sentences = set()
     for cache, minutes in (("a", NEVER), ("b", 0), ("b", 0), ("b", NEVER)):
         with pytest.raises(RunError, match=r"diverged at epoch 1, step \d: ce is not") as error:
-            prepare(tmp_path / cache, Pace(minutes), changes=DIVERGING)
+            prepare(tmp_path / cache, StopController(minutes), changes=DIVERGING)
         sentences.add(str(error.value))
     assert len(sentences) == 1
     assert store_of(tmp_path / "a", DIVERGING).load() is None
     kept = store_of(tmp_path / "b", DIVERGING).load()
     assert kept is not None
-    assert bool(torch.isfinite(kept.state["trainee"]["totals"]["sums"]).all())
+    assert bool(torch.isfinite(kept.state["trained"]["meters"]["sums"]).all())
 
 
 TRAINER = """
@@ -239,7 +239,7 @@ from rkkd_cli.config.overrides import Override
 from rkkd_cli.config.presets import load_experiment
 from rkkd_cli.sweep.sources import prepare_teacher
 from rkkd_cli.train.events import TeacherEpoch, Tick
-from rkkd_cli.train.pace import Pace
+from rkkd_cli.train.stop_controller import Pace
 torch.set_num_threads(1)
 experiment = load_experiment("rank_grad", [Override(*one) for one in json.loads(sys.argv[2])])
 epochs = 0
@@ -271,7 +271,7 @@ def test_a_second_process_waits_and_then_finds_it_cached_or_goes_on_with_it(
             if waited.count(Tick()) == 2 and isinstance(event, Tick):
                 ends[end]()
 
-        later = prepare(tmp_path, Pace(NEVER), look)
+        later = prepare(tmp_path, StopController(NEVER), look)
         assert (first.wait(30) == 0) == (end == "finishes")
     assert "another process trains this teacher; waiting for it" in notes_of(later)
     epochs = [event.epoch for event in later if isinstance(event, TeacherEpoch)]

@@ -14,11 +14,11 @@ from rkkd_cli.config.presets import load_experiment
 from rkkd_cli.errors import RunError
 from rkkd_cli.models import Classifier, Features
 from rkkd_cli.sweep.engines.local import run_jobs
-from rkkd_cli.sweep.logit_cache import evict, kept_outputs
+from rkkd_cli.sweep.logit_cache import cached_streams, evict
 from rkkd_cli.sweep.recording.run_state import Begun
 from rkkd_cli.train.events import EpochDone, Event, Note
-from rkkd_cli.train.pace import Pace
-from rkkd_cli.train.teacher.logit_cache import Kind, TeacherOutputs
+from rkkd_cli.train.stop_controller import StopController
+from rkkd_cli.train.teacher.logit_cache import Kind, LogitCache
 from rkkd_cli.train.teacher.model import Teacher
 
 CPU = torch.device("cpu")
@@ -56,15 +56,17 @@ def batches(values: Tensor | None = None) -> list[Tensor]:
 
 
 def said(
-    outputs: TeacherOutputs, who: Teacher, first: int = 0, some: list[Tensor] | None = None
+    outputs: LogitCache, who: Teacher, first: int = 0, some: list[Tensor] | None = None
 ) -> list[Tensor]:
     """Return the logits of the batches of epoch 1 from the image ``first`` on."""
     with outputs.epoch(1, first, who) as seer:
-        return [seer.see(one, features=False).logits for one in (some or batches())[first // 4 :]]
+        return [
+            seer.outputs(one, features=False).logits for one in (some or batches())[first // 4 :]
+        ]
 
 
-def store(folder: Path, kind: Kind = "exact") -> TeacherOutputs:
-    return TeacherOutputs(folder / "some" / "stream", kind, IMAGES, CLASSES)
+def store(folder: Path, kind: Kind = "exact") -> LogitCache:
+    return LogitCache(folder / "some" / "stream", kind, IMAGES, CLASSES)
 
 
 def same(one: list[Tensor], other: list[Tensor]) -> bool:
@@ -73,7 +75,7 @@ def same(one: list[Tensor], other: list[Tensor]) -> bool:
 
 def test_what_was_said_is_read_and_nobody_is_asked_again(tmp_path: Path) -> None:
     outputs = store(tmp_path)
-    alone = [teacher().see(one, features=False).logits for one in batches()]
+    alone = [teacher().outputs(one, features=False).logits for one in batches()]
     assert same(said(outputs, teacher()), alone)
     assert outputs.epochs_there() == {1}
     stranger = teacher(factor=7.0)  # whose own answers would be others
@@ -86,7 +88,7 @@ def test_an_epoch_that_is_not_seen_whole_is_not_kept(tmp_path: Path) -> None:
     outputs = store(tmp_path)
     said(outputs, teacher(), first=4)
     with outputs.epoch(1, 0, teacher()) as seer:
-        seer.see(batches()[0], features=False)
+        seer.outputs(batches()[0], features=False)
     with pytest.raises(AttributeError):
         said(outputs, teacher(), some=[batches()[0], None])  # type: ignore[list-item]
     assert list(outputs.folder.iterdir()) == []
@@ -100,7 +102,7 @@ def test_a_damaged_file_is_noticed_and_made_again(damage: str, tmp_path: Path) -
     content = bytearray(path.read_bytes())
     if damage == "other shape":  # under its right hash, as another program may have written it
         path.unlink()
-        said(TeacherOutputs(outputs.folder, "exact", 4, CLASSES), teacher(), some=batches()[:1])
+        said(LogitCache(outputs.folder, "exact", 4, CLASSES), teacher(), some=batches()[:1])
     else:
         content[-1] ^= 1
         whole = {"a byte": content, "cut short": content[:-8], "no array": bytearray()}
@@ -161,7 +163,9 @@ def empty(cache: Path) -> Path:
 def run(cache: Path, *overrides: str) -> list[Event]:
     keys = {text.partition("=")[0]: text for text in (*QUICK, *overrides)}
     given = [parse_override(text) for text in keys.values()]
-    return list(run_jobs(Begun(load_experiment("rank_grad", given)), CPU, cache, Pace(10)))
+    return list(
+        run_jobs(Begun(load_experiment("rank_grad", given)), CPU, cache, StopController(10))
+    )
 
 
 def rows(events: list[Event]) -> list[dict[str, object]]:
@@ -185,7 +189,7 @@ def test_a_run_has_the_same_rows_without_the_files_writing_them_and_reading_them
     assert "2 of 2 epochs are kept" in notes(reading)[0]
     longer = run(empty, "cache_teacher=exact", "training.epochs=3")
     assert "2 of 3 epochs are kept" in notes(longer)[0]
-    (kept,) = kept_outputs(empty)
+    (kept,) = cached_streams(empty)
     assert len(kept.files) == 3
     assert kept.facts["model"] == "digits_teacher"
 
@@ -203,9 +207,9 @@ def test_fp16_has_the_same_rows_the_second_time_and_nearly_those_of_exact(empty:
 def test_another_stream_or_teacher_has_files_of_its_own(other: str, empty: Path) -> None:
     run(empty, "cache_teacher=exact")
     run(empty, "cache_teacher=exact", other)
-    assert len(kept_outputs(empty)) == 2
-    (first, second) = (one.key for one in kept_outputs(empty))
+    assert len(cached_streams(empty)) == 2
+    (first, second) = (one.key for one in cached_streams(empty))
     assert evict(empty, first) > 0
-    assert [one.key for one in kept_outputs(empty)] == [second]
+    assert [one.key for one in cached_streams(empty)] == [second]
     evict(empty, "all")
-    assert kept_outputs(empty) == []
+    assert cached_streams(empty) == []

@@ -16,7 +16,7 @@ from rkkd_cli.sweep.check import dataset_request
 from rkkd_cli.sweep.engines.ray.teacher_files import Files, Shipped, files_here, teacher_from
 from rkkd_cli.sweep.engines.worker import DONE, EVENT, FAILED, check_sources, messages, silently
 from rkkd_cli.train.events import Event, TeacherEpoch
-from rkkd_cli.train.pace import Pace
+from rkkd_cli.train.stop_controller import StopController
 from rkkd_cli.train.teacher.model import Teacher
 from rkkd_cli.train.teacher.store import TeacherStore, teacher_key
 
@@ -37,7 +37,7 @@ def dataset(experiment: Experiment, cache: Path) -> Dataset:
 def obtained(
     files: Files, experiment: Experiment, dataset: Dataset, cache: Path
 ) -> tuple[Teacher, Shipped]:
-    return silently(teacher_from(files, experiment, dataset, CPU, cache, Pace(10)))
+    return silently(teacher_from(files, experiment, dataset, CPU, cache, StopController(10)))
 
 
 def test_trained_elsewhere_it_is_the_same_here(
@@ -53,7 +53,7 @@ def test_trained_elsewhere_it_is_the_same_here(
     same, again = obtained(files, experiment, dataset, third)
     assert (again.facts["source"], again.fingerprint) == ("cache", shipped.fingerprint)
     images = torch.randn(4, 1, 8, 8)
-    assert torch.equal(same.see(images, False).logits, teacher.see(images, False).logits)
+    assert torch.equal(same.outputs(images, False).logits, teacher.outputs(images, False).logits)
 
 
 def test_a_checkpoint_file_travels_too(
@@ -73,7 +73,7 @@ def test_a_checkpoint_file_travels_too(
 def test_its_training_is_told_and_its_result_comes_last(
     experiment: Experiment, dataset: Dataset, tmp_path: Path
 ) -> None:
-    told = list(messages(teacher_from({}, experiment, dataset, CPU, tmp_path, Pace(10))))
+    told = list(messages(teacher_from({}, experiment, dataset, CPU, tmp_path, StopController(10))))
     epochs = [one for kind, one in told if kind == EVENT and isinstance(one, TeacherEpoch)]
     assert [one.epoch for one in epochs] == [1, 2]
     assert [kind for kind, _ in told].index(DONE) == len(told) - 1

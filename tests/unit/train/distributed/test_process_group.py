@@ -11,17 +11,17 @@ import torch
 from torch import Tensor, nn
 
 from rkkd_cli.config.experiment import Method, Rank, Training
-from rkkd_cli.data.stream import Batch, Part
+from rkkd_cli.data.stream import Batch, Shard
 from rkkd_cli.errors import RunError, UserError
-from rkkd_cli.methods import Pair, Seen, build_objective
-from rkkd_cli.methods.seen import of_logits
+from rkkd_cli.methods import DistillInputs, Pair, build_objective
+from rkkd_cli.methods.inputs import logits_only
 from rkkd_cli.models import build_model
-from rkkd_cli.train.distributed.messages import Dismissed
-from rkkd_cli.train.distributed.ranks import ALONE, Group, Ranks
+from rkkd_cli.train.distributed.control_channel import Dismissed
+from rkkd_cli.train.distributed.process_group import SINGLE_PROCESS, ProcessGroup, TorchrunGroup
 from rkkd_cli.train.distributed.sync_batchnorm import synchronise
-from rkkd_cli.train.metrics.totals import Totals
-from rkkd_cli.train.pace import SharedPace
-from rkkd_cli.train.trained_model import Trainee
+from rkkd_cli.train.metrics.meters import EpochMeters
+from rkkd_cli.train.stop_controller import SharedStopController
+from rkkd_cli.train.trained_model import TrainedModel
 
 Together = Callable[..., list[Any]]
 CPU = torch.device("cpu")
@@ -31,7 +31,7 @@ RECIPE = Training(epochs=1, lr=0.1)
 IMAGE_WISE = ("kd", "dkd", "soft_ce")
 
 
-def part_of(images: Tensor, labels: Tensor, part: Part) -> Batch:
+def part_of(images: Tensor, labels: Tensor, part: Shard) -> Batch:
     """The rank's part, as a stream would give it."""
     own = part.within(0, len(labels))
     if own.start == own.stop:
@@ -39,7 +39,9 @@ def part_of(images: Tensor, labels: Tensor, part: Part) -> Batch:
     return Batch(images[own], labels[own], labels[own], None, len(labels))
 
 
-def step(ranks: Ranks, method: str, normalised: bool, count: int) -> dict[str, Tensor]:
+def step(
+    process_group: ProcessGroup, method: str, normalised: bool, count: int
+) -> dict[str, Tensor]:
     """One step of a student in float64 on ``count`` images; returns its weights and gradients."""
     torch.manual_seed(0)
     images, labels = torch.randn(count, 1, 8, 8).double(), torch.arange(count) % 10
@@ -50,35 +52,35 @@ def step(ranks: Ranks, method: str, normalised: bool, count: int) -> dict[str, T
     if not normalised:
         for module in student.modules():  # as in eval mode, where images do not see each other
             module.train(not isinstance(module, nn.BatchNorm2d))
-    elif ranks.count > 1:
-        synchronise(student, ranks)
-    trainee = Trainee(student, RECIPE, 0, Totals((), (), CPU), ranks)
-    batch = part_of(images, labels, ranks.part)
+    elif process_group.world_size > 1:
+        synchronise(student, process_group)
+    trained = TrainedModel(student, RECIPE, 0, EpochMeters((), (), CPU), process_group)
+    batch = part_of(images, labels, process_group.shard)
     with torch.no_grad():
-        taught = of_logits(teacher(batch.images))
-    seen = Seen(of_logits(student(batch.images)), taught, batch.labels, batch.places)
-    trainee.descend(ranks.weighted(objective.loss(seen).total, batch))
+        taught = logits_only(teacher(batch.images))
+    seen = DistillInputs(logits_only(student(batch.images)), taught, batch.labels, batch.indices)
+    trained.backward_and_step(process_group.scale_loss(objective.loss(seen).total, batch))
     gradients = {f"{name}.grad": one.grad for name, one in student.named_parameters()}
     return {name: one.detach() for name, one in (*student.state_dict().items(), *gradients.items())}
 
 
 @pytest.mark.parametrize("method", IMAGE_WISE)
-@pytest.mark.parametrize(("ranks", "images"), [(2, 8), (2, 7), (3, 7), (2, 1)])
+@pytest.mark.parametrize(("world_size", "images"), [(2, 8), (2, 7), (3, 7), (2, 1)])
 def test_ranks_step_as_one_process_does_on_all_the_images(
-    method: str, ranks: int, images: int, together: Together
+    method: str, world_size: int, images: int, together: Together
 ) -> None:
-    alone = step(ALONE, method, False, images)
-    for own in together(ranks, lambda group: step(group, method, False, images)):
+    alone = step(SINGLE_PROCESS, method, False, images)
+    for own in together(world_size, lambda group: step(group, method, False, images)):
         for name, value in alone.items():
             torch.testing.assert_close(own[name], value, rtol=0, atol=1e-12, msg=name)
 
 
-@pytest.mark.parametrize(("ranks", "images"), [(2, 8), (2, 7), (3, 7)])
+@pytest.mark.parametrize(("world_size", "images"), [(2, 8), (2, 7), (3, 7)])
 def test_with_synchronised_normalisation_so_do_images_that_see_each_other(
-    ranks: int, images: int, together: Together
+    world_size: int, images: int, together: Together
 ) -> None:
-    alone = step(ALONE, "kd", True, images)
-    for own in together(ranks, lambda group: step(group, "kd", True, images)):
+    alone = step(SINGLE_PROCESS, "kd", True, images)
+    for own in together(world_size, lambda group: step(group, "kd", True, images)):
         for name, value in alone.items():
             torch.testing.assert_close(own[name], value, rtol=0, atol=1e-12, msg=name)
 
@@ -86,14 +88,14 @@ def test_with_synchronised_normalisation_so_do_images_that_see_each_other(
 def test_without_it_every_rank_normalises_its_own_images_and_keeps_the_buffers_of_the_first(
     together: Together,
 ) -> None:
-    def plain(group: Group) -> dict[str, Tensor]:
+    def plain(group: TorchrunGroup) -> dict[str, Tensor]:
         torch.manual_seed(0)
         model = nn.Sequential(
             nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.Flatten(), nn.Linear(108, 2)
         )
-        batch = part_of(torch.randn(6, 1, 8, 8), torch.arange(6), group.part)
-        trainee = Trainee(model, RECIPE, 0, Totals((), (), CPU), group)
-        trainee.descend(group.weighted(model(batch.images).square().mean(), batch))
+        batch = part_of(torch.randn(6, 1, 8, 8), torch.arange(6), group.shard)
+        trained = TrainedModel(model, RECIPE, 0, EpochMeters((), (), CPU), group)
+        trained.backward_and_step(group.scale_loss(model(batch.images).square().mean(), batch))
         with torch.no_grad():
             expected = nn.BatchNorm2d(3)
             torch.manual_seed(0)
@@ -107,7 +109,9 @@ def test_without_it_every_rank_normalises_its_own_images_and_keeps_the_buffers_o
     torch.testing.assert_close(first["1.running_mean"], first["expected"])
 
 
-def layers(kind: type[nn.BatchNorm2d], shape: tuple[int, ...], ranks: Ranks) -> dict[str, Tensor]:
+def layers(
+    kind: type[nn.BatchNorm2d], shape: tuple[int, ...], process_group: ProcessGroup
+) -> dict[str, Tensor]:
     """A layer's values, gradients and running statistics on a rank's part of five images."""
     torch.manual_seed(0)
     values, goal = torch.randn(5, *shape).double() * 3 + 1, torch.randn(5, *shape).double()
@@ -115,14 +119,14 @@ def layers(kind: type[nn.BatchNorm2d], shape: tuple[int, ...], ranks: Ranks) -> 
     model = nn.Sequential(norm)
     with torch.no_grad():
         norm.weight.uniform_(0.5, 2)
-    if ranks.count > 1:
-        synchronise(model, ranks)
-    own = ranks.part.within(0, 5)
+    if process_group.world_size > 1:
+        synchronise(model, process_group)
+    own = process_group.shard.within(0, 5)
     x = values[own].clone().requires_grad_()
     for _ in range(2):
         y = model(x)
     (goal[own] * y.square()).sum().backward()
-    ranks.descend(model)
+    process_group.sync_gradients(model)
     evaluated = model.eval()(values)
     kept = {name: one.detach() for name, one in model.state_dict().items()}
     return kept | {
@@ -138,7 +142,7 @@ def layers(kind: type[nn.BatchNorm2d], shape: tuple[int, ...], ranks: Ranks) -> 
 def test_synchronised_normalisation_is_that_of_all_images(
     kind: type[nn.BatchNorm2d], shape: tuple[int, ...], together: Together
 ) -> None:
-    alone = layers(kind, shape, ALONE)
+    alone = layers(kind, shape, SINGLE_PROCESS)
     parts = together(2, lambda group: layers(kind, shape, group))
     for name in ("y", "x.grad"):
         joined = torch.cat([part[name] for part in parts])
@@ -149,12 +153,12 @@ def test_synchronised_normalisation_is_that_of_all_images(
 
 
 def test_a_mean_of_all_images_weighs_each_rank_by_its_images(together: Together) -> None:
-    def pooled(group: Group) -> Any:
+    def pooled(group: TorchrunGroup) -> Any:
         labels = torch.arange(5)
-        batch = part_of(torch.zeros(5, 1), labels, group.part)
+        batch = part_of(torch.zeros(5, 1), labels, group.shard)
         mean = batch.labels.float().mean()[None]
         count = (batch.labels >= 2).sum()[None]
-        return group.pooled([mean, mean * math.inf], [count], batch)
+        return group.reduce_metrics([mean, mean * math.inf], [count], batch)
 
     for means, counts in together(2, pooled):
         assert means[0].item() == 2.0
@@ -165,25 +169,25 @@ def test_a_mean_of_all_images_weighs_each_rank_by_its_images(together: Together)
 def test_what_is_not_finite_on_one_rank_is_so_on_all_but_not_if_it_does_not_count(
     together: Together,
 ) -> None:
-    def pooled(group: Group, images: int) -> bool:
-        batch = part_of(torch.zeros(images, 1), torch.arange(images), group.part)
+    def pooled(group: TorchrunGroup, images: int) -> bool:
+        batch = part_of(torch.zeros(images, 1), torch.arange(images), group.shard)
         mean = torch.tensor([math.nan if group.rank == 1 else 1.0])
-        (row,), (counts,) = group.pooled([mean], [torch.ones(1, dtype=torch.int64)], batch)
-        totals = Totals(("kl",), ("acc",), CPU)
-        totals.add_row(row, counts, batch.total)
-        return totals.first_non_finite() is None
+        (row,), (counts,) = group.reduce_metrics([mean], [torch.ones(1, dtype=torch.int64)], batch)
+        meters = EpochMeters(("kl",), ("acc",), CPU)
+        meters.add_row(row, counts, batch.total)
+        return meters.first_non_finite() is None
 
     assert together(2, lambda group: pooled(group, 4)) == [False, False]
     assert together(2, lambda group: pooled(group, 1)) == [True, True]
 
 
 def test_totals_of_parts_add_up_to_those_of_the_whole(together: Together) -> None:
-    def added(group: Group) -> Any:
-        totals = Totals(("ce", "kl"), ("acc",), CPU)
+    def added(group: TorchrunGroup) -> Any:
+        meters = EpochMeters(("ce", "kl"), ("acc",), CPU)
         mean = torch.tensor([1.0 + group.rank, math.inf if group.rank else 0.0])
-        totals.add_row(mean, torch.tensor([2]), 3 + group.rank)
-        totals.reduce(group)
-        return totals.averages()["ce"], totals.averages()["acc"], totals.first_non_finite()
+        meters.add_row(mean, torch.tensor([2]), 3 + group.rank)
+        meters.reduce(group)
+        return meters.averages()["ce"], meters.averages()["acc"], meters.first_non_finite()
 
     first, second = together(2, added)
     assert first == second
@@ -191,10 +195,10 @@ def test_totals_of_parts_add_up_to_those_of_the_whole(together: Together) -> Non
     assert first[2].term == "kl"
 
 
-def noisy(ranks: Ranks) -> tuple[nn.Sequential, Trainee]:
+def noisy(process_group: ProcessGroup) -> tuple[nn.Sequential, TrainedModel]:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(4, 64), nn.Dropout(0.5), nn.Linear(64, 1))
-    return model, Trainee(model, RECIPE, 3, Totals((), (), CPU), ranks)
+    return model, TrainedModel(model, RECIPE, 3, EpochMeters((), (), CPU), process_group)
 
 
 def test_ranks_draw_their_own_noise_and_go_on_with_it_where_they_left_off(
@@ -202,27 +206,29 @@ def test_ranks_draw_their_own_noise_and_go_on_with_it_where_they_left_off(
 ) -> None:
     batch = Batch(torch.ones(2, 4), torch.zeros(2), torch.arange(2), None, 4)
 
-    def steps(trainee: Trainee, model: nn.Sequential, count: int) -> list[Tensor]:
+    def steps(trained: TrainedModel, model: nn.Sequential, count: int) -> list[Tensor]:
         drawn = []
         for _ in range(count):
-            with trainee.randomness.active():
+            with trained.randomness.active():
                 hidden = model[1](torch.ones(1, 64))
-                trainee.descend(trainee.ranks.weighted(model(batch.images).mean(), batch))
+                trained.backward_and_step(
+                    trained.process_group.scale_loss(model(batch.images).mean(), batch)
+                )
             drawn.append(hidden)
         return drawn
 
-    def stopped(group: Group) -> Any:
-        model, trainee = noisy(group)
-        steps(trainee, model, 2)
-        state = group.from_first(trainee.state())  # as from the first one's file
+    def stopped(group: TorchrunGroup) -> Any:
+        model, trained = noisy(group)
+        steps(trained, model, 2)
+        state = group.broadcast(trained.state())  # as from the first one's file
         later, resumed = noisy(group)
         resumed.load(state)
         drawn = steps(resumed, later, 3)
         return drawn, [one.detach() for one in later.parameters()]
 
-    def undisturbed(group: Group) -> Any:
-        model, trainee = noisy(group)
-        return steps(trainee, model, 5)[2:], [one.detach() for one in model.parameters()]
+    def undisturbed(group: TorchrunGroup) -> Any:
+        model, trained = noisy(group)
+        return steps(trained, model, 5)[2:], [one.detach() for one in model.parameters()]
 
     whole, parts = together(2, undisturbed), together(2, stopped)
     for (drawn, weights), (drawn_later, weights_later) in zip(whole, parts, strict=True):
@@ -232,12 +238,12 @@ def test_ranks_draw_their_own_noise_and_go_on_with_it_where_they_left_off(
 
 
 def test_a_stop_asked_of_one_rank_stops_all_after_the_same_step(together: Together) -> None:
-    def steps(group: Group) -> int:
-        pace = SharedPace(60.0, group)
+    def steps(group: TorchrunGroup) -> int:
+        controller = SharedStopController(60.0, group)
         for number in range(1, 100):
             if group.rank == 1 and number == 7:
-                pace.stop_requested = True
-            if pace.due(epoch_over=False) and pace.has_agreed_to_stop:
+                controller.stop_requested = True
+            if controller.should_checkpoint(epoch_over=False) and controller.has_agreed_to_stop:
                 return number
         return 0
 
@@ -245,22 +251,25 @@ def test_a_stop_asked_of_one_rank_stops_all_after_the_same_step(together: Togeth
 
 
 def test_the_clock_of_the_first_rank_says_when_all_keep_a_checkpoint(together: Together) -> None:
-    def due(group: Group) -> list[bool]:
-        pace = SharedPace(60.0 if group.rank else 0.0, group)
-        other = SharedPace(0.0 if group.rank else 60.0, group)
-        return [pace.due(epoch_over=False), other.due(epoch_over=False)]
+    def should_checkpoint(group: TorchrunGroup) -> list[bool]:
+        controller = SharedStopController(60.0 if group.rank else 0.0, group)
+        other = SharedStopController(0.0 if group.rank else 60.0, group)
+        return [
+            controller.should_checkpoint(epoch_over=False),
+            other.should_checkpoint(epoch_over=False),
+        ]
 
-    assert together(2, due) == [[True, False]] * 2
+    assert together(2, should_checkpoint) == [[True, False]] * 2
 
 
 def test_a_rank_that_has_gone_is_noticed_at_once(together: Together) -> None:
-    def lost(group: Group) -> float:
+    def lost(group: TorchrunGroup) -> float:
         group.any(False)
         if group.rank == 1:
             os._exit(1)
         started = time.monotonic()
         with pytest.raises(RunError, match="rank 0 of 2 has lost another one"):
-            group.reduce([torch.zeros(3)])
+            group.all_reduce([torch.zeros(3)])
         return time.monotonic() - started
 
     first, second = together(2, lost)
@@ -269,17 +278,17 @@ def test_a_rank_that_has_gone_is_noticed_at_once(together: Together) -> None:
 
 
 def test_words_are_heard_in_order_and_the_last_one_is_the_exit_status(together: Together) -> None:
-    def talk(group: Group) -> Any:
+    def talk(group: TorchrunGroup) -> Any:
         if group.is_first:
-            group.tell("train")
+            group.send("train")
             time.sleep(0.2)
-            group.tell("ready")
-            group.messages.dismiss(2, 1)
+            group.send("ready")
+            group.channel.dismiss(2, 1)
             return None
-        heard = [group.hear(), group.hear()]
+        heard = [group.receive(), group.receive()]
         with pytest.raises(Dismissed) as over:
-            group.hear()
-        group.messages.say_left()
+            group.receive()
+        group.channel.say_left()
         return heard, over.value.status
 
     started = time.monotonic()
@@ -292,4 +301,4 @@ def test_a_layer_that_does_more_than_normalise_is_not_replaced() -> None:
         pass
 
     with pytest.raises(UserError, match="WithActivation of Sequential is more than batch norm"):
-        synchronise(nn.Sequential(nn.Conv2d(1, 2, 3), WithActivation(2)), ALONE)
+        synchronise(nn.Sequential(nn.Conv2d(1, 2, 3), WithActivation(2)), SINGLE_PROCESS)

@@ -11,7 +11,7 @@ from torch import Tensor
 from rkkd_cli.models import Features
 
 
-class View(NamedTuple):
+class ViewOutputs(NamedTuple):
     """Student and teacher on the same images."""
 
     student: Features
@@ -19,10 +19,10 @@ class View(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Seen:
+class DistillInputs:
     """The outputs of student and teacher on a batch, and where training stands.
 
-    ``places`` (B,) are those of the images in the training set. ``strong`` is the second,
+    ``indices`` (B,) are those of the images in the training set. ``strong`` is the second,
     strongly augmented view of the images, for methods that ask for one. ``epoch`` counts from 1.
     All floating-point tensors are of at least 32 bits; those of the teacher have no gradient.
     """
@@ -30,13 +30,13 @@ class Seen:
     student: Features
     teacher: Features
     labels: Tensor
-    places: Tensor
+    indices: Tensor
     epoch: int = 1
     epochs: int = 1
-    strong: View | None = None
+    strong: ViewOutputs | None = None
 
 
-def of_logits(logits: Tensor) -> Features:
+def logits_only(logits: Tensor) -> Features:
     """Return the features of which only the logits (B, C) are known."""
     return Features((), logits[:, :0], logits)
 

@@ -9,65 +9,71 @@ import torch
 
 from rkkd_cli.data.catalogue import DatasetRequest, load_dataset
 from rkkd_cli.data.stream import Stream
-from rkkd_cli.train.pace import Pace, Stopped
+from rkkd_cli.train.stop_controller import StopController, Stopped
 
 CPU = torch.device("cpu")
 
 
 def test_within_an_epoch_a_checkpoint_is_due_once_the_minutes_are_over() -> None:
-    pace = Pace(minutes=0.2 / 60)
-    assert not pace.due(epoch_over=False)
+    controller = StopController(minutes=0.2 / 60)
+    assert not controller.should_checkpoint(epoch_over=False)
     time.sleep(0.25)
-    assert [pace.due(epoch_over=False) for _ in range(3)] == [True, False, False]
+    assert [controller.should_checkpoint(epoch_over=False) for _ in range(3)] == [
+        True,
+        False,
+        False,
+    ]
     time.sleep(0.15)
-    assert pace.due(epoch_over=True)
+    assert controller.should_checkpoint(epoch_over=True)
     time.sleep(0.1)
-    assert not pace.due(epoch_over=False)  # the epoch's checkpoint began the minutes anew
+    assert not controller.should_checkpoint(
+        epoch_over=False
+    )  # the epoch's checkpoint began the minutes anew
     time.sleep(0.15)
-    assert pace.due(epoch_over=False)
+    assert controller.should_checkpoint(epoch_over=False)
 
 
 def test_the_minutes_begin_with_the_training_and_not_with_what_comes_before() -> None:
-    pace = Pace(minutes=0.2 / 60)
+    controller = StopController(minutes=0.2 / 60)
     time.sleep(0.25)
-    with pace.deferring():
-        assert not pace.due(epoch_over=False)
+    with controller.graceful():
+        assert not controller.should_checkpoint(epoch_over=False)
 
 
 @pytest.mark.parametrize("minutes", [0, 1e-9, 1e9, float("inf")])
 def test_after_an_epoch_and_before_leaving_a_checkpoint_is_always_due(minutes: float) -> None:
-    pace = Pace(minutes)
-    assert pace.due(epoch_over=True)
-    assert pace.due(epoch_over=False) == (minutes < 1)
-    pace.stop_requested = True
-    assert all(pace.due(epoch_over=over) for over in (False, True, False))
+    controller = StopController(minutes)
+    assert controller.should_checkpoint(epoch_over=True)
+    assert controller.should_checkpoint(epoch_over=False) == (minutes < 1)
+    controller.stop_requested = True
+    assert all(controller.should_checkpoint(epoch_over=over) for over in (False, True, False))
 
 
 def test_it_leaves_only_if_asked() -> None:
-    pace = Pace(0)
-    pace.leave_if_asked()
-    pace.stop_requested = True
+    controller = StopController(0)
+    controller.raise_if_stopped()
+    controller.stop_requested = True
     with pytest.raises(Stopped):
-        pace.leave_if_asked()
+        controller.raise_if_stopped()
 
 
 def test_however_the_training_ends_a_stop_waits_no_longer() -> None:
-    pace = Pace(0)
+    controller = StopController(0)
 
     def training() -> Iterator[bool]:
-        with pace.deferring():
-            yield pace.is_deferring
+        with controller.graceful():
+            yield controller.is_graceful
             raise RuntimeError("a step failed")
 
     steps = training()
     assert next(steps)
     with pytest.raises(RuntimeError, match="a step failed"):
         next(steps)
-    assert not pace.is_deferring
+    assert not controller.is_graceful
     abandoned = training()
     assert next(abandoned)
     abandoned.close()  # type: ignore[attr-defined]
-    assert not pace.is_deferring
+    assert not controller.is_graceful
 
 
 @pytest.mark.parametrize("flip", [False, True])

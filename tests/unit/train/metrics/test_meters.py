@@ -7,18 +7,18 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rkkd_cli.train.metrics.totals import NonFinite, Totals
+from rkkd_cli.train.metrics.meters import EpochMeters, NonFinite
 
 CPU = torch.device("cpu")
 VALUES = st.floats(-1e6, 1e6, width=32)
 
 
-def totals_of(steps: list[dict[str, float]]) -> Totals:
-    totals = Totals(("ce", "kl"), ("acc",), CPU)
+def meters_of(steps: list[dict[str, float]]) -> EpochMeters:
+    meters = EpochMeters(("ce", "kl"), ("acc",), CPU)
     for values in steps:
         tensors = {name: torch.tensor(value) for name, value in values.items()}
-        totals.add(tensors | {"acc": torch.tensor(1)}, 4)
-    return totals
+        meters.add(tensors | {"acc": torch.tensor(1)}, 4)
+    return meters
 
 
 @given(st.lists(st.tuples(VALUES, st.integers(1, 64), st.integers(0, 64)), min_size=1, max_size=8))
@@ -26,36 +26,36 @@ def totals_of(steps: list[dict[str, float]]) -> Totals:
 def test_means_weigh_every_image_alike_and_hits_are_percentages(
     steps: list[tuple[float, int, int]],
 ) -> None:
-    totals = Totals(("ce",), ("acc",), CPU)
-    for mean, images, hits in steps:
-        totals.add({"ce": torch.tensor(mean), "acc": torch.tensor(min(hits, images))}, images)
+    meters = EpochMeters(("ce",), ("acc",), CPU)
+    for mean, images, correct in steps:
+        meters.add({"ce": torch.tensor(mean), "acc": torch.tensor(min(correct, images))}, images)
     images = sum(count for _, count, _ in steps)
-    averages = totals.averages()
+    averages = meters.averages()
     weighted = math.fsum(mean * count for mean, count, _ in steps) / images
     assert averages["ce"] == pytest.approx(weighted, rel=1e-12, abs=1e-6)
-    right = sum(min(hits, count) for _, count, hits in steps)
+    right = sum(min(correct, count) for _, count, correct in steps)
     assert averages["acc"] == 100 * right / images
 
 
 def test_a_sum_of_many_small_float32_means_loses_nothing() -> None:
-    totals = totals_of([{"ce": 0.1, "kl": 1.0}] * 10_000)
-    assert totals.averages()["ce"] == pytest.approx(torch.tensor(0.1).item(), rel=1e-12)
+    meters = meters_of([{"ce": 0.1, "kl": 1.0}] * 10_000)
+    assert meters.averages()["ce"] == pytest.approx(torch.tensor(0.1).item(), rel=1e-12)
 
 
 def test_values_that_were_not_asked_for_are_ignored() -> None:
-    totals = totals_of([{"ce": 1.0, "kl": 2.0, "rank": math.nan}])
-    assert totals.averages() == {"ce": 1.0, "kl": 2.0, "acc": 25.0}
-    assert totals.first_non_finite() is None
+    meters = meters_of([{"ce": 1.0, "kl": 2.0, "rank": math.nan}])
+    assert meters.averages() == {"ce": 1.0, "kl": 2.0, "acc": 25.0}
+    assert meters.first_non_finite() is None
 
 
 def test_totals_keep_no_graph() -> None:
-    totals = Totals(("ce",), ("acc",), CPU)
-    totals.add({"ce": torch.tensor(1.0, requires_grad=True), "acc": torch.tensor(1)}, 1)
-    assert not totals.sums.requires_grad
+    meters = EpochMeters(("ce",), ("acc",), CPU)
+    meters.add({"ce": torch.tensor(1.0, requires_grad=True), "acc": torch.tensor(1)}, 1)
+    assert not meters.sums.requires_grad
 
 
 def test_finite_values_are_all_well() -> None:
-    assert totals_of([{"ce": 1e30, "kl": -1.0}] * 3).first_non_finite() is None
+    assert meters_of([{"ce": 1e30, "kl": -1.0}] * 3).first_non_finite() is None
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
@@ -66,13 +66,13 @@ def test_the_first_step_that_is_not_finite_is_named_with_its_term(
 ) -> None:
     steps = [{"ce": 1.0, "kl": 2.0} for _ in range(4)]
     steps[step - 1][term] = bad
-    assert totals_of(steps).first_non_finite() == NonFinite(term, step)
+    assert meters_of(steps).first_non_finite() == NonFinite(term, step)
 
 
 def test_the_earliest_of_several_terms_is_named() -> None:
     steps = [{"ce": 1.0, "kl": 1.0}, {"ce": 1.0, "kl": math.inf}, {"ce": math.nan, "kl": 1.0}]
-    assert totals_of(steps).first_non_finite() == NonFinite("kl", 2)
+    assert meters_of(steps).first_non_finite() == NonFinite("kl", 2)
 
 
 def test_at_the_same_step_the_first_name_is_named() -> None:
-    assert totals_of([{"ce": math.nan, "kl": math.nan}]).first_non_finite() == NonFinite("ce", 1)
+    assert meters_of([{"ce": math.nan, "kl": math.nan}]).first_non_finite() == NonFinite("ce", 1)

@@ -1,114 +1,24 @@
-"""Damaged, lost and foreign checkpoints: the one before is used, or the loss is named."""
+"""Damaged, lost and foreign checkpoints, manifests, experiments: restored, or named."""
 
-import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
-import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pytest
+from damage import Change, changed, copied, emptied, flipped, holding, reopened, torn
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from running import Program, quick, refused, succeeded
+from written import numbers_of
 
+from rkkd_cli.config.compatibility import same_numbers
+from rkkd_cli.config.experiment import Experiment
+from rkkd_cli.config.presets import read_experiment
 from rkkd_cli.errors import RunError, UserError
-from rkkd_cli.records.metrics import columns
 from rkkd_cli.records.run_directory import RunDirectory
-from rkkd_cli.sweep.recording.reopen import Reopened, reopen
-
-Program = Callable[..., subprocess.CompletedProcess[str]]
-Change = Callable[[Path], object]
-
-WORDS = ("seeds=[0,1,2]", "training.epochs=3", "teacher.training.epochs=1")
-SMALL = ("dataset.limit_train=128", "dataset.limit_test=20")
-COLUMNS = columns(with_validation=False)
-TIMING = {COLUMNS.index("epoch_seconds"), COLUMNS.index("images_per_second")}
-
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the warm program needs fork")
-
-
-@pytest.fixture(scope="module")
-def dead(tmp_path_factory: pytest.TempPathFactory, warm_rkkd: Program) -> Path:
-    """A run killed in its second stream or later: two streams at least have checkpoints."""
-    place = tmp_path_factory.mktemp("dead")
-    run = place / "results" / "run"
-    killer = threading.Thread(target=kill_when_there, args=(run,))
-    killer.start()
-    answer = warm_rkkd("run", "--quiet", "--name", "run", *WORDS, *SMALL, cwd=place)
-    killer.join()
-    assert answer.returncode == -signal.SIGKILL, answer.stderr
-    return run
-
-
-def kill_when_there(run: Path) -> None:
-    end = time.monotonic() + 100
-    while time.monotonic() < end:
-        if len(list(run.glob("checkpoints/seed-1-kd/0*.pt"))) == 2:
-            os.kill(json.loads((run / "manifest.json").read_text())["process"], signal.SIGKILL)
-            return
-        time.sleep(0.001)
-
-
-@pytest.fixture(scope="module")
-def ended(tmp_path_factory: pytest.TempPathFactory, warm_rkkd: Program, dead: Path) -> Path:
-    """The same run, never disturbed."""
-    place = tmp_path_factory.mktemp("ended")
-    answer = warm_rkkd("run", "--quiet", "--name", "run", *WORDS, *SMALL, cwd=place)
-    assert answer.returncode == 0, answer.stderr
-    return place / "results" / "run"
-
-
-@contextmanager
-def copied(run: Path) -> Iterator[Path]:
-    with TemporaryDirectory() as place:
-        yield Path(shutil.copytree(run, Path(place) / "results" / "run"))
-
-
-def numbers(run: Path) -> list[list[str]]:
-    """Return the rows without the timing columns, as text."""
-    lines = (run / "metrics.csv").read_bytes().decode().split("\n")
-    return [[v for n, v in enumerate(ln.split(",")) if n not in TIMING] for ln in lines]
-
-
-def reopened(run: Path) -> Reopened:
-    """Read a run back as `rkkd resume` does before it trains on."""
-    directory = RunDirectory(run)
-    directory.acquire()
-    try:
-        return reopen(directory, lambda recorded: recorded or pytest.fail("no experiment"))
-    finally:
-        directory.release()
 
 
 def checkpoints(run: Path, stream: str) -> list[Path]:
     return sorted((run / "checkpoints" / stream).glob("0*.pt"))
-
-
-def torn(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-
-
-def flipped(path: Path) -> None:
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 4
-    path.write_bytes(content)
-
-
-def emptied(path: Path) -> None:
-    path.write_bytes(b"")
-
-
-def changed(before: str, after: str) -> Change:
-    def change(path: Path) -> None:
-        text = path.read_text(encoding="utf-8")
-        assert before in text
-        path.write_text(text.replace(before, after), encoding="utf-8")
-
-    return change
 
 
 def refused_and_untouched(run: Path, says: str, whole: Path) -> None:
@@ -148,10 +58,8 @@ def test_a_run_with_a_damaged_checkpoint_ends_as_if_nothing_had_happened(
     change, says = MENDED[name]
     with copied(dead) as run:
         change(run)
-        answer = warm_rkkd("resume", "run", cwd=run.parent.parent)
-        assert answer.returncode == 0, answer.stderr
-        assert says in answer.stderr
-        assert numbers(run) == numbers(ended)
+        assert says in succeeded(warm_rkkd("resume", "run", cwd=run.parent.parent)).stderr
+        assert numbers_of(run) == numbers_of(ended)
         assert [path for path in run.rglob(".*-????????") if path.is_file()] == []
 
 
@@ -219,9 +127,8 @@ def test_an_ended_run_with_damaged_rows_and_checkpoint_is_trained_to_its_end_aga
     with copied(ended) as run:
         flipped(checkpoints(run, "seed-2-kd")[-1])
         changed(",0.", ",1.")(run / "metrics.csv")
-        answer = warm_rkkd("resume", "run", cwd=run.parent.parent)
-        assert answer.returncode == 0, answer.stderr
-        assert numbers(run) == numbers(ended)
+        succeeded(warm_rkkd("resume", "run", cwd=run.parent.parent))
+        assert numbers_of(run) == numbers_of(ended)
         assert RunDirectory(run).read_manifest().status == "finished"
 
 
@@ -243,10 +150,80 @@ def test_checkpoints_of_another_stream_are_not_taken_for_this_ones(dead: Path) -
 def test_checkpoints_of_another_run_are_not_taken_for_this_ones(
     dead: Path, tmp_path: Path, warm_rkkd: Program
 ) -> None:
-    words = ("run", "--quiet", "--name", "other", "seeds=[2]", *WORDS[1:], *SMALL, "method.alpha=0")
-    assert warm_rkkd(*words, cwd=tmp_path).returncode == 0
+    words = quick("seeds=[2]", "training.epochs=3", "method.alpha=0")
+    succeeded(warm_rkkd("run", "--name", "other", *words, cwd=tmp_path))
     with copied(dead) as run:
         shutil.rmtree(run / "checkpoints" / "seed-2-kd", ignore_errors=True)
         other = tmp_path / "results" / "other" / "checkpoints" / "seed-2-kd"
         shutil.copytree(other, run / "checkpoints" / "seed-2-kd")
         refused_and_untouched(run, "seed-2-kd", dead)
+
+
+MANIFESTS: dict[str, Change] = {
+    "torn": torn,
+    "flipped": flipped,
+    "emptied": emptied,
+    "deleted": Path.unlink,
+    "an empty table": holding(b"{}"),
+    "a list": holding(b"[]"),
+    "a number": holding(b"NaN"),
+    "no text": holding(b"\xff\xfe"),
+    "endless": holding(b"[" * 100_000),
+    "another status": changed('"finished"', '"incomplete"'),
+}
+
+
+@pytest.mark.parametrize("damage", MANIFESTS)
+def test_a_damaged_manifest_is_named_and_made_again(
+    damage: str, ended: Path, warm_rkkd: Program
+) -> None:
+    with copied(ended) as run:
+        MANIFESTS[damage](run / "manifest.json")
+        place = run.parent.parent
+        for command in ("show", "plot"):
+            refused(warm_rkkd(command, "run", cwd=place), "manifest.json")
+        succeeded(warm_rkkd("ls", "runs", cwd=place))
+        after = reopened(run)
+        assert any("manifest.json" in note and "restored" in note for note in after.notes)
+        whole = RunDirectory(ended).read_manifest()
+        assert after.manifest is not None
+        assert after.manifest.datasets + after.manifest.teachers == whole.datasets + whole.teachers
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [torn, emptied, Path.unlink, holding(b"\x00\xff"), changed("[teacher]", "[tea[her]")],
+)
+def test_a_damaged_experiment_is_restored_from_the_checkpoints(damage: Change, ended: Path) -> None:
+    with copied(ended) as run:
+        damage(run / "experiment.toml")
+        assert any("experiment.toml" in note for note in reopened(run).notes)
+        assert (run / "experiment.toml").read_bytes() == (ended / "experiment.toml").read_bytes()
+
+
+def test_a_changed_experiment_is_refused_and_the_key_named(ended: Path) -> None:
+    with copied(ended) as run:
+        changed("alpha = 0.9", "alpha = 0.8")(run / "experiment.toml")
+        with pytest.raises(UserError, match=r"method\.alpha \(0\.9 → 0\.8\)"):
+            reopened(run)
+
+
+@settings(max_examples=60)
+@given(at=st.integers(0, 4000), bit=st.integers(0, 7), cut=st.booleans())
+def test_no_damage_of_an_experiment_changes_what_is_trained(
+    at: int, bit: int, cut: bool, ended: Path
+) -> None:
+    original = read_experiment(ended / "experiment.toml")
+    with copied(ended) as run:
+        path = run / "experiment.toml"
+        content = bytearray(path.read_bytes())
+        content[at % len(content)] ^= 1 << bit
+        path.write_bytes(content[: at % len(content)] if cut else content)
+        try:
+            outcome: Experiment | str = reopened(run).experiment
+        except UserError as error:
+            outcome = str(error)
+        if isinstance(outcome, str):
+            assert "\n" not in outcome
+        else:
+            assert same_numbers(outcome, original)

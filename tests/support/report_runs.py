@@ -1,14 +1,19 @@
 """Runs made up for tests of the report: records without a training."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from made_rows import arm_seed_epoch, grid_rows, metric_row
 
+from rkkd_cli.analysis.published import Published
 from rkkd_cli.analysis.published_curves import PublishedCurves
+from rkkd_cli.analysis.selection import SELECTIONS
 from rkkd_cli.config.presets import load_experiment, to_toml
 from rkkd_cli.records.manifest import Manifest, manifest_text
 from rkkd_cli.records.metrics import columns
+from rkkd_cli.report.grid_figures import GridPicture
 from rkkd_cli.report.page.sources import RunPart
 
 ATTACK = "</script><img src=x onerror=\"document.title='sprung'\"><!--<script>{{ 7 * 7 }}&lt;"
@@ -20,14 +25,12 @@ def made_metrics(
     """Return smooth curves with noise; the second arm ends lower in its losses."""
     noise = np.random.default_rng(0)
     rows = []
-    for number, arm in enumerate(arms):
-        for seed in range(seeds):
-            for epoch in range(1, epochs + 1):
-                value = 1 / (1 + number + epoch) + noise.normal(0, 0.01)
-                row: dict[str, Any] = dict.fromkeys(columns(False), abs(value))
-                row |= {"arm": arm, "seed": seed, "epoch": epoch, "lr": 0.1}
-                row |= {"rank": -1 + value, "test_acc": 90 - 100 * value + 5 * number}
-                rows.append(row)
+    for arm, seed, epoch in arm_seed_epoch(arms, seeds, epochs):
+        number = arms.index(arm)
+        value = 1 / (1 + number + epoch) + noise.normal(0, 0.01)
+        accuracy = 90 - 100 * value + 5 * number
+        row = metric_row(arm, seed, epoch, abs(value), rank=-1 + value, test_acc=accuracy)
+        rows.append(row)
     return pd.DataFrame(rows, columns=list(columns(False)))
 
 
@@ -61,3 +64,19 @@ def made_published(arms: tuple[str, ...] = ("kd", "kd_rank")) -> PublishedCurves
     ]
     header = ["arm", "epoch", "kd_loss", "rank_loss", "test_acc"]
     return PublishedCurves(pd.DataFrame(rows, columns=header), "a study")
+
+
+def made_grid(
+    values: Mapping[str, Sequence[Any]],
+    published: Mapping[tuple[Any, ...], float] | None = None,
+    references: Mapping[str, float] | None = None,
+    **rows: Any,
+) -> GridPicture:
+    """Return what is drawn of a grid over the values of its keys; ``rows`` are for grid_rows."""
+    stated = None
+    if published is not None:
+        cells = [dict(zip(values, cell, strict=True), acc=acc) for cell, acc in published.items()]
+        stated = Published(pd.DataFrame(cells), None, None)
+    frame = grid_rows(values, **rows)
+    selection = SELECTIONS["last"]
+    return GridPicture("my-grid", frame, tuple(values), selection, references or {}, stated)

@@ -1,90 +1,23 @@
 """A damaged metrics.csv is restored from the checkpoints, or named; its numbers are never shown."""
 
-import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
-import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pytest
+from damage import copied, reopened
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from running import Program, refused, succeeded
+from written import manifest_of, numbers_of
 
 from rkkd_cli.errors import RunError, UserError
 from rkkd_cli.records.metrics import columns
 from rkkd_cli.records.run_directory import RunDirectory
-from rkkd_cli.sweep.recording.reopen import reopen
 
-Program = Callable[..., subprocess.CompletedProcess[str]]
 Damage = Callable[[bytes], bytes]
 
-SHORT = ("seeds=[0,1,2]", "training.epochs=3", "teacher.training.epochs=1")
-SMALL = ("dataset.limit_train=128", "dataset.limit_test=20")
 COLUMNS = columns(with_validation=False)
-TIMING = {COLUMNS.index("epoch_seconds"), COLUMNS.index("images_per_second")}
-
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the warm program needs fork")
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory, warm_rkkd: Program) -> Path:
-    """A run that has ended; each of its three streams has its checkpoints."""
-    place = tmp_path_factory.mktemp("finished")
-    answer = warm_rkkd("run", "--quiet", "--name", "run", *SHORT, *SMALL, cwd=place)
-    assert answer.returncode == 0, answer.stderr
-    return place / "results" / "run"
-
-
-@pytest.fixture(scope="module")
-def dead(tmp_path_factory: pytest.TempPathFactory, finished: Path, warm_rkkd: Program) -> Path:
-    """A run killed in its second stream or later, with rows and checkpoints; it says running."""
-    place = tmp_path_factory.mktemp("dead")
-    run = place / "results" / "run"
-    killer = threading.Thread(target=kill_after, args=(run, 7))
-    killer.start()
-    answer = warm_rkkd("run", "--quiet", "--name", "run", *SHORT, *SMALL, cwd=place)
-    killer.join()
-    assert answer.returncode == -signal.SIGKILL, answer.stderr
-    assert json.loads((run / "manifest.json").read_text())["status"] == "running"
-    return run
-
-
-def kill_after(run: Path, rows: int) -> None:
-    end = time.monotonic() + 100
-    while time.monotonic() < end:
-        path = run / "metrics.csv"
-        if path.is_file() and path.read_bytes().count(b"\n") > rows:
-            os.kill(json.loads((run / "manifest.json").read_text())["process"], signal.SIGKILL)
-            return
-        time.sleep(0.001)
-
-
-@contextmanager
-def copied(run: Path) -> Iterator[Path]:
-    with TemporaryDirectory() as place:
-        yield Path(shutil.copytree(run, Path(place) / "results" / "run"))
-
-
-def numbers(run: Path) -> list[list[str]]:
-    """Return the rows without the timing columns, as text."""
-    lines = (run / "metrics.csv").read_bytes().decode().split("\n")
-    return [[v for n, v in enumerate(ln.split(",")) if n not in TIMING] for ln in lines]
-
-
-def the_sentence(answer: subprocess.CompletedProcess[str]) -> str:
-    """Return the one error of a program that failed as it should."""
-    assert answer.returncode in (1, 2), answer.stderr
-    assert "Traceback" not in answer.stderr + answer.stdout
-    errors = [line for line in answer.stderr.splitlines() if line.startswith("rkkd: error: ")]
-    assert len(errors) == 1, answer.stderr
-    return errors[0]
 
 
 def swapped(content: bytes) -> bytes:
@@ -161,24 +94,20 @@ def test_damage_is_named_where_a_killed_run_is_shown(
     damage, says = FORMS[name]
     with copied(dead) as run:
         path = damaged(run, damage)
-        sentence = the_sentence(warm_rkkd("show", "run", cwd=run.parent.parent))
-        assert "metrics.csv" in sentence
-        assert says in sentence
-        assert "rkkd resume " in sentence
+        answer = warm_rkkd("show", "run", cwd=run.parent.parent)
+        refused(answer, "metrics.csv", says, "rkkd resume ")
         assert path.read_bytes() == damage((dead / "metrics.csv").read_bytes())
 
 
 @pytest.mark.parametrize("command", ["show", "plot"])
 @pytest.mark.parametrize("name", ["torn", "row twice", "digit", "two rows less"])
 def test_no_number_of_a_changed_file_is_shown_or_drawn(
-    name: str, command: str, finished: Path, warm_rkkd: Program
+    name: str, command: str, ended: Path, warm_rkkd: Program
 ) -> None:
-    with copied(finished) as run:
+    with copied(ended) as run:
         damaged(run, EVERY[name])
         shutil.rmtree(run / "figures")
-        answer = warm_rkkd(command, "run", cwd=run.parent.parent)
-        assert "rkkd resume " in the_sentence(answer)
-        assert answer.stdout == ""
+        refused(warm_rkkd(command, "run", cwd=run.parent.parent), "rkkd resume ")
         assert not (run / "figures").exists()
 
 
@@ -191,17 +120,13 @@ def shown(run: Path) -> bytes | str:
         return str(error)
 
 
-def reopened(run: Path) -> bytes | str:
+def resumed(run: Path) -> bytes | str:
     """Return metrics.csv as `rkkd resume` leaves it, or the sentence that says why not."""
-    directory = RunDirectory(run)
-    directory.acquire()
     try:
-        reopen(directory, lambda recorded: recorded or pytest.fail("there is an experiment"))
+        reopened(run)
     except (UserError, RunError) as error:
         return str(error)
-    finally:
-        directory.release()
-    return directory.metrics.read_bytes()
+    return (run / "metrics.csv").read_bytes()
 
 
 cuts = st.builds(lambda at: lambda content: content[:at], st.integers(0, 4000))
@@ -239,18 +164,18 @@ any_damage = st.one_of(
 @example(damage=lambda content: content.replace(b"\n", b"\r\n"))
 @example(damage=lambda _: b"")
 def test_any_damage_of_a_run_that_has_ended_is_noticed_and_undone(
-    damage: Damage, finished: Path
+    damage: Damage, ended: Path
 ) -> None:
-    whole = (finished / "metrics.csv").read_bytes()
-    with copied(finished) as run:
+    whole = (ended / "metrics.csv").read_bytes()
+    with copied(ended) as run:
         (run / "metrics.csv").write_bytes(damage(whole))
         if damage(whole).replace(b"\r\n", b"\n") == whole:
-            assert shown(run) == shown(finished)
+            assert shown(run) == shown(ended)
         else:
             sentence = shown(run)
             assert isinstance(sentence, str)
             assert "rkkd resume " in sentence
-        after = reopened(run)
+        after = resumed(run)
         assert isinstance(after, bytes)
         assert after.replace(b"\r\n", b"\n") == whole
 
@@ -260,19 +185,19 @@ def test_any_damage_of_a_run_that_has_ended_is_noticed_and_undone(
 @example(damage=lambda content: content.replace(b"\n", b"\r\n"))
 def test_any_damage_of_a_killed_run_is_undone_or_named_and_left(damage: Damage, dead: Path) -> None:
     with copied(dead) as run:
-        vouched = reopened(run)
+        vouched = resumed(run)
     assert isinstance(vouched, bytes)
     before = (dead / "metrics.csv").read_bytes()
     assert before.startswith(vouched)
     with copied(dead) as run:
         (run / "metrics.csv").write_bytes(damage(before))
         assert isinstance(shown(run), bytes | str)
-        after = reopened(run)
+        after = resumed(run)
         if isinstance(after, str):
             assert "checkpoints" in after
             assert (run / "metrics.csv").read_bytes() == damage(before)
         else:
-            assert after == vouched
+            assert after.replace(b"\r\n", b"\n") == vouched
 
 
 # What happens to the file between the kill and the resume.
@@ -287,13 +212,12 @@ BETWEEN: dict[str, Callable[[Path], object]] = {
 
 @pytest.mark.parametrize("name", BETWEEN)
 def test_a_killed_run_with_a_damaged_file_ends_as_if_nothing_had_happened(
-    name: str, dead: Path, finished: Path, warm_rkkd: Program
+    name: str, dead: Path, ended: Path, warm_rkkd: Program
 ) -> None:
     with copied(dead) as run:
         BETWEEN[name](run / "metrics.csv")
-        answer = warm_rkkd("resume", "run", cwd=run.parent.parent)
-        assert answer.returncode == 0, answer.stderr
-        assert numbers(run) == numbers(finished)
+        succeeded(warm_rkkd("resume", "run", cwd=run.parent.parent))
+        assert numbers_of(run) == numbers_of(ended)
         assert b"\r" not in (run / "metrics.csv").read_bytes()
-        notes = json.loads((run / "manifest.json").read_text())["resumed"][-1]["notes"]
+        notes = manifest_of(run)["resumed"][-1]["notes"]
         assert name == "its line ends change" or any("metrics.csv was" in one for one in notes)

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from rkkd_cli.train.distributed.ranks import Ranks
+from rkkd_cli.train.distributed.process_group import ProcessGroup
 
 
 class NonFinite(NamedTuple):
@@ -16,20 +16,20 @@ class NonFinite(NamedTuple):
     step: int
 
 
-TENSORS = ("sums", "hits", "finite", "finite_steps")
+TENSORS = ("sums", "correct", "finite", "finite_steps")
 
 
-class Totals:
+class EpochMeters:
     """Sums of named batch means and of hits, and when a mean first stopped being finite.
 
     Means are weighted by their batch's images; hits (counts of images) become percent.
     """
 
-    def __init__(self, means: Sequence[str], hits: Sequence[str], device: torch.device) -> None:
-        self.mean_names, self.hit_names, self.device = tuple(means), tuple(hits), device
+    def __init__(self, means: Sequence[str], correct: Sequence[str], device: torch.device) -> None:
+        self.mean_names, self.correct_names, self.device = tuple(means), tuple(correct), device
         dtype = torch.float32 if device.type == "mps" else torch.float64
         self.sums = torch.zeros(len(self.mean_names), dtype=dtype, device=device)
-        self.hits = torch.zeros(len(self.hit_names), dtype=torch.int64, device=device)
+        self.correct = torch.zeros(len(self.correct_names), dtype=torch.int64, device=device)
         self.finite = torch.ones(len(self.mean_names), dtype=torch.bool, device=device)
         self.finite_steps = torch.zeros(len(self.mean_names), dtype=torch.int64, device=device)
         self.images = 0
@@ -42,7 +42,7 @@ class Totals:
     def reset(self) -> None:
         """Begin again from nothing."""
         self.sums.zero_()
-        self.hits.zero_()
+        self.correct.zero_()
         self.finite.fill_(True)
         self.finite_steps.zero_()
         self.images = 0
@@ -60,35 +60,35 @@ class Totals:
     def add(self, values: Mapping[str, Tensor], images: int) -> None:
         """Add one batch: the mean of every name of means, the count of every name of hits."""
         means = torch.stack([values[name].detach() for name in self.mean_names])
-        self.add_row(means, torch.stack([values[name] for name in self.hit_names]), images)
+        self.add_row(means, torch.stack([values[name] for name in self.correct_names]), images)
 
-    def add_row(self, means: Tensor, hits: Tensor, images: int) -> None:
+    def add_row(self, means: Tensor, correct: Tensor, images: int) -> None:
         """Add one batch whose means and counts stand in the order of their names."""
-        self.accumulate(means, hits, images)
+        self.accumulate(means, correct, images)
         self.images += images
 
-    def accumulate(self, means: Tensor, hits: Tensor, images: int) -> None:
+    def accumulate(self, means: Tensor, correct: Tensor, images: int) -> None:
         """Do what :meth:`add_row` does on the device; the images are left to be counted."""
         self.sums += means.to(self.sums.dtype) * images
-        self.hits += hits
+        self.correct += correct
         self.finite &= torch.isfinite(means)
         self.finite_steps += self.finite
 
-    def reduce(self, ranks: Ranks) -> None:
+    def reduce(self, process_group: ProcessGroup) -> None:
         """Add the sums of all ranks, each of which has seen other images in steps of its own."""
-        if ranks.count == 1:
+        if process_group.world_size == 1:
             return
         images = torch.tensor(self.images, device=self.device)
         non_finite = (~self.finite).long()
-        ranks.reduce([self.sums, self.hits, images, non_finite], [self.finite_steps])
+        process_group.all_reduce([self.sums, self.correct, images, non_finite], [self.finite_steps])
         self.images = int(images)
         self.finite.copy_(non_finite == 0)
 
     def averages(self) -> dict[str, float]:
         """Return the averages over all images so far, hits in percent. Waits for the device."""
         means = [value / self.images for value in self.sums.tolist()]
-        percents = [100 * count / self.images for count in self.hits.tolist()]
-        names = self.mean_names + self.hit_names
+        percents = [100 * count / self.images for count in self.correct.tolist()]
+        names = self.mean_names + self.correct_names
         return dict(zip(names, means + percents, strict=True))
 
     def first_non_finite(self) -> NonFinite | None:

@@ -1,0 +1,101 @@
+"""The program as tests start it, how it ended, and what happens to it meanwhile."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from subprocess import CompletedProcess
+
+from written import manifest_of
+
+Ended = CompletedProcess[str]
+Program = Callable[..., Ended]
+FolderMaker = Callable[..., Path]
+Condition = Callable[[], object]
+
+# Small and fast: one seed, two epochs, 200 images. The teacher takes a second.
+QUICK = (
+    "training.epochs=2", "teacher.training.epochs=2", "seeds=[0]",
+    "dataset.limit_train=200", "dataset.limit_test=100",
+)  # fmt: skip
+
+
+def quick(*overrides: str) -> tuple[str, ...]:
+    """Return QUICK with other values of its keys, and further keys."""
+    return tuple({text.partition("=")[0]: text for text in (*QUICK, *overrides)}.values())
+
+
+def succeeded(answer: Ended) -> Ended:
+    """Return the answer of a program that has done what it was asked for."""
+    assert answer.returncode == 0, answer.stderr
+    return answer
+
+
+def refused(answer: Ended, *parts: str, status: int = 2) -> str:
+    """Return the one sentence of a program that failed; it has these parts."""
+    assert answer.returncode == status, answer.stderr
+    assert answer.stdout == ""
+    assert answer.stderr.count("\n") == 1, answer.stderr
+    assert answer.stderr.startswith("rkkd: error: ")
+    assert [part for part in parts if part not in answer.stderr] == [], answer.stderr
+    return answer.stderr.strip()
+
+
+def wait_until(seen: Condition) -> None:
+    """Wait for what another process does."""
+    deadline = time.monotonic() + 100
+    while not seen():
+        assert time.monotonic() < deadline, "it never came"
+        time.sleep(0.001)
+
+
+def has_rows(run: Path, count: int) -> Condition:
+    """Return what tells whether metrics.csv has so many rows."""
+    metrics = run / "metrics.csv"
+    return lambda: metrics.is_file() and metrics.read_bytes().count(b"\n") > count
+
+
+def has_checkpoint(run: Path, number: int = 1, stream: str = "seed-0-kd") -> Condition:
+    """Return what tells whether a stream has written so many checkpoints, and its newest one."""
+    names = f"checkpoints/{stream}/0*.pt"
+    return lambda: any(int(path.name[:6]) >= number for path in run.glob(names))
+
+
+def meanwhile(
+    act: Callable[[], object], seen: Condition, program: Program, *words: str, cwd: Path
+) -> Ended:
+    """Run the program; once ``seen()``, act."""
+    acted, has_ended = threading.Event(), threading.Event()
+
+    def wait_and_act() -> None:
+        wait_until(lambda: has_ended.is_set() or seen())
+        if not has_ended.is_set():
+            act()
+            acted.set()
+
+    thread = threading.Thread(target=wait_and_act)
+    thread.start()
+    answer = program(*words, cwd=cwd)
+    has_ended.set()
+    thread.join()
+    assert acted.is_set(), answer.stderr
+    return answer
+
+
+def signalled(
+    program: Program, run: Path, seen: Condition, *words: str, number: int = signal.SIGTERM
+) -> Ended:
+    """Run the program, and send the run a signal once ``seen()``; it ends by this signal."""
+
+    def send() -> None:
+        manifest = manifest_of(run)
+        assert manifest["status"] == "running"
+        os.kill(manifest["process"], number)
+
+    answer = meanwhile(send, seen, program, *words, cwd=run.parents[1])
+    assert answer.returncode == (-number if number == signal.SIGKILL else 128 + number), (
+        answer.stderr
+    )
+    return answer
