@@ -39,10 +39,9 @@ training = { schedule = "step", milestones = [1, 3.0] }
 """
 
 
-def constant(epochs: int, *words: str) -> tuple[str, ...]:
-    """Return the words of a run at a constant rate."""
-    given = quick("device=cpu", "training.schedule=constant", f"training.epochs={epochs}")
-    return ("run", *given, "--quiet", *words)
+CONSTANT = (
+    "run", *quick("device=cpu", "training.schedule=constant", without="training.epochs"), "--quiet",
+)  # fmt: skip
 
 
 def epochs_of(kd: int, kd_rank: int) -> tuple[str, str]:
@@ -161,8 +160,8 @@ def test_more_epochs_are_refused_where_one_arm_has_a_cosine_schedule(
     warm_rkkd: Program, tmp_path: Path
 ) -> None:
     run = tmp_path / "results" / "cosine"
-    words = constant(40, "arms.kd_rank.training.schedule=cosine", "--name", "cosine")
-    signalled(warm_rkkd, run, has_rows(run, 2), *words)
+    words = ("training.epochs=40", "arms.kd_rank.training.schedule=cosine", "--name", "cosine")
+    signalled(warm_rkkd, run, has_rows(run, 2), *CONSTANT, *words)
     before = content_below(tmp_path)
     result = warm_rkkd("resume", "cosine", "--epochs", "41", cwd=tmp_path)
     refused(result, "arm kd_rank", "cosine")
@@ -177,7 +176,7 @@ def test_an_arm_that_leaves_its_stream_by_more_epochs_has_no_row_twice(
     warm_rkkd: Program, tmp_path: Path
 ) -> None:
     run = tmp_path / "results" / "apart"
-    succeeded(warm_rkkd(*constant(1, *epochs_of(1, 1)), "--name", "apart", cwd=tmp_path))
+    succeeded(warm_rkkd(*CONSTANT, *epochs_of(1, 1), "--name", "apart", cwd=tmp_path))
     result = warm_rkkd("resume", "apart", epochs_of(1, 3)[1], cwd=tmp_path)
     one = [("kd", "0", "1"), ("kd_rank", "0", "1")]
     if result.returncode == 0:
@@ -191,7 +190,7 @@ def test_an_arm_that_joins_a_stream_by_more_epochs_is_not_lost(
     warm_rkkd: Program, tmp_path: Path
 ) -> None:
     run = tmp_path / "results" / "joined"
-    words = constant(20, *epochs_of(19, 20), "--name", "joined")
+    words = (*CONSTANT, *epochs_of(19, 20), "--name", "joined")
     signalled(warm_rkkd, run, has_rows(run, 3), *words)  # kd_rank has not begun
     result = warm_rkkd("resume", "joined", epochs_of(20, 20)[0], "-q", cwd=tmp_path)
     if result.returncode == 0:

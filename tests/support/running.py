@@ -22,9 +22,10 @@ QUICK = (
 )  # fmt: skip
 
 
-def quick(*overrides: str) -> tuple[str, ...]:
-    """Return QUICK with other values of its keys, and further keys."""
-    return tuple({text.partition("=")[0]: text for text in (*QUICK, *overrides)}.values())
+def quick(*overrides: str, without: str | None = None) -> tuple[str, ...]:
+    """Return QUICK with other values of its keys, with further keys, and ``without`` one."""
+    keys = {text.partition("=")[0]: text for text in (*QUICK, *overrides)}
+    return tuple(text for key, text in keys.items() if key != without)
 
 
 def succeeded(answer: Ended) -> Ended:

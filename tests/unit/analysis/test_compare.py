@@ -8,26 +8,26 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made_rows import metric_row
 
 from rkkd_cli.analysis.compare import METRICS, Comparison, compare_arms
 from rkkd_cli.analysis.conclusion import sentence
 from rkkd_cli.analysis.selection import selected
 from rkkd_cli.analysis.statistics import holm, paired_difference
 from rkkd_cli.errors import UserError
-from rkkd_cli.records.metrics import columns
 
 Accuracies = Mapping[str, Mapping[int, list[float]]]
 
 
 def frame(accuracies: Accuracies, **further: Accuracies) -> pd.DataFrame:
     """Return rows from {arm: {seed: test_acc of each epoch}}; other columns are 1."""
-    rows: list[dict[str, Any]] = []
+    tables = {"test_acc": accuracies, **further}
+    rows = []
     for arm, seeds in accuracies.items():
-        for seed, values in seeds.items():
-            for epoch, value in enumerate(values, 1):
-                own = {name: table[arm][seed][epoch - 1] for name, table in further.items()}
-                key = {"arm": arm, "seed": seed, "epoch": epoch, "test_acc": value}
-                rows.append(dict.fromkeys(columns(False), 1.0) | key | own)
+        for seed, epochs in seeds.items():
+            for n in range(len(epochs)):
+                values = {name: table[arm][seed][n] for name, table in tables.items()}
+                rows.append(metric_row(arm, seed, n + 1, **values))
     return pd.DataFrame(rows)
 
 

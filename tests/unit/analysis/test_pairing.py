@@ -4,6 +4,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from made_rows import ARMS, arm_seed_epoch, metric_row
 
 from rkkd_cli.analysis.compare import compare_arms
 from rkkd_cli.analysis.conclusion import sentence
@@ -21,14 +22,10 @@ from rkkd_cli.config.overrides import Override
 from rkkd_cli.config.presets import load_experiment
 from rkkd_cli.errors import UserError
 from rkkd_cli.records.manifest import Manifest
-from rkkd_cli.records.metrics import columns
 
-ONES: dict[str, Any] = dict.fromkeys(columns(False), 1.0)
 THREE = pd.DataFrame(
-    {**ONES, "arm": arm, "seed": seed, "epoch": epoch, "test_acc": 50.0 + seed * epoch}
-    for arm in ("kd", "kd_rank")
-    for seed in range(3)
-    for epoch in (1, 2)
+    metric_row(arm, seed, epoch, test_acc=50.0 + seed * epoch)
+    for arm, seed, epoch in arm_seed_epoch(ARMS, seeds=3, epochs=2)
 )
 BASE = load_experiment("rank_grad")
 

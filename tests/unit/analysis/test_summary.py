@@ -1,12 +1,12 @@
 """Each arm at its last epoch: mean, sample standard deviation, how many seeds."""
 
 import math
-from typing import Any
 
 import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made_rows import metric_row
 
 from rkkd_cli.analysis.summary import (
     SUMMARY_METRICS,
@@ -20,11 +20,7 @@ from rkkd_cli.records.metrics import columns
 
 def frame(*rows: tuple[str, int, int, float]) -> pd.DataFrame:
     """Return metrics from (arm, seed, epoch, value of every column)."""
-    records: list[dict[str, Any]] = [
-        dict.fromkeys(columns(False), value) | {"arm": arm, "seed": seed, "epoch": epoch}
-        for arm, seed, epoch, value in rows
-    ]
-    return pd.DataFrame(records, columns=list(columns(False)))
+    return pd.DataFrame([metric_row(*row) for row in rows], columns=list(columns(False)))
 
 
 def with_validation(*rows: tuple[str, int, int, float, float]) -> pd.DataFrame:

@@ -31,7 +31,7 @@ FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channel
 
 def network() -> nn.Module:
     return nn.Sequential(
-        nn.Conv2d(3, 8, 3),
+        nn.Conv2d(3, 8, 3, bias=False),  # before BatchNorm its gradient is rounding noise
         nn.BatchNorm2d(8),
         nn.ReLU(),
         nn.Dropout2d(0.3),

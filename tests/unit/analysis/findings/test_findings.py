@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made_rows import metric_row
 
 from rkkd_cli.analysis.findings import Finding, findings_of
 from rkkd_cli.analysis.findings.arms import controls, rank_pairs
@@ -17,7 +18,6 @@ from rkkd_cli.analysis.stages import Stage, stages_of
 from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.config.overrides import Override
 from rkkd_cli.config.presets import load_experiment
-from rkkd_cli.records.metrics import columns
 
 EPOCHS = 12
 DROPS = (6, 9)  # the last epochs of the first two stages
@@ -56,13 +56,11 @@ CONTROL: dict[str, Curve] = {
     "grad_low_share_kl": level(0.05),
     "grad_low_share_rank": level(0.5),
 }
-TREATED: dict[str, Curve] = {
+TREATED: dict[str, Curve] = CONTROL | {
     "rank": lambda e: -0.9 + 0.6 / e,
     "kl": lambda e: 0.7 + 5.0 / e + wiggle(0.1, e),
     "test_acc": lambda e: 62.0 + e,
     "kendall_tau": lambda e: 0.9 - 0.6 / e,
-    "grad_low_share_kl": level(0.05),
-    "grad_low_share_rank": level(0.5),
 }
 
 
@@ -80,8 +78,7 @@ def rows_of(
                     for (name, curve), shift in zip(curves.items(), off, strict=True)
                 }
                 values |= {f"test_{one}": values[one] for one in ("rank", "kl", "kendall_tau")}
-                row = dict.fromkeys(columns(False), 1.0) | values
-                rows.append(row | {"arm": arm, "seed": seed, "epoch": epoch, "lr": rate(epoch)})
+                rows.append(metric_row(arm, seed, epoch, **values, lr=rate(epoch)))
     return pd.DataFrame(rows)
 
 

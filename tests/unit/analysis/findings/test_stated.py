@@ -4,13 +4,13 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from made_rows import metric_row
 
 from rkkd_cli.analysis.findings import Finding, findings_of
 from rkkd_cli.analysis.findings.stated import stated_findings
 from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.config.overrides import Override
 from rkkd_cli.config.presets import load_experiment
-from rkkd_cli.records.metrics import columns
 
 ARMS = {
     "kd": {"rank": {"grad": False}},
@@ -29,8 +29,7 @@ def experiment(arms: dict[str, Any] = ARMS, **finding: Any) -> Experiment:
 def rows(values: dict[str, list[float]], column: str = "test_acc", epochs: int = 2) -> pd.DataFrame:
     """Return rows in which seed n of an arm has its n-th value, at every epoch."""
     return pd.DataFrame(
-        dict.fromkeys(columns(False), 1.0)
-        | {"arm": arm, "seed": seed, "epoch": epoch, column: value}
+        metric_row(arm, seed, epoch, **{column: value})
         for arm, of_seeds in values.items()
         for seed, value in enumerate(of_seeds)
         for epoch in range(1, epochs + 1)

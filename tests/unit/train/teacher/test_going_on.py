@@ -239,11 +239,11 @@ from rkkd_cli.config.overrides import Override
 from rkkd_cli.config.presets import load_experiment
 from rkkd_cli.sweep.sources import prepare_teacher
 from rkkd_cli.train.events import TeacherEpoch, Tick
-from rkkd_cli.train.stop_controller import Pace
+from rkkd_cli.train.stop_controller import StopController
 torch.set_num_threads(1)
 experiment = load_experiment("rank_grad", [Override(*one) for one in json.loads(sys.argv[2])])
 epochs = 0
-for event in prepare_teacher(experiment, torch.device("cpu"), Path(sys.argv[1]), Pace(1e9)):
+for event in prepare_teacher(experiment, torch.device("cpu"), Path(sys.argv[1]), StopController(1e9)):
     epochs += isinstance(event, TeacherEpoch)
     if epochs == 1 and isinstance(event, Tick):
         print("in the second epoch", flush=True)
