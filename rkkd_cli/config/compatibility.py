@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from rkkd_cli.config.arms import resolve_arms
-from rkkd_cli.config.experiment import TOLD, Experiment, Training
+from rkkd_cli.config.experiment import TOLD, Experiment, TrainingConfig
 from rkkd_cli.config.grid import cell_hash, unrounded
 from rkkd_cli.config.overrides import flatten
 from rkkd_cli.config.value_lists import parse_axes
@@ -133,7 +133,7 @@ def _check_schedules(recorded: Experiment, requested: Experiment) -> None:
             )
 
 
-def depends_on_epochs(training: Training) -> bool:
+def depends_on_epochs(training: TrainingConfig) -> bool:
     """Tell whether the learning rate of an epoch depends on how many epochs there are."""
     if training.schedule == "step":
         return any(value < 1 for value in training.milestones)

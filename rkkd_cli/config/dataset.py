@@ -4,10 +4,10 @@ from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from rkkd_cli.config.frozen import Floats, Frozen
+from rkkd_cli.config.frozen import Floats, FrozenConfig
 
 
-class Dataset(Frozen):
+class DatasetConfig(FrozenConfig):
     """Which images, how many of them, and how they are augmented.
 
     ``crop_padding``, ``flip``, ``mean`` and ``std`` default to what the field uses for the

@@ -11,9 +11,9 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, ConfigDict, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from rkkd_cli.config.dataset import Dataset
+from rkkd_cli.config.dataset import DatasetConfig
 from rkkd_cli.config.frozen import Floats
-from rkkd_cli.config.frozen import Frozen as Frozen
+from rkkd_cli.config.frozen import FrozenConfig as FrozenConfig
 from rkkd_cli.config.monitors import DEFAULT_MONITOR, monitor_problem
 from rkkd_cli.config.stated_findings import FINDING_NAME, StatedFinding
 from rkkd_cli.config.value_lists import parse_axes, parse_seeds
@@ -36,7 +36,7 @@ def default_arms(method: object = "kd") -> dict[str, dict[str, Any]]:
     return {name: {"rank": {"grad": False}}, f"{name}_rank": {"rank": {"grad": True}}}
 
 
-class Training(Frozen):
+class TrainingConfig(FrozenConfig):
     """A training recipe: epochs, batches, optimiser and learning-rate schedule.
 
     ``milestones`` are where the step schedule multiplies the rate by ``gamma``: whole numbers
@@ -78,7 +78,7 @@ class Training(Frozen):
         return self
 
 
-class StudentTraining(Training):
+class StudentTrainingConfig(TrainingConfig):
     """The students' recipe, which may end before its last epoch.
 
     With ``patience`` an arm stops after so many epochs in which ``monitor``, a metric of the
@@ -110,22 +110,22 @@ class StudentTraining(Training):
         return self
 
 
-class Teacher(Frozen):
+class TeacherConfig(FrozenConfig):
     """The teacher: a model trained by its own recipe, or read from a checkpoint file."""
 
     model: str
     checkpoint: str | None = None
     seed: int = Field(default=0, ge=0)
-    training: Training | None = None
+    training: TrainingConfig | None = None
 
 
-class Student(Frozen):
+class StudentConfig(FrozenConfig):
     """The student's model; its recipe is the experiment's ``training``."""
 
     model: str
 
 
-class Method(Frozen):
+class MethodConfig(FrozenConfig):
     """The distillation method, the weights of ce and kl, and sections with methods' own settings.
 
     ``kd``: the weights are 1 − alpha and alpha unless they are given directly; other methods have
@@ -173,7 +173,7 @@ def _is_setting(value: Any) -> bool:
     return isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value))
 
 
-class Rank(Frozen):
+class RankConfig(FrozenConfig):
     """The ranking loss: always logged; backpropagated with ``weight`` when ``grad`` is true."""
 
     grad: bool = False
@@ -188,7 +188,7 @@ def _cache_word(value: object) -> object:
     return {True: "exact", False: "off"}[value] if isinstance(value, bool) else value
 
 
-class Experiment(Frozen):
+class Experiment(FrozenConfig):
     """A base experiment and its arms.
 
     ``command`` runs it, ``cost`` is what it needs, ``finding`` a claim to hold the run against.
@@ -216,12 +216,12 @@ class Experiment(Frozen):
     cost: str = ""
     finding: str = ""
     notes: str = ""
-    dataset: Dataset
-    teacher: Teacher
-    student: Student
-    training: StudentTraining
-    method: Method = Method()
-    rank: Rank = Rank()
+    dataset: DatasetConfig
+    teacher: TeacherConfig
+    student: StudentConfig
+    training: StudentTrainingConfig
+    method: MethodConfig = MethodConfig()
+    rank: RankConfig = RankConfig()
     seeds: Annotated[tuple[int, ...], BeforeValidator(parse_seeds)] = (0,)
     device: str = "auto"
     threads: int | None = Field(default=None, ge=1)

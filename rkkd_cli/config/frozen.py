@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 
-class Frozen(BaseModel):
+class FrozenConfig(BaseModel):
     """A section of the experiment: immutable, strict about types, no unknown keys, no NaN."""
 
     model_config = ConfigDict(

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, Field, model_validator
 
-from rkkd_cli.config.frozen import Frozen, as_tuple
+from rkkd_cli.config.frozen import FrozenConfig, as_tuple
 from rkkd_cli.config.overrides import flatten
 from rkkd_cli.errors import UserError, unknown_name
 
@@ -17,7 +17,7 @@ FINDING_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 Who = Annotated[str | tuple[str, ...] | dict[str, Any], BeforeValidator(as_tuple)]
 
 
-class StatedFinding(Frozen):
+class StatedFinding(FrozenConfig):
     """A claim, and what would show it.
 
     Either every arm of ``better`` is ahead of every one of ``worse`` by more than ``margin`` (which

@@ -4,8 +4,7 @@ import re
 
 from pydantic import ValidationError
 
-from rkkd_cli.config.experiment import Frozen, Rank
-from rkkd_cli.config.experiment import Method as Section
+from rkkd_cli.config.experiment import FrozenConfig, MethodConfig, RankConfig
 from rkkd_cli.config.validation import sentence_of
 from rkkd_cli.errors import UserError, nearest, unknown_name
 from rkkd_cli.losses import KendallRankingLoss
@@ -64,16 +63,16 @@ TAKEN = (*TERMS, "arm", "seed", "epoch", "lr", "kendall_tau", "agreement", "imag
 TAKEN_BEGINNINGS = ("train_", "test_", "val_", "grad_")
 
 
-def build_objective(section: Section, rank: Rank, pair: Pair) -> Objective:
+def build_objective(method_config: MethodConfig, rank: RankConfig, pair: Pair) -> Objective:
     """Return the terms and weights of an arm, and the trainable parts that its method adds.
 
     Raises UserError for an unknown method, surrogate or choice of channels, for settings that the
     method does not have, and where it does not fit the pair.
     """
-    method = method_class(section.name)(section, _settings(section), pair)
+    method = method_class(method_config.name)(method_config, _settings(method_config), pair)
     ranking = KendallRankingLoss(rank.steepness, rank.surrogate, rank.channels)
     objective = Objective(method, ranking, rank.weight if rank.grad else 0.0)
-    _check_terms(section.name, objective)
+    _check_terms(method_config.name, objective)
     return objective
 
 
@@ -91,22 +90,22 @@ def method_class(name: str) -> type[Method]:
     return found
 
 
-def method_terms(section: Section) -> tuple[str, ...]:
+def method_terms(method_config: MethodConfig) -> tuple[str, ...]:
     """Return the names of the terms that only arms with this method have."""
-    return term_names(section, method_class(section.name))
+    return term_names(method_config, method_class(method_config.name))
 
 
-def wants_strong_view(section: Section) -> bool:
+def wants_strong_view(method_config: MethodConfig) -> bool:
     """Tell whether the method looks at a second, strongly augmented view of each batch."""
-    return method_class(section.name).needs_strong_view
+    return method_class(method_config.name).needs_strong_view
 
 
-def _settings(section: Section) -> Frozen:
+def _settings(method_config: MethodConfig) -> FrozenConfig:
     """Return the method's own settings; those of other methods are checked as well."""
-    tables = dict(section.settings)
-    known = {name: method.Settings for name, method in METHODS.items()}
-    if section.name not in METHODS:
-        known[PLUGIN_SECTION] = method_class(section.name).Settings
+    tables = dict(method_config.settings)
+    known = {name: method.Config for name, method in METHODS.items()}
+    if method_config.name not in METHODS:
+        known[PLUGIN_SECTION] = method_class(method_config.name).Config
     for name in tables:
         if name not in known and name != PLUGIN_SECTION:
             close = nearest(name, known)
@@ -115,10 +114,10 @@ def _settings(section: Section) -> Frozen:
     read = {
         name: _read(f"method.{name}", model, tables.get(name, {})) for name, model in known.items()
     }
-    return read[section.name if section.name in METHODS else PLUGIN_SECTION]
+    return read[method_config.name if method_config.name in METHODS else PLUGIN_SECTION]
 
 
-def _read(where: str, model: type[Frozen], table: object) -> Frozen:
+def _read(where: str, model: type[FrozenConfig], table: object) -> FrozenConfig:
     try:
         return model.model_validate(table)
     except ValidationError as error:

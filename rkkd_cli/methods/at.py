@@ -4,14 +4,13 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from rkkd_cli.config.experiment import Frozen
-from rkkd_cli.config.experiment import Method as Section
+from rkkd_cli.config.experiment import FrozenConfig, MethodConfig
 from rkkd_cli.losses import attention_transfer_loss
 from rkkd_cli.methods.inputs import DistillInputs
 from rkkd_cli.methods.method import Method, Pair, require_maps
 
 
-class ATSettings(Frozen):
+class ATConfig(FrozenConfig):
     """The weight of the loss, and the power of the activations."""
 
     weight: float = Field(default=1000.0, ge=0)
@@ -25,22 +24,22 @@ class AT(Method):
     RepDistiller and mdistiller.
     """
 
-    Settings = ATSettings
+    Config = ATConfig
     terms = ("attention",)
     reads_epoch = False
     needs_features = True
-    settings: ATSettings
+    config: ATConfig
 
-    def __init__(self, section: Section, settings: Frozen, pair: Pair) -> None:
-        super().__init__(section, settings, pair)
+    def __init__(self, method_config: MethodConfig, config: FrozenConfig, pair: Pair) -> None:
+        super().__init__(method_config, config, pair)
         require_maps("at", pair, least=2)
 
     def term_weights(self, epoch: int) -> dict[str, float]:
         """Return the weight."""
-        return {"attention": self.settings.weight}
+        return {"attention": self.config.weight}
 
     def forward(self, inputs: DistillInputs) -> dict[str, Tensor]:
         """Return the sum over the pairs of maps."""
         pairs = zip(inputs.student.maps[1:], inputs.teacher.maps[1:], strict=False)
-        losses = [attention_transfer_loss(*maps, self.settings.p) for maps in pairs]
+        losses = [attention_transfer_loss(*maps, self.config.p) for maps in pairs]
         return {"attention": torch.stack(losses).sum()}

@@ -6,15 +6,14 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from rkkd_cli.config.experiment import Frozen
-from rkkd_cli.config.experiment import Method as Section
+from rkkd_cli.config.experiment import FrozenConfig, MethodConfig
 from rkkd_cli.losses import contrastive_log_z, contrastive_loss, updated_rows
 from rkkd_cli.losses.geometry import unit_vectors
 from rkkd_cli.methods.inputs import DistillInputs
 from rkkd_cli.methods.method import Method, Pair
 
 
-class CRDSettings(Frozen):
+class CRDConfig(FrozenConfig):
     """The weight of the loss, the size of its embedding, and the negatives of each image."""
 
     weight: float = Field(default=0.8, ge=0)
@@ -51,16 +50,16 @@ class CRD(Method):
     The memories are buffers: a checkpoint keeps them.
     """
 
-    Settings = CRDSettings
+    Config = CRDConfig
     terms = ("crd",)
     reads_epoch = False
     needs_features = True
     keeps_memory = True
-    settings: CRDSettings
+    config: CRDConfig
 
-    def __init__(self, section: Section, settings: Frozen, pair: Pair) -> None:
-        super().__init__(section, settings, pair)
-        size, images = self.settings.features, len(pair.labels)
+    def __init__(self, method_config: MethodConfig, config: FrozenConfig, pair: Pair) -> None:
+        super().__init__(method_config, config, pair)
+        size, images = self.config.features, len(pair.labels)
         self.student = Side(pair.student_shapes.pooled, size, images)
         self.teacher = Side(pair.teacher_shapes.pooled, size, images)
         self.by_class: Tensor
@@ -70,7 +69,7 @@ class CRD(Method):
 
     def term_weights(self, epoch: int) -> dict[str, float]:
         """Return the weight."""
-        return {"crd": self.settings.weight}
+        return {"crd": self.config.weight}
 
     def forward(self, inputs: DistillInputs) -> dict[str, Tensor]:
         """Return the sum of both sides' losses; afterwards the memories have the batch's rows."""
@@ -80,11 +79,11 @@ class CRD(Method):
         loss = loss + self._loss(self.teacher, teacher, self.student.memory[rows])
         for side, embedded in ((self.student, student), (self.teacher, teacher)):
             kept = side.memory[inputs.indices]
-            side.memory[inputs.indices] = updated_rows(kept, embedded, self.settings.momentum)
+            side.memory[inputs.indices] = updated_rows(kept, embedded, self.config.momentum)
         return {"crd": loss}
 
     def _loss(self, side: Side, anchors: Tensor, rows: Tensor) -> Tensor:
-        images, temperature = len(side.memory), self.settings.temperature
+        images, temperature = len(side.memory), self.config.temperature
         first = contrastive_log_z(anchors, rows, images, temperature)
         side.log_z = torch.where(side.log_z.isnan(), first.to(side.log_z.dtype), side.log_z)
         return contrastive_loss(anchors, rows, side.log_z, images, temperature)
@@ -96,7 +95,7 @@ class CRD(Method):
         """
         own = self.counts[labels][:, None]
         before = (self.counts.cumsum(0) - self.counts)[labels][:, None]
-        shape = (len(labels), self.settings.negatives)
+        shape = (len(labels), self.config.negatives)
         others = len(self.by_class) - own
         drawn = (torch.rand(shape, device=labels.device) * others).long().minimum(others - 1)
         return self.by_class[torch.where(drawn < before, drawn, drawn + own)]

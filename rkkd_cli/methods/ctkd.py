@@ -4,14 +4,13 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from rkkd_cli.config.experiment import Frozen
-from rkkd_cli.config.experiment import Method as Section
+from rkkd_cli.config.experiment import FrozenConfig, MethodConfig
 from rkkd_cli.losses import curriculum_temperature, kl_at_temperature, reversal_strength
 from rkkd_cli.methods.inputs import DistillInputs
 from rkkd_cli.methods.method import Method, Pair
 
 
-class CTKDSettings(Frozen):
+class CTKDConfig(FrozenConfig):
     """Temperatures lie between ``start`` and ``start + span``.
 
     The reversal of the temperature's gradient rises to ``strength`` over ``curriculum_epochs``.
@@ -30,28 +29,32 @@ class CTKD(Method):
     ``kl`` stays that at the fixed one.
     """
 
-    Settings = CTKDSettings
+    Config = CTKDConfig
     terms = ("kl_curriculum", "temperature")
-    settings: CTKDSettings
+    config: CTKDConfig
 
-    def __init__(self, section: Section, settings: Frozen, pair: Pair) -> None:
-        super().__init__(section, settings, pair)
+    def __init__(self, method_config: MethodConfig, config: FrozenConfig, pair: Pair) -> None:
+        super().__init__(method_config, config, pair)
         self.raw = nn.Parameter(torch.ones(()))
 
     def weights(self, epoch: int) -> dict[str, float]:
         """Return the weights; that of KL is the learnt temperature's."""
-        section = self.section
+        method_config = self.method_config
         return {
-            "ce": 1 - section.alpha if section.ce_weight is None else section.ce_weight,
-            "kl_curriculum": section.alpha if section.kl_weight is None else section.kl_weight,
+            "ce": 1 - method_config.alpha
+            if method_config.ce_weight is None
+            else method_config.ce_weight,
+            "kl_curriculum": method_config.alpha
+            if method_config.kl_weight is None
+            else method_config.kl_weight,
         }
 
     def forward(self, inputs: DistillInputs) -> dict[str, Tensor]:
         """Return KL at the learnt temperature, and the temperature."""
-        settings = self.settings
+        config = self.config
         strength = reversal_strength(
-            inputs.epoch, end=settings.strength, epochs=settings.curriculum_epochs
+            inputs.epoch, end=config.strength, epochs=config.curriculum_epochs
         )
-        temperature = curriculum_temperature(self.raw, strength, settings.start, settings.span)
+        temperature = curriculum_temperature(self.raw, strength, config.start, config.span)
         kl = kl_at_temperature(*self.logits(inputs), temperature)
         return {"kl_curriculum": kl, "temperature": temperature}

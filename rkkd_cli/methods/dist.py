@@ -3,13 +3,13 @@
 from pydantic import Field
 from torch import Tensor
 
-from rkkd_cli.config.experiment import Frozen
+from rkkd_cli.config.experiment import FrozenConfig
 from rkkd_cli.losses import dist_terms
 from rkkd_cli.methods.inputs import DistillInputs
 from rkkd_cli.methods.method import Method
 
 
-class DISTSettings(Frozen):
+class DISTConfig(FrozenConfig):
     """Weights of the correlation between classes (beta) and within classes (gamma)."""
 
     beta: float = Field(default=1.0, ge=0)
@@ -19,16 +19,16 @@ class DISTSettings(Frozen):
 class DIST(Method):
     """CE + beta·inter + gamma·intra, both × T²."""
 
-    Settings = DISTSettings
+    Config = DISTConfig
     terms = ("dist_inter", "dist_intra")
     reads_epoch = False
-    settings: DISTSettings
+    config: DISTConfig
 
     def term_weights(self, epoch: int) -> dict[str, float]:
         """Return beta and gamma."""
-        return {"dist_inter": self.settings.beta, "dist_intra": self.settings.gamma}
+        return {"dist_inter": self.config.beta, "dist_intra": self.config.gamma}
 
     def forward(self, inputs: DistillInputs) -> dict[str, Tensor]:
         """Return the two relations."""
-        inter, intra = dist_terms(*self.logits(inputs), self.section.temperature)
+        inter, intra = dist_terms(*self.logits(inputs), self.method_config.temperature)
         return {"dist_inter": inter, "dist_intra": intra}

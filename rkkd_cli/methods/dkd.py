@@ -3,13 +3,13 @@
 from pydantic import Field
 from torch import Tensor
 
-from rkkd_cli.config.experiment import Frozen
+from rkkd_cli.config.experiment import FrozenConfig
 from rkkd_cli.losses import dkd_terms
 from rkkd_cli.methods.inputs import DistillInputs
 from rkkd_cli.methods.method import Method, warm_up
 
 
-class DKDSettings(Frozen):
+class DKDConfig(FrozenConfig):
     """Weights of target-class (alpha) and non-target-class KD (beta), and how they begin."""
 
     alpha: float = Field(default=1.0, ge=0)
@@ -20,17 +20,17 @@ class DKDSettings(Frozen):
 class DKD(Method):
     """CE + min(epoch / warmup_epochs, 1) · (alpha·TCKD + beta·NCKD), both × T²."""
 
-    Settings = DKDSettings
+    Config = DKDConfig
     terms = ("tckd", "nckd")
     reads_epoch = False
-    settings: DKDSettings
+    config: DKDConfig
 
     def term_weights(self, epoch: int) -> dict[str, float]:
         """Return alpha and beta, risen as far as the epoch says."""
-        share = warm_up(epoch, self.settings.warmup_epochs)
-        return {"tckd": share * self.settings.alpha, "nckd": share * self.settings.beta}
+        share = warm_up(epoch, self.config.warmup_epochs)
+        return {"tckd": share * self.config.alpha, "nckd": share * self.config.beta}
 
     def forward(self, inputs: DistillInputs) -> dict[str, Tensor]:
         """Return TCKD and NCKD."""
-        tckd, nckd = dkd_terms(*self.logits(inputs), inputs.labels, self.section.temperature)
+        tckd, nckd = dkd_terms(*self.logits(inputs), inputs.labels, self.method_config.temperature)
         return {"tckd": tckd, "nckd": nckd}

@@ -4,15 +4,14 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rkkd_cli.config.experiment import Frozen
-from rkkd_cli.config.experiment import Method as Section
+from rkkd_cli.config.experiment import FrozenConfig, MethodConfig
 from rkkd_cli.errors import UserError
 from rkkd_cli.losses import hint_loss
 from rkkd_cli.methods.inputs import DistillInputs
 from rkkd_cli.methods.method import Method, Pair, require_maps
 
 
-class FitNetSettings(Frozen):
+class FitNetConfig(FrozenConfig):
     """The weight of the loss, and which feature map is the hint (0 is the stem's)."""
 
     weight: float = Field(default=100.0, ge=0)
@@ -27,16 +26,16 @@ class FitNet(Method):
     averaged down, as in SimKD's code.
     """
 
-    Settings = FitNetSettings
+    Config = FitNetConfig
     terms = ("hint",)
     reads_epoch = False
     needs_features = True
-    settings: FitNetSettings
+    config: FitNetConfig
 
-    def __init__(self, section: Section, settings: Frozen, pair: Pair) -> None:
-        super().__init__(section, settings, pair)
+    def __init__(self, method_config: MethodConfig, config: FrozenConfig, pair: Pair) -> None:
+        super().__init__(method_config, config, pair)
         require_maps("fitnet", pair, least=1)
-        layer, shapes = self.settings.hint_layer, (pair.student_shapes, pair.teacher_shapes)
+        layer, shapes = self.config.hint_layer, (pair.student_shapes, pair.teacher_shapes)
         fewest = min(len(one.maps) for one in shapes)
         if layer >= fewest:
             raise UserError(
@@ -48,11 +47,11 @@ class FitNet(Method):
 
     def term_weights(self, epoch: int) -> dict[str, float]:
         """Return the weight."""
-        return {"hint": self.settings.weight}
+        return {"hint": self.config.weight}
 
     def forward(self, inputs: DistillInputs) -> dict[str, Tensor]:
         """Return the mean squared error of the hint."""
-        layer = self.settings.hint_layer
+        layer = self.config.hint_layer
         regressed, target = self.regressor(inputs.student.maps[layer]), inputs.teacher.maps[layer]
         if target.shape[2:] != regressed.shape[2:]:
             target = F.adaptive_avg_pool2d(target, regressed.shape[2:])

@@ -20,7 +20,7 @@ class KD(Method):
 
     def default_weights(self) -> dict[str, float]:
         """Return 1 − alpha and alpha."""
-        return {"ce": 1 - self.section.alpha, "kl": self.section.alpha}
+        return {"ce": 1 - self.method_config.alpha, "kl": self.method_config.alpha}
 
 
 class SoftCE(KD):
@@ -34,4 +34,4 @@ class SoftCE(KD):
     def weights(self, epoch: int) -> dict[str, float]:
         """Return the weights of KD with that of KL divided by T²."""
         weights = super().weights(epoch)
-        return weights | {"kl": weights["kl"] / self.section.temperature**2}
+        return weights | {"kl": weights["kl"] / self.method_config.temperature**2}

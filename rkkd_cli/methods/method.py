@@ -7,8 +7,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from rkkd_cli.config.experiment import Frozen
-from rkkd_cli.config.experiment import Method as Section
+from rkkd_cli.config.experiment import FrozenConfig, MethodConfig
 from rkkd_cli.errors import UserError
 from rkkd_cli.losses import standardize_logits
 from rkkd_cli.methods.inputs import DistillInputs
@@ -45,7 +44,7 @@ class Method(nn.Module):
 
     A subclass names its ``terms`` and returns them from :meth:`forward`, unweighted; the terms
     ``ce``, ``kl`` and ``rank`` belong to every method and are computed elsewhere. What it adds to
-    the section ``method`` of an experiment it declares as ``Settings``: a user writes them in a
+    the section ``method`` of an experiment it declares as ``Config``: a user writes them in a
     section named like the method (``method.dkd.beta = 4.0``).
 
     ``needs_features`` asks for feature maps, ``needs_strong_view`` for a second, strongly
@@ -55,17 +54,17 @@ class Method(nn.Module):
     graph of it serves all epochs.
     """
 
-    Settings: ClassVar[type[Frozen]] = Frozen
+    Config: ClassVar[type[FrozenConfig]] = FrozenConfig
     terms: ClassVar[tuple[str, ...]] = ()
     needs_features: ClassVar[bool] = False
     needs_strong_view: ClassVar[bool] = False
     keeps_memory: ClassVar[bool] = False
     reads_epoch: ClassVar[bool] = True
 
-    def __init__(self, section: Section, settings: Frozen, pair: Pair) -> None:
+    def __init__(self, method_config: MethodConfig, config: FrozenConfig, pair: Pair) -> None:
         """Check the settings and make the trainable parts. Raises UserError for a misfit."""
         super().__init__()
-        self.section, self.settings = section, settings
+        self.method_config, self.config = method_config, config
 
     def default_weights(self) -> Mapping[str, float]:
         """Return the weights of ``ce`` and ``kl`` where the experiment gives none."""
@@ -96,11 +95,11 @@ class Method(nn.Module):
 
     def prepared(self, logits: Tensor) -> Tensor:
         """Return the logits, standardised if the experiment says so."""
-        return standardize_logits(logits) if self.section.standardize_logits else logits
+        return standardize_logits(logits) if self.method_config.standardize_logits else logits
 
     def weights(self, epoch: int) -> dict[str, float]:
         """Return the weights of ce, kl and the method's own terms in an epoch (from 1)."""
-        given = {"ce": self.section.ce_weight, "kl": self.section.kl_weight}
+        given = {"ce": self.method_config.ce_weight, "kl": self.method_config.kl_weight}
         stated = {name: value for name, value in given.items() if value is not None}
         return {**self.default_weights(), **stated, **self.term_weights(epoch)}
 

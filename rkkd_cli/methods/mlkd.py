@@ -32,8 +32,8 @@ class MLKD(KD):
             inputs.teacher.logits,
             strong,
             inputs.strong.teacher.logits,
-            temperature=self.section.temperature,
-            standardize=self.section.standardize_logits,
+            temperature=self.method_config.temperature,
+            standardize=self.method_config.standardize_logits,
         )
         terms = (F.cross_entropy(strong, inputs.labels), *levels)
         return dict(zip(self.terms, terms, strict=True))

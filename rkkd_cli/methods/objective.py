@@ -7,7 +7,7 @@ from typing import NamedTuple
 from torch import Tensor
 from torch.nn import functional as F
 
-from rkkd_cli.config.experiment import Method as Section
+from rkkd_cli.config.experiment import MethodConfig
 from rkkd_cli.losses import KendallRankingLoss, kl_divergence
 from rkkd_cli.methods.inputs import DistillInputs, ViewOutputs, in_float32
 from rkkd_cli.methods.method import Method
@@ -16,9 +16,9 @@ TERMS = ("ce", "kl", "rank")
 STANDARDIZED = "kl_standardized"
 
 
-def term_names(section: Section, method: type[Method]) -> tuple[str, ...]:
+def term_names(method_config: MethodConfig, method: type[Method]) -> tuple[str, ...]:
     """Return the names of the terms that only arms of this kind have."""
-    return (*((STANDARDIZED,) if section.standardize_logits else ()), *method.terms)
+    return (*((STANDARDIZED,) if method_config.standardize_logits else ()), *method.terms)
 
 
 class Losses(NamedTuple):
@@ -39,7 +39,7 @@ class Objective:
     @property
     def temperature(self) -> float:
         """The temperature at which ``kl`` is recorded."""
-        return self.method.section.temperature
+        return self.method.method_config.temperature
 
     @property
     def of_logits_alone(self) -> bool:
@@ -50,12 +50,12 @@ class Objective:
     @property
     def method_terms(self) -> tuple[str, ...]:
         """The names of the terms that only arms of this kind have: each has a column."""
-        return term_names(self.method.section, type(self.method))
+        return term_names(self.method.method_config, type(self.method))
 
     def weights(self, epoch: int) -> dict[str, float]:
         """Return the weight of each optimised term in an epoch (from 1)."""
         weights = self.method.weights(epoch)
-        if self.method.section.standardize_logits:
+        if self.method.method_config.standardize_logits:
             weights[STANDARDIZED] = weights.pop("kl", 0.0)
         return {**weights, "rank": self.rank_weight} if self.rank_weight else weights
 
@@ -68,7 +68,7 @@ class Objective:
         inputs = _in_float32(inputs)
         student, teacher = inputs.student.logits, inputs.teacher.logits
         own = dict(self.method(inputs))
-        if self.method.section.standardize_logits:
+        if self.method.method_config.standardize_logits:
             own[STANDARDIZED] = kl_divergence(*self.method.logits(inputs), self.temperature)
         weights = {name: one for name, one in self.weights(inputs.epoch).items() if one}
         terms: dict[str, Callable[[], Tensor]] = {

@@ -10,8 +10,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rkkd_cli.config.experiment import Frozen
-from rkkd_cli.config.experiment import Method as Section
+from rkkd_cli.config.experiment import FrozenConfig, MethodConfig
 from rkkd_cli.errors import UserError
 from rkkd_cli.losses import hierarchical_context_loss
 from rkkd_cli.methods.inputs import DistillInputs
@@ -21,7 +20,7 @@ from rkkd_cli.models import Features
 WIDEST = 512
 
 
-class ReviewKDSettings(Frozen):
+class ReviewKDConfig(FrozenConfig):
     """The weight of the loss, and over how many epochs it rises."""
 
     weight: float = Field(default=1.0, ge=0)
@@ -60,14 +59,14 @@ class ReviewKD(Method):
     The teacher's maps are those before their last ReLU, the student's those after it.
     """
 
-    Settings = ReviewKDSettings
+    Config = ReviewKDConfig
     terms = ("review",)
     reads_epoch = False
     needs_features = True
-    settings: ReviewKDSettings
+    config: ReviewKDConfig
 
-    def __init__(self, section: Section, settings: Frozen, pair: Pair) -> None:
-        super().__init__(section, settings, pair)
+    def __init__(self, method_config: MethodConfig, config: FrozenConfig, pair: Pair) -> None:
+        super().__init__(method_config, config, pair)
         require_maps("reviewkd", pair, least=2)
         student = [one[0] for one in pair.student_shapes.maps[1:]] + [pair.student_shapes.pooled]
         teacher = [one[0] for one in pair.teacher_shapes.maps[1:]] + [pair.teacher_shapes.pooled]
@@ -84,7 +83,7 @@ class ReviewKD(Method):
 
     def term_weights(self, epoch: int) -> dict[str, float]:
         """Return the weight, risen as far as the epoch says."""
-        return {"review": warm_up(epoch, self.settings.warmup_epochs) * self.settings.weight}
+        return {"review": warm_up(epoch, self.config.warmup_epochs) * self.config.weight}
 
     def forward(self, inputs: DistillInputs) -> dict[str, Tensor]:
         """Return the hierarchical context loss of all stages."""

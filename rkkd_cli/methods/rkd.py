@@ -3,13 +3,13 @@
 from pydantic import Field
 from torch import Tensor
 
-from rkkd_cli.config.experiment import Frozen
+from rkkd_cli.config.experiment import FrozenConfig
 from rkkd_cli.losses import rkd_angle_loss, rkd_distance_loss
 from rkkd_cli.methods.inputs import DistillInputs
 from rkkd_cli.methods.method import Method
 
 
-class RKDSettings(Frozen):
+class RKDConfig(FrozenConfig):
     """Weights, and whether features are scaled to length 1 first, as mmrazor does."""
 
     distance_weight: float = Field(default=25.0, ge=0)
@@ -20,20 +20,20 @@ class RKDSettings(Frozen):
 class RKD(Method):
     """CE + distance_weight·distances + angle_weight·angles."""
 
-    Settings = RKDSettings
+    Config = RKDConfig
     terms = ("rkd_distance", "rkd_angle")
     reads_epoch = False
     needs_features = True
-    settings: RKDSettings
+    config: RKDConfig
 
     def term_weights(self, epoch: int) -> dict[str, float]:
         """Return the two weights."""
-        settings = self.settings
-        return {"rkd_distance": settings.distance_weight, "rkd_angle": settings.angle_weight}
+        config = self.config
+        return {"rkd_distance": config.distance_weight, "rkd_angle": config.angle_weight}
 
     def forward(self, inputs: DistillInputs) -> dict[str, Tensor]:
         """Return the two losses of the pooled features."""
-        pooled, normalize = (inputs.student.pooled, inputs.teacher.pooled), self.settings.normalize
+        pooled, normalize = (inputs.student.pooled, inputs.teacher.pooled), self.config.normalize
         return {
             "rkd_distance": rkd_distance_loss(*pooled, normalize),
             "rkd_angle": rkd_angle_loss(*pooled, normalize),

@@ -11,8 +11,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rkkd_cli.config.experiment import Frozen
-from rkkd_cli.config.experiment import Method as Section
+from rkkd_cli.config.experiment import FrozenConfig, MethodConfig
 from rkkd_cli.errors import UserError
 from rkkd_cli.losses import correctly_classified, feature_kl_loss, hint_loss, match_sizes
 from rkkd_cli.methods.inputs import DistillInputs
@@ -22,7 +21,7 @@ from rkkd_cli.models import Classifier, Features
 LOSSES = {"l2": hint_loss, "kl": feature_kl_loss}
 
 
-class SimKDSettings(Frozen):
+class SimKDConfig(FrozenConfig):
     """Which feature loss, where the projectors stand, and from which images is learnt.
 
     ``projectors``: ``last`` projects the final map; ``two_thirds_and_last`` also the map after two
@@ -97,14 +96,14 @@ class SimKD(Method):
     are those of the reused classifier.
     """
 
-    Settings = SimKDSettings
+    Config = SimKDConfig
     terms = ("feature_l2", "feature_kl")
     reads_epoch = False
     needs_features = True
-    settings: SimKDSettings
+    config: SimKDConfig
 
-    def __init__(self, section: Section, settings: Frozen, pair: Pair) -> None:
-        super().__init__(section, settings, pair)
+    def __init__(self, method_config: MethodConfig, config: FrozenConfig, pair: Pair) -> None:
+        super().__init__(method_config, config, pair)
         student, teacher = pair.student_shapes, pair.teacher_shapes
         for who, shapes in (("student", student), ("teacher", teacher)):
             if shapes.final is None:
@@ -115,7 +114,7 @@ class SimKD(Method):
         assert student.final is not None
         assert teacher.final is not None
         self.stages = self._inner_stages(pair)
-        narrow, bias = self.settings.factor, self.settings.projector_bias
+        narrow, bias = self.config.factor, self.config.projector_bias
         self.inner = nn.ModuleList(
             Projector(tuple(student.maps[s]), tuple(teacher.maps[t]), narrow, bias)
             for s, t in self.stages
@@ -129,13 +128,13 @@ class SimKD(Method):
         The stages are the maps without the stem's. The same depth is the same share of a model's
         stages, so models with different numbers of stages can be matched.
         """
-        if self.settings.projectors == "last":
+        if self.config.projectors == "last":
             return []
-        require_maps(f'simkd with projectors = "{self.settings.projectors}"', pair, least=3)
+        require_maps(f'simkd with projectors = "{self.config.projectors}"', pair, least=3)
         numbers = [len(one.maps) - 1 for one in (pair.student_shapes, pair.teacher_shapes)]
         fewest = min(numbers)
         shares = [n / fewest for n in range(1, fewest)]
-        if self.settings.projectors == "two_thirds_and_last":
+        if self.config.projectors == "two_thirds_and_last":
             shares = [2 / 3]
         return [(_stage(share, numbers[0]), _stage(share, numbers[1])) for share in shares]
 
@@ -155,15 +154,15 @@ class SimKD(Method):
 
     def term_weights(self, epoch: int) -> dict[str, float]:
         """Return the weight, for the chosen loss."""
-        chosen = self.settings.feature_loss
-        return {f"feature_{name}": self.settings.weight * (name == chosen) for name in LOSSES}
+        chosen = self.config.feature_loss
+        return {f"feature_{name}": self.config.weight * (name == chosen) for name in LOSSES}
 
     def forward(self, inputs: DistillInputs) -> dict[str, Tensor]:
         """Return both feature losses."""
         assert inputs.student.final is not None
         assert inputs.teacher.final is not None
         weights = None
-        if self.settings.teacher_correct_only:
+        if self.config.teacher_correct_only:
             weights = correctly_classified(inputs.teacher.logits, inputs.labels)
         projected = [
             (projector(inputs.student.maps[s]), inputs.teacher.maps[t])

@@ -3,14 +3,13 @@
 from pydantic import Field
 from torch import Tensor
 
-from rkkd_cli.config.experiment import Frozen
-from rkkd_cli.config.experiment import Method as Section
+from rkkd_cli.config.experiment import FrozenConfig, MethodConfig
 from rkkd_cli.losses import similarity_preserving_loss
 from rkkd_cli.methods.inputs import DistillInputs
 from rkkd_cli.methods.method import Method, Pair, require_maps
 
 
-class SPSettings(Frozen):
+class SPConfig(FrozenConfig):
     """The weight of the loss."""
 
     weight: float = Field(default=3000.0, ge=0)
@@ -19,19 +18,19 @@ class SPSettings(Frozen):
 class SP(Method):
     """CE + weight·SP of the last feature maps."""
 
-    Settings = SPSettings
+    Config = SPConfig
     terms = ("sp",)
     reads_epoch = False
     needs_features = True
-    settings: SPSettings
+    config: SPConfig
 
-    def __init__(self, section: Section, settings: Frozen, pair: Pair) -> None:
-        super().__init__(section, settings, pair)
+    def __init__(self, method_config: MethodConfig, config: FrozenConfig, pair: Pair) -> None:
+        super().__init__(method_config, config, pair)
         require_maps("sp", pair, least=1)
 
     def term_weights(self, epoch: int) -> dict[str, float]:
         """Return the weight."""
-        return {"sp": self.settings.weight}
+        return {"sp": self.config.weight}
 
     def forward(self, inputs: DistillInputs) -> dict[str, Tensor]:
         """Return the loss of the last maps."""

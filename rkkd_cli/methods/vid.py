@@ -4,14 +4,13 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from rkkd_cli.config.experiment import Frozen
-from rkkd_cli.config.experiment import Method as Section
+from rkkd_cli.config.experiment import FrozenConfig, MethodConfig
 from rkkd_cli.losses import match_sizes, vid_log_scale, vid_loss
 from rkkd_cli.methods.inputs import DistillInputs
 from rkkd_cli.methods.method import Method, Pair, require_maps
 
 
-class VIDSettings(Frozen):
+class VIDConfig(FrozenConfig):
     """The weight of the loss, and the variance with which every channel begins."""
 
     weight: float = Field(default=1.0, ge=0)
@@ -24,26 +23,26 @@ class VID(Method):
     Maps without a counterpart are left out, as in RepDistiller and mdistiller.
     """
 
-    Settings = VIDSettings
+    Config = VIDConfig
     terms = ("vid",)
     reads_epoch = False
     needs_features = True
-    settings: VIDSettings
+    config: VIDConfig
 
-    def __init__(self, section: Section, settings: Frozen, pair: Pair) -> None:
-        super().__init__(section, settings, pair)
+    def __init__(self, method_config: MethodConfig, config: FrozenConfig, pair: Pair) -> None:
+        super().__init__(method_config, config, pair)
         require_maps("vid", pair, least=2)
         shapes = zip(pair.student_shapes.maps[1:], pair.teacher_shapes.maps[1:], strict=False)
         widths = [(student[0], teacher[0]) for student, teacher in shapes]
         self.regressors = nn.ModuleList(_regressor(*pair_of) for pair_of in widths)
-        begin = vid_log_scale(self.settings.initial_variance)
+        begin = vid_log_scale(self.config.initial_variance)
         self.log_scales = nn.ParameterList(
             nn.Parameter(torch.full((outputs,), begin)) for _, outputs in widths
         )
 
     def term_weights(self, epoch: int) -> dict[str, float]:
         """Return the weight."""
-        return {"vid": self.settings.weight}
+        return {"vid": self.config.weight}
 
     def forward(self, inputs: DistillInputs) -> dict[str, Tensor]:
         """Return the sum over the pairs of maps."""

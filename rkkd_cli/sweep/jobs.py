@@ -4,8 +4,8 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from rkkd_cli.config.arms import Arm, resolve_arms
-from rkkd_cli.config.dataset import Dataset
-from rkkd_cli.config.experiment import Experiment, Teacher
+from rkkd_cli.config.dataset import DatasetConfig
+from rkkd_cli.config.experiment import Experiment, TeacherConfig
 
 Cell = tuple[str, int]  # an arm's name and a seed
 
@@ -67,7 +67,7 @@ def evenly(arms: Sequence[Arm], most: int) -> list[tuple[Arm, ...]]:
     return [tuple(arms[a:b]) for a, b in zip([0, *ends], ends, strict=False)]
 
 
-def teacher_of(experiment: Experiment) -> tuple[Dataset, Teacher, str]:
+def teacher_of(experiment: Experiment) -> tuple[DatasetConfig, TeacherConfig, str]:
     """Return what determines the images and the teacher of an experiment."""
     return experiment.dataset, experiment.teacher, experiment.precision
 

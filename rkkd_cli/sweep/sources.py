@@ -126,8 +126,8 @@ def read_alike(
     process_group.send(dataset.fingerprint)
     if expected not in ("", dataset.fingerprint):
         raise RunError(
-            f"rank {process_group.rank} reads other images of {experiment.dataset.name} than rank 0; put "
-            "the same ones on every node"
+            f"rank {process_group.rank} reads other images of {experiment.dataset.name} than rank "
+            "0; put the same ones on every node"
         )
     return dataset
 

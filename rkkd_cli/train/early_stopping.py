@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from rkkd_cli.config.experiment import StudentTraining
+from rkkd_cli.config.experiment import StudentTrainingConfig
 from rkkd_cli.config.monitors import is_better
 
 Best = tuple[float, int]  # a value of the monitored metric and its epoch
@@ -16,7 +16,7 @@ class EarlyStopping:
     better by more than ``min_delta`` than the mark before it: patience counts from its epoch.
     """
 
-    def __init__(self, recipe: StudentTraining) -> None:
+    def __init__(self, recipe: StudentTrainingConfig) -> None:
         self.monitor = recipe.selects_by
         self.patience, self.min_delta = recipe.patience, recipe.min_delta
         self.best: Best | None = None

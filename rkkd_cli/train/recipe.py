@@ -5,10 +5,10 @@ import math
 import torch
 from torch import Tensor, nn, optim
 
-from rkkd_cli.config.experiment import Training
+from rkkd_cli.config.experiment import TrainingConfig
 
 
-def build_optimizer(model: nn.Module, recipe: Training) -> optim.Optimizer:
+def build_optimizer(model: nn.Module, recipe: TrainingConfig) -> optim.Optimizer:
     """Return SGD (momentum, Nesterov, weight decay) or AdamW over all parameters.
 
     On CUDA it is PyTorch's fused one, and its rate a tensor there, which a CUDA graph can read.
@@ -22,7 +22,7 @@ def build_optimizer(model: nn.Module, recipe: Training) -> optim.Optimizer:
 
 
 def _optimizer(
-    parameters: list[nn.Parameter], recipe: Training, fused: bool | None
+    parameters: list[nn.Parameter], recipe: TrainingConfig, fused: bool | None
 ) -> optim.Optimizer:
     if recipe.optimizer == "adamw":
         return optim.AdamW(parameters, recipe.lr, weight_decay=recipe.weight_decay, fused=fused)
@@ -49,7 +49,7 @@ def allow_capture(optimizer: optim.Optimizer) -> None:
             group["capturable"] = True
 
 
-def learning_rate(recipe: Training, epochs_done: float) -> float:
+def learning_rate(recipe: TrainingConfig, epochs_done: float) -> float:
     """Return the learning rate after ``epochs_done`` epochs, 0 ≤ epochs_done ≤ epochs.
 
     Warm-up rises linearly from 0 over ``warmup_epochs``. The step schedule multiplies by gamma
@@ -67,7 +67,7 @@ def learning_rate(recipe: Training, epochs_done: float) -> float:
     return recipe.lr
 
 
-def _milestone(recipe: Training, value: float) -> float:
+def _milestone(recipe: TrainingConfig, value: float) -> float:
     """Return the epoch of a milestone: as given, or a share rounded (halves to the even epoch)."""
     return value if value >= 1 else max(1, round(value * recipe.epochs))
 

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rkkd_cli.config.experiment import Training
+from rkkd_cli.config.experiment import TrainingConfig
 from rkkd_cli.data.seeding import derive_seed
 from rkkd_cli.train.distributed.process_group import SINGLE_PROCESS, ProcessGroup
 from rkkd_cli.train.metrics.meters import EpochMeters
@@ -21,7 +21,7 @@ class TrainedModel:
     def __init__(
         self,
         model: nn.Module,
-        recipe: Training,
+        recipe: TrainingConfig,
         seed: int,
         meters: EpochMeters,
         process_group: ProcessGroup = SINGLE_PROCESS,

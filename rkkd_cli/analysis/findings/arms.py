@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from rkkd_cli.config.arms import Arm, resolve_arms
-from rkkd_cli.config.experiment import Experiment, Rank
+from rkkd_cli.config.experiment import Experiment, RankConfig
 from rkkd_cli.config.grid import NOT_OF_A_CELL, is_baseline
 
 
@@ -58,5 +58,5 @@ def _rest(arm: Arm) -> dict[str, Any]:
 
 
 def _scale(arm: Arm) -> Sequence[Any]:
-    rank: Rank = arm.experiment.rank
+    rank: RankConfig = arm.experiment.rank
     return rank.steepness, rank.surrogate, rank.channels

@@ -10,7 +10,7 @@ from rkkd_cli.cli.flags import common as flags
 from rkkd_cli.errors import UserError, unknown_name
 
 if TYPE_CHECKING:
-    from rkkd_cli.config.experiment import Frozen
+    pass
 
 Table = tuple[list[str], list[list[str]]]
 
@@ -79,13 +79,13 @@ def _methods(out: Path) -> Table:
     from rkkd_cli.methods import METHODS
 
     rows = [
-        [name, (method.__doc__ or "").strip().splitlines()[0], _settings(method.Settings)]
+        [name, (method.__doc__ or "").strip().splitlines()[0], _settings(method.Config)]
         for name, method in METHODS.items()
     ]
     return ["method", "objective", "settings, as method.NAME.SETTING=VALUE"], rows
 
 
-def _settings(model: "type[Frozen]") -> str:
+def _settings(model: "type[FrozenConfig]") -> str:
     fields = model.model_fields.items()
     return ", ".join(f"{name} {field.default}" for name, field in fields)
 

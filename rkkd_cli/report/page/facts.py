@@ -5,7 +5,7 @@ import shlex
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from rkkd_cli.config.experiment import Experiment, Training
+from rkkd_cli.config.experiment import Experiment, TrainingConfig
 from rkkd_cli.errors import printable
 from rkkd_cli.report.page.sources import RunPart
 from rkkd_cli.report.page.stills import data_uri
@@ -101,7 +101,7 @@ def _teacher(facts: Any) -> str:
     )
 
 
-def _recipe(one: Training) -> str:
+def _recipe(one: TrainingConfig) -> str:
     text = (
         f"{one.epochs} epochs, batches of {one.batch_size}, {one.optimizer}, learning rate "
         f"{one.lr:g}, momentum {one.momentum:g}, weight decay {one.weight_decay:g}, "

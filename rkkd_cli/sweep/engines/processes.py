@@ -17,7 +17,7 @@ from rkkd_cli.sweep.engines.local import Engine, run_job
 from rkkd_cli.sweep.engines.pool import Pool, WorkerDied
 from rkkd_cli.sweep.engines.worker import (
     Message,
-    Settings,
+    WorkerOptions,
     check_sources,
     messages,
     silently,
@@ -50,7 +50,7 @@ def on_processes(count: int, keep_going: bool) -> Engine:
             del sources  # the workers read what they need themselves
         kind = device.type if device.index is None else str(device)
         deterministic = begun.experiment.deterministic
-        settings = Settings(kind, torch.get_num_threads(), deterministic, controller.minutes)
+        settings = WorkerOptions(kind, torch.get_num_threads(), deterministic, controller.minutes)
         crew = ProcessCrew(count, settings, (cache, begun.teachers), fingerprints)
         with controller.graceful():
             pool = Pool(crew, Ledger(begun, keep_going), controller)
@@ -69,7 +69,7 @@ class ProcessCrew:
     def __init__(
         self,
         count: int,
-        settings: Settings,
+        settings: WorkerOptions,
         places: Places,
         fingerprints: Mapping[str, Mapping[str, str]],
     ) -> None:
@@ -103,7 +103,7 @@ class Process:
     def __init__(
         self,
         number: int,
-        settings: Settings,
+        settings: WorkerOptions,
         places: Places,
         gpu: str | None,
         fingerprints: Mapping[str, Mapping[str, str]],
@@ -153,7 +153,7 @@ def visible_gpus() -> list[str]:
     return [str(number) for number in range(torch.cuda.device_count())]
 
 
-def serve(connection: Connection, settings: Settings, places: Places, gpu: str | None) -> None:
+def serve(connection: Connection, settings: WorkerOptions, places: Places, gpu: str | None) -> None:
     """Be a worker: train the jobs that come in, until the other end goes away."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all: the other end decides
     if gpu is not None:

@@ -9,11 +9,11 @@ from pathlib import Path
 import torch
 
 from rkkd_cli.config.arms import resolve_arms
-from rkkd_cli.config.experiment import Experiment, Training
+from rkkd_cli.config.experiment import Experiment, TrainingConfig
 from rkkd_cli.errors import UserError
 from rkkd_cli.methods import method_class
 from rkkd_cli.sweep.engines.local import Engine, run_jobs
-from rkkd_cli.sweep.engines.worker import Settings
+from rkkd_cli.sweep.engines.worker import WorkerOptions
 from rkkd_cli.sweep.jobs import Job
 from rkkd_cli.sweep.recording.run_state import Begun
 from rkkd_cli.sweep.sources import prepare_teacher
@@ -29,7 +29,7 @@ class Work:
 
     begun: Begun
     jobs: tuple[Job, ...] | None
-    settings: Settings
+    settings: WorkerOptions
 
     def share(self, process_group: TorchrunGroup) -> None:
         """Let the other ranks begin it too."""
@@ -62,7 +62,7 @@ def check_ranks(experiment: Experiment, count: int) -> None:
         raise UserError("several ranks record no CUDA graph; leave out --cuda-graph")
     for arm in resolve_arms(experiment):
         own = arm.experiment
-        recipes: dict[str, Training] = {"training": own.training}
+        recipes: dict[str, TrainingConfig] = {"training": own.training}
         if own.teacher.checkpoint is None and own.teacher.training is not None:
             recipes["teacher.training"] = own.teacher.training
         for section, recipe in recipes.items():
@@ -108,9 +108,11 @@ def prepare_on_ranks(
     yield from work.events(device, cache, controller, process_group)
 
 
-def _settings(experiment: Experiment, device: torch.device, controller: StopController) -> Settings:
+def _settings(
+    experiment: Experiment, device: torch.device, controller: StopController
+) -> WorkerOptions:
     threads = torch.get_num_threads()
-    return Settings(device.type, threads, experiment.deterministic, controller.minutes)
+    return WorkerOptions(device.type, threads, experiment.deterministic, controller.minutes)
 
 
 def follow(process_group: TorchrunGroup, cache: Path, controller: SharedStopController) -> None:

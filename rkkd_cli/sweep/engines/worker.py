@@ -31,7 +31,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Settings:
+class WorkerOptions:
     """How a worker computes: the same as the process that records."""
 
     device: str

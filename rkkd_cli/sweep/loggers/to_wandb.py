@@ -47,7 +47,7 @@ class ToWandb:
         arm, seed = cell
         self._record.parent.mkdir(exist_ok=True)
         identity = hashlib.sha256(f"{self.logged.id} {arm} {seed}".encode()).hexdigest()
-        settings = wandb.Settings(
+        settings = wandb.WorkerOptions(
             console="off", silent=True, disable_git=True, save_code=False, x_disable_stats=True
         )
         return wandb.init(

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, optim
 
-from rkkd_cli.config.experiment import Training
+from rkkd_cli.config.experiment import TrainingConfig
 
 Pieces = Callable[[Tensor], list[Tensor]]
 
@@ -23,7 +23,7 @@ class StackedOptimizer(ABC):
     slots: tuple[str, ...]
     capturable = True  # by a CUDA graph: all that changes is on the device
 
-    def __init__(self, recipes: Sequence[Training], weights: Tensor) -> None:
+    def __init__(self, recipes: Sequence[TrainingConfig], weights: Tensor) -> None:
         self.like = weights.detach()
         self.states = {name: torch.zeros_like(self.like) for name in self.slots}
         self.decay = self.column([recipe.weight_decay for recipe in recipes])
@@ -65,7 +65,7 @@ class StackedSGD(StackedOptimizer):
 
     slots = ("momentum_buffer",)
 
-    def __init__(self, recipes: Sequence[Training], weights: Tensor) -> None:
+    def __init__(self, recipes: Sequence[TrainingConfig], weights: Tensor) -> None:
         super().__init__(recipes, weights)
         self.momentum = self.column([recipe.momentum for recipe in recipes])
         self.nesterov = self.column([float(recipe.nesterov) for recipe in recipes])
@@ -84,7 +84,7 @@ class StackedAdamW(StackedOptimizer):
     capturable = False
     betas, eps = (0.9, 0.999), 1e-8
 
-    def __init__(self, recipes: Sequence[Training], weights: Tensor) -> None:
+    def __init__(self, recipes: Sequence[TrainingConfig], weights: Tensor) -> None:
         super().__init__(recipes, weights)
         self.steps: list[Tensor] = []  # of each arm, one count for each parameter
 

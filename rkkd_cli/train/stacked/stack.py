@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from rkkd_cli.config.experiment import Training
+from rkkd_cli.config.experiment import TrainingConfig
 from rkkd_cli.train.arm import ArmOnStream
 from rkkd_cli.train.device import autocast
 from rkkd_cli.train.profile import Spans, untimed
@@ -132,6 +132,6 @@ def _kind(arm: ArmOnStream) -> object:
     draws = any(isinstance(one, nn.modules.dropout._DropoutNd) for one in arm.student.modules())
     if draws or not arm.objective.of_logits_alone:
         return arm.name
-    recipe: Training = arm.trained.recipe
+    recipe: TrainingConfig = arm.trained.recipe
     shapes = tuple((name, p.shape) for name, p in arm.student.named_parameters())
     return type(arm.student), shapes, recipe.optimizer

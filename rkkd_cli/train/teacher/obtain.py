@@ -45,8 +45,8 @@ def obtain_teacher(
     """Return the experiment's teacher and what there is to say of it; yields its training.
 
     Raises UserError for a checkpoint that does not fit, RunError when training diverges, Stopped
-    when ``controller`` says so. ``kept`` is a folder like the cache, where a run keeps the teacher
-    that it began with. Of several ranks the first one reads and writes; all of them train. From now on
+    when ``controller`` says so. ``kept`` is a folder like the cache, where a run
+    keeps the teacher that it began with. Of several ranks the first one reads and writes; all of them train. From now on
     the device computes in the experiment's precision.
     """
     use_precision(device, experiment.precision)

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
-from rkkd_cli.config.experiment import Experiment, Training
+from rkkd_cli.config.experiment import Experiment, TrainingConfig
 from rkkd_cli.data.images import Dataset
 from rkkd_cli.data.seeding import derive_seed
 from rkkd_cli.data.stream import Batch, Stream
@@ -20,7 +20,7 @@ from rkkd_cli.train.metrics.meters import EpochMeters
 from rkkd_cli.train.trained_model import TrainedModel
 
 
-def required_recipe(experiment: Experiment) -> Training:
+def required_recipe(experiment: Experiment) -> TrainingConfig:
     """Return the teacher's recipe. Raises UserError where there is none."""
     if experiment.teacher.training is None:
         raise UserError(

@@ -4,8 +4,7 @@ from typing import Any
 
 import torch
 
-from rkkd_cli.config.experiment import Method as Section
-from rkkd_cli.config.experiment import Rank
+from rkkd_cli.config.experiment import MethodConfig, RankConfig
 from rkkd_cli.methods import DistillInputs, Pair, build_objective
 from rkkd_cli.methods.crd import CRD
 from rkkd_cli.models import Features, build_model
@@ -18,8 +17,10 @@ def crd(**settings: Any) -> CRD:
     torch.manual_seed(0)
     models = [build_model(name, CLASSES, 1) for name in ("digits_student", "digits_teacher")]
     pair = Pair(models[0], models[1], 1, (8, 8), LABELS)
-    section = Section.model_validate({"name": "crd", "crd": {"negatives": 50} | settings})
-    method = build_objective(section, Rank(), pair).method
+    method_config = MethodConfig.model_validate(
+        {"name": "crd", "crd": {"negatives": 50} | settings}
+    )
+    method = build_objective(method_config, RankConfig(), pair).method
     assert isinstance(method, CRD)
     return method
 

@@ -9,15 +9,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from rkkd_cli.config.experiment import Method as Section
-from rkkd_cli.config.experiment import Rank
+from rkkd_cli.config.experiment import MethodConfig, RankConfig
 from rkkd_cli.losses import kl_divergence, standardize_logits
 from rkkd_cli.methods import METHODS, DistillInputs, Objective, Pair, ViewOutputs, build_objective
 from rkkd_cli.methods.inputs import logits_only
 from rkkd_cli.models import Classifier, build_model
 
 CLASSES, IMAGES, SIDE = 5, 6, 16
-LOGGED = Rank()
+LOGGED = RankConfig()
 SMALL: dict[str, dict[str, Any]] = {"crd": {"negatives": 7}}
 
 
@@ -37,10 +36,10 @@ def flat(gradients: Sequence[Tensor | None], weights: Sequence[Tensor]) -> Tenso
 class Bench:
     """A method on a pair, with everything that it may look at."""
 
-    def __init__(self, name: str, rank: Rank = LOGGED, **section: Any) -> None:
+    def __init__(self, name: str, rank: RankConfig = LOGGED, **method_config: Any) -> None:
         self.pair = models()
         settings = {name: SMALL[name]} if name in SMALL else {}
-        method = Section.model_validate({"name": name, **settings, **section})
+        method = MethodConfig.model_validate({"name": name, **settings, **method_config})
         self.objective: Objective = build_objective(method, rank, self.pair)
         self.student: Classifier = self.objective.method.wrap(self.pair.student).train()
         torch.manual_seed(1)
@@ -88,7 +87,7 @@ def test_the_loss_is_finite_and_reaches_every_trained_weight(name: str) -> None:
 @pytest.mark.parametrize("name", METHODS)
 @pytest.mark.parametrize("standardize", [False, True], ids=["raw", "standardized"])
 def test_the_total_is_the_weighted_sum_of_the_raw_terms(name: str, standardize: bool) -> None:
-    rank = Rank(grad=True, weight=1.5, steepness=2.0)
+    rank = RankConfig(grad=True, weight=1.5, steepness=2.0)
     bench = Bench(name, rank, standardize_logits=standardize)
     inputs = bench.inputs(epoch=7)
     torch.manual_seed(3)
@@ -110,9 +109,9 @@ def test_the_total_is_the_weighted_sum_of_the_raw_terms(name: str, standardize: 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_the_ranking_loss_adds_its_weighted_gradient_and_nothing_else(name: str) -> None:
-    logged = Bench(name, Rank(grad=False, weight=0.9)).gradient()
-    unlogged = Bench(name, Rank(grad=False, weight=0.0)).gradient()
-    ranked = Bench(name, Rank(grad=True, weight=0.9))
+    logged = Bench(name, RankConfig(grad=False, weight=0.9)).gradient()
+    unlogged = Bench(name, RankConfig(grad=False, weight=0.0)).gradient()
+    ranked = Bench(name, RankConfig(grad=True, weight=0.9))
     alone = ranked.objective.ranking(ranked.views[0].student.logits, ranked.views[0].teacher.logits)
     weights = list(ranked.student.parameters())
     gradients = torch.autograd.grad(alone, weights, allow_unused=True, retain_graph=True)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from rkkd_cli.config.experiment import Method, Rank
+from rkkd_cli.config.experiment import MethodConfig, RankConfig
 from rkkd_cli.errors import UserError
 from rkkd_cli.methods import DistillInputs, Pair, build_objective
 from rkkd_cli.methods.inputs import logits_only
@@ -49,15 +49,19 @@ def naive_terms(
 @pytest.mark.parametrize(
     ("method", "rank", "weights"),
     [
-        (Method(alpha=0.25), Rank(), {"ce": 0.75, "kl": 0.25}),
-        (Method(alpha=0.25), Rank(grad=True, weight=3.0), {"ce": 0.75, "kl": 0.25, "rank": 3.0}),
-        (Method(alpha=0.25, kl_weight=2.0), Rank(), {"ce": 0.75, "kl": 2.0}),
-        (Method(ce_weight=1.0, kl_weight=0.0), Rank(), {"ce": 1.0, "kl": 0.0}),
-        (Method(alpha=1.0), Rank(), {"ce": 0.0, "kl": 1.0}),
+        (MethodConfig(alpha=0.25), RankConfig(), {"ce": 0.75, "kl": 0.25}),
+        (
+            MethodConfig(alpha=0.25),
+            RankConfig(grad=True, weight=3.0),
+            {"ce": 0.75, "kl": 0.25, "rank": 3.0},
+        ),
+        (MethodConfig(alpha=0.25, kl_weight=2.0), RankConfig(), {"ce": 0.75, "kl": 2.0}),
+        (MethodConfig(ce_weight=1.0, kl_weight=0.0), RankConfig(), {"ce": 1.0, "kl": 0.0}),
+        (MethodConfig(alpha=1.0), RankConfig(), {"ce": 0.0, "kl": 1.0}),
     ],
 )
 def test_the_objective_is_the_weighted_sum_of_the_terms(
-    method: Method, rank: Rank, weights: dict[str, float], digits_pair: Pair
+    method: MethodConfig, rank: RankConfig, weights: dict[str, float], digits_pair: Pair
 ) -> None:
     objective = build_objective(method, rank, digits_pair)
     terms = naive_terms(*batch(), method.temperature, rank.steepness)
@@ -66,26 +70,30 @@ def test_the_objective_is_the_weighted_sum_of_the_terms(
     assert total.item() == pytest.approx(expected, rel=1e-9)
 
 
-def gradient_of(pair: Pair, rank: Rank) -> Tensor:
+def gradient_of(pair: Pair, rank: RankConfig) -> Tensor:
     outputs = inputs()
     student = outputs.student.logits.requires_grad_()
-    loss = build_objective(Method(), rank, pair).loss(outputs).total
+    loss = build_objective(MethodConfig(), rank, pair).loss(outputs).total
     return torch.autograd.grad(loss, student)[0]
 
 
 def test_the_ranking_loss_has_a_gradient_only_when_it_is_backpropagated(
     digits_pair: Pair,
 ) -> None:
-    control = gradient_of(digits_pair, Rank(steepness=1.0, weight=2.0))
-    ranked = gradient_of(digits_pair, Rank(steepness=1.0, weight=2.0, grad=True))
+    control = gradient_of(digits_pair, RankConfig(steepness=1.0, weight=2.0))
+    ranked = gradient_of(digits_pair, RankConfig(steepness=1.0, weight=2.0, grad=True))
     student, teacher, _ = batch()
     student.requires_grad_()
-    alone = build_objective(Method(), Rank(steepness=1.0), digits_pair).ranking(student, teacher)
+    alone = build_objective(MethodConfig(), RankConfig(steepness=1.0), digits_pair).ranking(
+        student, teacher
+    )
     torch.testing.assert_close(ranked - control, 2 * torch.autograd.grad(alone, student)[0])
 
 
 def test_the_gradient_of_the_control_is_that_of_ce_and_kl_alone(digits_pair: Pair) -> None:
-    gradients = [gradient_of(digits_pair, rank) for rank in (Rank(weight=0.0), Rank(weight=50.0))]
+    gradients = [
+        gradient_of(digits_pair, rank) for rank in (RankConfig(weight=0.0), RankConfig(weight=50.0))
+    ]
     assert torch.equal(*gradients)
 
 
@@ -95,7 +103,7 @@ def test_half_precision_logits_give_a_float32_loss(dtype: torch.dtype, digits_pa
     outputs = DistillInputs(
         logits_only(student), logits_only(teacher.float()), labels, torch.arange(B)
     )
-    loss = build_objective(Method(), Rank(), digits_pair).loss(outputs).total
+    loss = build_objective(MethodConfig(), RankConfig(), digits_pair).loss(outputs).total
     exact = naive_terms(student.double(), teacher, labels, 4.0, 1.0)
     assert loss.dtype == torch.float32
     assert loss.item() == pytest.approx(0.1 * exact["ce"] + 0.9 * exact["kl"], rel=1e-5)
@@ -103,16 +111,16 @@ def test_half_precision_logits_give_a_float32_loss(dtype: torch.dtype, digits_pa
 
 @pytest.mark.parametrize(
     "rank",
-    [Rank(grad=False, weight=1.0), Rank(grad=True, weight=0.0)],
+    [RankConfig(grad=False, weight=1.0), RankConfig(grad=True, weight=0.0)],
     ids=["logged", "weightless"],
 )
-def test_an_arm_with_nothing_to_optimise_is_refused(rank: Rank, digits_pair: Pair) -> None:
+def test_an_arm_with_nothing_to_optimise_is_refused(rank: RankConfig, digits_pair: Pair) -> None:
     with pytest.raises(UserError, match="nothing to optimise"):
-        build_objective(Method(ce_weight=0.0, kl_weight=0.0), rank, digits_pair)
+        build_objective(MethodConfig(ce_weight=0.0, kl_weight=0.0), rank, digits_pair)
 
 
 def test_the_ranking_loss_alone_can_be_optimised(digits_pair: Pair) -> None:
-    method, rank = Method(ce_weight=0.0, kl_weight=0.0), Rank(grad=True, weight=2.0)
+    method, rank = MethodConfig(ce_weight=0.0, kl_weight=0.0), RankConfig(grad=True, weight=2.0)
     objective = build_objective(method, rank, digits_pair)
     student, teacher, _ = batch()
     assert objective.loss(inputs()).total == 2 * objective.ranking(student, teacher)
@@ -121,13 +129,17 @@ def test_the_ranking_loss_alone_can_be_optimised(digits_pair: Pair) -> None:
 @pytest.mark.parametrize(
     ("method", "rank", "sentence"),
     [
-        (Method(name="kdd"), Rank(), "unknown method 'kdd'; did you mean 'kd'?"),
-        (Method(), Rank(surrogate="tanhh"), "unknown surrogate 'tanhh'; did you mean 'tanh'?"),
-        (Method(), Rank(channels="top:0"), "not 'top:0'"),
+        (MethodConfig(name="kdd"), RankConfig(), "unknown method 'kdd'; did you mean 'kd'?"),
+        (
+            MethodConfig(),
+            RankConfig(surrogate="tanhh"),
+            "unknown surrogate 'tanhh'; did you mean 'tanh'?",
+        ),
+        (MethodConfig(), RankConfig(channels="top:0"), "not 'top:0'"),
     ],
 )
 def test_unknown_names_are_refused(
-    method: Method, rank: Rank, sentence: str, digits_pair: Pair
+    method: MethodConfig, rank: RankConfig, sentence: str, digits_pair: Pair
 ) -> None:
     with pytest.raises(UserError) as refusal:
         build_objective(method, rank, digits_pair)

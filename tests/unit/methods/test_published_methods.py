@@ -10,8 +10,7 @@ import torch
 from parts import IMAGES, LARGER, SMALLER, STUDENT, TEACHER, Shapes
 from torch import Tensor
 
-from rkkd_cli.config.experiment import Method as Section
-from rkkd_cli.config.experiment import Rank
+from rkkd_cli.config.experiment import MethodConfig, RankConfig
 from rkkd_cli.methods import DistillInputs, Method, Pair, build_objective
 from rkkd_cli.methods.simkd import SimKD
 from rkkd_cli.models import Classifier, Features
@@ -41,7 +40,7 @@ class Stated(Classifier):
 def build(name: str, shapes: Shapes) -> Method:
     labels = torch.arange(IMAGES) % CLASSES
     pair = Pair(Stated(shapes), Stated(TEACHER), 3, (16, 16), labels)
-    return build_objective(Section(name=name), Rank(), pair).method.double()
+    return build_objective(MethodConfig(name=name), RankConfig(), pair).method.double()
 
 
 def features(maps: list[Tensor], pooled: Tensor) -> Features:

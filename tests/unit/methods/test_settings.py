@@ -6,8 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from rkkd_cli.config.experiment import Method as Section
-from rkkd_cli.config.experiment import Rank
+from rkkd_cli.config.experiment import MethodConfig, RankConfig
 from rkkd_cli.errors import UserError
 from rkkd_cli.methods import METHODS, DistillInputs, Pair, build_objective
 from rkkd_cli.methods.inputs import logits_only
@@ -29,7 +28,7 @@ class LogitMSE(Method):
     terms = ("logit_mse",)
 
     def term_weights(self, epoch):
-        return {"logit_mse": self.settings.weight}
+        return {"logit_mse": self.config.weight}
 
     def forward(self, inputs):
         student, teacher = self.logits(inputs)
@@ -67,8 +66,8 @@ def own_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return name
 
 
-def build(pair: Pair, **section: Any) -> dict[str, float]:
-    objective = build_objective(Section.model_validate(section), Rank(), pair)
+def build(pair: Pair, **method_config: Any) -> dict[str, float]:
+    objective = build_objective(MethodConfig.model_validate(method_config), RankConfig(), pair)
     return objective.weights(epoch=100)
 
 
@@ -95,9 +94,11 @@ def test_settings_are_read_from_the_section_of_the_method(digits_pair: Pair) -> 
         ({"name": "a b:c"}, "package.module:name"),
     ],
 )
-def test_mistakes_are_refused(section: dict[str, Any], sentence: str, digits_pair: Pair) -> None:
+def test_mistakes_are_refused(
+    method_config: dict[str, Any], sentence: str, digits_pair: Pair
+) -> None:
     with pytest.raises(UserError) as refusal:
-        build(digits_pair, **section)
+        build(digits_pair, **method_config)
     assert sentence in str(refusal.value)
     assert "\n" not in str(refusal.value)
 
@@ -133,15 +134,15 @@ def test_a_users_own_method_is_used(own_code: str, digits_pair: Pair) -> None:
     ],
 )
 def test_what_is_wrong_with_a_users_own_method_is_said(
-    attribute: str, section: dict[str, Any], sentence: str, own_code: str, digits_pair: Pair
+    attribute: str, method_config: dict[str, Any], sentence: str, own_code: str, digits_pair: Pair
 ) -> None:
     with pytest.raises(UserError) as refusal:
-        build(digits_pair, name=f"{own_code}:{attribute}", **section)
+        build(digits_pair, name=f"{own_code}:{attribute}", **method_config)
     assert sentence in str(refusal.value)
 
 
 def test_an_epoch_may_have_nothing_to_optimise(own_code: str, digits_pair: Pair) -> None:
-    objective = build_objective(Section(name=f"{own_code}:Late"), Rank(), digits_pair)
+    objective = build_objective(MethodConfig(name=f"{own_code}:Late"), RankConfig(), digits_pair)
     logits = torch.randn(4, 10, requires_grad=True)
     inputs = DistillInputs(
         logits_only(logits), logits_only(torch.randn(4, 10)), torch.arange(4), torch.arange(4)

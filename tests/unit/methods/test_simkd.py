@@ -6,8 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from rkkd_cli.config.experiment import Method as Section
-from rkkd_cli.config.experiment import Rank
+from rkkd_cli.config.experiment import MethodConfig, RankConfig
 from rkkd_cli.errors import UserError
 from rkkd_cli.methods import DistillInputs, Pair, build_objective
 from rkkd_cli.methods.simkd import ReusedClassifier, SimKD
@@ -24,8 +23,8 @@ def pair(student: str = "MobileNetV2x2", teacher: str = "resnet8x4") -> Pair:
 
 
 def simkd(of: Pair, **settings: Any) -> SimKD:
-    section = Section.model_validate({"name": "simkd", "simkd": settings})
-    method = build_objective(section, Rank(), of).method
+    method_config = MethodConfig.model_validate({"name": "simkd", "simkd": settings})
+    method = build_objective(method_config, RankConfig(), of).method
     assert isinstance(method, SimKD)
     return method
 
@@ -103,8 +102,8 @@ def test_projectors_have_a_bias_where_it_is_asked_for(bias: bool) -> None:
 @pytest.mark.parametrize("loss", ["l2", "kl"])
 def test_the_chosen_feature_loss_alone_is_optimised(loss: str) -> None:
     of = pair()
-    section = Section.model_validate({"name": "simkd", "simkd": {"feature_loss": loss}})
-    weights = build_objective(section, Rank(), of).weights(1)
+    method_config = MethodConfig.model_validate({"name": "simkd", "simkd": {"feature_loss": loss}})
+    weights = build_objective(method_config, RankConfig(), of).weights(1)
     assert {name for name, weight in weights.items() if weight} == {f"feature_{loss}"}
 
 
@@ -145,4 +144,4 @@ def test_a_model_without_maps_is_refused(name: str, who: str) -> None:
     first, second = (Flat(), model) if who == "student" else (model, Flat())
     of = Pair(first, second, 3, (SIDE, SIDE), torch.arange(8))
     with pytest.raises(UserError, match=f"the {who} has"):
-        build_objective(Section(name=name), Rank(), of)
+        build_objective(MethodConfig(name=name), RankConfig(), of)

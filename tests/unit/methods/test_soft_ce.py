@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from rkkd_cli.config.experiment import Method, Rank
+from rkkd_cli.config.experiment import MethodConfig, RankConfig
 from rkkd_cli.losses import soft_cross_entropy
 from rkkd_cli.methods import DistillInputs, Pair, build_objective
 from rkkd_cli.methods.inputs import logits_only
@@ -19,9 +19,9 @@ def test_soft_ce_has_the_gradient_of_the_studys_loss(
     student, teacher = torch.randn(2, 6, 10, generator=generator, dtype=torch.float64) * 3
     labels = torch.arange(6)
     student.requires_grad_()
-    method = Method(name="soft_ce", alpha=alpha, temperature=temperature)
+    method = MethodConfig(name="soft_ce", alpha=alpha, temperature=temperature)
     outputs = DistillInputs(logits_only(student), logits_only(teacher), labels, labels)
-    objective = build_objective(method, Rank(), digits_pair)
+    objective = build_objective(method, RankConfig(), digits_pair)
     (measured,) = torch.autograd.grad(objective.loss(outputs).total, student)
     hard = F.cross_entropy(student, labels)
     stated = (1 - alpha) * hard + alpha * soft_cross_entropy(student, teacher, temperature)
@@ -30,10 +30,10 @@ def test_soft_ce_has_the_gradient_of_the_studys_loss(
 
 
 def test_ce_optimises_the_labels_alone(digits_pair: Pair) -> None:
-    objective = build_objective(Method(name="ce", alpha=0.9), Rank(), digits_pair)
+    objective = build_objective(MethodConfig(name="ce", alpha=0.9), RankConfig(), digits_pair)
     assert objective.weights(1) == {"ce": 1.0}
 
 
 def test_weights_can_be_given_directly(digits_pair: Pair) -> None:
-    method = Method(name="soft_ce", ce_weight=2.0, kl_weight=8.0, temperature=2.0)
-    assert build_objective(method, Rank(), digits_pair).weights(1) == {"ce": 2.0, "kl": 2.0}
+    method = MethodConfig(name="soft_ce", ce_weight=2.0, kl_weight=8.0, temperature=2.0)
+    assert build_objective(method, RankConfig(), digits_pair).weights(1) == {"ce": 2.0, "kl": 2.0}

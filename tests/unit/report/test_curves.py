@@ -13,7 +13,7 @@ from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.figure import Figure
 
 from rkkd_cli.analysis.stages import learning_rate_drops
-from rkkd_cli.config.experiment import Training
+from rkkd_cli.config.experiment import TrainingConfig
 from rkkd_cli.report.arms import curves_of
 from rkkd_cli.report.curves import QUANTITIES, draw_figures, run_figures
 from rkkd_cli.report.style import COLOURS, MANY
@@ -177,13 +177,13 @@ def test_a_drop_of_the_learning_rate_lies_between_its_two_epochs(
 
 
 def test_the_drops_of_a_step_schedule_are_its_milestones() -> None:
-    recipe = Training(epochs=30, lr=0.05, milestones=(0.625, 0.75, 0.875))
+    recipe = TrainingConfig(epochs=30, lr=0.05, milestones=(0.625, 0.75, 0.875))
     values = [learning_rate(recipe, epoch + 0.95) for epoch in range(30)]
     assert learning_rate_drops(rates(values)) == [19.5, 22.5, 26.5]
 
 
 def test_a_cosine_schedule_has_no_drops() -> None:
-    recipe = Training(epochs=30, lr=0.05, schedule="cosine")
+    recipe = TrainingConfig(epochs=30, lr=0.05, schedule="cosine")
     values = [learning_rate(recipe, epoch + 0.95) for epoch in range(30)]
     assert learning_rate_drops(rates(values)) == []
 

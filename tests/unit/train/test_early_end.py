@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from rkkd_cli.config.experiment import Experiment, StudentTraining
+from rkkd_cli.config.experiment import Experiment, StudentTrainingConfig
 from rkkd_cli.config.overrides import Override, parse_override
 from rkkd_cli.config.presets import load_experiment
 from rkkd_cli.errors import RunError, UserError
@@ -103,7 +103,7 @@ def told(events: list[Event]) -> list[Event]:
 def test_patience_counts_from_the_last_epoch_that_was_better_by_enough(
     monitor: str, patience: int, min_delta: float, values: list[float], best: int, end: int | None
 ) -> None:
-    recipe = StudentTraining(
+    recipe = StudentTrainingConfig(
         epochs=9, lr=0.1, monitor=monitor, patience=patience, min_delta=min_delta
     )
     selection, ends = EarlyStopping(recipe), []

@@ -9,12 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from rkkd_cli.config.experiment import Training
+from rkkd_cli.config.experiment import TrainingConfig
 from rkkd_cli.train.recipe import build_optimizer, learning_rate, set_learning_rate
 
 
-def recipe(**settings: Any) -> Training:
-    return Training(**{"epochs": 10, "lr": 0.8} | settings)
+def recipe(**settings: Any) -> TrainingConfig:
+    return TrainingConfig(**{"epochs": 10, "lr": 0.8} | settings)
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from rkkd_cli.config.arms import resolve_arms
-from rkkd_cli.config.experiment import Training
+from rkkd_cli.config.experiment import TrainingConfig
 from rkkd_cli.config.overrides import Override, parse_override
 from rkkd_cli.config.presets import load_experiment
 from rkkd_cli.data.stream import Batch
@@ -180,7 +180,7 @@ def test_on_cuda_an_optimiser_is_one_launch_that_reads_its_rate_there(
 ) -> None:
     with FakeTensorMode(), torch.device("cuda"), Launches() as launches:
         model = nn.Linear(3, 2)
-        made = build_optimizer(model, Training(epochs=1, lr=0.1, optimizer=optimizer))
+        made = build_optimizer(model, TrainingConfig(epochs=1, lr=0.1, optimizer=optimizer))
         for _ in range(2):
             model.weight.grad, model.bias.grad = torch.zeros(2, 3), torch.zeros(2)
             made.step()  # to read a value would raise

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from rkkd_cli.config.experiment import Training
+from rkkd_cli.config.experiment import TrainingConfig
 from rkkd_cli.train.metrics.meters import EpochMeters
 from rkkd_cli.train.recipe import hold_rate_on
 from rkkd_cli.train.trained_model import TrainedModel
@@ -47,7 +47,9 @@ def trainee_of(recipe: str, layout: torch.memory_format, seed: int = 1) -> Train
         torch.manual_seed(seed)
         model = network().to(memory_format=layout)
     given_recipe: dict[str, Any] = {"epochs": 1, "lr": 0.2, "schedule": "cosine"} | RECIPES[recipe]
-    return TrainedModel(model, Training(**given_recipe), seed, EpochMeters(("ce",), ("acc",), CPU))
+    return TrainedModel(
+        model, TrainingConfig(**given_recipe), seed, EpochMeters(("ce",), ("acc",), CPU)
+    )
 
 
 def step(trained: TrainedModel, number: int) -> None:

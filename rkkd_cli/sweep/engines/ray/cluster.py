@@ -16,7 +16,7 @@ from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.errors import RunError, UserError
 from rkkd_cli.sweep.engines.pool import WorkerDied
 from rkkd_cli.sweep.engines.ray.worker import RayWorker, versions
-from rkkd_cli.sweep.engines.worker import Message, Settings
+from rkkd_cli.sweep.engines.worker import Message, WorkerOptions
 from rkkd_cli.sweep.estimate import free_memory
 from rkkd_cli.sweep.jobs import Job, teacher_of
 
@@ -140,7 +140,7 @@ class Cluster:
 
     def __init__(self, request: Request) -> None:
         self.request = request
-        self.settings: Settings | None = None
+        self.settings: WorkerOptions | None = None
         self.tickets: dict[str, tuple[Any, Any]] = {}
         self.spare: list[Actor] = []
 

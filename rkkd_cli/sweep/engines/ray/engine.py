@@ -15,7 +15,7 @@ from rkkd_cli.sweep.engines.local import Engine
 from rkkd_cli.sweep.engines.pool import SECONDS_BETWEEN_LOOKS, Pool, WorkerDied
 from rkkd_cli.sweep.engines.ray.cluster import Actor, Cluster
 from rkkd_cli.sweep.engines.ray.teacher_files import Shipped, files_here
-from rkkd_cli.sweep.engines.worker import EVENT, FAILED, STOPPED, Settings, unpack
+from rkkd_cli.sweep.engines.worker import EVENT, FAILED, STOPPED, WorkerOptions, unpack
 from rkkd_cli.sweep.jobs import Job, teacher_of
 from rkkd_cli.sweep.recording.run_state import Begun
 from rkkd_cli.sweep.sources import dataset_facts, read_dataset
@@ -35,7 +35,7 @@ def on_ray(cluster: Cluster, keep_going: bool) -> Engine:
         jobs: Sequence[Job],
     ) -> Iterator[Event]:
         threads, deterministic = torch.get_num_threads(), begun.experiment.deterministic
-        cluster.settings = Settings(str(device), threads, deterministic, controller.minutes)
+        cluster.settings = WorkerOptions(str(device), threads, deterministic, controller.minutes)
         pool = Pool(cluster, Ledger(begun, keep_going), controller)
         try:
             for key, sharing in groupby(jobs, key=lambda job: teacher_of(job.experiment)):

@@ -15,7 +15,7 @@ from rkkd_cli.sweep.engines.local import run_job
 from rkkd_cli.sweep.engines.ray.teacher_files import Files, Shipped, teacher_from
 from rkkd_cli.sweep.engines.worker import (
     Message,
-    Settings,
+    WorkerOptions,
     check_sources,
     messages,
     silently,
@@ -44,14 +44,19 @@ class RayWorker:
         return free_memory(pick_device(device))
 
     def teach(
-        self, settings: Settings, experiment: Experiment, dataset: Dataset, files: Files
+        self, settings: WorkerOptions, experiment: Experiment, dataset: Dataset, files: Files
     ) -> Iterator[Message]:
         """Make sure of the teacher: train it where there are no files of one."""
         controller = self._new_controller(settings)
         yield from messages(self._teach(settings, controller, experiment, dataset, files))
 
     def train(
-        self, settings: Settings, job: Job, state: bytes | None, dataset: Dataset, teacher: Shipped
+        self,
+        settings: WorkerOptions,
+        job: Job,
+        state: bytes | None,
+        dataset: Dataset,
+        teacher: Shipped,
     ) -> Iterator[Message]:
         """Train the job from its state."""
         controller = self._new_controller(settings)
@@ -63,14 +68,14 @@ class RayWorker:
         if self.controller is not None:
             self.controller.stop_requested = True
 
-    def _new_controller(self, settings: Settings) -> StopController:
+    def _new_controller(self, settings: WorkerOptions) -> StopController:
         self.controller = StopController(settings.minutes)
         self.controller.stop_requested = self.is_stopping  # it may have been said before this began
         return self.controller
 
     def _teach(
         self,
-        settings: Settings,
+        settings: WorkerOptions,
         controller: StopController,
         experiment: Experiment,
         dataset: Dataset,
@@ -84,7 +89,7 @@ class RayWorker:
 
     def _train(
         self,
-        settings: Settings,
+        settings: WorkerOptions,
         controller: StopController,
         job: Job,
         state: bytes | None,

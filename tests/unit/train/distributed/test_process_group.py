@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from rkkd_cli.config.experiment import Method, Rank, Training
+from rkkd_cli.config.experiment import MethodConfig, RankConfig, TrainingConfig
 from rkkd_cli.data.stream import Batch, Shard
 from rkkd_cli.errors import RunError, UserError
 from rkkd_cli.methods import DistillInputs, Pair, build_objective
@@ -25,7 +25,7 @@ from rkkd_cli.train.trained_model import TrainedModel
 
 Together = Callable[..., list[Any]]
 CPU = torch.device("cpu")
-RECIPE = Training(epochs=1, lr=0.1)
+RECIPE = TrainingConfig(epochs=1, lr=0.1)
 
 # Image-wise terms, so that a batch's loss is the mean of those of its images.
 IMAGE_WISE = ("kd", "dkd", "soft_ce")
@@ -48,7 +48,9 @@ def step(
     student, teacher = (build_model(f"digits_{who}", 10, 1) for who in ("student", "teacher"))
     student, teacher = student.double().train(), teacher.double().eval()
     pair = Pair(student, teacher, 1, (8, 8), labels)
-    objective = build_objective(Method(name=method), Rank(grad=True, steepness=2.0), pair)
+    objective = build_objective(
+        MethodConfig(name=method), RankConfig(grad=True, steepness=2.0), pair
+    )
     if not normalised:
         for module in student.modules():  # as in eval mode, where images do not see each other
             module.train(not isinstance(module, nn.BatchNorm2d))

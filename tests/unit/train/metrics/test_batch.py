@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.stats import kendalltau
 from torch import Tensor
 
-from rkkd_cli.config.experiment import Method, Rank
+from rkkd_cli.config.experiment import MethodConfig, RankConfig
 from rkkd_cli.methods import Objective, Pair, build_objective
 from rkkd_cli.models.zoo.small import cnn2
 from rkkd_cli.train.metrics.batch import CORRECT, MEANS, measure
@@ -46,9 +46,9 @@ PAIR = Pair(cnn2(10, 1), cnn2(10, 1), 1, (8, 8), torch.arange(10))
 OBJECTIVES = [
     build_objective(method, rank, PAIR)
     for method, rank in (
-        (Method(temperature=1.0), Rank(steepness=0.5)),
-        (Method(temperature=4.0, ce_weight=9.0), Rank(steepness=100.0)),
-        (Method(temperature=10.0), Rank(steepness=0.5, grad=True, weight=5.0)),
+        (MethodConfig(temperature=1.0), RankConfig(steepness=0.5)),
+        (MethodConfig(temperature=4.0, ce_weight=9.0), RankConfig(steepness=100.0)),
+        (MethodConfig(temperature=10.0), RankConfig(steepness=0.5, grad=True, weight=5.0)),
     )
 ]
 
@@ -99,7 +99,9 @@ def test_no_number_depends_on_the_other_arms(
 
 @pytest.mark.parametrize("channels", ["all", "bottom:0.5"])
 def test_many_classes_are_measured_arm_by_arm(channels: str) -> None:
-    objectives = [build_objective(Method(), Rank(steepness=1.0, channels=channels), PAIR)] * 3
+    objectives = [
+        build_objective(MethodConfig(), RankConfig(steepness=1.0, channels=channels), PAIR)
+    ] * 3
     students, teacher = logits(3, 8, 300), logits(1, 8, 300)[0]
     means, _ = measure(objectives, students, teacher, torch.arange(8))
     for student, found in zip(students, means, strict=True):

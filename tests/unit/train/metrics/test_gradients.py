@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from rkkd_cli.config.experiment import Method, Rank
+from rkkd_cli.config.experiment import MethodConfig, RankConfig
 from rkkd_cli.losses import kendall_ranking_loss, kl_divergence
 from rkkd_cli.methods import Objective, Pair, build_objective
 from rkkd_cli.models.zoo.small import cnn2
@@ -18,7 +18,9 @@ PAIR = Pair(cnn2(10, 1), cnn2(10, 1), 1, (8, 8), torch.arange(10))
 
 
 def objective(temperature: float = 4.0, **rank: float | str) -> Objective:
-    return build_objective(Method(temperature=temperature), Rank.model_validate(rank), PAIR)
+    return build_objective(
+        MethodConfig(temperature=temperature), RankConfig.model_validate(rank), PAIR
+    )
 
 
 OBJECTIVES = [
