@@ -11,45 +11,45 @@ from rkkd_cli.analysis.selection import (
     NO_MONITORS,
     SELECTIONS,
     check_selection,
-    measurable,
-    selected,
+    mask_diverged,
+    select_rows,
 )
 from rkkd_cli.analysis.statistics import (
     Difference,
-    holm,
+    holm_corrected,
     paired_difference,
-    seeds_for,
+    seeds_needed,
     unpaired_difference,
 )
 from rkkd_cli.config.monitors import DEFAULT_MONITOR
 from rkkd_cli.errors import UserError, unknown_name
-from rkkd_cli.records.metrics import KEY, varied_in
+from rkkd_cli.records.metrics import ROW_KEY, varied_keys_in
 
 METRICS = ("test_acc", "test_kl", "test_rank", "test_kendall_tau")
 
-Pair = tuple[str, str]
+ArmNames = tuple[str, str]  # the first arm, and the second
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """``other − one`` of one metric.
+    """``second − first`` of one metric, for two arms.
 
-    ``seeds`` are those of either arm that count, ``dropped`` those that do not: not both arms have
-    them, or a value at that epoch. ``why_unpaired`` is empty where seeds are paired; ``caveat``
-    says what else keeps the two values apart. ``seeds_needed`` resolve a difference of this effect
-    size with a power of 80 %; None where that cannot be said. ``p_holm`` is corrected for the
-    family: everything compared together. ``monitors`` are the metrics that select epochs, the
-    first of ``one``, where ``select`` is ``val``.
+    ``seeds`` counts the seeds that are compared, ``dropped`` those that are not: one of the arms
+    lacks them, or their value at that epoch. ``why_unpaired`` is empty where seeds are paired;
+    ``caveat`` says what else makes the two values hard to compare. ``seeds_needed`` would resolve
+    this effect size with a power of 80 %, where that number exists. ``p_holm`` is corrected for
+    the ``family``, all comparisons made together. ``monitors`` are the metrics that select the
+    epoch of the first and of the second arm where ``select`` is ``val``.
     """
 
-    one: str
-    other: str
+    first: str
+    second: str
     metric: str
     select: str
-    mean_one: float
-    mean_other: float
-    epochs_one: tuple[int, ...]
-    epochs_other: tuple[int, ...]
+    mean_first: float
+    mean_second: float
+    epochs_first: tuple[int, ...]
+    epochs_second: tuple[int, ...]
     difference: Difference
     seeds: int = 0
     dropped: int = 0
@@ -62,14 +62,14 @@ class Comparison:
 
     @property
     def which_epoch(self) -> str:
-        """Which epoch counts, told."""
+        """A description of the epoch that counts."""
         if self.select != "val" or set(self.monitors) == {DEFAULT_MONITOR}:
-            return SELECTIONS[self.select].told
+            return SELECTIONS[self.select].description
         return f"epoch with the best {' and '.join(dict.fromkeys(self.monitors))}"
 
     @property
     def verdict(self) -> Literal["higher", "lower", "not resolved"]:
-        """What ``other`` is beside ``one``, by the t interval; not resolved where it contains 0."""
+        """How ``second`` compares with ``first``; not resolved if the t interval contains 0."""
         interval = self.difference.interval
         if interval is None or interval.contains_zero:
             return "not resolved"
@@ -80,97 +80,101 @@ def compare_arms(
     metrics: pd.DataFrame,
     metrics_names: Sequence[str] = METRICS,
     select: str = "last",
-    pairs: Sequence[Pair] | None = None,
-    why_unpaired: Mapping[Pair, str] | None = None,
+    pairs: Sequence[ArmNames] | None = None,
+    why_unpaired: Mapping[ArmNames, str] | None = None,
     ended_early: Collection[tuple[str, int]] = (),
     monitors: Mapping[str, str] = NO_MONITORS,
 ) -> list[Comparison]:
-    """Compare the ``pairs`` of arms (default: all, in the order of the file) in every metric.
+    """Compare ``pairs`` of arms (default: all, in the order of the file) in every metric.
 
     Args:
         metrics: rows of metrics.csv.
         metrics_names: columns; losses in nats or raw, accuracies in percent.
         select: ``last``, ``best`` or ``val``: which epoch counts.
-        pairs: (one, other); the difference is other − one.
-        why_unpaired: the pairs whose seeds do not belong together, with the reason.
-        ended_early: the (arm, seed) whose last epoch is their own.
-        monitors: the metric by which ``val`` selects, of the arms that have another than val_acc.
+        pairs: (first, second); the difference is second − first.
+        why_unpaired: the pairs whose seeds are not paired, with the reason.
+        ended_early: the (arm, seed) that stopped early; their own last epoch counts.
+        monitors: the metric by which ``val`` selects, for arms that do not use val_acc.
 
-    A metric that an arm has no values of is left out of its pairs. Raises UserError for rows,
-    arms, metrics or a validation split that are not there.
+    A pair is left out of a metric that one of its arms has no values of. Raises UserError for
+    rows, arms, metrics or a validation split that do not exist.
     """
     check_names(metrics, metrics_names)
     check_selection(metrics, select)
-    rows = selected(metrics, select, ended_early, monitors)
+    rows = select_rows(metrics, select, ended_early, monitors)
     arms = [str(arm) for arm in rows["arm"].unique()]
-    wanted = list(itertools.combinations(arms, 2)) if pairs is None else list(pairs)
-    for arm in {name: None for pair in wanted for name in pair}:
+    pairs = list(itertools.combinations(arms, 2)) if pairs is None else pairs
+    for arm in itertools.chain(*pairs):
         if arm not in arms:
             raise unknown_name("arm", arm, arms)
-    by_arm = {str(arm): part.set_index("seed") for arm, part in rows.groupby("arm", sort=False)}
-    known = {str(arm): {*part["seed"]} for arm, part in metrics.groupby("arm", sort=False)}
-    found = []
-    for pair in wanted:
-        seeds = known[pair[0]] | known[pair[1]]
+    by_arm = {str(arm): of_arm.set_index("seed") for arm, of_arm in rows.groupby("arm", sort=False)}
+    seeds = {str(arm): {*of_arm["seed"]} for arm, of_arm in metrics.groupby("arm", sort=False)}
+    comparisons = []
+    for pair in pairs:
+        by_first, by_second = (monitors.get(arm, DEFAULT_MONITOR) for arm in pair)
         for metric in metrics_names:
-            one, other = (_finite(by_arm[arm], metric) for arm in pair)
-            if len(one) and len(other):
+            first, second = (_finite(by_arm[arm], metric) for arm in pair)
+            if len(first) and len(second):
                 reason = (why_unpaired or {}).get(pair, "")
-                compared = _compared(pair, one, other, metric, select, reason)
-                one_by, other_by = (monitors.get(arm, DEFAULT_MONITOR) for arm in pair)
-                dropped = len(seeds) - compared.seeds
-                found.append(replace(compared, dropped=dropped, monitors=(one_by, other_by)))
-    return _as_family(found)
+                c = _compare_pair(pair, first, second, metric, select, reason)
+                dropped = len(seeds[pair[0]] | seeds[pair[1]]) - c.seeds
+                comparisons.append(replace(c, dropped=dropped, monitors=(by_first, by_second)))
+    return _with_holm_p_values(comparisons)
 
 
 def check_names(metrics: pd.DataFrame, names: Sequence[str]) -> None:
-    """Raise UserError where there are no rows, or where a name is no column of numbers."""
+    """Raise UserError if there are no rows, or a name is no column of numbers."""
     if metrics.empty:
         raise UserError("there is no finished epoch to compare")
     header = list(metrics.columns)
-    not_numbers = {*KEY, *varied_in(header)}
+    not_numbers = {*ROW_KEY, *varied_keys_in(header)}
     choices = [column for column in header if column not in not_numbers]
     for name in names:
         if name not in choices:
             raise unknown_name("metric", name, choices)
 
 
-def _compared(
-    pair: Pair, one: pd.DataFrame, other: pd.DataFrame, metric: str, select: str, reason: str
+def _compare_pair(
+    pair: ArmNames,
+    first: pd.DataFrame,
+    second: pd.DataFrame,
+    metric: str,
+    select: str,
+    why_unpaired: str,
 ) -> Comparison:
-    common = one.index.intersection(other.index)
-    if not reason and len(common) < 2 <= min(len(one), len(other)):
-        reason = "they have no seed in common" if common.empty else "only one seed is in common"
-    if not reason and common.empty:
-        reason = "they have no seed in common"
-    if not reason:
-        one, other = one.loc[common], other.loc[common]
-    measure = unpaired_difference if reason else paired_difference
-    values = [part[metric].to_numpy(dtype=float) for part in (one, other)]
-    difference = measure(*values)
+    common = first.index.intersection(second.index)
+    if not why_unpaired and common.empty:
+        why_unpaired = "they have no seed in common"
+    if not why_unpaired and len(common) < 2 <= min(len(first), len(second)):
+        why_unpaired = "only one seed is in common"
+    if not why_unpaired:
+        first, second = first.loc[common], second.loc[common]
+    difference_of = unpaired_difference if why_unpaired else paired_difference
+    values = [rows[metric].to_numpy(dtype=float) for rows in (first, second)]
+    difference = difference_of(*values)
     needed = None
     if difference.effect is not None:
-        needed = seeds_for(difference.effect, difference.paired)
+        needed = seeds_needed(difference.effect, difference.paired)
     return Comparison(
-        one=pair[0], other=pair[1], metric=metric, select=select,
-        mean_one=float(values[0].mean()), mean_other=float(values[1].mean()),
-        epochs_one=_epochs(one), epochs_other=_epochs(other), difference=difference,
-        seeds=len(one.index.union(other.index)),
-        why_unpaired=reason, seeds_needed=needed,
+        first=pair[0], second=pair[1], metric=metric, select=select,
+        mean_first=float(values[0].mean()), mean_second=float(values[1].mean()),
+        epochs_first=_epochs(first), epochs_second=_epochs(second), difference=difference,
+        seeds=len(first.index.union(second.index)),
+        why_unpaired=why_unpaired, seeds_needed=needed,
     )  # fmt: skip
 
 
 def _finite(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
-    return rows.loc[measurable(rows[metric]).notna()]
+    return rows.loc[mask_diverged(rows[metric]).notna()]
 
 
 def _epochs(rows: pd.DataFrame) -> tuple[int, ...]:
     return tuple(sorted({int(epoch) for epoch in rows["epoch"]}))
 
 
-def _as_family(comparisons: list[Comparison]) -> list[Comparison]:
-    corrected = holm([one.difference.p for one in comparisons])
+def _with_holm_p_values(comparisons: list[Comparison]) -> list[Comparison]:
+    corrected = holm_corrected([c.difference.p for c in comparisons])
     family = sum(p is not None for p in corrected)
     return [
-        replace(one, p_holm=p, family=family) for one, p in zip(comparisons, corrected, strict=True)
+        replace(c, p_holm=p, family=family) for c, p in zip(comparisons, corrected, strict=True)
     ]

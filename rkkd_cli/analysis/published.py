@@ -1,4 +1,4 @@
-"""Published accuracies, out of a CSV file, to stand beside the measured ones."""
+"""Published accuracies, read from a CSV file, to compare the measured ones with."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,63 +9,70 @@ import pandas as pd
 
 from rkkd_cli.errors import UserError
 
-ACCURACIES = ("test_acc_percent", "test_acc", "last_acc", "accuracy")
+ACCURACY_COLUMNS = ("test_acc_percent", "test_acc", "last_acc", "accuracy")
 
 
 @dataclass(frozen=True)
-class Published:
-    """``cells``: a column per varied key, and ``acc`` in percent; None is what is not stated."""
+class PublishedGrid:
+    """The published accuracies of a grid, in percent; None is one that is not stated.
+
+    ``cells`` has a column per varied key, and ``acc``.
+    """
 
     cells: pd.DataFrame
     teacher: float | None
     baseline: float | None
 
-    def at(
+    def accuracies(
         self,
         facet: Mapping[str, Any],
         axes: Sequence[str],
         rows: Sequence[Any],
         columns: Sequence[Any],
     ) -> dict[tuple[Any, Any], float]:
-        """Return the accuracies at the places of a table."""
-        stated = {}
+        """Return the accuracies of the cells of a table; of equal rows the first counts."""
+        accuracies = {}
         for row in rows:
             for column in columns:
-                wanted = {**facet, **dict(zip(axes, (row, column), strict=False))}
-                found = self.cells
-                for key, value in wanted.items():
-                    found = found[found[key] == value]
-                if len(found):
-                    stated[row, column] = float(found["acc"].iloc[0])
-        return stated
+                values = {**facet, **dict(zip(axes, (row, column), strict=False))}
+                matching = self.cells
+                for key, value in values.items():
+                    matching = matching[matching[key] == value]
+                if len(matching):
+                    accuracies[row, column] = float(matching["acc"].iloc[0])
+        return accuracies
 
 
-def read_published(path: Path, keys: Sequence[str], student: str, teacher: str) -> Published:
-    """Read a CSV file with a column per varied key (its last part will do) and one of accuracies.
+def read_published_grid(
+    path: Path, keys: Sequence[str], student: str, teacher: str
+) -> PublishedGrid:
+    """Read a CSV file with one column of accuracies and one per varied key (or its last part).
 
-    Where there is a column ``student``, rows of other students are left out; rows without a value
-    of any key state the accuracy of the ``teacher``, named with the word "teacher", or of the
-    student with "no distillation". Raises UserError.
+    In a file with a column ``student``, rows of other students are left out. Rows without a value
+    of any key state the accuracy of a model alone: its name, followed by "teacher" for the
+    ``teacher`` and "no distillation" for the student. Raises UserError.
     """
-    table = _read(path)
-    columns = {key: _column(table, key, path) for key in keys}
-    renamed = table.rename(columns={v: k for k, v in columns.items()})
-    given = renamed[list(keys)].notna()
-    names = renamed["student"].astype(str) if "student" in renamed else None
-    cells = renamed[
-        given.all(axis=1) & (True if names is None else names.str.lower() == student.lower())
-    ]
-    outside = renamed[~given.any(axis=1)]
-    alone = _stated(outside, names, "no distillation", student)
-    return Published(cells, _stated(outside, names, "teacher", teacher), alone)
+    table = _read_accuracies(path)
+    columns = {_column_of(table, key, path): key for key in keys}
+    table = table.rename(columns=columns)
+    has_value = table[list(keys)].notna()
+    students = table["student"].astype(str) if "student" in table else None
+    is_ours = True if students is None else students.str.lower() == student.lower()
+    cells = table[has_value.all(axis=1) & is_ours]
+    models = table[~has_value.any(axis=1)]
+    return PublishedGrid(
+        cells,
+        teacher=_accuracy_of_model(models, teacher, "teacher"),
+        baseline=_accuracy_of_model(models, student, "no distillation"),
+    )
 
 
 def read_published_arms(path: Path, student: str) -> dict[str, float]:
-    """Read a CSV file with a column ``arm`` and one of accuracies: the last one of each arm.
+    """Read a CSV file with a column ``arm`` and one of accuracies; an arm's last row counts.
 
-    Where there is a column ``student``, rows of other students are left out. Raises UserError.
+    In a file with a column ``student``, rows of other students are left out. Raises UserError.
     """
-    table = _read(path)
+    table = _read_accuracies(path)
     if "arm" not in table:
         raise UserError(f"{path} has no column 'arm'; is it of a grid? `rkkd table` compares those")
     if "student" in table:
@@ -75,43 +82,43 @@ def read_published_arms(path: Path, student: str) -> dict[str, float]:
 
 
 def has_accuracies(path: Path) -> bool:
-    """Tell whether the file has a column of accuracies; one of curves may have none."""
-    try:
-        return bool(set(ACCURACIES) & set(pd.read_csv(path, nrows=0).columns))
-    except (OSError, ValueError):  # reading it will say what is wrong
-        return True
+    """Whether the file has a column of accuracies; one of curves may have none."""
+    return bool({*ACCURACY_COLUMNS} & {*read_published_csv(path)})
 
 
-def _read(path: Path) -> pd.DataFrame:
-    """Return the file's table with the accuracies in a column ``acc``. Raises UserError."""
+def read_published_csv(path: Path) -> pd.DataFrame:
+    """Return the table in a CSV file. Raises UserError for a file that cannot be read as one."""
     try:
-        table = pd.read_csv(path, skipinitialspace=True)
+        return pd.read_csv(path, skipinitialspace=True, dtype={"arm": str})
     except (OSError, ValueError) as error:  # pandas' own errors are ValueErrors
-        why = " ".join(str(error).split())
-        raise UserError(f"published values {path} cannot be read as CSV: {why}") from None
-    accuracy = next((one for one in ACCURACIES if one in table.columns), None)
+        reason = " ".join(str(error).split())
+        raise UserError(f"published values {path} cannot be read as CSV: {reason}") from None
+
+
+def _read_accuracies(path: Path) -> pd.DataFrame:
+    """Return the file's table with the accuracies in a column ``acc``. Raises UserError."""
+    table = read_published_csv(path)
+    accuracy = next((name for name in ACCURACY_COLUMNS if name in table.columns), None)
     if accuracy is None:
-        raise UserError(f"{path} has no column of accuracies; call it {ACCURACIES[0]}")
+        raise UserError(f"{path} has no column of accuracies; call it {ACCURACY_COLUMNS[0]}")
     if not pd.api.types.is_numeric_dtype(table[accuracy]):
         raise UserError(f"{path}: the column {accuracy} must hold numbers, in percent")
     return table.rename(columns={accuracy: "acc"})
 
 
-def _column(table: pd.DataFrame, key: str, path: Path) -> str:
+def _column_of(table: pd.DataFrame, key: str, path: Path) -> str:
     last = key.rpartition(".")[2]
-    found = next((one for one in (key, last) if one in table.columns), None)
-    if found is None:
+    column = next((name for name in (key, last) if name in table.columns), None)
+    if column is None:
         raise UserError(f"{path} has no column {last!r} for the varied key {key}")
-    return found
+    return column
 
 
-def _stated(
-    rows: pd.DataFrame, names: "pd.Series[str] | None", word: str, model: str
-) -> float | None:
+def _accuracy_of_model(rows: pd.DataFrame, model: str, word: str) -> float | None:
     """Return the accuracy of the first row whose name begins with the model and has the word."""
-    if names is None:
+    if "student" not in rows:
         return None
-    starts = names[rows.index].str.lower().str.startswith(model.lower())
-    fits = starts & names[rows.index].str.contains(word, regex=False)
-    found = rows[fits]
-    return float(found["acc"].iloc[0]) if len(found) else None
+    names = rows["student"].astype(str)
+    of_model = names.str.lower().str.startswith(model.lower())
+    matching = rows[of_model & names.str.contains(word, regex=False)]
+    return float(matching["acc"].iloc[0]) if len(matching) else None

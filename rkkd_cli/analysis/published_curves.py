@@ -1,4 +1,4 @@
-"""Published curves, arm by arm against the epoch, out of a CSV file."""
+"""Published curves, by arm and epoch, read from a CSV file."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,20 +6,20 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from rkkd_cli.analysis.published import read_published_csv
 from rkkd_cli.errors import UserError
 
-# What a column of metrics.csv may be called in a file of published curves, and why its level is
-# not ours then. A column of our own name has our own definition.
-AS_STATED = {
+# The name of a column of metrics.csv in papers, and why its level is not comparable with ours.
+# A column with our own name has our definition.
+PUBLISHED_COLUMNS = {
     "rank": ("rank_loss", "normalisation not stated"),
     "kl": ("kd_loss", "not said to be × T²"),
     "test_acc": ("test_acc_percent", ""),
 }
-OWN = tuple(AS_STATED)
 
 
 class PublishedCurve(NamedTuple):
-    """One arm's published values by epoch; ``caveat`` is why their level is not ours, if so."""
+    """One arm's published values by epoch; ``caveat`` says why their level is not comparable."""
 
     arm: str
     values: "pd.Series[float]"
@@ -33,53 +33,45 @@ class PublishedCurves:
     table: pd.DataFrame
     source: str
 
-    def of(self, column: str) -> list[PublishedCurve]:
-        """Return the curves that stand beside a column of metrics.csv, in the file's order."""
-        theirs, caveat = AS_STATED.get(column, (column, ""))
-        found, caveat = (column, "") if column in self.table else (theirs, caveat)
-        if found not in self.table:
+    def curves(self, column: str) -> list[PublishedCurve]:
+        """Return the curves to compare with a column of metrics.csv, in the file's order."""
+        name, caveat = column, ""
+        if column not in self.table:
+            name, caveat = PUBLISHED_COLUMNS.get(column, (column, ""))
+        if name not in self.table:
             return []
-        stated = self.table.dropna(subset=[found])
         return [
-            PublishedCurve(str(arm), rows.set_index("epoch")[found].sort_index(), caveat)
-            for arm, rows in stated.groupby("arm", sort=False)
+            PublishedCurve(str(arm), rows.set_index("epoch")[name].sort_index(), caveat)
+            for arm, rows in self.table.dropna(subset=[name]).groupby("arm", sort=False)
         ]
 
 
 def has_curves(path: Path) -> bool:
-    """Tell whether a file of published values holds curves, and not one value an arm."""
-    return "epoch" in _read(path)
+    """Whether a file of published values holds curves, and not one value per arm."""
+    return "epoch" in read_published_csv(path)
 
 
 def read_published_curves(path: Path) -> PublishedCurves:
     """Read a CSV file with columns ``arm``, ``epoch`` and at least one quantity.
 
-    Quantities are called as in metrics.csv, where they have its definition, or ``rank_loss`` and
-    ``kd_loss``, where they have one of their own. Raises UserError.
+    A quantity named as in metrics.csv has the definition of that column; ``rank_loss`` and
+    ``kd_loss`` have the source's own. Raises UserError.
     """
-    table = _read(path)
-    missing = next((one for one in ("arm", "epoch") if one not in table), None)
+    table = read_published_csv(path)
+    missing = next((name for name in ("arm", "epoch") if name not in table), None)
     if missing:
         raise UserError(f"{path} has no column {missing!r}: it holds no curves to draw")
-    given = [name for key in OWN for name in (key, AS_STATED[key][0]) if name in table]
-    if not given:
+    names = [name for ours, (theirs, _) in PUBLISHED_COLUMNS.items() for name in (ours, theirs)]
+    quantities = [name for name in names if name in table]
+    if not quantities:
         raise UserError(f"{path} has no column that is drawn; call one rank, kl or test_acc")
-    for column in ("epoch", *given):
+    for column in ("epoch", *quantities):
         if not pd.api.types.is_numeric_dtype(table[column]):
             raise UserError(f"{path}: the column {column} must hold numbers")
-    return PublishedCurves(table.dropna(subset=["arm", "epoch"]), source_of(table, path))
+    return PublishedCurves(table.dropna(subset=["arm", "epoch"]), _source_of(table, path))
 
 
-def source_of(table: pd.DataFrame, path: Path) -> str:
-    """Return what the column ``source`` says, or the file's name."""
-    named = table["source"].dropna() if "source" in table else ()
-    said = list(dict.fromkeys(str(one) for one in named))
-    return "; ".join(said) or path.name
-
-
-def _read(path: Path) -> pd.DataFrame:
-    try:
-        return pd.read_csv(path, skipinitialspace=True, dtype={"arm": str})
-    except (OSError, ValueError) as error:  # pandas' own errors are ValueErrors
-        why = " ".join(str(error).split())
-        raise UserError(f"published values {path} cannot be read as CSV: {why}") from None
+def _source_of(table: pd.DataFrame, path: Path) -> str:
+    """Return the text of the column ``source``, or the file's name."""
+    sources = table["source"].dropna() if "source" in table else ()
+    return "; ".join(dict.fromkeys(str(source) for source in sources)) or path.name

@@ -8,21 +8,21 @@ import pandas as pd
 from rkkd_cli.config.monitors import DEFAULT_MONITOR, MONITORS
 from rkkd_cli.errors import UserError, unknown_name
 
-HUGE = 1e100  # beyond it squares overflow; only a term that has diverged gets there
+DIVERGED_FROM = 1e100  # squares of such values overflow; only a term that diverged gets there
 NO_MONITORS: Mapping[str, str] = {}
 
 
-class Selection(NamedTuple):
-    """Which epoch's test accuracy counts: its column in grid.csv, and how it is told."""
+class EpochSelection(NamedTuple):
+    """Which epoch's test accuracy counts: its column in grid.csv, and a description."""
 
     column: str
-    told: str
+    description: str
 
 
 SELECTIONS = {
-    "last": Selection("last_acc", "last epoch"),
-    "best": Selection("best_acc", "best epoch on the test images, which flatters"),
-    "val": Selection("val_selected_acc", "epoch with the best validation accuracy"),
+    "last": EpochSelection("last_acc", "last epoch"),
+    "best": EpochSelection("best_acc", "best epoch on the test images, which flatters"),
+    "val": EpochSelection("val_selected_acc", "epoch with the best validation accuracy"),
 }
 
 
@@ -30,43 +30,43 @@ def check_selection(metrics: pd.DataFrame, select: str) -> None:
     """Raise UserError for an unknown selection, and for ``val`` without a validation split."""
     if select not in SELECTIONS:
         raise unknown_name("selection", select, SELECTIONS)
-    held_out = metrics.get(DEFAULT_MONITOR)
-    if select == "val" and (held_out is None or held_out.isna().all()):
+    val_acc = metrics.get(DEFAULT_MONITOR)
+    if select == "val" and (val_acc is None or val_acc.isna().all()):
         raise UserError(
             "there is no validation split to select by; run the experiment with --val-share 0.1"
         )
 
 
-def selected(
+def select_rows(
     metrics: pd.DataFrame,
     select: str,
     ended_early: Collection[tuple[str, int]] = (),
     monitors: Mapping[str, str] = NO_MONITORS,
 ) -> pd.DataFrame:
-    """Return the row that counts of each arm and seed; of equal ones the earliest.
+    """Return the row of the selected epoch of each arm and seed, the earliest of equal ones.
 
-    ``val`` goes by the arm's metric among ``monitors``, or by the validation accuracy. Seeds that
-    have not reached the last epoch that their arm has reached are left out, but for the
-    (arm, seed) that ``ended_early``: their last epoch is the one that they have.
+    ``val`` selects by the arm's metric in ``monitors``, or by the validation accuracy. Seeds that
+    are behind the last epoch of their arm are left out, except the (arm, seed) in ``ended_early``,
+    which stopped early and stand at their own last epoch.
     """
-    reached = metrics.groupby(["arm", "seed"], sort=False)["epoch"].transform("max")
-    furthest = metrics.groupby("arm", sort=False)["epoch"].transform("max")
-    cells = zip(metrics["arm"], metrics["seed"], strict=True)
-    own_end = pd.Series([cell in ended_early for cell in cells], index=metrics.index, dtype=bool)
-    rows = metrics[(reached == furthest) | own_end]
-    return rows.loc[[*_places(rows, select, monitors)]]
+    last_of_seed = metrics.groupby(["arm", "seed"], sort=False)["epoch"].transform("max")
+    last_of_arm = metrics.groupby("arm", sort=False)["epoch"].transform("max")
+    pairs = zip(metrics["arm"], metrics["seed"], strict=True)
+    has_ended = pd.Series([pair in ended_early for pair in pairs], metrics.index, dtype=bool)
+    rows = metrics[(last_of_seed == last_of_arm) | has_ended]
+    return rows.loc[[*_selected_labels(rows, select, monitors)]]
 
 
-def _places(rows: pd.DataFrame, select: str, monitors: Mapping[str, str]) -> Iterator[Any]:
-    """Yield the label of the row that counts of each arm and seed that has a value."""
-    for (arm, _), part in rows.groupby(["arm", "seed"], sort=False):
+def _selected_labels(rows: pd.DataFrame, select: str, monitors: Mapping[str, str]) -> Iterator[Any]:
+    """Yield the index label of the selected row of each arm and seed that has a value."""
+    for (arm, _), epochs in rows.groupby(["arm", "seed"], sort=False):
         monitor = monitors.get(str(arm), DEFAULT_MONITOR)
         column = {"last": "epoch", "best": "test_acc", "val": monitor}[select]
-        values = part[column].dropna()
+        values = epochs[column].dropna()
         if len(values):
             yield values.idxmax() if MONITORS.get(column, True) else values.idxmin()
 
 
-def measurable(values: "pd.Series[Any]") -> "pd.Series[Any]":
-    """Return the values, without infinite and huge ones."""
-    return values.where(values.abs() < HUGE)
+def mask_diverged(values: "pd.Series[Any]") -> "pd.Series[Any]":
+    """Return the values, with NaN for infinite and diverged ones."""
+    return values.where(values.abs() < DIVERGED_FROM)

@@ -1,24 +1,24 @@
-"""How sure a difference over seeds is: intervals, an exact test, effect size; and how many seeds
-would resolve it: the power of the t test.
+"""Differences over seeds: intervals, a permutation test, effect sizes, and the power of the t test.
 
 All distributions are scipy's. With the differences d_1 … d_n of n seeds, d̄ their mean and s their
 sample standard deviation (n − 1), the paired quantities are
 
 - t interval: d̄ ± t(0.975; n − 1) · s / √n;
-- bootstrap interval: of the mean of resampled seeds, BCa (Efron 1987) from ``BCA_FROM`` seeds on,
-  percentiles below. Of few seeds it is too narrow: it cannot leave their range;
-- permutation p-value: the share of the 2ⁿ choices of signs whose mean lies as far out as d̄, two-
-  sided; exact up to ``EXHAUSTIVE`` of them, else sampled; n seeds cannot give less than 2^(1 − n);
+- bootstrap interval of the mean: BCa (Efron 1987) from ``MIN_BCA_SEEDS`` seeds on, percentiles
+  below. With few seeds it is too narrow: it cannot leave the range of their values;
+- permutation p-value: the share of the 2ⁿ sign choices whose mean is at least as far from 0 as d̄,
+  two-sided. It is exact up to ``MAX_EXACT_PERMUTATIONS`` choices, else sampled. With n seeds it is
+  never below 2^(1 − n);
 - effect size: Cohen's d_z = d̄ / s, and Hedges' g_z = J(n − 1) · d_z, with the small-sample factor
   J(m) = Γ(m/2) / (√(m/2) · Γ((m − 1)/2)) (Hedges 1981).
 
-Unpaired: the interval is Welch's, the p-value that of exchanging seeds between the arms, and d is
-by the pooled deviation. Everything is in the unit of the values.
+Unpaired, the interval is Welch's, the permutation test exchanges seeds between the arms, and d
+divides by the pooled standard deviation. All differences have the unit of the values.
 
-Power is that of the two-sided t test at 5 %. With δ = d · √n (paired; per arm d · √(n/2)) the
-test statistic is noncentral t with n − 1 (2n − 2) degrees of freedom; power is the mass beyond
-± t(0.975). The observed d is taken for the true one, which it is not: of few seeds it tends to be
-too large, and then so is the hope.
+Power is that of the two-sided t test at 5 %. With δ = d · √n (unpaired d · √(n/2) for n seeds of
+each arm) the test statistic is noncentral t with n − 1 (unpaired 2n − 2) degrees of freedom, and
+power is its mass beyond ± t(0.975). It takes the observed d for the true one. With few seeds the
+observed d tends to be too large, and so does this power.
 """
 
 import math
@@ -29,16 +29,16 @@ from typing import Any
 import numpy as np
 from scipy import special, stats
 
-LEVEL = 0.95
-BCA_FROM = 5
-EXHAUSTIVE = 2**14
+CONFIDENCE = 0.95
+MIN_BCA_SEEDS = 5
+MAX_EXACT_PERMUTATIONS = 2**14
 RESAMPLES = 9999
 ALPHA = 0.05
-WANTED = 0.8
-MOST = 10_000
-SURE = 100.0  # a shift from which power is 1 to the last digit, and scipy's sums stay finite
+TARGET_POWER = 0.8
+MAX_SEEDS = 10_000
+MAX_SHIFT = 100.0  # beyond it power is 1 to the last digit, and scipy's sums overflow
 
-Values = np.ndarray[Any, np.dtype[np.float64]]
+FloatArray = np.ndarray[Any, np.dtype[np.float64]]
 
 
 @dataclass(frozen=True)
@@ -50,21 +50,21 @@ class Interval:
 
     @property
     def contains_zero(self) -> bool:
-        """Tell whether the sign is open."""
+        """Whether the sign of the value is open."""
         return self.low <= 0 <= self.high
 
 
 @dataclass(frozen=True)
 class Difference:
-    """``other − one`` over seeds; None is what so few seeds do not have.
+    """``second − first`` over seeds. A quantity that needs more seeds than there are is None.
 
-    ``n`` are the pairs; unpaired, ``n`` and ``n_other`` are the seeds of the two arms. ``effect``
-    is d_z or d, ``corrected`` has Hedges' factor.
+    ``n`` counts pairs of seeds; unpaired, ``n`` and ``n_second`` count the seeds of each arm.
+    ``effect`` is d_z or d; ``corrected`` is the same with Hedges' factor.
     """
 
     mean: float
     n: int
-    n_other: int
+    n_second: int
     paired: bool
     interval: Interval | None
     bootstrap: Interval | None
@@ -77,125 +77,131 @@ class Difference:
 
     @property
     def is_flat(self) -> bool:
-        """Tell whether there are seeds enough, but no spread to estimate an interval from."""
-        enough = self.n > 1 if self.paired else min(self.n, self.n_other) > 1
+        """Whether there are enough seeds for an interval, but their values do not differ."""
+        enough = self.n > 1 if self.paired else min(self.n, self.n_second) > 1
         return enough and self.interval is None
 
 
-def paired_difference(one: Values, other: Values) -> Difference:
-    """Return ``other − one``, seed by seed. Values (n,), n ≥ 1, in the same order of seeds."""
-    assert one.shape == other.shape
-    assert one.size
-    differences = other - one
+def paired_difference(first: FloatArray, second: FloatArray) -> Difference:
+    """Return ``second − first``, seed by seed. Shapes (n,), n ≥ 1, seeds in the same order."""
+    assert first.shape == second.shape
+    assert first.size
+    differences = second - first
     n = differences.size
-    mean, spread = float(differences.mean()), deviation(differences)
-    effect = None if spread is None else mean / spread
-    p, exact = _permuted((differences,), "samples", 2**n) if n > 1 else (None, True)
-    resampled, method = _bootstrap((differences,)) if spread else (None, None)
+    mean, std = float(differences.mean()), sample_std(differences)
+    effect = None if std is None else mean / std
+    p, exact = _permutation_p((differences,), "samples", 2**n) if n > 1 else (None, True)
+    bootstrap, method = _bootstrap_interval((differences,)) if std else (None, None)
     return Difference(
-        mean=mean, n=n, n_other=n, paired=True, interval=t_interval(differences),
-        bootstrap=resampled, bootstrap_method=method, p=p, p_is_exact=exact,
-        smallest_p=_smallest(2.0 ** (1 - n), exact) if n > 1 else None,
-        effect=effect, corrected=_corrected(effect, n - 1),
+        mean=mean, n=n, n_second=n, paired=True, interval=t_interval(differences),
+        bootstrap=bootstrap, bootstrap_method=method, p=p, p_is_exact=exact,
+        smallest_p=_smallest_p(2.0 ** (1 - n), exact) if n > 1 else None,
+        effect=effect, corrected=_hedges_corrected(effect, n - 1),
     )  # fmt: skip
 
 
-def unpaired_difference(one: Values, other: Values) -> Difference:
-    """Return the difference of the means of seeds that do not belong together; each n ≥ 1."""
-    assert one.size
-    assert other.size
-    m, n = one.size, other.size
-    mean = float(other.mean() - one.mean())
+def unpaired_difference(first: FloatArray, second: FloatArray) -> Difference:
+    """Return the difference of the means of two arms whose seeds are not paired; each n ≥ 1."""
+    assert first.size
+    assert second.size
+    samples, m, n = (first, second), first.size, second.size
+    mean = float(second.mean() - first.mean())
     enough = min(m, n) > 1
-    pooled = _pooled(one, other) if enough else None
+    pooled = _pooled_std(first, second) if enough else None
     effect = mean / pooled if pooled else None
-    ways = math.comb(m + n, n)
-    p, exact = _permuted((one, other), "independent", ways) if enough else (None, True)
-    resampled, method = _bootstrap((one, other)) if pooled else (None, None)
+    permutations = math.comb(m + n, n)
+    p, exact = _permutation_p(samples, "independent", permutations) if enough else (None, True)
+    bootstrap, method = _bootstrap_interval(samples) if pooled else (None, None)
     return Difference(
-        mean=mean, n=m, n_other=n, paired=False, interval=_welch(one, other) if pooled else None,
-        bootstrap=resampled, bootstrap_method=method, p=p, p_is_exact=exact,
-        smallest_p=_smallest(2 / ways, exact) if enough else None,
-        effect=effect, corrected=_corrected(effect, m + n - 2),
+        mean=mean, n=m, n_second=n, paired=False,
+        interval=_welch_interval(first, second) if pooled else None,
+        bootstrap=bootstrap, bootstrap_method=method, p=p, p_is_exact=exact,
+        smallest_p=_smallest_p(2 / permutations, exact) if enough else None,
+        effect=effect, corrected=_hedges_corrected(effect, m + n - 2),
     )  # fmt: skip
 
 
-def deviation(values: Values) -> float | None:
-    """Return the sample standard deviation; None where the values do not differ or are alone.
+def sample_std(values: FloatArray) -> float | None:
+    """Return the sample standard deviation, or None for one value or values that do not differ.
 
-    Values that differ by no more than rounding do not differ.
+    Values that differ by rounding errors only count as equal.
     """
     if values.size < 2:
         return None
-    spread = float(values.std(ddof=1))
+    std = float(values.std(ddof=1))
     rounding = 1e-12 * float(np.abs(values).max())
-    return spread if spread > rounding else None
+    return std if std > rounding else None
 
 
-def t_interval(values: Values) -> Interval | None:
-    """Return the t interval of the mean; None where :func:`deviation` is."""
-    spread = deviation(values)
-    if spread is None:
+def t_interval(values: FloatArray) -> Interval | None:
+    """Return the t interval of the mean, or None where :func:`sample_std` is None."""
+    std = sample_std(values)
+    if std is None:
         return None
     n = values.size
-    low, high = stats.t.interval(LEVEL, n - 1, loc=values.mean(), scale=spread / math.sqrt(n))
+    low, high = stats.t.interval(CONFIDENCE, n - 1, loc=values.mean(), scale=std / math.sqrt(n))
     return Interval(float(low), float(high))
 
 
-def _welch(one: Values, other: Values) -> Interval:
+def _welch_interval(first: FloatArray, second: FloatArray) -> Interval:
     """Return Welch's interval, with the degrees of freedom of Welch and Satterthwaite."""
-    errors = [float(part.var(ddof=1)) / part.size for part in (one, other)]
-    squares = [e**2 / (part.size - 1) for e, part in zip(errors, (one, other), strict=True)]
+    samples = (first, second)
+    errors = [float(values.var(ddof=1)) / values.size for values in samples]
+    squares = [e**2 / (values.size - 1) for e, values in zip(errors, samples, strict=True)]
     freedom = sum(errors) ** 2 / sum(squares)
-    gap = float(other.mean() - one.mean())
-    low, high = stats.t.interval(LEVEL, freedom, loc=gap, scale=math.sqrt(sum(errors)))
+    gap = float(second.mean() - first.mean())
+    low, high = stats.t.interval(CONFIDENCE, freedom, loc=gap, scale=math.sqrt(sum(errors)))
     return Interval(float(low), float(high))
 
 
-def _pooled(one: Values, other: Values) -> float | None:
-    squares = sum(float(((part - part.mean()) ** 2).sum()) for part in (one, other))
-    pooled = math.sqrt(squares / (one.size + other.size - 2))
-    rounding = 1e-12 * float(max(np.abs(one).max(), np.abs(other).max()))
+def _pooled_std(first: FloatArray, second: FloatArray) -> float | None:
+    squares = sum(float(((values - values.mean()) ** 2).sum()) for values in (first, second))
+    pooled = math.sqrt(squares / (first.size + second.size - 2))
+    rounding = 1e-12 * float(max(np.abs(first).max(), np.abs(second).max()))
     return pooled if pooled > rounding else None
 
 
-def _mean_difference(one: Any, other: Any, axis: int = -1) -> Any:
-    return np.mean(other, axis=axis) - np.mean(one, axis=axis)
+def _mean_difference(first: Any, second: Any, axis: int = -1) -> Any:
+    return np.mean(second, axis=axis) - np.mean(first, axis=axis)
 
 
-def _permuted(samples: tuple[Values, ...], kind: Any, ways: int) -> tuple[float, bool]:
+def _permutation_p(
+    samples: tuple[FloatArray, ...], kind: Any, permutations: int
+) -> tuple[float, bool]:
+    """Return the two-sided p-value, and whether it is exact."""
     statistic: Any = np.mean if len(samples) == 1 else _mean_difference
-    exact = ways <= EXHAUSTIVE
-    tested = stats.permutation_test(
+    exact = permutations <= MAX_EXACT_PERMUTATIONS
+    test = stats.permutation_test(
         samples, statistic, permutation_type=kind, vectorized=True,
-        n_resamples=EXHAUSTIVE if exact else RESAMPLES, rng=np.random.default_rng(0),
+        n_resamples=MAX_EXACT_PERMUTATIONS if exact else RESAMPLES, rng=np.random.default_rng(0),
     )  # fmt: skip
-    return float(tested.pvalue), exact
+    return float(test.pvalue), exact
 
 
-def _smallest(p: float, exact: bool) -> float:
+def _smallest_p(p: float, exact: bool) -> float:
     return min(1.0, p if exact else 2 / (RESAMPLES + 1))
 
 
-def _bootstrap(samples: Any) -> tuple[Interval | None, str | None]:
+def _bootstrap_interval(samples: Any) -> tuple[Interval | None, str | None]:
+    """Return the interval and the name of its method."""
     statistic: Any = np.mean if len(samples) == 1 else _mean_difference
     methods: list[Any] = ["percentile"]
-    if min(part.size for part in samples) >= BCA_FROM:
-        methods = ["BCa", "percentile"]  # the second where values coincide too much for the first
+    if min(values.size for values in samples) >= MIN_BCA_SEEDS:
+        methods = ["BCa", "percentile"]  # percentiles where ties leave BCa undefined
     for method in methods:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # it says in words that the interval is NaN
-            found = stats.bootstrap(
-                samples, statistic, confidence_level=LEVEL, n_resamples=RESAMPLES,
+            warnings.simplefilter("ignore")  # scipy warns of a NaN interval: see below
+            interval = stats.bootstrap(
+                samples, statistic, confidence_level=CONFIDENCE, n_resamples=RESAMPLES,
                 method=method, rng=np.random.default_rng(0), vectorized=True,
             ).confidence_interval  # fmt: skip
-        if math.isfinite(found.low) and math.isfinite(found.high):
-            return Interval(float(found.low), float(found.high)), method
+        if math.isfinite(interval.low) and math.isfinite(interval.high):
+            return Interval(float(interval.low), float(interval.high)), method
     return None, None
 
 
-def _corrected(effect: float | None, freedom: int) -> float | None:
-    """Return g = J · d; one degree of freedom has no J."""
+def _hedges_corrected(effect: float | None, freedom: int) -> float | None:
+    """Return g = J · d, or None for one degree of freedom, where J is undefined."""
     return None if effect is None or freedom < 2 else hedges_factor(freedom) * effect
 
 
@@ -205,39 +211,40 @@ def hedges_factor(freedom: int) -> float:
     return math.exp(special.gammaln(half) - special.gammaln(half - 0.5)) / math.sqrt(half)
 
 
-def holm(p_values: list[float | None]) -> list[float | None]:
-    """Return p-values corrected for being looked at together (Holm 1979); None stays, uncounted.
+def holm_corrected(p_values: list[float | None]) -> list[float | None]:
+    """Return p-values corrected for multiple comparisons (Holm 1979); None stays None, uncounted.
 
-    The k-th smallest of m is multiplied by m − k + 1, and none is smaller than the one before.
+    The k-th smallest of m is multiplied by m − k + 1, and none is smaller than the one before it.
     """
-    given = sorted((p, place) for place, p in enumerate(p_values) if p is not None)
+    ascending = sorted((p, index) for index, p in enumerate(p_values) if p is not None)
     corrected: list[float | None] = [None] * len(p_values)
     largest = 0.0
-    for rank, (p, place) in enumerate(given):
-        largest = max(largest, min(1.0, p * (len(given) - rank)))
-        corrected[place] = largest
+    for rank, (p, index) in enumerate(ascending):
+        largest = max(largest, min(1.0, p * (len(ascending) - rank)))
+        corrected[index] = largest
     return corrected
 
 
 def power(effect: float, n: int, paired: bool = True) -> float:
-    """Return the chance that n seeds (of each arm) resolve a true effect d; n ≥ 2."""
+    """Return the probability that n seeds (of each arm) resolve a true effect size d; n ≥ 2."""
     freedom = n - 1 if paired else 2 * n - 2
-    shift = min(SURE, abs(effect) * math.sqrt(n if paired else n / 2))
-    edge = float(stats.t.ppf(1 - ALPHA / 2, freedom))
-    wrong_side = float(stats.nct.cdf(-edge, freedom, shift))
-    if math.isnan(wrong_side):  # what scipy gives for some masses that are next to nothing
+    shift = min(MAX_SHIFT, abs(effect) * math.sqrt(n if paired else n / 2))
+    critical = float(stats.t.ppf(1 - ALPHA / 2, freedom))
+    wrong_side = float(stats.nct.cdf(-critical, freedom, shift))
+    if math.isnan(wrong_side):  # scipy's answer for some masses that are almost 0
         wrong_side = 0.0
-    return float(stats.nct.sf(edge, freedom, shift)) + wrong_side
+    return float(stats.nct.sf(critical, freedom, shift)) + wrong_side
 
 
-def seeds_for(effect: float, paired: bool = True) -> int | None:
-    """Return the fewest seeds (of each arm) with a power of 80 %; None if more than ``MOST``."""
-    if effect == 0 or power(effect, MOST, paired) < WANTED:
+def seeds_needed(effect: float, paired: bool = True) -> int | None:
+    """Return the fewest seeds (of each arm) with 80 % power; None if more than ``MAX_SEEDS``."""
+    if effect == 0 or power(effect, MAX_SEEDS, paired) < TARGET_POWER:
         return None
     low, high = 1, 2
-    while power(effect, high, paired) < WANTED:
+    while power(effect, high, paired) < TARGET_POWER:
         low, high = high, high * 2
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (low, middle) if power(effect, middle, paired) >= WANTED else (middle, high)
+        enough = power(effect, middle, paired) >= TARGET_POWER
+        low, high = (low, middle) if enough else (middle, high)
     return high

@@ -1,42 +1,44 @@
-"""Each arm at its last epoch, or at a chosen one: mean, spread over seeds, and how many seeds.
+"""Each arm at its last epoch, or at a selected one: mean and standard deviation over seeds.
 
-And, while a run trains: how far its arms are, and what they are at.
+For a run in training: how far each arm is, and its metrics so far.
 """
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import pandas as pd
 
-from rkkd_cli.analysis.selection import selected
+from rkkd_cli.analysis.selection import select_rows
+from rkkd_cli.records.manifest import Manifest
 
 SUMMARY_METRICS = ("test_acc", "test_kl", "test_rank", "test_kendall_tau", "kl", "rank")
-WATCHED = ("rank", "kl", "test_acc")
+PROGRESS_METRICS = ("rank", "kl", "test_acc")
 
 
 @dataclass(frozen=True)
-class Spread:
-    """Mean and sample standard deviation (n − 1) over n seeds; None where there is one."""
+class MeanStd:
+    """Mean and sample standard deviation (n − 1) over n seeds; one seed has no deviation."""
 
     mean: float
     std: float | None
     n: int
 
     def text(self, digits: int) -> str:
-        """Return ``mean ± spread``, or the mean alone."""
+        """Return ``mean ± std``, or the mean alone."""
         mean = f"{self.mean:.{digits}f}"
         return mean if self.std is None else f"{mean} ± {self.std:.{digits}f}"
 
 
 @dataclass(frozen=True)
 class ArmSummary:
-    """One arm over the ``n`` seeds that reached its end; ``epochs`` has the epoch of each seed."""
+    """One arm over ``n`` seeds; ``epochs`` has the epoch of each seed."""
 
     arm: str
     epochs: dict[int, int]
     n: int
-    metrics: dict[str, Spread]
+    metrics: dict[str, MeanStd]
 
     @property
     def epoch(self) -> int:
@@ -45,26 +47,51 @@ class ArmSummary:
 
     @property
     def epoch_text(self) -> str:
-        """The epoch, or the first and the last of them."""
+        """The epoch, or the earliest and the latest of them."""
         earliest = min(self.epochs.values())
         return str(self.epoch) if earliest == self.epoch else f"{earliest}–{self.epoch}"
 
 
-def spread(values: pd.Series) -> Spread:
+class RunSummaries(NamedTuple):
+    """The arms at their last epochs, and, by monitored metric, at the epochs that it selects."""
+
+    last: list[ArmSummary]
+    selected: dict[str, list[ArmSummary]]
+
+    def as_json(self, published: Mapping[str, float] | None = None) -> dict[str, Any]:
+        """Return them as plain objects; without monitors there is no ``selected``."""
+        content: dict[str, Any] = {"summary": _summaries_json(self.last, published)}
+        if self.selected:
+            content["selected"] = {
+                monitor: _summaries_json(arms) for monitor, arms in self.selected.items()
+            }
+        return content
+
+
+def mean_std(values: pd.Series) -> MeanStd:
     """Return mean and sample standard deviation of one metric over seeds."""
-    deviation = float(values.std(ddof=1))
-    return Spread(float(values.mean()), None if math.isnan(deviation) else deviation, len(values))
+    std = float(values.std(ddof=1))
+    return MeanStd(float(values.mean()), None if math.isnan(std) else std, len(values))
+
+
+def summarise_run(metrics: pd.DataFrame, manifest: Manifest) -> RunSummaries:
+    """Return the summaries of a run."""
+    ended_early = manifest.cells_ended_early
+    selected: dict[str, list[ArmSummary]] = {}
+    for arm in summarise_selected(metrics, manifest.monitors, ended_early):
+        selected.setdefault(manifest.monitors[arm.arm], []).append(arm)
+    return RunSummaries(summarise(metrics, ended_early), selected)
 
 
 def summarise(
     metrics: pd.DataFrame, ended_early: Collection[tuple[str, int]] = ()
 ) -> list[ArmSummary]:
-    """Return one summary per arm, in the order of the file.
+    """Return one summary per arm at its last epoch, in the order of the file.
 
-    The seeds are those that have reached the arm's last epoch, or are among the (arm, seed) that
-    ``ended_early``: these stand at the last epoch that they have.
+    It covers the seeds that have reached this epoch, and the (arm, seed) in ``ended_early``, which
+    stopped early, at their own last epochs.
     """
-    last = selected(metrics, "last", ended_early)
+    last = select_rows(metrics, "last", ended_early)
     return [_summary(str(arm), rows) for arm, rows in last.groupby("arm", sort=False)]
 
 
@@ -75,19 +102,36 @@ def summarise_selected(
 ) -> list[ArmSummary]:
     """Return the arms that have a monitor, each seed at the first epoch with its best value."""
     monitored = metrics[metrics["arm"].isin(monitors)]
-    rows = selected(monitored, "val", ended_early, monitors)
-    return [_summary(str(arm), part) for arm, part in rows.groupby("arm", sort=False)]
+    selected = select_rows(monitored, "val", ended_early, monitors)
+    return [_summary(str(arm), rows) for arm, rows in selected.groupby("arm", sort=False)]
 
 
 def _summary(arm: str, rows: pd.DataFrame) -> ArmSummary:
-    epochs = {int(s): int(e) for s, e in zip(rows["seed"], rows["epoch"], strict=True)}
-    spreads = {name: spread(rows[name]) for name in SUMMARY_METRICS}
-    return ArmSummary(arm, epochs, len(rows), spreads)
+    metrics = {name: mean_std(rows[name]) for name in SUMMARY_METRICS}
+    return ArmSummary(arm, _epoch_by_seed(rows), len(rows), metrics)
+
+
+def _epoch_by_seed(rows: pd.DataFrame) -> dict[int, int]:
+    return {int(s): int(e) for s, e in zip(rows["seed"], rows["epoch"], strict=True)}
+
+
+def _summaries_json(
+    summaries: Sequence[ArmSummary], published: Mapping[str, float] | None = None
+) -> list[dict[str, Any]]:
+    return [
+        {"arm": s.arm, "n": s.n, "epoch": s.epoch, "epochs": s.epochs}
+        | {name: {"mean": v.mean, "std": v.std} for name, v in s.metrics.items()}
+        | ({} if published is None else {"published": published.get(s.arm)})
+        for s in summaries
+    ]
 
 
 @dataclass(frozen=True)
-class Watched:
-    """One metric of an arm: its mean by epoch over the seeds, and over each seed's newest row."""
+class MetricProgress:
+    """One metric of an arm: ``curve`` is the mean over seeds by epoch, ``now`` the newest mean.
+
+    ``now`` takes the newest row of each seed, which may be of different epochs.
+    """
 
     now: float
     curve: list[float]
@@ -99,20 +143,19 @@ class ArmProgress:
 
     arm: str
     epochs: dict[int, int]
-    metrics: dict[str, Watched]
+    metrics: dict[str, MetricProgress]
 
 
-def progress_of(metrics: pd.DataFrame) -> list[ArmProgress]:
+def progress_by_arm(metrics: pd.DataFrame) -> list[ArmProgress]:
     """Return the arms that have rows, in the order of the file."""
     return [_progress(str(arm), rows) for arm, rows in metrics.groupby("arm", sort=False)]
 
 
 def _progress(arm: str, rows: pd.DataFrame) -> ArmProgress:
     newest = rows.loc[rows.groupby("seed", sort=False)["epoch"].idxmax()]
-    epochs = {int(s): int(e) for s, e in zip(newest["seed"], newest["epoch"], strict=True)}
     by_epoch = rows.groupby("epoch")
-    watched = {
-        name: Watched(float(newest[name].mean()), by_epoch[name].mean().tolist())
-        for name in WATCHED
+    metrics = {
+        name: MetricProgress(float(newest[name].mean()), by_epoch[name].mean().tolist())
+        for name in PROGRESS_METRICS
     }
-    return ArmProgress(arm, epochs, watched)
+    return ArmProgress(arm, _epoch_by_seed(newest), metrics)

@@ -129,8 +129,9 @@ class Stream:
         seed: int,
         strong: bool = False,
     ) -> None:
-        crops = dataset.crop_padding, dataset.flip
-        self.data = DeviceImages(dataset.train, dataset, device, *crops)
+        self.data = DeviceImages(
+            dataset.train, dataset, device, padding=dataset.crop_padding, flip=dataset.flip
+        )
         self.batch_size, self.seed = batch_size, seed
         self.strong = StrongView(dataset.in_channels) if strong else None
 

@@ -1,8 +1,9 @@
 """Distillation losses as pure functions of tensors.
 
-Shapes: B batch, C classes, D features or channels, H × W positions. Every scalar is a mean over the
-batch unless its equation says otherwise; inputs may be float64, float32, float16 or bfloat16 (the
-last two are computed in float32). The gradient goes to the student only.
+Shapes: B batch, C classes, D features or channels, H × W positions. σ is the softmax over classes,
+s is the student's and t the teacher's. Every scalar is a mean over the batch, unless its equation
+says otherwise. Inputs may be float64, float32, float16 or bfloat16; the last two are computed in
+float32. The gradient goes to the student only, unless the docstring says otherwise.
 """
 
 from rkkd_cli.losses.attention import attention_transfer_loss

@@ -1,4 +1,4 @@
-"""Which channels (classes) take part in the ranking: all, or the teacher's top or bottom share."""
+"""Which classes take part in the ranking: all, or the teacher's top or bottom share."""
 
 import math
 from typing import NamedTuple
@@ -9,7 +9,7 @@ from rkkd_cli.errors import UserError
 
 
 class Channels(NamedTuple):
-    """The teacher's ``largest`` or smallest ``share`` of the channels, per image."""
+    """The ``share`` of the classes with the teacher's largest or smallest logits, per image."""
 
     share: float
     largest: bool
@@ -23,7 +23,7 @@ ALL = Channels(1.0, largest=True)
 
 
 def parse_channels(text: str) -> Channels:
-    """Read ``all``, ``top:SHARE`` or ``bottom:SHARE`` with 0 < SHARE ≤ 1. Raises ValueError."""
+    """Parse ``all``, ``top:SHARE`` or ``bottom:SHARE`` with 0 < SHARE ≤ 1. Raises ValueError."""
     if text == "all":
         return ALL
     side, _, number = text.partition(":")
@@ -39,18 +39,18 @@ def parse_channels(text: str) -> Channels:
     return Channels(share, largest=side == "top")
 
 
-def chosen_channels(teacher: Tensor, channels: str) -> Tensor | None:
-    """Return the places (B, M) of the channels that take part in each image, or None for all."""
-    chosen = parse_channels(channels)
-    count = chosen.count(teacher.shape[1])
+def channel_indices(teacher: Tensor, channels: str) -> Tensor | None:
+    """Return the class indices (B, M) that take part in each image, or None for all classes."""
+    parsed = parse_channels(channels)
+    count = parsed.count(teacher.shape[1])
     if count == teacher.shape[1]:
         return None
-    return teacher.topk(count, dim=1, largest=chosen.largest).indices
+    return teacher.topk(count, dim=1, largest=parsed.largest).indices
 
 
 def select_channels(student: Tensor, teacher: Tensor, channels: str) -> tuple[Tensor, Tensor]:
-    """Return (B, M) logits of the channels that take part, chosen by the teacher per image."""
-    index = chosen_channels(teacher, channels)
-    if index is None:
+    """Return the logits (B, M) of the classes that take part, as the teacher's logits choose."""
+    indices = channel_indices(teacher, channels)
+    if indices is None:
         return student, teacher
-    return student.gather(1, index), teacher.gather(1, index)
+    return student.gather(1, indices), teacher.gather(1, indices)

@@ -1,4 +1,4 @@
-"""What every loss asks of its inputs."""
+"""What the losses require of their inputs."""
 
 import functools
 import math
@@ -13,35 +13,36 @@ R = TypeVar("R")
 
 
 def paired_logits(student_logits: Tensor, teacher_logits: Tensor) -> tuple[Tensor, Tensor]:
-    """Return both (B, C) logits in one dtype of at least float32, the teacher's without gradient.
+    """Return both logits (B, C) in one dtype of at least float32, the teacher's detached.
 
-    Raises ValueError when they are not two floating-point tensors of one shape (B, C), B ≥ 1.
+    Raises ValueError unless they are two floating-point tensors of one shape (B, C), B ≥ 1.
     """
     if student_logits.ndim != 2 or student_logits.shape != teacher_logits.shape:
         raise ValueError(
             "student and teacher logits must both be (batch, classes); got "
             f"{tuple(student_logits.shape)} and {tuple(teacher_logits.shape)}"
         )
-    return _in_one_dtype(student_logits, teacher_logits, "logits")
+    return in_one_dtype(student_logits, teacher_logits, "logits")
 
 
 def paired_batches(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
-    """Return both (B, …), whose features may differ, as :func:`paired_logits` does.
+    """Return both features (B, …) in one dtype of at least float32, the teacher's detached.
 
-    Raises ValueError when they are not floating-point tensors of one batch, each with features.
+    Their shapes may differ but for B. Raises ValueError unless they are floating-point tensors of
+    one batch, each with at least one feature dimension.
     """
     if student.ndim < 2 or teacher.ndim < 2 or student.shape[0] != teacher.shape[0]:
         raise ValueError(
             "student and teacher features must both be (batch, features…) of one batch; got "
             f"{tuple(student.shape)} and {tuple(teacher.shape)}"
         )
-    return _in_one_dtype(student, teacher, "features")
+    return in_one_dtype(student, teacher, "features")
 
 
 def paired_maps(student_map: Tensor, teacher_map: Tensor) -> tuple[Tensor, Tensor]:
-    """Return both (B, D, H, W), whose D, H and W may differ, as :func:`paired_logits` does.
+    """Return both feature maps (B, D, H, W) as :func:`paired_batches` does.
 
-    Raises ValueError when they are not floating-point maps of one batch.
+    Raises ValueError also if either is not four-dimensional.
     """
     if student_map.ndim != 4 or teacher_map.ndim != 4:
         raise ValueError(
@@ -51,10 +52,10 @@ def paired_maps(student_map: Tensor, teacher_map: Tensor) -> tuple[Tensor, Tenso
     return paired_batches(student_map, teacher_map)
 
 
-def paired_alike(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
-    """Return both (B, D, …) of one shape, as :func:`paired_logits` does.
+def paired_same_shape(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
+    """Return both features (B, D, …) as :func:`paired_batches` does.
 
-    Raises ValueError when they are not floating-point tensors of one shape.
+    Raises ValueError also if their shapes differ.
     """
     if student.shape != teacher.shape:
         raise ValueError(
@@ -64,20 +65,25 @@ def paired_alike(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
     return paired_batches(student, teacher)
 
 
-def _in_one_dtype(student: Tensor, teacher: Tensor, what: str) -> tuple[Tensor, Tensor]:
+def in_one_dtype(student: Tensor, teacher: Tensor, noun: str) -> tuple[Tensor, Tensor]:
+    """Return both in one dtype of at least float32, the teacher's detached.
+
+    Raises ValueError if either is empty or not floating-point; ``noun`` names them in the sentence.
+    """
     if student.numel() == 0 or teacher.numel() == 0:
         raise ValueError("the batch is empty")
     if not (student.is_floating_point() and teacher.is_floating_point()):
-        raise ValueError(f"{what} must be floating-point tensors")
+        raise ValueError(f"{noun} must be floating-point tensors")
     dtype = torch.promote_types(student.dtype, teacher.dtype)
     dtype = torch.promote_types(dtype, torch.float32)
     return student.to(dtype), teacher.detach().to(dtype)
 
 
-def labels_of(logits: Tensor, target: Tensor) -> Tensor:
-    """Return the class numbers (B,) of (B, C) logits; raise ValueError when they are not that.
+def check_target(logits: Tensor, target: Tensor) -> Tensor:
+    """Return the class numbers (B,) of logits (B, C).
 
-    That each lies in 0…C−1 is left to the indexing, which does not wait for a GPU.
+    Raises ValueError unless they are B int64 numbers. That each lies in 0 … C − 1 is left to the
+    indexing: a check here would wait for a GPU.
     """
     if target.shape != logits.shape[:1] or target.dtype != torch.int64:
         raise ValueError(
@@ -88,22 +94,22 @@ def labels_of(logits: Tensor, target: Tensor) -> Tensor:
 
 
 def positive(name: str, value: float) -> float:
-    """Return ``value``; raise ValueError when it is not a finite number greater than 0."""
+    """Return ``value``. Raises ValueError unless it is a finite number greater than 0."""
     if not (math.isfinite(value) and value > 0):
         raise ValueError(f"{name} must be a finite number greater than 0, not {value}")
     return value
 
 
 def without_autocast(loss: Callable[P, R]) -> Callable[P, R]:
-    """Keep autocast from computing the loss's matrix products in half precision.
+    """Disable autocast inside a loss: its matrix products would be computed in half precision.
 
-    The first argument must be a tensor.
+    At least one argument must be a tensor; the first one tells the device.
     """
 
     @functools.wraps(loss)
-    def computed(*args: P.args, **kwargs: P.kwargs) -> R:
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
         first = next(value for value in (*args, *kwargs.values()) if isinstance(value, Tensor))
         with torch.autocast(first.device.type, enabled=False):
             return loss(*args, **kwargs)
 
-    return computed
+    return wrapper

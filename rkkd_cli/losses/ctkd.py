@@ -1,4 +1,4 @@
-"""Curriculum temperature: a temperature that learns to make the student's task harder."""
+"""Curriculum temperature: a temperature that is trained to make the student's task harder."""
 
 import math
 from typing import Any
@@ -14,10 +14,10 @@ SCHEDULES = ("cosine", "linear")
 
 
 def gradient_reversal(x: Tensor, strength: float = 1.0) -> Tensor:
-    """Return x unchanged; its gradient comes back multiplied by −``strength``.
+    """Return x unchanged; the backward pass multiplies its gradient by −``strength``.
 
-    The repository of CTKD multiplies by its λ, which falls from 0 to −1: λ = −strength. Source:
-    Ganin and Lempitsky, arXiv 1409.7495.
+    CTKD's repository multiplies by λ, which falls from 0 to −1: λ = −strength. Source: Ganin and
+    Lempitsky, arXiv 1409.7495.
     """
     reversed_x: Tensor = _GradientReversal.apply(x, strength)
     return reversed_x
@@ -42,11 +42,11 @@ class _GradientReversal(torch.autograd.Function):
 def curriculum_temperature(
     raw: Tensor, strength: float, start: float = 1.0, span: float = 20.0
 ) -> Tensor:
-    """Return T = start + span · sigmoid(raw), its gradient to ``raw`` reversed.
+    """Return the temperature T = start + span · sigmoid(raw); its gradient to ``raw`` is reversed.
 
-    ``raw`` is the one parameter (CTKD begins at 1); T then lies between ``start`` and
-    ``start + span`` (``--t_start 1 --t_end 20`` of the repository add up to 21). Raises
-    ValueError unless both are greater than 0.
+    ``raw`` is a trainable parameter, which CTKD initialises to 1. T lies between ``start`` and
+    ``start + span``: the repository's ``--t_start 1 --t_end 20`` reaches up to 21. Raises
+    ValueError unless ``start`` and ``span`` are greater than 0.
     """
     start, span = positive("start", start), positive("span", span)
     return start + span * torch.sigmoid(gradient_reversal(raw, strength))
@@ -55,20 +55,19 @@ def curriculum_temperature(
 def kl_at_temperature(
     student_logits: Tensor, teacher_logits: Tensor, temperature: Tensor
 ) -> Tensor:
-    """Return T² · KL(σ(t/T) ‖ σ(s/T)) for a temperature that learns, averaged over the batch.
+    """Return T² · KL(σ(t/T) ‖ σ(s/T)) at a trainable temperature, averaged over the batch, in nats.
 
-    As :func:`kl_divergence`, but T is a tensor with a gradient, which flows through the student's
-    and the teacher's softmax and through the factor T² (as in the repository of CTKD). The logits'
-    gradient goes to the student only.
+    It is :func:`kl_divergence`, but T is a tensor. As in CTKD's repository, T gets a gradient
+    through both softmaxes and through the factor T². Of the logits, only the student's get one.
 
     Args:
         student_logits: s, (B, C).
         teacher_logits: t, (B, C).
-        temperature: T > 0, of one element or one for each image, (B,) or (B, 1). That it is
-            positive is not checked, as this would wait for a GPU.
+        temperature: T > 0, with one element, or one for each image, (B,) or (B, 1). Its sign is not
+            checked, because that would wait for a GPU.
 
     Raises:
-        ValueError: the shapes do not fit.
+        ValueError: the shapes do not match.
 
     Source: Li et al., arXiv 2211.16231.
 
@@ -86,19 +85,19 @@ def kl_at_temperature(
 def reversal_strength(
     epoch: int, start: float = 0.0, end: float = 1.0, epochs: int = 10, schedule: str = "cosine"
 ) -> float:
-    """Return the strength of the gradient's reversal in an epoch, from ``start`` to ``end``.
+    """Return the strength of the gradient reversal in an epoch, from ``start`` to ``end``.
 
-      cosine: start + (end − start) · (1 − cos(π · e/n)) / 2, e = epoch within 0 and n
-      linear: start + (end − start) · e/n, e = epoch within 0 and n − 1
+      cosine: start + (end − start) · (1 − cos(π · e/n)) / 2, e = epoch, clipped to 0 … n
+      linear: start + (end − start) · e/n, e = epoch, clipped to 0 … n − 1
 
-    The repository of CTKD counts epochs from 1. Its LinearDecay ends one step early, kept here,
-    and leaves out the start, which is not (its start is 0 in all its commands).
+    The linear schedule stops one step before ``end``, as the repository's LinearDecay does. That
+    class also leaves out ``start``, which is 0 in all of its commands.
 
     Args:
-        epoch: the epoch's number.
-        start: strength at epoch 0.
-        end: strength from epoch ``epochs`` on.
-        epochs: n > 0, the number of epochs of the curriculum.
+        epoch: e; the repository counts epochs from 1.
+        start: the strength at epoch 0.
+        end: the strength from epoch n on.
+        epochs: n > 0, the length of the curriculum.
         schedule: ``cosine`` or ``linear``.
 
     Raises:
@@ -111,7 +110,7 @@ def reversal_strength(
     if schedule not in SCHEDULES:
         raise unknown_name("schedule", schedule, SCHEDULES)
     if schedule == "linear":
-        way = min(max(epoch, 0), n - 1) / n
+        progress = min(max(epoch, 0), n - 1) / n
     else:
-        way = (1 - math.cos(math.pi * min(max(epoch, 0), n) / n)) / 2
-    return start + (end - start) * way
+        progress = (1 - math.cos(math.pi * min(max(epoch, 0), n) / n)) / 2
+    return start + (end - start) * progress

@@ -1,4 +1,4 @@
-"""DIST: the relations between and within classes instead of the probabilities themselves."""
+"""DIST: compares correlations between and within classes instead of probabilities."""
 
 from typing import NamedTuple
 
@@ -8,12 +8,12 @@ from torch.nn import functional as F
 
 from rkkd_cli.losses.checks import paired_logits, positive
 
-# Added to the product of the two norms; the field's value.
+# Added to the product of the two norms, as in the DIST repository.
 EPSILON = 1e-8
 
 
 class DistTerms(NamedTuple):
-    """The two unweighted terms of DIST, × T²."""
+    """The inter-class and the intra-class term of DIST, × T², without their weights."""
 
     inter: Tensor
     intra: Tensor
@@ -24,15 +24,15 @@ def dist_terms(
 ) -> DistTerms:
     """Return the inter-class and the intra-class term, both × T².
 
-    With P = σ(t/T), Q = σ(s/T), both (B, C), and ρ Pearson's correlation (1e-8 added to its
-    denominator):
+    With p = σ(t/T) and q = σ(s/T), both (B, C), and Pearson's correlation ρ with 1e-8 added to its
+    denominator:
 
-      inter = T² · (1 − 1/B · Σ_b ρ(Q_b·, P_b·)),   intra = T² · (1 − 1/C · Σ_c ρ(Q_·c, P_·c))
+      inter = T² · (1 − 1/B · Σ_b ρ(q_b·, p_b·)),   intra = T² · (1 − 1/C · Σ_c ρ(q_·c, p_·c))
 
-    The DIST repository has neither T nor T²: its loss is this one at T = 1, and its loss of
-    logits divided by T is this one divided by T². The forms for CIFAR-100 that others use
-    multiply by T², as here. A row or column that is constant (one image: every column) has no
-    correlation; it counts as ρ = 0 and has no gradient. The gradient goes to the student only.
+    A constant row or column has ρ = 0 and no gradient; with one image every column is constant. The
+    gradient goes to the student only. The DIST repository has no T²: its loss is this one at T = 1,
+    and on logits divided by T it is this one divided by T². Other repositories multiply by T² for
+    CIFAR-100, as is done here.
 
     Args:
         student_logits: s, (B, C).
@@ -59,7 +59,10 @@ def dist_loss(
     beta: float = 1.0,
     gamma: float = 1.0,
 ) -> Tensor:
-    """Return β · inter + γ · intra, × T²; all else as of :func:`dist_terms`."""
+    """Return β · inter + γ · intra, × T².
+
+    Equation, shapes, errors and source are those of :func:`dist_terms`.
+    """
     inter, intra = dist_terms(student_logits, teacher_logits, temperature)
     return beta * inter + gamma * intra
 

@@ -1,4 +1,4 @@
-"""Losses between the softened distributions of student and teacher."""
+"""KL divergence and cross-entropy between the softened distributions of student and teacher."""
 
 from torch import Tensor
 from torch.nn import functional as F
@@ -12,11 +12,12 @@ def kl_divergence(
     temperature: float = 4.0,
     scale_by_t2: bool = True,
 ) -> Tensor:
-    """Return T² · KL(σ(t/T) ‖ σ(s/T)), summed over classes, averaged over the batch.
+    """Return T² · KL(σ(t/T) ‖ σ(s/T)), summed over classes, averaged over the batch, in nats.
 
-    L = T² · 1/B · Σ_b Σ_c p_bc (log p_bc − log q_bc) with p = σ(t/T), q = σ(s/T), in nats; the
-    factor T² keeps the gradient's size independent of T and is left out if ``scale_by_t2`` is
-    false. The gradient goes to the student only.
+      L = T² · 1/B · Σ_b Σ_c p_bc (log p_bc − log q_bc),  p = σ(t/T), q = σ(s/T)
+
+    The factor T² keeps the size of the gradient independent of T. The gradient goes to the student
+    only.
 
     Args:
         student_logits: s, (B, C).
@@ -39,7 +40,7 @@ def kl_divergence(
 
 
 def kl_per_image(student: Tensor, teacher: Tensor, temperature: Tensor) -> Tensor:
-    """Return T² · KL(σ(t/T) ‖ σ(s/T)) of each image, (…), of logits (…, C) and T (…, 1)."""
+    """Return T² · KL(σ(t/T) ‖ σ(s/T)) of each image, (…), for logits (…, C) and T (…, 1)."""
     log_q = F.log_softmax(student / temperature, dim=-1)
     log_p = F.log_softmax(teacher / temperature, dim=-1)
     divergence = F.kl_div(log_q, log_p, reduction="none", log_target=True).sum(dim=-1)
@@ -49,11 +50,13 @@ def kl_per_image(student: Tensor, teacher: Tensor, temperature: Tensor) -> Tenso
 def soft_cross_entropy(
     student_logits: Tensor, teacher_logits: Tensor, temperature: float
 ) -> Tensor:
-    """Return the cross-entropy −1/B · Σ_b Σ_c σ(t/T)_bc log σ(s/T)_bc, in nats, without T².
+    """Return the cross-entropy of the student under the teacher's distribution, in nats.
 
-    It differs from the KL divergence by the teacher's entropy, which has no gradient. Arguments
-    and errors as in :func:`kl_divergence`. Source: the form of the α × T study (Hinton et al.,
-    arXiv 1503.02531, eq. 2–3, without the T² factor).
+      L = −1/B · Σ_b Σ_c σ(t/T)_bc log σ(s/T)_bc
+
+    There is no factor T². L is the KL divergence plus the teacher's entropy, which has no gradient.
+    Arguments and errors are those of :func:`kl_divergence`. Source: Hinton et al., arXiv
+    1503.02531, eq. 2–3, without T², as in the study of α and T.
     """
     student, teacher = paired_logits(student_logits, teacher_logits)
     t = positive("temperature", temperature)

@@ -1,4 +1,4 @@
-"""Decoupled knowledge distillation: the target class and the others, weighted apart."""
+"""Decoupled knowledge distillation: separate terms for the target class and the others."""
 
 from typing import NamedTuple
 
@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from rkkd_cli.losses.checks import labels_of, paired_logits, positive
+from rkkd_cli.losses.checks import check_target, paired_logits, positive
 
 
 class DkdTerms(NamedTuple):
-    """The two unweighted terms of DKD, × T²."""
+    """The target-class and the non-target-class term of DKD, × T², without their weights."""
 
     tckd: Tensor
     nckd: Tensor
@@ -21,15 +21,15 @@ def dkd_terms(
 ) -> DkdTerms:
     """Return the target-class and the non-target-class term, both × T².
 
-    With p = σ(t/T), q = σ(s/T) and y the true class, averaged over the batch, in nats:
+    With p = σ(t/T), q = σ(s/T) and the true class y, averaged over the batch, in nats:
 
       TCKD = T² · KL((p_y, 1 − p_y) ‖ (q_y, 1 − q_y))
-      NCKD = T² · KL(p̂ ‖ q̂), p̂ and q̂ being p and q of the other C − 1 classes, summing to 1
+      NCKD = T² · KL(p̂ ‖ q̂), where p̂ and q̂ are p and q of the other C − 1 classes, scaled to sum 1
 
-    so that the KL divergence of an image is TCKD + (1 − p_y) · NCKD. Both are computed from
-    logarithms: mdistiller's form takes the logarithm of probabilities and hides the true class
-    by subtracting 1000, and is infinite or wrong at logits of the size of 10⁴. Elsewhere the
-    values are the same. The gradient goes to the student only.
+    The KL divergence of an image is TCKD + (1 − p_y) · NCKD. The gradient goes to the student only.
+    Both terms are computed from logarithms. mdistiller takes the logarithm of probabilities and
+    masks the true class by subtracting 1000, which is infinite or wrong for logits of about 10⁴;
+    otherwise the values are the same.
 
     Args:
         student_logits: s, (B, C) with C ≥ 2.
@@ -44,17 +44,17 @@ def dkd_terms(
 
     """
     student, teacher = paired_logits(student_logits, teacher_logits)
-    target = labels_of(student, target)
+    target = check_target(student, target)
     if student.shape[1] < 2:
         raise ValueError("DKD needs at least 2 classes: one class has no others")
     t = positive("temperature", temperature)
     student, teacher = student / t, teacher / t
-    binary = _kl(_target_or_not(student, target), _target_or_not(teacher, target))
-    others = _kl(
-        F.log_softmax(_others(student, target), dim=1),
-        F.log_softmax(_others(teacher, target), dim=1),
+    tckd = _kl(_log_binary(student, target), _log_binary(teacher, target))
+    nckd = _kl(
+        F.log_softmax(_non_target(student, target), dim=1),
+        F.log_softmax(_non_target(teacher, target), dim=1),
     )
-    return DkdTerms(binary * t**2, others * t**2)
+    return DkdTerms(tckd * t**2, nckd * t**2)
 
 
 def dkd_loss(
@@ -65,22 +65,25 @@ def dkd_loss(
     beta: float = 8.0,
     temperature: float = 4.0,
 ) -> Tensor:
-    """Return α · TCKD + β · NCKD; equation, shapes, errors and source as of :func:`dkd_terms`."""
+    """Return α · TCKD + β · NCKD.
+
+    Equations, shapes, errors and source are those of :func:`dkd_terms`.
+    """
     tckd, nckd = dkd_terms(student_logits, teacher_logits, target, temperature)
     return alpha * tckd + beta * nckd
 
 
-def _others(logits: Tensor, target: Tensor) -> Tensor:
+def _non_target(logits: Tensor, target: Tensor) -> Tensor:
     """Return the (B, C − 1) logits of all classes but the target."""
     index = torch.arange(logits.shape[1] - 1, device=logits.device)
     return logits.gather(1, index + (index >= target[:, None]))
 
 
-def _target_or_not(logits: Tensor, target: Tensor) -> Tensor:
+def _log_binary(logits: Tensor, target: Tensor) -> Tensor:
     """Return log (p_y, 1 − p_y), (B, 2)."""
-    chosen = logits.gather(1, target[:, None])
-    rest = _others(logits, target).logsumexp(dim=1, keepdim=True)
-    return F.log_softmax(torch.cat([chosen, rest], dim=1), dim=1)
+    of_target = logits.gather(1, target[:, None])
+    rest = _non_target(logits, target).logsumexp(dim=1, keepdim=True)
+    return F.log_softmax(torch.cat([of_target, rest], dim=1), dim=1)
 
 
 def _kl(log_q: Tensor, log_p: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""ReviewKD's hierarchical context loss: maps compared at several sizes."""
+"""ReviewKD's hierarchical context loss: feature maps compared at several sizes."""
 
 from collections.abc import Sequence
 
@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from rkkd_cli.losses.checks import paired_alike, paired_maps
+from rkkd_cli.losses.checks import paired_maps, paired_same_shape
 
-# The pooled sizes; those not below the map's height are left out.
-SIZES = (4, 2, 1)
+# The sizes that maps are pooled to, if these are smaller than the map's height.
+POOLED_SIZES = (4, 2, 1)
 
 
 def hierarchical_context_loss(
@@ -17,17 +17,17 @@ def hierarchical_context_loss(
 ) -> Tensor:
     """Return the sum over the stages of a weighted mean of mean squared errors.
 
-      L = Σ_stages (MSE(s, t) + Σ_{i ≥ 1} 2⁻ⁱ · MSE(pool s, pool t)) / (1 + Σ_{i ≥ 1} 2⁻ⁱ)
+      L = Σ_stages (MSE(s, t) + Σ_{i ≥ 1} 2⁻ⁱ · MSE(pool_i s, pool_i t)) / (1 + Σ_{i ≥ 1} 2⁻ⁱ)
 
-    with the maps averaged down to 4 × 4, 2 × 2 and 1 × 1, as far as these are smaller than the
-    map's height; i counts those that are. The gradient goes to the student only.
+    pool_1, pool_2, … average-pool the maps to 4 × 4, 2 × 2 and 1 × 1, without the sizes that are
+    not smaller than the map's height. The gradient goes to the student only.
 
     Args:
-        student_maps: (B, D, H, W) of each stage, fused and projected to the teacher's shape.
-        teacher_maps: of the same shapes, in the same order.
+        student_maps: s of each stage, (B, D, H, W), fused and projected to the teacher's shape.
+        teacher_maps: t of each stage, of the same shapes.
 
     Raises:
-        ValueError: there is no stage, their numbers differ, or the shapes of one do.
+        ValueError: there is no stage, or the numbers or shapes of the stages differ.
 
     Source: Chen et al., arXiv 2104.09044; as in mdistiller.
 
@@ -42,11 +42,11 @@ def hierarchical_context_loss(
 
 
 def _stage(student_map: Tensor, teacher_map: Tensor) -> Tensor:
-    student, teacher = paired_maps(*paired_alike(student_map, teacher_map))
+    student, teacher = paired_maps(*paired_same_shape(student_map, teacher_map))
     loss, total, weight = F.mse_loss(student, teacher), 1.0, 1.0
-    # Pooling is linear: the difference is pooled once instead of both maps.
+    # Pooling is linear, so it is enough to pool the difference.
     difference = student - teacher
-    for size in SIZES:
+    for size in POOLED_SIZES:
         if size < student.shape[2]:
             weight /= 2
             total += weight

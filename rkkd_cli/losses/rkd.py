@@ -7,7 +7,7 @@ from torch.nn import functional as F
 from rkkd_cli.losses.checks import paired_batches, without_autocast
 from rkkd_cli.losses.geometry import unit_vectors
 
-# The smallest squared distance of two images; the field's value.
+# The smallest squared distance of two images, as in mdistiller and RepDistiller.
 EPSILON = 1e-12
 
 
@@ -15,24 +15,24 @@ EPSILON = 1e-12
 def rkd_distance_loss(
     student_embedding: Tensor, teacher_embedding: Tensor, normalize: bool = False
 ) -> Tensor:
-    """Return the smooth-L1 distance of the two matrices of relative distances.
+    """Return the smooth-L1 loss between the relative distances of student and teacher.
 
       L = 1/B² · Σ_ij h(d(s)_ij − d(t)_ij),  d(x)_ij = ‖x_i − x_j‖ / mean_{k≠l} ‖x_k − x_l‖
+      h(x) = x²/2 for |x| ≤ 1, |x| − ½ otherwise
 
-    with h(x) = x²/2 up to |x| = 1 and |x| − ½ beyond. Squared distances are at least 1e-12, so
-    that all pairs count in the mean. The diagonal counts in B², as in mdistiller and
-    RepDistiller. One image has no distances: 0 (the references: NaN). The gradient goes to the
-    student only.
+    Squared distances are at least 1e-12, so all pairs count in the mean. The diagonal counts in B²,
+    as in mdistiller and RepDistiller. With one image the loss is 0 (in these repositories NaN). The
+    gradient goes to the student only.
 
     Args:
-        student_embedding: s, (B, D), or maps (B, D, …), which are flattened.
-        teacher_embedding: t, (B, D′), likewise.
-        normalize: compare s/‖s‖ and t/‖t‖, as mmrazor's ``with_l2_norm``.
+        student_embedding: s, (B, D), or feature maps (B, D, …), which are flattened.
+        teacher_embedding: t, (B, D′), or feature maps.
+        normalize: compare s/‖s‖ and t/‖t‖, as mmrazor does with ``with_l2_norm``.
 
     Raises:
         ValueError: these are not two floating-point embeddings of one batch.
 
-    Source: Park et al., arXiv 1904.05068; usual weight 25.
+    Source: Park et al., arXiv 1904.05068. The usual weight is 25.
 
     """
     student, teacher = _embeddings(student_embedding, teacher_embedding, normalize)
@@ -43,14 +43,14 @@ def rkd_distance_loss(
 def rkd_angle_loss(
     student_embedding: Tensor, teacher_embedding: Tensor, normalize: bool = False
 ) -> Tensor:
-    """Return the smooth-L1 distance of the cosines of all angles between three images.
+    """Return the smooth-L1 loss between the cosines of all angles at one image to two others.
 
-      L = 1/B³ · Σ_jik h(a(s)_jik − a(t)_jik),  a(x)_jik = ⟨e_ij, e_kj⟩,
+      L = 1/B³ · Σ_jik h(a(s)_jik − a(t)_jik),  a(x)_jik = ⟨e_ij, e_kj⟩
       e_ij = (x_i − x_j) / ‖x_i − x_j‖
 
-    with h as in :func:`rkd_distance_loss`, whose arguments, errors and source these are (usual
-    weight 50). Two images in one place have no direction: e = 0 without a gradient, where the
-    references multiply the gradient by 10¹². Memory grows with B²·D + B³.
+    h, the arguments, the errors and the source are those of :func:`rkd_distance_loss`; the usual
+    weight is 50. Two images with equal embeddings have e = 0 and no gradient; mdistiller and
+    RepDistiller multiply that gradient by 10¹². Memory grows with B²·D + B³.
     """
     student, teacher = _embeddings(student_embedding, teacher_embedding, normalize)
     return F.smooth_l1_loss(_cosines(student), _cosines(teacher))
@@ -62,8 +62,8 @@ def _embeddings(student: Tensor, teacher: Tensor, normalize: bool) -> tuple[Tens
 
 
 def _relative_distances(x: Tensor) -> Tensor:
-    """Return (B, B) distances divided by the mean of those between different images."""
-    # Distances do not depend on the origin; near the mean, the differences below cancel less.
+    """Return the distances (B, B), divided by the mean distance of different images."""
+    # Distances do not depend on the origin. Centred embeddings lose less to cancellation below.
     x = x - x.detach().mean(dim=0)
     squares = x.square().sum(dim=1)
     squared = (squares[:, None] + squares[None, :] - 2 * x @ x.T).clamp(min=EPSILON)
@@ -75,6 +75,6 @@ def _relative_distances(x: Tensor) -> Tensor:
 
 
 def _cosines(x: Tensor) -> Tensor:
-    """Return (B, B, B) cosines of the angles at the first image, between the other two."""
+    """Return the cosines (B, B, B) of the angles at the first image between the other two."""
     directions = unit_vectors(x[None, :, :] - x[:, None, :])
     return directions @ directions.mT

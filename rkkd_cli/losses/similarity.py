@@ -1,4 +1,4 @@
-"""Similarity-preserving distillation: which images of a batch excite a layer alike."""
+"""Similarity-preserving distillation: compares which images activate a layer alike."""
 
 from torch import Tensor
 
@@ -8,11 +8,13 @@ from rkkd_cli.losses.geometry import unit_vectors
 
 @without_autocast
 def similarity_preserving_loss(student_map: Tensor, teacher_map: Tensor) -> Tensor:
-    """Return 1/B² · ‖G(t) − G(s)‖², G(x) being x xᵀ with rows of length 1.
+    """Return the mean squared difference of the batch's similarity matrices.
 
-    x is the (B, D·H·W) matrix of the flattened maps. The row of an image without any activation
-    is zero and has no gradient (the references multiply it by 10¹²). The gradient goes to the
-    student only.
+      L = 1/B² · ‖G(s) − G(t)‖²,  G(x) = x xᵀ with each row scaled to length 1
+
+    x (B, D·H·W) are the flattened maps. The row of an image without activation is zero and has no
+    gradient (mdistiller and RepDistiller multiply it by 10¹²). The gradient goes to the student
+    only.
 
     Args:
         student_map: s, (B, D, H, W), or any (B, …).
@@ -21,7 +23,7 @@ def similarity_preserving_loss(student_map: Tensor, teacher_map: Tensor) -> Tens
     Raises:
         ValueError: these are not floating-point features of one batch.
 
-    Source: Tung and Mori, arXiv 1907.09682, as in mdistiller, usual weight 3000.
+    Source: Tung and Mori, arXiv 1907.09682, as in mdistiller. The usual weight is 3000.
 
     """
     student, teacher = (x.flatten(1) for x in paired_batches(student_map, teacher_map))

@@ -1,4 +1,4 @@
-"""Logits without location and scale, for a student that need not match the teacher's."""
+"""Standardised logits, for a student that need not match the teacher's mean and scale."""
 
 import torch
 from torch import Tensor
@@ -9,9 +9,9 @@ EPSILON = 1e-7
 def standardize_logits(logits: Tensor) -> Tensor:
     """Return (z − mean z) / (1e-7 + std z), over the classes of each image.
 
-    The standard deviation divides by C − 1. An image with equal logits becomes zeros; its
-    gradient is of the order of 10⁷ there, as the formula's own. The gradient goes to the input:
-    the loss that reads two of these keeps it from the teacher.
+    The standard deviation divides by C − 1. Equal logits become zeros; their gradient is of the
+    order of 10⁷, as the formula says. The gradient goes to ``logits``, also to a teacher's: the
+    loss that compares two results detaches the teacher's.
 
     Args:
         logits: z, (B, C) with C ≥ 2.
@@ -20,7 +20,7 @@ def standardize_logits(logits: Tensor) -> Tensor:
         (B, C), float32 or float64.
 
     Raises:
-        ValueError: not (B, C) floating-point logits, or C < 2.
+        ValueError: the logits are not floating-point and (B, C), or C < 2.
 
     Source: Sun et al., arXiv 2403.01427.
 
@@ -33,7 +33,7 @@ def standardize_logits(logits: Tensor) -> Tensor:
     if logits.shape[1] < 2:
         raise ValueError("standardised logits need at least 2 classes: one class has no spread")
     z = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    # A shift changes nothing but the rounding: equal logits become exact zeros, which large ones
-    # would miss by more than the 1e-7 below.
+    # A shift changes only the rounding. It makes equal logits exact zeros; large ones would
+    # otherwise miss zero by more than the 1e-7 below.
     z = z - z.detach().amax(dim=1, keepdim=True)
     return (z - z.mean(dim=1, keepdim=True)) / (EPSILON + z.std(dim=1, keepdim=True))

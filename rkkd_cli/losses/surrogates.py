@@ -1,8 +1,8 @@
-"""Differentiable stand-ins for the sign of a pair's order.
+"""Surrogates: differentiable stand-ins for sign(t_i − t_j) · sign(s_i − s_j).
 
-A surrogate takes the differences Δt = t_i − t_j and Δs = s_i − s_j of a block of pairs and the
-steepness k. It returns the agreement p of each pair, in [−1, 1], and its slope ∂p/∂Δs. Slopes are
-antisymmetric: exchanging i and j turns the sign, which is what the ranking loss relies on.
+A surrogate takes the differences Δt = t_i − t_j and Δs = s_i − s_j of a block of pairs, and the
+steepness k. It returns the agreement p of each pair, in [−1, 1], and its slope ∂p/∂Δs. Slopes must
+be antisymmetric: exchanging i and j changes the sign. The ranking loss relies on that.
 """
 
 import math
@@ -23,8 +23,8 @@ def tanh(dt: Tensor, ds: Tensor, k: float) -> tuple[Tensor, Tensor]:
 def softsign(dt: Tensor, ds: Tensor, k: float) -> tuple[Tensor, Tensor]:
     """φ(x) = x / (1 + |x|): φ′(x) = 1 / (1 + |x|)²."""
     x, y = k * dt, k * ds
-    teacher, below = x / (1 + x.abs()), 1 / (1 + y.abs())
-    return teacher * y * below, teacher * below * below * k
+    teacher, reciprocal = x / (1 + x.abs()), 1 / (1 + y.abs())
+    return teacher * y * reciprocal, teacher * reciprocal * reciprocal * k
 
 
 def arctan(dt: Tensor, ds: Tensor, k: float) -> tuple[Tensor, Tensor]:
@@ -46,5 +46,5 @@ SURROGATES: dict[str, PairAgreement] = {
     "arctan": arctan,
     "tanh_product": tanh_product,
 }
-# Those that the kernels of numba_pairs and triton_tiles have too: their numbers there.
-COMPILED = ("tanh", "softsign", "arctan", "tanh_product")
+# The surrogates of the numba and Triton kernels, which know them by their index here.
+COMPILED_SURROGATES = ("tanh", "softsign", "arctan", "tanh_product")

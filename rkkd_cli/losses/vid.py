@@ -1,11 +1,11 @@
-"""Variational information distillation: how well a Gaussian around the student fits the teacher."""
+"""Variational information distillation: the teacher's likelihood under a Gaussian."""
 
 import math
 
 import torch
 from torch import Tensor
 
-from rkkd_cli.losses.checks import paired_alike, positive
+from rkkd_cli.losses.checks import paired_same_shape, positive
 
 EPSILON = 1e-5
 
@@ -13,19 +13,19 @@ EPSILON = 1e-5
 def vid_loss(
     predicted_mean: Tensor, log_scale: Tensor, teacher_map: Tensor, eps: float = EPSILON
 ) -> Tensor:
-    """Return the negative log-likelihood of the teacher's map, up to a constant.
+    """Return the negative log-likelihood of the teacher's map, without the constant ½ log 2π.
 
       L = mean of ½ · ((μ − t)² / v_d + log v_d),  v_d = log(1 + exp ρ_d) + ε
 
-    over the batch, channels and positions; the constant ½ log 2π is left out. One variance for
-    each channel. The gradient goes to the mean and to the scale. Where sizes differ, the maps are
-    pooled (:func:`match_sizes`) before the student's regressor sees them.
+    The mean is over the batch, channels d and positions; each channel has one variance v_d. The
+    gradient goes to the mean and the scale. If the sizes of the maps differ, pool them with
+    :func:`match_sizes` before the student's regressor.
 
     Args:
         predicted_mean: μ, (B, D, …), the student's map after its regressor.
-        log_scale: ρ, (D,), a parameter; see :func:`vid_log_scale`.
+        log_scale: ρ, (D,), a trainable parameter; :func:`vid_log_scale` gives its initial value.
         teacher_map: t, of the shape of μ.
-        eps: ε > 0, the least variance.
+        eps: ε > 0, the smallest variance.
 
     Raises:
         ValueError: the shapes differ, the scale is not (D,), or ε is not greater than 0.
@@ -33,7 +33,7 @@ def vid_loss(
     Source: Ahn et al., arXiv 1904.05835, as in RepDistiller.
 
     """
-    mean, target = paired_alike(predicted_mean, teacher_map)
+    mean, target = paired_same_shape(predicted_mean, teacher_map)
     channels = mean.shape[1]
     if log_scale.shape != (channels,):
         raise ValueError(
@@ -46,7 +46,7 @@ def vid_loss(
 
 
 def vid_log_scale(variance: float = 5.0, eps: float = EPSILON) -> float:
-    """Return the ρ whose variance log(1 + exp ρ) + ε is ``variance``: where training begins.
+    """Return the scale ρ whose variance log(1 + exp ρ) + ε is ``variance``.
 
     Raises ValueError unless ε > 0 and the variance is greater than ε.
     """

@@ -1,4 +1,7 @@
-"""Distillation methods: which terms an arm optimises, with which weights and trainable parts."""
+"""Distillation methods: the loss terms of an arm, their weights, and trainable parts.
+
+A method of your own subclasses :class:`Method`; CONTRIBUTING.md shows one from nothing to a run.
+"""
 
 import re
 
@@ -16,9 +19,9 @@ from rkkd_cli.methods.dkd import DKD
 from rkkd_cli.methods.fitnet import FitNet
 from rkkd_cli.methods.inputs import DistillInputs, ViewOutputs
 from rkkd_cli.methods.kd import CE, KD, SoftCE
-from rkkd_cli.methods.method import Method, Pair
+from rkkd_cli.methods.method import Method, ModelPair
 from rkkd_cli.methods.mlkd import MLKD
-from rkkd_cli.methods.objective import TERMS, Objective, term_names
+from rkkd_cli.methods.objective import SHARED_TERMS, Objective, method_term_names
 from rkkd_cli.methods.reviewkd import ReviewKD
 from rkkd_cli.methods.rkd import RKD
 from rkkd_cli.methods.simkd import SimKD
@@ -29,11 +32,14 @@ from rkkd_cli.plugins import load_plugin
 __all__ = [
     "METHODS",
     "DistillInputs",
+    "FrozenConfig",
     "Method",
+    "MethodConfig",
+    "ModelPair",
     "Objective",
-    "Pair",
     "ViewOutputs",
     "build_objective",
+    "check_settings",
 ]
 
 METHODS: dict[str, type[Method]] = {
@@ -54,86 +60,102 @@ METHODS: dict[str, type[Method]] = {
     "simkd": SimKD,
 }
 
-# The section with the settings of a method that comes from elsewhere.
+# The section with the settings of a method that is not part of rkkd.
 PLUGIN_SECTION = "plugin"
 
-# Columns of metrics.csv that no method's own term may be called.
-TAKEN = (*TERMS, "arm", "seed", "epoch", "lr", "kendall_tau", "agreement", "images_per_second",
-         "epoch_seconds")  # fmt: skip
-TAKEN_BEGINNINGS = ("train_", "test_", "val_", "grad_")
+# Columns of metrics.csv, which no method's own term may be called.
+RESERVED_TERMS = (*SHARED_TERMS, "arm", "seed", "epoch", "lr", "kendall_tau", "agreement",
+                  "images_per_second", "epoch_seconds")  # fmt: skip
+RESERVED_PREFIXES = ("train_", "test_", "val_", "grad_")
 
 
-def build_objective(method_config: MethodConfig, rank: RankConfig, pair: Pair) -> Objective:
-    """Return the terms and weights of an arm, and the trainable parts that its method adds.
+def build_objective(method_config: MethodConfig, rank: RankConfig, pair: ModelPair) -> Objective:
+    """Return an arm's objective: its terms, their weights, and its method's trainable parts.
 
-    Raises UserError for an unknown method, surrogate or choice of channels, for settings that the
-    method does not have, and where it does not fit the pair.
+    Raises:
+        UserError: the method, surrogate or choice of channels is unknown, the method's own settings
+            are wrong, or the method cannot train this pair of models. The sections of other
+            methods are left to :func:`check_settings`.
+
     """
-    method = method_class(method_config.name)(method_config, _settings(method_config), pair)
+    method_type = method_class(method_config.name)
+    section = method_config.name if method_config.name in METHODS else PLUGIN_SECTION
+    config = _parse_section(section, method_type, method_config.settings.get(section, {}))
+    method = method_type(method_config, config, pair)
     ranking = KendallRankingLoss(rank.steepness, rank.surrogate, rank.channels)
     objective = Objective(method, ranking, rank.weight if rank.grad else 0.0)
     _check_terms(method_config.name, objective)
     return objective
 
 
+def check_settings(method_config: MethodConfig) -> None:
+    """Check the sections of all methods, also of those that the arm does not use.
+
+    The section ``plugin`` is read only by a method that is not part of rkkd.
+
+    Raises:
+        UserError: the arm's method is unknown, a section names no method, or a setting is wrong.
+
+    """
+    methods = dict(METHODS)
+    if method_config.name not in METHODS:
+        methods[PLUGIN_SECTION] = method_class(method_config.name)
+    for section, table in method_config.settings.items():
+        if section in methods:
+            _parse_section(section, methods[section], table)
+        elif section != PLUGIN_SECTION:
+            close = nearest(section, methods)
+            hint = f"did you mean method.{close}?" if close else "see `rkkd ls methods`"
+            raise UserError(f"method.{section}: there is no method {section!r}; {hint}")
+
+
 def method_class(name: str) -> type[Method]:
-    """Return the method of this name, or the user's own. Raises UserError."""
+    """Return the method of this name, or the user's own class ``package.module:Name``.
+
+    Raises UserError if there is none.
+    """
     if name in METHODS:
         return METHODS[name]
     if ":" not in name:
         raise unknown_name("method", name, METHODS)
-    found = load_plugin("method", name)
-    if not (isinstance(found, type) and issubclass(found, Method)):
+    plugin = load_plugin("method", name)
+    if not (isinstance(plugin, type) and issubclass(plugin, Method)):
         raise UserError(
             f"method {name} is no subclass of rkkd_cli.methods.Method; see CONTRIBUTING.md"
         )
-    return found
+    return plugin
 
 
 def method_terms(method_config: MethodConfig) -> tuple[str, ...]:
     """Return the names of the terms that only arms with this method have."""
-    return term_names(method_config, method_class(method_config.name))
+    return method_term_names(method_config, method_class(method_config.name))
 
 
 def wants_strong_view(method_config: MethodConfig) -> bool:
-    """Tell whether the method looks at a second, strongly augmented view of each batch."""
+    """Return whether the method reads a second, strongly augmented view of each batch."""
     return method_class(method_config.name).needs_strong_view
 
 
-def _settings(method_config: MethodConfig) -> FrozenConfig:
-    """Return the method's own settings; those of other methods are checked as well."""
-    tables = dict(method_config.settings)
-    known = {name: method.Config for name, method in METHODS.items()}
-    if method_config.name not in METHODS:
-        known[PLUGIN_SECTION] = method_class(method_config.name).Config
-    for name in tables:
-        if name not in known and name != PLUGIN_SECTION:
-            close = nearest(name, known)
-            hint = f"did you mean method.{close}?" if close else "see `rkkd ls methods`"
-            raise UserError(f"method.{name}: there is no method {name!r}; {hint}")
-    read = {
-        name: _read(f"method.{name}", model, tables.get(name, {})) for name, model in known.items()
-    }
-    return read[method_config.name if method_config.name in METHODS else PLUGIN_SECTION]
-
-
-def _read(where: str, model: type[FrozenConfig], table: object) -> FrozenConfig:
+def _parse_section(section: str, method: type[Method], table: object) -> FrozenConfig:
+    """Return the settings of a section ``method.…``. Raises UserError."""
     try:
-        return model.model_validate(table)
+        return method.Config.model_validate(table)
     except ValidationError as error:
-        raise UserError(sentence_of(error, where, model.model_fields)) from None
+        keys = method.Config.model_fields
+        raise UserError(sentence_of(error, f"method.{section}", keys)) from None
 
 
 def _check_terms(name: str, objective: Objective) -> None:
+    """Raise UserError for a term that cannot be a column, or an arm without any weight."""
     for term in objective.method_terms:
         if not re.fullmatch(r"[a-z][a-z0-9_]*", term):
             raise UserError(
                 f"method {name}: a term is named {term!r}; use small letters, digits and _"
             )
-        if term in TAKEN or term.startswith(TAKEN_BEGINNINGS):
+        if term in RESERVED_TERMS or term.startswith(RESERVED_PREFIXES):
             raise UserError(f"method {name}: the term {term!r} has the name of another column")
-    last = objective.weights(10**6)
-    if not any(last.values()):
+    weights_after_warm_up = objective.loss_weights(epoch=10**6)
+    if not any(weights_after_warm_up.values()):
         raise UserError(
             "an arm has nothing to optimise: all its weights are 0; raise ce_weight, kl_weight or "
             "rank.weight"

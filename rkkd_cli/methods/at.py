@@ -7,11 +7,11 @@ from torch import Tensor
 from rkkd_cli.config.experiment import FrozenConfig, MethodConfig
 from rkkd_cli.losses import attention_transfer_loss
 from rkkd_cli.methods.inputs import DistillInputs
-from rkkd_cli.methods.method import Method, Pair, require_maps
+from rkkd_cli.methods.method import Method, ModelPair, require_maps
 
 
 class ATConfig(FrozenConfig):
-    """The weight of the loss, and the power of the activations."""
+    """The weight of the loss, and the power p of the activations."""
 
     weight: float = Field(default=1000.0, ge=0)
     p: float = Field(default=2.0, gt=0)
@@ -20,8 +20,7 @@ class ATConfig(FrozenConfig):
 class AT(Method):
     """CE + weight·Σ of the attention maps' differences, over all maps but the stem's.
 
-    Where one model has more maps, its last ones have no counterpart and are left out, as in
-    RepDistiller and mdistiller.
+    If one model has more maps, its last ones are left out, as in RepDistiller and mdistiller.
     """
 
     Config = ATConfig
@@ -30,16 +29,16 @@ class AT(Method):
     needs_features = True
     config: ATConfig
 
-    def __init__(self, method_config: MethodConfig, config: FrozenConfig, pair: Pair) -> None:
+    def __init__(self, method_config: MethodConfig, config: FrozenConfig, pair: ModelPair) -> None:
         super().__init__(method_config, config, pair)
         require_maps("at", pair, least=2)
 
     def term_weights(self, epoch: int) -> dict[str, float]:
-        """Return the weight."""
+        """Return the weight of the loss."""
         return {"attention": self.config.weight}
 
     def forward(self, inputs: DistillInputs) -> dict[str, Tensor]:
-        """Return the sum over the pairs of maps."""
-        pairs = zip(inputs.student.maps[1:], inputs.teacher.maps[1:], strict=False)
-        losses = [attention_transfer_loss(*maps, self.config.p) for maps in pairs]
+        """Return the loss, summed over the pairs of feature maps."""
+        map_pairs = zip(inputs.student.maps[1:], inputs.teacher.maps[1:], strict=False)
+        losses = [attention_transfer_loss(s, t, self.config.p) for s, t in map_pairs]
         return {"attention": torch.stack(losses).sum()}

@@ -1,4 +1,4 @@
-"""Curriculum temperature KD: the temperature learns against the student (arXiv 2211.16231)."""
+"""Curriculum temperature KD: an adversarially learnt temperature (arXiv 2211.16231)."""
 
 import torch
 from pydantic import Field
@@ -7,13 +7,14 @@ from torch import Tensor, nn
 from rkkd_cli.config.experiment import FrozenConfig, MethodConfig
 from rkkd_cli.losses import curriculum_temperature, kl_at_temperature, reversal_strength
 from rkkd_cli.methods.inputs import DistillInputs
-from rkkd_cli.methods.method import Method, Pair
+from rkkd_cli.methods.kd import KD
+from rkkd_cli.methods.method import ModelPair
 
 
 class CTKDConfig(FrozenConfig):
-    """Temperatures lie between ``start`` and ``start + span``.
+    """The range of the temperature, ``start`` to ``start + span``, and the curriculum.
 
-    The reversal of the temperature's gradient rises to ``strength`` over ``curriculum_epochs``.
+    The factor of the reversed gradient rises to ``strength`` over ``curriculum_epochs``.
     """
 
     start: float = Field(default=1.0, gt=0)
@@ -22,32 +23,26 @@ class CTKDConfig(FrozenConfig):
     curriculum_epochs: int = Field(default=10, ge=1)
 
 
-class CTKD(Method):
+class CTKD(KD):
     """(1 − alpha)·CE + alpha·KL at a learnt global temperature, trained to make KL larger.
 
-    ``kl_curriculum`` is KL × T² at the learnt temperature, which is recorded as ``temperature``;
-    ``kl`` stays that at the fixed one.
+    The term ``kl_curriculum`` is KL × T² at the learnt temperature, and ``temperature`` is that
+    temperature. The term ``kl`` keeps the fixed temperature of the experiment.
     """
 
     Config = CTKDConfig
     terms = ("kl_curriculum", "temperature")
+    reads_epoch = True
     config: CTKDConfig
 
-    def __init__(self, method_config: MethodConfig, config: FrozenConfig, pair: Pair) -> None:
+    def __init__(self, method_config: MethodConfig, config: FrozenConfig, pair: ModelPair) -> None:
         super().__init__(method_config, config, pair)
         self.raw = nn.Parameter(torch.ones(()))
 
-    def weights(self, epoch: int) -> dict[str, float]:
-        """Return the weights; that of KL is the learnt temperature's."""
-        method_config = self.method_config
-        return {
-            "ce": 1 - method_config.alpha
-            if method_config.ce_weight is None
-            else method_config.ce_weight,
-            "kl_curriculum": method_config.alpha
-            if method_config.kl_weight is None
-            else method_config.kl_weight,
-        }
+    def loss_weights(self, epoch: int) -> dict[str, float]:
+        """Return the weights of KD; that of KL goes to ``kl_curriculum``."""
+        weights = super().loss_weights(epoch)
+        return {"ce": weights["ce"], "kl_curriculum": weights["kl"]}
 
     def forward(self, inputs: DistillInputs) -> dict[str, Tensor]:
         """Return KL at the learnt temperature, and the temperature."""

@@ -10,7 +10,7 @@ from rkkd_cli.methods.method import Method
 
 
 class DISTConfig(FrozenConfig):
-    """Weights of the correlation between classes (beta) and within classes (gamma)."""
+    """The weights of the inter-class term (beta) and the intra-class term (gamma)."""
 
     beta: float = Field(default=1.0, ge=0)
     gamma: float = Field(default=1.0, ge=0)
@@ -29,6 +29,6 @@ class DIST(Method):
         return {"dist_inter": self.config.beta, "dist_intra": self.config.gamma}
 
     def forward(self, inputs: DistillInputs) -> dict[str, Tensor]:
-        """Return the two relations."""
+        """Return the inter-class and the intra-class term."""
         inter, intra = dist_terms(*self.logits(inputs), self.method_config.temperature)
         return {"dist_inter": inter, "dist_intra": intra}

@@ -1,4 +1,4 @@
-"""Decoupled KD: the target class and the others apart (Zhao et al., arXiv 2203.08679)."""
+"""Decoupled KD: separate terms for the target class and the others (arXiv 2203.08679)."""
 
 from pydantic import Field
 from torch import Tensor
@@ -10,7 +10,7 @@ from rkkd_cli.methods.method import Method, warm_up
 
 
 class DKDConfig(FrozenConfig):
-    """Weights of target-class (alpha) and non-target-class KD (beta), and how they begin."""
+    """The weights of TCKD (alpha) and NCKD (beta), and the epochs over which they rise."""
 
     alpha: float = Field(default=1.0, ge=0)
     beta: float = Field(default=8.0, ge=0)
@@ -26,9 +26,9 @@ class DKD(Method):
     config: DKDConfig
 
     def term_weights(self, epoch: int) -> dict[str, float]:
-        """Return alpha and beta, risen as far as the epoch says."""
-        share = warm_up(epoch, self.config.warmup_epochs)
-        return {"tckd": share * self.config.alpha, "nckd": share * self.config.beta}
+        """Return alpha and beta, scaled by the warm-up."""
+        factor = warm_up(epoch, self.config.warmup_epochs)
+        return {"tckd": factor * self.config.alpha, "nckd": factor * self.config.beta}
 
     def forward(self, inputs: DistillInputs) -> dict[str, Tensor]:
         """Return TCKD and NCKD."""

@@ -8,11 +8,11 @@ from rkkd_cli.config.experiment import FrozenConfig, MethodConfig
 from rkkd_cli.errors import UserError
 from rkkd_cli.losses import hint_loss
 from rkkd_cli.methods.inputs import DistillInputs
-from rkkd_cli.methods.method import Method, Pair, require_maps
+from rkkd_cli.methods.method import Method, ModelPair, require_maps
 
 
 class FitNetConfig(FrozenConfig):
-    """The weight of the loss, and which feature map is the hint (0 is the stem's)."""
+    """The weight of the loss, and the index of the hint's feature map (0 is the stem's)."""
 
     weight: float = Field(default=100.0, ge=0)
     hint_layer: int = Field(default=2, ge=0)
@@ -21,9 +21,9 @@ class FitNetConfig(FrozenConfig):
 class FitNet(Method):
     """CE + weight·MSE between the regressed map of the student and the teacher's.
 
-    The regressor is a convolution with BatchNorm and ReLU that changes channels and size as in
-    RepDistiller; where the student's map is smaller in another way than by half, the teacher's is
-    averaged down, as in SimKD's code.
+    The regressor is a convolution with BatchNorm and ReLU. It changes channels and size as in
+    RepDistiller. If the student's map is smaller than the teacher's by another factor than 2, the
+    teacher's map is average-pooled to its size, as in SimKD's code.
     """
 
     Config = FitNetConfig
@@ -32,21 +32,21 @@ class FitNet(Method):
     needs_features = True
     config: FitNetConfig
 
-    def __init__(self, method_config: MethodConfig, config: FrozenConfig, pair: Pair) -> None:
+    def __init__(self, method_config: MethodConfig, config: FrozenConfig, pair: ModelPair) -> None:
         super().__init__(method_config, config, pair)
         require_maps("fitnet", pair, least=1)
-        layer, shapes = self.config.hint_layer, (pair.student_shapes, pair.teacher_shapes)
-        fewest = min(len(one.maps) for one in shapes)
-        if layer >= fewest:
+        layer = self.config.hint_layer
+        student_maps, teacher_maps = pair.student_shapes.maps, pair.teacher_shapes.maps
+        common = min(len(student_maps), len(teacher_maps))
+        if layer >= common:
             raise UserError(
-                f"method.fitnet.hint_layer = {layer}: the pair has {fewest} maps in common, so "
-                f"take 0 to {fewest - 1}"
+                f"method.fitnet.hint_layer = {layer}: the pair has {common} maps in common, so "
+                f"take 0 to {common - 1}"
             )
-        student, teacher = (one.maps[layer] for one in shapes)
-        self.regressor = _regressor(tuple(student), tuple(teacher))
+        self.regressor = _regressor(tuple(student_maps[layer]), tuple(teacher_maps[layer]))
 
     def term_weights(self, epoch: int) -> dict[str, float]:
-        """Return the weight."""
+        """Return the weight of the loss."""
         return {"hint": self.config.weight}
 
     def forward(self, inputs: DistillInputs) -> dict[str, Tensor]:
@@ -59,14 +59,14 @@ class FitNet(Method):
 
 
 def _regressor(student: tuple[int, ...], teacher: tuple[int, ...]) -> nn.Module:
-    """Return the regressor from maps of one shape (D, H, W) towards the other."""
-    (inputs, *size), (outputs, *wanted) = student, teacher
-    if size == [2 * side for side in wanted]:
+    """Return the regressor from the student's shape (D, H, W) towards the teacher's."""
+    (inputs, *size), (outputs, *target) = student, teacher
+    if size == [2 * side for side in target]:
         conv: nn.Module = nn.Conv2d(inputs, outputs, 3, stride=2, padding=1)
-    elif [2 * side for side in size] == wanted:
+    elif [2 * side for side in size] == target:
         conv = nn.ConvTranspose2d(inputs, outputs, 4, stride=2, padding=1)
-    elif all(have >= want for have, want in zip(size, wanted, strict=True)):
-        kernel = (1 + size[0] - wanted[0], 1 + size[1] - wanted[1])
+    elif size[0] >= target[0] and size[1] >= target[1]:
+        kernel = (1 + size[0] - target[0], 1 + size[1] - target[1])
         conv = nn.Conv2d(inputs, outputs, kernel)
     else:
         conv = nn.Conv2d(inputs, outputs, 3, padding=1)

@@ -1,4 +1,4 @@
-"""What a method sees of a batch.
+"""What a method reads of one batch.
 
 Shapes: B batch, C classes.
 """
@@ -12,7 +12,7 @@ from rkkd_cli.models import Features
 
 
 class ViewOutputs(NamedTuple):
-    """Student and teacher on the same images."""
+    """The outputs of student and teacher on one view of a batch."""
 
     student: Features
     teacher: Features
@@ -20,34 +20,39 @@ class ViewOutputs(NamedTuple):
 
 @dataclass(frozen=True)
 class DistillInputs:
-    """The outputs of student and teacher on a batch, and where training stands.
+    """The outputs of student and teacher on a batch, its labels, and the epoch.
 
-    ``indices`` (B,) are those of the images in the training set. ``strong`` is the second,
-    strongly augmented view of the images, for methods that ask for one. ``epoch`` counts from 1.
-    All floating-point tensors are of at least 32 bits; those of the teacher have no gradient.
+    ``labels`` (B,) are class numbers, and ``sample_indices`` (B,) the images' positions in the
+    training set. ``epoch`` counts from 1 to ``epochs``. ``strong_view`` has the outputs on the
+    second, strongly augmented view, for methods with ``needs_strong_view``. A method without
+    ``needs_features`` may read nothing but the logits of ``student`` and ``teacher``. Features and
+    logits are float32 or float64; the teacher's have no gradient.
     """
 
     student: Features
     teacher: Features
     labels: Tensor
-    indices: Tensor
+    sample_indices: Tensor
     epoch: int = 1
     epochs: int = 1
-    strong: ViewOutputs | None = None
+    strong_view: ViewOutputs | None = None
 
 
 def logits_only(logits: Tensor) -> Features:
-    """Return the features of which only the logits (B, C) are known."""
+    """Return features that hold nothing but logits (B, C)."""
     return Features((), logits[:, :0], logits)
 
 
-def in_float32(features: Features) -> Features:
-    """Return the features with half precision as float32."""
-    maps = tuple(_up(one) for one in features.maps)
-    preacts = tuple(_up(one) for one in features.preacts)
-    final = None if features.final is None else _up(features.final)
-    return Features(maps, _up(features.pooled), _up(features.logits), preacts, final)
+def as_float32(features: Features) -> Features:
+    """Return the features with float16 and bfloat16 tensors as float32."""
+    return Features(
+        maps=tuple(_as_float32(feature_map) for feature_map in features.maps),
+        pooled=_as_float32(features.pooled),
+        logits=_as_float32(features.logits),
+        preacts=tuple(_as_float32(feature_map) for feature_map in features.preacts),
+        final=None if features.final is None else _as_float32(features.final),
+    )
 
 
-def _up(tensor: Tensor) -> Tensor:
+def _as_float32(tensor: Tensor) -> Tensor:
     return tensor.float() if tensor.dtype.itemsize < 4 else tensor

@@ -8,8 +8,8 @@ class CE(Method):
 
     reads_epoch = False
 
-    def weights(self, epoch: int) -> dict[str, float]:
-        """Return the weight of CE alone, whatever the experiment says of KL."""
+    def loss_weights(self, epoch: int) -> dict[str, float]:
+        """Return weight 1 for CE, whatever ``ce_weight`` and ``kl_weight`` are."""
         return {"ce": 1.0}
 
 
@@ -26,12 +26,12 @@ class KD(Method):
 class SoftCE(KD):
     """(1 − alpha)·CE + alpha·CE(σ(z_t/T), σ(z_s/T)), without T².
 
-    The soft cross-entropy is the KL divergence plus the teacher's entropy, which has no gradient.
-    As the recorded KL carries the factor T², its weight is alpha/T²: the student's gradient is that
-    of the stated objective, and the term ``kl`` means the same as everywhere else.
+    The soft cross-entropy is KL plus the teacher's entropy, which has no gradient. The term ``kl``
+    is KL × T² in every method, so its weight here is alpha/T². The student's gradient is then that
+    of the objective above.
     """
 
-    def weights(self, epoch: int) -> dict[str, float]:
-        """Return the weights of KD with that of KL divided by T²."""
-        weights = super().weights(epoch)
+    def loss_weights(self, epoch: int) -> dict[str, float]:
+        """Return the weights of KD, with that of KL divided by T²."""
+        weights = super().loss_weights(epoch)
         return weights | {"kl": weights["kl"] / self.method_config.temperature**2}

@@ -1,4 +1,4 @@
-"""What an arm optimises."""
+"""What an arm optimises: a weighted sum of loss terms."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -9,28 +9,29 @@ from torch.nn import functional as F
 
 from rkkd_cli.config.experiment import MethodConfig
 from rkkd_cli.losses import KendallRankingLoss, kl_divergence
-from rkkd_cli.methods.inputs import DistillInputs, ViewOutputs, in_float32
+from rkkd_cli.methods.inputs import DistillInputs, ViewOutputs, as_float32
 from rkkd_cli.methods.method import Method
 
-TERMS = ("ce", "kl", "rank")
-STANDARDIZED = "kl_standardized"
+SHARED_TERMS = ("ce", "kl", "rank")
+STANDARDIZED_KL = "kl_standardized"
 
 
-def term_names(method_config: MethodConfig, method: type[Method]) -> tuple[str, ...]:
-    """Return the names of the terms that only arms of this kind have."""
-    return (*((STANDARDIZED,) if method_config.standardize_logits else ()), *method.terms)
+def method_term_names(method_config: MethodConfig, method: type[Method]) -> tuple[str, ...]:
+    """Return the names of the terms that only arms with this method have."""
+    standardized = (STANDARDIZED_KL,) if method_config.standardize_logits else ()
+    return (*standardized, *method.terms)
 
 
-class Losses(NamedTuple):
-    """The weighted sum that an arm descends, and the raw values of its own terms, detached."""
+class ObjectiveLoss(NamedTuple):
+    """The weighted sum to backpropagate, and the raw, detached values of the method's terms."""
 
     total: Tensor
-    own: dict[str, Tensor]
+    method_terms: dict[str, Tensor]
 
 
 @dataclass(frozen=True)
 class Objective:
-    """A method, and the ranking loss beside it, which may weigh nothing."""
+    """A method and the ranking loss beside it, whose weight is 0 where it is only logged."""
 
     method: Method
     ranking: KendallRankingLoss
@@ -38,53 +39,57 @@ class Objective:
 
     @property
     def temperature(self) -> float:
-        """The temperature at which ``kl`` is recorded."""
+        """The temperature of the term ``kl``."""
         return self.method.method_config.temperature
 
     @property
-    def of_logits_alone(self) -> bool:
-        """Tell whether one view's logits are enough, and only the student is trained."""
-        asks = self.method.needs_features or self.method.needs_strong_view
-        return not (asks or self.method.state_dict())
+    def uses_logits_only(self) -> bool:
+        """Whether one view's logits are all that it reads, and the student all that it trains."""
+        reads_more = self.method.needs_features or self.method.needs_strong_view
+        return not (reads_more or self.method.state_dict())
 
     @property
     def method_terms(self) -> tuple[str, ...]:
-        """The names of the terms that only arms of this kind have: each has a column."""
-        return term_names(self.method.method_config, type(self.method))
+        """The names of the terms that only arms with this method have. Each is a column."""
+        return method_term_names(self.method.method_config, type(self.method))
 
-    def weights(self, epoch: int) -> dict[str, float]:
+    def loss_weights(self, epoch: int) -> dict[str, float]:
         """Return the weight of each optimised term in an epoch (from 1)."""
-        weights = self.method.weights(epoch)
+        weights = self.method.loss_weights(epoch)
         if self.method.method_config.standardize_logits:
-            weights[STANDARDIZED] = weights.pop("kl", 0.0)
+            weights[STANDARDIZED_KL] = weights.pop("kl", 0.0)
         return {**weights, "rank": self.rank_weight} if self.rank_weight else weights
 
-    def loss(self, inputs: DistillInputs) -> Losses:
-        """Return Σ weight · term, a scalar, and the raw values of the own terms.
+    def loss(self, inputs: DistillInputs) -> ObjectiveLoss:
+        """Return Σ weight · term, a scalar, and the raw values of the method's terms.
 
-        Of the terms that every arm has, only those with a weight are computed: what is recorded
-        of them is measured apart.
+        Of ``ce``, ``kl`` and ``rank`` only those with a weight are computed here. Their recorded
+        values are measured elsewhere, for all arms at once.
         """
-        inputs = _in_float32(inputs)
+        inputs = _as_float32(inputs)
         student, teacher = inputs.student.logits, inputs.teacher.logits
-        own = dict(self.method(inputs))
+        values = dict(self.method(inputs))
         if self.method.method_config.standardize_logits:
-            own[STANDARDIZED] = kl_divergence(*self.method.logits(inputs), self.temperature)
-        weights = {name: one for name, one in self.weights(inputs.epoch).items() if one}
-        terms: dict[str, Callable[[], Tensor]] = {
+            values[STANDARDIZED_KL] = kl_divergence(*self.method.logits(inputs), self.temperature)
+        raw = {term: values[term].detach() for term in self.method_terms}
+        shared: dict[str, Callable[[], Tensor]] = {
             "ce": lambda: F.cross_entropy(student, inputs.labels),
             "kl": lambda: kl_divergence(student, teacher, self.temperature),
             "rank": lambda: self.ranking(student, teacher),
         }
-        values = own | {name: terms[name]() for name in weights if name in terms}
-        weighted = [weight * values[name] for name, weight in weights.items()]
-        raw = {name: values[name].detach() for name in self.method_terms}
-        if not weighted:  # an epoch in which a warm-up has not begun
-            return Losses(0.0 * student.sum(), raw)
-        return Losses(sum(weighted[1:], start=weighted[0]), raw)
+        weighted = [
+            weight * (shared[term]() if term in shared else values[term])
+            for term, weight in self.loss_weights(inputs.epoch).items()
+            if weight
+        ]
+        if not weighted:  # an epoch before a warm-up begins
+            return ObjectiveLoss(0.0 * student.sum(), raw)
+        return ObjectiveLoss(sum(weighted[1:], start=weighted[0]), raw)
 
 
-def _in_float32(inputs: DistillInputs) -> DistillInputs:
-    strong = inputs.strong and ViewOutputs(*(in_float32(one) for one in inputs.strong))
-    student, teacher = in_float32(inputs.student), in_float32(inputs.teacher)
-    return replace(inputs, student=student, teacher=teacher, strong=strong)
+def _as_float32(inputs: DistillInputs) -> DistillInputs:
+    student, teacher = as_float32(inputs.student), as_float32(inputs.teacher)
+    strong_view = inputs.strong_view
+    if strong_view is not None:
+        strong_view = ViewOutputs(as_float32(strong_view.student), as_float32(strong_view.teacher))
+    return replace(inputs, student=student, teacher=teacher, strong_view=strong_view)

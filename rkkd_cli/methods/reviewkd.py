@@ -1,4 +1,4 @@
-"""ReviewKD: each stage of the teacher reviewed from all later stages of the student.
+"""ReviewKD: each stage of the teacher is compared with a fusion of the student's later stages.
 
 Source: Chen et al., arXiv 2104.09044; structure as in mdistiller.
 """
@@ -14,10 +14,10 @@ from rkkd_cli.config.experiment import FrozenConfig, MethodConfig
 from rkkd_cli.errors import UserError
 from rkkd_cli.losses import hierarchical_context_loss
 from rkkd_cli.methods.inputs import DistillInputs
-from rkkd_cli.methods.method import Method, Pair, require_maps, warm_up
-from rkkd_cli.models import Features
+from rkkd_cli.methods.method import Method, ModelPair, require_maps, warm_up
+from rkkd_cli.models import Features, FeatureShapes
 
-WIDEST = 512
+MAX_FUSION_CHANNELS = 512
 
 
 class ReviewKDConfig(FrozenConfig):
@@ -28,9 +28,9 @@ class ReviewKDConfig(FrozenConfig):
 
 
 class Fusion(nn.Module):
-    """Attention-based fusion of a stage with the fused later stages, and the map it is compared by.
+    """Attention-based fusion of a stage with the fusion of the later stages.
 
-    The last stage has nothing to fuse with.
+    The last stage has no later one: ``fuses`` is false.
     """
 
     def __init__(self, inputs: int, middle: int, outputs: int, fuses: bool) -> None:
@@ -42,12 +42,15 @@ class Fusion(nn.Module):
     def forward(
         self, x: Tensor, later: Tensor | None, size: Sequence[int]
     ) -> tuple[Tensor, Tensor]:
-        """Return the map to compare, (B, outputs, *size), and what earlier stages fuse with."""
+        """Return the map (B, outputs, *size) to compare, and the map for the next earlier stage.
+
+        ``x`` is the student's map and ``later`` the second result of the next later stage.
+        """
         x = self.enter(x)
         if self.attention is not None and later is not None:
             later = F.interpolate(later, x.shape[2:], mode="nearest")
-            shares = torch.sigmoid(self.attention(torch.cat([x, later], dim=1)))
-            x = x * shares[:, :1] + later * shares[:, 1:]
+            gates = torch.sigmoid(self.attention(torch.cat([x, later], dim=1)))
+            x = x * gates[:, :1] + later * gates[:, 1:]
         if list(x.shape[2:]) != list(size):
             x = F.interpolate(x, tuple(size), mode="nearest")
         return self.leave(x), x
@@ -56,7 +59,7 @@ class Fusion(nn.Module):
 class ReviewKD(Method):
     """CE + min(epoch / warmup_epochs, 1)·weight·HCL over all stages and the pooled features.
 
-    The teacher's maps are those before their last ReLU, the student's those after it.
+    The teacher's maps are taken before their last ReLU, the student's after it.
     """
 
     Config = ReviewKDConfig
@@ -65,42 +68,44 @@ class ReviewKD(Method):
     needs_features = True
     config: ReviewKDConfig
 
-    def __init__(self, method_config: MethodConfig, config: FrozenConfig, pair: Pair) -> None:
+    def __init__(self, method_config: MethodConfig, config: FrozenConfig, pair: ModelPair) -> None:
         super().__init__(method_config, config, pair)
         require_maps("reviewkd", pair, least=2)
-        student = [one[0] for one in pair.student_shapes.maps[1:]] + [pair.student_shapes.pooled]
-        teacher = [one[0] for one in pair.teacher_shapes.maps[1:]] + [pair.teacher_shapes.pooled]
+        student, teacher = _stage_widths(pair.student_shapes), _stage_widths(pair.teacher_shapes)
         if len(student) != len(teacher):
             raise UserError(
                 f"reviewkd pairs stage with stage: the student has {len(student) - 1} stages, the "
                 f"teacher {len(teacher) - 1}; choose models of the same family"
             )
-        middle = min(WIDEST, student[-1])
+        middle = min(MAX_FUSION_CHANNELS, student[-1])
         self.fusions = nn.ModuleList(
             Fusion(inputs, middle, outputs, fuses=stage < len(student) - 1)
             for stage, (inputs, outputs) in enumerate(zip(student, teacher, strict=True))
         )
 
     def term_weights(self, epoch: int) -> dict[str, float]:
-        """Return the weight, risen as far as the epoch says."""
+        """Return the weight, scaled by the warm-up."""
         return {"review": warm_up(epoch, self.config.warmup_epochs) * self.config.weight}
 
     def forward(self, inputs: DistillInputs) -> dict[str, Tensor]:
         """Return the hierarchical context loss of all stages."""
         targets = _stages(inputs.teacher, inputs.teacher.preacts or inputs.teacher.maps)
-        later, compared = None, []
-        stages = zip(
-            _stages(inputs.student, inputs.student.maps), targets, self.fusions, strict=True
-        )
-        for x, target, fusion in reversed(list(stages)):
-            out, later = fusion(x, later, target.shape[2:])
-            compared.append(out)
-        return {"review": hierarchical_context_loss(compared[::-1], targets)}
+        stages = _stages(inputs.student, inputs.student.maps)
+        later, fused_maps = None, []
+        for x, target, fusion in reversed(list(zip(stages, targets, self.fusions, strict=True))):
+            fused, later = fusion(x, later, target.shape[2:])
+            fused_maps.append(fused)
+        return {"review": hierarchical_context_loss(fused_maps[::-1], targets)}
 
 
 def _stages(features: Features, maps: Sequence[Tensor]) -> list[Tensor]:
-    """Return all maps but the stem's, and the pooled features as a map of one position."""
+    """Return all maps but the stem's, then the pooled features as a map of one position."""
     return [*maps[1:], features.pooled[:, :, None, None]]
+
+
+def _stage_widths(shapes: FeatureShapes) -> list[int]:
+    """Return the channels of :func:`_stages`."""
+    return [*(shape[0] for shape in shapes.maps[1:]), shapes.pooled]
 
 
 def _conv_norm(inputs: int, outputs: int, kernel: int) -> nn.Module:

@@ -10,7 +10,7 @@ from rkkd_cli.methods.method import Method
 
 
 class RKDConfig(FrozenConfig):
-    """Weights, and whether features are scaled to length 1 first, as mmrazor does."""
+    """The weights, and whether features are first scaled to length 1, as in mmrazor."""
 
     distance_weight: float = Field(default=25.0, ge=0)
     angle_weight: float = Field(default=50.0, ge=0)
@@ -32,9 +32,9 @@ class RKD(Method):
         return {"rkd_distance": config.distance_weight, "rkd_angle": config.angle_weight}
 
     def forward(self, inputs: DistillInputs) -> dict[str, Tensor]:
-        """Return the two losses of the pooled features."""
-        pooled, normalize = (inputs.student.pooled, inputs.teacher.pooled), self.config.normalize
+        """Return the distance loss and the angle loss of the pooled features."""
+        student, teacher = inputs.student.pooled, inputs.teacher.pooled
         return {
-            "rkd_distance": rkd_distance_loss(*pooled, normalize),
-            "rkd_angle": rkd_angle_loss(*pooled, normalize),
+            "rkd_distance": rkd_distance_loss(student, teacher, self.config.normalize),
+            "rkd_angle": rkd_angle_loss(student, teacher, self.config.normalize),
         }

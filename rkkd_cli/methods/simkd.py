@@ -1,7 +1,7 @@
-"""SimKD: the student's features projected onto the teacher's, its classifier reused.
+"""SimKD: the student's features are projected onto the teacher's, whose classifier is reused.
 
-Source: Chen et al., arXiv 2203.14001, and a study of its variants: where projectors stand, with or
-without bias, the feature loss, and learning only from images that the teacher classifies rightly.
+Source: Chen et al., arXiv 2203.14001, and a study of its variants: the position of the projectors,
+their bias, the feature loss, and training only on images that the teacher classifies correctly.
 """
 
 from typing import Literal
@@ -15,17 +15,19 @@ from rkkd_cli.config.experiment import FrozenConfig, MethodConfig
 from rkkd_cli.errors import UserError
 from rkkd_cli.losses import correctly_classified, feature_kl_loss, hint_loss, match_sizes
 from rkkd_cli.methods.inputs import DistillInputs
-from rkkd_cli.methods.method import Method, Pair, require_maps
+from rkkd_cli.methods.method import Method, ModelPair, require_maps
 from rkkd_cli.models import Classifier, Features
 
-LOSSES = {"l2": hint_loss, "kl": feature_kl_loss}
+FEATURE_LOSSES = {"l2": hint_loss, "kl": feature_kl_loss}
 
 
 class SimKDConfig(FrozenConfig):
-    """Which feature loss, where the projectors stand, and from which images is learnt.
+    """The feature loss, the projectors, and the images that count.
 
     ``projectors``: ``last`` projects the final map; ``two_thirds_and_last`` also the map after two
-    thirds of the stages; ``all`` each stage. ``factor`` narrows the projector's middle.
+    thirds of the stages; ``all`` the map of each stage. ``factor`` divides the channels of the
+    projectors' bottleneck. With ``teacher_correct_only`` only the images count that the teacher
+    classifies correctly.
     """
 
     weight: float = Field(default=1.0, ge=0)
@@ -39,7 +41,7 @@ class SimKDConfig(FrozenConfig):
 class Projector(nn.Module):
     """A bottleneck of 1×1, 3×3 and 1×1 convolutions, each with BatchNorm and ReLU.
 
-    A map larger than the teacher's is averaged down first.
+    A map larger than the teacher's is first average-pooled to its size.
     """
 
     def __init__(
@@ -55,7 +57,7 @@ class Projector(nn.Module):
         self.layers = nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the projected map, of the teacher's channels."""
+        """Return the projected map, with as many channels as the teacher's."""
         if tuple(x.shape[2:]) != self.size:
             x = F.adaptive_avg_pool2d(x, self.size)
         projected: Tensor = self.layers(x)
@@ -63,19 +65,19 @@ class Projector(nn.Module):
 
 
 class ReusedClassifier(Classifier):
-    """A student whose final map is projected and read by the teacher's frozen classifier.
+    """A student with a projector after its final map and the teacher's frozen classifier.
 
-    ``final`` is the projected map. The teacher is no part of the module: it is neither trained
-    nor kept in checkpoints.
+    ``Features.final`` is the projected map. The teacher is not a submodule, so it is neither
+    trained nor kept in checkpoints.
     """
 
     def __init__(self, student: Classifier, projector: Projector, teacher: Classifier) -> None:
         super().__init__()
         self.student, self.projector = student, projector
-        self._teacher = (teacher,)
+        self._teacher = (teacher,)  # in a tuple, so that it is not registered as a submodule
 
     def forward_features(self, x: Tensor) -> Features:
-        """Return the student's maps, and projected map, its pooled features and logits."""
+        """Return the student's maps with the projected map, its pooled features and logits."""
         features = self.student.forward_features(x)
         assert features.final is not None
         projected = self.projector(features.final)
@@ -91,9 +93,9 @@ class ReusedClassifier(Classifier):
 class SimKD(Method):
     """weight·Σ of the feature losses over the projectors; no CE and no KL unless weighted.
 
-    Both feature losses are recorded, each the sum over the projectors: ``feature_l2`` the mean
-    squared error, ``feature_kl`` the KL divergence between softmaxes over channels. All logits
-    are those of the reused classifier.
+    Both feature losses are recorded, each summed over the projectors: ``feature_l2``, the mean
+    squared error, and ``feature_kl``, the KL divergence between softmaxes over channels. The
+    student's logits are those of the reused classifier.
     """
 
     Config = SimKDConfig
@@ -102,80 +104,81 @@ class SimKD(Method):
     needs_features = True
     config: SimKDConfig
 
-    def __init__(self, method_config: MethodConfig, config: FrozenConfig, pair: Pair) -> None:
+    def __init__(self, method_config: MethodConfig, config: FrozenConfig, pair: ModelPair) -> None:
         super().__init__(method_config, config, pair)
         student, teacher = pair.student_shapes, pair.teacher_shapes
-        for who, shapes in (("student", student), ("teacher", teacher)):
+        for role, shapes in (("student", student), ("teacher", teacher)):
             if shapes.final is None:
                 raise UserError(
-                    f"simkd projects a final feature map that the classifier pools, and the {who} "
+                    f"simkd projects a final feature map that the classifier pools, and the {role} "
                     "has none; choose a convolutional network"
                 )
         assert student.final is not None
         assert teacher.final is not None
         self.stages = self._inner_stages(pair)
-        narrow, bias = self.config.factor, self.config.projector_bias
+        factor, bias = self.config.factor, self.config.projector_bias
         self.inner = nn.ModuleList(
-            Projector(tuple(student.maps[s]), tuple(teacher.maps[t]), narrow, bias)
+            Projector(tuple(student.maps[s]), tuple(teacher.maps[t]), factor, bias)
             for s, t in self.stages
         )
-        final = Projector(tuple(student.final), tuple(teacher.final), narrow, bias)
+        final = Projector(tuple(student.final), tuple(teacher.final), factor, bias)
+        # In a tuple, so that the student is not registered as a submodule of its method.
         self._wrapped = (ReusedClassifier(pair.student, final, pair.teacher),)
 
-    def _inner_stages(self, pair: Pair) -> list[tuple[int, int]]:
-        """Return which maps of student and teacher are matched before the final one.
+    def _inner_stages(self, pair: ModelPair) -> list[tuple[int, int]]:
+        """Return the map indices of student and teacher that the inner projectors match.
 
-        The stages are the maps without the stem's. The same depth is the same share of a model's
-        stages, so models with different numbers of stages can be matched.
+        Stages are all maps but the stem's. Maps are matched by depth, the fraction of a model's
+        stages, so the models may have different numbers of stages.
         """
         if self.config.projectors == "last":
             return []
         require_maps(f'simkd with projectors = "{self.config.projectors}"', pair, least=3)
-        numbers = [len(one.maps) - 1 for one in (pair.student_shapes, pair.teacher_shapes)]
-        fewest = min(numbers)
-        shares = [n / fewest for n in range(1, fewest)]
+        student, teacher = len(pair.student_shapes.maps) - 1, len(pair.teacher_shapes.maps) - 1
+        fewest = min(student, teacher)
+        depths = [n / fewest for n in range(1, fewest)]
         if self.config.projectors == "two_thirds_and_last":
-            shares = [2 / 3]
-        return [(_stage(share, numbers[0]), _stage(share, numbers[1])) for share in shares]
+            depths = [2 / 3]
+        return [(_map_index(depth, student), _map_index(depth, teacher)) for depth in depths]
 
-    def wrap(self, student: Classifier) -> Classifier:
-        """Return the student with the projector of its final map and the reused classifier."""
+    def wrap_student(self, student: Classifier) -> Classifier:
+        """Return the student with the projector of its final map and the teacher's classifier."""
         wrapped = self._wrapped[0]
         assert wrapped.student is student
         return wrapped
 
-    def projector(self) -> nn.Module:
+    def inference_projector(self) -> nn.Module:
         """Return the projector of the final map."""
         return self._wrapped[0].projector
 
     def default_weights(self) -> dict[str, float]:
-        """Return that neither CE nor KL is optimised."""
+        """Return 0 for CE and KL."""
         return {"ce": 0.0, "kl": 0.0}
 
     def term_weights(self, epoch: int) -> dict[str, float]:
-        """Return the weight, for the chosen loss."""
+        """Return the weight of the chosen feature loss, and 0 for the other."""
         chosen = self.config.feature_loss
-        return {f"feature_{name}": self.config.weight * (name == chosen) for name in LOSSES}
+        return {f"feature_{name}": self.config.weight * (name == chosen) for name in FEATURE_LOSSES}
 
     def forward(self, inputs: DistillInputs) -> dict[str, Tensor]:
-        """Return both feature losses."""
+        """Return both feature losses, summed over the projectors."""
         assert inputs.student.final is not None
         assert inputs.teacher.final is not None
-        weights = None
+        image_weights = None
         if self.config.teacher_correct_only:
-            weights = correctly_classified(inputs.teacher.logits, inputs.labels)
+            image_weights = correctly_classified(inputs.teacher.logits, inputs.labels)
         projected = [
             (projector(inputs.student.maps[s]), inputs.teacher.maps[t])
             for projector, (s, t) in zip(self.inner, self.stages, strict=True)
         ]
         projected.append((inputs.student.final, inputs.teacher.final))
-        pairs = [match_sizes(*maps) for maps in projected]
+        matched = [match_sizes(student_map, teacher_map) for student_map, teacher_map in projected]
         return {
-            f"feature_{name}": torch.stack([loss(*maps, weights) for maps in pairs]).sum()
-            for name, loss in LOSSES.items()
+            f"feature_{name}": torch.stack([loss(s, t, image_weights) for s, t in matched]).sum()
+            for name, loss in FEATURE_LOSSES.items()
         }
 
 
-def _stage(share: float, stages: int) -> int:
-    """Return the number of the map (0 is the stem's) that ends this share of the stages."""
-    return max(1, min(stages, round(share * stages)))
+def _map_index(depth: float, stages: int) -> int:
+    """Return the index of the map at a depth in (0, 1]; 0 is the stem's map."""
+    return max(1, min(stages, round(depth * stages)))

@@ -1,4 +1,4 @@
-"""``manifest.json``: what a run was made with, and how it stands. Carries its own checksum."""
+"""``manifest.json``: the environment and the status of a run, with a checksum of its own."""
 
 import hashlib
 import json
@@ -9,13 +9,13 @@ from typing_extensions import TypedDict
 
 from rkkd_cli.errors import UserError
 
-OPEN = ConfigDict(extra="allow", ser_json_inf_nan="constants")
-ENDED = ("finished", "incomplete")
+ALLOW_EXTRA = ConfigDict(extra="allow", ser_json_inf_nan="constants")
+ENDED_STATUSES = ("finished", "incomplete")
 
 
-@with_config(OPEN)
+@with_config(ALLOW_EXTRA)
 class DatasetFacts(TypedDict):
-    """What is shown of a dataset; there is more beside it."""
+    """The facts of a dataset that are shown; the manifest has more."""
 
     name: str
     train_images: int
@@ -26,9 +26,9 @@ class DatasetFacts(TypedDict):
     fingerprint: str
 
 
-@with_config(OPEN)
+@with_config(ALLOW_EXTRA)
 class TeacherFacts(TypedDict):
-    """What is shown of a teacher; there is more beside it."""
+    """The facts of a teacher that are shown; the manifest has more."""
 
     model: str
     source: str
@@ -37,9 +37,9 @@ class TeacherFacts(TypedDict):
     sha256: str
 
 
-@with_config(OPEN)
+@with_config(ALLOW_EXTRA)
 class StudentCost(TypedDict):
-    """What an arm's student costs when it is used: see rkkd_cli/train/cost.py."""
+    """What inference with an arm's student costs: see rkkd_cli/train/cost.py."""
 
     parameters: int
     macs: int
@@ -48,9 +48,9 @@ class StudentCost(TypedDict):
     training_parameters: int
 
 
-@with_config(OPEN)
+@with_config(ALLOW_EXTRA)
 class FailedJob(TypedDict):
-    """A job that was given up: its cells are the arms with the seed."""
+    """A job that was given up: the arms of one seed."""
 
     stream: str
     seed: int
@@ -58,9 +58,9 @@ class FailedJob(TypedDict):
     reason: str
 
 
-@with_config(OPEN)
+@with_config(ALLOW_EXTRA)
 class EarlyEnd(TypedDict):
-    """An arm that ended after ``epoch``, since ``monitor`` got no better than at ``best_epoch``."""
+    """An arm stopped early after ``epoch``: ``monitor`` did not improve on ``best_epoch``."""
 
     arm: str
     seed: int
@@ -71,23 +71,24 @@ class EarlyEnd(TypedDict):
 
 
 class Manifest(BaseModel):
-    """How a run stands and what its numbers depend on beside the experiment.
+    """The status of a run, and what its numbers depend on besides the experiment.
 
-    ``id`` is drawn once, so that checkpoints of another run are not taken for this one's.
-    ``status`` is ``running`` from the start to the end; ``finished``: all arms reached their last
-    epoch; ``incomplete``: an arm stopped before; ``interrupted`` by a signal; ``failed`` for
-    ``reason``. A run whose process died keeps ``running``: whether it lives, its lock tells.
-    ``stopped`` says it in words: which arms had to be dropped and which jobs given up; ``diverged``
-    are the former as (arm, seed), ``failed`` the latter.
-    ``ended_early`` are arms that training.patience let go: a normal end. ``monitors`` has the
-    metric by which an arm's epoch is chosen, for the arms that have one.
-    ``numbers_version`` is that of the training code: see NUMBERS_VERSION in config.
-    ``students`` has each arm's parameters and multiply-adds.
-    ``ranks`` are the processes that shared each batch, ``launch`` the torchrun that started them.
-    ``metrics_sha256`` is that of metrics.csv (with ``\\n`` as line ends) at the run's end.
+    - ``id`` is random, so that checkpoints of one run are not mistaken for another's.
+    - ``status`` is ``running`` while the run trains; ``finished`` when all arms reached their last
+      epoch; ``incomplete`` when an arm stopped before; ``interrupted`` after a signal; ``failed``
+      with a ``reason``. A run whose process died stays ``running``; its lock shows the difference.
+    - ``stopped`` has a sentence for each arm that diverged and each job that was given up;
+      ``diverged`` lists the former as (arm, seed), ``failed`` the latter.
+    - ``ended_early`` lists arms that training.patience stopped, which is a normal end.
+    - ``monitors`` has the metric that selects an arm's epoch, for arms with one.
+    - ``numbers_version`` is that of the training code: see NUMBERS_VERSION in config.
+    - ``students`` has each arm's parameters and multiply-adds.
+    - ``ranks`` counts the processes that share each batch; ``launch`` is the torchrun launch that
+      started them.
+    - ``metrics_sha256`` is the hash of metrics.csv (with ``\\n`` line ends) at the run's end.
     """
 
-    model_config = OPEN
+    model_config = ALLOW_EXTRA
 
     run: str
     id: str = ""
@@ -117,16 +118,21 @@ class Manifest(BaseModel):
     git_commit: str | None
     metrics_sha256: str | None = None
 
+    @property
+    def cells_ended_early(self) -> set[tuple[str, int]]:
+        """The (arm, seed) that training.patience stopped."""
+        return {(end["arm"], end["seed"]) for end in self.ended_early}
+
 
 def manifest_text(manifest: Manifest) -> str:
-    """Return the manifest as JSON, with a checksum of all the rest at its end."""
+    """Return the manifest as JSON, with a checksum of its content at the end."""
     content = manifest.model_dump(mode="json")
     content.pop("checksum", None)
     return _json(content | {"checksum": _checksum(content)})
 
 
 def parse_manifest(text: str, where: str) -> Manifest:
-    """Return the manifest that ``text`` holds. Raises UserError that says how it is damaged."""
+    """Return the manifest in ``text``. Raises UserError that says how it is damaged."""
     try:
         content = json.loads(text)
     except (ValueError, RecursionError) as error:

@@ -1,8 +1,8 @@
-"""``metrics.csv``: one tidy row per arm, seed and epoch; raw terms, accuracies in percent.
+"""``metrics.csv``: one row per arm, seed and epoch; terms raw, accuracies in percent.
 
-After the first three comes a column for each varied key, empty where an arm has no value of it;
-before the timing the diagnostics, and the terms that only some methods have, empty in other arms;
-last those of a validation split.
+The columns are: arm, seed, epoch; the varied keys, empty where an arm has no value; learning rate,
+terms and accuracies; diagnostics; the terms of single methods, empty in other arms; timing; those
+of the validation split.
 """
 
 import csv
@@ -15,7 +15,7 @@ from typing import Any
 
 import pandas as pd
 
-from rkkd_cli.config.overrides import KEY as KEY_NAME
+from rkkd_cli.config.overrides import ROW_KEY as KEY_NAME
 from rkkd_cli.errors import UserError
 from rkkd_cli.files import naming
 
@@ -39,7 +39,7 @@ COLUMNS = (
     "epoch_seconds",
     "images_per_second",
 )
-# Gradients of kl and rank by the student's logits, empty where they are not defined.
+# Gradients of kl and rank by the student's logits, empty where undefined.
 DIAGNOSTICS = (
     "grad_norm_kl",
     "grad_norm_rank",
@@ -47,9 +47,9 @@ DIAGNOSTICS = (
     "grad_low_share_kl",
     "grad_low_share_rank",
 )
-# Only in runs with a validation split (dataset.val_share > 0), after the others.
+# Only in runs with a validation split (dataset.val_share > 0).
 VAL_COLUMNS = ("val_acc", "val_top5", "val_ce", "val_kl", "val_rank", "val_kendall_tau")
-KEY = ["arm", "seed", "epoch"]
+ROW_KEY = ["arm", "seed", "epoch"]
 TIMING = COLUMNS[-2:]
 
 
@@ -57,37 +57,37 @@ def columns(
     with_validation: bool, varied: Sequence[str] = (), method_terms: Sequence[str] = ()
 ) -> tuple[str, ...]:
     """Return the header of a run's metrics.csv."""
-    return _with(varied, (*DIAGNOSTICS, *method_terms), VAL_COLUMNS if with_validation else ())
+    return _header(varied, (*DIAGNOSTICS, *method_terms), VAL_COLUMNS if with_validation else ())
 
 
-def _with(varied: Sequence[str], further: Sequence[str], last: Sequence[str]) -> tuple[str, ...]:
-    common = COLUMNS[len(KEY) : -len(TIMING)]
-    return (*KEY, *varied, *common, *further, *TIMING, *last)
+def _header(varied: Sequence[str], extra: Sequence[str], val: Sequence[str]) -> tuple[str, ...]:
+    common = COLUMNS[len(ROW_KEY) : -len(TIMING)]
+    return (*ROW_KEY, *varied, *common, *extra, *TIMING, *val)
 
 
-def further_in(header: Sequence[str]) -> tuple[str, ...]:
-    """Return the columns of diagnostics and of methods' own terms; early files have none."""
+def extra_columns_in(header: Sequence[str]) -> tuple[str, ...]:
+    """Return the columns of diagnostics and of methods' terms; files of old versions have none."""
     start = header.index(COLUMNS[-len(TIMING) - 1]) + 1
     return tuple(header[start : header.index(TIMING[0])])
 
 
-def varied_in(header: Sequence[str]) -> tuple[str, ...]:
+def varied_keys_in(header: Sequence[str]) -> tuple[str, ...]:
     """Return the varied keys that have a column."""
-    return tuple(header[len(KEY) : header.index("lr")])
+    return tuple(header[len(ROW_KEY) : header.index("lr")])
 
 
-def in_order(lines: Iterable[str], arms: Mapping[str, int], seeds: Sequence[int]) -> str:
-    """Return lines by the place of their arm's group, then by seed, epoch and arm.
+def sort_lines(lines: Iterable[str], arms: Mapping[str, int], seeds: Sequence[int]) -> str:
+    """Return the lines sorted by the group of their arm, then by seed, epoch and arm.
 
-    ``arms`` has the number of each arm's group; its order is that of the arms. So the order of the
-    rows does not depend on which of them were trained together, or when.
+    ``arms`` maps each arm, in order, to the index of its group. The order of the rows so does not
+    depend on which arms were trained together, or when.
     """
-    place = {arm: number for number, arm in enumerate(arms)}
-    nth_seed = {str(seed): number for number, seed in enumerate(seeds)}
+    arm_index = {arm: index for index, arm in enumerate(arms)}
+    seed_index = {str(seed): index for index, seed in enumerate(seeds)}
 
     def key(line: str) -> tuple[int, int, int, int]:
         arm, seed, epoch, _ = line.split(",", 3)
-        return arms[arm], nth_seed[seed], int(epoch), place[arm]
+        return arms[arm], seed_index[seed], int(epoch), arm_index[arm]
 
     return "".join(sorted(lines, key=key))
 
@@ -97,11 +97,8 @@ def header_line(header: tuple[str, ...]) -> str:
     return ",".join(header) + "\n"
 
 
-def as_lines(header: tuple[str, ...], rows: Iterable[Mapping[str, Any]]) -> str:
-    """Return rows as lines of the file; a column without a value stays empty.
-
-    Floats keep all their digits.
-    """
+def csv_lines(header: tuple[str, ...], rows: Iterable[Mapping[str, Any]]) -> str:
+    """Return rows as lines of the file, floats with all digits; missing values stay empty."""
     lines = io.StringIO()
     writer = csv.DictWriter(lines, header, lineterminator="\n")
     writer.writerows({column: row.get(column, "") for column in header} for row in rows)
@@ -109,7 +106,7 @@ def as_lines(header: tuple[str, ...], rows: Iterable[Mapping[str, Any]]) -> str:
 
 
 def append_lines(path: Path, lines: str) -> None:
-    """Append whole lines; afterwards they are on the disk, or the file is as it was.
+    """Append whole lines, synced to disk; on any error the file is restored to its old length.
 
     Raises OSError that names the file.
     """
@@ -118,7 +115,7 @@ def append_lines(path: Path, lines: str) -> None:
         try:
             file.write(lines.encode())
             if file.tell() != size + len(lines.encode()):
-                file.write(lines.encode()[file.tell() - size :])  # raises what cut it short
+                file.write(lines.encode()[file.tell() - size :])  # raises why it was cut short
             os.fsync(file.fileno())
         except BaseException:
             file.truncate(size)
@@ -126,26 +123,26 @@ def append_lines(path: Path, lines: str) -> None:
 
 
 def metrics_sha256(path: Path) -> str:
-    """Return the SHA-256 of the file with ``\\n`` as line ends, as git may change them."""
+    """Return the SHA-256 of the file with ``\\n`` line ends, since git may convert them."""
     return hashlib.sha256(path.read_bytes().replace(b"\r\n", b"\n")).hexdigest()
 
 
-def read_growing(path: Path) -> pd.DataFrame:
+def read_unfinished_metrics(path: Path) -> pd.DataFrame:
     """Return the metrics so far of a run that another process is writing.
 
     A row that is only half there, or a header, counts as not there. Raises UserError.
     """
     text = _text(path)
     whole = text[: text.rfind("\n") + 1]
-    return _checked(whole, path) if whole else pd.DataFrame(columns=list(COLUMNS))
+    return parse_metrics(whole, path) if whole else pd.DataFrame(columns=list(COLUMNS))
 
 
 def read_metrics(path: Path) -> pd.DataFrame:
-    """Return a run's metrics. Raises UserError where they are missing, damaged or not ours."""
-    return _checked(_text(path), path)
+    """Return a run's metrics. Raises UserError if they are missing, damaged or not rkkd's."""
+    return parse_metrics(_text(path), path)
 
 
-def _text(path: Path) -> str:
+def _read_text(path: Path) -> str:
     try:
         return path.read_bytes().decode()
     except FileNotFoundError:
@@ -154,24 +151,24 @@ def _text(path: Path) -> str:
         raise UserError(f"{path} cannot be read as CSV: {error}") from None
 
 
-def _checked(text: str, path: Path) -> pd.DataFrame:
+def parse_metrics(text: str, path: Path) -> pd.DataFrame:
+    """Return the metrics of a file's text. Raises UserError that names ``path``."""
     header = text.partition("\n")[0].removesuffix("\r")
     missing = [column for column in COLUMNS if column not in header.split(",")]
     if missing:
         raise UserError(f"{path} lacks the column {missing[0]!r}: not a metrics.csv of rkkd")
     names = header.split(",")
-    varied = varied_in(names)
-    further = further_in(names)
-    well_named = all(KEY_NAME.fullmatch(name) for name in (*varied, *further))
-    ordered = tuple(names) in [_with(varied, further, last) for last in ((), VAL_COLUMNS)]
-    if not (well_named and ordered and len(set(names)) == len(names)):
+    varied, extra = varied_keys_in(names), extra_columns_in(names)
+    well_named = all(KEY_NAME.fullmatch(name) for name in (*varied, *extra))
+    in_order = tuple(names) in [_header(varied, extra, val) for val in ((), VAL_COLUMNS)]
+    if not (well_named and in_order and len(set(names)) == len(names)):
         raise UserError(f"{path} has other columns than rkkd writes, or in another order")
     if not text.endswith("\n"):
         raise UserError(f"{path} ends in the middle of a row")
-    frame = _parsed(text, path, varied)
-    twice = frame[frame.duplicated(KEY)]
-    if len(twice):
-        arm, seed, epoch = twice.iloc[0][KEY]
+    frame = _parse_rows(text, path, (*varied, *extra), varied)
+    duplicates = frame[frame.duplicated(ROW_KEY)]
+    if len(duplicates):
+        arm, seed, epoch = duplicates.iloc[0][ROW_KEY]
         raise UserError(f"{path} has two rows for arm {arm}, seed {seed}, epoch {epoch}")
     return frame
 
@@ -185,7 +182,7 @@ def _parsed(text: str, path: Path, varied: Sequence[str]) -> pd.DataFrame:
     short = next((n for n, width in enumerate(widths, 1) if width != widths[0]), None)
     if short is not None:
         raise UserError(f"{path}, line {short}: has not as many values as there are columns")
-    further = further_in(text.partition("\n")[0].split(","))
+    further = extra_columns_in(text.partition("\n")[0].split(","))
     may_be_empty = {column: [""] for column in (*VAL_COLUMNS, *varied, *further)}
     try:
         frame = pd.read_csv(
@@ -195,11 +192,11 @@ def _parsed(text: str, path: Path, varied: Sequence[str]) -> pd.DataFrame:
         raise UserError(f"{path} cannot be read as CSV: {error}") from None
     numbers = [column for column in frame.columns[1:] if column not in varied]
     for column in numbers if len(frame) else ():
-        wanted = "iu" if column in KEY else "iuf"
+        wanted = "iu" if column in ROW_KEY else "iuf"
         if frame[column].dtype.kind not in wanted:
-            whole = "a whole number" if column in KEY else "a number"
+            whole = "a whole number" if column in ROW_KEY else "a number"
             values = pd.to_numeric(frame[column].astype(str), errors="coerce")
-            bad = int((values.isna() | (values % 1 != 0 if column in KEY else False)).argmax())
+            bad = int((values.isna() | (values % 1 != 0 if column in ROW_KEY else False)).argmax())
             value = frame[column].iloc[bad]
             raise UserError(f"{path}, line {bad + 2}: {column} is {value!r}, not {whole}")
     return frame

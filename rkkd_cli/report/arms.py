@@ -11,7 +11,7 @@ from rkkd_cli.errors import printable
 
 
 @dataclass(frozen=True)
-class Curve:
+class ArmCurve:
     """One arm's rows, over all its seeds, and what the legend calls it."""
 
     label: str
@@ -44,14 +44,14 @@ class Curve:
         return sorted({int(epoch) for epoch in last if epoch < last.max()})
 
 
-def curves_of(runs: Sequence[tuple[str, pd.DataFrame]]) -> list[Curve]:
+def arm_curves(runs: Sequence[tuple[str, pd.DataFrame]]) -> list[ArmCurve]:
     """Return one curve per arm of each (run name, metrics); the run is named if there are more."""
     curves = []
     for run, metrics in runs:
         for arm, rows in metrics.groupby("arm", sort=False):
             name = str(arm) if len(runs) == 1 else f"{run}: {arm}"
             label = f"{name} ({_seeds(rows)})"
-            curves.append(Curve(printable(label), rows))
+            curves.append(ArmCurve(printable(label), rows))
     return curves
 
 

@@ -7,12 +7,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 
-from rkkd_cli.report.arms import Curve
-from rkkd_cli.report.style import MANY, Look, looks, shortened
+from rkkd_cli.report.arms import ArmCurve
+from rkkd_cli.report.style import MAX_DISTINCT_ARMS, LineStyle, line_styles, shortened
 
 
 def draw_means(
-    axes: Axes, curves: Sequence[Curve], column: str, opacity: float, dash: Any = None
+    axes: Axes, curves: Sequence[ArmCurve], column: str, opacity: float, dash: Any = None
 ) -> None:
     """Draw a column of all curves that have it; ``dash`` stands for that of each arm's look.
 
@@ -21,10 +21,10 @@ def draw_means(
     """
     drawn = [
         (look, one)
-        for look, one in zip(looks(len(curves)), curves, strict=True)
+        for look, one in zip(line_styles(len(curves)), curves, strict=True)
         if column in one.rows
     ]
-    if len(curves) > MANY and all(len(one.means) > 1 for _, one in drawn):
+    if len(curves) > MAX_DISTINCT_ARMS and all(len(one.means) > 1 for _, one in drawn):
         axes.add_collection(
             LineCollection(
                 [np.column_stack(_points(one, column)) for _, one in drawn],
@@ -39,14 +39,14 @@ def draw_means(
         _draw_mean(axes, one, column, look, opacity, dash or look.dash)
 
 
-def _points(curve: Curve, column: str) -> tuple[Any, Any]:
+def _points(curve: ArmCurve, column: str) -> tuple[Any, Any]:
     """Return the epochs and the means."""
     mean = curve.means[column]
     return mean.index.to_numpy(), mean.to_numpy()
 
 
 def _draw_mean(
-    axes: Axes, curve: Curve, column: str, look: Look, opacity: float, dash: Any
+    axes: Axes, curve: ArmCurve, column: str, look: LineStyle, opacity: float, dash: Any
 ) -> None:
     epochs, means = _points(curve, column)
     axes.plot(

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from rkkd_cli.analysis.compare import Comparison
-from rkkd_cli.analysis.conclusion import sentence
-from rkkd_cli.analysis.numbers import counted, told, told_interval, told_p
+from rkkd_cli.analysis.conclusion import comparison_sentence
+from rkkd_cli.analysis.numbers import format_count, format_number, format_interval, format_p_value
 from rkkd_cli.errors import printable
-from rkkd_cli.report.grid_text import Entry, Layout
+from rkkd_cli.report.grid_text import TextCell, TextTable
 
 HEADER = (
     "metric", "n", "one", "other", "difference", "95 % t", "95 % bootstrap", "p", "p Holm",
@@ -17,28 +17,28 @@ HEADER = (
 )  # fmt: skip
 
 
-def lay_out_comparisons(comparisons: Sequence[Comparison]) -> list[Layout]:
+def lay_out_comparisons(comparisons: Sequence[Comparison]) -> list[TextTable]:
     """Return a table for each pair of arms, its columns called after them."""
     pairs = dict.fromkeys((one.one, one.other) for one in comparisons)
     return [_layout([c for c in comparisons if (c.one, c.other) == pair]) for pair in pairs]
 
 
-def _layout(rows: Sequence[Comparison]) -> Layout:
+def _layout(rows: Sequence[Comparison]) -> TextTable:
     one, other = printable(rows[0].one), printable(rows[0].other)
     names = {"one": one, "other": other}
     header = [names.get(name, name) for name in HEADER]
     title = f"{other} − {one}, {rows[0].which_epoch}"
-    return Layout(title, header, [[Entry(text) for text in _cells(row)] for row in rows])
+    return TextTable(title, header, [[TextCell(text) for text in _cells(row)] for row in rows])
 
 
 def _cells(c: Comparison) -> list[str]:
     d = c.difference
-    n = str(d.n) if d.paired else f"{d.n}, {d.n_other}"
+    n = str(d.n) if d.paired else f"{d.n}, {d.n_second}"
     return [
-        c.metric, n, told(c.mean_one, significant=4), told(c.mean_other, significant=4),
-        told(d.mean, sign=True),
-        told_interval(d.interval), told_interval(d.bootstrap), told_p(d.p), told_p(c.p_holm),
-        told(d.effect, sign=True), told(d.corrected, sign=True),
+        c.metric, n, format_number(c.mean_first, significant=4), format_number(c.mean_second, significant=4),
+        format_number(d.mean, sign=True),
+        format_interval(d.interval), format_interval(d.bootstrap), format_p_value(d.p), format_p_value(c.p_holm),
+        format_number(d.effect, sign=True), format_number(d.corrected, sign=True),
         "–" if c.seeds_needed is None else f"{c.seeds_needed:,}",
     ]  # fmt: skip
 
@@ -53,10 +53,10 @@ def comparison_notes(comparisons: Sequence[Comparison]) -> list[str]:
     methods = {c.difference.bootstrap_method for c in comparisons} - {None}
     return [
         f"n: seeds ({kinds}). p: {'exact' if exact else 'sampled'} permutation test, two-sided; "
-        f"p Holm: corrected for {counted(family, 'comparison')}, all that are shown. "
+        f"p Holm: corrected for {format_count(family, 'comparison')}, all that are shown. "
         f"{effects}; g: the same with Hedges' small-sample factor. Bootstrap: "
         f"{' or '.join(sorted(map(str, methods))) or 'none'}; of few seeds it is too narrow.",
-        *(printable(sentence(one)) for one in comparisons),
+        *(printable(comparison_sentence(one)) for one in comparisons),
     ]
 
 
@@ -75,8 +75,8 @@ def comparison_row(c: Comparison) -> dict[str, Any]:
     d = c.difference
     return {
         "metric": c.metric, "one": c.one, "other": c.other, "select": c.select,
-        "paired": d.paired, "n": d.n, "n_other": d.n_other, "mean_one": c.mean_one,
-        "mean_other": c.mean_other, "difference": d.mean,
+        "paired": d.paired, "n": d.n, "n_other": d.n_second, "mean_one": c.mean_first,
+        "mean_other": c.mean_second, "difference": d.mean,
         "t_low": d.interval.low if d.interval else None,
         "t_high": d.interval.high if d.interval else None,
         "bootstrap_low": d.bootstrap.low if d.bootstrap else None,

@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 
 from rkkd_cli.analysis.published_curves import PublishedCurves
 from rkkd_cli.errors import printable
-from rkkd_cli.report.arms import Curve, curves_of
+from rkkd_cli.report.arms import ArmCurve, arm_curves
 from rkkd_cli.report.bands import draw_means
 from rkkd_cli.report.gradients import gradients_figure, has_diagnostics
 from rkkd_cli.report.published_lines import (
@@ -24,12 +24,12 @@ from rkkd_cli.report.published_lines import (
     source_line,
 )
 from rkkd_cli.report.style import (
-    MANY,
+    MAX_DISTINCT_ARMS,
     STYLE,
-    Look,
-    looks,
+    LineStyle,
+    line_styles,
     named,
-    naming_title,
+    legend_title,
     save_figure,
     shortened,
 )
@@ -72,7 +72,7 @@ def run_figures(
 
     ``published`` curves are laid over them, dotted.
     """
-    curves, names = curves_of(runs), [name for name, _ in runs]
+    curves, names = arm_curves(runs), [name for name, _ in runs]
     figures = {one.column: quantity_figure(one, curves, published) for one in QUANTITIES}
     figures["sheet"] = sheet_figure(curves, names, published)
     if has_diagnostics(curves):
@@ -81,7 +81,7 @@ def run_figures(
 
 
 def quantity_figure(
-    quantity: Quantity, curves: Sequence[Curve], published: PublishedCurves | None = None
+    quantity: Quantity, curves: Sequence[ArmCurve], published: PublishedCurves | None = None
 ) -> Figure:
     """Return the figure of one quantity."""
     figure = Figure(figsize=(5.2, 3.6), layout="constrained")
@@ -89,8 +89,8 @@ def quantity_figure(
     _draw(axes, quantity, curves)
     overlay = _overlay(axes, quantity, curves, published)
     handles = [*_ours(curves), *overlay]
-    if len(curves) > MANY:
-        title = naming_title(len(curves))
+    if len(curves) > MAX_DISTINCT_ARMS:
+        title = legend_title(len(curves))
         figure.legend(handles=handles, loc="outside lower center", ncols=2, title=title)
     else:
         axes.legend(handles=handles)
@@ -100,7 +100,7 @@ def quantity_figure(
 
 
 def sheet_figure(
-    curves: Sequence[Curve], names: Sequence[str], published: PublishedCurves | None = None
+    curves: Sequence[ArmCurve], names: Sequence[str], published: PublishedCurves | None = None
 ) -> Figure:
     """Return the figure of all quantities side by side, with one legend below them."""
     figure = Figure(figsize=(12.5, 4.1), layout="constrained")
@@ -114,7 +114,7 @@ def sheet_figure(
         handles=list(handles.values()),
         loc="outside lower center",
         ncols=min(4, len(handles)),
-        title=naming_title(len(curves)),
+        title=legend_title(len(curves)),
     )
     if published is not None and len(handles) > len(named(len(curves))):
         legend.set_title(source_line(published), prop=FontProperties(size=7))
@@ -122,13 +122,13 @@ def sheet_figure(
     return figure
 
 
-def _ours(curves: Sequence[Curve]) -> list[Line2D]:
+def _ours(curves: Sequence[ArmCurve]) -> list[Line2D]:
     """Return what the legend shows of the arms that it names."""
-    every = looks(len(curves))
+    every = line_styles(len(curves))
     return [_handle(every[number], curves[number]) for number in named(len(curves))]
 
 
-def _handle(look: Look, curve: Curve) -> Line2D:
+def _handle(look: LineStyle, curve: ArmCurve) -> Line2D:
     marker = "o" if len(curve.means) == 1 else None
     return Line2D(
         [], [], color=look.colour, linewidth=look.width, linestyle=look.dash, marker=marker,
@@ -136,11 +136,11 @@ def _handle(look: Look, curve: Curve) -> Line2D:
     )  # fmt: skip
 
 
-def _draw(axes: Axes, quantity: Quantity, curves: Sequence[Curve]) -> None:
+def _draw(axes: Axes, quantity: Quantity, curves: Sequence[ArmCurve]) -> None:
     for epoch in sorted(set().union(*(curve.drops for curve in curves))):
         axes.axvline(epoch, color="#999999", linewidth=0.8, linestyle=":", zorder=0.5)
     draw_means(axes, curves, quantity.column, 0.18)
-    for look, curve in zip(looks(len(curves)), curves, strict=True):
+    for look, curve in zip(line_styles(len(curves)), curves, strict=True):
         if curve.ends:
             last = curve.means[quantity.column].loc[curve.ends]
             axes.plot(curve.ends, last, "x", color=look.colour, markersize=5)
@@ -149,7 +149,7 @@ def _draw(axes: Axes, quantity: Quantity, curves: Sequence[Curve]) -> None:
 
 
 def _overlay(
-    axes: Axes, quantity: Quantity, curves: Sequence[Curve], published: PublishedCurves | None
+    axes: Axes, quantity: Quantity, curves: Sequence[ArmCurve], published: PublishedCurves | None
 ) -> list[Line2D]:
     """Draw the published lines, on an axis of their own where their level is not ours."""
     lines = published_lines(quantity.column, curves, published)

@@ -10,14 +10,14 @@ from matplotlib.ticker import LogFormatter, MaxNLocator
 
 from rkkd_cli.errors import printable
 from rkkd_cli.records.metrics import DIAGNOSTICS
-from rkkd_cli.report.arms import Curve
+from rkkd_cli.report.arms import ArmCurve
 from rkkd_cli.report.bands import draw_means
-from rkkd_cli.report.style import looks, named, naming_title, shortened
+from rkkd_cli.report.style import line_styles, named, legend_title, shortened
 
 LINES: dict[str, Literal["-", "--"]] = {"kl": "-", "rank": "--"}
 
 
-class Panel(NamedTuple):
+class GradientPanel(NamedTuple):
     """Columns of metrics.csv in one panel, each with the term whose line style it has."""
 
     title: str
@@ -27,14 +27,14 @@ class Panel(NamedTuple):
 
 
 PANELS = (
-    Panel(
+    GradientPanel(
         "Gradient by the logits",
         "root mean square norm per image",
         {"grad_norm_kl": "kl", "grad_norm_rank": "rank"},
         logarithmic=True,
     ),
-    Panel("Angle between the two gradients", "cosine", {"grad_cosine": "kl"}),
-    Panel(
+    GradientPanel("Angle between the two gradients", "cosine", {"grad_cosine": "kl"}),
+    GradientPanel(
         "Share on the lower half of the channels",
         "share of absolute values",
         {"grad_low_share_kl": "kl", "grad_low_share_rank": "rank"},
@@ -50,7 +50,7 @@ class PlainNumbers(LogFormatter):
         return f"{x:g}" if super().__call__(x, pos) else ""
 
 
-def has_diagnostics(curves: Sequence[Curve]) -> bool:
+def has_diagnostics(curves: Sequence[ArmCurve]) -> bool:
     """Tell whether any curve has diagnostics; files of earlier versions have none."""
     return any(
         name in curve.rows and curve.rows[name].notna().any()
@@ -59,19 +59,19 @@ def has_diagnostics(curves: Sequence[Curve]) -> bool:
     )
 
 
-def gradients_figure(curves: Sequence[Curve], names: Sequence[str]) -> Figure:
+def gradients_figure(curves: Sequence[ArmCurve], names: Sequence[str]) -> Figure:
     """Return the figure: one colour an arm, solid lines for KL and dashed ones for the ranking."""
     figure = Figure(figsize=(12.5, 4.3), layout="constrained")
     for axes, panel in zip(figure.subplots(1, len(PANELS)), PANELS, strict=True):
         _draw(axes, panel, curves)
     handles = _handles(curves)
-    columns, title = min(4, len(handles)), naming_title(len(curves))
+    columns, title = min(4, len(handles)), legend_title(len(curves))
     figure.legend(handles=handles, loc="outside lower center", ncols=columns, title=title)
     figure.suptitle(printable(" and ".join(names)), fontsize=10)
     return figure
 
 
-def panel_figure(panel: Panel, curves: Sequence[Curve]) -> Figure:
+def panel_figure(panel: GradientPanel, curves: Sequence[ArmCurve]) -> Figure:
     """Return the figure of one panel."""
     figure = Figure(figsize=(5.2, 3.9), layout="constrained")
     _draw(figure.subplots(), panel, curves)
@@ -81,8 +81,8 @@ def panel_figure(panel: Panel, curves: Sequence[Curve]) -> Figure:
     return figure
 
 
-def _handles(curves: Sequence[Curve]) -> list[Line2D]:
-    every = looks(len(curves))
+def _handles(curves: Sequence[ArmCurve]) -> list[Line2D]:
+    every = line_styles(len(curves))
     arms = [
         Line2D([], [], color=every[n].colour, label=shortened(curves[n].label))
         for n in named(len(curves))
@@ -94,7 +94,7 @@ def _handles(curves: Sequence[Curve]) -> list[Line2D]:
     return [*arms, *terms]
 
 
-def _draw(axes: Axes, panel: Panel, curves: Sequence[Curve]) -> None:
+def _draw(axes: Axes, panel: GradientPanel, curves: Sequence[ArmCurve]) -> None:
     for column, term in panel.columns.items():
         draw_means(axes, curves, column, 0.15, LINES[term])
     if panel.logarithmic:

@@ -15,14 +15,14 @@ from matplotlib.figure import Figure
 
 from rkkd_cli.analysis.grid_tables import (
     GridTable,
-    cells_of,
+    finished_cells,
     grid_tables,
-    short,
-    spelt,
-    values_of,
+    short_key,
+    format_value,
+    key_values,
 )
-from rkkd_cli.analysis.published import Published
-from rkkd_cli.analysis.selection import Selection
+from rkkd_cli.analysis.published import PublishedGrid
+from rkkd_cli.analysis.selection import EpochSelection
 from rkkd_cli.errors import printable
 from rkkd_cli.report.grid_text import facet_title
 from rkkd_cli.report.style import COLOURS, STYLE, save_figure
@@ -40,9 +40,9 @@ class GridPicture:
     title: str
     frame: pd.DataFrame
     keys: tuple[str, ...]
-    selection: Selection
+    selection: EpochSelection
     references: Mapping[str, float]
-    published: Published | None = None
+    published: PublishedGrid | None = None
 
     @property
     def tables(self) -> list[GridTable]:
@@ -52,7 +52,7 @@ class GridPicture:
     @property
     def means(self) -> pd.DataFrame:
         """The mean over seeds of each finished cell: its keys, and ``acc``."""
-        by_cell = cells_of(self.frame).groupby(list(self.keys), sort=False)[self.selection.column]
+        by_cell = finished_cells(self.frame).groupby(list(self.keys), sort=False)[self.selection.column]
         return by_cell.mean().rename("acc").reset_index().dropna(subset="acc")
 
 
@@ -137,9 +137,9 @@ def _heatmap(
 ) -> None:  # fmt: skip
     image = axes.imshow(values, cmap=colours, norm=norm, aspect="auto")
     axes.grid(visible=False)
-    axes.set_xticks(range(len(table.columns)), [printable(spelt(c)) for c in table.columns])
-    axes.set_yticks(range(len(table.rows)), [printable(spelt(r)) for r in table.rows])
-    axes.set(xlabel=short(table.keys[1], table.keys), ylabel=short(table.keys[0], table.keys))
+    axes.set_xticks(range(len(table.columns)), [printable(format_value(c)) for c in table.columns])
+    axes.set_yticks(range(len(table.rows)), [printable(format_value(r)) for r in table.rows])
+    axes.set(xlabel=short_key(table.keys[1], table.keys), ylabel=short_key(table.keys[0], table.keys))
     axes.set_title(printable(title), fontsize=9)
     if values.size <= ANNOTATED:
         for (row, column), value in np.ndenumerate(values):
@@ -156,19 +156,19 @@ def _marginals(picture: GridPicture) -> Figure:
     figure = Figure(figsize=(max(5.2, 4.6 * len(keys)), 4.4), layout="constrained")
     panels = figure.subplots(1, len(keys), squeeze=False, sharey=True)[0]
     for axes, key in zip(panels, keys, strict=True):
-        values = values_of(cells_of(picture.frame), key)
+        values = key_values(finished_cells(picture.frame), key)
         others = [one for one in keys if one != key]
-        if len(keys) == 2 and len(values_of(means, others[0])) <= MOST_LINES:
+        if len(keys) == 2 and len(key_values(means, others[0])) <= MOST_LINES:
             _thin_lines(axes, means, key, values, others[0], keys)
         overall = means.groupby(key)["acc"].mean()
-        label = f"mean over {', '.join(short(o, keys) for o in others)}" if others else "measured"
+        label = f"mean over {', '.join(short_key(o, keys) for o in others)}" if others else "measured"
         axes.plot(range(len(values)), [overall.get(v, np.nan) for v in values], color="black",
                   linewidth=2, marker="o", markersize=4, label=label)  # fmt: skip
         if not others:
             _error_bars(axes, picture, values)
         _references(axes, picture)
-        axes.set_xticks(range(len(values)), [printable(spelt(v)) for v in values])
-        axes.set_xlabel(short(key, keys))
+        axes.set_xticks(range(len(values)), [printable(format_value(v)) for v in values])
+        axes.set_xlabel(short_key(key, keys))
         axes.legend(
             fontsize=7,
             ncols=3 if len(keys) == 2 else 1,
@@ -183,13 +183,13 @@ def _marginals(picture: GridPicture) -> Figure:
 def _thin_lines(
     axes: Axes, means: pd.DataFrame, key: str, values: Sequence[Any], other: str, keys: Any
 ) -> None:
-    choices, name = values_of(means, other), short(other, keys)
+    choices, name = key_values(means, other), short_key(other, keys)
     shades = colormaps["viridis"](np.linspace(0, 0.95, len(choices)))
     for number, choice in enumerate(choices):
         one = means[means[other] == choice].set_index(key)["acc"]
         heights = [one.get(value, np.nan) for value in values]
         axes.plot(range(len(values)), heights, linewidth=0.9, alpha=0.8,
-                  color=shades[number], label=printable(f"{name} = {spelt(choice)}"))  # fmt: skip
+                  color=shades[number], label=printable(f"{name} = {format_value(choice)}"))  # fmt: skip
 
 
 def _error_bars(axes: Axes, picture: GridPicture, values: Sequence[Any]) -> None:
@@ -218,7 +218,7 @@ def _parallel(picture: GridPicture) -> Figure:
     axes = figure.subplots()
     norm = _norm([means["acc"].to_numpy()])
     colours = ScalarMappable(norm, "viridis")
-    places = {key: {v: n for n, v in enumerate(values_of(means, key))} for key in keys}
+    places = {key: {v: n for n, v in enumerate(key_values(means, key))} for key in keys}
     for cell in means.to_dict("records"):
         heights = [_share(places[key][cell[key]], len(places[key])) for key in keys]
         heights.append(float(norm(cell["acc"])))
@@ -227,10 +227,10 @@ def _parallel(picture: GridPicture) -> Figure:
     for number, key in enumerate(keys):
         axes.axvline(number, color="#999999", linewidth=0.8)
         for value, place in places[key].items():
-            axes.annotate(printable(spelt(value)), (number, _share(place, len(places[key]))),
+            axes.annotate(printable(format_value(value)), (number, _share(place, len(places[key]))),
                           xytext=(4, 0), textcoords="offset points", fontsize=7, va="center",
                           bbox=LEGIBLE)  # fmt: skip
-    axes.set_xticks(range(len(keys) + 1), [*(short(key, keys) for key in keys), "test acc"])
+    axes.set_xticks(range(len(keys) + 1), [*(short_key(key, keys) for key in keys), "test acc"])
     axes.set_yticks([])
     axes.grid(visible=False)
     axes.spines["left"].set_visible(False)

@@ -5,13 +5,13 @@ import io
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from rkkd_cli.analysis.grid_tables import GridTable, Place, short, spelt
+from rkkd_cli.analysis.grid_tables import GridTable, CellKey, short_key, format_value
 
 BEST_MARK = "*"
 DIGITS = 2
 
 
-class Entry(NamedTuple):
+class TextCell(NamedTuple):
     """A cell of a table: its text, and whether it is the best of its column, and of the table."""
 
     text: str
@@ -19,43 +19,43 @@ class Entry(NamedTuple):
     best: bool = False
 
 
-class Layout(NamedTuple):
+class TextTable(NamedTuple):
     """A table as text: what it is of, its header, and its rows, whose first entry names the row."""
 
     title: str
     header: list[str]
-    rows: list[list[Entry]]
+    rows: list[list[TextCell]]
 
 
-def lay_out(table: GridTable) -> Layout:
+def lay_out(table: GridTable) -> TextTable:
     """Return the table as text: mean ± spread, with the published value and the difference."""
-    names = [short(key, table.keys) for key in table.keys]
+    names = [short_key(key, table.keys) for key in table.keys]
     corner = names[0] if table.columns == (None,) else f"{names[0]} \\ {names[1]}"
-    header = [corner, *("test acc (%)" if c is None else spelt(c) for c in table.columns)]
+    header = [corner, *("test acc (%)" if c is None else format_value(c) for c in table.columns)]
     best, of_columns = table.best, table.best_of_columns
 
-    def entry(place: Place) -> Entry:
+    def entry(place: CellKey) -> TextCell:
         if place not in table.cells:
-            return Entry("–")
+            return TextCell("–")
         text = table.cells[place].text(DIGITS)
         if place in table.published:
             stated = table.published[place]
             text += f" ({stated:.{DIGITS}f}, {table.cells[place].mean - stated:+.{DIGITS}f})"
-        return Entry(text, place in of_columns, place == best)
+        return TextCell(text, place in of_columns, place == best)
 
-    rows = [[Entry(spelt(r)), *(entry((r, c)) for c in table.columns)] for r in table.rows]
-    return Layout(facet_title(table), header, rows)
+    rows = [[TextCell(format_value(r)), *(entry((r, c)) for c in table.columns)] for r in table.rows]
+    return TextTable(facet_title(table), header, rows)
 
 
 def facet_title(table: GridTable) -> str:
     """Return the values of the further keys, or nothing."""
-    return ", ".join(f"{short(k, table.keys)} = {spelt(v)}" for k, v in table.facet.items())
+    return ", ".join(f"{short_key(k, table.keys)} = {format_value(v)}" for k, v in table.facet.items())
 
 
-def plain(layouts: Sequence[Layout], notes: Sequence[str]) -> str:
+def plain(layouts: Sequence[TextTable], notes: Sequence[str]) -> str:
     """Return the tables as aligned text: the best of a column in brackets."""
 
-    def told(entry: Entry) -> str:
+    def told(entry: TextCell) -> str:
         return (f"[{entry.text}]" if entry.best_of_column else entry.text) + BEST_MARK * entry.best
 
     parts = []
@@ -73,10 +73,10 @@ def plain(layouts: Sequence[Layout], notes: Sequence[str]) -> str:
     return "\n\n".join([*parts, *notes]) + "\n"
 
 
-def markdown(layouts: Sequence[Layout], notes: Sequence[str]) -> str:
+def markdown(layouts: Sequence[TextTable], notes: Sequence[str]) -> str:
     """Return the tables in Markdown: the best of a column bold, the best of all marked."""
 
-    def told(entry: Entry) -> str:
+    def told(entry: TextCell) -> str:
         text = entry.text.replace("|", "\\|")
         return (f"**{text}**" if entry.best_of_column else text) + "\\*" * entry.best
 
@@ -90,10 +90,10 @@ def markdown(layouts: Sequence[Layout], notes: Sequence[str]) -> str:
     return "\n\n".join([*parts, *notes]) + "\n"
 
 
-def latex(layouts: Sequence[Layout], notes: Sequence[str]) -> str:
+def latex(layouts: Sequence[TextTable], notes: Sequence[str]) -> str:
     """Return the tables in LaTeX (package booktabs)."""
 
-    def told(entry: Entry) -> str:
+    def told(entry: TextCell) -> str:
         text = _tex(entry.text)
         mark = "$^{\\ast}$" if entry.best else ""
         return (f"\\textbf{{{text}}}" if entry.best_of_column else text) + mark
@@ -135,5 +135,5 @@ def long_csv(tables: Sequence[GridTable]) -> str:
     return lines.getvalue()
 
 
-Writer = Callable[[Sequence[Layout], Sequence[str]], str]
+Writer = Callable[[Sequence[TextTable], Sequence[str]], str]
 WRITERS: dict[str, Writer] = {"md": markdown, "latex": latex}

@@ -8,8 +8,8 @@ import pandas as pd
 
 from rkkd_cli.analysis.published_curves import PublishedCurves
 from rkkd_cli.errors import printable
-from rkkd_cli.report.arms import Curve
-from rkkd_cli.report.style import COLOURS, looks
+from rkkd_cli.report.arms import ArmCurve
+from rkkd_cli.report.style import COLOURS, line_styles
 
 DOTS = (0, (1, 2))
 
@@ -24,15 +24,15 @@ class PublishedLine(NamedTuple):
 
 
 def published_lines(
-    column: str, curves: Sequence[Curve], published: PublishedCurves | None
+    column: str, curves: Sequence[ArmCurve], published: PublishedCurves | None
 ) -> list[PublishedLine]:
     """Return the published lines that stand beside a column of metrics.csv."""
     numbers: dict[str, int] = {}
-    every = looks(len(curves))
+    every = line_styles(len(curves))
     for number, curve in enumerate(curves):
         numbers.setdefault(curve.arm, number)
     lines = []
-    for stated in published.of(column) if published else ():
+    for stated in published.curves(column) if published else ():
         number = numbers.setdefault(stated.arm, max(numbers.values(), default=-1) + 1)
         label = printable(f"{stated.arm}, published")
         colour = every[number].colour if number < len(curves) else COLOURS[number % len(COLOURS)]

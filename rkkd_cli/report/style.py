@@ -29,7 +29,7 @@ STYLE: Any = {
     "svg.hashsalt": "rkkd",
 }
 
-MANY = 12  # arms, more of which no palette tells apart, and whose bands would cover everything
+MAX_DISTINCT_ARMS = 12  # arms, more of which no palette tells apart, and whose bands would cover everything
 NAMED_OF_MANY = 8
 LONGEST_LABEL = 44
 DPI = 150
@@ -43,7 +43,7 @@ HOW: dict[str, dict[str, Any]] = {
 FORMATS = tuple(HOW)
 
 
-class Look(NamedTuple):
+class LineStyle(NamedTuple):
     """How an arm's line is drawn, and whether a band around it shows the spread over seeds."""
 
     colour: str
@@ -52,19 +52,19 @@ class Look(NamedTuple):
     has_band: bool
 
 
-def looks(arms: int) -> list[Look]:
+def line_styles(arms: int) -> list[LineStyle]:
     """Return the look of each arm; of many their order is a scale from dark to light."""
-    if arms <= MANY:
+    if arms <= MAX_DISTINCT_ARMS:
         return [
-            Look(COLOURS[n % len(COLOURS)], DASHES[n % len(DASHES)], 1.5, True) for n in range(arms)
+            LineStyle(COLOURS[n % len(COLOURS)], DASHES[n % len(DASHES)], 1.5, True) for n in range(arms)
         ]
     scale = colormaps["viridis"]
-    return [Look(to_hex(scale(0.92 * n / (arms - 1))), "-", 0.7, False) for n in range(arms)]
+    return [LineStyle(to_hex(scale(0.92 * n / (arms - 1))), "-", 0.7, False) for n in range(arms)]
 
 
 def named(arms: int) -> list[int]:
     """Return the numbers of the arms that a legend names: all, or of many some along the scale."""
-    if arms <= MANY:
+    if arms <= MAX_DISTINCT_ARMS:
         return list(range(arms))
     return [round(n * (arms - 1) / (NAMED_OF_MANY - 1)) for n in range(NAMED_OF_MANY)]
 
@@ -75,7 +75,7 @@ def shortened(label: str) -> str:
     return label if len(label) <= LONGEST_LABEL else f"{label[: half - 1]}…{label[-half:]}"
 
 
-def naming_title(arms: int) -> str | None:
+def legend_title(arms: int) -> str | None:
     """Return what a legend says that does not name all arms."""
     count = len(named(arms))
     return None if count == arms else f"{count} of {arms} arms; colours run in their order"

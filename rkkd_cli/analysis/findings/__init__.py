@@ -1,34 +1,34 @@
-"""The claims of the ablation study as rules that any run can be held against."""
+"""The claims of the ablation study, as rules that can be checked on any run."""
 
 from collections.abc import Collection
 
 import pandas as pd
 
-from rkkd_cli.analysis.findings.stated import stated_findings
-from rkkd_cli.analysis.findings.study import study_findings
-from rkkd_cli.analysis.findings.verdict import Finding, Part, Verdict, combined
+from rkkd_cli.analysis.findings.stated import judge_stated_findings
+from rkkd_cli.analysis.findings.study import judge_study_claims
+from rkkd_cli.analysis.findings.verdict import ClaimPart, Finding, Verdict, combine_verdicts
 from rkkd_cli.config.experiment import Experiment
 
-__all__ = ["Finding", "Part", "Verdict", "combined", "findings_of"]
+__all__ = ["ClaimPart", "Finding", "Verdict", "combine_verdicts", "judge_findings"]
 
 
-def findings_of(
+def judge_findings(
     experiment: Experiment,
     metrics: pd.DataFrame,
     arms: Collection[str] | None = None,
     ended_early: Collection[tuple[str, int]] = (),
 ) -> list[Finding]:
-    """Return every claim of the study, and those the experiment states, held against its rows.
+    """Return a verdict on every claim of the study, and on those that the experiment states.
 
-    Each verdict rests on 95 % t intervals over seeds of one number a seed. A claim is supported
-    only if all its parts are, contradicted if any part is, else not resolved; so it is with one
-    seed, which has no interval, and with what the run lacks, which the note says.
+    Each verdict rests on 95 % t intervals over seeds, with one number per seed. A claim is
+    supported if all its parts are, contradicted if any part is, else not resolved. One seed has no
+    interval, so it resolves nothing. The note says what the run lacks.
 
     Args:
         experiment: as recorded with the run.
         metrics: the rows of metrics.csv; terms raw, KL in nats × T², accuracies in percent.
-        arms: only what is about one of these; default: all, if they are no more than a dozen.
-        ended_early: the (arm, seed) whose last epoch is their own.
+        arms: only the study's claims about one of these; default: all, if they are at most 12.
+        ended_early: the (arm, seed) that stopped early; their own last epoch counts.
     """
-    stated = stated_findings(experiment, metrics, ended_early)
-    return [*study_findings(experiment, metrics, arms), *stated]
+    stated = judge_stated_findings(experiment, metrics, ended_early)
+    return [*judge_study_claims(experiment, metrics, arms), *stated]

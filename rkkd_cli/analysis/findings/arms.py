@@ -1,15 +1,14 @@
-"""Which arms a rule compares: the ranking loss logged only (control), and backpropagated."""
+"""The arms that a claim compares: one logs the ranking loss (control), one backpropagates it."""
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from rkkd_cli.config.arms import Arm, resolve_arms
+from rkkd_cli.config.arms import Arm
 from rkkd_cli.config.experiment import Experiment, RankConfig
 from rkkd_cli.config.grid import NOT_OF_A_CELL, is_baseline
 
 
 class ArmPair(NamedTuple):
-    """Two arms that differ in nothing but the section ``rank``."""
+    """Two arms that differ in the section ``rank`` only."""
 
     control: Arm
     treated: Arm
@@ -21,31 +20,31 @@ class ArmPair(NamedTuple):
 
     @property
     def rank_is_shared(self) -> bool:
-        """Tell whether both record the ranking loss at the same settings."""
-        return _scale(self.control) == _scale(self.treated)
+        """Whether both record the ranking loss with the same settings."""
+        return _rank_settings(self.control) == _rank_settings(self.treated)
 
 
-def controls(experiment: Experiment) -> list[Arm]:
-    """Return the arms that log the ranking loss and distil without it."""
+def control_arms(experiment: Experiment) -> list[Arm]:
+    """Return the arms that distil and log the ranking loss without its gradient."""
     return [
         arm
-        for arm in resolve_arms(experiment)
+        for arm in experiment.resolved_arms
         if not arm.experiment.rank.grad and not _is_without_kl(arm)
     ]
 
 
 def rank_pairs(experiment: Experiment) -> list[ArmPair]:
-    """Return each arm that backpropagates the ranking loss with its control.
+    """Return each arm that backpropagates the ranking loss, with its control.
 
-    Of several controls, the one with the same ranking settings is taken, else the first.
+    Of several controls it is the first with the same ranking settings, else the first.
     """
-    logged = controls(experiment)
+    controls = control_arms(experiment)
     pairs = []
-    for arm in resolve_arms(experiment):
-        if arm.experiment.rank.grad:
-            alike = [one for one in logged if _rest(one) == _rest(arm)]
-            alike.sort(key=lambda one: _scale(one) != _scale(arm))
-            pairs += [ArmPair(one, arm) for one in alike[:1]]
+    for treated in experiment.resolved_arms:
+        if treated.experiment.rank.grad:
+            matching = [c for c in controls if _without_rank(c) == _without_rank(treated)]
+            matching.sort(key=lambda c: _rank_settings(c) != _rank_settings(treated))
+            pairs += [ArmPair(control, treated) for control in matching[:1]]
     return pairs
 
 
@@ -53,10 +52,10 @@ def _is_without_kl(arm: Arm) -> bool:
     return is_baseline(arm.name) or arm.experiment.method.name == "ce"
 
 
-def _rest(arm: Arm) -> dict[str, Any]:
+def _without_rank(arm: Arm) -> dict[str, Any]:
     return arm.experiment.model_dump(exclude={*NOT_OF_A_CELL, "rank"})
 
 
-def _scale(arm: Arm) -> Sequence[Any]:
+def _rank_settings(arm: Arm) -> tuple[Any, ...]:
     rank: RankConfig = arm.experiment.rank
     return rank.steepness, rank.surrogate, rank.channels

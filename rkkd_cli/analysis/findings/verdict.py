@@ -1,6 +1,6 @@
-"""What a claim comes to: a verdict for each of its parts, and one for all.
+"""The verdict on a claim, and on each of its parts.
 
-A part is judged by one number a seed, whose t interval over seeds is held against zero.
+A part has one number per seed. Its t interval over seeds is compared with a threshold.
 """
 
 from collections.abc import Sequence
@@ -10,15 +10,15 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from rkkd_cli.analysis.numbers import told, told_interval
+from rkkd_cli.analysis.numbers import format_interval, format_number
 from rkkd_cli.analysis.statistics import t_interval
 
 Verdict = Literal["supported", "contradicted", "not resolved"]
 
 
 @dataclass(frozen=True)
-class Part:
-    """One measurable part of a claim: what is held to be so, and the numbers behind the verdict."""
+class ClaimPart:
+    """One measurable part of a claim: what it says, the verdict, and the numbers behind it."""
 
     what: str
     verdict: Verdict
@@ -27,19 +27,19 @@ class Part:
 
 @dataclass(frozen=True)
 class Finding:
-    """A claim held against a run; ``note`` says what limits the answer."""
+    """A claim with its verdict for a run; ``note`` says what limits the answer."""
 
     name: str
     claim: str
     verdict: Verdict
-    parts: list[Part]
+    parts: list[ClaimPart]
     note: str = ""
 
 
-def combined(parts: Sequence[Part]) -> Verdict:
+def combine_verdicts(parts: Sequence[ClaimPart]) -> Verdict:
     """Return supported if all parts are, contradicted if any is, else not resolved.
 
-    Asking for all of them needs no correction for their number: it makes no error likelier.
+    Requiring all parts needs no correction for their number: it makes no error more likely.
     """
     verdicts = [part.verdict for part in parts]
     if "contradicted" in verdicts:
@@ -47,7 +47,7 @@ def combined(parts: Sequence[Part]) -> Verdict:
     return "supported" if verdicts and set(verdicts) == {"supported"} else "not resolved"
 
 
-def judged(
+def judge_part(
     what: str,
     values: "pd.Series[Any]",
     wanted: int,
@@ -56,40 +56,40 @@ def judged(
     unit: str = "",
     more: str = "",
     coarse: bool = False,
-) -> Part:
+) -> ClaimPart:
     """Return the part with its verdict.
 
+    It is supported, or contradicted, if the whole interval lies on one side of ``than``. It is not
+    resolved if ``than`` lies inside, or if there is no interval: one seed, or no spread.
+
     Args:
-        what: what is held to be so.
-        values: one a seed; those that are not finite are left out, and said to be.
-        wanted: +1 where the claim needs values above ``than``, −1 below.
-        than: the value to be above or below of, in the unit of the values.
+        what: what the part says.
+        values: one value per seed; values that are not finite are left out and counted.
+        wanted: +1 if the claim needs values above ``than``, −1 below.
+        than: the threshold, in the unit of the values.
         unit: written behind the mean.
         more: further numbers, written at the end.
-        coarse: the statistic has few values, as a rank correlation over some epochs has, so that
-            seeds may share one without having no spread: then that value is judged.
-
-    Supported, or contradicted, where the whole interval lies on one side of ``than``; not resolved
-    where it does not, and where there is none: one seed, or no spread.
+        coarse: the statistic takes few values, as a rank correlation over few epochs does, so that
+            all seeds may share one: then this value alone is compared with ``than``.
     """
     finite = values[np.isfinite(values.to_numpy(dtype=float))].to_numpy(dtype=float)
     missing = f"; {len(values) - len(finite)} of {len(values)} seeds have no value"
     end = (missing if len(finite) < len(values) else "") + (f"; {more}" if more else "")
     if not finite.size:
-        return Part(what, "not resolved", f"no seed has a value{'; ' + more if more else ''}")
+        return ClaimPart(what, "not resolved", f"no seed has a value{'; ' + more if more else ''}")
     mean, n = float(finite.mean()), len(finite)
-    shown = told(mean, sign=than == 0 and not coarse) + unit
+    mean_text = format_number(mean, sign=than == 0 and not coarse) + unit
     if n == 1:
-        return Part(what, "not resolved", f"{shown} in one seed, no interval{end}")
+        return ClaimPart(what, "not resolved", f"{mean_text} in one seed, no interval{end}")
     interval = t_interval(finite)
     if interval is None:
-        verdict = _side(mean, mean, wanted, than) if coarse else "not resolved"
-        return Part(what, verdict, f"{shown} in each of {n} seeds, no spread{end}")
-    numbers = f"{shown}, 95 % interval {told_interval(interval)}, n = {n}{end}"
-    return Part(what, _side(interval.low, interval.high, wanted, than), numbers)
+        verdict = _verdict(mean, mean, wanted, than) if coarse else "not resolved"
+        return ClaimPart(what, verdict, f"{mean_text} in each of {n} seeds, no spread{end}")
+    numbers = f"{mean_text}, 95 % interval {format_interval(interval)}, n = {n}{end}"
+    return ClaimPart(what, _verdict(interval.low, interval.high, wanted, than), numbers)
 
 
-def _side(low: float, high: float, wanted: int, than: float) -> Verdict:
+def _verdict(low: float, high: float, wanted: int, than: float) -> Verdict:
     if low > than or high < than:
         return "supported" if (low > than) == (wanted > 0) else "contradicted"
     return "not resolved"

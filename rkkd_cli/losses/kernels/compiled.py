@@ -1,4 +1,4 @@
-"""How the kernels are compiled. Imports numba: only the kernels import this."""
+"""How the CPU kernels are compiled. Imports numba, so only the kernels import this module."""
 
 from collections.abc import Callable
 from functools import partial
@@ -10,36 +10,36 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def exact(function: F) -> F:
-    """Compile what only compiled functions call, keeping to the order of its operations."""
-    return _inner(function, {"contract"})
+    """Compile a function that only compiled functions call; its operations keep their order."""
+    return _compile_inner(function, {"contract"})
 
 
 def summing(function: F) -> F:
-    """Compile what only compiled functions call, its sums in any order."""
-    return _inner(function, {"contract", "reassoc"})
+    """Compile a function that only compiled functions call; its sums may be reordered."""
+    return _compile_inner(function, {"contract", "reassoc"})
 
 
-def _inner(function: F, fastmath: set[str]) -> F:
-    # Without what Python and C would call it by, it is compiled a quarter sooner.
-    unwrapped: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
-    kernel: F = njit(fastmath=fastmath, error_model="numpy", **unwrapped)(function)
+def _compile_inner(function: F, fastmath: set[str]) -> F:
+    # Without wrappers for Python and C it compiles a quarter faster.
+    no_wrappers: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+    kernel: F = njit(fastmath=fastmath, error_model="numpy", **no_wrappers)(function)
     return kernel
 
 
 def compiled(signature: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Compile a function for these types now, and keep it for other processes where possible.
+    """Compile a function for these types at once, and cache it on disk if possible.
 
-    numba keeps it beside the source, or else in the user's cache; a full disk, or no folder that
-    can be written, must stop nothing.
+    numba's cache is a folder beside the source, or else one of the user's. Without a writable
+    folder, or on a full disk, the function is compiled without a cache.
     """
 
-    def compile_it(function: Callable[..., Any]) -> Callable[..., Any]:
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         kernel: Callable[..., Any]
         try:
-            kernel = decorated(cache=True)(function)
+            kernel = compile_with(cache=True)(function)
         except (OSError, RuntimeError):
-            kernel = decorated()(function)
+            kernel = compile_with()(function)
         return kernel
 
-    decorated = partial(njit, signature, error_model="numpy", nogil=True, fastmath={"contract"})
-    return compile_it
+    compile_with = partial(njit, signature, error_model="numpy", nogil=True, fastmath={"contract"})
+    return decorate

@@ -1,4 +1,4 @@
-"""Float32 logits on the CPU, image by image, in the compiled kernels of :mod:`numba_pairs`."""
+"""Float32 logits on the CPU: the numba kernels, image by image, in PyTorch's number of threads."""
 
 import functools
 import importlib
@@ -8,37 +8,36 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-# Pairs that are worth a thread: half a millisecond, ten times as long as starting one takes.
+from rkkd_cli.losses.kernels import are_plain_float32
+
+# Half a millisecond of work for each thread, ten times as long as it takes to start one.
 PAIRS_PER_THREAD = 1 << 19
-# Orders of fewer channels are compared pair by pair, of more sorted: about where both take as long.
-COMPARED = 256
+# Up to so many classes, comparing all pairs is about as fast as sorting, or faster.
+MAX_CLASSES_TO_COMPARE = 256
 
 
-def fits(*logits: Tensor) -> bool:
-    """Tell whether the compiled kernels can read these tensors.
-
-    They read memory, which what stands for a tensor (fake, batched, traced) may not have.
-    """
-    if torch.compiler.is_compiling() or not all(_has_memory(one) for one in logits):
+def supports(*logits: Tensor) -> bool:
+    """Return whether the numba kernels can read these tensors: float32, in the CPU's memory."""
+    if not are_plain_float32(*logits) or not all(_is_in_memory(tensor) for tensor in logits):
         return False
-    return numba_imports()
+    return numba_is_available()
 
 
-def _has_memory(tensor: Tensor) -> bool:
-    if type(tensor) not in (Tensor, nn.Parameter) or tensor.device.type != "cpu":
+def _is_in_memory(tensor: Tensor) -> bool:
+    if tensor.device.type != "cpu":
         return False
     try:
         tensor.data_ptr()
     except RuntimeError:
         return False
-    return tensor.dtype == torch.float32
+    return True
 
 
 @functools.cache
-def numba_imports() -> bool:
-    """Tell whether numba is there, and fits numpy. It takes a fifth of a second."""
+def numba_is_available() -> bool:
+    """Return whether numba can be imported and fits numpy. The import takes a fifth of a second."""
     try:
         importlib.import_module("numba")
     except ImportError:
@@ -46,56 +45,62 @@ def numba_imports() -> bool:
     return True
 
 
-def values_and_gradients(s: Tensor, t: Tensor, k: float, kind: int) -> tuple[Tensor, Tensor]:
-    """Return the ranking loss of each image, (B,), and its gradient by s, (B, C), in float32."""
+def losses_and_gradients(s: Tensor, t: Tensor, k: float, surrogate: int) -> tuple[Tensor, Tensor]:
+    """Return the ranking loss of each image, (B,), and its gradient by s, (B, C), in float32.
+
+    ``surrogate`` is an index into ``COMPILED_SURROGATES``.
+    """
     from rkkd_cli.losses.kernels import numba_pairs
 
-    values, gradients = s.new_empty(len(s)), s.new_empty(s.shape)
-    arrays = [_array(one) for one in (s, t)]
+    batch, classes = s.shape
+    losses, gradients = s.new_empty(batch), s.new_empty(s.shape)
+    inputs = surrogate, _as_array(s), _as_array(t), k
+    outputs = losses.numpy(), gradients.numpy()
 
-    def images(first: int, last: int) -> None:
-        numba_pairs.images(kind, *arrays, k, values.numpy(), gradients.numpy(), first, last)
+    def compute(first: int, last: int) -> None:
+        numba_pairs.losses_and_gradients(*inputs, *outputs, first, last)
 
-    batch, channels = s.shape
-    in_threads(images, batch, channels * (channels - 1) // 2)
-    return values, gradients
+    run_in_threads(compute, batch, pairs_per_image=classes * (classes - 1) // 2)
+    return losses, gradients
 
 
-def pair_counts(s: Tensor, t: Tensor) -> Tensor:
-    """Return counts of pairs, (B, 3): concordant less discordant, not tied in s, not tied in t."""
-    batch, channels = s.shape
-    if channels <= COMPARED or not (s.isfinite().all() and t.isfinite().all()):
-        from rkkd_cli.losses.kernels.numba_orders import images as count
+def count_pairs(s: Tensor, t: Tensor) -> Tensor:
+    """Return counts of pairs, (B, 3), as :func:`torch_blocks.count_pairs`."""
+    batch, classes = s.shape
+    if classes <= MAX_CLASSES_TO_COMPARE or not (s.isfinite().all() and t.isfinite().all()):
+        from rkkd_cli.losses.kernels.numba_orders import count_by_comparing as count
     else:
-        from rkkd_cli.losses.kernels.numba_sorted import images as count
+        from rkkd_cli.losses.kernels.numba_sorted import count_by_sorting as count
 
-    counts = torch.empty(len(s), 3, dtype=torch.int64)
-    arrays = (_array(s), _array(t), counts.numpy())
+    counts = torch.empty(batch, 3, dtype=torch.int64)
+    students, teachers, rows = _as_array(s), _as_array(t), counts.numpy()
 
-    def images(first: int, last: int) -> None:
-        count(*(one[first:last] for one in arrays))
+    def compute(first: int, last: int) -> None:
+        count(students[first:last], teachers[first:last], rows[first:last])
 
-    in_threads(images, batch, channels * min(channels, 2 * COMPARED) // 2)
+    pairs = classes * min(classes, 2 * MAX_CLASSES_TO_COMPARE) // 2
+    run_in_threads(compute, batch, pairs_per_image=pairs)
     return counts
 
 
-def _array(tensor: Tensor) -> Any:
+def _as_array(tensor: Tensor) -> Any:
     return tensor.detach().contiguous().numpy()
 
 
-def in_threads(work: Callable[[int, int], None], images: int, pairs: int) -> None:
-    """Call ``work(first, last)`` for parts of the images, of so many pairs each, side by side.
+def run_in_threads(work: Callable[[int, int], None], images: int, pairs_per_image: int) -> None:
+    """Call ``work(first, last)`` for ranges of the images, in as many threads as PyTorch uses.
 
-    As many threads as PyTorch uses, and none that outlives the call: nothing is left that a fork
-    would break, and callers in several threads do not meet. ``work`` must release the GIL.
+    No thread outlives the call, so nothing is left that a fork would break, and callers in several
+    threads do not meet. ``work`` must release the GIL.
     """
-    wanted = max(1, min(torch.get_num_threads(), images, images * pairs // PAIRS_PER_THREAD))
-    if wanted == 1:
+    useful = images * pairs_per_image // PAIRS_PER_THREAD
+    threads = max(1, min(torch.get_num_threads(), images, useful))
+    if threads == 1:
         work(0, images)
         return
-    ends = [images * (n + 1) // wanted for n in range(wanted)]
-    with ThreadPoolExecutor(wanted - 1) as helpers:
-        others = [helpers.submit(work, *part) for part in itertools.pairwise(ends)]
+    ends = [images * (n + 1) // threads for n in range(threads)]
+    with ThreadPoolExecutor(threads - 1) as executor:
+        futures = [executor.submit(work, *bounds) for bounds in itertools.pairwise(ends)]
         work(0, ends[0])
-    for other in others:
-        other.result()
+    for future in futures:
+        future.result()

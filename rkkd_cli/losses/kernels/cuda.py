@@ -1,35 +1,38 @@
-"""Float32 logits on a GPU, in the Triton kernel of :mod:`triton_tiles`, where Triton is."""
+"""Float32 logits on a GPU: the Triton kernel, if Triton is installed."""
 
 import functools
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+
+from rkkd_cli.losses.kernels import are_plain_float32
 
 
-def fits(s: Tensor, t: Tensor) -> bool:
-    """Tell whether the Triton kernel can read these tensors: float32, whole, on one GPU.
+def supports(s: Tensor, t: Tensor) -> bool:
+    """Return whether the Triton kernel can read these tensors: float32, on one GPU.
 
-    What torch.compile traces stays in PyTorch's operations, which it fuses itself.
+    While torch.compile traces, PyTorch's operations are used, which it fuses itself.
     """
-    plain = all(type(one) in (Tensor, nn.Parameter) for one in (s, t))
-    if not (plain and s.is_cuda and s.device == t.device) or torch.compiler.is_compiling():
-        return False
-    return s.dtype == t.dtype == torch.float32 and _runs_on(s.device)
+    on_one_gpu = s.is_cuda and s.device == t.device
+    return on_one_gpu and are_plain_float32(s, t) and _triton_runs_on(s.device)
 
 
 @functools.cache
-def _runs_on(device: torch.device) -> bool:
-    """Tell whether Triton is there, and compiles for this GPU: tried once, on two channels."""
+def _triton_runs_on(device: torch.device) -> bool:
+    """Return whether Triton is installed and compiles for this GPU: tried once, on two classes."""
     try:
         zeros = torch.zeros(1, 2, device=device)
-        values_and_gradients(zeros, zeros, 1.0, 0)
-    except Exception:  # Triton's, the driver's, the C compiler's: PyTorch's form needs none of them
+        losses_and_gradients(zeros, zeros, 1.0, 0)
+    except Exception:  # of Triton, the driver or the C compiler: PyTorch's operations need none
         return False
     return True
 
 
-def values_and_gradients(s: Tensor, t: Tensor, k: float, kind: int) -> tuple[Tensor, Tensor]:
-    """Return the ranking loss of each image, (B,), and its gradient by s, (B, C), in float32."""
+def losses_and_gradients(s: Tensor, t: Tensor, k: float, surrogate: int) -> tuple[Tensor, Tensor]:
+    """Return the ranking loss of each image, (B,), and its gradient by s, (B, C), in float32.
+
+    ``surrogate`` is an index into ``COMPILED_SURROGATES``.
+    """
     from rkkd_cli.losses.kernels import triton_tiles
 
-    return triton_tiles.values_and_gradients(s, t, k, kind)
+    return triton_tiles.losses_and_gradients(s, t, k, surrogate)

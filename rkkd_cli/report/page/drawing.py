@@ -14,13 +14,13 @@ from bokeh.models import (
 from bokeh.plotting import figure
 from bokeh.resources import Resources
 
-from rkkd_cli.report.page.panels import Line, Panel
+from rkkd_cli.report.page.panels import CurveLine, CurvePanel
 
 TOOLS = "box_zoom,reset,save"
 FONT = "13px"
 FEW = 8  # so many lines fit into one tooltip for all of them
 TIP = "color:#1b1f24;font:13px/1.4 system-ui,sans-serif;max-width:22rem;white-space:normal"
-Item = dict[str, Any]
+BokehItem = dict[str, Any]
 
 
 def bokeh_script() -> str:
@@ -28,7 +28,7 @@ def bokeh_script() -> str:
     return str(Resources(mode="inline", components=["bokeh"]).js_raw[0])
 
 
-def panel_item(panel: Panel) -> Item:
+def panel_item(panel: CurvePanel) -> BokehItem:
     """Return a panel as Bokeh embeds it. The page's script fills the lines in.
 
     The source of line n is named ``line-n``, the band ``band-n``.
@@ -54,7 +54,7 @@ def panel_item(panel: Panel) -> Item:
     return item(plot, panel.key)
 
 
-def _draw(plot: Any, number: int, line: Line) -> Any:
+def _draw(plot: Any, number: int, line: CurveLine) -> Any:
     empty: dict[str, Any] = {"x": [], "y": [], "low": [], "high": [], "spread": []}
     source = ColumnDataSource(empty, name=f"line-{number}")
     # Glyphs by themselves: plot.line() makes four more of each, for selections that nobody makes.
@@ -74,7 +74,7 @@ def _draw(plot: Any, number: int, line: Line) -> Any:
     return plot.add_glyph(source, stroke, name=line.label, tags=[number], **axis)
 
 
-def _hover_of_all(plot: Any, panel: Panel) -> HoverTool:
+def _hover_of_all(plot: Any, panel: CurvePanel) -> HoverTool:
     """Return a tooltip with the values of all lines at an epoch: those of an unseen line.
 
     Its source, ``probe``, has a column ``told-n`` for line n, which the page's script fills.
@@ -106,6 +106,6 @@ def plain(plot: Any) -> None:
         axis.minor_tick_line_color = None
 
 
-def item(plot: Any, key: str) -> Item:
+def item(plot: Any, key: str) -> BokehItem:
     """Return a figure as the page's script embeds it, in the element ``live-KEY``."""
     return dict(json_item(plot, ID(f"live-{key}")))

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from rkkd_cli.config.experiment import Experiment, TrainingConfig
 from rkkd_cli.errors import printable
-from rkkd_cli.report.page.sources import RunPart
+from rkkd_cli.report.page.sources import PageRun
 from rkkd_cli.report.page.stills import data_uri
 
 LARGE, MOST = 200_000, 1_200_000  # bytes of a file that is packed, and of all files of a page
@@ -29,7 +29,7 @@ class Download(NamedTuple):
     link: str | None
 
 
-def setting_of(run: RunPart) -> list[Fact]:
+def setting_of(run: PageRun) -> list[Fact]:
     """Return dataset, teacher, student, recipe, method, seeds and arms."""
     experiment = run.experiment
     facts = [Fact("dataset", _dataset(one)) for one in run.manifest.datasets]
@@ -47,7 +47,7 @@ def setting_of(run: RunPart) -> list[Fact]:
     return [Fact(printable(one.name), printable(one.text)) for one in facts]
 
 
-def environment_of(run: RunPart) -> list[Fact]:
+def environment_of(run: PageRun) -> list[Fact]:
     """Return status, device, processor, versions and commit."""
     manifest = run.manifest
     facts = [Fact("status", run.status), Fact("started", manifest.started)]
@@ -64,12 +64,12 @@ def environment_of(run: RunPart) -> list[Fact]:
     return [Fact(one.name, printable(one.text)) for one in facts]
 
 
-def command_of(run: RunPart) -> str:
+def command_of(run: PageRun) -> str:
     """Return the command that was typed, as a shell takes it."""
     return printable(shlex.join(run.manifest.command))
 
 
-def downloads_of(run: RunPart, most: int = MOST) -> Iterator[Download]:
+def downloads_of(run: PageRun, most: int = MOST) -> Iterator[Download]:
     """Yield the run's files: as they are, packed where large, left out where larger."""
     for name, content in run.files.items():
         saved = printable(f"{run.name}-{name}")

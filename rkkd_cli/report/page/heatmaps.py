@@ -9,11 +9,11 @@ from bokeh.plotting import figure
 from matplotlib import colormaps
 from matplotlib.colors import to_hex
 
-from rkkd_cli.analysis.grid_tables import GridTable, Place, short, spelt
+from rkkd_cli.analysis.grid_tables import GridTable, CellKey, short_key, format_value
 from rkkd_cli.errors import printable
 from rkkd_cli.report.grid_figures import MOST_FACETS, GridPicture
 from rkkd_cli.report.grid_text import facet_title
-from rkkd_cli.report.page.drawing import TIP, Item, item, plain
+from rkkd_cli.report.page.drawing import TIP, BokehItem, item, plain
 
 
 class Heatmap(NamedTuple):
@@ -21,7 +21,7 @@ class Heatmap(NamedTuple):
 
     key: str
     title: str
-    item: Item
+    item: BokehItem
 
 
 def heatmaps_of(picture: GridPicture, prefix: str) -> list[Heatmap]:
@@ -40,7 +40,7 @@ def heatmaps_of(picture: GridPicture, prefix: str) -> list[Heatmap]:
 
 def _parts(
     tables: list[GridTable],
-) -> Iterator[tuple[str, GridTable, Mapping[Place, float], str, str]]:
+) -> Iterator[tuple[str, GridTable, Mapping[CellKey, float], str, str]]:
     for table in tables:
         facet = facet_title(table)
         after = f", {facet}" if facet else ""
@@ -53,15 +53,15 @@ def _parts(
             yield f"Measured − published{after}", table, difference, "PuOr", "+.1f"
 
 
-def _draw(table: GridTable, values: Mapping[Place, float], colours: str, digits: str) -> Any:
+def _draw(table: GridTable, values: Mapping[CellKey, float], colours: str, digits: str) -> Any:
     rows, columns = (
-        [printable(spelt(one)) for one in side] for side in (table.rows, table.columns)
+        [printable(format_value(one)) for one in side] for side in (table.rows, table.columns)
     )
     plot = figure(
         x_range=FactorRange(factors=columns), y_range=FactorRange(factors=rows[::-1]),
         sizing_mode="stretch_width", height=110 + 34 * len(rows), tools="save",
-        x_axis_label=printable(short(table.keys[1], table.keys)),
-        y_axis_label=printable(short(table.keys[0], table.keys)),
+        x_axis_label=printable(short_key(table.keys[1], table.keys)),
+        y_axis_label=printable(short_key(table.keys[0], table.keys)),
     )  # fmt: skip
     plain(plot)
     plot.grid.grid_line_color = None
@@ -78,7 +78,7 @@ def _draw(table: GridTable, values: Mapping[Place, float], colours: str, digits:
 
 
 def _cells(
-    table: GridTable, values: Mapping[Place, float], colours: str, digits: str
+    table: GridTable, values: Mapping[CellKey, float], colours: str, digits: str
 ) -> dict[str, Any]:
     numbers = np.array(list(values.values()) or [0.0])
     low, high = float(numbers.min()), float(numbers.max())
@@ -88,15 +88,15 @@ def _cells(
     width = high - low or 1.0
     kinds = ("x", "y", "row_name", "column_name", "text", "told", "fill", "ink")
     cells: dict[str, list[str]] = {key: [] for key in kinds}
-    names = [printable(short(key, table.keys)) for key in table.keys[:2]]
+    names = [printable(short_key(key, table.keys)) for key in table.keys[:2]]
     for place, value in values.items():
         red, green, blue, _ = colormaps[colours]((value - low) / width)
         measured = table.cells.get(place)
         told = measured.text(2) if measured else ""
         if place in table.published:
             told += f" (published {table.published[place]:.2f})"
-        cells["x"].append(printable(spelt(place[1])))
-        cells["y"].append(printable(spelt(place[0])))
+        cells["x"].append(printable(format_value(place[1])))
+        cells["y"].append(printable(format_value(place[0])))
         cells["row_name"].append(names[0])
         cells["column_name"].append(names[1])
         cells["text"].append(format(value, digits))

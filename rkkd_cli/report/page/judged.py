@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from rkkd_cli.analysis.compare import METRICS, Comparison, compare_arms
-from rkkd_cli.analysis.findings import Finding, findings_of
-from rkkd_cli.analysis.numbers import told, told_interval, told_p
-from rkkd_cli.analysis.pairing import Recorded, compare_runs, unpaired_within, with_caveats
+from rkkd_cli.analysis.findings import Finding, judge_findings
+from rkkd_cli.analysis.numbers import format_number, format_interval, format_p_value
+from rkkd_cli.analysis.pairing import RecordedRun, compare_runs, why_unpaired_within, add_caveats
 from rkkd_cli.config.grid import is_baseline
 from rkkd_cli.errors import UserError, printable
 from rkkd_cli.report.comparison_text import comparison_notes
-from rkkd_cli.report.page.sources import RunPart
+from rkkd_cli.report.page.sources import PageRun
 from rkkd_cli.report.page.tables import Cell, Table
 
 MOST_ARMS = 8  # of which all pairs are compared; of more, each with the first baseline
@@ -22,7 +22,7 @@ HEADER = (
 )  # fmt: skip
 
 
-class Judged(NamedTuple):
+class ComparisonBlock(NamedTuple):
     """Comparisons as a table, below it what the columns are, and a sentence for each row."""
 
     table: Table
@@ -30,12 +30,12 @@ class Judged(NamedTuple):
     sentences: Sequence[str]
 
 
-def recorded(run: RunPart) -> Recorded:
+def recorded(run: PageRun) -> RecordedRun:
     """Return the run as analysis takes it."""
-    return Recorded(run.name, run.experiment, run.manifest, run.metrics)
+    return RecordedRun(run.name, run.experiment, run.manifest, run.metrics)
 
 
-def findings_in(run: RunPart) -> list[Finding]:
+def findings_in(run: PageRun) -> list[Finding]:
     """Return the claims held against a run, with nothing in them that is not printable."""
     return [
         Finding(
@@ -48,11 +48,11 @@ def findings_in(run: RunPart) -> list[Finding]:
             ],
             printable(one.note),
         )
-        for one in findings_of(run.experiment, run.metrics, ended_early=recorded(run).ended_early())
+        for one in judge_findings(run.experiment, run.metrics, ended_early=recorded(run).ended_early())
     ]
 
 
-def judged(runs: Sequence[RunPart]) -> list[Judged]:
+def comparison_blocks(runs: Sequence[PageRun]) -> list[ComparisonBlock]:
     """Return the comparisons within each run, and between each two of a few runs."""
     found = [(run.name, _within(recorded(run))) for run in runs]
     for one, other in itertools.combinations(runs, 2) if len(runs) <= MOST_RUNS else ():
@@ -66,14 +66,14 @@ def judged(runs: Sequence[RunPart]) -> list[Judged]:
     return [_judged(title, comparisons) for title, comparisons in found if comparisons]
 
 
-def _of_the_same_images(one: RunPart, other: RunPart) -> bool:
+def _of_the_same_images(one: PageRun, other: PageRun) -> bool:
     before, after = (
         [facts["fingerprint"] for facts in run.manifest.datasets] for run in (one, other)
     )
     return before == after
 
 
-def _within(run: Recorded) -> list[Comparison]:
+def _within(run: RecordedRun) -> list[Comparison]:
     known = [arm for arm in run.arms if arm in run.by_arm]
     names: tuple[str, ...] = METRICS
     pairs = list(itertools.combinations(known, 2))
@@ -83,8 +83,8 @@ def _within(run: Recorded) -> list[Comparison]:
         names = METRICS[:1]
     if not pairs:
         return []
-    reasons = unpaired_within({arm: run.by_arm[arm] for arm in itertools.chain(*pairs)})
-    return with_caveats(
+    reasons = why_unpaired_within({arm: run.by_arm[arm] for arm in itertools.chain(*pairs)})
+    return add_caveats(
         compare_arms(
             run.metrics,
             names,
@@ -96,25 +96,25 @@ def _within(run: Recorded) -> list[Comparison]:
     )
 
 
-def _judged(title: str, comparisons: Sequence[Comparison]) -> Judged:
+def _judged(title: str, comparisons: Sequence[Comparison]) -> ComparisonBlock:
     legend, *sentences = comparison_notes(comparisons)
     caption = printable(f"{title}: differences at the last epoch")
-    return Judged(Table(caption, HEADER, [_row(one) for one in comparisons]), legend, sentences)
+    return ComparisonBlock(Table(caption, HEADER, [_row(one) for one in comparisons]), legend, sentences)
 
 
 def _row(c: Comparison) -> list[Cell]:
     d = c.difference
-    n = str(d.n) if d.paired else f"{d.n} and {d.n_other}"
+    n = str(d.n) if d.paired else f"{d.n} and {d.n_second}"
     return [
         Cell(printable(f"{c.other} − {c.one}")),
         Cell(c.metric),
         Cell(n, d.n),
-        Cell(told(d.mean, sign=True), d.mean),
-        Cell(told_interval(d.interval), d.interval.low if d.interval else None),
-        Cell(told_interval(d.bootstrap), d.bootstrap.low if d.bootstrap else None),
-        Cell(told_p(d.p), d.p),
-        Cell(told_p(c.p_holm), c.p_holm),
-        Cell(told(d.corrected, sign=True), d.corrected),
+        Cell(format_number(d.mean, sign=True), d.mean),
+        Cell(format_interval(d.interval), d.interval.low if d.interval else None),
+        Cell(format_interval(d.bootstrap), d.bootstrap.low if d.bootstrap else None),
+        Cell(format_p_value(d.p), d.p),
+        Cell(format_p_value(c.p_holm), c.p_holm),
+        Cell(format_number(d.corrected, sign=True), d.corrected),
         Cell("–" if c.seeds_needed is None else f"{c.seeds_needed:,}", c.seeds_needed),
         Cell(c.verdict),
     ]

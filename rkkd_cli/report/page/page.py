@@ -13,11 +13,11 @@ from markupsafe import Markup
 
 from rkkd_cli import __version__
 from rkkd_cli.errors import printable
-from rkkd_cli.report.arms import Curve, curves_of
+from rkkd_cli.report.arms import ArmCurve, arm_curves
 from rkkd_cli.report.page import drawing, facts, panels, tables
 from rkkd_cli.report.page.heatmaps import heatmaps_of
-from rkkd_cli.report.page.judged import findings_in, judged
-from rkkd_cli.report.page.sources import RunPart, Source
+from rkkd_cli.report.page.judged import findings_in, comparison_blocks
+from rkkd_cli.report.page.sources import PageRun, PageSource
 from rkkd_cli.report.page.stills import grid_stills, panel_stills
 from rkkd_cli.report.style import ON_DARK
 
@@ -29,9 +29,9 @@ HARMLESS = str.maketrans(
 )
 
 
-def report_page(source: Source) -> str:
+def report_page(source: PageSource) -> str:
     """Return the whole page: HTML with its styles, scripts, figures and data inside."""
-    all_curves = curves_of(source.named_metrics)
+    all_curves = arm_curves(source.named_metrics)
     curves = panels.drawn_in_page(all_curves)
     heatmaps = [
         heatmaps_of(run.grid.picture, f"grid-{number}") if run.grid else []
@@ -62,7 +62,7 @@ def report_page(source: Source) -> str:
         seeds=data["seeds"],
         widest=_widest(curves),
         runs=[_run(run, heatmaps[number], budget) for number, run in enumerate(source.runs)],
-        comparisons=judged(source.runs),
+        comparisons=comparison_blocks(source.runs),
         panels=_panels(source, curves, drawn),
         published=printable(source.published.source) if source.published else "",
         arms=len(all_curves),
@@ -79,13 +79,13 @@ def json_in_script(data: Any) -> str:
     return text.translate(HARMLESS)
 
 
-def _title(source: Source) -> str:
+def _title(source: PageSource) -> str:
     titles = dict.fromkeys(run.experiment.title for run in source.runs)
     said = " and ".join(title for title in titles if title)
     return printable(said) or panels.named([run.name for run in source.runs])
 
 
-def _run(run: RunPart, heatmaps: Sequence[Any], budget: int) -> dict[str, Any]:
+def _run(run: PageRun, heatmaps: Sequence[Any], budget: int) -> dict[str, Any]:
     experiment = run.experiment
     return {
         "name": printable(run.name),
@@ -106,7 +106,7 @@ def _run(run: RunPart, heatmaps: Sequence[Any], budget: int) -> dict[str, Any]:
 
 
 def _panels(
-    source: Source, curves: Sequence[Curve], drawn: Sequence[panels.Panel]
+    source: PageSource, curves: Sequence[ArmCurve], drawn: Sequence[panels.CurvePanel]
 ) -> list[dict[str, Any]]:
     shown = [curves[number] for number in panels.shown_at_first(curves)]
     stills = panel_stills(shown, source.published)
@@ -125,7 +125,7 @@ def _panels(
     ]
 
 
-def _widest(curves: Sequence[Curve]) -> int:
+def _widest(curves: Sequence[ArmCurve]) -> int:
     """Return the largest number of epochs on each side of one that smoothing may take in."""
     return min(25, max(int(curve.rows["epoch"].nunique()) for curve in curves) // 4)
 

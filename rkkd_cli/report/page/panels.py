@@ -10,7 +10,7 @@ from rkkd_cli.analysis.published_curves import PublishedCurves
 from rkkd_cli.config.grid import is_baseline
 from rkkd_cli.errors import printable
 from rkkd_cli.report import gradients
-from rkkd_cli.report.arms import Curve
+from rkkd_cli.report.arms import ArmCurve
 from rkkd_cli.report.curves import QUANTITIES
 from rkkd_cli.report.published_lines import own_axis_label, published_lines
 from rkkd_cli.report.style import COLOURS
@@ -23,7 +23,7 @@ TERM_DASHES = {"kl": "solid", "rank": "dashed"}
 
 
 @dataclass(frozen=True)
-class Line:
+class CurveLine:
     """One line: the raw values of every seed by epoch, or a published line's own values.
 
     ``group`` is the number of the checkbox that shows it; published lines have one of their own.
@@ -40,7 +40,7 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Panel:
+class CurvePanel:
     """One pair of axes with its lines; ``drops`` are those of the learning rate.
 
     ``columns`` of metrics.csv are drawn, each with its term where that tells the lines apart.
@@ -50,14 +50,14 @@ class Panel:
     title: str
     label: str
     columns: Mapping[str, str | None]
-    lines: Sequence[Line]
+    lines: Sequence[CurveLine]
     drops: Sequence[float]
     logarithmic: bool = False
     own_axis: str = ""
 
 
 @dataclass(frozen=True)
-class Group:
+class ArmToggle:
     """A checkbox: an arm of a run, or an arm of the published curves."""
 
     label: str
@@ -70,7 +70,7 @@ def colour_of(number: int) -> str:
     return COLOURS[number % len(COLOURS)]
 
 
-def shown_at_first(curves: Sequence[Curve]) -> list[int]:
+def shown_at_first(curves: Sequence[ArmCurve]) -> list[int]:
     """Return the numbers of the arms that are shown before anything is chosen.
 
     Of many arms these are the baselines, the best and the worst at their last epoch.
@@ -86,7 +86,7 @@ def shown_at_first(curves: Sequence[Curve]) -> list[int]:
     return sorted({*baselines[:MOST_AT_FIRST], *extremes})
 
 
-def drawn_in_page(curves: Sequence[Curve]) -> list[Curve]:
+def drawn_in_page(curves: Sequence[ArmCurve]) -> list[ArmCurve]:
     """Return the curves that a page has room for, in their order: those shown at first, and more.
 
     The tables have all arms.
@@ -99,19 +99,19 @@ def drawn_in_page(curves: Sequence[Curve]) -> list[Curve]:
     return [curves[number] for number in kept]
 
 
-def groups_of(curves: Sequence[Curve], published: PublishedCurves | None) -> list[Group]:
+def groups_of(curves: Sequence[ArmCurve], published: PublishedCurves | None) -> list[ArmToggle]:
     """Return the checkboxes: arms in the order of the curves, then published arms."""
     first = shown_at_first(curves)
-    arms = [Group(curve.label, colour_of(n), n in first) for n, curve in enumerate(curves)]
+    arms = [ArmToggle(curve.label, colour_of(n), n in first) for n, curve in enumerate(curves)]
     stated = {
-        line.label: Group(line.label, line.colour, shown=True)
+        line.label: ArmToggle(line.label, line.colour, shown=True)
         for quantity in QUANTITIES
         for line in published_lines(quantity.column, curves, published)
     }
     return [*arms, *stated.values()]
 
 
-def panels_of(curves: Sequence[Curve], published: PublishedCurves | None) -> list[Panel]:
+def panels_of(curves: Sequence[ArmCurve], published: PublishedCurves | None) -> list[CurvePanel]:
     """Return the three ablation curves, and the gradients where there are diagnostics."""
     kept = _kept_epochs(curves)
     drops = sorted(set().union(*(curve.drops for curve in curves)))
@@ -126,19 +126,19 @@ def panels_of(curves: Sequence[Curve], published: PublishedCurves | None) -> lis
         ]
         caveat = own_axis_label(theirs[0]) if theirs and theirs[0].caveat else ""
         said = (quantity.column, quantity.title, quantity.label)
-        panels.append(Panel(*said, columns, lines, drops, own_axis=caveat))
+        panels.append(CurvePanel(*said, columns, lines, drops, own_axis=caveat))
     for number, panel in enumerate(gradients.PANELS if gradients.has_diagnostics(curves) else ()):
         of_one = dict.fromkeys(panel.columns)
         terms = {**panel.columns} if len(panel.columns) > 1 else of_one
         said = (f"gradients{number}", panel.title, panel.label)
         lines = list(_lines(curves, terms, kept))
-        panels.append(Panel(*said, terms, lines, drops, panel.logarithmic))
+        panels.append(CurvePanel(*said, terms, lines, drops, panel.logarithmic))
     return panels
 
 
 def _lines(
-    curves: Sequence[Curve], columns: Mapping[str, str | None], kept: set[int]
-) -> Iterator[Line]:
+    curves: Sequence[ArmCurve], columns: Mapping[str, str | None], kept: set[int]
+) -> Iterator[CurveLine]:
     for number, curve in enumerate(curves):
         for column, term in columns.items():
             if column not in curve.rows:
@@ -149,21 +149,21 @@ def _lines(
             table = rows.pivot(index="epoch", columns="seed", values=column).sort_index()
             by_seed = {str(seed): _plain(table[seed]) for seed in table.columns}
             epochs = [int(epoch) for epoch in table.index]
-            yield Line(label, number, colour_of(number), dash, epochs, by_seed)
+            yield CurveLine(label, number, colour_of(number), dash, epochs, by_seed)
 
 
-def _published(line: Any, group: int) -> Line:
+def _published(line: Any, group: int) -> CurveLine:
     epochs = [int(epoch) for epoch in line.values.index]
     values = {"": _plain(line.values)}
     axis = bool(line.caveat)
-    return Line(line.label, group, line.colour, "dotted", epochs, values, True, axis)
+    return CurveLine(line.label, group, line.colour, "dotted", epochs, values, True, axis)
 
 
 def _plain(values: "pd.Series[float]") -> list[float | None]:
     return [float(f"{one:.6g}") if abs(one) < float("inf") else None for one in values]
 
 
-def _kept_epochs(curves: Sequence[Curve]) -> set[int]:
+def _kept_epochs(curves: Sequence[ArmCurve]) -> set[int]:
     """Return the epochs that fit into a page: all, or every n-th and the last ones of arms."""
     epochs = sorted({int(epoch) for curve in curves for epoch in curve.rows["epoch"].unique()})
     panels = len(QUANTITIES) + 5 * gradients.has_diagnostics(curves)
@@ -172,12 +172,12 @@ def _kept_epochs(curves: Sequence[Curve]) -> set[int]:
     return {*epochs[::every], *(int(curve.rows["epoch"].max()) for curve in curves)}
 
 
-def is_thinned(curves: Sequence[Curve]) -> bool:
+def is_thinned(curves: Sequence[ArmCurve]) -> bool:
     """Tell whether some epochs are left out of the interactive curves."""
     return len(_kept_epochs(curves)) < len({e for c in curves for e in c.rows["epoch"].unique()})
 
 
-def seeds_of(curves: Sequence[Curve]) -> list[str]:
+def seeds_of(curves: Sequence[ArmCurve]) -> list[str]:
     """Return all seeds, as text, in their order."""
     seeds = {int(seed) for curve in curves for seed in curve.rows["seed"].unique()}
     return [str(seed) for seed in sorted(seeds)]

@@ -12,7 +12,7 @@ from rkkd_cli.report.grid_figures import GridPicture
 
 
 @dataclass(frozen=True)
-class GridPart:
+class PageGrid:
     """A run that is a grid: its picture, and the lines below its tables."""
 
     picture: GridPicture
@@ -20,7 +20,7 @@ class GridPart:
 
 
 @dataclass(frozen=True)
-class RunPart:
+class PageRun:
     """One run: its records, its files as they are, and published accuracies by arm."""
 
     name: str
@@ -30,14 +30,14 @@ class RunPart:
     metrics: pd.DataFrame
     files: Mapping[str, bytes]
     published: Mapping[str, float] = field(default_factory=dict)
-    grid: GridPart | None = None
+    grid: PageGrid | None = None
 
 
 @dataclass(frozen=True)
-class Source:
+class PageSource:
     """All that a page shows. ``published`` curves belong to all the runs."""
 
-    runs: Sequence[RunPart]
+    runs: Sequence[PageRun]
     published: PublishedCurves | None = None
 
     @property

@@ -10,13 +10,13 @@ from matplotlib.figure import Figure
 
 from rkkd_cli.analysis.published_curves import PublishedCurves
 from rkkd_cli.report import gradients
-from rkkd_cli.report.arms import Curve
+from rkkd_cli.report.arms import ArmCurve
 from rkkd_cli.report.curves import QUANTITIES, quantity_figure
 from rkkd_cli.report.grid_figures import GridPicture, grid_figures
 from rkkd_cli.report.style import STYLE
 
 
-def panel_stills(curves: Sequence[Curve], published: PublishedCurves | None) -> dict[str, str]:
+def panel_stills(curves: Sequence[ArmCurve], published: PublishedCurves | None) -> dict[str, str]:
     """Return a picture of each panel, by its key, as a data URI."""
     draw: dict[str, Callable[[], Figure]] = {
         one.column: partial(quantity_figure, one, curves, published) for one in QUANTITIES

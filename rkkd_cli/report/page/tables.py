@@ -3,11 +3,11 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from rkkd_cli.analysis.grid_tables import cells_of, short, spelt
-from rkkd_cli.analysis.summary import ArmSummary, Spread, spread, summarise, summarise_selected
+from rkkd_cli.analysis.grid_tables import finished_cells, short_key, format_value
+from rkkd_cli.analysis.summary import ArmSummary, MeanStd, mean_std, summarise, summarise_selected
 from rkkd_cli.errors import printable
-from rkkd_cli.report.arms import Curve
-from rkkd_cli.report.page.sources import GridPart, RunPart
+from rkkd_cli.report.arms import ArmCurve
+from rkkd_cli.report.page.sources import PageGrid, PageRun
 
 SHOWN_EPOCHS = 8
 SUMMARY = (
@@ -35,7 +35,7 @@ class Table(NamedTuple):
     rows: Sequence[Sequence[Cell]]
 
 
-def cell(value: Spread, digits: int) -> Cell:
+def cell(value: MeanStd, digits: int) -> Cell:
     """Return mean ± spread."""
     return Cell(value.text(digits), value.mean)
 
@@ -45,7 +45,7 @@ def number(value: float | None, form: str) -> Cell:
     return Cell("") if value is None else Cell(format(value, form), value)
 
 
-def summary_table(run: RunPart) -> Table:
+def summary_table(run: PageRun) -> Table:
     """Return each arm at its last epoch, with published accuracies where there are some."""
     header, rows = list(SUMMARY_HEADER), []
     early = _ended_early(run)
@@ -66,7 +66,7 @@ def summary_table(run: RunPart) -> Table:
     return Table(printable(caption), header, rows)
 
 
-def selected_tables(run: RunPart) -> list[Table]:
+def selected_tables(run: PageRun) -> list[Table]:
     """Return for each monitored metric the arms that it watches, each seed at its best epoch."""
     summaries = summarise_selected(run.metrics, run.manifest.monitors, _ended_early(run))
     rows: dict[str, list[Sequence[Cell]]] = {}
@@ -79,7 +79,7 @@ def selected_tables(run: RunPart) -> list[Table]:
     ]
 
 
-def _ended_early(run: RunPart) -> set[tuple[str, int]]:
+def _ended_early(run: PageRun) -> set[tuple[str, int]]:
     return {(one["arm"], one["seed"]) for one in run.manifest.ended_early}
 
 
@@ -89,7 +89,7 @@ def _summary_row(one: ArmSummary) -> list[Cell]:
 
 
 def curve_table(
-    columns: Mapping[str, str | None], title: str, curves: Sequence[Curve], digits: int
+    columns: Mapping[str, str | None], title: str, curves: Sequence[ArmCurve], digits: int
 ) -> Table:
     """Return the numbers of a figure at a few epochs: the first, the last, and evenly between.
 
@@ -108,14 +108,14 @@ def curve_table(
     return Table(caption, ["arm", *(f"epoch {epoch}" for epoch in shown)], rows)
 
 
-def _at(curve: Curve, column: str, epochs: Sequence[int], digits: int) -> Iterator[Cell]:
+def _at(curve: ArmCurve, column: str, epochs: Sequence[int], digits: int) -> Iterator[Cell]:
     by_epoch = dict(list(curve.rows.groupby("epoch")[column]))
     for epoch in epochs:
         values = by_epoch[epoch].dropna() if epoch in by_epoch else None
-        yield Cell("") if values is None or values.empty else cell(spread(values), digits)
+        yield Cell("") if values is None or values.empty else cell(mean_std(values), digits)
 
 
-def cells_table(grid: GridPart, name: str) -> Table:
+def cells_table(grid: PageGrid, name: str) -> Table:
     """Return all finished cells of a grid, in long form: keys, accuracy, what is published."""
     picture = grid.picture
     keys = list(picture.keys)
@@ -125,8 +125,8 @@ def cells_table(grid: GridPart, name: str) -> Table:
         for place, value in table.published.items()
     }
     rows = []
-    for values, part in cells_of(picture.frame).groupby(keys, sort=False):
-        one = spread(part[picture.selection.column])
+    for values, part in finished_cells(picture.frame).groupby(keys, sort=False):
+        one = mean_std(part[picture.selection.column])
         row = [_key(value) for value in values]
         row += [number(one.n, "d"), cell(one, 2)]
         if stated:
@@ -134,13 +134,13 @@ def cells_table(grid: GridPart, name: str) -> Table:
             difference = None if theirs is None else one.mean - theirs
             row += [number(theirs, ".2f"), number(difference, "+.2f")]
         rows.append(row)
-    header = [*(printable(short(key, keys)) for key in keys), "seeds", "test accuracy (%)"]
+    header = [*(printable(short_key(key, keys)) for key in keys), "seeds", "test accuracy (%)"]
     header += ["published (%)", "measured − published"] * bool(stated)
     return Table(printable(f"{name}: all finished cells, {picture.selection.told}"), header, rows)
 
 
 def _key(value: object) -> Cell:
-    text = printable(spelt(value))
+    text = printable(format_value(value))
     if isinstance(value, bool) or not isinstance(value, int | float):
         return Cell(text, None)
     return Cell(text, float(value))

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from made_rows import metric_row
 
 from rkkd_cli.analysis.compare import METRICS, Comparison, compare_arms
-from rkkd_cli.analysis.conclusion import sentence
-from rkkd_cli.analysis.selection import selected
-from rkkd_cli.analysis.statistics import holm, paired_difference
+from rkkd_cli.analysis.conclusion import comparison_sentence
+from rkkd_cli.analysis.selection import select_rows
+from rkkd_cli.analysis.statistics import holm_corrected, paired_difference
 from rkkd_cli.errors import UserError
 
 Accuracies = Mapping[str, Mapping[int, list[float]]]
@@ -46,23 +46,23 @@ THREE = frame(
 
 def test_the_last_epoch_counts_unless_told_otherwise() -> None:
     last = only(compare_arms(THREE, ["test_acc"]))
-    assert last.mean_one == pytest.approx((33.24 + 33.70 + 33.66) / 3)
-    assert (last.epochs_one, last.epochs_other) == ((2,), (2,))
+    assert last.mean_first == pytest.approx((33.24 + 33.70 + 33.66) / 3)
+    assert (last.epochs_first, last.epochs_second) == ((2,), (2,))
     best = only(compare_arms(THREE, ["test_acc"], "best"))
-    assert best.mean_one == pytest.approx((33.24 + 50.0 + 33.66) / 3)
-    assert best.mean_other == pytest.approx((34.34 + 33.86 + 60.0) / 3)
-    assert best.epochs_one == (1, 2)
-    assert "flatters" in sentence(best)
-    assert "flatters" not in sentence(last)
+    assert best.mean_first == pytest.approx((33.24 + 50.0 + 33.66) / 3)
+    assert best.mean_second == pytest.approx((34.34 + 33.86 + 60.0) / 3)
+    assert best.epochs_first == (1, 2)
+    assert "flatters" in comparison_sentence(best)
+    assert "flatters" not in comparison_sentence(last)
 
 
 def test_the_validation_split_selects_for_each_arm_and_seed() -> None:
     held_out: Accuracies = {"a": {0: [9.0, 8.0], 1: [7.0, 8.0]}, "b": {0: [1.0, 2.0], 1: [3, 2]}}
     tested: Accuracies = {"a": {0: [50.0, 60.0], 1: [51, 61]}, "b": {0: [52, 62], 1: [53, 63]}}
     found = only(compare_arms(frame(tested, val_acc=held_out), ["test_acc"], "val"))
-    assert found.mean_one == pytest.approx((50 + 61) / 2)
-    assert found.mean_other == pytest.approx((62 + 53) / 2)
-    assert "validation" in sentence(found)
+    assert found.mean_first == pytest.approx((50 + 61) / 2)
+    assert found.mean_second == pytest.approx((62 + 53) / 2)
+    assert "validation" in comparison_sentence(found)
 
 
 def test_an_arm_with_a_monitor_is_selected_by_it() -> None:
@@ -73,9 +73,9 @@ def test_an_arm_with_a_monitor_is_selected_by_it() -> None:
     monitors = {"a": "val_kl", "b": "val_kl"}
     pairs = [("a", "b"), ("a", "c")]
     same, mixed = compare_arms(rows, ["test_acc"], "val", pairs, monitors=monitors)
-    assert (same.mean_one, same.mean_other, mixed.mean_other) == (50, 62, 63)
-    assert "epoch with the best val_kl." in sentence(same)
-    assert "epoch with the best val_kl and val_acc." in sentence(mixed)
+    assert (same.mean_first, same.mean_second, mixed.mean_second) == (50, 62, 63)
+    assert "epoch with the best val_kl." in comparison_sentence(same)
+    assert "epoch with the best val_kl and val_acc." in comparison_sentence(mixed)
 
 
 def test_without_a_validation_split_nothing_is_selected_by_it() -> None:
@@ -86,10 +86,10 @@ def test_without_a_validation_split_nothing_is_selected_by_it() -> None:
 def test_every_pair_and_metric_is_compared_and_is_one_family() -> None:
     seeds = {seed: [float(seed)] for seed in range(4)}
     found = compare_arms(frame({"a": seeds, "b": seeds, "c": seeds}))
-    assert {(one.one, one.other) for one in found} == {("a", "b"), ("a", "c"), ("b", "c")}
+    assert {(c.first, c.second) for c in found} == {("a", "b"), ("a", "c"), ("b", "c")}
     assert [one.metric for one in found] == list(METRICS) * 3
     assert {one.family for one in found} == {12}
-    assert [one.p_holm for one in found] == holm([one.difference.p for one in found])
+    assert [one.p_holm for one in found] == holm_corrected([one.difference.p for one in found])
 
 
 @given(st.lists(st.tuples(*[st.floats(0, 100)] * 2), min_size=2, max_size=6), st.randoms())
@@ -111,7 +111,7 @@ def test_seeds_of_one_arm_alone_are_dropped_and_counted() -> None:
     found = only(compare_arms(rows, ["test_acc"]))
     assert found.difference == paired_difference(np.array([2.0, 9.0]), np.array([3.0, 11.0]))
     assert (found.seeds, found.dropped) == (2, 2)
-    assert "2 seeds left out" in sentence(found)
+    assert "2 seeds left out" in comparison_sentence(found)
 
 
 def test_seeds_that_have_not_come_to_the_last_epoch_are_dropped_and_counted() -> None:
@@ -128,7 +128,7 @@ def test_without_common_seeds_the_test_is_unpaired(other: tuple[int, int], reaso
     found = only(compare_arms(rows, ["test_acc"]))
     assert not found.difference.paired
     assert reason in found.why_unpaired
-    said = sentence(found)
+    said = comparison_sentence(found)
     assert "Welch" in said
     assert reason in said
 
@@ -136,7 +136,7 @@ def test_without_common_seeds_the_test_is_unpaired(other: tuple[int, int], reaso
 def test_one_seed_has_no_interval_and_says_so() -> None:
     found = only(compare_arms(frame({"a": {0: [1.0]}, "b": {0: [2.0]}}), ["test_acc"]))
     assert found.verdict == "not resolved"
-    assert sentence(found) == (
+    assert comparison_sentence(found) == (
         "test_acc, b − a: +1.00. Not resolved: with 1 seed no interval exists."
     )
 
@@ -145,14 +145,14 @@ def test_the_same_in_every_seed_is_not_taken_for_certainty() -> None:
     rows = frame({"a": {0: [1.0], 1: [2.0]}, "b": {0: [1.25], 1: [2.25]}})
     found = only(compare_arms(rows, ["test_acc"]))
     assert found.verdict == "not resolved"
-    assert "the same in every seed" in sentence(found)
+    assert "the same in every seed" in comparison_sentence(found)
 
 
 def test_what_is_not_resolved_says_how_many_seeds_would_do() -> None:
     found = only(compare_arms(THREE, ["test_acc"]))
     assert found.verdict == "not resolved"
     assert found.seeds_needed == 13
-    assert "contains 0; about 13 seeds would resolve" in sentence(found)
+    assert "contains 0; about 13 seeds would resolve" in comparison_sentence(found)
 
 
 @pytest.mark.parametrize(
@@ -163,14 +163,16 @@ def test_which_way_is_better_depends_on_the_metric(metric: str, verdict: str, wo
     values = {"a": {0: [1.0], 1: [2.0], 2: [3.0]}, "b": {0: [5.0], 1: [6.1], 2: [6.9]}}
     found = only(compare_arms(frame(values, **{metric: values}), [metric]))
     assert found.verdict == verdict
-    said = sentence(found)
+    said = comparison_sentence(found)
     assert f"b is {verdict}, which is {word}" in said
     assert "3 seeds cannot give a permutation p below 0.250" in said
 
 
 def test_of_a_gradients_norm_neither_way_is_better() -> None:
     values = {"a": {0: [1.0], 1: [2.0], 2: [3.0]}, "b": {0: [5.0], 1: [6.1], 2: [6.9]}}
-    said = sentence(only(compare_arms(frame(values, grad_norm_kl=values), ["grad_norm_kl"])))
+    said = comparison_sentence(
+        only(compare_arms(frame(values, grad_norm_kl=values), ["grad_norm_kl"]))
+    )
     assert "b is higher; 3 seeds cannot" in said
 
 
@@ -181,12 +183,14 @@ def test_a_family_can_leave_open_what_an_interval_resolves() -> None:
     lucky = [one for one in found if one.verdict != "not resolved"]
     assert lucky, "of 28 null comparisons one or two leave 0 out"
     for one in lucky:
-        assert "among the 28 comparisons made here p is" in sentence(one)
+        assert "among the 28 comparisons made here p is" in comparison_sentence(one)
 
 
 def test_arms_at_other_epochs_are_told() -> None:
     rows = frame({"a": {0: [1.0, 2.0], 1: [1.0, 3.0]}, "b": {0: [1.0], 1: [1.5]}})
-    assert "the last epochs differ, 1 against 2" in sentence(only(compare_arms(rows, ["test_acc"])))
+    assert "the last epochs differ, 1 against 2" in comparison_sentence(
+        only(compare_arms(rows, ["test_acc"]))
+    )
 
 
 def test_values_that_are_none_are_left_out() -> None:
@@ -216,6 +220,6 @@ def test_a_seed_that_ended_early_counts_at_its_own_last_epoch() -> None:
     rows = pd.DataFrame(
         {"arm": "kd", "seed": [0, 0, 1], "epoch": [1, 2, 1], "test_acc": [1.0, 2.0, 3.0]}
     )
-    assert selected(rows, "last")["seed"].tolist() == [0]
-    kept = selected(rows, "last", {("kd", 1)})
+    assert select_rows(rows, "last")["seed"].tolist() == [0]
+    kept = select_rows(rows, "last", {("kd", 1)})
     assert kept[["seed", "epoch"]].to_numpy().tolist() == [[0, 2], [1, 1]]

@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 from made_rows import ALPHA, GRAD, TEMPERATURE, grid_rows
 
-from rkkd_cli.analysis.grid_tables import baselines_of, grid_tables, values_of
-from rkkd_cli.analysis.summary import Spread
+from rkkd_cli.analysis.grid_tables import finished_baselines, grid_tables, key_values
+from rkkd_cli.analysis.summary import MeanStd
 
 KEYS = (ALPHA, TEMPERATURE)
 
@@ -29,7 +29,7 @@ def test_places_hold_mean_spread_and_count() -> None:
     assert one.n == 2
     assert table.best == (0.9, 1.0)
     assert table.best_of_columns == {(0.9, 1.0), (0.1, 10.0)}
-    assert baselines_of(frame(), "last_acc") == {"baseline": Spread(99.0, None, 1)}
+    assert finished_baselines(frame(), "last_acc") == {"baseline": MeanStd(99.0, None, 1)}
 
 
 def test_further_keys_make_facets() -> None:
@@ -40,5 +40,5 @@ def test_further_keys_make_facets() -> None:
 
 
 def test_numbers_stand_in_their_order_and_words_in_that_of_the_file() -> None:
-    assert values_of(frame(), TEMPERATURE) == [1.0, 10.0]
-    assert values_of(pd.DataFrame({"k": ["b", "a", "b"]}), "k") == ["b", "a"]
+    assert key_values(frame(), TEMPERATURE) == [1.0, 10.0]
+    assert key_values(pd.DataFrame({"k": ["b", "a", "b"]}), "k") == ["b", "a"]

@@ -7,16 +7,16 @@ import pytest
 from made_rows import ARMS, arm_seed_epoch, metric_row
 
 from rkkd_cli.analysis.compare import compare_arms
-from rkkd_cli.analysis.conclusion import sentence
+from rkkd_cli.analysis.conclusion import comparison_sentence
 from rkkd_cli.analysis.pairing import (
-    Recorded,
-    matched,
-    other_batches,
-    other_scale,
-    side_by_side,
-    unpaired_across,
-    unpaired_within,
-    with_caveats,
+    RecordedRun,
+    add_caveats,
+    concat_runs,
+    matching_arms,
+    why_batches_differ,
+    why_scales_differ,
+    why_unpaired_across,
+    why_unpaired_within,
 )
 from rkkd_cli.config.overrides import Override
 from rkkd_cli.config.presets import load_experiment
@@ -47,7 +47,7 @@ def changed(*overrides: tuple[str, Any]) -> Any:
     ],
 )
 def test_only_the_same_batches_are_paired(key: str, value: Any, paired: bool) -> None:
-    reason = other_batches(BASE, changed((key, value)))
+    reason = why_batches_differ(BASE, changed((key, value)))
     assert (reason == "") == paired
     if not paired:
         assert key in reason
@@ -55,7 +55,7 @@ def test_only_the_same_batches_are_paired(key: str, value: Any, paired: bool) ->
 
 def test_arms_of_a_run_with_other_batches_are_not_paired() -> None:
     arms = {"a": BASE, "b": BASE, "small": changed(("training.batch_size", 16))}
-    assert set(unpaired_within(arms)) == {
+    assert set(why_unpaired_within(arms)) == {
         ("a", "small"), ("b", "small"), ("small", "a"), ("small", "b")
     }  # fmt: skip
 
@@ -72,18 +72,18 @@ def test_terms_of_arms_with_other_settings_have_a_caveat(
     key: str, metric: str, instead: str
 ) -> None:
     other = changed((key, "top:0.5" if key == "rank.channels" else 2.0))
-    assert key in other_scale(BASE, other, metric)
-    assert instead in other_scale(BASE, other, metric)
-    assert other_scale(BASE, other, "test_kendall_tau") == ""
-    assert other_scale(BASE, BASE, metric) == ""
+    assert key in why_scales_differ(BASE, other, metric)
+    assert instead in why_scales_differ(BASE, other, metric)
+    assert why_scales_differ(BASE, other, "test_kendall_tau") == ""
+    assert why_scales_differ(BASE, BASE, metric) == ""
 
 
 def test_an_unfinished_run_is_told() -> None:
-    found = with_caveats(compare_arms(THREE, ["test_acc"]), {"kd": BASE, "kd_rank": BASE})
-    assert "kd is at epoch 2 of 30" in sentence(found[0])
+    found = add_caveats(compare_arms(THREE, ["test_acc"]), {"kd": BASE, "kd_rank": BASE})
+    assert "kd is at epoch 2 of 30" in comparison_sentence(found[0])
 
 
-def run(name: str, metrics: pd.DataFrame, fingerprint: str | None = "f") -> Recorded:
+def run(name: str, metrics: pd.DataFrame, fingerprint: str | None = "f") -> RecordedRun:
     facts = {
         "name": "digits", "train_images": 1, "val_images": 0, "test_images": 1, "classes": 10,
         "image_shape": [1, 8, 8], "fingerprint": fingerprint,
@@ -93,13 +93,13 @@ def run(name: str, metrics: pd.DataFrame, fingerprint: str | None = "f") -> Reco
         "threads": 1, "versions": {}, "platform": "", "processor": "", "git_commit": None,
         "datasets": [facts] if fingerprint else [],
     }  # fmt: skip
-    return Recorded(name, BASE, Manifest.model_validate(content), metrics)
+    return RecordedRun(name, BASE, Manifest.model_validate(content), metrics)
 
 
 def test_two_runs_are_matched_by_the_names_of_their_arms() -> None:
     one, other = run("one", THREE), run("other", THREE[THREE["arm"] == "kd_rank"])
-    assert matched(one, other) == [("kd_rank", "kd_rank")]
-    rows, called = side_by_side(one, other, [("kd_rank", "kd_rank")])
+    assert matching_arms(one, other) == [("kd_rank", "kd_rank")]
+    rows, called = concat_runs(one, other, [("kd_rank", "kd_rank")])
     assert called == {("kd_rank", "kd_rank"): ("one: kd_rank", "other: kd_rank")}
     (found,) = compare_arms(rows, ["test_acc"], pairs=list(called.values()))
     assert (found.difference.mean, found.difference.n) == (0.0, 3)
@@ -107,9 +107,9 @@ def test_two_runs_are_matched_by_the_names_of_their_arms() -> None:
 
 def test_the_only_arms_of_two_runs_belong_together() -> None:
     parts = [THREE[THREE["arm"] == arm] for arm in ("kd", "kd_rank")]
-    assert matched(run("one", parts[0]), run("other", parts[1])) == [("kd", "kd_rank")]
+    assert matching_arms(run("one", parts[0]), run("other", parts[1])) == [("kd", "kd_rank")]
     with pytest.raises(UserError, match="no arm of the same name"):
-        matched(run("one", parts[0]), run("other", THREE.assign(arm=THREE["arm"] + "_2")))
+        matching_arms(run("one", parts[0]), run("other", THREE.assign(arm=THREE["arm"] + "_2")))
 
 
 @pytest.mark.parametrize(
@@ -120,6 +120,6 @@ def test_runs_are_paired_on_the_same_images_only(
     fingerprints: tuple[str | None, str | None], reason: str
 ) -> None:
     one, other = (run("run", THREE, one) for one in fingerprints)
-    found = unpaired_across(one, other, ("kd", "kd"))
+    found = why_unpaired_across(one, other, ("kd", "kd"))
     assert reason in found
     assert bool(found) == bool(reason)

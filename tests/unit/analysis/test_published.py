@@ -9,7 +9,7 @@ import pytest
 from made_rows import ALPHA, TEMPERATURE, grid_rows
 
 from rkkd_cli.analysis.grid_tables import grid_tables
-from rkkd_cli.analysis.published import read_published, read_published_arms
+from rkkd_cli.analysis.published import read_published_arms, read_published_grid
 from rkkd_cli.analysis.published_curves import has_curves, read_published_curves
 from rkkd_cli.config.presets import published_path
 from rkkd_cli.errors import UserError
@@ -38,7 +38,7 @@ def test_accuracies_of_cells_stand_beside_the_measured_ones(written: Written) ->
         '"cnn2 (student, no distillation)",,,61.25\n'
         "cnn2,0.1,1,10\nresnet8,0.1,1,99\n"
     )
-    stated = read_published(path, KEYS, "cnn2", "resnet18")
+    stated = read_published_grid(path, KEYS, "cnn2", "resnet18")
     assert (stated.teacher, stated.baseline) == (91.5, 61.25)
     frame = grid_rows({ALPHA: (0.1, 0.9), TEMPERATURE: (10.0, 1.0)}, failed=[(0.9, 10.0)])
     (table,) = grid_tables(frame, KEYS, "last_acc", stated)
@@ -69,24 +69,24 @@ def test_the_presets_curves_have_a_source_and_levels_of_their_own() -> None:
     published = read_published_curves(published_path("rank_grad_cifar100"))
     assert "Ablation of RKKD" in published.source
     for column, caveat in (("rank", "normalisation not stated"), ("kl", "not said to be × T²")):
-        curves = published.of(column)
+        curves = published.curves(column)
         assert [one.arm for one in curves] == ["kd", "kd_rank"]
         assert {one.caveat for one in curves} == {caveat}
-    accuracy = published.of("test_acc")
+    accuracy = published.curves("test_acc")
     assert {one.caveat for one in accuracy} == {""}
     assert accuracy[0].values.index.is_monotonic_increasing
-    assert published.of("kendall_tau") == []
+    assert published.curves("kendall_tau") == []
 
 
 def test_a_column_of_our_name_has_our_definition(written: Written) -> None:
     path = written("arm,epoch,rank\nkd,2,-0.5\nkd,1,-0.25\nkd,3,\n")
-    (curve,) = read_published_curves(path).of("rank")
+    (curve,) = read_published_curves(path).curves("rank")
     assert curve.caveat == ""
     assert list(curve.values.items()) == [(1, -0.25), (2, -0.5)]
     assert read_published_curves(path).source == "theirs.csv"
 
 
-CELLS = partial(read_published, keys=KEYS, student="cnn2", teacher="ResNet18")
+CELLS = partial(read_published_grid, keys=KEYS, student="cnn2", teacher="ResNet18")
 ARMS = partial(read_published_arms, student="small")
 
 

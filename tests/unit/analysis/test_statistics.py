@@ -13,15 +13,15 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from rkkd_cli.analysis.statistics import (
-    BCA_FROM,
-    MOST,
-    WANTED,
+    MAX_SEEDS,
+    MIN_BCA_SEEDS,
+    TARGET_POWER,
     Interval,
     hedges_factor,
-    holm,
+    holm_corrected,
     paired_difference,
     power,
-    seeds_for,
+    seeds_needed,
     t_interval,
     unpaired_difference,
 )
@@ -115,7 +115,7 @@ def test_unpaired_the_interval_is_welchs() -> None:
     wanted = stats.ttest_ind(OTHER[:2], ONE, equal_var=False).confidence_interval(0.95)
     assert ends(found.interval) == pytest.approx((wanted.low, wanted.high))
     assert not found.paired
-    assert (found.n, found.n_other) == (3, 2)
+    assert (found.n, found.n_second) == (3, 2)
 
 
 def test_the_unpaired_effect_is_by_the_pooled_deviation() -> None:
@@ -158,7 +158,7 @@ def test_one_seed_has_a_difference_and_nothing_else() -> None:
 
 def test_unpaired_one_seed_of_an_arm_is_no_sample() -> None:
     found = unpaired_difference(np.array([1.0]), OTHER)
-    assert (found.n, found.n_other) == (1, 3)
+    assert (found.n, found.n_second) == (1, 3)
     assert (found.interval, found.bootstrap, found.p, found.effect) == (None,) * 4
     assert not found.is_flat
 
@@ -176,7 +176,7 @@ def test_two_seeds_have_no_small_sample_factor() -> None:
     assert found.corrected is None
 
 
-@pytest.mark.parametrize(("n", "method"), [(4, "percentile"), (BCA_FROM, "BCa"), (12, "BCa")])
+@pytest.mark.parametrize(("n", "method"), [(4, "percentile"), (MIN_BCA_SEEDS, "BCa"), (12, "BCa")])
 def test_the_bootstrap_is_bca_where_there_are_seeds_enough(n: int, method: str) -> None:
     differences = np.random.default_rng(3).normal(1.0, 2.0, n)
     found = paired_difference(np.zeros(n), differences)
@@ -219,14 +219,14 @@ def test_hedges_factor_is_near_its_usual_approximation(freedom: int) -> None:
 
 def test_holm_by_hand() -> None:
     # Holm's own order: 0.005·4, 0.011·3, 0.02·2, then no smaller than before
-    assert holm([0.011, 0.02, 0.005, 0.03]) == pytest.approx([0.033, 0.04, 0.02, 0.04])
-    assert holm([0.5, None, 0.4]) == [0.8, None, 0.8]
-    assert holm([]) == []
+    assert holm_corrected([0.011, 0.02, 0.005, 0.03]) == pytest.approx([0.033, 0.04, 0.02, 0.04])
+    assert holm_corrected([0.5, None, 0.4]) == [0.8, None, 0.8]
+    assert holm_corrected([]) == []
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=10))
 def test_holm_lies_between_the_p_values_and_bonferronis(p_values: list[float]) -> None:
-    corrected = holm(list(p_values))
+    corrected = holm_corrected(list(p_values))
     for p, after in zip(p_values, corrected, strict=True):
         assert after is not None
         assert p <= after <= min(1.0, p * len(p_values)) + 1e-12
@@ -240,7 +240,7 @@ def test_holm_lies_between_the_p_values_and_bonferronis(p_values: list[float]) -
     [(0.2, True, 199), (0.5, True, 34), (0.8, True, 15), (0.5, False, 64), (0.8, False, 26)],
 )
 def test_published_sample_sizes(effect: float, paired: bool, n: int) -> None:
-    assert seeds_for(effect, paired) == n
+    assert seeds_needed(effect, paired) == n
 
 
 def test_power_is_how_often_simulated_studies_resolve_the_effect() -> None:
@@ -252,21 +252,21 @@ def test_power_is_how_often_simulated_studies_resolve_the_effect() -> None:
 @given(st.floats(0.05, 50), st.booleans())
 @settings(max_examples=30)
 def test_the_number_of_seeds_is_the_fewest_that_do(effect: float, paired: bool) -> None:
-    n = seeds_for(effect, paired)
+    n = seeds_needed(effect, paired)
     assert n is not None
-    assert power(effect, n, paired) >= WANTED
-    assert n == 2 or power(effect, n - 1, paired) < WANTED
-    assert seeds_for(-effect, paired) == n
+    assert power(effect, n, paired) >= TARGET_POWER
+    assert n == 2 or power(effect, n - 1, paired) < TARGET_POWER
+    assert seeds_needed(-effect, paired) == n
 
 
 @pytest.mark.parametrize("effect", [0.0, 1e-9, 0.02])
 def test_what_no_feasible_number_resolves_has_none(effect: float) -> None:
-    assert power(effect, MOST) < WANTED
-    assert seeds_for(effect) is None
+    assert power(effect, MAX_SEEDS) < TARGET_POWER
+    assert seeds_needed(effect) is None
 
 
 def test_a_huge_effect_needs_two_seeds() -> None:
-    assert seeds_for(1e9) == seeds_for(1e9, paired=False) == 2
+    assert seeds_needed(1e9) == seeds_needed(1e9, paired=False) == 2
 
 
 def test_no_effect_is_resolved_as_often_as_by_chance() -> None:

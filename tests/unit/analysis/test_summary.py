@@ -10,8 +10,8 @@ from made_rows import metric_row
 
 from rkkd_cli.analysis.summary import (
     SUMMARY_METRICS,
-    Spread,
-    spread,
+    MeanStd,
+    mean_std,
     summarise,
     summarise_selected,
 )
@@ -43,7 +43,7 @@ def test_mean_and_sample_deviation_of_three_seeds() -> None:
 def test_mean_and_deviation_agree_with_the_formulas(values: list[float]) -> None:
     mean = math.fsum(values) / len(values)
     variance = math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1)
-    measured = spread(pd.Series(values))
+    measured = mean_std(pd.Series(values))
     assert measured.mean == pytest.approx(mean, rel=1e-9, abs=1e-9)
     assert measured.std == pytest.approx(math.sqrt(variance), rel=1e-6, abs=1e-6)
 
@@ -51,12 +51,12 @@ def test_mean_and_deviation_agree_with_the_formulas(values: list[float]) -> None
 def test_one_seed_has_no_spread() -> None:
     (summary,) = summarise(frame(("kd", 0, 1, 90.0)))
     assert summary.n == 1
-    assert summary.metrics["test_acc"] == Spread(90.0, None, 1)
+    assert summary.metrics["test_acc"] == MeanStd(90.0, None, 1)
 
 
 def test_equal_seeds_have_a_spread_of_nothing() -> None:
     (summary,) = summarise(frame(("kd", 0, 1, 90.0), ("kd", 1, 1, 90.0)))
-    assert summary.metrics["test_acc"] == Spread(90.0, 0.0, 2)
+    assert summary.metrics["test_acc"] == MeanStd(90.0, 0.0, 2)
 
 
 def test_only_the_last_epoch_counts() -> None:
@@ -118,10 +118,12 @@ def test_a_run_without_rows_has_no_summaries() -> None:
 @pytest.mark.parametrize(
     ("value", "digits", "text"),
     [
-        (Spread(93.0, math.sqrt(7.0), 2), 2, "93.00 ± 2.65"),
-        (Spread(93.456, None, 1), 1, "93.5"),
-        (Spread(-0.5, 0.0, 2), 4, "-0.5000 ± 0.0000"),
+        (MeanStd(93.0, math.sqrt(7.0), 2), 2, "93.00 ± 2.65"),
+        (MeanStd(93.456, None, 1), 1, "93.5"),
+        (MeanStd(-0.5, 0.0, 2), 4, "-0.5000 ± 0.0000"),
     ],
 )
-def test_a_spread_reads_as_mean_plus_minus_deviation(value: Spread, digits: int, text: str) -> None:
+def test_a_spread_reads_as_mean_plus_minus_deviation(
+    value: MeanStd, digits: int, text: str
+) -> None:
     assert value.text(digits) == text

@@ -56,7 +56,7 @@ def test_the_larger_map_is_averaged_down() -> None:
 
 @settings(max_examples=20)
 @given(st.permutations(range(4)), st.floats(0.01, 100), st.floats(0.01, 100))
-def test_the_channels_order_and_the_scale_do_not_matter(
+def test_the_order_of_channels_and_the_scale_do_not_matter(
     channels: list[int], scale: float, sign: float
 ) -> None:
     student, teacher = wave([2, 4, 3, 3], 0.3), wave([2, 2, 3, 3], 1.2)
@@ -70,6 +70,6 @@ def test_a_power_below_one_is_refused(p: float) -> None:
         attention_transfer_loss(wave([1, 2, 3, 3]), wave([1, 2, 3, 3]), p)
 
 
-def test_what_are_no_maps_is_refused() -> None:
+def test_tensors_that_are_not_maps_are_refused() -> None:
     with pytest.raises(ValueError, match=r"\(batch, channels, height, width\)"):
         attention_transfer_loss(wave([2, 3]), wave([2, 3]))

@@ -44,10 +44,10 @@ def test_loss_and_constant_equal_the_loop(
     assert ours == pytest.approx(total / batch, rel=1e-9)
 
 
-def of_side(x: dict[str, Tensor], s: dict[str, Any]) -> tuple[Tensor, Tensor]:
-    """Anchors of one side and the other memory's rows: image b's negatives are those after it."""
-    other = "teacher" if s["side"] == "student" else "student"
-    memory, anchors = x[f"{other}_memory"], x[s["side"]]
+def anchors_and_rows(x: dict[str, Tensor], s: dict[str, Any]) -> tuple[Tensor, Tensor]:
+    """Anchors of one model, rows of the other's memory; image b's negatives are those after it."""
+    opposite = "teacher" if s["side"] == "student" else "student"
+    memory, anchors = x[f"{opposite}_memory"], x[s["side"]]
     rows = torch.arange(len(anchors))[:, None] + torch.arange(len(memory) - 1)
     return anchors, memory[rows % len(memory)]
 
@@ -55,13 +55,13 @@ def of_side(x: dict[str, Tensor], s: dict[str, Any]) -> tuple[Tensor, Tensor]:
 def test_the_constant_is_repdistillers() -> None:
     assert_published(
         "crd_log_z",
-        lambda x, s: contrastive_log_z(*of_side(x, s), s["num_data"], s["temperature"]),
+        lambda x, s: contrastive_log_z(*anchors_and_rows(x, s), s["num_data"], s["temperature"]),
     )
 
 
 def test_the_loss_is_repdistillers() -> None:
     def loss(x: dict[str, Tensor], s: dict[str, Any]) -> Tensor:
-        anchors, rows = of_side(x, s)
+        anchors, rows = anchors_and_rows(x, s)
         log_z = contrastive_log_z(anchors, rows, s["num_data"], s["temperature"])
         return contrastive_loss(anchors, rows, log_z, s["num_data"], s["temperature"])
 
@@ -78,9 +78,9 @@ def test_the_memorys_new_rows_are_repdistillers() -> None:
 
 def test_the_order_of_negatives_does_not_matter() -> None:
     anchors, rows, log_z = unit([2, 3], 0.3), unit([2, 5, 3], 1.0), torch.tensor(9.0)
-    turned = rows[:, [0, 4, 3, 2, 1]]
+    reordered = rows[:, [0, 4, 3, 2, 1]]
     torch.testing.assert_close(
-        contrastive_loss(anchors, turned, log_z, 50), contrastive_loss(anchors, rows, log_z, 50)
+        contrastive_loss(anchors, reordered, log_z, 50), contrastive_loss(anchors, rows, log_z, 50)
     )
 
 
@@ -98,7 +98,7 @@ def test_opposite_rows_cancel_to_zero_not_nan() -> None:
     assert torch.equal(updated_rows(rows, -rows), torch.zeros_like(rows))
 
 
-def test_what_does_not_fit_is_refused() -> None:
+def test_wrong_shapes_and_settings_are_refused() -> None:
     anchors, rows, log_z = wave([2, 3]), wave([2, 4, 3]), torch.tensor(0.0)
     with pytest.raises(ValueError, match="at least one negative"):
         contrastive_loss(anchors, rows[:, :1], log_z, 9)

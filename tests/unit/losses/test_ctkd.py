@@ -20,7 +20,7 @@ from rkkd_cli.losses import (
 
 
 @pytest.mark.parametrize("strength", [0.0, 0.3, 1.0])
-def test_the_value_stays_and_the_gradient_turns(strength: float) -> None:
+def test_the_value_stays_and_the_gradient_changes_sign(strength: float) -> None:
     x = wave([4]).requires_grad_()
     value = gradient_reversal(x, strength)
     (gradient,) = torch.autograd.grad((value * wave([4], 1.0)).sum(), x)
@@ -66,7 +66,7 @@ def test_the_curriculum_is_the_repositorys() -> None:
     )
 
 
-def descended(raw: Tensor) -> Tensor:
+def after_a_step(raw: Tensor) -> Tensor:
     """One step down the reversed gradient."""
     student, teacher = wave([3, 4], 0.2, 2.0), wave([3, 4], 1.0, 3.0)
     loss = kl_at_temperature(student, teacher, curriculum_temperature(raw, 1.0))
@@ -79,17 +79,17 @@ def test_a_step_of_the_temperature_makes_the_task_harder() -> None:
     raw = torch.ones(1, dtype=torch.float64, requires_grad=True)
     before, after = (
         kl_at_temperature(student, teacher, curriculum_temperature(x, 1.0)).item()
-        for x in (raw, descended(raw))
+        for x in (raw, after_a_step(raw))
     )
     assert after > before
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "linear"])
 def test_the_strength_goes_from_start_to_end(schedule: str) -> None:
-    way = [reversal_strength(e, 0.2, 0.8, 10, schedule) for e in range(-3, 30)]
-    assert way == sorted(way)
-    assert way[0] == pytest.approx(0.2)
-    assert way[-1] == pytest.approx(0.8 if schedule == "cosine" else 0.2 + 0.6 * 0.9)
+    strengths = [reversal_strength(e, 0.2, 0.8, 10, schedule) for e in range(-3, 30)]
+    assert strengths == sorted(strengths)
+    assert strengths[0] == pytest.approx(0.2)
+    assert strengths[-1] == pytest.approx(0.8 if schedule == "cosine" else 0.2 + 0.6 * 0.9)
     assert reversal_strength(5, 0.0, 1.0, 10, schedule) == pytest.approx(0.5)
 
 
@@ -98,7 +98,7 @@ def test_the_temperature_lies_above_its_start() -> None:
     assert curriculum_temperature(raw, 0.5).tolist() == [1, 11, 21]
 
 
-def test_what_does_not_fit_is_refused() -> None:
+def test_wrong_shapes_and_settings_are_refused() -> None:
     with pytest.raises(ValueError, match="did you mean 'cosine'"):
         reversal_strength(1, schedule="cosin")
     with pytest.raises(ValueError, match="epochs must be"):

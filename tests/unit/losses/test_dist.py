@@ -22,11 +22,11 @@ def correlation(x: list[float], y: list[float]) -> float:
 
 def loop_terms(student: Tensor, teacher: Tensor, t: float) -> tuple[float, float]:
     q, p = torch.softmax(student / t, 1), torch.softmax(teacher / t, 1)
-    of = [
+    correlations = [
         [correlation(x, y) for x, y in zip(a.tolist(), b.tolist(), strict=True)]
         for a, b in ((q, p), (q.T, p.T))
     ]
-    inter, intra = (t * t * (1 - math.fsum(values) / len(values)) for values in of)
+    inter, intra = (t * t * (1 - math.fsum(values) / len(values)) for values in correlations)
     return inter, intra
 
 

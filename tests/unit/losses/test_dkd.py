@@ -18,7 +18,7 @@ def softmax(row: list[float], t: float) -> list[float]:
     return [x / math.fsum(powers) for x in powers]
 
 
-def kl(p: list[float], q: list[float]) -> float:
+def kl_of(p: list[float], q: list[float]) -> float:
     return math.fsum(a * math.log(a / b) for a, b in zip(p, q, strict=True))
 
 
@@ -26,9 +26,9 @@ def loop_terms(s: Tensor, t: Tensor, target: Tensor, temperature: float) -> tupl
     tckd = nckd = 0.0
     for image, y in enumerate(target.tolist()):
         q, p = softmax(s[image].tolist(), temperature), softmax(t[image].tolist(), temperature)
-        tckd += kl([p[y], 1 - p[y]], [q[y], 1 - q[y]])
-        other = [c for c in range(len(p)) if c != y]
-        nckd += kl([p[c] / (1 - p[y]) for c in other], [q[c] / (1 - q[y]) for c in other])
+        tckd += kl_of([p[y], 1 - p[y]], [q[y], 1 - q[y]])
+        others = [c for c in range(len(p)) if c != y]
+        nckd += kl_of([p[c] / (1 - p[y]) for c in others], [q[c] / (1 - q[y]) for c in others])
     return tckd * temperature**2 / len(target), nckd * temperature**2 / len(target)
 
 
@@ -51,8 +51,8 @@ def test_the_two_terms_make_the_kl_divergence(phase: float, classes: int, t: flo
     target = labels(1, classes)
     tckd, nckd = dkd_terms(student, teacher, target, t)
     p = torch.softmax(teacher / t, 1)[0, target[0]]
-    whole = kl_divergence(student, teacher, t)
-    torch.testing.assert_close(tckd + (1 - p) * nckd, whole, rtol=1e-9, atol=1e-11)
+    kl = kl_divergence(student, teacher, t)
+    torch.testing.assert_close(tckd + (1 - p) * nckd, kl, rtol=1e-9, atol=1e-11)
 
 
 def test_it_is_mdistillers_loss() -> None:
@@ -61,8 +61,8 @@ def test_it_is_mdistillers_loss() -> None:
 
 def test_the_usual_weights_and_temperature() -> None:
     student, teacher, target = wave([4, 5]), wave([4, 5], 1.0), labels(4, 5)
-    usual = dkd_loss(student, teacher, target)
-    assert torch.equal(usual, dkd_loss(student, teacher, target, 1.0, 8.0, 4.0))
+    default = dkd_loss(student, teacher, target)
+    assert torch.equal(default, dkd_loss(student, teacher, target, 1.0, 8.0, 4.0))
 
 
 def test_two_classes_have_no_order_among_the_others() -> None:
@@ -93,7 +93,7 @@ def test_a_sure_student_that_is_wrong_gets_its_divergence_not_infinity() -> None
 @pytest.mark.parametrize(
     "target", [torch.zeros(3), torch.zeros(2, dtype=torch.int64), torch.zeros(3, 1).long()]
 )
-def test_a_target_that_is_no_class_number_per_image_is_refused(target: Tensor) -> None:
+def test_a_target_without_one_class_number_per_image_is_refused(target: Tensor) -> None:
     with pytest.raises(ValueError, match="one int64 class number per image"):
         dkd_loss(wave([3, 4]), wave([3, 4]), target)
 

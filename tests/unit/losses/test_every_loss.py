@@ -11,8 +11,8 @@ from torch import Tensor
 from rkkd_cli import losses
 
 
-class Row(NamedTuple):
-    """A loss with shapes, and whether equal inputs are its zero and its minimum."""
+class LossCase(NamedTuple):
+    """A loss with the shapes of its inputs, and whether it is 0 and minimal for equal inputs."""
 
     call: Callable[[Tensor, Tensor], Tensor]
     student: list[int]
@@ -32,7 +32,7 @@ def instance(s: Tensor, t: Tensor) -> Tensor:
     return losses.instance_level_loss(s, t, standardize=True)
 
 
-def relation(name: str, normalize: bool) -> Callable[[Tensor, Tensor], Tensor]:
+def rkd(name: str, normalize: bool) -> Callable[[Tensor, Tensor], Tensor]:
     loss = {"distance": losses.rkd_distance_loss, "angle": losses.rkd_angle_loss}[name]
     return lambda s, t: loss(s, t, normalize)
 
@@ -56,44 +56,44 @@ def review(s: Tensor, t: Tensor) -> Tensor:
 
 FLAT, WIDE, MAP, SMALL = [4, 5], [4, 3], [3, 2, 4, 4], [3, 4, 2, 3]
 LOSSES = {
-    "dkd": Row(dkd, FLAT, FLAT),
-    "dist": Row(losses.dist_loss, FLAT, FLAT, False),
-    "mlkd": Row(mlkd, FLAT, FLAT, False),
-    "instance level": Row(instance, FLAT, FLAT),
-    "batch level": Row(losses.batch_level_loss, FLAT, FLAT),
-    "class level": Row(losses.class_level_loss, FLAT, FLAT),
-    "ctkd": Row(ctkd, FLAT, FLAT),
-    "rkd distance": Row(relation("distance", False), FLAT, WIDE),
-    "rkd distance, unit": Row(relation("distance", True), FLAT, WIDE),
-    "rkd angle": Row(relation("angle", False), FLAT, WIDE),
-    "rkd angle, unit": Row(relation("angle", True), FLAT, WIDE),
-    "similarity": Row(losses.similarity_preserving_loss, MAP, SMALL),
-    "attention": Row(losses.attention_transfer_loss, MAP, SMALL),
-    "hint": Row(losses.hint_loss, MAP, MAP),
-    "feature kl": Row(losses.feature_kl_loss, MAP, MAP),
-    "feature kl, pooled": Row(losses.feature_kl_loss, FLAT, FLAT),
-    "vid": Row(vid, MAP, MAP, False),
-    "review": Row(review, MAP, MAP),
-    "contrast": Row(contrast, FLAT, FLAT, False),
+    "dkd": LossCase(dkd, FLAT, FLAT),
+    "dist": LossCase(losses.dist_loss, FLAT, FLAT, False),
+    "mlkd": LossCase(mlkd, FLAT, FLAT, False),
+    "instance level": LossCase(instance, FLAT, FLAT),
+    "batch level": LossCase(losses.batch_level_loss, FLAT, FLAT),
+    "class level": LossCase(losses.class_level_loss, FLAT, FLAT),
+    "ctkd": LossCase(ctkd, FLAT, FLAT),
+    "rkd distance": LossCase(rkd("distance", False), FLAT, WIDE),
+    "rkd distance, unit": LossCase(rkd("distance", True), FLAT, WIDE),
+    "rkd angle": LossCase(rkd("angle", False), FLAT, WIDE),
+    "rkd angle, unit": LossCase(rkd("angle", True), FLAT, WIDE),
+    "similarity": LossCase(losses.similarity_preserving_loss, MAP, SMALL),
+    "attention": LossCase(losses.attention_transfer_loss, MAP, SMALL),
+    "hint": LossCase(losses.hint_loss, MAP, MAP),
+    "feature kl": LossCase(losses.feature_kl_loss, MAP, MAP),
+    "feature kl, pooled": LossCase(losses.feature_kl_loss, FLAT, FLAT),
+    "vid": LossCase(vid, MAP, MAP, False),
+    "review": LossCase(review, MAP, MAP),
+    "contrast": LossCase(contrast, FLAT, FLAT, False),
 }
-EACH = pytest.mark.parametrize("row", LOSSES.values(), ids=LOSSES)
+EACH = pytest.mark.parametrize("case", LOSSES.values(), ids=LOSSES)
 HALF = pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 
 
-def inputs(row: Row, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
-    return wave(row.student, 0.4, 2.0).to(dtype), wave(row.teacher, 1.9, 3.0).to(dtype)
+def inputs(case: LossCase, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
+    return wave(case.student, 0.4, 2.0).to(dtype), wave(case.teacher, 1.9, 3.0).to(dtype)
 
 
 @EACH
-def test_the_gradient_passes_gradcheck(row: Row) -> None:
-    student, teacher = inputs(row)
-    assert torch.autograd.gradcheck(lambda s: row.call(s, teacher), (student.requires_grad_(),))
+def test_the_gradient_passes_gradcheck(case: LossCase) -> None:
+    student, teacher = inputs(case)
+    assert torch.autograd.gradcheck(lambda s: case.call(s, teacher), (student.requires_grad_(),))
 
 
 @EACH
-def test_the_value_is_one_number_and_the_gradient_goes_to_the_student_only(row: Row) -> None:
-    student, teacher = (x.requires_grad_() for x in inputs(row))
-    value = row.call(student, teacher)
+def test_the_value_is_one_number_and_the_gradient_goes_to_the_student_only(case: LossCase) -> None:
+    student, teacher = (x.requires_grad_() for x in inputs(case))
+    value = case.call(student, teacher)
     assert value.shape == ()
     of_student, of_teacher = torch.autograd.grad(value, (student, teacher), allow_unused=True)
     assert of_student is not None
@@ -103,52 +103,52 @@ def test_the_value_is_one_number_and_the_gradient_goes_to_the_student_only(row: 
 
 @EACH
 @HALF
-def test_half_precision_is_computed_in_float32(row: Row, dtype: torch.dtype) -> None:
-    student, teacher = inputs(row, dtype)
-    value = row.call(student, teacher)
+def test_half_precision_is_computed_in_float32(case: LossCase, dtype: torch.dtype) -> None:
+    student, teacher = inputs(case, dtype)
+    value = case.call(student, teacher)
     assert value.dtype == torch.float32
-    assert torch.equal(value, row.call(student.float(), teacher.float()))
+    assert torch.equal(value, case.call(student.float(), teacher.float()))
 
 
 @EACH
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_autocast_changes_nothing(row: Row, dtype: torch.dtype) -> None:
-    student, teacher = inputs(row, dtype)
-    plain = row.call(student, teacher)
+def test_autocast_changes_nothing(case: LossCase, dtype: torch.dtype) -> None:
+    student, teacher = inputs(case, dtype)
+    plain = case.call(student, teacher)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        cast = row.call(student, teacher)
+        cast = case.call(student, teacher)
     assert cast.dtype == dtype
     assert torch.equal(cast, plain)
 
 
 @EACH
-def test_equal_inputs_are_the_minimum(row: Row) -> None:
-    student = inputs(row)[0].requires_grad_()
-    value = row.call(student, student.detach())
+def test_equal_inputs_are_the_minimum(case: LossCase) -> None:
+    student = inputs(case)[0].requires_grad_()
+    value = case.call(student, student.detach())
     (gradient,) = torch.autograd.grad(value, student)
-    if row.zero_when_equal:
+    if case.zero_when_equal:
         assert value.item() == pytest.approx(0, abs=1e-12)
         assert gradient.abs().max().item() == pytest.approx(0, abs=1e-10)
     else:
         assert torch.isfinite(value)
 
 
-def worst(row: Row, scale: float) -> list[tuple[Tensor, Tensor]]:
-    """Inputs at the edges: one image, all alike, no activation, one image without any, ±scale."""
-    student, teacher = inputs(row, torch.float32)
+def edge_cases(case: LossCase, scale: float) -> list[tuple[Tensor, Tensor]]:
+    """One image, equal entries, no activation, one image without activation, twins, ±scale."""
+    student, teacher = inputs(case, torch.float32)
     zeros, ones = torch.zeros_like(student), torch.ones_like(student)
     one_dark = torch.cat([zeros[:1], student[1:]])
     twins = torch.cat([student[1:2], student[1:]])
     edges = [zeros, ones, ones * scale, student * scale, student.sign() * scale, one_dark, twins]
-    cases = [(s, t) for s in edges for t in (teacher, teacher.sign() * scale, teacher * 0)]
-    return cases + [(s[:1], t[:1]) for s, t in cases]
+    pairs = [(s, t) for s in edges for t in (teacher, teacher.sign() * scale, teacher * 0)]
+    return pairs + [(s[:1], t[:1]) for s, t in pairs]
 
 
 @EACH
-def test_value_and_gradient_are_finite_at_the_edges(row: Row) -> None:
-    for student, teacher in worst(row, 1e4):
+def test_value_and_gradient_are_finite_at_the_edges(case: LossCase) -> None:
+    for student, teacher in edge_cases(case, 1e4):
         leaf = student.clone().requires_grad_()
-        value = row.call(leaf, teacher)
+        value = case.call(leaf, teacher)
         (gradient,) = torch.autograd.grad(value, leaf)
         assert torch.isfinite(value), (student, teacher)
         assert torch.isfinite(gradient).all(), (student, teacher)
@@ -167,12 +167,12 @@ def test_two_classes_are_enough(name: str) -> None:
 
 
 @EACH
-def test_what_does_not_fit_is_refused(row: Row) -> None:
-    student, teacher = inputs(row)
+def test_wrong_shapes_and_dtypes_are_refused(case: LossCase) -> None:
+    student, teacher = inputs(case)
     for wrong in (teacher[1:], teacher[0]):
         with pytest.raises(ValueError, match="must"):
-            row.call(student, wrong)
+            case.call(student, wrong)
     with pytest.raises(ValueError, match=r"empty|\(0, "):
-        row.call(student[:0], teacher[:0])
+        case.call(student[:0], teacher[:0])
     with pytest.raises(ValueError, match="floating-point"):
-        row.call(student.long(), teacher)
+        case.call(student.long(), teacher)

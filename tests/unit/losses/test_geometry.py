@@ -1,4 +1,4 @@
-"""Directions of vectors and sizes of maps."""
+"""Unit vectors, and feature maps of one size."""
 
 import pytest
 import torch

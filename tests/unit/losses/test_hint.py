@@ -1,4 +1,4 @@
-"""Features one by one against loops, with images that do not count, and two implementations."""
+"""Losses of features against loops, with image weights, and against two implementations."""
 
 import math
 from collections.abc import Callable
@@ -66,7 +66,7 @@ def test_images_that_do_not_count_are_as_if_absent(loss: Loss, counts: list[bool
 
 
 @BOTH
-def test_weights_are_shares(loss: Loss) -> None:
+def test_weights_are_relative(loss: Loss) -> None:
     student, teacher = wave([2, 3]), wave([2, 3], 1.0)
     first, second = (loss(student[i : i + 1], teacher[i : i + 1]) for i in range(2))
     weighted = loss(student, teacher, torch.tensor([3.0, 1.0]))

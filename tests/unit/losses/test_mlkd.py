@@ -22,7 +22,7 @@ from rkkd_cli.losses import (
 )
 
 
-def likeness(rows: list[list[float]]) -> list[list[float]]:
+def similarities(rows: list[list[float]]) -> list[list[float]]:
     return [[math.fsum(a * b for a, b in zip(x, y, strict=True)) for y in rows] for x in rows]
 
 
@@ -30,8 +30,8 @@ def loop_level(student: Tensor, teacher: Tensor, temperatures: list[float], dim:
     """Pairs of images for ``dim`` 0, of classes for 1."""
     total = 0.0
     for t in temperatures:
-        of = [torch.softmax(x / t, 1) for x in (student, teacher)]
-        q, p = (likeness((x if dim == 0 else x.T).tolist()) for x in of)
+        softened = [torch.softmax(x / t, 1) for x in (student, teacher)]
+        q, p = (similarities((x if dim == 0 else x.T).tolist()) for x in softened)
         pairs = [(i, j) for i in range(len(q)) for j in range(len(q))]
         total += math.fsum((p[i][j] - q[i][j]) ** 2 for i, j in pairs) / len(q)
     return total
@@ -62,12 +62,12 @@ def test_standardised_logits_enter_the_instance_level_only() -> None:
     )
 
 
-@pytest.mark.parametrize("part", ["kd", "bc", "cc"])
-def test_the_step_is_the_repositorys(part: str) -> None:
+@pytest.mark.parametrize("term", ["kd", "bc", "cc"])
+def test_the_step_is_the_repositorys(term: str) -> None:
     views = ("student_weak", "teacher_weak", "student_strong", "teacher_strong")
-    number = ("kd", "bc", "cc").index(part)
+    index = ("kd", "bc", "cc").index(term)
     assert_published(
-        f"mlkd_{part}", lambda x, s: mlkd_terms(*(x[view] for view in views), **s)[number]
+        f"mlkd_{term}", lambda x, s: mlkd_terms(*(x[view] for view in views), **s)[index]
     )
 
 

@@ -22,7 +22,7 @@ PHI: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-def taking_part(teacher: list[float], channels: str) -> list[int]:
+def classes_that_take_part(teacher: list[float], channels: str) -> list[int]:
     order = sorted(range(len(teacher)), key=lambda c: teacher[c])
     if channels == "all":
         return order
@@ -34,11 +34,11 @@ def taking_part(teacher: list[float], channels: str) -> list[int]:
 def loop_loss(
     student: Tensor, teacher: Tensor, k: float, surrogate: str, channels: str = "all"
 ) -> Tensor:
-    """One image and one pair after the other, in float64, for autograd to differentiate."""
+    """The loss, image by image and pair by pair, in float64; autograd differentiates it."""
     student, teacher = student.double(), teacher.detach().double()
     total = torch.zeros((), dtype=torch.float64)
     for s, t in zip(student, teacher, strict=True):
-        chosen = taking_part(t.tolist(), channels)
+        chosen = classes_that_take_part(t.tolist(), channels)
         pairs = [(i, j) for i in chosen for j in chosen if i < j]
         for i, j in pairs:
             dt, ds = t[i] - t[j], s[i] - s[j]
@@ -100,7 +100,7 @@ def test_many_classes_span_several_blocks_without_a_seam(surrogate: str) -> None
     assert len(list(pair_blocks(2, 400))) > 2
     student, teacher = logits(6, 2, 400), logits(7, 2, 400)
 
-    def whole(s: Tensor) -> Tensor:
+    def all_at_once(s: Tensor) -> Tensor:
         ds = s[:, :, None] - s[:, None, :]
         dt = teacher[:, :, None] - teacher[:, None, :]
         if surrogate == "tanh_product":
@@ -110,7 +110,9 @@ def test_many_classes_span_several_blocks_without_a_seam(surrogate: str) -> None
         return -agreement.sum() / (400 * 399) / 2
 
     ours = value_and_gradient(lambda s: kendall_ranking_loss(s, teacher, 2.0, surrogate), student)
-    torch.testing.assert_close(ours, value_and_gradient(whole, student), rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(
+        ours, value_and_gradient(all_at_once, student), rtol=1e-9, atol=1e-12
+    )
 
 
 @EACH_SURROGATE
@@ -190,12 +192,12 @@ def test_bfloat16_logits_are_computed_in_float32(surrogate: str) -> None:
     value, gradient = value_and_gradient(
         lambda s: kendall_ranking_loss(s, teacher, 2.0, surrogate), student
     )
-    wide, wide_gradient = value_and_gradient(
+    expected, expected_gradient = value_and_gradient(
         lambda s: kendall_ranking_loss(s, teacher.float(), 2.0, surrogate), student.float()
     )
     assert (value.dtype, gradient.dtype) == (torch.float32, torch.bfloat16)
-    assert torch.equal(value, wide)
-    assert torch.equal(gradient, wide_gradient.bfloat16())
+    assert torch.equal(value, expected)
+    assert torch.equal(gradient, expected_gradient.bfloat16())
 
 
 @EACH_SURROGATE
@@ -221,14 +223,14 @@ def test_gradient_goes_to_the_student_only() -> None:
     assert grads[1] is None
 
 
-def test_without_a_wish_for_a_gradient_there_is_none() -> None:
+def test_there_is_no_gradient_where_none_is_asked_for() -> None:
     student, teacher = logits(15, 2, 5), logits(16, 2, 5).requires_grad_()
     assert not kendall_ranking_loss(student, teacher).requires_grad
     with torch.no_grad():
         assert not kendall_ranking_loss(student.requires_grad_(), teacher).requires_grad
 
 
-def test_what_is_kept_for_the_backward_pass_grows_with_the_logits_not_with_the_pairs() -> None:
+def test_memory_kept_for_the_backward_pass_grows_with_the_logits_not_with_the_pairs() -> None:
     batch, classes = 4, 50
     student, teacher = logits(17, batch, classes).requires_grad_(), logits(18, batch, classes)
     sizes: list[int] = []

@@ -56,7 +56,7 @@ def test_bfloat16_is_computed_in_float32_and_float64_stays() -> None:
     assert standardize_logits(wave([3, 4])).dtype == torch.float64
 
 
-def test_what_are_no_logits_is_refused() -> None:
+def test_wrong_logits_are_refused() -> None:
     with pytest.raises(ValueError, match="at least 2 classes"):
         standardize_logits(torch.zeros(3, 1))
     for wrong in (torch.zeros(3), torch.zeros(3, 4, dtype=torch.int64)):

@@ -62,12 +62,12 @@ def test_slope_is_the_derivative_by_the_students_difference(name: str, k: float)
 
 
 @EACH_SURROGATE
-def test_exchanging_the_two_channels_turns_the_slope_and_keeps_the_agreement(name: str) -> None:
+def test_exchanging_the_two_classes_negates_the_slope_and_keeps_the_agreement(name: str) -> None:
     dt, ds = pairs(DIFFERENCES)
     agreement, slope = SURROGATES[name](dt, ds, 2.0)
-    turned_agreement, turned_slope = SURROGATES[name](-dt, -ds, 2.0)
-    assert torch.equal(agreement, turned_agreement)
-    assert torch.equal(slope, -turned_slope)
+    swapped_agreement, swapped_slope = SURROGATES[name](-dt, -ds, 2.0)
+    assert torch.equal(agreement, swapped_agreement)
+    assert torch.equal(slope, -swapped_slope)
 
 
 @settings(max_examples=200)
@@ -79,11 +79,11 @@ def test_blocks_hold_every_pair_exactly_once(batch: int, channels: int, limit: i
         assert block.size == 1 or batch * block.size * (channels - block.start) <= limit
         for row in range(block.start, block.stop):
             seen.update((row, column) for column in range(row + 1, channels))
-    everything = [(i, j) for i in range(channels) for j in range(i + 1, channels)]
-    assert seen == Counter(everything)
+    all_pairs = [(i, j) for i in range(channels) for j in range(i + 1, channels)]
+    assert seen == Counter(all_pairs)
 
 
-def test_blocks_are_neighbours_from_the_first_to_the_last_channel() -> None:
+def test_blocks_cover_the_classes_without_a_gap() -> None:
     blocks = list(pair_blocks(64, 1000))
     assert blocks[0].start == 0
     assert blocks[-1].stop == 1000
@@ -112,7 +112,7 @@ def test_a_share_is_a_rounded_number_of_classes_but_at_least_two(
     ["", "ALL", "top", "top:", "top:0", "top:-0.1", "bottom:1.1", "bottom:nan", "top:inf",
      "middle:0.1", "top:0.1:0.2", "top:ten", "all:0.5"],
 )  # fmt: skip
-def test_what_is_no_share_is_refused_with_an_example(text: str) -> None:
+def test_an_invalid_share_is_refused_with_an_example(text: str) -> None:
     with pytest.raises(ValueError, match=r"channels must be all, top:SHARE or bottom:SHARE"):
         parse_channels(text)
 

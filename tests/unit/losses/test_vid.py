@@ -58,11 +58,11 @@ def test_a_huge_scale_stays_finite(scale: float) -> None:
 @pytest.mark.parametrize(("variance", "eps"), [(5.0, 1e-5), (0.2, 1e-5), (300.0, 0.1)])
 def test_the_scale_of_a_variance(variance: float, eps: float) -> None:
     rho = torch.tensor([vid_log_scale(variance, eps)], dtype=torch.float64)
-    none = torch.zeros(1, 1, dtype=torch.float64)
-    assert vid_loss(none, rho, none, eps).item() == pytest.approx(math.log(variance) / 2)
+    zeros = torch.zeros(1, 1, dtype=torch.float64)
+    assert vid_loss(zeros, rho, zeros, eps).item() == pytest.approx(math.log(variance) / 2)
 
 
-def test_what_does_not_fit_is_refused() -> None:
+def test_wrong_shapes_and_settings_are_refused() -> None:
     x = wave([2, 3, 4, 4])
     with pytest.raises(ValueError, match=r"one number per channel, \(3,\)"):
         vid_loss(x, wave([2]), x)

@@ -1,11 +1,11 @@
-"""CRD's negatives and memories."""
+"""CRD's negatives and memory banks."""
 
 from typing import Any
 
 import torch
 
 from rkkd_cli.config.experiment import MethodConfig, RankConfig
-from rkkd_cli.methods import DistillInputs, Pair, build_objective
+from rkkd_cli.methods import DistillInputs, ModelPair, build_objective
 from rkkd_cli.methods.crd import CRD
 from rkkd_cli.models import Features, build_model
 
@@ -16,7 +16,7 @@ LABELS = torch.tensor([0, 1, 1, 2, 3, 0, 2, 2, 2, 3, 1, 0])
 def crd(**settings: Any) -> CRD:
     torch.manual_seed(0)
     models = [build_model(name, CLASSES, 1) for name in ("digits_student", "digits_teacher")]
-    pair = Pair(models[0], models[1], 1, (8, 8), LABELS)
+    pair = ModelPair(models[0], models[1], 1, (8, 8), LABELS)
     method_config = MethodConfig.model_validate(
         {"name": "crd", "crd": {"negatives": 50} | settings}
     )
@@ -37,7 +37,7 @@ def inputs(method: CRD, indices: torch.Tensor) -> DistillInputs:
 def test_negatives_are_images_of_other_classes_each_as_likely() -> None:
     method = crd(negatives=20_000)
     labels = torch.tensor([0, 2, 3])
-    drawn = method._negatives(labels)
+    drawn = method._draw_negatives(labels)
     for label, indices in zip(labels, drawn, strict=True):
         counts = torch.bincount(indices, minlength=len(LABELS))
         allowed = label != LABELS
@@ -46,13 +46,13 @@ def test_negatives_are_images_of_other_classes_each_as_likely() -> None:
         assert (counts[allowed] / expected - 1).abs().max() < 0.1
 
 
-def test_a_step_moves_the_batchs_rows_of_both_memories_and_no_other() -> None:
+def test_a_step_writes_the_batchs_rows_of_both_memory_banks_and_no_other() -> None:
     method, indices = crd(), torch.tensor([3, 5])
     before = [side.memory.clone() for side in (method.student, method.teacher)]
     method(inputs(method, indices))
-    for side, former in zip((method.student, method.teacher), before, strict=True):
-        moved = (side.memory != former).any(dim=1)
-        assert moved.nonzero().flatten().tolist() == [3, 5]
+    for side, memory_before in zip((method.student, method.teacher), before, strict=True):
+        written = (side.memory != memory_before).any(dim=1)
+        assert written.nonzero().flatten().tolist() == [3, 5]
         torch.testing.assert_close(side.memory[indices].norm(dim=1), torch.ones(2))
 
 
@@ -66,7 +66,7 @@ def test_z_is_estimated_once() -> None:
     assert first.isfinite()
 
 
-def test_memories_are_kept_and_labels_are_not() -> None:
+def test_checkpoints_have_the_memory_banks_and_not_the_labels() -> None:
     names = set(crd().state_dict())
     assert {"student.memory", "teacher.memory", "student.log_z"} <= names
-    assert not {"by_class", "counts"} & names
+    assert not {"by_class", "class_counts"} & names

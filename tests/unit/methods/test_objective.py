@@ -8,7 +8,7 @@ from torch import Tensor
 
 from rkkd_cli.config.experiment import MethodConfig, RankConfig
 from rkkd_cli.errors import UserError
-from rkkd_cli.methods import DistillInputs, Pair, build_objective
+from rkkd_cli.methods import DistillInputs, ModelPair, build_objective
 from rkkd_cli.methods.inputs import logits_only
 
 B, C = 6, 5
@@ -22,8 +22,8 @@ def batch(dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def inputs(dtype: torch.dtype = torch.float64) -> DistillInputs:
-    student, teacher, own = batch(dtype)
-    return DistillInputs(logits_only(student), logits_only(teacher), own, torch.arange(B))
+    student, teacher, labels = batch(dtype)
+    return DistillInputs(logits_only(student), logits_only(teacher), labels, torch.arange(B))
 
 
 def softmax(row: list[float], temperature: float) -> list[float]:
@@ -61,7 +61,7 @@ def naive_terms(
     ],
 )
 def test_the_objective_is_the_weighted_sum_of_the_terms(
-    method: MethodConfig, rank: RankConfig, weights: dict[str, float], digits_pair: Pair
+    method: MethodConfig, rank: RankConfig, weights: dict[str, float], digits_pair: ModelPair
 ) -> None:
     objective = build_objective(method, rank, digits_pair)
     terms = naive_terms(*batch(), method.temperature, rank.steepness)
@@ -70,7 +70,7 @@ def test_the_objective_is_the_weighted_sum_of_the_terms(
     assert total.item() == pytest.approx(expected, rel=1e-9)
 
 
-def gradient_of(pair: Pair, rank: RankConfig) -> Tensor:
+def gradient_of(pair: ModelPair, rank: RankConfig) -> Tensor:
     outputs = inputs()
     student = outputs.student.logits.requires_grad_()
     loss = build_objective(MethodConfig(), rank, pair).loss(outputs).total
@@ -78,7 +78,7 @@ def gradient_of(pair: Pair, rank: RankConfig) -> Tensor:
 
 
 def test_the_ranking_loss_has_a_gradient_only_when_it_is_backpropagated(
-    digits_pair: Pair,
+    digits_pair: ModelPair,
 ) -> None:
     control = gradient_of(digits_pair, RankConfig(steepness=1.0, weight=2.0))
     ranked = gradient_of(digits_pair, RankConfig(steepness=1.0, weight=2.0, grad=True))
@@ -90,7 +90,7 @@ def test_the_ranking_loss_has_a_gradient_only_when_it_is_backpropagated(
     torch.testing.assert_close(ranked - control, 2 * torch.autograd.grad(alone, student)[0])
 
 
-def test_the_gradient_of_the_control_is_that_of_ce_and_kl_alone(digits_pair: Pair) -> None:
+def test_the_gradient_of_the_control_is_that_of_ce_and_kl_alone(digits_pair: ModelPair) -> None:
     gradients = [
         gradient_of(digits_pair, rank) for rank in (RankConfig(weight=0.0), RankConfig(weight=50.0))
     ]
@@ -98,7 +98,9 @@ def test_the_gradient_of_the_control_is_that_of_ce_and_kl_alone(digits_pair: Pai
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_half_precision_logits_give_a_float32_loss(dtype: torch.dtype, digits_pair: Pair) -> None:
+def test_half_precision_logits_give_a_float32_loss(
+    dtype: torch.dtype, digits_pair: ModelPair
+) -> None:
     student, teacher, labels = batch(dtype)
     outputs = DistillInputs(
         logits_only(student), logits_only(teacher.float()), labels, torch.arange(B)
@@ -114,12 +116,14 @@ def test_half_precision_logits_give_a_float32_loss(dtype: torch.dtype, digits_pa
     [RankConfig(grad=False, weight=1.0), RankConfig(grad=True, weight=0.0)],
     ids=["logged", "weightless"],
 )
-def test_an_arm_with_nothing_to_optimise_is_refused(rank: RankConfig, digits_pair: Pair) -> None:
+def test_an_arm_with_nothing_to_optimise_is_refused(
+    rank: RankConfig, digits_pair: ModelPair
+) -> None:
     with pytest.raises(UserError, match="nothing to optimise"):
         build_objective(MethodConfig(ce_weight=0.0, kl_weight=0.0), rank, digits_pair)
 
 
-def test_the_ranking_loss_alone_can_be_optimised(digits_pair: Pair) -> None:
+def test_the_ranking_loss_alone_can_be_optimised(digits_pair: ModelPair) -> None:
     method, rank = MethodConfig(ce_weight=0.0, kl_weight=0.0), RankConfig(grad=True, weight=2.0)
     objective = build_objective(method, rank, digits_pair)
     student, teacher, _ = batch()
@@ -139,7 +143,7 @@ def test_the_ranking_loss_alone_can_be_optimised(digits_pair: Pair) -> None:
     ],
 )
 def test_unknown_names_are_refused(
-    method: MethodConfig, rank: RankConfig, sentence: str, digits_pair: Pair
+    method: MethodConfig, rank: RankConfig, sentence: str, digits_pair: ModelPair
 ) -> None:
     with pytest.raises(UserError) as refusal:
         build_objective(method, rank, digits_pair)

@@ -11,7 +11,7 @@ from parts import IMAGES, LARGER, SMALLER, STUDENT, TEACHER, Shapes
 from torch import Tensor
 
 from rkkd_cli.config.experiment import MethodConfig, RankConfig
-from rkkd_cli.methods import DistillInputs, Method, Pair, build_objective
+from rkkd_cli.methods import DistillInputs, Method, ModelPair, build_objective
 from rkkd_cli.methods.simkd import SimKD
 from rkkd_cli.models import Classifier, Features
 
@@ -21,8 +21,8 @@ SHAPES = {"student": STUDENT, "larger": LARGER, "smaller": SMALLER}
 CLASSES = 4
 
 
-class Stated(Classifier):
-    """A model whose features have stated shapes."""
+class StubClassifier(Classifier):
+    """A model whose features have the given shapes."""
 
     def __init__(self, shapes: Shapes) -> None:
         super().__init__()
@@ -39,21 +39,16 @@ class Stated(Classifier):
 
 def build(name: str, shapes: Shapes) -> Method:
     labels = torch.arange(IMAGES) % CLASSES
-    pair = Pair(Stated(shapes), Stated(TEACHER), 3, (16, 16), labels)
+    pair = ModelPair(StubClassifier(shapes), StubClassifier(TEACHER), 3, (16, 16), labels)
     return build_objective(MethodConfig(name=name), RankConfig(), pair).method.double()
 
 
 def features(maps: list[Tensor], pooled: Tensor) -> Features:
-    taken = tuple(maps)
-    return Features(taken, pooled, torch.zeros(IMAGES, CLASSES).double(), taken, taken[-1])
+    logits = torch.zeros(IMAGES, CLASSES).double()
+    return Features(tuple(maps), pooled, logits, tuple(maps), maps[-1])
 
 
-def trained_in_order(method: Method) -> list[Tensor]:
-    """The weights in the order of the published modules."""
-    return list(method.parameters())
-
-
-def vid_in_order(method: Method) -> list[Tensor]:
+def regressor_weights(method: Method) -> list[Tensor]:
     weights = dict(method.named_parameters())
     return [p for name, p in weights.items() if name.startswith("regressors")]
 
@@ -63,21 +58,21 @@ def test_loss_and_gradients_are_those_of_the_published_code(case: dict[str, Any]
     shapes = SHAPES[case["student"]]
     method = build(case["method"], shapes)
     maps, pooled = parts.maps_of(shapes, 0.3), parts.pooled_of(shapes, 0.3)
-    taught = features(parts.maps_of(TEACHER, 2.1), parts.pooled_of(TEACHER, 2.1))
-    inputs, weights = features(maps, pooled), trained_in_order(method)
+    teacher = features(parts.maps_of(TEACHER, 2.1), parts.pooled_of(TEACHER, 2.1))
+    student, weights = features(maps, pooled), list(method.parameters())
     if isinstance(method, SimKD):
         projector = method._wrapped[0].projector.double()
         weights = list(projector.parameters())
-    filled = vid_in_order(method) if case["method"] == "vid" else weights
+    filled = regressor_weights(method) if case["method"] == "vid" else weights
     parts.fill_in_order(filled)
     if isinstance(method, SimKD):
-        inputs = inputs._replace(final=projector(maps[-1]))
+        student = student._replace(final=projector(maps[-1]))
     labels = torch.zeros(IMAGES, dtype=torch.int64)
-    terms = method(DistillInputs(inputs, taught, labels, torch.arange(IMAGES)))
+    terms = method(DistillInputs(student, teacher, labels, torch.arange(IMAGES)))
     loss = terms["feature_l2"] if isinstance(method, SimKD) else sum(terms.values())
-    others = [p for p in weights if all(p is not one for one in filled)]
-    ordered = [*filled, *others]
-    gradients = torch.autograd.grad(loss, [*maps, pooled, *ordered], allow_unused=True)
+    others = [p for p in weights if all(p is not weight for weight in filled)]
+    in_order = [*filled, *others]
+    gradients = torch.autograd.grad(loss, [*maps, pooled, *in_order], allow_unused=True)
     sizes = [0.0 if g is None else g.abs().sum().item() for g in gradients]
     count = len(maps) + 1
     assert loss.item() == pytest.approx(case["loss"], rel=1e-10)

@@ -1,4 +1,4 @@
-"""Methods' own settings: read, checked, and refused with a sentence; a user's own methods."""
+"""Methods' own settings: parsed, checked and refused with a sentence; methods of the user's."""
 
 from pathlib import Path
 from typing import Any
@@ -8,23 +8,22 @@ import torch
 
 from rkkd_cli.config.experiment import MethodConfig, RankConfig
 from rkkd_cli.errors import UserError
-from rkkd_cli.methods import METHODS, DistillInputs, Pair, build_objective
+from rkkd_cli.methods import METHODS, DistillInputs, ModelPair, build_objective, check_settings
 from rkkd_cli.methods.inputs import logits_only
 from rkkd_cli.models import build_model
 
-OWN = '''
-from rkkd_cli.config.experiment import Frozen
-from rkkd_cli.methods import Method
+PLUGIN_CODE = '''
+from rkkd_cli.methods import FrozenConfig, Method
 
 
-class Settings(Frozen):
+class LogitMSEConfig(FrozenConfig):
     weight: float = 2.0
 
 
 class LogitMSE(Method):
     """CE + weight times the mean squared error of the logits."""
 
-    Settings = Settings
+    Config = LogitMSEConfig
     terms = ("logit_mse",)
 
     def term_weights(self, epoch):
@@ -53,25 +52,27 @@ class Late(LogitMSE):
         return {"logit_mse": float(epoch > 2)}
 
 
-def function(section, settings, pair):
+def function(method_config, config, pair):
     return None
 '''
 
 
 @pytest.fixture
-def own_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+def plugin_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     name = f"own_methods_{tmp_path.name.replace('-', '_')}"
-    (tmp_path / f"{name}.py").write_text(OWN, encoding="utf-8")
+    (tmp_path / f"{name}.py").write_text(PLUGIN_CODE, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     return name
 
 
-def build(pair: Pair, **method_config: Any) -> dict[str, float]:
-    objective = build_objective(MethodConfig.model_validate(method_config), RankConfig(), pair)
-    return objective.weights(epoch=100)
+def build(pair: ModelPair, **table: Any) -> dict[str, float]:
+    """Check and build a method as before a run, and return its weights after any warm-up."""
+    method_config = MethodConfig.model_validate(table)
+    check_settings(method_config)
+    return build_objective(method_config, RankConfig(), pair).loss_weights(epoch=100)
 
 
-def test_settings_are_read_from_the_section_of_the_method(digits_pair: Pair) -> None:
+def test_settings_are_read_from_the_section_of_the_method(digits_pair: ModelPair) -> None:
     weights = build(digits_pair, name="dkd", dkd={"beta": 2.5, "warmup_epochs": 0})
     assert (weights["tckd"], weights["nckd"]) == (1.0, 2.5)
     weights = build(digits_pair, name="dist", dkd={"beta": 2.5}, dist={"gamma": 0.5})
@@ -79,7 +80,7 @@ def test_settings_are_read_from_the_section_of_the_method(digits_pair: Pair) -> 
 
 
 @pytest.mark.parametrize(
-    ("section", "sentence"),
+    ("table", "sentence"),
     [
         ({"name": "dkd", "dkd": {"bta": 1.0}}, "unknown key 'method.dkd.bta'; did you mean"),
         ({"name": "kd", "dkd": {"bta": 1.0}}, "unknown key 'method.dkd.bta'"),
@@ -94,16 +95,24 @@ def test_settings_are_read_from_the_section_of_the_method(digits_pair: Pair) -> 
         ({"name": "a b:c"}, "package.module:name"),
     ],
 )
-def test_mistakes_are_refused(
-    method_config: dict[str, Any], sentence: str, digits_pair: Pair
-) -> None:
+def test_mistakes_are_refused(table: dict[str, Any], sentence: str, digits_pair: ModelPair) -> None:
     with pytest.raises(UserError) as refusal:
-        build(digits_pair, **method_config)
+        build(digits_pair, **table)
     assert sentence in str(refusal.value)
     assert "\n" not in str(refusal.value)
 
 
-def test_the_hint_must_be_a_map_of_both_models(digits_pair: Pair) -> None:
+def test_building_an_objective_reads_its_own_methods_section_alone(digits_pair: ModelPair) -> None:
+    wrong_elsewhere = MethodConfig.model_validate({"name": "kd", "dkd": {"bta": 1.0}})
+    build_objective(wrong_elsewhere, RankConfig(), digits_pair)
+    with pytest.raises(UserError, match=r"unknown key 'method\.dkd\.bta'"):
+        check_settings(wrong_elsewhere)
+    wrong_here = MethodConfig.model_validate({"name": "dkd", "dkd": {"bta": 1.0}})
+    with pytest.raises(UserError, match=r"unknown key 'method\.dkd\.bta'"):
+        build_objective(wrong_here, RankConfig(), digits_pair)
+
+
+def test_the_hint_must_be_a_map_of_both_models(digits_pair: ModelPair) -> None:
     with pytest.raises(UserError, match=r"hint_layer = 2: the pair has 2 maps in common"):
         build(digits_pair, name="fitnet")
     assert build(digits_pair, name="fitnet", fitnet={"hint_layer": 1})["hint"] == 100.0
@@ -111,20 +120,20 @@ def test_the_hint_must_be_a_map_of_both_models(digits_pair: Pair) -> None:
 
 def test_reviewkd_wants_equally_many_stages() -> None:
     models = [build_model(name, 10) for name in ("resnet8", "cnn2")]
-    pair = Pair(models[0], models[1], 3, (32, 32), torch.arange(10))
+    pair = ModelPair(models[0], models[1], 3, (32, 32), torch.arange(10))
     with pytest.raises(UserError, match="the student has 3 stages, the teacher 1"):
         build(pair, name="reviewkd")
 
 
-def test_a_users_own_method_is_used(own_code: str, digits_pair: Pair) -> None:
-    name = f"{own_code}:LogitMSE"
+def test_a_users_own_method_is_used(plugin_module: str, digits_pair: ModelPair) -> None:
+    name = f"{plugin_module}:LogitMSE"
     assert build(digits_pair, name=name) == {"ce": 1.0, "kl": 0.0, "logit_mse": 2.0}
     weights = build(digits_pair, name=name, plugin={"weight": 5.0})
     assert weights["logit_mse"] == 5.0
 
 
 @pytest.mark.parametrize(
-    ("attribute", "section", "sentence"),
+    ("attribute", "table", "sentence"),
     [
         ("LogitMSEE", {}, "did you mean"),
         ("function", {}, "no subclass of rkkd_cli.methods.Method"),
@@ -134,22 +143,27 @@ def test_a_users_own_method_is_used(own_code: str, digits_pair: Pair) -> None:
     ],
 )
 def test_what_is_wrong_with_a_users_own_method_is_said(
-    attribute: str, method_config: dict[str, Any], sentence: str, own_code: str, digits_pair: Pair
+    attribute: str,
+    table: dict[str, Any],
+    sentence: str,
+    plugin_module: str,
+    digits_pair: ModelPair,
 ) -> None:
     with pytest.raises(UserError) as refusal:
-        build(digits_pair, name=f"{own_code}:{attribute}", **method_config)
+        build(digits_pair, name=f"{plugin_module}:{attribute}", **table)
     assert sentence in str(refusal.value)
 
 
-def test_an_epoch_may_have_nothing_to_optimise(own_code: str, digits_pair: Pair) -> None:
-    objective = build_objective(MethodConfig(name=f"{own_code}:Late"), RankConfig(), digits_pair)
+def test_an_epoch_may_have_nothing_to_optimise(plugin_module: str, digits_pair: ModelPair) -> None:
+    method_config = MethodConfig(name=f"{plugin_module}:Late")
+    objective = build_objective(method_config, RankConfig(), digits_pair)
     logits = torch.randn(4, 10, requires_grad=True)
     inputs = DistillInputs(
         logits_only(logits), logits_only(torch.randn(4, 10)), torch.arange(4), torch.arange(4)
     )
     losses = objective.loss(inputs)
     torch.autograd.backward(losses.total)
-    assert losses.own["logit_mse"] > 0
+    assert losses.method_terms["logit_mse"] > 0
     assert logits.grad is not None
     assert not logits.grad.any()
 

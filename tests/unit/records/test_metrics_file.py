@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from rkkd_cli.config.experiment import ARM_NAME
 from rkkd_cli.errors import UserError
-from rkkd_cli.records.metrics import append_lines, as_lines, columns, header_line, read_metrics
+from rkkd_cli.records.metrics import append_lines, columns, csv_lines, header_line, read_metrics
 
 HEADER = (
     "arm,seed,epoch,lr,ce,kl,rank,kendall_tau,agreement,train_acc,test_acc,test_top5,test_ce,"
@@ -31,7 +31,7 @@ def row(arm: str = "kd", seed: int = 0, epoch: int = 1, value: float = 0.5) -> d
 
 def written(folder: Path, *rows: dict[str, Any]) -> Path:
     path = folder / "metrics.csv"
-    lines = header_line(columns(False)) + as_lines(columns(False), rows)
+    lines = header_line(columns(False)) + csv_lines(columns(False), rows)
     path.write_text(lines, encoding="utf-8", newline="\n")
     return path
 
@@ -47,10 +47,10 @@ def test_rows_are_on_the_disk_after_each_call_in_the_order_of_the_header(tmp_pat
     path = written(tmp_path)
     first = row(value=0.25)
     shuffled = [dict(reversed(first.items())), row("kd_rank")]
-    append_lines(path, as_lines(columns(False), shuffled))
+    append_lines(path, csv_lines(columns(False), shuffled))
     lines = path.read_text().splitlines()
     assert lines[1] == ",".join(str(first[name]) for name in DIAGNOSED.split(","))
-    append_lines(path, as_lines(columns(False), [row(epoch=2)]))
+    append_lines(path, csv_lines(columns(False), [row(epoch=2)]))
     assert path.read_text().splitlines()[:3] == lines
     assert len(path.read_text().splitlines()) == 4
 
@@ -65,7 +65,7 @@ def test_own_terms_and_diagnostics_may_be_empty_and_come_before_the_validation(
     )
     some = row() | {"tckd": 1.5, "nckd": "", "grad_cosine": ""}
     path = tmp_path / "metrics.csv"
-    path.write_text(header_line(header) + as_lines(header, [some]), encoding="utf-8")
+    path.write_text(header_line(header) + csv_lines(header, [some]), encoding="utf-8")
     frame = read_metrics(path)
     assert frame["tckd"].tolist() == [1.5]
     assert frame[["nckd", "grad_cosine"]].isna().all(axis=None)
@@ -74,7 +74,7 @@ def test_own_terms_and_diagnostics_may_be_empty_and_come_before_the_validation(
 def test_files_of_earlier_versions_have_no_diagnostics(tmp_path: Path) -> None:
     path = tmp_path / "metrics.csv"
     path.write_text(
-        header_line(tuple(HEADER.split(","))) + as_lines(tuple(HEADER.split(",")), [row()])
+        header_line(tuple(HEADER.split(","))) + csv_lines(tuple(HEADER.split(",")), [row()])
     )
     assert read_metrics(path)["kl"].tolist() == [0.5]
 

@@ -8,7 +8,7 @@ from made_rows import ARMS, arm_seed_epoch, metric_row
 from matplotlib.collections import LineCollection
 
 from rkkd_cli.records.metrics import DIAGNOSTICS
-from rkkd_cli.report.arms import curves_of
+from rkkd_cli.report.arms import arm_curves
 from rkkd_cli.report.curves import run_figures
 from rkkd_cli.report.gradients import PANELS, gradients_figure, panel_figure
 
@@ -23,7 +23,7 @@ def metrics(arms: tuple[str, ...] = ARMS, seeds: int = 2) -> pd.DataFrame:
 
 
 def test_each_arm_has_a_line_for_each_term() -> None:
-    figure = gradients_figure(curves_of([("run", metrics())]), ["run"])
+    figure = gradients_figure(arm_curves([("run", metrics())]), ["run"])
     heights = [[numbers(line.get_ydata()) for line in axes.lines] for axes in figure.axes]
     kl, rank, cosine, low_kl, low_rank = ([n + 2.0, n + 3.0, n + 4.0] for n in range(5))
     assert heights == [[kl, kl, rank, rank], [cosine, cosine], [low_kl, low_kl, low_rank, low_rank]]
@@ -35,7 +35,7 @@ def test_each_arm_has_a_line_for_each_term() -> None:
 
 
 def test_norms_have_a_logarithmic_axis_with_plain_numbers() -> None:
-    figure = gradients_figure(curves_of([("run", metrics())]), ["run"])
+    figure = gradients_figure(arm_curves([("run", metrics())]), ["run"])
     assert [axes.get_yscale() for axes in figure.axes] == ["log", "linear", "linear"]
     assert [axes.get_title() for axes in figure.axes] == [panel.title for panel in PANELS]
     assert [axes.get_ylabel() for axes in figure.axes] == [panel.label for panel in PANELS]
@@ -48,7 +48,7 @@ def test_norms_have_a_logarithmic_axis_with_plain_numbers() -> None:
 
 @pytest.mark.parametrize("number", range(len(PANELS)))
 def test_a_panel_alone_is_that_of_the_whole_figure(number: int) -> None:
-    curves = curves_of([("run", metrics())])
+    curves = arm_curves([("run", metrics())])
     whole = gradients_figure(curves, ["run"])
     alone = panel_figure(PANELS[number], curves)
     (axes,) = alone.axes
@@ -60,7 +60,7 @@ def test_a_panel_alone_is_that_of_the_whole_figure(number: int) -> None:
 
 def test_many_arms_are_drawn_at_once_and_a_legend_names_some() -> None:
     arms = tuple(f"arm{number}" for number in range(45))
-    figure = gradients_figure(curves_of([("run", metrics(arms))]), ["run"])
+    figure = gradients_figure(arm_curves([("run", metrics(arms))]), ["run"])
     for axes, panel in zip(figure.axes, PANELS, strict=True):
         for lines in axes.collections:
             assert isinstance(lines, LineCollection)
@@ -74,7 +74,7 @@ def test_many_arms_are_drawn_at_once_and_a_legend_names_some() -> None:
 def test_values_that_are_not_defined_leave_gaps() -> None:
     frame = metrics(seeds=1)
     frame.loc[frame["epoch"] == 2, "grad_cosine"] = None
-    figure = gradients_figure(curves_of([("run", frame)]), ["run"])
+    figure = gradients_figure(arm_curves([("run", frame)]), ["run"])
     values = np.asarray(figure.axes[1].lines[0].get_ydata(), dtype=float)
     assert np.isnan(values).tolist() == [False, True, False]
 

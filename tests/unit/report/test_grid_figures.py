@@ -132,7 +132,9 @@ def test_a_third_key_makes_heatmaps_with_one_scale() -> None:
         accuracy=lambda alpha, t, weight: accuracy(alpha, t) + weight,
     )
     figure = drawn("heatmap", grid)
-    assert figure.axes[0].get_subplotspec().get_gridspec().get_geometry() == (2, 3)
+    place = figure.axes[0].get_subplotspec()
+    assert place is not None
+    assert place.get_gridspec().get_geometry() == (2, 3)
     facets, empty = figure.axes[:4], figure.axes[4:]
     assert [axes.get_title() for axes in facets] == [f"weight = {w:g}" for w in weights]
     first = image_of(facets[0])
@@ -194,10 +196,12 @@ def test_two_keys_have_a_panel_each_of_the_mean_over_the_other() -> None:
     alpha, temperature = figure.axes
     assert [axes.get_xlabel() for axes in figure.axes] == ["alpha", "temperature"]
     assert [axes.get_ylabel() for axes in figure.axes] == ["test accuracy (%)", ""]
+    assert alpha.get_ylim() == temperature.get_ylim()
     assert tick_labels(alpha)[0] == ["0.1", "0.5", "0.9"]
     assert tick_labels(temperature)[0] == ["1", "4"]
     places, means = points_of(alpha)["mean over temperature"]
-    assert (places, means) == ([0, 1, 2], pytest.approx([13.0, 53.0, 91.5]))
+    assert places == [0, 1, 2]
+    assert means == pytest.approx([13.0, 53.0, 91.5])
     assert heights_of(temperature)["mean over alpha"] == pytest.approx([51.5, 34.5])
     assert figure.get_suptitle() == "my-grid: last epoch, mean of 2 seeds"
 

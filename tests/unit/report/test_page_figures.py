@@ -10,34 +10,34 @@ from bokeh.models import HoverTool
 from made_rows import ALPHA, ALPHAS, ARMS, GRAD, TEMPERATURE, TEMPERATURES, metric_row
 from report_runs import made_grid, made_metrics, made_published
 
-from rkkd_cli.report.arms import curves_of
+from rkkd_cli.report.arms import arm_curves
 from rkkd_cli.report.grid_figures import MOST_FACETS
-from rkkd_cli.report.page.drawing import FEW, Item, panel_item
+from rkkd_cli.report.page.drawing import FEW, BokehItem, panel_item
 from rkkd_cli.report.page.heatmaps import heatmaps_of
 from rkkd_cli.report.page.panels import panels_of
 from rkkd_cli.report.page.stills import grid_stills, panel_stills
 
 TWO_KEYS = {ALPHA: ALPHAS, TEMPERATURE: TEMPERATURES}
 BEGIN, END = "#440154", "#fde725"  # of viridis
-CURVES = curves_of([("run", made_metrics())])
+CURVES = arm_curves([("run", made_metrics())])
 
 
-def plot_of(item: Item) -> Any:
+def plot_of(item: BokehItem) -> Any:
     """Return what Bokeh draws of an item, as the page's script does."""
     (plot,) = Document.from_json(item["doc"]).roots
     return plot
 
 
-def cells_of(item: Item, *columns: str) -> dict[tuple[str, str], Any]:
+def source_columns(item: BokehItem, *columns: str) -> dict[tuple[str, str], Any]:
     """Return columns of each place (row, column) of a heatmap."""
     source = plot_of(item).renderers[0].data_source.data
     places = zip(source["y"], source["x"], strict=True)
     return dict(zip(places, zip(*(source[name] for name in columns), strict=True), strict=True))
 
 
-def tip_of(plot: Any) -> str:
+def hover_of(plot: Any) -> Any:
     (hover,) = (tool for tool in plot.tools if isinstance(tool, HoverTool))
-    return str(hover.tooltips)
+    return hover
 
 
 def still(uri: str) -> str:
@@ -56,18 +56,18 @@ def test_a_heatmap_has_a_number_and_a_colour_for_each_finished_cell() -> None:
     assert plot.y_range.factors == ["0.9", "0.5", "0.1"]  # the first row on top
     assert (plot.xaxis[0].axis_label, plot.yaxis[0].axis_label) == ("temperature", "alpha")
     assert [renderer.glyph.__class__.__name__ for renderer in plot.renderers] == ["Rect", "Text"]
-    assert cells_of(heatmap.item, "text", "told") == {
+    assert source_columns(heatmap.item, "text", "told") == {
         ("0.1", "1"): ("11.5", "11.50 ± 0.71"),
         ("0.1", "4"): ("14.5", "14.50 ± 0.71"),
         ("0.5", "1"): ("51.5", "51.50 ± 0.71"),
         ("0.5", "4"): ("54.5", "54.50 ± 0.71"),
         ("0.9", "1"): ("91.5", "91.50 ± 0.71"),
     }
-    colours = cells_of(heatmap.item, "fill", "ink")
+    colours = source_columns(heatmap.item, "fill", "ink")
     assert colours["0.1", "1"] == (BEGIN, "#ffffff")
     assert colours["0.9", "1"] == (END, "#000000")
-    assert "@row_name = @y, @column_name = @x" in tip_of(plot)
-    assert set(cells_of(heatmap.item, "row_name", "column_name").values()) == {
+    assert "@row_name = @y, @column_name = @x" in hover_of(plot).tooltips
+    assert set(source_columns(heatmap.item, "row_name", "column_name").values()) == {
         ("alpha", "temperature")
     }
 
@@ -78,14 +78,17 @@ def test_published_values_and_the_differences_have_heatmaps_of_their_own() -> No
     measured, published, difference = heatmaps_of(grid, "grid-0")
     titles = [heatmap.title for heatmap in (measured, published, difference)]
     assert titles == ["Test accuracy (%)", "Published (%)", "Measured − published"]
-    assert cells_of(measured.item, "told")["0.1", "1"] == ("11.50 ± 0.71 (published 10.00)",)
-    assert cells_of(published.item, "text") == {
+    assert source_columns(measured.item, "told")["0.1", "1"] == ("11.50 ± 0.71 (published 10.00)",)
+    assert source_columns(published.item, "text") == {
         ("0.1", "1"): ("10.0",), ("0.5", "4"): ("60.0",), ("0.9", "4"): ("80.0",)
     }  # fmt: skip
-    (without_measured,) = cells_of(published.item, "told")["0.9", "4"]
+    (without_measured,) = source_columns(published.item, "told")["0.9", "4"]
     assert without_measured.strip() == "(published 80.00)"
-    assert cells_of(difference.item, "text") == {("0.1", "1"): ("+1.5",), ("0.5", "4"): ("-5.5",)}
-    fill = {place: colour for place, (colour,) in cells_of(difference.item, "fill").items()}
+    assert source_columns(difference.item, "text") == {
+        ("0.1", "1"): ("+1.5",),
+        ("0.5", "4"): ("-5.5",),
+    }
+    fill = {place: colour for place, (colour,) in source_columns(difference.item, "fill").items()}
     assert fill["0.5", "4"] == "#7f3b08"  # the end of PuOr: the largest difference, and negative
     red, _, blue = (int(fill["0.1", "1"][place : place + 2], 16) for place in (1, 3, 5))
     assert blue > red  # the positive side
@@ -133,7 +136,7 @@ def test_a_panel_has_a_line_and_a_band_for_each_arm_and_an_axis_for_other_levels
     assert bands == ["band-0", "band-1"]
     assert plot.y_range.renderers == lines[:2]
     assert plot.extra_y_ranges["published"].renderers == lines[2:]
-    assert all(f"@{{told-{number}}}" in tip_of(plot) for number in range(4))
+    assert all(f"@{{told-{number}}}" in hover_of(plot).tooltips for number in range(4))
 
 
 def test_accuracies_share_their_axis_and_norms_have_a_logarithmic_one() -> None:
@@ -149,19 +152,18 @@ def test_accuracies_share_their_axis_and_norms_have_a_logarithmic_one() -> None:
 
 def test_more_than_a_few_lines_have_a_tooltip_each() -> None:
     arms = tuple(f"arm{number}" for number in range(FEW + 1))
-    curves = curves_of([("run", made_metrics(arms, seeds=1, epochs=2))])
+    curves = arm_curves([("run", made_metrics(arms, seeds=1, epochs=2))])
     plot = plot_of(panel_item(panels_of(curves, None)[0]))
-    assert "$name" in tip_of(plot)
-    (hover,) = (tool for tool in plot.tools if isinstance(tool, HoverTool))
-    assert [line.name for line in hover.renderers] == [curve.label for curve in curves]
+    assert "$name" in hover_of(plot).tooltips
+    assert [line.name for line in hover_of(plot).renderers] == [curve.label for curve in curves]
 
 
 def test_one_epoch_is_a_dot_and_a_drop_of_the_rate_a_line() -> None:
     metrics = made_metrics(("kd",), seeds=1, epochs=1)
-    plot = plot_of(panel_item(panels_of(curves_of([("run", metrics)]), None)[0]))
+    plot = plot_of(panel_item(panels_of(arm_curves([("run", metrics)]), None)[0]))
     assert "Scatter" in {renderer.glyph.__class__.__name__ for renderer in plot.renderers}
     rows = [metric_row(arm, 0, n, lr=0.1 if n < 3 else 0.01) for arm in ARMS for n in (1, 2, 3, 4)]
-    plot = plot_of(panel_item(panels_of(curves_of([("run", pd.DataFrame(rows))]), None)[0]))
+    plot = plot_of(panel_item(panels_of(arm_curves([("run", pd.DataFrame(rows))]), None)[0]))
     (drops,) = (one for one in plot.renderers if one.glyph.__class__.__name__ == "VSpan")
     assert list(drops.data_source.data["x"]) == [2.5]
 
@@ -176,7 +178,7 @@ def test_each_panel_has_a_still_picture_with_its_labels() -> None:
             assert f">{word}<" in text
     assert ">kd_rank, published<" in still(stills["rank"])
     without = made_metrics().loc[:, lambda frame: ~frame.columns.str.startswith("grad_")]
-    assert list(panel_stills(curves_of([("run", without)]), None)) == ["rank", "kl", "test_acc"]
+    assert list(panel_stills(arm_curves([("run", without)]), None)) == ["rank", "kl", "test_acc"]
 
 
 def test_a_grid_has_the_still_pictures_of_its_figures() -> None:

@@ -10,18 +10,18 @@ import pytest
 from made_rows import ALPHA, ALPHAS, TEMPERATURE, TEMPERATURES
 from report_runs import ATTACK, made_grid, made_metrics, made_published, made_run
 
-from rkkd_cli.report.arms import curves_of
+from rkkd_cli.report.arms import arm_curves
 from rkkd_cli.report.page import facts, panels, tables
-from rkkd_cli.report.page.judged import judged
+from rkkd_cli.report.page.judged import comparison_blocks
 from rkkd_cli.report.page.page import json_in_script, report_page
-from rkkd_cli.report.page.sources import GridPart, Source
+from rkkd_cli.report.page.sources import PageGrid, PageSource
 
 MOST_BYTES = 5_000_000
 
 
 def test_panels_hold_the_rows_of_every_seed() -> None:
     metrics = made_metrics(seeds=2, epochs=4)
-    curves = curves_of([("run", metrics)])
+    curves = arm_curves([("run", metrics)])
     rank, *_ = panels.panels_of(curves, made_published())
     ours, _, theirs, _ = rank.lines
     rows = metrics[(metrics["arm"] == "kd") & (metrics["seed"] == 1)]
@@ -36,13 +36,13 @@ def test_panels_hold_the_rows_of_every_seed() -> None:
 def test_a_seed_that_is_behind_has_gaps_and_no_numbers_of_its_own_making() -> None:
     metrics = made_metrics(seeds=2, epochs=4)
     metrics = metrics[(metrics["seed"] == 0) | (metrics["epoch"] < 3)]
-    line = panels.panels_of(curves_of([("run", metrics)]), None)[0].lines[0]
+    line = panels.panels_of(arm_curves([("run", metrics)]), None)[0].lines[0]
     assert line.by_seed["1"][2:] == [None, None]
 
 
 def test_of_many_arms_few_are_shown_at_first_and_no_more_than_fit() -> None:
     arms = ("baseline", *(f"arm{number}" for number in range(90)))
-    curves = curves_of([("run", made_metrics(arms, seeds=1, epochs=2))])
+    curves = arm_curves([("run", made_metrics(arms, seeds=1, epochs=2))])
     shown = [curves[number].arm for number in panels.shown_at_first(curves)]
     assert "baseline" in shown
     assert len(shown) <= 3
@@ -52,7 +52,7 @@ def test_of_many_arms_few_are_shown_at_first_and_no_more_than_fit() -> None:
 
 
 def test_a_long_run_is_thinned_but_keeps_its_last_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
-    curves = curves_of([("run", made_metrics(seeds=1, epochs=50))])
+    curves = arm_curves([("run", made_metrics(seeds=1, epochs=50))])
     assert not panels.is_thinned(curves)
     monkeypatch.setattr(panels, "MOST_NUMBERS", 200)
     assert panels.is_thinned(curves)
@@ -64,7 +64,7 @@ def test_a_long_run_is_thinned_but_keeps_its_last_epoch(monkeypatch: pytest.Monk
 @pytest.mark.slow
 def test_a_page_of_many_arms_stays_small() -> None:
     run = made_run(arms=tuple(f"arm{n}" for n in range(80)), seeds=5, epochs=100)
-    assert len(report_page(Source([run])).encode()) < MOST_BYTES
+    assert len(report_page(PageSource([run])).encode()) < MOST_BYTES
 
 
 def test_json_cannot_end_its_script() -> None:
@@ -109,12 +109,12 @@ def test_the_epochs_that_a_monitor_chose_have_a_table_of_their_own() -> None:
     assert table.rows[0][2].value == 5
     chosen = metrics[(metrics["arm"] == "kd") & (metrics["epoch"] == 5)]["test_acc"].mean()
     assert table.rows[0][3].value == pytest.approx(chosen)
-    assert "best val_kl; no test image chose it" in report_page(Source([run]))
+    assert "best val_kl; no test image chose it" in report_page(PageSource([run]))
 
 
 def test_the_numbers_below_a_figure_are_means_at_a_few_epochs() -> None:
     metrics = made_metrics(epochs=40)
-    table = tables.curve_table({"kl": None}, "KL", curves_of([("run", metrics)]), 3)
+    table = tables.curve_table({"kl": None}, "KL", arm_curves([("run", metrics)]), 3)
     assert len(table.header) <= tables.SHOWN_EPOCHS + 2
     assert table.header[-1] == "epoch 40"
     last = metrics[(metrics["arm"] == "kd") & (metrics["epoch"] == 40)]["kl"].mean()
@@ -124,7 +124,7 @@ def test_the_numbers_below_a_figure_are_means_at_a_few_epochs() -> None:
 def test_a_grid_has_its_figures_its_notes_and_all_finished_cells() -> None:
     keys = {ALPHA: ALPHAS, TEMPERATURE: TEMPERATURES}
     picture = made_grid(keys, published={(0.1, 1.0): 10.0}, failed=[(0.9, 4.0)])
-    grid = GridPart(picture, ["a <note>"])
+    grid = PageGrid(picture, ["a <note>"])
     table = tables.cells_table(grid, "made")
     assert [*table.header] == [
         "alpha", "temperature", "seeds", "test accuracy (%)", "published (%)",
@@ -134,7 +134,7 @@ def test_a_grid_has_its_figures_its_notes_and_all_finished_cells() -> None:
     assert first == ["0.1", "1", "2", "11.50 ± 0.71", "10.00", "+1.50"]
     assert second == ["0.1", "4", "2", "14.50 ± 0.71", "", ""]
     assert (len(table.rows), last[:2]) == (5, ["0.9", "1"])
-    page = report_page(Source([replace(made_run(), grid=grid)]))
+    page = report_page(PageSource([replace(made_run(), grid=grid)]))
     assert [f'id="live-grid-0-{number}"' in page for number in range(4)] == [True] * 3 + [False]
     for name in ("heatmap", "marginals"):
         assert f'alt="Figure: {name} of the grid' in page
@@ -143,15 +143,15 @@ def test_a_grid_has_its_figures_its_notes_and_all_finished_cells() -> None:
 
 def test_comparisons_cross_runs_only_where_the_images_are_the_same() -> None:
     first, second = made_run("first"), made_run("second")
-    captions = [one.table.caption for one in judged([first, second])]
+    captions = [one.table.caption for one in comparison_blocks([first, second])]
     assert [text.partition(":")[0] for text in captions] == ["first", "second", "second − first"]
     images = [{"fingerprint": "other"}]
     other = second.manifest.model_copy(update={"datasets": images})
-    assert len(judged([first, replace(second, manifest=other)])) == 2
+    assert len(comparison_blocks([first, replace(second, manifest=other)])) == 2
 
 
 def test_one_seed_says_that_there_is_no_interval() -> None:
-    (one,) = judged([made_run(seeds=1)])
+    (one,) = comparison_blocks([made_run(seeds=1)])
     assert all("no interval exists" in sentence for sentence in one.sentences)
     assert {row[4].text for row in one.table.rows} == {"–"}
 

@@ -8,14 +8,14 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from report_runs import made_published
 
-from rkkd_cli.report.arms import curves_of
+from rkkd_cli.report.arms import arm_curves
 from rkkd_cli.report.curves import QUANTITIES, Quantity, quantity_figure, run_figures
 from rkkd_cli.report.published_lines import published_lines
 from rkkd_cli.report.style import COLOURS
 
 PUBLISHED = made_published(("kd_rank", "other"))
 METRICS = pd.DataFrame(metric_row(*row, 0.5) for row in arm_seed_epoch(ARMS, seeds=1, epochs=2))
-CURVES = curves_of([("run", METRICS)])
+CURVES = arm_curves([("run", METRICS)])
 EPOCHS = list(range(1, 15))
 STATED = {
     "rank": [-1.2 - 0.01 * epoch for epoch in EPOCHS],
@@ -38,7 +38,9 @@ def test_only_accuracies_share_our_axis(quantity: Quantity) -> None:
     points = points_of(place)
     assert list(points) == (THEIRS if theirs else [*OURS, *THEIRS])
     for label in THEIRS:
-        assert points[label] == (EPOCHS, pytest.approx(STATED[quantity.column]))
+        epochs, values = points[label]
+        assert epochs == EPOCHS
+        assert values == pytest.approx(STATED[quantity.column])
     if theirs:
         assert place.get_ylabel().startswith("published, no")
         assert list(points_of(ours)) == OURS

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_rows import metric_row
 
-from rkkd_cli.analysis.findings import Finding, findings_of
-from rkkd_cli.analysis.findings.arms import controls, rank_pairs
-from rkkd_cli.analysis.stages import Stage, stages_of
+from rkkd_cli.analysis.findings import Finding, judge_findings
+from rkkd_cli.analysis.findings.arms import control_arms, rank_pairs
+from rkkd_cli.analysis.stages import ScheduleStage, schedule_stages
 from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.config.overrides import Override
 from rkkd_cli.config.presets import load_experiment
@@ -83,7 +83,7 @@ def rows_of(
 
 
 def by_name(metrics: pd.DataFrame, told: Experiment | None = None) -> dict[str, Finding]:
-    found = findings_of(told or experiment(("findings", {})), metrics)
+    found = judge_findings(told or experiment(("findings", {})), metrics)
     return {one.name: one for one in found}
 
 
@@ -198,7 +198,7 @@ def test_rows_with_holes_get_an_answer_that_can_be_written_down(number: int) -> 
         metrics = metrics.assign(
             **{column: metrics[column].where(random.random(len(metrics)) < 0.8, hole)}
         )
-    found = findings_of(experiment(), metrics)
+    found = judge_findings(experiment(), metrics)
     assert len(found) == 6
     json.dumps([dataclasses.asdict(one) for one in found], allow_nan=False)
     assert not any("nan" in part.numbers for one in found for part in one.parts)
@@ -253,8 +253,12 @@ def test_without_a_drop_there_is_one_stage_and_the_first_third_is_early() -> Non
 
 def test_stages_end_where_the_rate_drops() -> None:
     metrics = rows_of({"kd": CONTROL}, seeds=1)
-    assert stages_of(metrics, EPOCHS) == [Stage(1, 6), Stage(7, 9), Stage(10, 12)]
-    assert stages_of(metrics, 8) == [Stage(1, 6), Stage(7, 8)]
+    assert schedule_stages(metrics, EPOCHS) == [
+        ScheduleStage(1, 6),
+        ScheduleStage(7, 9),
+        ScheduleStage(10, 12),
+    ]
+    assert schedule_stages(metrics, 8) == [ScheduleStage(1, 6), ScheduleStage(7, 8)]
 
 
 def test_each_method_is_held_against_its_own_control() -> None:
@@ -262,24 +266,24 @@ def test_each_method_is_held_against_its_own_control() -> None:
     assert [pair.names for pair in rank_pairs(told)] == [
         (name, f"{name}_rank") for name in ("kd", "ctkd", "dkd", "mlkd", "dist")
     ]
-    assert "kd_rank" not in [arm.name for arm in controls(told)]
+    assert "kd_rank" not in [arm.name for arm in control_arms(told)]
     some = rows_of({"dkd": CONTROL, "dkd_rank": TREATED}, epochs=2)
-    names = [one.name for one in findings_of(told, some, ["dkd_rank"])]
+    names = [one.name for one in judge_findings(told, some, ["dkd_rank"])]
     assert names.count(RANKING) == 1
-    assert len([one for one in findings_of(told, some) if one.name == RANKING]) == 5
+    assert len([one for one in judge_findings(told, some) if one.name == RANKING]) == 5
 
 
 def test_a_student_without_distillation_is_no_control() -> None:
-    assert [arm.name for arm in controls(load_experiment("sp_cifar10"))] == ["kd", "sp"]
+    assert [arm.name for arm in control_arms(load_experiment("sp_cifar10"))] == ["kd", "sp"]
 
 
 def test_too_many_arms_to_tell_of_have_to_be_named() -> None:
     told = load_experiment("alpha_temperature_digits")
-    arm = next(iter(controls(told))).name
+    arm = next(iter(control_arms(told))).name
     metrics = rows_of({arm: CONTROL}, epochs=told.training.epochs)
     found = by_name(metrics, told)
     assert len(found) == 5
     assert all("name some of them" in one.note for one in found.values())
-    assert {one.name for one in findings_of(told, metrics, [arm]) if one.parts} == {
+    assert {one.name for one in judge_findings(told, metrics, [arm]) if one.parts} == {
         DIRECTION, GRADIENTS
     }  # fmt: skip

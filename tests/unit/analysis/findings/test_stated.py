@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 from made_rows import metric_row
 
-from rkkd_cli.analysis.findings import Finding, findings_of
-from rkkd_cli.analysis.findings.stated import stated_findings
+from rkkd_cli.analysis.findings import Finding, judge_findings
+from rkkd_cli.analysis.findings.stated import judge_stated_findings
 from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.config.overrides import Override
 from rkkd_cli.config.presets import load_experiment
@@ -37,9 +37,9 @@ def rows(values: dict[str, list[float]], column: str = "test_acc", epochs: int =
 
 
 def only(told: Experiment, metrics: pd.DataFrame) -> Finding:
-    (found,) = stated_findings(told, metrics)
+    (found,) = judge_stated_findings(told, metrics)
     assert (found.name, found.claim) == ("mine", "A claim.")
-    assert findings_of(told, metrics)[-1] == found
+    assert judge_findings(told, metrics)[-1] == found
     return found
 
 
@@ -67,8 +67,8 @@ def test_arms_ahead_of_others(better: Any, worse: Any, verdict: str) -> None:
 def test_a_seed_that_ended_early_counts_with_its_own_last_epoch() -> None:
     told, metrics = experiment(better="steep", worse="kd"), rows(AHEAD)
     behind = metrics[(metrics["seed"] != 0) | (metrics["arm"] != "kd") | (metrics["epoch"] < 2)]
-    assert "1 seed left out" in findings_of(told, behind)[-1].note
-    found = findings_of(told, behind, ended_early=[("kd", 0)])[-1]
+    assert "1 seed left out" in judge_findings(told, behind)[-1].note
+    found = judge_findings(told, behind, ended_early=[("kd", 0)])[-1]
     assert "n = 3" in found.parts[0].numbers
     assert "left out" not in found.note
 

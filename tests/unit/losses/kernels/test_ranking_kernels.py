@@ -16,7 +16,7 @@ from torch import Tensor
 from rkkd_cli.losses import SURROGATES, kendall_ranking_loss
 from rkkd_cli.losses.kernels import cpu, torch_blocks
 from rkkd_cli.losses.ranking import ranking_gradient_per_image, ranking_per_image
-from rkkd_cli.losses.surrogates import COMPILED
+from rkkd_cli.losses.surrogates import COMPILED_SURROGATES
 
 EACH_SURROGATE = pytest.mark.parametrize("surrogate", sorted(SURROGATES))
 
@@ -27,26 +27,26 @@ def logits(seed: int, batch: int, classes: int, scale: float = 1.0) -> Tensor:
 
 
 def ours(s: Tensor, t: Tensor, k: float, surrogate: str) -> tuple[Tensor, Tensor]:
-    assert cpu.fits(s, t), "numba is missing, or does not fit numpy"
+    assert cpu.supports(s, t), "numba is missing, or does not fit numpy"
     settings_ = (k, surrogate, "all")
     return ranking_per_image(s, t, *settings_), ranking_gradient_per_image(s, t, *settings_)
 
 
 def errors(s: Tensor, t: Tensor, k: float, surrogate: str) -> tuple[float, float]:
-    """How far value and gradient are from float64's, the gradient in parts of its most, 2k/C."""
+    """The errors against float64 of the value, and of the gradient relative to its largest, 2k/C."""
     value, gradient = ours(s, t, k, surrogate)
-    wide = torch_blocks.values_and_gradients(s.double(), t.double(), k, SURROGATES[surrogate])
-    most = 2 * k / s.shape[1]
+    exact = torch_blocks.losses_and_gradients(s.double(), t.double(), k, SURROGATES[surrogate])
+    largest = 2 * k / s.shape[1]
     if surrogate == "tanh_product":
-        most *= max(1.0, (t.amax() - t.amin()).item())
+        largest *= max(1.0, (t.amax() - t.amin()).item())
     return tuple(  # type: ignore[return-value]
         ((a - b).abs().max() / unit).item()
-        for a, b, unit in zip((value, gradient), wide, (1, most), strict=True)
+        for a, b, unit in zip((value, gradient), exact, (1, largest), strict=True)
     )
 
 
 def test_the_kernels_know_every_surrogate() -> None:
-    assert set(COMPILED) == SURROGATES.keys()
+    assert set(COMPILED_SURROGATES) == SURROGATES.keys()
 
 
 @EACH_SURROGATE
@@ -93,10 +93,10 @@ def test_pairs_that_are_clearly_in_order_have_no_gradient_at_all() -> None:
 def test_small_differences_are_not_lost_in_ones(k: float) -> None:
     s, t = logits(0, 2, 50), logits(1, 2, 50)
     value, gradient = ours(s, t, k, "tanh")
-    wide = torch_blocks.values_and_gradients(s.double(), t.double(), k, SURROGATES["tanh"])
-    torch.testing.assert_close(value.double(), wide[0], rtol=1e-4, atol=0)
-    atol = 1e-5 * wide[1].abs().max().item()
-    torch.testing.assert_close(gradient.double(), wide[1], rtol=0, atol=atol)
+    exact = torch_blocks.losses_and_gradients(s.double(), t.double(), k, SURROGATES["tanh"])
+    torch.testing.assert_close(value.double(), exact[0], rtol=1e-4, atol=0)
+    atol = 1e-5 * exact[1].abs().max().item()
+    torch.testing.assert_close(gradient.double(), exact[1], rtol=0, atol=atol)
 
 
 def test_logits_too_large_for_the_quotients_have_the_same_numbers() -> None:
@@ -107,9 +107,9 @@ def test_logits_too_large_for_the_quotients_have_the_same_numbers() -> None:
 
 @EACH_SURROGATE
 def test_tiles_leave_no_seam(surrogate: str) -> None:
-    from rkkd_cli.losses.kernels.numba_pairs import COLUMNS, ROWS
+    from rkkd_cli.losses.kernels.numba_pairs import TILE_COLUMNS, TILE_ROWS
 
-    classes = COLUMNS + ROWS + 77
+    classes = TILE_COLUMNS + TILE_ROWS + 77
     s, t = logits(0, 1, classes), logits(1, 1, classes)
     assert max(errors(s, t, 10.0, surrogate)) <= 1e-6
 
@@ -140,7 +140,7 @@ def test_numbers_depend_neither_on_other_images_nor_on_threads(
     surrogate: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     s, t = logits(0, 7, 90), logits(1, 7, 90)
-    alone = [torch.cat(one) for one in zip(
+    alone = [torch.cat(results) for results in zip(
         *(ours(s[b : b + 1], t[b : b + 1], 10.0, surrogate) for b in range(7)), strict=True
     )]  # fmt: skip
     monkeypatch.setattr(cpu, "PAIRS_PER_THREAD", 1)
@@ -148,8 +148,8 @@ def test_numbers_depend_neither_on_other_images_nor_on_threads(
     try:
         for threads in (1, 2, 5, 16):
             torch.set_num_threads(threads)
-            for one, together in zip(alone, ours(s, t, 10.0, surrogate), strict=True):
-                assert torch.equal(one, together), threads
+            for expected, result in zip(alone, ours(s, t, 10.0, surrogate), strict=True):
+                assert torch.equal(result, expected), threads
     finally:
         torch.set_num_threads(before)
 
@@ -158,23 +158,23 @@ def test_callers_in_several_threads_do_not_meet(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(cpu, "PAIRS_PER_THREAD", 1)
     inputs = [(logits(n, 4, 150), logits(n + 9, 4, 150)) for n in range(4)]
     expected = [ours(s, t, 5.0, "tanh")[1] for s, t in inputs]
-    found: list[Tensor | None] = [None] * 4
+    gradients: list[Tensor | None] = [None] * 4
 
     def call(n: int) -> None:
         for _ in range(20):
-            found[n] = ours(*inputs[n], 5.0, "tanh")[1]
+            gradients[n] = ours(*inputs[n], 5.0, "tanh")[1]
 
     threads = [threading.Thread(target=call, args=(n,)) for n in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    for one, other in zip(found, expected, strict=True):
-        assert one is not None
-        assert torch.equal(one, other)
+    for gradient, expected_gradient in zip(gradients, expected, strict=True):
+        assert gradient is not None
+        assert torch.equal(gradient, expected_gradient)
 
 
-def test_a_failure_in_a_helping_thread_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failure_in_another_thread_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cpu, "PAIRS_PER_THREAD", 1)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
 
@@ -183,7 +183,7 @@ def test_a_failure_in_a_helping_thread_is_not_lost(monkeypatch: pytest.MonkeyPat
             raise MemoryError("no room")
 
     with pytest.raises(MemoryError, match="no room"):
-        cpu.in_threads(work, 4, 10)
+        cpu.run_in_threads(work, 4, 10)
 
 
 @EACH_SURROGATE
@@ -191,10 +191,10 @@ def test_a_failure_in_a_helping_thread_is_not_lost(monkeypatch: pytest.MonkeyPat
 def test_a_logit_that_is_not_finite_shows_in_its_image_alone(surrogate: str, bad: float) -> None:
     s, t = logits(0, 3, 20), logits(1, 3, 20)
     fine, fine_gradient = ours(s, t, 10.0, surrogate)
-    for broken in ((0, 5), (0, 19)):
-        for place in (0, 1):
+    for position in ((0, 5), (0, 19)):
+        for broken in (0, 1):
             both = [s.clone(), t.clone()]
-            both[place][broken] = bad
+            both[broken][position] = bad
             value, gradient = ours(both[0], both[1], 10.0, surrogate)
             assert value[0].isnan()
             assert not gradient[0].isfinite().all()
@@ -226,7 +226,7 @@ def test_without_numba_the_numbers_are_those_within_rounding() -> None:
         "torch.manual_seed(0); s, t = torch.randn(2, 4, 60)\n"
         "print(kendall_ranking_loss(s, t, 5.0).item(), kendall_tau_b(s, t).item())"
     )
-    numbers = [float(one) for one in run(code).split()]
+    numbers = [float(number) for number in run(code).split()]
     torch.manual_seed(0)
     s, t = torch.randn(2, 4, 60)
     assert numbers[0] == pytest.approx(kendall_ranking_loss(s, t, 5.0).item(), abs=1e-6)

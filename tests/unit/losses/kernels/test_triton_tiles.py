@@ -9,14 +9,14 @@ import torch
 
 from rkkd_cli.losses import SURROGATES
 from rkkd_cli.losses.kernels import cuda, torch_blocks
-from rkkd_cli.losses.surrogates import COMPILED
+from rkkd_cli.losses.surrogates import COMPILED_SURROGATES
 
 INTERPRETED = """
 import numpy, torch
 from rkkd_cli.losses import SURROGATES
 from rkkd_cli.losses.kernels import torch_blocks
-from rkkd_cli.losses.surrogates import COMPILED
-from rkkd_cli.losses.kernels.triton_tiles import values_and_gradients
+from rkkd_cli.losses.surrogates import COMPILED_SURROGATES
+from rkkd_cli.losses.kernels.triton_tiles import losses_and_gradients
 
 torch.manual_seed(0)
 for batch, classes in ((1, 2), (3, 7), (2, 64), (2, 130)):
@@ -24,30 +24,30 @@ for batch, classes in ((1, 2), (3, 7), (2, 64), (2, 130)):
         s, t = torch.randn(2, batch, classes) * scale
         s[0, 0] = s[0, 1]
         for k in (0.1, 10.0, 1e4):
-            for kind, name in enumerate(COMPILED):
-                value, gradient = values_and_gradients(s, t, k, kind)
-                wide = torch_blocks.values_and_gradients(
+            for index, name in enumerate(COMPILED_SURROGATES):
+                value, gradient = losses_and_gradients(s, t, k, index)
+                exact = torch_blocks.losses_and_gradients(
                     s.double(), t.double(), k, SURROGATES[name])
-                most = 2 * k / classes * (max(1, 8 * scale) if name == "tanh_product" else 1)
+                largest = 2 * k / classes * (max(1, 8 * scale) if name == "tanh_product" else 1)
                 case = (batch, classes, scale, k, name)
-                assert (value - wide[0]).abs().max() <= 1e-6, case
-                assert (gradient - wide[1]).abs().max() <= 1e-6 * most, case
+                assert (value - exact[0]).abs().max() <= 1e-6, case
+                assert (gradient - exact[1]).abs().max() <= 1e-6 * largest, case
                 assert value.abs().max() <= 1, case
 
 flat = torch.zeros(2, 70)
-for kind in range(len(COMPILED)):
-    value, gradient = values_and_gradients(flat, torch.randn(2, 70), 5.0, kind)
+for index in range(len(COMPILED_SURROGATES)):
+    value, gradient = losses_and_gradients(flat, torch.randn(2, 70), 5.0, index)
     assert not value.any()
-    again = values_and_gradients(s, t, 5.0, kind)
-    assert all(map(torch.equal, again, values_and_gradients(s, t, 5.0, kind)))
+    again = losses_and_gradients(s, t, 5.0, index)
+    assert all(map(torch.equal, again, losses_and_gradients(s, t, 5.0, index)))
 
 numpy.seterr(all="ignore")
 for bad in (float("nan"), float("inf")):
-    for place in range(2):
+    for broken in range(2):
         both = [torch.randn(2, 70), torch.randn(2, 70)]
-        both[place][0, 66] = bad
-        for kind in range(len(COMPILED)):
-            value, gradient = values_and_gradients(*both, 5.0, kind)
+        both[broken][0, 66] = bad
+        for index in range(len(COMPILED_SURROGATES)):
+            value, gradient = losses_and_gradients(*both, 5.0, index)
             assert value.isnan().tolist() == [True, False]
             assert gradient[1].isfinite().all() and not gradient[0].isfinite().all()
 print("held")
@@ -70,12 +70,12 @@ def test_the_kernel_has_three_special_functions_a_pair_and_adds_nothing_atomical
 
     from rkkd_cli.losses.kernels.triton_tiles import SPECIAL_FUNCTIONS, tile
 
-    names = ("s", "t", "shares", "agreed")
-    types = dict.fromkeys(names, "*fp32") | {"channels": "i32", "k": "fp32"}
+    names = ("s", "t", "partial", "agreed")
+    types = dict.fromkeys(names, "*fp32") | {"classes": "i32", "k": "fp32"}
     source = ASTSource(
         fn=tile,
-        signature=types | {"KIND": "constexpr", "SIZE": "constexpr"},
-        constexprs={"KIND": COMPILED.index("tanh"), "SIZE": 64},
+        signature=types | {"SURROGATE": "constexpr", "SIZE": "constexpr"},
+        constexprs={"SURROGATE": COMPILED_SURROGATES.index("tanh"), "SIZE": 64},
     )
     compiled = compile(source, target=GPUTarget("cuda", 90, 32), options={"num_warps": 8})
     text = compiled.asm["ptx"]
@@ -86,24 +86,24 @@ def test_the_kernel_has_three_special_functions_a_pair_and_adds_nothing_atomical
     assert "\tred." not in text
 
 
-def test_tensors_on_a_cpu_are_none_of_the_gpus() -> None:
-    assert not cuda.fits(torch.zeros(1, 2), torch.zeros(1, 2))
+def test_tensors_on_a_cpu_are_not_for_the_gpus_kernel() -> None:
+    assert not cuda.supports(torch.zeros(1, 2), torch.zeros(1, 2))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
-@pytest.mark.parametrize("surrogate", COMPILED)
+@pytest.mark.parametrize("surrogate", COMPILED_SURROGATES)
 @pytest.mark.parametrize("classes", [10, 1000, 5000])
 def test_the_kernel_on_a_gpu_is_float64_to_a_millionth(surrogate: str, classes: int) -> None:
     s, t = torch.randn(2, 3, classes, device="cuda")
-    assert cuda.fits(s, t)
-    kind = COMPILED.index(surrogate)
-    value, gradient = cuda.values_and_gradients(s, t, 10.0, kind)
-    wide = torch_blocks.values_and_gradients(s.double(), t.double(), 10.0, SURROGATES[surrogate])
-    assert (value - wide[0]).abs().max().item() <= 1e-6
-    most = 20 / classes * (10 if surrogate == "tanh_product" else 1)
-    assert (gradient - wide[1]).abs().max().item() <= 1e-6 * most
+    assert cuda.supports(s, t)
+    index = COMPILED_SURROGATES.index(surrogate)
+    value, gradient = cuda.losses_and_gradients(s, t, 10.0, index)
+    exact = torch_blocks.losses_and_gradients(s.double(), t.double(), 10.0, SURROGATES[surrogate])
+    assert (value - exact[0]).abs().max().item() <= 1e-6
+    largest = 20 / classes * (10 if surrogate == "tanh_product" else 1)
+    assert (gradient - exact[1]).abs().max().item() <= 1e-6 * largest
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
-        captured = cuda.values_and_gradients(s, t, 10.0, kind)
+        captured = cuda.losses_and_gradients(s, t, 10.0, index)
     graph.replay()
     assert torch.equal(captured[1], gradient)
