@@ -4,24 +4,23 @@ import ast
 import subprocess
 import sys
 from pathlib import Path
-from typing import Annotated
 
 import typer
 
+from rkkd_cli.cli.flags.flag import Flag, takes
 from rkkd_cli.errors import RunError, unknown_name
 
 SPEED = ("ranking_loss", "two_arms", "startup")  # what is run where nothing is named
 SHARED = ("turns", "history")  # no benchmarks, but what these import
 
 
-def bench(
-    ctx: typer.Context,
-    name: Annotated[
-        str | None,
-        typer.Argument(metavar="[NAME]", help="One of --list; its own options may follow."),
-    ] = None,
-    listed: Annotated[bool, typer.Option("--list", help="Say what there is.")] = False,
-) -> None:
+@takes(
+    Flag("name", str | None, "A benchmark of --list; its own options may follow.",
+         positional=True, metavar="[NAME]"),
+    Flag("listed", bool, "List the benchmarks, and what each measures.",
+         default=False, option=("--list",)),
+)  # fmt: skip
+def bench(ctx: typer.Context, name: str | None, listed: bool) -> None:
     """Measure the speed claims on this machine: median, range and environment.
 
     Without a name: the ranking loss, two arms beside plain scripts, and start-up, in about ten

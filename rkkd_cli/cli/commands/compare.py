@@ -3,55 +3,42 @@
 import itertools
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
-from rkkd_cli.cli.flags import common as flags
+from rkkd_cli.cli.flags.flag import Flag, takes
+from rkkd_cli.cli.flags.runs import JSON_ONLY, OUT, RUN, SELECT, format_flag
 from rkkd_cli.errors import UserError, nearest, unknown_name
 
 if TYPE_CHECKING:
     from rkkd_cli.analysis.compare import Comparison
-    from rkkd_cli.analysis.pairing import Recorded
+    from rkkd_cli.analysis.pairing import RecordedRun
 
-FORMATS = ("text", "md", "latex", "csv")
 MOST_PAIRS = 100
 
 
+@takes(
+    RUN,
+    Flag("others", list[str] | None, "Arms of the run to compare (one: with all others), or "
+         "another run; default: all arms.", positional=True, metavar="[ARM… | RUN]"),
+    Flag("metric", list[str] | None, "A column of metrics.csv; may be given again; default: "
+         "test_acc, test_kl, test_rank and test_kendall_tau.", metavar="NAME"),
+    SELECT, format_flag("text", "md", "latex", "csv"), JSON_ONLY, OUT,
+)  # fmt: skip
 def compare(
-    run: flags.Run,
-    others: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[ARM… | RUN]",
-            help="Arms of it (one: against all others), or another run. Default: all arms.",
-            show_default=False,
-        ),
-    ] = None,
-    metric: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME",
-            help="A column of metrics.csv; may be given again. Default: test_acc, test_kl, "
-            "test_rank and test_kendall_tau.",
-            show_default=False,
-        ),
-    ] = None,
-    select: Annotated[
-        str, typer.Option(metavar="last|best|val", help="Which epoch counts; best flatters.")
-    ] = "last",
-    to: Annotated[
-        str, typer.Option("--format", metavar="|".join(FORMATS), help="As what.")
-    ] = "text",
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-    out: flags.Results = flags.DEFAULT_RESULTS,
+    run: str,
+    others: list[str] | None,
+    metric: list[str] | None,
+    select: str,
+    to: str,
+    as_json: bool,
+    out: Path,
 ) -> None:
     """Compare arms over seeds: differences, 95 % intervals, permutation test, effect size."""
     from rkkd_cli.analysis.compare import METRICS
     from rkkd_cli.cli.output.stored_run import recorded
 
-    if to not in FORMATS:
-        raise unknown_name("format", to, FORMATS)
     names = tuple(dict.fromkeys(metric)) if metric else METRICS
     first, words = recorded(run, out), list(dict.fromkeys(others or []))
     if len(words) == 1 and words[0] not in first.arms:
@@ -63,7 +50,7 @@ def compare(
     _print(found, to, as_json)
 
 
-def _other_run(word: str, first: "Recorded", out: Path) -> "Recorded":
+def _other_run(word: str, first: "RecordedRun", out: Path) -> "RecordedRun":
     """Return the run of that name. Raises UserError that speaks of arms where there is none."""
     from rkkd_cli.cli.output.stored_run import recorded
     from rkkd_cli.records.run_directory import find_runs, open_run
@@ -81,10 +68,10 @@ def _other_run(word: str, first: "Recorded", out: Path) -> "Recorded":
 
 
 def _within(
-    run: "Recorded", words: list[str], names: tuple[str, ...], select: str
+    run: "RecordedRun", words: list[str], names: tuple[str, ...], select: str
 ) -> "list[Comparison]":
     from rkkd_cli.analysis.compare import compare_arms
-    from rkkd_cli.analysis.pairing import unpaired_within, with_caveats
+    from rkkd_cli.analysis.pairing import add_caveats, why_unpaired_within
 
     for word in words:
         if word not in run.arms:
@@ -108,15 +95,15 @@ def _within(
         names,
         select,
         pairs,
-        unpaired_within({arm: run.by_arm[arm] for arm in itertools.chain(*pairs)}),
+        why_unpaired_within({arm: run.by_arm[arm] for arm in itertools.chain(*pairs)}),
         run.ended_early(),
         run.monitors(),
     )
-    return with_caveats(found, run.by_arm)
+    return add_caveats(found, run.by_arm)
 
 
 def _across(
-    one: "Recorded", other: "Recorded", names: tuple[str, ...], select: str
+    one: "RecordedRun", other: "RecordedRun", names: tuple[str, ...], select: str
 ) -> "list[Comparison]":
     from rkkd_cli.analysis.pairing import compare_runs
 
@@ -126,7 +113,7 @@ def _across(
 
 
 def _print(found: "list[Comparison]", to: str, as_json: bool) -> None:
-    from rkkd_cli.analysis.conclusion import sentence
+    from rkkd_cli.analysis.conclusion import comparison_sentence
     from rkkd_cli.report.comparison_text import (
         comparison_csv,
         comparison_notes,
@@ -136,7 +123,7 @@ def _print(found: "list[Comparison]", to: str, as_json: bool) -> None:
     from rkkd_cli.report.grid_text import WRITERS, plain
 
     if as_json:
-        rows = [comparison_row(one) | {"sentence": sentence(one)} for one in found]
+        rows = [comparison_row(one) | {"sentence": comparison_sentence(one)} for one in found]
         typer.echo(json.dumps({"comparisons": rows}, allow_nan=False))
     elif to == "csv":
         typer.echo(comparison_csv(found), nl=False)

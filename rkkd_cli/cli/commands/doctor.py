@@ -5,10 +5,12 @@ from pathlib import Path
 
 import typer
 
-from rkkd_cli.cli.flags import common as flags
+from rkkd_cli.cli.flags.flag import takes
+from rkkd_cli.cli.flags.runs import OUT
 
 
-def doctor(out: flags.Results = flags.DEFAULT_RESULTS) -> None:
+@takes(OUT)
+def doctor(out: Path) -> None:
     """Check this machine: versions, devices, cache, writable paths. Exit status 1 if one fails."""
     from importlib.metadata import version
 

@@ -1,85 +1,63 @@
 """``rkkd grid``: train every combination of the values of some keys."""
 
-from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from rkkd_cli.cli.flags import common as flags
-from rkkd_cli.cli.flags import grid as own
+from rkkd_cli.cli.flags.experiment import COMPUTE, DATA, MODELS, TRAINING, WORDS
+from rkkd_cli.cli.flags.flag import takes
+from rkkd_cli.cli.flags.grid import (
+    CELLS_PER_JOB,
+    ENGINE_OPTIONS,
+    FAIL_FAST,
+    GRID_AXES,
+    GRID_CELLS,
+    GRID_NAME,
+    PUBLISHED_GRID,
+    RETRY_FAILED,
+    EngineOptions,
+)
+from rkkd_cli.cli.flags.runs import CHECKPOINT_MINUTES, DRY_RUN, JSON, LOGGERS, OUT, QUIET
+from rkkd_cli.config.overrides import Override
+
+if TYPE_CHECKING:
+    from rkkd_cli.config.grid import Choice
 
 
+@takes(
+    WORDS, GRID_AXES, GRID_CELLS, RETRY_FAILED, FAIL_FAST, PUBLISHED_GRID, ENGINE_OPTIONS,
+    CELLS_PER_JOB, DATA, MODELS, TRAINING, COMPUTE,
+    OUT, GRID_NAME, CHECKPOINT_MINUTES, LOGGERS, DRY_RUN, QUIET, JSON,
+)  # fmt: skip
 def grid(
     ctx: typer.Context,
-    words: flags.Words = None,
-    alpha: own.Alpha = None,
-    temperature: own.Temperature = None,
-    vary: own.Vary = None,
-    sample: own.Sample = None,
-    sampler: own.Sampler = "random",
-    sample_seed: own.SampleSeed = 0,
-    yes: own.Yes = False,
-    retry_failed: own.RetryFailed = False,
-    fail_fast: own.FailFast = False,
-    published: own.PublishedValues = None,
-    engine: own.Engine = "local",
-    workers: own.Workers = None,
-    address: own.Address = None,
-    gpus_per_job: own.GpusPerJob = None,
-    cpus_per_job: own.CpusPerJob = None,
-    cells_per_job: own.CellsPerJob = None,
-    dataset: flags.Dataset = None,
-    data_root: flags.DataRoot = None,
-    limit_train: flags.LimitTrain = None,
-    limit_test: flags.LimitTest = None,
-    val_share: flags.ValShare = None,
-    stream: flags.Stream = None,
-    teacher: flags.TeacherModel = None,
-    teacher_checkpoint: flags.TeacherCheckpoint = None,
-    student: flags.StudentModel = None,
-    seeds: flags.Seeds = None,
-    method: flags.Method = None,
-    standardize_logits: flags.StandardizeLogits = None,
-    epochs: flags.Epochs = None,
-    batch_size: flags.BatchSize = None,
-    lr: flags.LearningRate = None,
-    patience: flags.Patience = None,
-    min_delta: flags.MinDelta = None,
-    monitor: flags.Monitor = None,
-    device: flags.Device = None,
-    precision: flags.Precision = None,
-    deterministic: flags.Deterministic = None,
-    stack: flags.Stack = None,
-    cuda_graph: flags.CudaGraph = None,
-    cache_teacher: flags.CacheTeacher = None,
-    sync_batchnorm: flags.SyncBatchNorm = None,
-    out: flags.Results = flags.DEFAULT_RESULTS,
-    name: flags.Name = None,
-    checkpoint_minutes: flags.CheckpointMinutes = flags.DEFAULT_CHECKPOINT_MINUTES,
-    tensorboard: flags.TensorBoard = False,
-    wandb: flags.Wandb = False,
-    mlflow: flags.MLflow = False,
-    dry_run: flags.DryRun = False,
-    quiet: flags.Quiet = False,
-    as_json: flags.Json = False,
+    preset: str | None,
+    overrides: list[Override],
+    axes: dict[str, tuple[Any, ...]],
+    choice: "Choice",
+    retry_failed: bool,
+    fail_fast: bool,
+    published: str | None,
+    engine_options: EngineOptions,
+    cells_per_job: int | None,
+    out: Path,
+    name: str | None,
+    checkpoint_minutes: float,
+    loggers: tuple[str, ...],
+    dry_run: bool,
+    quiet: bool,
+    as_json: bool,
 ) -> None:
     """Train every combination of values in lockstep, with the student alone as baseline.
 
     The same command again goes on, or runs what is new: other values, further seeds. Without
     arguments: 5 × 9 values of alpha and temperature on scikit-learn's digits, in minutes.
     """
-    from rkkd_cli.cli.flags.overrides import chosen_loggers, flag_overrides, split_words
-    from rkkd_cli.cli.runtime.grid import GridRequest, run_grid
-    from rkkd_cli.config.grid import Choice
+    from rkkd_cli.cli.runtime.requests import GridRequest
 
-    loggers = chosen_loggers(tensorboard, wandb, mlflow)
-    preset, overrides = split_words(words)
-    overrides += flag_overrides(ctx.params, own.FLAG_KEYS)
-    choice = Choice(sample, sampler, sample_seed, yes)
-    axes = _axes({"alpha": alpha, "temperature": temperature}, vary or [])
     request = GridRequest(preset, tuple(overrides), axes, choice, out, name)
-    placing = own.Placing(engine, workers, address, gpus_per_job, cpus_per_job)
-    placing.check(several_ranks=ctx.obj is not None)
+    engine_options.check(several_ranks=ctx.obj is not None)
     experiment = request.planned()
     if published:
         from rkkd_cli.cli.output.grid_result import read_stated
@@ -91,36 +69,23 @@ def grid(
         print_cells(request, experiment, retry_failed, as_json)
         return
     from rkkd_cli.cli.output.run_result import say_result
-    from rkkd_cli.cli.runtime.engines import make_place
+    from rkkd_cli.cli.runtime.engines import make_engine
+    from rkkd_cli.cli.runtime.execute import Executor, RunOptions
 
-    place = make_place(placing, experiment, not fail_fast, ctx.obj)
-    result = run_grid(
-        request, place, cells_per_job, checkpoint_minutes, retry_failed, fail_fast, quiet,
-        published, loggers, ctx.obj,
-    )  # fmt: skip
+    engine = make_engine(engine_options, experiment, not fail_fast, ctx.obj)
+    options = RunOptions(
+        checkpoint_minutes,
+        quiet,
+        loggers,
+        retry_failed=retry_failed,
+        fail_fast=fail_fast,
+        fit_memory=True,
+        cells_per_job=cells_per_job,
+        published=published,
+    )
+    executor, begun = Executor(engine, options, ctx.obj), request.begun
+    if begun is None:
+        result = executor.begin(request.experiment(), out, request.name, or_next=False)
+    else:
+        result = executor.resume(begun, request)
     say_result(result, quiet, as_json)
-
-
-def _axes(typed: Mapping[str, str | None], vary: list[str]) -> dict[str, tuple[Any, ...]]:
-    """Return ``{key: values}`` of the typed flags and of every --vary. Raises UserError."""
-    from rkkd_cli.config.overrides import looks_like_override
-    from rkkd_cli.config.value_lists import parse_values
-    from rkkd_cli.errors import UserError
-
-    given = [
-        (f"--{flag}", f"method.{flag}", text) for flag, text in typed.items() if text is not None
-    ]
-    for word in vary:
-        key, _, text = word.partition("=")
-        if not looks_like_override(word):
-            raise UserError(f"--vary {word!r}: write KEY=VALUES, such as training.lr=0.1,0.05")
-        given.append((f"--vary {key.strip()}", key.strip(), text))
-    axes: dict[str, tuple[Any, ...]] = {}
-    for said, key, text in given:
-        if key in axes:
-            raise UserError(f"{said}: {key} is varied twice; give all its values at once")
-        try:
-            axes[key] = parse_values(text)
-        except ValueError as error:
-            raise UserError(f"{said} {text!r}: {error}") from None
-    return axes

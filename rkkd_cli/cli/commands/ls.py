@@ -2,32 +2,26 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
-
-from rkkd_cli.cli.flags import common as flags
+from rkkd_cli.cli.flags.flag import REQUIRED, Flag, takes
+from rkkd_cli.cli.flags.runs import OUT
 from rkkd_cli.errors import UserError, unknown_name
 
 if TYPE_CHECKING:
-    pass
+    from rkkd_cli.config.experiment import FrozenConfig
 
 Table = tuple[list[str], list[list[str]]]
 
 
-def ls(
-    what: Annotated[
-        str,
-        typer.Argument(
-            metavar="presets|models|methods|datasets|runs|surrogates", help="What to list."
-        ),
-    ],
-    library: Annotated[
-        str | None,
-        typer.Argument(metavar="[torchvision|timm]", help="Whose models, instead of the zoo's."),
-    ] = None,
-    out: flags.Results = flags.DEFAULT_RESULTS,
-) -> None:
+@takes(
+    Flag("what", str, "The list to print.", positional=True, default=REQUIRED,
+         metavar="presets|models|methods|datasets|runs|surrogates"),
+    Flag("library", str | None, "Library whose models are listed, instead of those built in.",
+         positional=True, metavar="[torchvision|timm]"),
+    OUT,
+)  # fmt: skip
+def ls(what: str, library: str | None, out: Path) -> None:
     """List presets, models, methods, datasets, runs or surrogates."""
     from rkkd_cli.cli.output import console, tables
 

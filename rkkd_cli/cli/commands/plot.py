@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
-from rkkd_cli.cli.flags import common as flags
+from rkkd_cli.cli.flags.flag import Flag, takes
+from rkkd_cli.cli.flags.runs import OUT, PUBLISHED, RUNS
 from rkkd_cli.errors import UserError, unknown_name
 
 if TYPE_CHECKING:
@@ -15,19 +16,16 @@ if TYPE_CHECKING:
     from rkkd_cli.records.run_directory import RunDirectory
 
 
+@takes(
+    RUNS,
+    Flag("to", Path | None,
+         "Folder for the figures; default: the run's own, or ./figures for several."),
+    Flag("formats", str, "File format of the figures: png, svg or pdf; a comma list for several.",
+         default="png", option=("--format",)),
+    PUBLISHED, OUT,
+)  # fmt: skip
 def plot(
-    runs: flags.Runs = None,
-    to: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder for the figures; default: the run's own, or ./figures for several."
-        ),
-    ] = None,
-    formats: Annotated[
-        str, typer.Option("--format", help="png, svg or pdf; a comma list for several.")
-    ] = "png",
-    published: flags.PublishedValues = None,
-    out: flags.Results = flags.DEFAULT_RESULTS,
+    runs: list[str] | None, to: Path | None, formats: str, published: str | None, out: Path
 ) -> None:
     """Draw ranking loss, KL and test accuracy against the epoch, a sheet of the three, and the
     gradients by the logits."""

@@ -1,23 +1,29 @@
 """``rkkd cat`` and ``rkkd cp``: read a preset, or take a copy to change."""
 
 from pathlib import Path
-from typing import Annotated
 
 import typer
 
+from rkkd_cli.cli.flags.flag import REQUIRED, Flag, takes
 from rkkd_cli.errors import UserError
 
-PresetName = Annotated[str, typer.Argument(help="A preset; see `rkkd ls presets`.")]
+PRESET = Flag("preset", str, "A preset; see `rkkd ls presets`.", positional=True, default=REQUIRED)
 
 
-def cat(preset: PresetName) -> None:
+@takes(PRESET)
+def cat(preset: str) -> None:
     """Print a preset."""
     from rkkd_cli.config.presets import preset_text
 
     typer.echo(preset_text(preset), nl=False)
 
 
-def cp(preset: PresetName, file: Annotated[Path, typer.Argument(help="Where to.")]) -> None:
+@takes(
+    PRESET,
+    Flag("file", Path, "The new file, or a folder to put it into.",
+         positional=True, default=REQUIRED),
+)  # fmt: skip
+def cp(preset: str, file: Path) -> None:
     """Copy a preset into a file of your own, to change and run it."""
     from rkkd_cli.config.presets import preset_text
 

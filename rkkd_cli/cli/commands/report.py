@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
-from rkkd_cli.cli.flags import common as flags
+from rkkd_cli.cli.flags.flag import Flag, takes
+from rkkd_cli.cli.flags.runs import OUT, PUBLISHED, RUNS
 from rkkd_cli.errors import UserError
 
 if TYPE_CHECKING:
@@ -14,23 +15,18 @@ if TYPE_CHECKING:
     from rkkd_cli.config.experiment import Experiment
     from rkkd_cli.records.manifest import Manifest
     from rkkd_cli.records.run_directory import RunDirectory
-    from rkkd_cli.report.page.sources import GridPart, RunPart
+    from rkkd_cli.report.page.sources import PageGrid, PageRun
 
 FILE = "report.html"
 
 
-def report(
-    runs: flags.Runs = None,
-    to: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="The page; default: report.html in the run's folder, or here for several.",
-        ),
-    ] = None,
-    published: flags.PublishedValues = None,
-    out: flags.Results = flags.DEFAULT_RESULTS,
-) -> None:
+@takes(
+    RUNS,
+    Flag("to", Path | None, "File to write; default: report.html in the run's folder, or here for "
+         "several.", metavar="FILE"),
+    PUBLISHED, OUT,
+)  # fmt: skip
+def report(runs: list[str] | None, to: Path | None, published: str | None, out: Path) -> None:
     """Write runs as one HTML page: curves with hover values and toggles, tables, setting, data.
 
     Published values of the run's own preset stand beside the measured ones by themselves.
@@ -55,16 +51,16 @@ def report(
 
 def _page(runs: "Sequence[RunDirectory]", stated: str | None) -> str:
     from rkkd_cli.report.page.page import report_page
-    from rkkd_cli.report.page.sources import Source
+    from rkkd_cli.report.page.sources import PageSource
 
     parts = [_part(run, stated) for run in runs]
-    return report_page(Source(parts, _curves(stated)))
+    return report_page(PageSource(parts, _curves(stated)))
 
 
-def _part(run: "RunDirectory", stated: str | None) -> "RunPart":
+def _part(run: "RunDirectory", stated: str | None) -> "PageRun":
     from rkkd_cli.config.presets import read_experiment
     from rkkd_cli.records.run_directory import EXPERIMENT, MANIFEST, METRICS
-    from rkkd_cli.report.page.sources import RunPart
+    from rkkd_cli.report.page.sources import PageRun
 
     manifest = run.read_manifest()
     experiment = read_experiment(run.experiment)
@@ -75,16 +71,18 @@ def _part(run: "RunDirectory", stated: str | None) -> "RunPart":
     arms = {} if experiment.vary or stated is None else _arms(stated, experiment)
     grid = _grid(run, manifest, stated) if experiment.vary else None
     status = run.status(manifest)
-    return RunPart(run.name, experiment, manifest, status, metrics, files, arms, grid)
+    return PageRun(run.name, experiment, manifest, status, metrics, files, arms, grid)
 
 
-def _grid(run: "RunDirectory", manifest: "Manifest", stated: str | None) -> "GridPart | None":
-    from rkkd_cli.analysis.grid_tables import cells_of
+def _grid(run: "RunDirectory", manifest: "Manifest", stated: str | None) -> "PageGrid | None":
+    from rkkd_cli.analysis.grid_tables import finished_cells
     from rkkd_cli.cli.output.grid_result import picture_of, read_grid_run
-    from rkkd_cli.report.page.sources import GridPart
+    from rkkd_cli.report.page.sources import PageGrid
 
     grid = read_grid_run(run, manifest, published=stated)
-    return None if cells_of(grid.frame).empty else GridPart(picture_of(grid), grid.references_told)
+    if finished_cells(grid.frame).empty:
+        return None
+    return PageGrid(picture_of(grid), grid.references_told)
 
 
 def _arms(stated: str, experiment: "Experiment") -> dict[str, float]:

@@ -5,94 +5,85 @@ from pathlib import Path
 
 import typer
 
-from rkkd_cli.cli.flags import common as flags
-from rkkd_cli.cli.flags.keys import FLAG_KEYS
+from rkkd_cli.cli.flags.experiment import (
+    COMPUTE,
+    DATA,
+    MODELS,
+    OBJECTIVE,
+    RANKING,
+    TRAINING,
+    WORDS,
+)
+from rkkd_cli.cli.flags.flag import takes
+from rkkd_cli.cli.flags.runs import (
+    CHECKPOINT_MINUTES,
+    DRY_RUN,
+    JSON,
+    LOGGERS,
+    PROFILE,
+    QUIET,
+    RESUME,
+    RUN_FOLDER,
+)
+from rkkd_cli.config.overrides import Override
 
 
+@takes(
+    WORDS, DATA, MODELS, TRAINING, OBJECTIVE, RANKING, COMPUTE,
+    RUN_FOLDER, RESUME, CHECKPOINT_MINUTES, LOGGERS, DRY_RUN, QUIET, PROFILE, JSON,
+)  # fmt: skip
 def run(
     ctx: typer.Context,
-    words: flags.Words = None,
-    dataset: flags.Dataset = None,
-    data_root: flags.DataRoot = None,
-    limit_train: flags.LimitTrain = None,
-    limit_test: flags.LimitTest = None,
-    val_share: flags.ValShare = None,
-    stream: flags.Stream = None,
-    teacher: flags.TeacherModel = None,
-    teacher_checkpoint: flags.TeacherCheckpoint = None,
-    student: flags.StudentModel = None,
-    seeds: flags.Seeds = None,
-    method: flags.Method = None,
-    standardize_logits: flags.StandardizeLogits = None,
-    epochs: flags.Epochs = None,
-    batch_size: flags.BatchSize = None,
-    lr: flags.LearningRate = None,
-    patience: flags.Patience = None,
-    min_delta: flags.MinDelta = None,
-    monitor: flags.Monitor = None,
-    alpha: flags.Alpha = None,
-    temperature: flags.Temperature = None,
-    rank_grad: flags.RankGrad = "both",
-    rank_weight: flags.RankWeight = None,
-    rank_steepness: flags.RankSteepness = None,
-    rank_surrogate: flags.RankSurrogate = None,
-    rank_channels: flags.RankChannels = None,
-    device: flags.Device = None,
-    precision: flags.Precision = None,
-    deterministic: flags.Deterministic = None,
-    stack: flags.Stack = None,
-    cuda_graph: flags.CudaGraph = None,
-    cache_teacher: flags.CacheTeacher = None,
-    sync_batchnorm: flags.SyncBatchNorm = None,
-    out: flags.Results = flags.DEFAULT_RESULTS,
-    name: flags.Name = None,
-    resume: flags.Resume = None,
-    checkpoint_minutes: flags.CheckpointMinutes = flags.DEFAULT_CHECKPOINT_MINUTES,
-    tensorboard: flags.TensorBoard = False,
-    wandb: flags.Wandb = False,
-    mlflow: flags.MLflow = False,
-    dry_run: flags.DryRun = False,
-    quiet: flags.Quiet = False,
-    profile: flags.Profile = False,
-    as_json: flags.Json = False,
+    preset: str | None,
+    overrides: list[Override],
+    rank_grad: str,
+    out: Path,
+    name: str | None,
+    resume: str | None,
+    checkpoint_minutes: float,
+    loggers: tuple[str, ...],
+    dry_run: bool,
+    quiet: bool,
+    profile: bool,
+    as_json: bool,
 ) -> None:
     """Train the arms kd (ranking loss logged only) and kd_rank (backpropagated) in lockstep.
 
     Without arguments: scikit-learn's digits, three seeds, about a minute on a CPU.
     """
-    from rkkd_cli.cli.flags.overrides import (
-        chosen_loggers,
-        flag_overrides,
+    from rkkd_cli.cli.runtime.requests import (
+        ExperimentRequest,
         preset_label,
-        requested_by,
-        split_words,
+        run_before_restart,
+        run_to_resume,
     )
-    from rkkd_cli.cli.runtime.begun import begun_before_restart, begun_run, planned
     from rkkd_cli.records.run_directory import AUTO, check_free, new_name
 
-    loggers = chosen_loggers(tensorboard, wandb, mlflow)
-    preset, overrides = split_words(words)
-    overrides += flag_overrides(ctx.params, FLAG_KEYS)
-    request = requested_by(preset, overrides, rank_grad, from_record=resume not in (None, AUTO))
-    begun = begun_run(resume, name, out) or (None if dry_run else begun_before_restart(out))
+    request = ExperimentRequest(preset, overrides, rank_grad, resume not in (None, AUTO))
+    begun = run_to_resume(resume, name, out) or (None if dry_run else run_before_restart(out))
     chosen = name or new_name(preset_label(preset), datetime.now().astimezone())
+    experiment = None
     if begun is None:
-        request(None)  # what is wrong with it is said first
+        experiment = request.experiment()
         check_free(out, chosen, or_next=name is None)
     if dry_run:
         from rkkd_cli.cli.runtime.dry_run import print_plan
 
-        print_plan(planned(begun, request), begun.path if begun else out / chosen, as_json)
+        planned = request.planned(begun) if begun else request.experiment()
+        print_plan(planned, begun.path if begun else out / chosen, as_json)
         return
     from rkkd_cli.cli.output.run_result import say_result
-    from rkkd_cli.cli.runtime.execute import Manner, begin, go_on
-    from rkkd_cli.cli.runtime.profile import engine_of, say_profile, watch_for
+    from rkkd_cli.cli.runtime.engines import single_job_engine
+    from rkkd_cli.cli.runtime.execute import Executor, RunOptions
+    from rkkd_cli.cli.runtime.profile import say_profile, step_timer
 
-    watch = watch_for(profile, ctx.obj)
-    manner = Manner(checkpoint_minutes, quiet, engine_of(watch), loggers=loggers).on(ctx.obj)
+    timer = step_timer(profile, ctx.obj)
+    options = RunOptions(checkpoint_minutes, quiet, loggers)
+    executor = Executor(single_job_engine(ctx.obj), options, ctx.obj, timer)
     if begun is None:
-        result = begin(request(None), out, chosen, name is None, manner)
+        assert experiment is not None
+        result = executor.begin(experiment, out, chosen, or_next=name is None)
     else:
-        result = go_on(begun, request, manner)
-    say_profile(watch, Path(result.path))
+        result = executor.resume(begun, request)
+    say_profile(timer, Path(result.path))
     say_result(result, quiet, as_json)

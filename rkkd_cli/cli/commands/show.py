@@ -1,11 +1,14 @@
 """``rkkd show``: a run's summary table."""
 
 import json
-from typing import TYPE_CHECKING, Annotated
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
-from rkkd_cli.cli.flags import common as flags
+from rkkd_cli.cli.flags.flag import takes
+from rkkd_cli.cli.flags.runs import JSON_ONLY, OUT, PUBLISHED, RUN_OR_NEWEST
 from rkkd_cli.errors import printable
 
 if TYPE_CHECKING:
@@ -14,23 +17,13 @@ if TYPE_CHECKING:
 RESUMABLE = ("dead", "failed", "interrupted")
 
 
-def show(
-    run: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="RUN", help="Name or folder of a run; default: the newest.", show_default=False
-        ),
-    ] = None,
-    published: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FILE|PRESET",
-            help="A CSV file of published accuracies by arm, or a preset that carries some.",
-        ),
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-    out: flags.Results = flags.DEFAULT_RESULTS,
-) -> None:
+@takes(
+    RUN_OR_NEWEST,
+    replace(PUBLISHED, metavar="FILE|PRESET",
+            help="A CSV file of published accuracies by arm, or a preset that carries some."),
+    JSON_ONLY, OUT,
+)  # fmt: skip
+def show(run: str | None, published: str | None, as_json: bool, out: Path) -> None:
     """Show a run: status, dataset, teacher, and each arm at its last epoch."""
     from rkkd_cli.cli.output import console, tables
     from rkkd_cli.records.run_directory import newest_run, open_run

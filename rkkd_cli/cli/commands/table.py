@@ -1,31 +1,24 @@
 """``rkkd table``: the tables of a grid, for a terminal, a paper or pandas."""
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
 
 import typer
 
-from rkkd_cli.cli.flags import common as flags
-from rkkd_cli.cli.flags import grid as own
-from rkkd_cli.errors import unknown_name
-
-FORMATS = ("text", "md", "latex", "csv")
+from rkkd_cli.cli.flags.flag import Flag, takes
+from rkkd_cli.cli.flags.grid import PUBLISHED_GRID
+from rkkd_cli.cli.flags.runs import OUT, RUN, SELECT, format_flag
 
 
+@takes(
+    replace(RUN, help="Name or folder of a grid."),
+    format_flag("text", "md", "latex", "csv"), SELECT, PUBLISHED_GRID,
+    Flag("output", Path | None, "File to write the tables to, instead of printing them.",
+         option=("--output", "-o")),
+    OUT,
+)  # fmt: skip
 def table(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="Name or folder of a grid.")],
-    to: Annotated[
-        str, typer.Option("--format", metavar="|".join(FORMATS), help="As what.")
-    ] = "text",
-    select: Annotated[
-        str,
-        typer.Option(metavar="last|best|val", help="Which epoch's test accuracy counts."),
-    ] = "last",
-    published: own.PublishedValues = None,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Write it into a file.")
-    ] = None,
-    out: flags.Results = flags.DEFAULT_RESULTS,
+    run: str, to: str, select: str, published: str | None, output: Path | None, out: Path
 ) -> None:
     """Print a grid: rows of the first varied key, columns of the second."""
     from rkkd_cli.cli.output.grid_result import print_tables, read_grid_run
@@ -33,8 +26,6 @@ def table(
     from rkkd_cli.records.run_directory import open_run
     from rkkd_cli.report.grid_text import WRITERS, lay_out, long_csv, plain
 
-    if to not in FORMATS:
-        raise unknown_name("format", to, FORMATS)
     opened = open_run(run, out)
     grid = read_grid_run(opened, opened.read_manifest(), select, published)
     if to == "text" and output is None:

@@ -1,14 +1,29 @@
 """``rkkd teacher``: train teachers ahead of time, import and export files, list the cached ones."""
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
 
 import typer
 
-from rkkd_cli.cli.flags import common as flags
-from rkkd_cli.cli.flags.keys import FLAG_KEYS, TEACHER_FLAG_KEYS
-
-IMPORT_FLAGS = ("dataset", "data_root", "limit_test", "stream", "device", "precision")
+from rkkd_cli.cli.flags.experiment import (
+    BATCH_SIZE,
+    DATA,
+    DATA_ROOT,
+    DATASET,
+    DETERMINISTIC,
+    DEVICE,
+    EPOCHS,
+    LIMIT_TEST,
+    LR,
+    PRECISION,
+    STREAM,
+    SYNC_BATCHNORM,
+    TEACHER,
+    WORDS,
+)
+from rkkd_cli.cli.flags.flag import REQUIRED, Flag, takes
+from rkkd_cli.cli.flags.runs import CHECKPOINT_MINUTES
+from rkkd_cli.config.overrides import Override
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -17,35 +32,23 @@ app = typer.Typer(
 
 
 @app.command()
+@takes(
+    WORDS, DATA, TEACHER,
+    replace(EPOCHS, key="teacher.training.epochs"),
+    replace(BATCH_SIZE, key="teacher.training.batch_size"),
+    replace(LR, key="teacher.training.lr"),
+    Flag("seed", int | None, "Seed of the teacher's weights and batches.", key="teacher.seed"),
+    DEVICE, PRECISION, DETERMINISTIC, SYNC_BATCHNORM, CHECKPOINT_MINUTES,
+)  # fmt: skip
 def train(
-    ctx: typer.Context,
-    words: flags.Words = None,
-    dataset: flags.Dataset = None,
-    data_root: flags.DataRoot = None,
-    limit_train: flags.LimitTrain = None,
-    limit_test: flags.LimitTest = None,
-    val_share: flags.ValShare = None,
-    stream: flags.Stream = None,
-    teacher: flags.TeacherModel = None,
-    epochs: flags.Epochs = None,
-    batch_size: flags.BatchSize = None,
-    lr: flags.LearningRate = None,
-    seed: Annotated[int | None, typer.Option(help="The teacher's seed.")] = None,
-    device: flags.Device = None,
-    precision: flags.Precision = None,
-    deterministic: flags.Deterministic = None,
-    sync_batchnorm: flags.SyncBatchNorm = None,
-    checkpoint_minutes: flags.CheckpointMinutes = flags.DEFAULT_CHECKPOINT_MINUTES,
+    ctx: typer.Context, preset: str | None, overrides: list[Override], checkpoint_minutes: float
 ) -> None:
     """Train the teacher of a preset and cache it; a run of the same preset finds it there.
 
     Interrupted, the same command goes on where it was.
     """
-    from rkkd_cli.cli.flags.overrides import flag_overrides, split_words
     from rkkd_cli.config.presets import DEFAULT_PRESET, load_experiment
 
-    preset, overrides = split_words(words)
-    overrides += flag_overrides(ctx.params, TEACHER_FLAG_KEYS)
     experiment = load_experiment(DEFAULT_PRESET if preset is None else preset, overrides)
     from rkkd_cli.cli.runtime.train_teacher import train_teacher
 
@@ -53,54 +56,34 @@ def train(
 
 
 @app.command("import")
+@takes(
+    Flag("file", Path, "A PyTorch or safetensors checkpoint.", positional=True, default=REQUIRED,
+         metavar="FILE"),
+    WORDS,
+    Flag("model", str | None, "Model of the checkpoint, where names and shapes fit several."),
+    Flag("ema", bool, "Take the moving averages of the weights.", default=False),
+    DATASET, DATA_ROOT, LIMIT_TEST, STREAM, DEVICE, PRECISION,
+)  # fmt: skip
 def import_(
-    ctx: typer.Context,
-    file: Annotated[
-        Path, typer.Argument(metavar="FILE", help="A PyTorch or safetensors checkpoint.")
-    ],
-    words: flags.Words = None,
-    model: Annotated[
-        str | None,
-        typer.Option(help="Which model it is, where names and shapes leave that open."),
-    ] = None,
-    ema: Annotated[
-        bool, typer.Option("--ema", help="Take the moving averages of the weights.")
-    ] = False,
-    dataset: flags.Dataset = None,
-    data_root: flags.DataRoot = None,
-    limit_test: flags.LimitTest = None,
-    stream: flags.Stream = None,
-    device: flags.Device = None,
-    precision: flags.Precision = None,
+    preset: str | None, overrides: list[Override], file: Path, model: str | None, ema: bool
 ) -> None:
     """Recognise a checkpoint file, measure it on the dataset's test images, and keep it.
 
     Nothing in the file is executed. Prints the command that uses it.
     """
-    from rkkd_cli.cli.flags.overrides import flag_overrides, split_words
-
-    preset, overrides = split_words(words)
-    keys = {k: v for k, v in FLAG_KEYS.items() if k in IMPORT_FLAGS}
-    overrides += flag_overrides(ctx.params, keys)
     from rkkd_cli.cli.runtime.import_teacher import import_file
 
     import_file(file.expanduser(), model, ema, preset, overrides)
 
 
 @app.command()
-def export(
-    teacher: Annotated[
-        str,
-        typer.Argument(
-            metavar="TEACHER",
-            help="A key of `rkkd teacher ls` or its beginning, a model's name, or a file.",
-        ),
-    ],
-    to: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Default: MODEL_DATASET.safetensors.")
-    ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
-) -> None:
+@takes(
+    Flag("teacher", str, "A key of `rkkd teacher ls` or its beginning, a model's name, or a file.",
+         positional=True, default=REQUIRED, metavar="TEACHER"),
+    Flag("to", Path | None, "File to write; default: MODEL_DATASET.safetensors.", metavar="FILE"),
+    Flag("force", bool, "Replace a file that is there.", default=False),
+)  # fmt: skip
+def export(teacher: str, to: Path | None, force: bool) -> None:
     """Write a teacher as a safetensors file that says what it is."""
     from rkkd_cli.cli.runtime.export_teacher import export_teacher
 
@@ -132,12 +115,11 @@ def ls() -> None:
 
 
 @app.command()
-def outputs(
-    evict: Annotated[
-        str | None,
-        typer.Option(metavar="KEY|all", help="Remove those of a stream.", show_default=False),
-    ] = None,
-) -> None:
+@takes(
+    Flag("evict", str | None, "Remove the outputs of the stream with this key, or of all streams.",
+         metavar="KEY|all"),
+)  # fmt: skip
+def outputs(evict: str | None) -> None:
     """List what --cache-teacher keeps, a stream a line, the newest last; or remove it."""
     from rkkd_cli.cli.output import console, tables
     from rkkd_cli.records.cache import cache_directory

@@ -1,25 +1,21 @@
 """``rkkd watch``: curves and table of a run that another process is training."""
 
-from typing import Annotated
+from pathlib import Path
 
 import typer
 
-from rkkd_cli.cli.flags import common as flags
+from rkkd_cli.cli.flags.flag import Flag, takes
+from rkkd_cli.cli.flags.runs import OUT, RUN_OR_NEWEST
 
 
-def watch(
-    run: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="RUN", help="Name or folder of a run; default: the newest.", show_default=False
-        ),
-    ] = None,
-    once: Annotated[bool, typer.Option("--once", help="Show how it stands now, and end.")] = False,
-    every: Annotated[
-        float, typer.Option(min=0.1, metavar="SECONDS", help="How often to look.")
-    ] = 1.0,
-    out: flags.Results = flags.DEFAULT_RESULTS,
-) -> None:
+@takes(
+    RUN_OR_NEWEST,
+    Flag("once", bool, "Show the run as it stands now, and end.", default=False),
+    Flag("every", float, "Seconds from one look at the run to the next.",
+         default=1.0, metavar="SECONDS", min=0.1),
+    OUT,
+)  # fmt: skip
+def watch(run: str | None, once: bool, every: float, out: Path) -> None:
     """Watch a run until it ends, or until Ctrl-C; its files are only read.
 
     Elsewhere than on a terminal, what has changed is printed again below.

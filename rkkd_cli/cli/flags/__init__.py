@@ -1,1 +1,1 @@
-"""The flags of the commands, and the keys of the experiment that they set."""
+"""The flags of the commands: each is declared once, and ``takes`` gives a command its own."""

@@ -1,116 +1,70 @@
-"""The flags of ``rkkd grid`` beside those of every command that trains.
+"""The flags of ``rkkd grid`` alone: what it varies, which cells it trains, where its jobs run."""
 
-``Placing`` holds those that say where jobs run, and checks that they go together.
-"""
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
-from dataclasses import dataclass
-from typing import Annotated
+from rkkd_cli.cli.flags.flag import Bundle, Flag
+from rkkd_cli.cli.flags.runs import NAME
+from rkkd_cli.errors import UserError
 
-from typer import Option
-
-from rkkd_cli.cli.flags import keys
-from rkkd_cli.errors import UserError, unknown_name
+if TYPE_CHECKING:
+    from rkkd_cli.config.grid import Choice
 
 VARY, CELLS, PLACE = "What to vary", "Which cells", "Where the jobs run"
 ENGINES = ("local", "ray")
-VALUES = "0.1,0.25 or 0.1:0.9:0.2 or log:1:50:6"
 
-Alpha = Annotated[
-    str | None,
-    Option(metavar="VALUES", help=f"Values of method.alpha: {VALUES}.", rich_help_panel=VARY),
-]
-Temperature = Annotated[
-    str | None, Option(metavar="VALUES", help="Values of method.temperature.", rich_help_panel=VARY)
-]
-Vary = Annotated[
-    list[str] | None,
-    Option(
-        metavar="KEY=VALUES",
-        help="Values of any other key of an experiment, such as training.lr=0.1,0.05; may be "
-        "given again and again.",
-        rich_help_panel=VARY,
-    ),
-]
-Sample = Annotated[
-    int | None,
-    Option(metavar="N", help="Train only N cells of the product.", rich_help_panel=CELLS),
-]
-Sampler = Annotated[str, Option(metavar="random|sobol", help="Which ones.", rich_help_panel=CELLS)]
-SampleSeed = Annotated[int, Option(min=0, help="The sampler's seed.", rich_help_panel=CELLS)]
-Yes = Annotated[bool, Option("--yes", help="Allow more than 1,000 cells.", rich_help_panel=CELLS)]
-RetryFailed = Annotated[
-    bool, Option("--retry-failed", help="Train the failed cells again.", rich_help_panel=CELLS)
-]
-FailFast = Annotated[
-    bool,
-    Option(
-        "--fail-fast/--keep-going",
-        help="End at the first cell that fails, or go on with the others.",
-        rich_help_panel=CELLS,
-    ),
-]
-PublishedValues = Annotated[
-    str | None,
-    Option(
-        "--published",
-        metavar="FILE|PRESET",
-        help="A CSV file of published accuracies to stand beside the measured ones, or a preset "
-        "that carries some (alpha_temperature).",
-        rich_help_panel=CELLS,
-    ),
-]
-Workers = Annotated[
-    int | None,
-    Option(min=1, help="Local processes, each with a GPU of its own if there are; with --engine "
-           "ray, the most jobs at once.",
-           rich_help_panel=PLACE),
-]  # fmt: skip
-CellsPerJob = Annotated[
-    int | None,
-    Option(
-        min=1,
-        help="At most so many cells in one job; default: as many as memory holds, shared out "
-        "evenly among the workers.",
-        rich_help_panel=PLACE,
-    ),
-]
-Engine = Annotated[
-    str,
-    Option(
-        metavar="local|ray",
-        help="Place the jobs on this machine or on a Ray cluster (needs rkkd[ray]).",
-        rich_help_panel=PLACE,
-    ),
-]
-Address = Annotated[
-    str | None,
-    Option(
-        metavar="HOST:PORT|auto",
-        help="The Ray cluster; default: RAY_ADDRESS, else one is started on this machine.",
-        rich_help_panel=PLACE,
-    ),
-]
-GpusPerJob = Annotated[
-    float | None,
-    Option(min=0, help="GPUs of each job on the cluster; default 0.", rich_help_panel=PLACE),
-]
-CpusPerJob = Annotated[
-    int | None,
-    Option(
-        min=1,
-        help="CPUs, and threads, of each job on the cluster; default: the experiment's threads, "
-        "or 1.",
-        rich_help_panel=PLACE,
-    ),
-]
+# fmt: off
+VARY_ALPHA = Flag("alpha", str | None, panel=VARY, metavar="VALUES",
+    help="Values of method.alpha: 0.1,0.25 or 0.1:0.9:0.2 or log:1:50:6.")
+VARY_TEMPERATURE = Flag("temperature", str | None, panel=VARY, metavar="VALUES",
+    help="Values of method.temperature.")
+VARY_KEY = Flag("vary", list[str] | None, panel=VARY, metavar="KEY=VALUES",
+    help="Values of any other key of an experiment, such as training.lr=0.1,0.05; may be given "
+         "again and again.")
 
-# The keys that the flags set for all cells alike.
-FLAG_KEYS = {k: v for k, v in keys.FLAG_KEYS.items() if k not in ("alpha", "temperature")}
+SAMPLE = Flag("sample", int | None, panel=CELLS, metavar="N",
+    help="Train only N cells of the product.")
+SAMPLER = Flag("sampler", str, panel=CELLS, default="random", metavar="random|sobol",
+    help="Draw the cells of --sample uniformly at random, or along a Sobol sequence, which "
+         "covers every key more evenly.")
+SAMPLE_SEED = Flag("sample_seed", int, panel=CELLS, default=0, min=0,
+    help="Seed of the sampler: the same one draws the same cells.")
+YES = Flag("yes", bool, panel=CELLS, default=False,
+    help="Allow more than 1,000 cells.")
+RETRY_FAILED = Flag("retry_failed", bool, panel=CELLS, default=False,
+    help="Train the failed cells again.")
+FAIL_FAST = Flag("fail_fast", bool, panel=CELLS, default=False,
+    option=("--fail-fast/--keep-going",),
+    help="End at the first cell that fails, or go on with the others.")
+PUBLISHED_GRID = Flag("published", str | None, panel=CELLS, metavar="FILE|PRESET",
+    help="A CSV file of published accuracies to stand beside the measured ones, or a preset "
+         "that carries some (alpha_temperature).")
+
+ENGINE = Flag("engine", str, panel=PLACE, default="local", choices=ENGINES,
+    help="Run the jobs on this machine or on a Ray cluster (needs rkkd\\[ray]).")
+WORKERS = Flag("workers", int | None, panel=PLACE, min=1,
+    help="Local processes, each with a GPU of its own if there are; with --engine ray, the most "
+         "jobs at once.")
+ADDRESS = Flag("address", str | None, panel=PLACE, metavar="HOST:PORT|auto",
+    help="The Ray cluster; default: RAY_ADDRESS, else one is started on this machine.")
+GPUS_PER_JOB = Flag("gpus_per_job", float | None, panel=PLACE, min=0,
+    help="GPUs of each job on the cluster; default: 1 where it has any and --device is not cpu, "
+         "else 0.")
+CPUS_PER_JOB = Flag("cpus_per_job", int | None, panel=PLACE, min=1,
+    help="CPUs, and threads, of each job on the cluster; default: the experiment's threads, or 1.")
+CELLS_PER_JOB = Flag("cells_per_job", int | None, panel=PLACE, min=1,
+    help="Most cells in one job; default: as many as memory holds, shared out evenly among the "
+         "workers.")
+
+GRID_NAME = replace(NAME,
+    help="Name of the run; default: the preset's, by which the same command finds its run again.")
+# fmt: on
 
 
 @dataclass(frozen=True)
-class Placing:
-    """An engine and what the command line says of it."""
+class EngineOptions:
+    """The engine that runs the jobs, and what the command line says of it."""
 
     engine: str = "local"
     workers: int | None = None
@@ -119,23 +73,62 @@ class Placing:
     cpus_per_job: int | None = None
 
     def check(self, several_ranks: bool = False) -> None:
-        """Raise UserError for an unknown engine, or for flags that it does not heed.
+        """Raise UserError for flags that the engine does not heed.
 
-        Several ranks have been placed already, by torchrun.
+        With ``several_ranks``, torchrun has placed the processes already.
         """
-        if self.engine not in ENGINES:
-            raise unknown_name("engine", self.engine, ENGINES)
         if several_ranks and (self.engine != "local" or self.workers not in (None, 1)):
             raise UserError(
                 "under torchrun all ranks train each job together; leave --engine and --workers "
                 "away, or start rkkd without torchrun"
             )
-        given = [
-            f"--{name.replace('_', '-')}"
-            for name in ("address", "gpus_per_job", "cpus_per_job")
-            if getattr(self, name) is not None
-        ]
-        if given and self.engine != "ray":
-            raise UserError(
-                f"{given[0]} is heeded by --engine ray alone; add that, or leave it away"
-            )
+        if self.engine == "ray":
+            return
+        for flag in (ADDRESS, GPUS_PER_JOB, CPUS_PER_JOB):
+            if getattr(self, flag.name) is not None:
+                raise UserError(
+                    f"{flag.option_names[0]} is heeded by --engine ray alone; add that, or leave "
+                    "it away"
+                )
+
+
+def axes_of(
+    alpha: str | None, temperature: str | None, vary: Sequence[str] | None
+) -> dict[str, tuple[Any, ...]]:
+    """Return ``{key: values}`` of the flags that vary a key. Raises UserError."""
+    from rkkd_cli.config.overrides import looks_like_override
+    from rkkd_cli.config.value_lists import parse_values
+
+    given = [
+        (f"--{name}", f"method.{name}", text)
+        for name, text in (("alpha", alpha), ("temperature", temperature))
+        if text is not None
+    ]
+    for word in vary or ():
+        key, _, text = word.partition("=")
+        if not looks_like_override(word):
+            raise UserError(f"--vary {word!r}: write KEY=VALUES, such as training.lr=0.1,0.05")
+        given.append((f"--vary {key.strip()}", key.strip(), text))
+    axes: dict[str, tuple[Any, ...]] = {}
+    for flag, key, text in given:
+        if key in axes:
+            raise UserError(f"{flag}: {key} is varied twice; give all its values at once")
+        try:
+            axes[key] = parse_values(text)
+        except ValueError as error:
+            raise UserError(f"{flag} {text!r}: {error}") from None
+    return axes
+
+
+def chosen_cells(sample: int | None, sampler: str, sample_seed: int, yes: bool) -> "Choice":
+    """Return which cells of the product are wanted."""
+    from rkkd_cli.config.grid import Choice
+
+    return Choice(sample, sampler, sample_seed, yes)
+
+
+GRID_AXES = Bundle("axes", (VARY_ALPHA, VARY_TEMPERATURE, VARY_KEY), axes_of)
+GRID_CELLS = Bundle("choice", (SAMPLE, SAMPLER, SAMPLE_SEED, YES), chosen_cells)
+ENGINE_OPTIONS = Bundle(
+    "engine_options", (ENGINE, WORKERS, ADDRESS, GPUS_PER_JOB, CPUS_PER_JOB), EngineOptions
+)
