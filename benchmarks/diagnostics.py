@@ -12,7 +12,6 @@ import time
 
 import torch
 
-from rkkd_cli.config.arms import resolve_arms
 from rkkd_cli.config.presets import load_experiment
 from rkkd_cli.data.stream import Batch
 from rkkd_cli.models import build_model
@@ -41,7 +40,7 @@ def seconds(preset: str, rounds: int) -> tuple[list[float], list[float]]:
     labels = torch.arange(batch_size) % classes
     images = torch.randn(batch_size, channels, side, side)
     batch = Batch(images.to(memory_format=torch.channels_last), labels, torch.arange(batch_size))
-    arms = [ArmOnStream(arm, 0, teacher, labels) for arm in resolve_arms(experiment)]
+    arms = [ArmOnStream(arm, 0, teacher, labels) for arm in experiment.resolved_arms]
     objectives = [arm.objective for arm in arms]
     steps, diagnoses = [], []
     for _ in range(2 + max(3, round(share * rounds))):

@@ -25,7 +25,6 @@ import torch
 from history import ARMS, HEADER, epoch_of
 from turns import Row, parser, show
 
-from rkkd_cli.config.arms import resolve_arms
 from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.config.presets import load_experiment
 from rkkd_cli.data.stream import Batch
@@ -65,7 +64,7 @@ def _lockstep(preset: str, arms: int, batch_size: int, shape: tuple[int, int, in
     labels = torch.arange(batch_size) % classes
     images = torch.randn(batch_size, *shape).to(memory_format=torch.channels_last)
     batch = Batch(images, labels, torch.arange(batch_size))
-    several = [ArmOnStream(arm, 0, teacher, labels) for arm in resolve_arms(experiment)]
+    several = [ArmOnStream(arm, 0, teacher, labels) for arm in experiment.resolved_arms]
     needs = feature_needs(arm.objective for arm in several)
 
     def step() -> None:

@@ -11,7 +11,7 @@ from rkkd_cli.config.presets import load_experiment, to_toml
 from rkkd_cli.files import write_whole
 from rkkd_cli.records.environment import environment
 from rkkd_cli.records.manifest import Manifest
-from rkkd_cli.records.metrics import append_lines, as_lines, columns, header_line, metrics_sha256
+from rkkd_cli.records.metrics import append_lines, columns, csv_lines, header_line, metrics_sha256
 from rkkd_cli.records.run_directory import RunDirectory
 
 EPOCHS, ARMS, SEEDS = 240, 45, 5
@@ -34,7 +34,7 @@ def epoch_of(seed: int, epoch: int, arms: Sequence[str], noise: np.random.Genera
     own = [{"arm": arm, "seed": seed, "epoch": epoch, "lr": 0.1} for arm in arms]
     values = noise.random((len(arms), len(HEADER))).tolist()
     rows = [dict(zip(HEADER, row, strict=True)) | one for row, one in zip(values, own, strict=True)]
-    return as_lines(HEADER, rows)
+    return csv_lines(HEADER, rows)
 
 
 def write_large_run(folder: Path) -> None:

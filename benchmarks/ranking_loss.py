@@ -25,7 +25,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from rkkd_cli.config.arms import resolve_arms
 from rkkd_cli.config.presets import load_experiment
 from rkkd_cli.data.stream import Batch
 from rkkd_cli.losses import kendall_ranking_loss
@@ -139,7 +138,7 @@ def logging_shares(
     labels = torch.arange(shape[0]) % classes
     images = torch.randn(*shape).to(memory_format=torch.channels_last)
     batch = Batch(images, labels, torch.arange(shape[0]))
-    arms = [ArmOnStream(arm, 0, teacher, labels) for arm in resolve_arms(experiment)]
+    arms = [ArmOnStream(arm, 0, teacher, labels) for arm in experiment.resolved_arms]
     objectives = [arm.objective for arm in arms]
     shares: dict[str, list[float]] = {"rank": [], "kendall_tau": []}
     for _ in range(2 + rounds):

@@ -12,7 +12,6 @@ import statistics
 
 import torch
 
-from rkkd_cli.config.arms import resolve_arms
 from rkkd_cli.config.presets import load_experiment
 from rkkd_cli.data.stream import Batch
 from rkkd_cli.models import build_model
@@ -40,7 +39,7 @@ def main() -> None:
     print(f"{options.rounds} rounds on {describe_device(device)}, {facts['processor']}, "
           f"torch {facts['versions']['torch']}")  # fmt: skip
     for preset, shape in SHAPES.items():
-        arms = resolve_arms(load_experiment(preset))
+        arms = load_experiment(preset).resolved_arms
         teacher = freeze(build_model("cnn2", 10, shape[1]), device, "fp32", 10, shape[1], shape[2:])
         images = torch.randn(shape, device=device).to(memory_format=torch.channels_last)
         labels = torch.randint(0, 10, shape[:1], device=device)

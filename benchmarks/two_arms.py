@@ -22,7 +22,6 @@ from torch import Tensor
 from torch.nn import functional as F
 from turns import Row, Step, parser, ratios, row, show, take_turns
 
-from rkkd_cli.config.arms import resolve_arms
 from rkkd_cli.config.overrides import Override
 from rkkd_cli.config.presets import load_experiment
 from rkkd_cli.data.images import Dataset, LabelledImages
@@ -103,7 +102,7 @@ def both_arms(
     model = build_model("resnet32x4", CLASSES).to(memory_format=torch.channels_last)
     teacher = freeze(model, where, precision, CLASSES, 3, (32, 32))
     stream = Stream(_random_images(), where, BATCH, seed=0)
-    arms = [ArmOnStream(arm, 0, teacher, stream.data.labels) for arm in resolve_arms(experiment)]
+    arms = [ArmOnStream(arm, 0, teacher, stream.data.labels) for arm in experiment.resolved_arms]
     lockstep = Lockstep(
         "benchmark",
         stream,

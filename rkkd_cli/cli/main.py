@@ -1,7 +1,6 @@
 """The ``rkkd`` program: its commands, and the way from an error to an exit status."""
 
 import sys
-from typing import TYPE_CHECKING
 
 import typer
 
@@ -26,9 +25,6 @@ from rkkd_cli.cli.commands import (
 from rkkd_cli.cli.runtime import torchrun
 from rkkd_cli.config.overrides import check_text
 from rkkd_cli.errors import RunError, UserError, printable
-
-if TYPE_CHECKING:
-    from rkkd_cli.train.distributed.process_group import TorchrunGroup
 
 app = typer.Typer(
     name="rkkd",
@@ -88,10 +84,10 @@ def main() -> None:
     Exit status 2: the user's mistake; 1: a failure; 128 + a signal's number: interrupted.
     """
     try:
-        if torchrun.is_one_of_several():
-            torchrun.take_part(_program)
-        else:
-            _program()
+        with torchrun.joined() as process_group:
+            for word in sys.argv[1:]:
+                check_text(word)
+            app(obj=process_group)
     except UserError as error:
         _fail(error, 2)
     except RunError as error:
@@ -99,13 +95,6 @@ def main() -> None:
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
         _fail(f"{error.strerror or error}{where}", 1)
-
-
-def _program(process_group: "TorchrunGroup | None" = None) -> None:
-    """Do what the command line says, alone or as the first of several ranks."""
-    for word in sys.argv[1:]:
-        check_text(word)
-    app(obj=process_group)
 
 
 def _fail(message: object, status: int) -> None:

@@ -47,7 +47,7 @@ def select_by_rank_grad(experiment: Experiment, choice: str) -> Experiment:
         return experiment
     kept = {
         arm.name: experiment.arms[arm.name]
-        for arm in resolve_arms(experiment)
+        for arm in experiment.resolved_arms
         if arm.experiment.rank.grad == (choice == "on")
     }
     if not kept:

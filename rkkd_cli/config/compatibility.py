@@ -3,7 +3,6 @@
 from collections.abc import Iterable
 from typing import Any
 
-from rkkd_cli.config.arms import resolve_arms
 from rkkd_cli.config.experiment import TOLD, Experiment, TrainingConfig
 from rkkd_cli.config.grid import cell_hash, unrounded
 from rkkd_cli.config.overrides import flatten
@@ -56,9 +55,9 @@ def extended(recorded: Experiment, requested: Experiment, run: str) -> Experimen
             f"{differences(before, after)}: leave that as it was, or start a new run with another "
             "--name"
         )
-    known = {cell_hash(arm, 0) for arm in resolve_arms(recorded)}
+    known = {cell_hash(arm, 0) for arm in recorded.resolved_arms}
     arms = dict(recorded.arms)
-    for arm in resolve_arms(requested):
+    for arm in requested.resolved_arms:
         if cell_hash(arm, 0) not in known:
             name = arm.name if arm.name not in arms else f"cell-{cell_hash(arm, 0)}"
             arms[name] = requested.arms[arm.name]
@@ -120,8 +119,8 @@ def _told(flat: dict[str, Any], key: str) -> str:
 
 
 def _check_schedules(recorded: Experiment, requested: Experiment) -> None:
-    before = {arm.name: arm.experiment.training for arm in resolve_arms(recorded)}
-    for arm in resolve_arms(requested):
+    before = {arm.name: arm.experiment.training for arm in recorded.resolved_arms}
+    for arm in requested.resolved_arms:
         training = arm.experiment.training
         if training.epochs != before[arm.name].epochs and depends_on_epochs(training):
             what = "milestones given as shares" if training.schedule == "step" else "the schedule"

@@ -6,7 +6,9 @@ in the recorded numbers.
 
 import math
 import re
-from typing import Annotated, Any, Literal, Self
+from collections.abc import Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, ConfigDict, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
@@ -17,6 +19,9 @@ from rkkd_cli.config.frozen import FrozenConfig as FrozenConfig
 from rkkd_cli.config.monitors import DEFAULT_MONITOR, monitor_problem
 from rkkd_cli.config.stated_findings import FINDING_NAME, StatedFinding
 from rkkd_cli.config.value_lists import parse_axes, parse_seeds
+
+if TYPE_CHECKING:
+    from rkkd_cli.config.arms import Arm
 
 ARM_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+=-]{0,63}")
 
@@ -237,6 +242,22 @@ class Experiment(FrozenConfig):
     )
     arms: dict[str, dict[str, Any]] = Field(default_factory=default_arms)
     findings: dict[str, StatedFinding] = Field(default_factory=dict)
+
+    @cached_property
+    def resolved_arms(self) -> "tuple[Arm, ...]":
+        """Every arm as the whole, validated experiment that it trains, resolved at the first use.
+
+        Raises UserError that names the arm.
+        """
+        from rkkd_cli.config.arms import resolve_arms
+
+        return resolve_arms(self)
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """Return a copy, which resolves its own arms."""
+        copied = super().model_copy(update=update, deep=deep)
+        copied.__dict__.pop("resolved_arms", None)
+        return copied
 
     @field_validator("arms")
     @classmethod

@@ -8,11 +8,11 @@ from typing import Any
 
 import tomli_w
 
-from rkkd_cli.config.arms import refuse_hidden_overrides, resolve_arms
+from rkkd_cli.config.arms import refuse_hidden_overrides
 from rkkd_cli.config.experiment import Experiment, default_arms
 from rkkd_cli.config.grid import Choice, with_cells
 from rkkd_cli.config.overrides import Override, apply_overrides, flatten, is_too_deep
-from rkkd_cli.config.stated_findings import check_named_arms
+from rkkd_cli.config.stated_findings import SIDES, check_named_arms
 from rkkd_cli.config.untrusted import refuse_reaching_out
 from rkkd_cli.config.validation import check_known_key, experiment_from
 from rkkd_cli.config.value_lists import parse_axes
@@ -170,14 +170,49 @@ def _overridden(path: Path, overrides: Sequence[Override]) -> tuple[dict[str, An
     """Return the table of the file with the overrides laid over it, and the overridden keys.
 
     Where neither names arms or varies keys, there are the default arms, named after the method.
+    Arms of the file that are named after its method follow another one.
     """
     given = [key for override in overrides for key in flatten({override.key: override.value})]
     table = _table(path)
-    usual = default_arms(_method_of(table))
+    former, method = _method_of(table), _method_of(apply_overrides(table, overrides))
     varies = table.get("vary") or any(key.startswith("vary.") for key in given)
-    if not varies and table.get("arms", usual) == usual:
-        table["arms"] = default_arms(_method_of(apply_overrides(table, overrides)))
+    if not varies and table.get("arms", default_arms(former)) == default_arms(former):
+        table["arms"] = default_arms(method)
+    elif not varies and former != method:
+        table |= _renamed_arms(
+            table, dict(zip(default_arms(former), default_arms(method), strict=True))
+        )
     return apply_overrides(table, overrides), given
+
+
+def _renamed_arms(table: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    """Return the sections arms and findings with other names for arms that train another method.
+
+    These are arms that are named after the file's method, and do not set it themselves. Findings
+    that speak of them are left out. Raises UserError where the new name is taken.
+    """
+    arms, findings = table["arms"], table.get("findings", {})
+    if not isinstance(arms, Mapping) or not isinstance(findings, Mapping):
+        return {}  # refused where it is validated
+    renamed = {
+        arm: names[arm]
+        for arm, overrides in arms.items()
+        if arm in names and "method.name" not in flatten(overrides)
+    }
+    for former, new in renamed.items():
+        if new in arms:
+            raise UserError(
+                f"arm {former!r} would be called {new!r} with this method, and there is an arm of "
+                "that name; leave method.name as it is"
+            )
+    kept = {name: one for name, one in findings.items() if not renamed.keys() & _named_in(one)}
+    return {"arms": {renamed.get(arm, arm): o for arm, o in arms.items()}, "findings": kept}
+
+
+def _named_in(finding: object) -> set[str]:
+    """Return the arms that the table of a finding names."""
+    sides = [finding.get(key) for key in SIDES] if isinstance(finding, Mapping) else []
+    return {name for side in sides for name in ([side] if isinstance(side, str) else side or ())}
 
 
 def _method_of(table: Mapping[str, Any]) -> object:
@@ -194,7 +229,7 @@ def override_experiment(experiment: Experiment, overrides: Sequence[Override]) -
 
 
 def _checked(experiment: Experiment, given: Sequence[str]) -> Experiment:
-    resolve_arms(experiment)
+    _ = experiment.resolved_arms  # raises UserError for an arm that is not valid
     refuse_hidden_overrides(experiment, given)
     return experiment
 
@@ -202,8 +237,7 @@ def _checked(experiment: Experiment, given: Sequence[str]) -> Experiment:
 def read_experiment(path: Path) -> Experiment:
     """Return the experiment that a run has recorded. Raises UserError that names the file."""
     experiment = experiment_from(_table(path), str(path))
-    resolve_arms(experiment)
-    return experiment
+    return _checked(experiment, given=())
 
 
 def to_toml(experiment: Experiment) -> str:

@@ -10,8 +10,8 @@ from rkkd_cli.config.frozen import FrozenConfig, as_tuple
 from rkkd_cli.config.overrides import flatten
 from rkkd_cli.errors import UserError, unknown_name
 
+SIDES = ("better", "worse", "same")  # the keys that say which arms are meant
 FINDING_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
-
 
 # An arm's name, several, or the values by which arms are known, such as {rank.grad = true}.
 Who = Annotated[str | tuple[str, ...] | dict[str, Any], BeforeValidator(as_tuple)]

@@ -3,20 +3,22 @@
 Among it: a teacher that holds positions, on images of another size than it was trained on.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import NamedTuple
 
 import psutil
 import torch
 
-from rkkd_cli.config.arms import Arm, resolve_arms
+from rkkd_cli.config.arms import Arm
 from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.data.catalogue import DatasetRequest, Shape, peek
+from rkkd_cli.data.stream import Batch
 from rkkd_cli.data.strong_augment import StrongView
 from rkkd_cli.errors import UserError
 from rkkd_cli.files import write_problem
-from rkkd_cli.methods import Pair, build_objective
+from rkkd_cli.methods import ModelPair, build_objective, check_settings
 from rkkd_cli.models import (
     MODELS,
     Classifier,
@@ -34,18 +36,26 @@ from rkkd_cli.models.checkpoint.recognise import (
     trained_size,
 )
 from rkkd_cli.models.checkpoint.skeleton import blank, depends_on_size
-from rkkd_cli.sweep.jobs import StreamGroup, stream_groups
+from rkkd_cli.sweep.jobs import grouped
+from rkkd_cli.train.arm import ArmOnStream
+from rkkd_cli.train.taught_batch import feature_needs, run_teacher
+from rkkd_cli.train.teacher.model import freeze
 from rkkd_cli.train.teacher.training import required_recipe
 
 RESIDENT_COPIES = 2  # of the decoded images: as they were read, and padded for their crops
 
 
-class Checked(NamedTuple):
-    """One stream group whose names, shapes and files have been found right."""
+class CheckedStream(NamedTuple):
+    """Arms that share a stream, whose names, shapes, losses and files have been found right."""
 
-    group: StreamGroup
+    arms: tuple[Arm, ...]
     shape: Shape
     parameters: dict[str, int]
+
+    @property
+    def experiment(self) -> Experiment:
+        """What the arms share: dataset, teacher, batch size, epochs, precision."""
+        return self.arms[0].experiment
 
 
 def dataset_request(experiment: Experiment) -> DatasetRequest:
@@ -53,19 +63,19 @@ def dataset_request(experiment: Experiment) -> DatasetRequest:
     return DatasetRequest(**experiment.dataset.model_dump(), decoders=experiment.decoders)
 
 
-def check_experiment(experiment: Experiment, cache: Path) -> list[Checked]:
-    """Check names, folders, models and checkpoints. Raises UserError; writes nothing."""
+def check_experiment(experiment: Experiment, cache: Path) -> list[CheckedStream]:
+    """Check names, folders, models, losses and checkpoints. Raises UserError; writes nothing."""
     problem = write_problem(cache)
     if problem:
         raise UserError(f"cannot write to the cache {cache}: {problem}; set RKKD_CACHE to a folder")
-    return [_check_group(group) for group in stream_groups(experiment)]
+    return [_check_stream(arms) for arms in grouped(experiment.resolved_arms)]
 
 
 def check_device(experiment: Experiment, device: torch.device) -> None:
     """Raise UserError for what only CUDA does, on another device."""
     if device.type == "cuda":
         return
-    if any(arm.experiment.precision == "tf32" for arm in resolve_arms(experiment)):
+    if any(arm.experiment.precision == "tf32" for arm in experiment.resolved_arms):
         raise UserError(
             f"precision tf32 is CUDA's, and this is {device.type}; use --precision fp32 or bf16"
         )
@@ -75,12 +85,13 @@ def check_device(experiment: Experiment, device: torch.device) -> None:
         )
 
 
-def _check_group(group: StreamGroup) -> Checked:
-    names = [group.experiment.teacher.model, *(a.experiment.student.model for a in group.arms)]
+def _check_stream(arms: tuple[Arm, ...]) -> CheckedStream:
+    experiment = arms[0].experiment
+    names = [experiment.teacher.model, *(arm.experiment.student.model for arm in arms)]
     for name in dict.fromkeys(names):
         check_model_name(name)
-    shape = peek(dataset_request(group.experiment))
-    _check_memory(group.experiment, shape)
+    shape = peek(dataset_request(experiment))
+    _check_memory(experiment, shape)
     if shape.num_classes < 2:
         raise UserError(
             "the dataset has one class; distillation and its ranking loss need at least 2"
@@ -91,11 +102,12 @@ def _check_group(group: StreamGroup) -> Checked:
     }
     for name, model in models.items():
         check_forward(name, model, shape)
-    for arm in group.arms:
+    for arm in arms:
         _check_method(arm, models, shape)
-    _check_teacher(group.experiment, models[group.experiment.teacher.model], shape)
+    _check_teacher(experiment, models[experiment.teacher.model], shape)
+    _check_losses(arms, models[experiment.teacher.model], shape)
     parameters = {name: count_parameters(models[name]) for name in names}
-    return Checked(group, shape, parameters)
+    return CheckedStream(arms, shape, parameters)
 
 
 def _check_memory(experiment: Experiment, shape: Shape) -> None:
@@ -126,10 +138,11 @@ def check_forward(name: str, model: Classifier, shape: Shape) -> None:
 def _check_method(arm: Arm, models: Mapping[str, Classifier], shape: Shape) -> None:
     """Raise UserError where the arm's method does not fit its models or the images."""
     experiment = arm.experiment
+    check_settings(experiment.method)
     student, teacher = models[experiment.student.model], models[experiment.teacher.model]
     labels = torch.zeros(shape.train_images, dtype=torch.int64)
     with torch.device("meta"):
-        pair = Pair(student, teacher, shape.in_channels, shape.size, labels)
+        pair = ModelPair(student, teacher, shape.in_channels, shape.size, labels)
         objective = build_objective(experiment.method, experiment.rank, pair)
     if objective.method.needs_strong_view:
         StrongView(shape.in_channels)
@@ -139,6 +152,45 @@ def _check_method(arm: Arm, models: Mapping[str, Classifier], shape: Shape) -> N
             f"method {experiment.method.name} looks at more of the teacher than its logits, which "
             "is not kept; leave out --cache-teacher"
         )
+
+
+def _check_losses(arms: Sequence[Arm], teacher_model: Classifier, shape: Shape) -> None:
+    """Raise UserError for an arm that cannot take a step on two random images.
+
+    Settings and plug-ins can be wrong in ways that only show when the loss is computed. Of arms
+    that differ in weights and temperatures alone, one is tried.
+    """
+    cpu, (height, width) = torch.device("cpu"), shape.size
+    precision = arms[0].experiment.precision
+    teacher = freeze(
+        deepcopy(teacher_model), cpu, precision, shape.num_classes, shape.in_channels, shape.size
+    )
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(2, shape.in_channels, height, width, generator=generator)
+    labels = torch.arange(2)
+    for arm in {_loss_key(arm): arm for arm in reversed(arms)}.values():
+        try:
+            student = ArmOnStream(arm, 0, teacher, labels)
+            needs = feature_needs([student.objective])
+            strong = images if needs.strong_view else None
+            batch = Batch(images, labels, torch.arange(2), strong)
+            student.step(run_teacher(teacher, batch, needs))
+        except UserError:
+            raise
+        except Exception as error:  # a user's method may raise anything
+            reason = " ".join(str(error).split()) or "no reason given"
+            raise UserError(
+                f"arm {arm.name}: method {arm.experiment.method.name} cannot compute its loss on "
+                f"two random images: {type(error).__name__}: {reason}"
+            ) from error
+
+
+def _loss_key(arm: Arm) -> tuple[object, ...]:
+    """Return what decides whether an arm's loss can be computed: all but weights and the like."""
+    experiment, numbers = arm.experiment, {"alpha", "temperature", "ce_weight", "kl_weight"}
+    method = experiment.method.model_dump_json(exclude=numbers)
+    rank = experiment.rank
+    return experiment.student.model, method, rank.grad, rank.surrogate, rank.channels
 
 
 def _check_teacher(experiment: Experiment, model: Classifier, shape: Shape) -> None:

@@ -39,7 +39,7 @@ class Memory(NamedTuple):
     shared: int
     per_arm: int
 
-    def most_arms(self, free: int) -> int:
+    def max_arms(self, free: int) -> int:
         """Return how many arms fit into so many free bytes, at least one."""
         return max(1, int((USABLE * free - self.shared) // self.per_arm))
 

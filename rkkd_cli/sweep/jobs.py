@@ -1,9 +1,10 @@
 """Jobs: a seed's stream with the arms that train on it in lockstep."""
 
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
-from rkkd_cli.config.arms import Arm, resolve_arms
+from rkkd_cli.config.arms import Arm
 from rkkd_cli.config.dataset import DatasetConfig
 from rkkd_cli.config.experiment import Experiment, TeacherConfig
 
@@ -34,44 +35,31 @@ class Job(NamedTuple):
         return [(arm.name, self.seed) for arm in self.arms]
 
 
-class StreamGroup(NamedTuple):
-    """Arms that can see the same batches and the same teacher, for each of ``seeds``."""
-
-    arms: tuple[Arm, ...]
-    seeds: tuple[int, ...]
-
-    @property
-    def experiment(self) -> Experiment:
-        """What the arms share: dataset, teacher, batch size, epochs, precision."""
-        return self.arms[0].experiment
-
-
-def stream_groups(experiment: Experiment) -> tuple[StreamGroup, ...]:
-    """Return the experiment's arms grouped by stream, in the order of their first arm."""
-    arms = grouped(resolve_arms(experiment))
-    return tuple(StreamGroup(one, experiment.seeds) for one in arms)
-
-
 def grouped(arms: Iterable[Arm]) -> list[tuple[Arm, ...]]:
     """Return the arms that can share a stream, in the order of their first one."""
-    groups: dict[str, list[Arm]] = {}
+    groups: dict[object, list[Arm]] = {}
     for arm in arms:
-        groups.setdefault(_stream_key(arm.experiment), []).append(arm)
-    return [tuple(one) for one in groups.values()]
+        training = arm.experiment.training
+        key = sources_key(arm.experiment), training.batch_size, training.epochs
+        groups.setdefault(key, []).append(arm)
+    return [tuple(group) for group in groups.values()]
 
 
-def evenly(arms: Sequence[Arm], most: int) -> list[tuple[Arm, ...]]:
-    """Return the arms in as few parts of nearly the same size as have at most ``most`` each."""
-    parts = -(-len(arms) // most)
-    ends = [len(arms) * (n + 1) // parts for n in range(parts)]
-    return [tuple(arms[a:b]) for a, b in zip([0, *ends], ends, strict=False)]
+def split_evenly(arms: Sequence[Arm], max_arms: int) -> list[tuple[Arm, ...]]:
+    """Return the arms in as few parts of nearly equal size as have at most ``max_arms`` each."""
+    parts = -(-len(arms) // max_arms)
+    ends = [len(arms) * n // parts for n in range(parts + 1)]
+    return [tuple(arms[start:stop]) for start, stop in pairwise(ends)]
 
 
-def teacher_of(experiment: Experiment) -> tuple[DatasetConfig, TeacherConfig, str]:
-    """Return what determines the images and the teacher of an experiment."""
-    return experiment.dataset, experiment.teacher, experiment.precision
+class SourcesKey(NamedTuple):
+    """What determines the images and the teacher of an experiment."""
+
+    dataset: DatasetConfig
+    teacher: TeacherConfig
+    precision: str
 
 
-def _stream_key(experiment: Experiment) -> str:
-    training = experiment.training
-    return repr((*teacher_of(experiment), training.batch_size, training.epochs))
+def sources_key(experiment: Experiment) -> SourcesKey:
+    """Return what determines the experiment's images and its teacher."""
+    return SourcesKey(experiment.dataset, experiment.teacher, experiment.precision)

@@ -20,7 +20,7 @@ from rkkd_cli.train.teacher.logit_cache import LogitCache
 FOLDER, FACTS = "teacher-outputs", "stream.json"
 
 
-def logit_cache_of(job: Job, sources: Sources) -> LogitCache | None:
+def logit_cache_of(job: Job, sources: Sources, cache: Path) -> LogitCache | None:
     """Return where the job's stream finds and keeps what its teacher says, if it does so.
 
     The key covers the images, their order and augmentation, the teacher's weights, and what moves
@@ -42,7 +42,7 @@ def logit_cache_of(job: Job, sources: Sources) -> LogitCache | None:
         "where": (describe_device(teacher.device), processor(), torch.__version__),
     }
     text = json.dumps(parts, sort_keys=True)
-    folder = sources.cache / FOLDER / hashlib.sha256(text.encode()).hexdigest()[:16]
+    folder = cache / FOLDER / hashlib.sha256(text.encode()).hexdigest()[:16]
     facts = {"model": job.experiment.teacher.model, "dataset": dataset.name, "seed": job.seed,
              "kind": kind}  # fmt: skip
     _tell(folder, facts)

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 
 from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.data.catalogue import load_dataset
@@ -14,115 +13,94 @@ from rkkd_cli.data.stream import DeviceImages, Shard
 from rkkd_cli.data.streaming.split import ListedImages
 from rkkd_cli.errors import RunError, UserError
 from rkkd_cli.sweep.check import dataset_request
-from rkkd_cli.sweep.recording.run_state import Begun
+from rkkd_cli.sweep.recording.run_state import Origin
 from rkkd_cli.train.distributed.process_group import SINGLE_PROCESS, ProcessGroup
 from rkkd_cli.train.events import DatasetReady, Event, Note
 from rkkd_cli.train.metrics.evaluate import EVALUATION_BATCH, TaughtSplit
-from rkkd_cli.train.stop_controller import StopController
+from rkkd_cli.train.runtime import Runtime
 from rkkd_cli.train.teacher.model import Teacher
 from rkkd_cli.train.teacher.obtain import obtain_teacher
 
 
 class Sources(NamedTuple):
-    """A dataset and its teacher on a device, with the held-out splits that are evaluated.
-
-    ``cache`` is the folder where outputs of the teacher may be kept.
-    """
+    """A dataset and its teacher on a device, with the held-out splits that are evaluated."""
 
     dataset: Dataset
     teacher: Teacher
     held_out: dict[str, TaughtSplit]
-    cache: Path
 
     @property
     def fingerprints(self) -> dict[str, str]:
-        """What tells other images and another teacher."""
+        """The hashes that tell these images and this teacher from others."""
         return {"dataset": self.dataset.fingerprint, "teacher": self.teacher.fingerprint}
 
 
-def taught(
-    dataset: Dataset, teacher: Teacher, cache: Path, process_group: ProcessGroup = SINGLE_PROCESS
+def make_sources(
+    dataset: Dataset, teacher: Teacher, process_group: ProcessGroup = SINGLE_PROCESS
 ) -> Sources:
-    """Return the sources, with the teacher's logits on the held-out splits computed now.
+    """Return the sources; the teacher's logits on the held-out splits are computed now.
 
-    Each rank has its part of each split. Raises UserError for a split with less than one image a
+    Each rank has its shard of each split. Raises UserError for a split with less than one image a
     rank.
     """
     splits = {"test": dataset.test} | ({"val": dataset.val} if dataset.val else {})
     held_out = {
-        name: _part(name, split, dataset, teacher, process_group) for name, split in splits.items()
+        name: _shard_of(name, split, dataset, teacher, process_group)
+        for name, split in splits.items()
     }
-    return Sources(dataset, teacher, held_out, cache)
+    return Sources(dataset, teacher, held_out)
 
 
-def _part(
+def _shard_of(
     name: str, split: Split, dataset: Dataset, teacher: Teacher, process_group: ProcessGroup
 ) -> TaughtSplit:
-    if process_group.world_size > 1:
-        if len(split) < process_group.world_size:
+    """Return this rank's shard of a held-out split, with the teacher's logits on it."""
+    ranks, largest = process_group.world_size, len(split)
+    if ranks > 1:
+        if len(split) < ranks:
             raise UserError(
                 f"the {name} split has fewer images ({len(split)}) than there are ranks "
-                f"({process_group.world_size}); start fewer, or take more images"
+                f"({ranks}); start fewer, or take more images"
             )
-        own, largest = (
-            process_group.shard.within(0, len(split)),
-            Shard(0, process_group.world_size).within(0, len(split)),
-        )
-        split = split.take(np.arange(own.start, own.stop))
-    else:
-        largest = slice(0, len(split))
+        largest = Shard(0, ranks).within(0, len(split)).stop
+        local = process_group.shard.within(0, len(split))
+        split = split.take(np.arange(local.start, local.stop))
     images = DeviceImages(split, dataset, teacher.device)
-    return teacher.taught_split(images)._replace(batches=-(-largest.stop // EVALUATION_BATCH))
+    return teacher.taught_split(images)._replace(batches=-(-largest // EVALUATION_BATCH))
 
 
 def open_sources(
-    experiment: Experiment,
-    device: torch.device,
-    cache: Path,
-    controller: StopController,
-    begun: Begun,
-    process_group: ProcessGroup = SINGLE_PROCESS,
+    experiment: Experiment, runtime: Runtime, origin: Origin
 ) -> Generator[Event, None, Sources]:
     """Return the experiment's sources; yields what happens until they are there.
 
     Raises UserError where they are not those that the run began with.
     """
-    dataset = yield from read_alike(experiment, cache, process_group)
-    begun.check_dataset(experiment, dataset.fingerprint)
+    dataset = yield from _read_alike(experiment, runtime)
+    origin.check_dataset(experiment, dataset.fingerprint)
     yield DatasetReady(dataset_facts(dataset))
-    teacher, ready = yield from obtain_teacher(
-        experiment, dataset, device, cache, controller, begun.teachers, process_group
-    )
-    begun.check_teacher(experiment, teacher.fingerprint)
+    teacher, ready = yield from obtain_teacher(experiment, dataset, runtime, origin.teachers)
+    origin.check_teacher(experiment, teacher.fingerprint)
     yield ready
-    return taught(dataset, teacher, cache, process_group)
+    return make_sources(dataset, teacher, runtime.process_group)
 
 
-def prepare_teacher(
-    experiment: Experiment,
-    device: torch.device,
-    cache: Path,
-    controller: StopController,
-    process_group: ProcessGroup = SINGLE_PROCESS,
-) -> Iterator[Event]:
+def prepare_teacher(experiment: Experiment, runtime: Runtime) -> Iterator[Event]:
     """Train and cache the experiment's teacher, or find it cached."""
-    dataset = yield from read_alike(experiment, cache, process_group)
+    dataset = yield from _read_alike(experiment, runtime)
     yield DatasetReady(dataset_facts(dataset))
-    _, ready = yield from obtain_teacher(
-        experiment, dataset, device, cache, controller, None, process_group
-    )
+    _, ready = yield from obtain_teacher(experiment, dataset, runtime)
     yield ready
 
 
-def read_alike(
-    experiment: Experiment, cache: Path, process_group: ProcessGroup
-) -> Generator[Event, None, Dataset]:
-    """Return the dataset, which the first rank reads before the others: it may download it.
+def _read_alike(experiment: Experiment, runtime: Runtime) -> Generator[Event, None, Dataset]:
+    """Return the dataset, which rank 0 reads before the others: it may download it.
 
-    Raises RunError on a rank that finds other images than the first.
+    Raises RunError on a rank that finds other images than rank 0.
     """
+    process_group = runtime.process_group
     expected = "" if process_group.is_first else process_group.receive()
-    dataset = yield from read_dataset(experiment, cache)
+    dataset = yield from read_dataset(experiment, runtime.cache)
     process_group.send(dataset.fingerprint)
     if expected not in ("", dataset.fingerprint):
         raise RunError(

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from rkkd_cli.config.arms import Arm
 from rkkd_cli.data.seeding import derive_seed
-from rkkd_cli.methods import DistillInputs, Objective, Pair, ViewOutputs, build_objective
+from rkkd_cli.methods import DistillInputs, ModelPair, Objective, ViewOutputs, build_objective
 from rkkd_cli.methods.inputs import logits_only
 from rkkd_cli.models import Classifier, Features, build_model
 from rkkd_cli.train.device import autocast
@@ -48,11 +48,14 @@ class ArmOnStream:
         labels: Tensor,
         process_group: ProcessGroup = SINGLE_PROCESS,
     ) -> None:
-        self.name, self.precision = arm.name, arm.experiment.precision
-        self.kind = arm.experiment.student.model, repr(arm.experiment.method)
+        self.name, self.experiment, self.precision = (
+            arm.name,
+            arm.experiment,
+            arm.experiment.precision,
+        )
         student = new_student(arm, seed, teacher)
         self.objective = _objective(arm, seed, teacher, student, labels)
-        self.student = self.objective.method.wrap(student).to(teacher.device).train()
+        self.student = self.objective.method.wrap_student(student).to(teacher.device).train()
         self.facts = _facts(arm, teacher) if self.student is student else {}  # else it is no model
         meters = EpochMeters((*MEANS, *self.objective.method_terms), STEP_CORRECT, teacher.device)
         recipe = arm.experiment.training
@@ -103,7 +106,7 @@ class ArmOnStream:
                 losses = self.objective.loss(inputs)
             loss = self.trained.process_group.scale_loss(losses.total, taught.batch)
             self.trained.backward_and_step(loss, spans, self.name)
-        return StepOutput(inputs.student.logits.detach()[None], [losses.own])
+        return StepOutput(inputs.student.logits.detach()[None], [losses.method_terms])
 
     def _forward(self, taught: TaughtBatch) -> DistillInputs:
         """Let the student see the batch, and the strong view if its method asks for it."""
@@ -134,7 +137,7 @@ def _objective(
     arm: Arm, seed: int, teacher: Teacher, student: Classifier, labels: Tensor
 ) -> Objective:
     """Return the arm's objective, the trainable parts with the first weights of ``seed``."""
-    pair = Pair(student, teacher.model, teacher.in_channels, teacher.image_size, labels)
+    pair = ModelPair(student, teacher.model, teacher.in_channels, teacher.image_size, labels)
     with Randomness(derive_seed(seed, "method"), teacher.device).active():
         objective = build_objective(arm.experiment.method, arm.experiment.rank, pair)
     objective.method.to(teacher.device).train()

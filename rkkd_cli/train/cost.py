@@ -26,7 +26,7 @@ def cost_of(arm: ArmOnStream, teacher: Teacher) -> Cost:
     the multiply-adds of one image through student, projector and classifier.
     """
     method, size = arm.objective.method, (teacher.in_channels, *teacher.image_size)
-    projector = method.projector()
+    projector = method.inference_projector()
     added = 0 if projector is None else count_parameters(projector)
     student_macs, projector_macs = _multiply_adds(arm.student, size, projector)
     return {
@@ -56,8 +56,8 @@ def costs_of(arms: Sequence[ArmOnStream], teacher: Teacher) -> dict[str, Cost]:
     counted: dict[object, Cost] = {}
     costs = {}
     for arm in arms:
-        kind = arm.kind
-        if kind not in counted:
-            counted[kind] = cost_of(arm, teacher)
-        costs[arm.name] = counted[kind]
+        key = arm.experiment.student.model, arm.experiment.method.model_dump_json()
+        if key not in counted:
+            counted[key] = cost_of(arm, teacher)
+        costs[arm.name] = counted[key]
     return costs

@@ -27,7 +27,7 @@ Bad = tuple[int | None, str]  # step (None: seen on a held-out split) and term
 
 
 class Lockstep:
-    """All arms of a stream and how far they are; ``stacked`` lets those step together that can.
+    """All arms of a stream and their progress; ``stacked`` lets arms that can step as one do so.
 
     With a ``logit_cache`` the teacher's logits are read from there, or kept there. With a
     ``graph_recorder`` steps are recorded as CUDA graphs and replayed, where they can be.
@@ -66,12 +66,23 @@ class Lockstep:
         :meth:`state` may be taken at each BatchDone, Tick and EpochDone.
         """
         while self.active and self.epochs_done < self.epochs:
-            yield from self._train_epoch()
+            epoch = self.epochs_done + 1
+            with self._teacher_outputs(epoch) as teacher_outputs:
+                started = time.perf_counter()
+                for batch in self._batches(epoch):
+                    progress = Progress(epoch, self.epochs, self.batches_done, len(self.stream))
+                    self._step().take(teacher_outputs, batch, progress)
+                    self.batches_done += 1
+                    self.seconds += time.perf_counter() - started
+                    yield BatchDone(self.name, epoch, self.batches_done)
+                    if not self.active:  # stop_diverged() has dropped the last one
+                        break
+                    started = time.perf_counter()
+            yield from self._problems()
             yield from self._finish_epoch()
 
-    def _train_epoch(self) -> Iterator[Event]:
-        with self._teacher_outputs(self.epochs_done + 1) as teacher_outputs:
-            yield from self._take_steps(teacher_outputs)
+    def _problems(self) -> Iterator[Note]:
+        """Yield what the logit cache and the CUDA graph could not do in this epoch."""
         while self.logit_cache is not None and self.logit_cache.problems:
             yield Note(self.logit_cache.problems.pop(0))
         if self.graph_recorder is not None and self.step is not None and self.step.problem:
@@ -79,24 +90,11 @@ class Lockstep:
             yield Note(f"{self.name} trains without a CUDA graph: {self.step.problem}")
 
     def _teacher_outputs(self, epoch: int) -> AbstractContextManager[TeacherOutputs]:
-        """Return what says what the teacher says in an epoch."""
+        """Return where an epoch's teacher outputs come from: the teacher, or its cached logits."""
         if self.logit_cache is None:
             return nullcontext(self.teacher)
         first = self.batches_done * self.stream.batch_size
         return self.logit_cache.epoch(epoch, first, self.teacher)
-
-    def _take_steps(self, teacher_outputs: TeacherOutputs) -> Iterator[Event]:
-        epoch = self.epochs_done + 1
-        started = time.perf_counter()
-        for batch in self._batches(epoch):
-            progress = Progress(epoch, self.epochs, self.batches_done, len(self.stream))
-            self._step().take(teacher_outputs, batch, progress)
-            self.batches_done += 1
-            self.seconds += time.perf_counter() - started
-            yield BatchDone(self.name, epoch, self.batches_done)
-            if not self.active:
-                return
-            started = time.perf_counter()
 
     def _batches(self, epoch: int) -> Iterator[Batch]:
         """Yield the batches that are left of an epoch."""
@@ -109,9 +107,13 @@ class Lockstep:
     def _step(self) -> Step:
         """Return the step of the active arms, stacked or each for itself."""
         if self.step is None:
-            groups = stacks_of(self.active) if self.stacked else self.active
-            how = self.process_group, self.spans, self.graph_recorder
-            self.step = Step(groups, self.stream.batch_size, *how)
+            self.step = Step(
+                stacks_of(self.active) if self.stacked else self.active,
+                self.stream.batch_size,
+                process_group=self.process_group,
+                spans=self.spans,
+                graph_recorder=self.graph_recorder,
+            )
         return self.step
 
     def _finish_epoch(self) -> Iterator[Event]:
@@ -154,8 +156,14 @@ class Lockstep:
     def _end(self, arm: ArmOnStream) -> EndedEarly:
         assert arm.early_stopping.monitor is not None
         assert arm.early_stopping.best is not None
-        what = arm.early_stopping.monitor, *arm.early_stopping.best
-        return EndedEarly(self.name, arm.name, self.stream.seed, self.epochs_done, *what)
+        return EndedEarly(
+            self.name,
+            arm.name,
+            self.stream.seed,
+            self.epochs_done,
+            arm.early_stopping.monitor,
+            *arm.early_stopping.best,
+        )
 
     def _evaluate(
         self, arms: Sequence[ArmOnStream]
@@ -165,8 +173,9 @@ class Lockstep:
         found: dict[str, dict[str, EpochMeters]] = {arm.name: {} for arm in arms}
         for split, taught in self.held_out.items() if arms else ():
             with self.spans(STREAM, EVALUATION):
-                how = self.teacher.precision, self.process_group
-                meters = yield from evaluate(students, taught, *how)
+                meters = yield from evaluate(
+                    students, taught, self.teacher.precision, self.process_group
+                )
             for arm, own in zip(arms, meters, strict=True):
                 found[arm.name][split] = own
         return found

@@ -31,7 +31,7 @@ class Span(NamedTuple):
     seconds: float
 
 
-class Watch:
+class StepTimer:
     """Times every span until it has ``most`` of them. A GPU is waited for at each end."""
 
     def __init__(self, most: int = 50_000) -> None:

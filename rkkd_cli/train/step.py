@@ -91,7 +91,9 @@ class Step:
             taught = run_teacher(
                 teacher_outputs, batch, self.needs, progress.epoch, progress.epochs
             )
-        outputs = [one.step(taught, self.spans) for one in self.groups]
+        outputs = []
+        for group in self.groups:
+            outputs.append(group.step(taught, self.spans))
         with self.spans(STREAM, "records"):
             record(self.arms, outputs, taught, self.process_group)
         return taught, outputs
@@ -110,7 +112,7 @@ class Step:
     def _signature(self, epoch: int) -> Hashable:
         """Return what of a step changes with the epoch: weights, and what methods make of it."""
         objectives = [arm.objective for arm in self.arms]
-        weights = tuple(tuple(one.weights(epoch).items()) for one in objectives)
+        weights = tuple(tuple(one.loss_weights(epoch).items()) for one in objectives)
         return weights, epoch if any(one.method.reads_epoch for one in objectives) else None
 
     def _why_not(self) -> str:

@@ -9,9 +9,9 @@ from rich.table import Table
 from rich.text import Text
 
 from rkkd_cli.analysis.grid import grid_frame
-from rkkd_cli.analysis.grid_tables import GridTable, baselines_of, cells_of, grid_tables
-from rkkd_cli.analysis.published import Published, read_published
-from rkkd_cli.analysis.selection import SELECTIONS, Selection
+from rkkd_cli.analysis.grid_tables import GridTable, finished_baselines, finished_cells, grid_tables
+from rkkd_cli.analysis.published import PublishedGrid, read_published_grid
+from rkkd_cli.analysis.selection import SELECTIONS, EpochSelection
 from rkkd_cli.cli.output.console import out, wide
 from rkkd_cli.cli.output.run_result import Result, ended
 from rkkd_cli.config.experiment import Experiment
@@ -20,7 +20,7 @@ from rkkd_cli.errors import UserError, printable, unknown_name
 from rkkd_cli.files import write_whole
 from rkkd_cli.records.manifest import Manifest
 from rkkd_cli.records.run_directory import RunDirectory
-from rkkd_cli.report.grid_text import BEST_MARK, DIGITS, Layout, lay_out
+from rkkd_cli.report.grid_text import BEST_MARK, DIGITS, TextTable, lay_out
 
 if TYPE_CHECKING:
     from rkkd_cli.report.grid_figures import GridPicture
@@ -36,8 +36,8 @@ class Grid:
     manifest: Manifest
     experiment: Experiment
     frame: pd.DataFrame
-    selection: Selection
-    published: Published | None
+    selection: EpochSelection
+    published: PublishedGrid | None
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -52,7 +52,7 @@ class Grid:
     @property
     def references(self) -> dict[str, float]:
         """What the cells are compared with: baselines and teachers, in percent."""
-        baselines = baselines_of(self.frame, self.selection.column)
+        baselines = finished_baselines(self.frame, self.selection.column)
         teachers = {f"teacher {one['model']}": one["test_acc"] for one in self.manifest.teachers}
         return {arm: one.mean for arm, one in baselines.items()} | teachers
 
@@ -73,7 +73,7 @@ class Grid:
     def references_told(self) -> list[str]:
         """A line for each baseline and teacher, and for cells that are missing."""
         notes, published = [], self.published
-        for arm, one in baselines_of(self.frame, self.selection.column).items():
+        for arm, one in finished_baselines(self.frame, self.selection.column).items():
             stated = _beside(one.mean, published.baseline if published else None)
             notes.append(f"{arm} (the student without distillation): {one.text(DIGITS)} %{stated}")
         for teacher in self.manifest.teachers:
@@ -96,14 +96,26 @@ def read_grid_run(
     run: RunDirectory, manifest: Manifest, select: str = "last", published: str | None = None
 ) -> Grid:
     """Read a run that is a grid. Raises UserError where it is none, or has no such epochs."""
-    if select not in SELECTIONS:
-        raise unknown_name("selection", select, SELECTIONS)
     experiment = read_experiment(run.experiment)
     if not experiment.vary:
         raise UserError(
             f"run {run.name!r} is no grid: it varies no keys; `rkkd show` summarises it"
         )
-    frame = grid_frame(run.read_metrics(manifest), experiment, manifest)
+    return grid_of(run, manifest, experiment, run.read_metrics(manifest), select, published)
+
+
+def grid_of(
+    run: RunDirectory,
+    manifest: Manifest,
+    experiment: Experiment,
+    metrics: pd.DataFrame,
+    select: str = "last",
+    published: str | None = None,
+) -> Grid:
+    """Return a grid's records. Raises UserError where it has no epochs of this selection."""
+    if select not in SELECTIONS:
+        raise unknown_name("selection", select, SELECTIONS)
+    frame = grid_frame(metrics, experiment, manifest)
     selection = SELECTIONS[select]
     if select == "val" and frame[selection.column].isna().all():
         raise UserError(
@@ -113,10 +125,10 @@ def read_grid_run(
     return Grid(run, manifest, experiment, frame, selection, stated)
 
 
-def read_stated(published: str, experiment: Experiment) -> Published:
+def read_stated(published: str, experiment: Experiment) -> PublishedGrid:
     """Read published values: a file, or those that a shipped preset carries. Raises UserError."""
     models = experiment.student.model, experiment.teacher.model
-    return read_published(published_path(published), tuple(experiment.vary), *models)
+    return read_published_grid(published_path(published), tuple(experiment.vary), *models)
 
 
 @dataclass(frozen=True)
@@ -162,22 +174,27 @@ def _plain(row: dict[Any, Any]) -> dict[str, Any]:
     return {str(key): None if pd.isna(value) else value for key, value in row.items()}
 
 
-def grid_ended(run: RunDirectory, manifest: Manifest, published: str | None = None) -> GridResult:
-    """Write grid.csv and draw the figures as PNG; a grid without finished cells has none."""
-    grid = read_grid_run(run, manifest, published=published)
+def ended_run(
+    run: RunDirectory,
+    manifest: Manifest,
+    experiment: Experiment,
+    metrics: pd.DataFrame,
+    published: str | None = None,
+) -> Result:
+    """Draw the figures of a run that has ended, as PNG; a grid gets its grid.csv.
+
+    A run without rows, or a grid without finished cells, has no figures.
+    """
+    if not experiment.vary:
+        return ended(run, manifest, metrics)
+    grid = grid_of(run, manifest, experiment, metrics, published=published)
     write_whole(run.path / "grid.csv", grid.frame.to_csv(index=False, lineterminator="\n"))
     return GridResult(grid, [run.path / "grid.csv", *draw(grid, run.figures, ["png"])])
 
 
-def any_ended(run: RunDirectory, manifest: Manifest) -> Result:
-    """Return the result of a run that may be a grid."""
-    is_grid = bool(read_experiment(run.experiment).vary)
-    return grid_ended(run, manifest) if is_grid else ended(run, manifest)
-
-
 def draw(grid: Grid, folder: Path, formats: list[str]) -> list[Path]:
     """Draw the grid's figures; return the files."""
-    if cells_of(grid.frame).empty:
+    if finished_cells(grid.frame).empty:
         return []
     from rkkd_cli.report.grid_figures import draw_grid
 
@@ -207,7 +224,7 @@ def print_tables(grid: Grid) -> None:
         out.print(printable(note), markup=False, highlight=False, soft_wrap=True)
 
 
-def _rich(layout: Layout) -> Table:
+def _rich(layout: TextTable) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for number, name in enumerate(layout.header):
         column = Text(printable(name))

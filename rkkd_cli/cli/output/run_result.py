@@ -1,10 +1,9 @@
 """A run that has ended, and what there is to say of it."""
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import typer
 
@@ -12,6 +11,9 @@ from rkkd_cli.cli.output.console import out
 from rkkd_cli.cli.output.tables import Summaries, print_summary, summaries_of
 from rkkd_cli.records.manifest import Manifest
 from rkkd_cli.records.run_directory import RunDirectory
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 
 class Result(Protocol):
@@ -32,15 +34,13 @@ class Result(Protocol):
         """Print tables and files."""
 
 
-Finish = Callable[[RunDirectory, Manifest], Result]
-
-
 @dataclass(frozen=True)
 class RunResult:
     """An ended run with its manifest and figures."""
 
     run: RunDirectory
     manifest: Manifest
+    metrics: "DataFrame"
     figures: list[Path]
 
     @property
@@ -78,7 +78,7 @@ class RunResult:
             out.print(str(path), markup=False, highlight=False, soft_wrap=True)
 
     def _summaries(self) -> Summaries:
-        return summaries_of(self.run.read_metrics(self.manifest), self.manifest)
+        return summaries_of(self.metrics, self.manifest)
 
 
 def say_result(result: Result, quiet: bool, as_json: bool) -> None:
@@ -92,10 +92,9 @@ def say_result(result: Result, quiet: bool, as_json: bool) -> None:
     raise typer.Exit(result.exit_status)
 
 
-def ended(run: RunDirectory, manifest: Manifest) -> RunResult:
+def ended(run: RunDirectory, manifest: Manifest, metrics: "DataFrame") -> RunResult:
     """Draw the run's figures as PNG; a run without rows has none."""
     from rkkd_cli.report.curves import draw_figures
 
-    metrics = run.read_metrics(manifest)
     figures = draw_figures([(run.name, metrics)], run.figures, ["png"]) if len(metrics) else []
-    return RunResult(run, manifest, figures)
+    return RunResult(run, manifest, metrics, figures)

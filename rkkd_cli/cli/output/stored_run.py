@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from rkkd_cli.analysis.pairing import Recorded
+from rkkd_cli.analysis.pairing import RecordedRun
 from rkkd_cli.config.presets import published_preset, read_experiment
 from rkkd_cli.errors import UserError
 from rkkd_cli.records.run_directory import RunDirectory, open_run
@@ -11,14 +11,14 @@ from rkkd_cli.records.run_directory import RunDirectory, open_run
 AUTO = "auto"
 
 
-def recorded(run: str, out: Path) -> Recorded:
+def recorded(run: str, out: Path) -> RecordedRun:
     """Return experiment, manifest and rows of a run. Raises UserError; one without rows is none."""
     opened = open_run(run, out)
     manifest = opened.read_manifest()
     metrics = opened.read_metrics(manifest)
     if metrics.empty:
         raise UserError(f"run {opened.path} has no finished epoch")
-    return Recorded(opened.handle, read_experiment(opened.experiment), manifest, metrics)
+    return RecordedRun(opened.handle, read_experiment(opened.experiment), manifest, metrics)
 
 
 def chosen(published: str, runs: Sequence[RunDirectory]) -> str:

@@ -9,14 +9,13 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from rkkd_cli.analysis.summary import ArmProgress, progress_of
+from rkkd_cli.analysis.summary import ArmProgress, progress_by_arm
 from rkkd_cli.cli.output.console import out, wide
 from rkkd_cli.cli.output.tables import plain_table
-from rkkd_cli.config.arms import resolve_arms
 from rkkd_cli.config.presets import read_experiment
 from rkkd_cli.errors import UserError, printable
 from rkkd_cli.records.manifest import Manifest
-from rkkd_cli.records.metrics import read_growing
+from rkkd_cli.records.metrics import read_unfinished_metrics
 from rkkd_cli.records.run_directory import RunDirectory
 from rkkd_cli.report.sparkline import sparkline
 
@@ -103,7 +102,7 @@ def look(run: RunDirectory, planned: Planned | None = None) -> Frame:
     if status != RUNNING:  # what it wrote last must be seen
         manifest = run.read_manifest()
         status = run.status(manifest)
-    arms = progress_of(read_growing(run.metrics))
+    arms = progress_by_arm(read_unfinished_metrics(run.metrics))
     return Frame(run, manifest, status, arms, *(planned or _planned(run)))
 
 
@@ -111,7 +110,7 @@ def _planned(run: RunDirectory) -> Planned:
     """Return the epochs of each arm, and how many seeds there are; nothing where unreadable."""
     try:
         experiment = read_experiment(run.experiment)
-        arms = resolve_arms(experiment)
+        arms = experiment.resolved_arms
     except UserError:
         return {}, 0
     return {arm.name: arm.experiment.training.epochs for arm in arms}, len(experiment.seeds)

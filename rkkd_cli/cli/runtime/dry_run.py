@@ -11,7 +11,7 @@ from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.config.presets import to_toml
 from rkkd_cli.data.catalogue import needs_download
 from rkkd_cli.records.cache import cache_directory
-from rkkd_cli.sweep.check import Checked, check_device, check_experiment, dataset_request
+from rkkd_cli.sweep.check import CheckedStream, check_device, check_experiment, dataset_request
 from rkkd_cli.train.device import describe_device, pick_device, use_threads
 
 
@@ -42,11 +42,11 @@ def print_plan(experiment: Experiment, directory: Path, as_json: bool) -> None:
     err.print("dry run: nothing was written", markup=False)
 
 
-def _stream(checked: Checked) -> dict[str, Any]:
-    shared = checked.group.experiment
+def _stream(checked: CheckedStream) -> dict[str, Any]:
+    shared = checked.experiment
     return {
-        "arms": [arm.name for arm in checked.group.arms],
-        "seeds": list(checked.group.seeds),
+        "arms": [arm.name for arm in checked.arms],
+        "seeds": list(checked.experiment.seeds),
         "epochs": shared.training.epochs,
         "batch_size": shared.training.batch_size,
         "classes": checked.shape.num_classes,
@@ -61,9 +61,9 @@ def _needs_download(experiment: Experiment) -> bool:
     return needs_download(dataset_request(experiment), cache_directory())
 
 
-def _sentence(checked: Checked) -> str:
+def _sentence(checked: CheckedStream) -> str:
     plan = _stream(checked)
-    experiment = checked.group.experiment
+    experiment = checked.experiment
     sizes = ", ".join(f"{name} {count:,}" for name, count in checked.parameters.items())
     fetch = " (would be downloaded)" if plan["needs_download"] else ""
     fetch = " (streamed from the disk)" if plan["streamed"] else fetch

@@ -10,8 +10,8 @@ import typer
 from rkkd_cli.analysis.grid import grid_frame
 from rkkd_cli.cli.output.console import err, wide
 from rkkd_cli.cli.output.tables import plain_table
-from rkkd_cli.cli.runtime.grid import GridRequest
-from rkkd_cli.config.arms import Arm, resolve_arms
+from rkkd_cli.cli.runtime.requests import GridRequest
+from rkkd_cli.config.arms import Arm
 from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.records.cache import cache_directory
 from rkkd_cli.records.manifest import Manifest
@@ -49,7 +49,7 @@ def print_cells(request: GridRequest, experiment: Experiment, retry: bool, as_js
 
 def _cells(request: GridRequest, experiment: Experiment) -> pd.DataFrame:
     """Return the rows of grid.csv as they stand."""
-    begun = request.begun()
+    begun = request.begun
     if begun is None:
         empty = pd.DataFrame(columns=list(metrics_header(experiment)))
         return grid_frame(empty, experiment, new_manifest(request.name, "cpu"))
@@ -60,7 +60,7 @@ def _cells(request: GridRequest, experiment: Experiment) -> pd.DataFrame:
 def _estimates(experiment: Experiment, left: pd.DataFrame) -> list[dict[str, Any]]:
     """Return, for the cells of each stream that are left, their time and memory."""
     device = pick_device(experiment.device)
-    arms = {arm.name: arm for arm in resolve_arms(experiment)}
+    arms = {arm.name: arm for arm in experiment.resolved_arms}
     estimates = []
     for seed, cells in left.groupby("seed", sort=False):
         for group in grouped(arms[name] for name in cells["arm"]):
@@ -75,7 +75,7 @@ def _estimate(arms: tuple[Arm, ...], device: Any) -> dict[str, Any]:
         "seconds": time.epoch * arms[0].experiment.training.epochs,
         "teacher_share": time.teacher / time.epoch,
         "bytes": memory.shared + memory.per_arm * len(arms),
-        "fit": memory.most_arms(free_memory(device)),
+        "fit": memory.max_arms(free_memory(device)),
     }
 
 

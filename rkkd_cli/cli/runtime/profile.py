@@ -1,7 +1,6 @@
 """``rkkd run --profile``: where the time of a step goes."""
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from statistics import fmean
 
@@ -9,42 +8,36 @@ from rkkd_cli.cli.output.console import err
 from rkkd_cli.cli.output.tables import plain_table
 from rkkd_cli.errors import UserError
 from rkkd_cli.files import write_whole
-from rkkd_cli.sweep.engines.local import Engine, run_jobs
 from rkkd_cli.train.distributed.process_group import TorchrunGroup
-from rkkd_cli.train.profile import Watch
+from rkkd_cli.train.profile import StepTimer
 
 TRACE = "trace.json"
 
 
-def watch_for(wanted: bool, process_group: TorchrunGroup | None) -> Watch | None:
-    """Return a watch, if one is wanted. Raises UserError where several ranks train."""
+def step_timer(wanted: bool, process_group: TorchrunGroup | None) -> StepTimer | None:
+    """Return a timer of steps, if one is wanted. Raises UserError where several ranks train."""
     if wanted and process_group is not None:
         raise UserError("--profile watches one process; leave it out under torchrun")
-    return Watch() if wanted else None
+    return StepTimer() if wanted else None
 
 
-def engine_of(watch: Watch | None) -> Engine:
-    """Return the engine that runs jobs here, timed by the watch if there is one."""
-    return partial(run_jobs, spans=watch) if watch else run_jobs
-
-
-def say_profile(watch: Watch | None, run: Path) -> None:
+def say_profile(timer: StepTimer | None, run: Path) -> None:
     """Print each share of a step to stderr, and write the trace into the run's folder."""
-    if watch is None:
+    if timer is None:
         return
-    step = watch.seconds_a_step()
+    step = timer.seconds_a_step()
     if not step:
         err.print("nothing was trained, so there is no profile", markup=False)
         return
     whole = sum(step.values())
     err.print(f"\nA step takes {1e3 * whole:.1f} ms:", markup=False)
     err.print(plain_table(["who", "what", "ms", "share (%)"], _rows(step, whole)))
-    evaluations = watch.evaluations()
+    evaluations = timer.evaluations()
     if evaluations:
         text = f"{1e3 * fmean(evaluations):.0f} ms a split and epoch"
         err.print(f"Evaluation: {text}, beside the steps.", markup=False)
     path = run / TRACE
-    write_whole(path, watch.trace())
+    write_whole(path, timer.trace())
     err.print(f"{path}: open it at chrome://tracing or ui.perfetto.dev", markup=False)
 
 

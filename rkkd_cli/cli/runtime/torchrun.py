@@ -1,10 +1,11 @@
-"""Under torchrun the first rank is the program; the others follow it and say nothing."""
+"""Under torchrun rank 0 is the program; the other ranks follow it and print nothing."""
 
 import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -17,13 +18,20 @@ if TYPE_CHECKING:
 SECONDS_FOR_THE_FIRST = 2.0
 
 
-def is_one_of_several() -> bool:
+def _is_one_of_several() -> bool:
     """Tell whether torchrun has started this process beside others."""
     return "TORCHELASTIC_RUN_ID" in os.environ and os.environ.get("WORLD_SIZE", "1") != "1"
 
 
-def take_part(program: Callable[["TorchrunGroup"], None]) -> None:
-    """Run the program on the first rank, and follow it on the others, to the same exit status."""
+@contextmanager
+def joined() -> Iterator["TorchrunGroup | None"]:
+    """Give rank 0 its process group, or None without torchrun.
+
+    The other ranks follow rank 0 here, and exit with its status.
+    """
+    if not _is_one_of_several():
+        yield None
+        return
     from rkkd_cli.train.distributed.torchrun import connect
 
     try:
@@ -36,7 +44,7 @@ def take_part(program: Callable[["TorchrunGroup"], None]) -> None:
         sys.exit(_followed(process_group))
     status = 1
     try:
-        program(process_group)
+        yield process_group
         status = 0
     except SystemExit as end:
         status = end.code if isinstance(end.code, int) else int(end.code is not None)

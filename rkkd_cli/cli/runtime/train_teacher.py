@@ -16,8 +16,9 @@ from rkkd_cli.train.device import (
     use_deterministic_algorithms,
     use_threads,
 )
-from rkkd_cli.train.distributed.process_group import TorchrunGroup
+from rkkd_cli.train.distributed.process_group import SINGLE_PROCESS, TorchrunGroup
 from rkkd_cli.train.distributed.torchrun import device_of_rank
+from rkkd_cli.train.runtime import Runtime
 from rkkd_cli.train.stop_controller import SharedStopController, StopController, Stopped
 
 
@@ -28,7 +29,7 @@ def train_teacher(
 
     Raises UserError where so many cannot share its batches.
     """
-    controller: StopController = (
+    controller = (
         SharedStopController(minutes, process_group) if process_group else StopController(minutes)
     )
     cache = cache_directory()
@@ -42,13 +43,11 @@ def train_teacher(
         check_device(experiment, device)
         keep_freed_memory()
         use_deterministic_algorithms(device, experiment.deterministic)
+        runtime = Runtime(device, cache, controller, process_group or SINGLE_PROCESS)
+        prepare = prepare_on_ranks if process_group else prepare_teacher
         try:
-            what = experiment, device, cache, controller
-            events = (
-                prepare_on_ranks(*what, process_group) if process_group else prepare_teacher(*what)
-            )
             with make_reporter(err, quiet=False) as reporter:
-                for event in events:
+                for event in prepare(experiment, runtime):
                     if not controller.stop_requested:  # the terminal may have gone
                         reporter.show(event)
                     controller.raise_if_stopped_between_stages()

@@ -1,4 +1,4 @@
-"""Runs jobs in several processes of this machine; this one records what they tell."""
+"""Runs jobs in several processes of this machine; this one records their events."""
 
 import itertools
 import multiprocessing as mp
@@ -6,125 +6,143 @@ import os
 import signal
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import suppress
-from itertools import groupby
+from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
 import torch
 
-from rkkd_cli.sweep.engines.ledger import Ledger
-from rkkd_cli.sweep.engines.local import Engine, run_job
+from rkkd_cli.sweep.engines.commit_buffer import CommitBuffer
+from rkkd_cli.sweep.engines.local import run_job
 from rkkd_cli.sweep.engines.pool import Pool, WorkerDied
 from rkkd_cli.sweep.engines.worker import (
     Message,
     WorkerOptions,
     check_sources,
+    deserialize_state,
     messages,
-    silently,
-    unpack_state,
+    result_of,
 )
-from rkkd_cli.sweep.jobs import Job, teacher_of
-from rkkd_cli.sweep.recording.run_state import Begun
+from rkkd_cli.sweep.estimate import free_memory
+from rkkd_cli.sweep.jobs import Job, SourcesKey, sources_key
+from rkkd_cli.sweep.recording.run_state import Origin, Work
 from rkkd_cli.sweep.sources import Sources, open_sources
+from rkkd_cli.train.device import pick_device
 from rkkd_cli.train.events import Event
+from rkkd_cli.train.runtime import Runtime
 from rkkd_cli.train.stop_controller import StopController
 
-Places = tuple[Path, Path | None]  # the cache, and the folder of the teachers that the run keeps
+Fingerprints = Mapping[SourcesKey, Mapping[str, str]]  # of the images and the teacher of each
 
 
-def on_processes(count: int, keep_going: bool) -> Engine:
-    """Return the engine that runs jobs in so many processes."""
+@dataclass(frozen=True)
+class Folders:
+    """The cache, and where the run keeps the teachers that it has trained, if it has begun."""
 
-    def engine(
-        begun: Begun,
-        device: torch.device,
-        cache: Path,
-        controller: StopController,
-        jobs: Sequence[Job],
-    ) -> Iterator[Event]:
+    cache: Path
+    teachers: Path | None
+
+
+class ProcessesEngine:
+    """Several processes of this machine, each with a GPU of its own where there are some.
+
+    With ``keep_going`` a job that fails is given up, and the others go on.
+    """
+
+    def __init__(self, count: int, keep_going: bool) -> None:
+        self.jobs_at_once, self.keep_going = count, keep_going
+        self.threads = max(1, (os.cpu_count() or 1) // count)
+
+    def device(self, name: str) -> torch.device:
+        """Return the device of an experiment's ``device`` setting. Raises UserError."""
+        return pick_device(name)
+
+    def free_memory(self, device: torch.device) -> int:
+        """Return the free bytes of the device that each process may use."""
+        return free_memory(device) // self.jobs_at_once
+
+    def run(self, work: Work, runtime: Runtime) -> Iterator[Event]:
+        """Yield everything that happens until the work is done."""
+        device, controller = runtime.device, runtime.controller
         fingerprints = {}
-        for key, sharing in groupby(jobs, key=lambda job: teacher_of(job.experiment)):
-            experiment = next(sharing).experiment
-            sources = yield from open_sources(experiment, device, cache, controller, begun)
-            fingerprints[repr(key)] = sources.fingerprints
-            del sources  # the workers read what they need themselves
-        kind = device.type if device.index is None else str(device)
-        deterministic = begun.experiment.deterministic
-        settings = WorkerOptions(kind, torch.get_num_threads(), deterministic, controller.minutes)
-        crew = ProcessCrew(count, settings, (cache, begun.teachers), fingerprints)
+        for key, jobs in work.by_sources():
+            sources = yield from open_sources(jobs[0].experiment, runtime, work.origin)
+            fingerprints[key] = sources.fingerprints
+            del sources  # the workers read them for themselves
+        device_name = device.type if device.index is None else str(device)
+        experiments = [job.experiment for job in work.jobs]
+        options = WorkerOptions.like_this_process(device_name, experiments, runtime)
+        folders = Folders(runtime.cache, work.origin.teachers)
+        factory = ProcessFactory(self.jobs_at_once, options, folders, fingerprints)
         with controller.graceful():
-            pool = Pool(crew, Ledger(begun, keep_going), controller)
+            pool = Pool(factory, CommitBuffer(work.states, self.keep_going), controller)
             try:
-                yield from pool.run(jobs)
+                yield from pool.run(work.jobs)
             finally:
                 pool.end()
         controller.raise_if_stopped()
 
-    return engine
 
-
-class ProcessCrew:
-    """Processes of this machine, each with a GPU of its own where there are some."""
+class ProcessFactory:
+    """Starts worker processes, and waits for their messages."""
 
     def __init__(
-        self,
-        count: int,
-        settings: WorkerOptions,
-        places: Places,
-        fingerprints: Mapping[str, Mapping[str, str]],
+        self, count: int, options: WorkerOptions, folders: Folders, fingerprints: Fingerprints
     ) -> None:
-        self.count, self.settings, self.places = count, settings, places
+        self.count, self.options, self.folders = count, options, folders
         self.fingerprints = fingerprints
-        self.processes: list[Process] = []
+        self.workers: list[WorkerProcess] = []
 
     def room(self) -> int:
         """Return how many processes there may be."""
         return self.count
 
-    def start(self) -> "Process":
+    def start(self) -> "WorkerProcess":
         """Return a new process."""
-        living = {one.number for one in self.processes if one.process.is_alive()}
-        number = next(number for number in itertools.count() if number not in living)
+        living = {worker.index for worker in self.workers if worker.process.is_alive()}
+        index = next(index for index in itertools.count() if index not in living)
         gpu = None
-        if self.settings.device == "cuda":
-            gpu = visible_gpus()[number % torch.cuda.device_count()]
-        self.processes.append(Process(number, self.settings, self.places, gpu, self.fingerprints))
-        return self.processes[-1]
+        if self.options.device == "cuda":
+            gpu = visible_gpus()[index % torch.cuda.device_count()]
+        worker = WorkerProcess(index, self.options, self.folders, gpu, self.fingerprints)
+        self.workers.append(worker)
+        return worker
 
-    def wait(self, workers: Sequence["Process"], seconds: float) -> list["Process"]:
-        """Return those of the processes that have told something or ended."""
+    def wait(self, workers: Sequence["WorkerProcess"], seconds: float) -> list["WorkerProcess"]:
+        """Return the processes that have sent something or ended."""
         by_connection = {worker.connection: worker for worker in workers}
-        return [by_connection[one] for one in wait(list(by_connection), seconds)]  # type: ignore[index]
+        ready = wait(list(by_connection), seconds)
+        return [by_connection[connection] for connection in ready]  # type: ignore[index]
 
 
-class Process:
+class WorkerProcess:
     """A process that trains one job at a time."""
 
     def __init__(
         self,
-        number: int,
-        settings: WorkerOptions,
-        places: Places,
+        index: int,
+        options: WorkerOptions,
+        folders: Folders,
         gpu: str | None,
-        fingerprints: Mapping[str, Mapping[str, str]],
+        fingerprints: Fingerprints,
     ) -> None:
-        self.number, self.fingerprints = number, fingerprints
+        self.index, self.fingerprints = index, fingerprints
         context = mp.get_context("spawn")
-        self.connection, there = context.Pipe()
+        self.connection, other_end = context.Pipe()
         self.process = context.Process(
-            target=serve, args=(there, settings, places, gpu), daemon=True
+            target=serve, args=(other_end, options, folders, gpu), daemon=True
         )
         self.process.start()
-        there.close()
+        other_end.close()
 
     def give(self, job: Job, state: bytes | None) -> None:
         """Send the job."""
-        expected = self.fingerprints[repr(teacher_of(job.experiment))]
-        with suppress(OSError):  # it has died: that is seen when it is read
+        expected = self.fingerprints[sources_key(job.experiment)]
+        with suppress(OSError):  # it has died: that is noticed when it is read
             self.connection.send((job, state, expected))
 
     def ask_to_stop(self) -> None:
-        """Send nothing instead of a job."""
+        """Send None instead of a job."""
         with suppress(OSError):
             self.connection.send(None)
 
@@ -135,7 +153,7 @@ class Process:
         except (EOFError, OSError):
             self.process.join()
             code = self.process.exitcode
-            raise WorkerDied(f"worker {self.number} ended with exit status {code}") from None
+            raise WorkerDied(f"worker {self.index} ended with exit status {code}") from None
         return message
 
     def end(self) -> None:
@@ -147,50 +165,52 @@ class Process:
 
 def visible_gpus() -> list[str]:
     """Return the GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
-    stated = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if stated:
-        return [one.strip() for one in stated.split(",")]
-    return [str(number) for number in range(torch.cuda.device_count())]
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible:
+        return [name.strip() for name in visible.split(",")]
+    return [str(index) for index in range(torch.cuda.device_count())]
 
 
-def serve(connection: Connection, settings: WorkerOptions, places: Places, gpu: str | None) -> None:
+def serve(
+    connection: Connection, options: WorkerOptions, folders: Folders, gpu: str | None
+) -> None:
     """Be a worker: train the jobs that come in, until the other end goes away."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all: the other end decides
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
-    reader = Reader(settings.apply(), places)
+    trainer = JobTrainer(options.apply(), folders)
     with suppress(EOFError, OSError):
         while True:
             request = connection.recv()
             if request is None:
                 continue  # asked to stop when it was done already
             job, state, expected = request
-            controller = StopController(settings.minutes)
-            for message in messages(reader.train(job, state, expected, controller)):
+            controller = StopController(options.minutes)
+            for message in messages(trainer.train(job, state, expected, controller)):
                 connection.send(message)
                 if connection.poll() and connection.recv() is None:
                     controller.stop_requested = True
 
 
-class Reader:
-    """Reads what the recording process has read, and found or made in the cache, before."""
+class JobTrainer:
+    """Trains jobs on images and a teacher that the recording process has put into the cache."""
 
-    def __init__(self, device: torch.device, places: Places) -> None:
-        self.device, self.places = device, places
-        self.sources: dict[str, Sources] = {}
+    def __init__(self, device: torch.device, folders: Folders) -> None:
+        self.device, self.folders = device, folders
+        self.sources: dict[SourcesKey, Sources] = {}
 
     def train(
         self, job: Job, state: bytes | None, expected: Mapping[str, str], controller: StopController
     ) -> Generator[Event, None, None]:
-        """Train one job from its state."""
-        key = repr(teacher_of(job.experiment))
+        """Train one job from its serialised state."""
+        key = sources_key(job.experiment)
+        runtime = Runtime(self.device, self.folders.cache, controller)
         if key not in self.sources:
             self.sources.clear()
-            cache, kept = self.places
-            begun = Begun(job.experiment, teachers=kept)
-            events = open_sources(job.experiment, self.device, cache, controller, begun)
-            sources = silently(events)
+            origin = Origin(teachers=self.folders.teachers)
+            sources = result_of(open_sources(job.experiment, runtime, origin))
             check_sources(sources.fingerprints, expected)
             self.sources[key] = sources
-        state_here = None if state is None else unpack_state(state)
-        yield from run_job(job, self.sources[key], state_here, controller)
+        yield from run_job(
+            job, self.sources[key], None if state is None else deserialize_state(state), runtime
+        )

@@ -6,9 +6,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from rkkd_cli.config.arms import resolve_arms
 from rkkd_cli.config.experiment import Experiment
-from rkkd_cli.records.metrics import KEY
+from rkkd_cli.records.metrics import ROW_KEY
 from rkkd_cli.records.run_directory import RunDirectory
 from rkkd_cli.sweep.jobs import Cell
 from rkkd_cli.sweep.loggers.logger import Logged, Logger, Point
@@ -36,7 +35,7 @@ class Loggers:
         """Begin; ``lines`` are the header of metrics.csv and the rows that it already has."""
         if not self.makers:
             return
-        arms = {arm.name: arm for arm in resolve_arms(experiment)}
+        arms = {arm.name: arm for arm in experiment.resolved_arms}
         self.epochs = {name: arm.experiment.training.epochs for name, arm in arms.items()}
         logged = Logged(run, run_id, arms)
         for name, make in self.makers.items():
@@ -83,7 +82,7 @@ class Loggers:
 
 
 def _point(row: Mapping[str, Any], varied: set[str]) -> Point:
-    left_out = {*KEY, *varied}
+    left_out = {*ROW_KEY, *varied}
     given = {k: float(v) for k, v in row.items() if k not in left_out and v not in ("", None)}
     finite = {name: value for name, value in given.items() if math.isfinite(value)}
     return Point(str(row["arm"]), int(row["seed"]), int(row["epoch"]), finite)

@@ -1,10 +1,9 @@
-"""What the checkpoints of a run hold, and vouch for: its experiment and its manifest."""
+"""What the checkpoints of a run hold: states, and copies of its experiment and its manifest."""
 
 from typing import Any
 
 from pydantic import ValidationError
 
-from rkkd_cli.config.arms import resolve_arms
 from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.errors import RunError, UserError
 from rkkd_cli.records.manifest import Manifest, parse_manifest
@@ -52,7 +51,7 @@ def _read_states(run: RunDirectory, notes: list[str]) -> dict[str, State]:
     return states
 
 
-def vouched_experiment(states: dict[str, State]) -> Experiment | None:
+def checkpointed_experiment(states: dict[str, State]) -> Experiment | None:
     """Return the longest experiment that a checkpoint holds: epochs, arms, seeds may be added."""
     try:
         held = [Experiment.model_validate_json(one["experiment"]) for one in states.values()]
@@ -62,11 +61,11 @@ def vouched_experiment(states: dict[str, State]) -> Experiment | None:
 
 
 def _all_epochs(experiment: Experiment) -> int:
-    epochs = sum(arm.experiment.training.epochs for arm in resolve_arms(experiment))
+    epochs = sum(arm.experiment.training.epochs for arm in experiment.resolved_arms)
     return epochs * len(experiment.seeds)
 
 
-def vouched_manifest(states: dict[str, State]) -> Manifest | None:
+def checkpointed_manifest(states: dict[str, State]) -> Manifest | None:
     """Return the newest manifest that a checkpoint holds."""
     held = [parse_manifest(one["manifest"], "a checkpoint") for one in states.values()]
     return max(held, key=lambda one: (len(one.resumed), len(one.stopped)), default=None)

@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 
-from rkkd_cli.config.arms import resolve_arms
 from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.config.grid import NUMBERS_VERSION, varied_texts
 from rkkd_cli.config.presets import to_toml
@@ -19,14 +19,15 @@ from rkkd_cli.records.environment import command_line, environment
 from rkkd_cli.records.manifest import EarlyEnd, FailedJob, Manifest, manifest_text
 from rkkd_cli.records.metrics import (
     append_lines,
-    as_lines,
     columns,
+    csv_lines,
     header_line,
-    in_order,
     metrics_sha256,
+    parse_metrics,
+    sort_lines,
 )
 from rkkd_cli.records.run_directory import RunDirectory, create_run_directory
-from rkkd_cli.sweep.jobs import stream_groups
+from rkkd_cli.sweep.jobs import grouped
 from rkkd_cli.sweep.loggers import Loggers
 from rkkd_cli.sweep.recording.run_state import cell_of
 from rkkd_cli.train.checkpoint import CheckpointStore
@@ -107,7 +108,7 @@ class Recorder:
                 self._save()
             case EpochDone(stream, rows=rows):
                 told = [row | self.varied[row["arm"]] for row in rows]
-                self._append(stream, as_lines(self.header, told))
+                self._append(stream, csv_lines(self.header, told))
                 self.loggers.rows(rows, self.experiment.vary)
             case ArmStopped():
                 self._stop(event)
@@ -123,6 +124,16 @@ class Recorder:
                 self._give_up(event)
             case _:
                 pass
+
+    @property
+    def finished_run(self) -> RunDirectory:
+        """The directory of a run that has begun."""
+        assert self.run is not None
+        return self.run
+
+    def metrics(self) -> pd.DataFrame:
+        """Return the rows that were recorded, as :func:`read_metrics` returns those of the file."""
+        return parse_metrics(self._ordered_lines(), self.finished_run.metrics)
 
     def close(self, status: str, reason: str | None = None) -> None:
         """Write the end of the run into the manifest, if the run ever began, and let go of it."""
@@ -140,15 +151,16 @@ class Recorder:
 
     def _put_in_order(self) -> None:
         """Let the rows stand in an order that does not depend on which streams took turns."""
-        assert self.run is not None
-        groups = enumerate(stream_groups(self.experiment))
-        group_of = {arm.name: number for number, group in groups for arm in group.arms}
+        content = self._ordered_lines().encode()
+        if self.finished_run.metrics.read_bytes() != content:
+            write_whole(self.finished_run.metrics, content.decode())
+
+    def _ordered_lines(self) -> str:
+        groups = enumerate(grouped(self.experiment.resolved_arms))
+        group_of = {arm.name: index for index, arms in groups for arm in arms}
         arms = {arm: group_of[arm] for arm in self.experiment.arms}
         lines = "".join(self.rows.values()).splitlines(keepends=True)
-        ordered = in_order(lines, arms, self.experiment.seeds)
-        content = (header_line(self.header) + ordered).encode()
-        if self.run.metrics.read_bytes() != content:
-            write_whole(self.run.metrics, content.decode())
+        return header_line(self.header) + sort_lines(lines, arms, self.experiment.seeds)
 
     def _open(self) -> None:
         if self.run is None:
@@ -241,8 +253,8 @@ class Recorder:
 
 def metrics_header(experiment: Experiment) -> tuple[str, ...]:
     """Return the columns of the experiment's metrics.csv."""
-    with_validation = any(arm.experiment.dataset.val_share > 0 for arm in resolve_arms(experiment))
-    own = [term for arm in resolve_arms(experiment) for term in method_terms(arm.experiment.method)]
+    with_validation = any(arm.experiment.dataset.val_share > 0 for arm in experiment.resolved_arms)
+    own = [term for arm in experiment.resolved_arms for term in method_terms(arm.experiment.method)]
     return columns(with_validation, tuple(experiment.vary), list(dict.fromkeys(own)))
 
 
@@ -271,7 +283,7 @@ def now() -> str:
 
 def _monitors(experiment: Experiment) -> dict[str, str]:
     """Return by which metric each arm's epoch is chosen, for the arms of which one is."""
-    chosen = {arm.name: arm.experiment.training.selects_by for arm in resolve_arms(experiment)}
+    chosen = {arm.name: arm.experiment.training.selects_by for arm in experiment.resolved_arms}
     return {arm: monitor for arm, monitor in chosen.items() if monitor is not None}
 
 

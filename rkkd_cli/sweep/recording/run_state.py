@@ -1,23 +1,77 @@
 """What a run has done before: the states of its streams, and what is left to do."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal
 
-from rkkd_cli.config.arms import Arm, resolve_arms
+from rkkd_cli.config.arms import Arm
 from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.errors import UserError
-from rkkd_cli.sweep.jobs import Cell, Job, evenly, grouped, teacher_of
+from rkkd_cli.sweep.jobs import Cell, Job, SourcesKey, grouped, sources_key, split_evenly
 from rkkd_cli.train.checkpoint import misfit
 from rkkd_cli.train.lockstep import check_state
 
 State = Mapping[str, Any]
 Status = Literal["done", "pending", "failed"]
-MostArms = Callable[[tuple[Arm, ...]], int]
+MaxArms = Callable[[tuple[Arm, ...]], int]
 
 
-class Begun:
-    """The newest state of each stream that has one; empty for a new run.
+class Origin:
+    """The images and teachers that a run began with: it goes on with the same ones, or not at all.
+
+    ``teachers`` is the folder in which the run keeps the teachers that it has trained.
+    """
+
+    def __init__(
+        self, jobs: Iterable[tuple[Job, State]] = (), teachers: Path | None = None
+    ) -> None:
+        self.teachers = teachers
+        self.fingerprints: dict[tuple[str, object], set[str | None]] = {}
+        for job, state in jobs:
+            key, sources = sources_key(job.experiment), state["sources"]
+            self._add("dataset", key.dataset, sources.get("dataset"))
+            self._add("teacher", key, sources.get("teacher"))
+
+    def _add(self, kind: str, key: object, fingerprint: str | None) -> None:
+        self.fingerprints.setdefault((kind, key), set()).add(fingerprint)
+
+    def check_dataset(self, experiment: Experiment, fingerprint: str) -> None:
+        """Raise UserError where the images are not those that the run began with."""
+        known = self.fingerprints.get(("dataset", experiment.dataset), set())
+        if known - {fingerprint}:
+            raise UserError(
+                f"the images of {experiment.dataset.name} are not those that the run began "
+                "with; put them back, or start a new run"
+            )
+
+    def check_teacher(self, experiment: Experiment, fingerprint: str) -> None:
+        """Raise UserError where the teacher is not the one that the run began with."""
+        known = self.fingerprints.get(("teacher", sources_key(experiment)), set())
+        if known - {fingerprint}:
+            raise UserError(
+                f"the teacher {experiment.teacher.model} is not the one that the run began "
+                "with; put its checkpoint or the cache back, or start a new run"
+            )
+
+
+@dataclass(frozen=True)
+class Work:
+    """What an engine is given: jobs, the states from which begun ones go on, and their origin."""
+
+    jobs: tuple[Job, ...]
+    states: Mapping[str, State] = field(default_factory=dict)
+    origin: Origin = field(default_factory=Origin)
+
+    def by_sources(self) -> Iterator[tuple[SourcesKey, list[Job]]]:
+        """Yield the jobs that follow each other with the same images and the same teacher."""
+        for key, jobs in groupby(self.jobs, key=lambda job: sources_key(job.experiment)):
+            yield key, list(jobs)
+
+
+class RunState:
+    """What a run has done: the newest state of each of its streams; none of a new run.
 
     ``teachers`` is the folder in which the run keeps those that it began with; ``failed`` are the
     cells whose job was given up. Raises RunError for a state that its stream cannot have had.
@@ -30,17 +84,17 @@ class Begun:
         teachers: Path | None = None,
         failed: Collection[Cell] = (),
     ) -> None:
-        self.experiment, self.states, self.teachers = experiment, dict(states or {}), teachers
-        self.failed = set(failed)
-        self.arms = {arm.name: arm for arm in resolve_arms(experiment)}
-        jobs = [self._begun_job(name, state) for name, state in self.states.items()]
+        self.experiment, self.states, self.failed = experiment, dict(states or {}), set(failed)
+        self.arms = {arm.name: arm for arm in experiment.resolved_arms}
+        jobs = [self._job_of(name, state) for name, state in self.states.items()]
         self.jobs = {job.name: job for job in sorted(jobs, key=lambda job: job.number)}
         self.owner = {cell: job.name for job in self.jobs.values() for cell in job.cells}
+        self.origin = Origin([(job, self.states[job.name]) for job in self.jobs.values()], teachers)
         for job in self.jobs.values():
             if self.is_done(job):
                 self.states[job.name] = _without_weights(self.states[job.name])
 
-    def _begun_job(self, name: str, state: State) -> Job:
+    def _job_of(self, name: str, state: State) -> Job:
         lockstep = state["lockstep"]
         try:
             gone = [*lockstep["stopped"], *lockstep.get("ended", ())]
@@ -86,10 +140,10 @@ class Begun:
         lockstep = self.states[self.owner[cell]]["lockstep"]
         return cell[0] in {one["arm"] for one in lockstep.get(gone, ())}
 
-    def plan(self, most_arms: MostArms | None = None, retry: bool = False) -> list[Job]:
-        """Return the jobs that are left: streams that go on, then new ones.
+    def work(self, max_arms: MaxArms | None = None, retry: bool = False) -> Work:
+        """Return what is left: streams that go on, then new ones.
 
-        ``most_arms`` tells how many of some arms fit into one job; ``retry`` trains the cells that
+        ``max_arms`` tells how many of some arms fit into one job; ``retry`` trains the cells that
         failed again, those that diverged from their start.
         """
         given_up = set() if retry else self.failed
@@ -105,18 +159,18 @@ class Begun:
                 fresh = [cells[c] for c in cells if c not in self.owner and c not in given_up]
                 diverged = [cells[c] for c in cells if retry and self._is_among("stopped", c)]
                 for arms, again in ((fresh, False), (diverged, True)):
-                    for part in _parts(arms, most_arms):
+                    for part in _parts(arms, max_arms):
                         name = _free_name(f"seed-{seed}-{part[0].name}", taken)
                         taken.add(name)
                         jobs.append(Job(name, seed, part, number, again))
                         number += 1
-        return jobs
+        return Work(tuple(jobs), self.states, self.origin)
 
     def _next_number(self) -> int:
         return max((job.number for job in self.jobs.values()), default=-1) + 1
 
     def rows(self) -> dict[str, str]:
-        """Return the vouched rows of each stream, without those of cells that moved to another."""
+        """Return the checkpointed rows of each stream, without those of cells that moved to another."""
         rows = {}
         for name in self.jobs:
             lines = self.states[name]["rows"].splitlines(keepends=True)
@@ -126,32 +180,6 @@ class Begun:
     def _owner_of(self, line: str) -> str | None:
         cell = cell_of(line)
         return None if cell is None else self.owner.get(cell)
-
-    def check_dataset(self, experiment: Experiment, dataset: str) -> None:
-        """Raise UserError where the images are not those that the run began with."""
-        begun_with = {
-            self.states[job.name]["sources"].get("dataset")
-            for job in self.jobs.values()
-            if job.experiment.dataset == experiment.dataset
-        }
-        if begun_with - {dataset}:
-            raise UserError(
-                f"the images of {experiment.dataset.name} are not those that the run began "
-                "with; put them back, or start a new run"
-            )
-
-    def check_teacher(self, experiment: Experiment, teacher: str) -> None:
-        """Raise UserError where the teacher is not the one that the run began with."""
-        begun_with = {
-            self.states[job.name]["sources"].get("teacher")
-            for job in self.jobs.values()
-            if teacher_of(job.experiment) == teacher_of(experiment)
-        }
-        if begun_with - {teacher}:
-            raise UserError(
-                f"the teacher {experiment.teacher.model} is not the one that the run began "
-                "with; put its checkpoint or the cache back, or start a new run"
-            )
 
 
 def _without_weights(state: State) -> State:
@@ -167,10 +195,10 @@ def cell_of(line: str) -> Cell | None:
     return (arm, int(seed)) if seed.isascii() and seed.isdigit() else None
 
 
-def _parts(arms: Sequence[Arm], most_arms: MostArms | None) -> list[tuple[Arm, ...]]:
+def _parts(arms: Sequence[Arm], max_arms: MaxArms | None) -> list[tuple[Arm, ...]]:
     if not arms:
         return []
-    return evenly(arms, max(1, most_arms(tuple(arms))) if most_arms else len(arms))
+    return split_evenly(arms, max(1, max_arms(tuple(arms))) if max_arms else len(arms))
 
 
 def _free_name(name: str, taken: Collection[str]) -> str:

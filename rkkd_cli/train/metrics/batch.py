@@ -11,12 +11,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from rkkd_cli.losses.divergence import kl_per_image
-from rkkd_cli.losses.kernels.torch_blocks import BLOCK_PAIRS
+from rkkd_cli.losses.kernels.torch_blocks import PAIRS_PER_BLOCK
 from rkkd_cli.losses.ranking import ranking_per_image
 from rkkd_cli.losses.tau import tau_b_per_image
-from rkkd_cli.methods.objective import TERMS, Objective
+from rkkd_cli.methods.objective import SHARED_TERMS, Objective
 
-MEANS = (*TERMS, "kendall_tau")
+MEANS = (*SHARED_TERMS, "kendall_tau")
 CORRECT = ("agreement", "acc", "top5")
 
 RankSettings = tuple[float, str, str]
@@ -114,7 +114,7 @@ def _joined(logits: Tensor, arms: Sequence[int]) -> Tensor:
 def parts_of_arms(arms: Sequence[int], students: Tensor) -> Iterator[list[int]]:
     """Yield the arms in parts whose pairs of classes are one block, or one arm at a time."""
     _, images, classes = students.shape
-    size = max(1, BLOCK_PAIRS // (images * classes**2))
+    size = max(1, PAIRS_PER_BLOCK // (images * classes**2))
     for start in range(0, len(arms), size):
         yield list(arms[start : start + size])
 

@@ -98,7 +98,7 @@ class Stack:
             process_group.all_reduce([gradient], floating)
         with spans(who, "optimiser"):
             self.optimizer.step(self.weights, gradient)
-        return StepOutput(logits.detach(), [one.own for one in losses])
+        return StepOutput(logits.detach(), [one.method_terms for one in losses])
 
     def _logits(self, images: Tensor) -> Tensor:
         """Return the logits (A, B, C) of the images."""
@@ -130,7 +130,7 @@ def _kind(arm: ArmOnStream) -> object:
     Each arm is alone that draws noise, or whose method looks at more than logits.
     """
     draws = any(isinstance(one, nn.modules.dropout._DropoutNd) for one in arm.student.modules())
-    if draws or not arm.objective.of_logits_alone:
+    if draws or not arm.objective.uses_logits_only:
         return arm.name
     recipe: TrainingConfig = arm.trained.recipe
     shapes = tuple((name, p.shape) for name, p in arm.student.named_parameters())

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from rkkd_cli.data.stream import DeviceImages
-from rkkd_cli.methods.inputs import in_float32, logits_only
+from rkkd_cli.methods.inputs import as_float32, logits_only
 from rkkd_cli.models import Classifier, Features, count_parameters
 from rkkd_cli.models.fold_batchnorm import fold
 from rkkd_cli.train.device import autocast
@@ -51,7 +51,7 @@ class Teacher:
                 if features
                 else logits_only(self.folded(images))
             )
-        return in_float32(inputs)._replace(logits=inputs.logits.float())
+        return as_float32(inputs)._replace(logits=inputs.logits.float())
 
     def taught_split(self, split: DeviceImages) -> TaughtSplit:
         """Return the split with this teacher's logits on it."""

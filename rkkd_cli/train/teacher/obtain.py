@@ -18,135 +18,117 @@ from rkkd_cli.files import try_lock
 from rkkd_cli.models import Classifier, build_model, load_checkpoint
 from rkkd_cli.train.checkpoint import CheckpointStore, misfit
 from rkkd_cli.train.device import use_precision
-from rkkd_cli.train.distributed.process_group import SINGLE_PROCESS, ProcessGroup
 from rkkd_cli.train.events import Event, Note, TeacherEpoch, TeacherReady, Tick
 from rkkd_cli.train.rng import Randomness
+from rkkd_cli.train.runtime import Runtime
 from rkkd_cli.train.stop_controller import StopController
 from rkkd_cli.train.teacher.model import Teacher, freeze, measured_facts
 from rkkd_cli.train.teacher.store import TeacherStore, file_sha256, size_text, teacher_key
 from rkkd_cli.train.teacher.training import TeacherTraining, required_recipe
 
-SECONDS_BETWEEN_LOOKS = 0.5
+POLL_SECONDS = 0.5
 
-TRAIN, READY = "train", "ready"  # what the first rank tells the others of the teacher
+TRAIN, READY = "train", "ready"  # what rank 0 sends the others of the teacher
 
 Facts = dict[str, Any]
 
 
 def obtain_teacher(
-    experiment: Experiment,
-    dataset: Dataset,
-    device: torch.device,
-    cache: Path,
-    controller: StopController,
-    kept: Path | None = None,
-    process_group: ProcessGroup = SINGLE_PROCESS,
+    experiment: Experiment, dataset: Dataset, runtime: Runtime, kept: Path | None = None
 ) -> Generator[Event, None, tuple[Teacher, TeacherReady]]:
-    """Return the experiment's teacher and what there is to say of it; yields its training.
+    """Return the experiment's teacher and the event that tells of it; yields its training.
 
-    Raises UserError for a checkpoint that does not fit, RunError when training diverges, Stopped
-    when ``controller`` says so. ``kept`` is a folder like the cache, where a run
-    keeps the teacher that it began with. Of several ranks the first one reads and writes; all of them train. From now on
-    the device computes in the experiment's precision.
+    ``kept`` is a folder like the cache, where a run keeps the teacher that it began with. Of
+    several ranks the first one reads and writes; all of them train. From now on the device
+    computes in the experiment's precision.
+
+    Raises:
+        UserError: a checkpoint does not fit.
+        RunError: the training diverged.
+        Stopped: the runtime's controller was asked to stop.
+
     """
-    use_precision(device, experiment.precision)
-    wanted = experiment, dataset, device
+    use_precision(runtime.device, experiment.precision)
+    process_group = runtime.process_group
     if process_group.is_first:
-        teacher, ready = yield from _obtained(*wanted, cache, controller, kept, process_group)
+        teacher, ready = yield from _load_or_train(experiment, dataset, runtime, kept)
         process_group.send(READY)
     else:
-        teacher, ready = yield from _along_with_the_first(*wanted, cache, controller, process_group)
+        teacher, ready = yield from _follow_first_rank(experiment, dataset, runtime)
     process_group.all_reduce([], list(teacher.model.state_dict().values()))
     return teacher, ready
 
 
-def _obtained(
-    experiment: Experiment,
-    dataset: Dataset,
-    device: torch.device,
-    cache: Path,
-    controller: StopController,
-    kept: Path | None,
-    process_group: ProcessGroup,
+def _load_or_train(
+    experiment: Experiment, dataset: Dataset, runtime: Runtime, kept: Path | None
 ) -> Generator[Event, None, tuple[Teacher, TeacherReady]]:
+    """Return the teacher of the checkpoint file, of a folder, or of a training here."""
     if experiment.teacher.checkpoint is not None:
         path = Path(experiment.teacher.checkpoint).expanduser()
-        model = new_teacher(experiment, dataset, device)
+        model = new_teacher(experiment, dataset, runtime.device)
         load_checkpoint(model, path)
         origin = {"source": "checkpoint", "sha256": file_sha256(path)}
-        teacher, facts = _frozen(model, experiment, dataset, device)
+        teacher, facts = _measured(model, experiment, dataset, runtime.device)
         return teacher, TeacherReady(facts | origin)
     required_recipe(experiment)
-    for folder in (kept, cache):
-        found = _found(experiment, dataset, device, folder) if folder else None
-        if found is not None:
-            teacher, facts = found
+    for folder in (kept, runtime.cache):
+        stored = _load_stored(experiment, dataset, runtime.device, folder) if folder else None
+        if stored is not None:
+            teacher, facts = stored
             return teacher, TeacherReady(facts, folder)
-    teacher, facts = yield from _trained_here(
-        experiment, dataset, device, cache, controller, process_group
-    )
-    return teacher, TeacherReady(facts, cache)
+    teacher, facts = yield from _train_and_store(experiment, dataset, runtime)
+    return teacher, TeacherReady(facts, runtime.cache)
 
 
-def _along_with_the_first(
-    experiment: Experiment,
-    dataset: Dataset,
-    device: torch.device,
-    cache: Path,
-    controller: StopController,
-    process_group: ProcessGroup,
+def _follow_first_rank(
+    experiment: Experiment, dataset: Dataset, runtime: Runtime
 ) -> Generator[Event, None, tuple[Teacher, TeacherReady]]:
-    """Return a teacher whose weights the first rank has; help to train it if that is needed."""
-    model = new_teacher(experiment, dataset, device)
-    if process_group.receive() == TRAIN:
-        training = TeacherTraining(model, experiment, dataset, device, process_group)
-        checkpoints = TeacherStore(cache).checkpoints(teacher_key(experiment, dataset))
-        yield from _train(training, checkpoints, controller)
-        process_group.receive()
-    classes, channels = len(dataset.classes), dataset.in_channels
-    teacher = freeze(model, device, experiment.precision, classes, channels, dataset.image_size)
-    return teacher, TeacherReady({})
+    """Return a teacher whose weights rank 0 has; help to train it if that is needed."""
+    model = new_teacher(experiment, dataset, runtime.device)
+    if runtime.process_group.receive() == TRAIN:
+        training = TeacherTraining(
+            model, experiment, dataset, runtime.device, runtime.process_group
+        )
+        checkpoints = TeacherStore(runtime.cache).checkpoints(teacher_key(experiment, dataset))
+        yield from _train(training, checkpoints, runtime.controller)
+        runtime.process_group.receive()
+    return _freeze(model, experiment, dataset, runtime.device), TeacherReady({})
 
 
-def _found(
+def _load_stored(
     experiment: Experiment, dataset: Dataset, device: torch.device, folder: Path
 ) -> tuple[Teacher, Facts] | None:
-    """Return the teacher that the folder has, and its facts."""
+    """Return the teacher that is stored in the folder, if it is, and its facts."""
     model, key = new_teacher(experiment, dataset, device), teacher_key(experiment, dataset)
     sha256 = TeacherStore(folder).load(key, model)
     if sha256 is None:
         return None
-    teacher, measured = _frozen(model, experiment, dataset, device)
+    teacher, measured = _measured(model, experiment, dataset, device)
     return teacher, measured | {"source": "cache", "sha256": sha256, "key": key}
 
 
-def _trained_here(
-    experiment: Experiment,
-    dataset: Dataset,
-    device: torch.device,
-    cache: Path,
-    controller: StopController,
-    process_group: ProcessGroup,
+def _train_and_store(
+    experiment: Experiment, dataset: Dataset, runtime: Runtime
 ) -> Generator[Event, None, tuple[Teacher, Facts]]:
-    """Train the teacher and cache it; return it with its facts.
+    """Train the teacher and store it in the cache; return it with its facts.
 
-    Only one process trains a teacher; others wait for it and then find it cached.
+    Only one process trains a teacher; others wait for it and then find it stored.
     """
-    store, key = TeacherStore(cache), teacher_key(experiment, dataset)
+    store, key = TeacherStore(runtime.cache), teacher_key(experiment, dataset)
+    device, process_group = runtime.device, runtime.process_group
     lock = yield from _lock_when_free(store.lock_path(key))
     try:
-        found = _found(experiment, dataset, device, cache)
-        if found is not None:
-            return found
+        stored = _load_stored(experiment, dataset, device, runtime.cache)
+        if stored is not None:
+            return stored
         store.remove_leftovers(key)
         model = new_teacher(experiment, dataset, device)
         process_group.send(TRAIN)
         training = TeacherTraining(model, experiment, dataset, device, process_group)
-        yield from _train(training, store.checkpoints(key), controller)
-        teacher, measured = _frozen(model, experiment, dataset, device)
-        sha256 = store.save(
-            key, model, measured | _training_facts(experiment, dataset, process_group)
-        )
+        yield from _train(training, store.checkpoints(key), runtime.controller)
+        teacher, measured = _measured(model, experiment, dataset, device)
+        further = _training_facts(experiment, dataset, process_group.world_size)
+        sha256 = store.save(key, model, measured | further)
         store.checkpoints(key).remove()
         return teacher, measured | {"source": "trained", "sha256": sha256, "key": key}
     finally:
@@ -159,7 +141,7 @@ def _lock_when_free(path: Path) -> Generator[Event, None, BaseFileLock]:
     if lock is None:
         yield Note("another process trains this teacher; waiting for it")
     while lock is None:
-        time.sleep(SECONDS_BETWEEN_LOOKS)
+        time.sleep(POLL_SECONDS)
         yield Tick()
         lock = try_lock(path)
     return lock
@@ -169,7 +151,7 @@ def _train(
     training: TeacherTraining, checkpoints: CheckpointStore, controller: StopController
 ) -> Generator[Event, None, None]:
     """Train from the last checkpoint, if there is one, to the end; keep one at a broken image."""
-    yield from _go_on(training, checkpoints)
+    yield from _load_state(training, checkpoints)
 
     def keep() -> None:
         if training.is_finite():
@@ -190,7 +172,7 @@ def _train(
             raise
 
 
-def _go_on(training: TeacherTraining, checkpoints: CheckpointStore) -> Iterator[Note]:
+def _load_state(training: TeacherTraining, checkpoints: CheckpointStore) -> Iterator[Note]:
     """Go back to the last checkpoint, if there is one of as many ranks and this kind of device."""
     what, process_group = f"the teacher {training.name}", training.process_group
     loaded = checkpoints.load() if process_group.is_first else None
@@ -213,26 +195,32 @@ def _go_on(training: TeacherTraining, checkpoints: CheckpointStore) -> Iterator[
 
 def new_teacher(experiment: Experiment, dataset: Dataset, device: torch.device) -> Classifier:
     """Return the teacher's model with the first weights of its seed."""
-    settings = experiment.teacher
-    with Randomness(derive_seed(settings.seed, "teacher"), device).active():
+    config = experiment.teacher
+    with Randomness(derive_seed(config.seed, "teacher"), device).active():
         model = build_model(
-            settings.model, len(dataset.classes), dataset.in_channels, dataset.image_size
+            config.model, len(dataset.classes), dataset.in_channels, dataset.image_size
         )
     return model.to(device).to(memory_format=torch.channels_last)
 
 
-def _frozen(
+def _measured(
     model: Classifier, experiment: Experiment, dataset: Dataset, device: torch.device
 ) -> tuple[Teacher, Facts]:
     """Return the model as a teacher, and what was measured of it."""
-    classes, channels = len(dataset.classes), dataset.in_channels
-    teacher = freeze(model, device, experiment.precision, classes, channels, dataset.image_size)
+    teacher = _freeze(model, experiment, dataset, device)
     test = DeviceImages(dataset.test, dataset, device)
     return teacher, measured_facts(teacher, experiment.teacher.model, test)
 
 
-def _training_facts(experiment: Experiment, dataset: Dataset, process_group: ProcessGroup) -> Facts:
-    """Return what is kept beside the weights, for `rkkd teacher ls`."""
+def _freeze(
+    model: Classifier, experiment: Experiment, dataset: Dataset, device: torch.device
+) -> Teacher:
+    classes, channels = len(dataset.classes), dataset.in_channels
+    return freeze(model, device, experiment.precision, classes, channels, dataset.image_size)
+
+
+def _training_facts(experiment: Experiment, dataset: Dataset, world_size: int) -> Facts:
+    """Return what is stored beside the weights, for `rkkd teacher ls`."""
     recipe = required_recipe(experiment)
     return {
         "dataset": dataset.name,
@@ -243,7 +231,7 @@ def _training_facts(experiment: Experiment, dataset: Dataset, process_group: Pro
         "epochs": recipe.epochs,
         "recipe": recipe.model_dump(mode="json"),
         "seed": experiment.teacher.seed,
-        "ranks": process_group.world_size,
+        "ranks": world_size,
         "torch": torch.__version__,
         "trained": datetime.now(UTC).isoformat(timespec="seconds"),
     }

@@ -49,10 +49,8 @@ class TeacherTraining:
         noise = derive_seed(self.seed, "teacher-noise")
         if experiment.sync_batchnorm and process_group.world_size > 1:
             synchronise(model, process_group)
-        self.trained, self.process_group = (
-            TrainedModel(model, self.recipe, noise, meters, process_group),
-            process_group,
-        )
+        self.trained = TrainedModel(model, self.recipe, noise, meters, process_group)
+        self.process_group = process_group
         self.device = device.type
         self.epochs_done = self.batches_done = 0
 

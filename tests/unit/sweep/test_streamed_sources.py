@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from rkkd_cli.config.arms import Arm, resolve_arms
+from rkkd_cli.config.arms import Arm
 from rkkd_cli.config.overrides import parse_override
 from rkkd_cli.config.presets import load_experiment
 from rkkd_cli.data.catalogue import load_dataset
@@ -24,7 +24,7 @@ CPU = torch.device("cpu")
 
 def arms_on(root: Path, *overrides: str) -> tuple[Arm, ...]:
     given = ("dataset.name=folder", f"dataset.root={root}", "dataset.image_size=16", *overrides)
-    return resolve_arms(load_experiment("rank_grad", [parse_override(one) for one in given]))
+    return load_experiment("rank_grad", [parse_override(one) for one in given]).resolved_arms
 
 
 def test_a_stream_needs_no_more_memory_for_more_images(make_folder: FolderMaker) -> None:

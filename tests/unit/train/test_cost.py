@@ -5,7 +5,6 @@ from typing import Any
 import pytest
 import torch
 
-from rkkd_cli.config.arms import resolve_arms
 from rkkd_cli.config.overrides import Override
 from rkkd_cli.config.presets import load_experiment
 from rkkd_cli.models import build_model, count_parameters
@@ -26,7 +25,7 @@ def arms(of: Teacher, student: str = "resnet8", **methods: dict[str, Any]) -> li
         Override("arms", {name: {"method": method} for name, method in methods.items()}),
     ]
     experiment = load_experiment("rank_grad", given)
-    return [ArmOnStream(arm, 0, of, LABELS) for arm in resolve_arms(experiment)]
+    return [ArmOnStream(arm, 0, of, LABELS) for arm in experiment.resolved_arms]
 
 
 def test_the_multiply_adds_of_resnet8x4_are_the_published_ones() -> None:

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
-from rkkd_cli.config.arms import resolve_arms
 from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.config.overrides import Override, parse_override
 from rkkd_cli.config.presets import load_experiment
@@ -22,13 +21,14 @@ from rkkd_cli.data.stream import DeviceImages, Stream
 from rkkd_cli.losses.kernels import cpu
 from rkkd_cli.methods import METHODS
 from rkkd_cli.methods.ctkd import CTKD
-from rkkd_cli.sweep.engines.worker import silently
+from rkkd_cli.sweep.engines.worker import result_of
 from rkkd_cli.sweep.sources import read_dataset
 from rkkd_cli.train.arm import ArmOnStream
 from rkkd_cli.train.cuda_graph import WARM_UP, CudaGraphRecorder, GraphRecorder, Recording
 from rkkd_cli.train.events import EpochDone, Event, Note
 from rkkd_cli.train.lockstep import Lockstep
 from rkkd_cli.train.recipe import hold_rate_on
+from rkkd_cli.train.runtime import Runtime
 from rkkd_cli.train.stop_controller import StopController
 from rkkd_cli.train.teacher.model import Teacher
 from rkkd_cli.train.teacher.obtain import obtain_teacher
@@ -113,7 +113,7 @@ def _tensors_in(thing: Any) -> Iterator[Tensor]:
 @pytest.fixture(autouse=True)
 def _in_operations(monkeypatch: pytest.MonkeyPatch) -> None:
     """Compiled kernels of the CPU are no operations of PyTorch; CUDA's are launched into graphs."""
-    monkeypatch.setattr(cpu, "fits", lambda *_: False)
+    monkeypatch.setattr(cpu, "supports", lambda *_: False)
 
 
 def experiment_with(arms: dict[str, Any], *overrides: str) -> Experiment:
@@ -128,13 +128,13 @@ def lockstep_of(
     change: Callable[[ArmOnStream], None] = lambda _: None,
     device: torch.device = CPU,
 ) -> Lockstep:
-    dataset = silently(read_dataset(experiment, cache))
-    teacher: Teacher = silently(
-        obtain_teacher(experiment, dataset, device, cache, StopController(10))
+    dataset = result_of(read_dataset(experiment, cache))
+    teacher: Teacher = result_of(
+        obtain_teacher(experiment, dataset, Runtime(device, cache, StopController(10)))
     )[0]
     recipe, views = experiment.training, any("mlkd" in name for name in experiment.arms)
     stream = Stream(dataset, device, recipe.batch_size, 0, views)
-    arms = [ArmOnStream(one, 0, teacher, stream.data.labels) for one in resolve_arms(experiment)]
+    arms = [ArmOnStream(one, 0, teacher, stream.data.labels) for one in experiment.resolved_arms]
     for arm in arms:  # as build_optimizer has it on CUDA
         arm.trained.optimizer.param_groups[0]["fused"] = True
         hold_rate_on(device, arm.trained.optimizer)

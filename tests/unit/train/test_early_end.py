@@ -13,13 +13,14 @@ from rkkd_cli.config.experiment import Experiment, StudentTrainingConfig
 from rkkd_cli.config.overrides import Override, parse_override
 from rkkd_cli.config.presets import load_experiment
 from rkkd_cli.errors import RunError, UserError
-from rkkd_cli.sweep.engines.ledger import Ledger
+from rkkd_cli.sweep.engines.commit_buffer import CommitBuffer
 from rkkd_cli.sweep.engines.local import run_jobs
 from rkkd_cli.sweep.jobs import Job
 from rkkd_cli.sweep.recording.recorder import Recorder
-from rkkd_cli.sweep.recording.run_state import Begun
+from rkkd_cli.sweep.recording.run_state import RunState
 from rkkd_cli.train.early_stopping import EarlyStopping
 from rkkd_cli.train.events import BestSoFar, Checkpoint, EndedEarly, EpochDone, Event
+from rkkd_cli.train.runtime import Runtime
 from rkkd_cli.train.stop_controller import StopController
 
 CPU = torch.device("cpu")
@@ -52,7 +53,9 @@ def events_of(
 ) -> list[Event]:
     """Return what happens; checkpoints as they are at that moment."""
     events: list[Event] = []
-    for event in run_jobs(Begun(experiment, begun), CPU, cache, StopController(minutes)):
+    for event in run_jobs(
+        RunState(experiment, begun).work(), Runtime(CPU, cache, StopController(minutes))
+    ):
         if isinstance(event, Checkpoint):
             file = io.BytesIO()
             torch.save(event.state, file)
@@ -74,7 +77,7 @@ def rows_of(events: list[Event], *arms: str) -> list[dict[str, Any]]:
     return [{key: row[key] for key in row if key not in timing} for row in kept]
 
 
-def told(events: list[Event]) -> list[Event]:
+def ends_and_weights(events: list[Event]) -> list[Event]:
     """Return what is recorded beside rows and checkpoints."""
     return [event for event in events if isinstance(event, EndedEarly | BestSoFar)]
 
@@ -142,7 +145,7 @@ def test_from_a_checkpoint_at_any_moment_the_same_rows_ends_and_weights_follow(c
     undisturbed = events_of(experiment, cache)
     events = events_of(experiment, cache, minutes=0)
     assert rows_of(events) == rows_of(undisturbed)
-    assert told(events) == told(undisturbed)
+    assert ends_and_weights(events) == ends_and_weights(undisturbed)
     indices = [n for n, event in enumerate(events) if isinstance(event, Checkpoint)]
     assert len(indices) > 3 * EPOCHS
     for place in indices:
@@ -150,16 +153,16 @@ def test_from_a_checkpoint_at_any_moment_the_same_rows_ends_and_weights_follow(c
         assert isinstance(checkpoint, Checkpoint)
         later = events_of(experiment, cache, begun={STREAM: state_of(checkpoint)})
         assert rows_of(events[:place]) + rows_of(later) == rows_of(undisturbed)
-        assert told(events[:place]) + told(later) == told(undisturbed)
+        assert ends_and_weights(events[:place]) + ends_and_weights(later) == ends_and_weights(undisturbed)
 
 
 def test_a_stream_whose_arms_have_all_ended_early_is_done(cache: Path) -> None:
     experiment = experiment_with({"short": PATIENT})
     events = events_of(experiment, cache)
     (last,) = [event for event in events[-1:] if isinstance(event, Checkpoint)]
-    begun = Begun(experiment, {STREAM: state_of(last)})
+    begun = RunState(experiment, {STREAM: state_of(last)})
     assert begun.status(("short", 0)) == "done"
-    assert begun.plan(retry=True) == []
+    assert not begun.work(retry=True).jobs
 
 
 def test_more_epochs_give_what_they_had_given_at_once_also_where_patience_ends_with_the_last(
@@ -177,7 +180,7 @@ def test_more_epochs_give_what_they_had_given_at_once_also_where_patience_ends_w
 def test_weights_of_the_best_epoch_say_what_they_are(cache: Path, tmp_path: Path) -> None:
     experiment = experiment_with({"short": PATIENT} | OTHERS)
     recorder = Recorder(experiment, tmp_path, "run", "cpu")
-    events = list(run_jobs(Begun(experiment), CPU, cache, StopController(NEVER)))
+    events = list(run_jobs(RunState(experiment).work(), Runtime(CPU, cache, StopController(NEVER))))
     for event in events:
         recorder.take(event)
     recorder.close("finished")
@@ -199,15 +202,15 @@ def test_weights_of_the_best_epoch_say_what_they_are(cache: Path, tmp_path: Path
 
 def test_a_worker_that_dies_takes_early_ends_and_weights_with_it(cache: Path) -> None:
     experiment = experiment_with({"short": PATIENT})
-    job = Job(STREAM, 0, Begun(experiment).plan()[0].arms, 0)
-    ledger = Ledger(Begun(experiment), keep_going=False)
+    job = Job(STREAM, 0, RunState(experiment).work().jobs[0].arms, 0)
+    buffer = CommitBuffer(RunState(experiment).states, keep_going=False)
     ended = EndedEarly(STREAM, "short", 0, 2, "val_acc", 50.0, 1)
     best = BestSoFar(STREAM, "short", 0, b"")
-    assert [*ledger.take(job, best), *ledger.take(job, ended)] == []
-    list(ledger.died(job, "gone"))
-    assert list(ledger.take(job, Checkpoint(STREAM, {}))) == [Checkpoint(STREAM, {})]
-    assert [*ledger.take(job, best), *ledger.take(job, ended)] == []
-    kept = list(ledger.take(job, Checkpoint(STREAM, {})))
+    assert [*buffer.take(job, best), *buffer.take(job, ended)] == []
+    list(buffer.died(job, "gone"))
+    assert list(buffer.take(job, Checkpoint(STREAM, {}))) == [Checkpoint(STREAM, {})]
+    assert [*buffer.take(job, best), *buffer.take(job, ended)] == []
+    kept = list(buffer.take(job, Checkpoint(STREAM, {})))
     assert kept == [best, ended, Checkpoint(STREAM, {})]
 
 
@@ -218,4 +221,4 @@ def test_a_state_with_a_senseless_end_is_refused(broken: dict[str, Any], cache: 
     state = state_of(last)
     state["lockstep"] |= broken
     with pytest.raises((RunError, UserError), match="checkpoint"):
-        Begun(experiment, {STREAM: state})
+        RunState(experiment, {STREAM: state})

@@ -14,7 +14,7 @@ from rkkd_cli.config.overrides import Override, parse_override, parse_value
 from rkkd_cli.config.presets import load_experiment
 from rkkd_cli.errors import RunError, UserError
 from rkkd_cli.sweep.engines.local import run_jobs
-from rkkd_cli.sweep.recording.run_state import Begun
+from rkkd_cli.sweep.recording.run_state import RunState
 from rkkd_cli.train.events import (
     ArmStopped,
     BatchDone,
@@ -25,6 +25,7 @@ from rkkd_cli.train.events import (
     TeacherEpoch,
     Tick,
 )
+from rkkd_cli.train.runtime import Runtime
 from rkkd_cli.train.stop_controller import StopController, Stopped
 
 CPU = torch.device("cpu")
@@ -81,7 +82,7 @@ def watch(
     events: list[Event] = []
     kept = []
     with suppress(Stopped):
-        for event in run_jobs(Begun(experiment, begun), CPU, cache, controller):
+        for event in run_jobs(RunState(experiment, begun).work(), Runtime(CPU, cache, controller)):
             if isinstance(event, Checkpoint):
                 file = io.BytesIO()
                 torch.save(event.state, file)

@@ -8,21 +8,21 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from rkkd_cli.config.arms import resolve_arms
 from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.config.overrides import Override, parse_override
 from rkkd_cli.config.presets import load_experiment
 from rkkd_cli.data.stream import DeviceImages, Stream
 from rkkd_cli.records.metrics import VAL_COLUMNS, columns
 from rkkd_cli.sweep.engines.local import run_jobs
-from rkkd_cli.sweep.engines.worker import silently
-from rkkd_cli.sweep.recording.run_state import Begun
+from rkkd_cli.sweep.engines.worker import result_of
+from rkkd_cli.sweep.recording.run_state import RunState
 from rkkd_cli.sweep.sources import read_dataset
 from rkkd_cli.train.arm import ArmOnStream, new_student
 from rkkd_cli.train.events import ArmStopped, BatchDone, EpochDone, Event
 from rkkd_cli.train.lockstep import Lockstep
 from rkkd_cli.train.metrics.evaluate import EVALUATION_BATCH
 from rkkd_cli.train.rng import Randomness
+from rkkd_cli.train.runtime import Runtime
 from rkkd_cli.train.stop_controller import StopController
 from rkkd_cli.train.teacher.model import Teacher
 from rkkd_cli.train.teacher.obtain import obtain_teacher
@@ -53,7 +53,12 @@ def experiment_with(arms: Arms, *overrides: str) -> Experiment:
 
 
 def events_of(cache: Path, arms: Arms, *overrides: str) -> list[Event]:
-    return list(run_jobs(Begun(experiment_with(arms, *overrides)), CPU, cache, StopController(10)))
+    return list(
+        run_jobs(
+            RunState(experiment_with(arms, *overrides)).work(),
+            Runtime(CPU, cache, StopController(10)),
+        )
+    )
 
 
 def rows_of(events: list[Event]) -> dict[str, list[Row]]:
@@ -109,7 +114,9 @@ def test_the_same_run_twice_gives_the_same_rows(cache: Path, company: dict[str, 
 def test_another_seed_gives_other_rows(cache: Path) -> None:
     given = [parse_override(text) for text in QUICK if not text.startswith("seeds")]
     both = load_experiment("rank_grad", [*given, Override("seeds", [0, 1])])
-    rows = rows_of(list(run_jobs(Begun(both), CPU, cache, StopController(10))))["kd"]
+    rows = rows_of(list(run_jobs(RunState(both).work(), Runtime(CPU, cache, StopController(10)))))[
+        "kd"
+    ]
     assert [(row["seed"], row["epoch"]) for row in rows] == [(0, 1), (0, 2), (1, 1), (1, 2)]
     assert rows[0]["ce"] != rows[2]["ce"]
     assert rows[:2] == rows_of(events_of(cache, ARMS))["kd"]
@@ -188,11 +195,11 @@ class Bench:
     """A teacher and a stream as a run has them, to look at from outside."""
 
     def __init__(self, cache: Path, arms: Arms) -> None:
-        self.arms = resolve_arms(experiment_with(arms))
+        self.arms = experiment_with(arms).resolved_arms
         experiment = self.arms[0].experiment
-        self.dataset = silently(read_dataset(experiment, cache))
-        self.teacher: Teacher = silently(
-            obtain_teacher(experiment, self.dataset, CPU, cache, StopController(10))
+        self.dataset = result_of(read_dataset(experiment, cache))
+        self.teacher: Teacher = result_of(
+            obtain_teacher(experiment, self.dataset, Runtime(CPU, cache, StopController(10)))
         )[0]
         self.stream = Stream(self.dataset, CPU, experiment.training.batch_size, seed=0)
 

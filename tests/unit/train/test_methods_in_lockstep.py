@@ -13,8 +13,9 @@ from rkkd_cli.config.presets import load_experiment
 from rkkd_cli.methods import METHODS
 from rkkd_cli.sweep.engines.local import run_jobs
 from rkkd_cli.sweep.recording.recorder import metrics_header
-from rkkd_cli.sweep.recording.run_state import Begun
+from rkkd_cli.sweep.recording.run_state import RunState
 from rkkd_cli.train.events import Checkpoint, EpochDone, Event
+from rkkd_cli.train.runtime import Runtime
 from rkkd_cli.train.stop_controller import StopController
 
 CPU = torch.device("cpu")
@@ -46,7 +47,9 @@ def experiment_with(arms: dict[str, Any], *overrides: str) -> Experiment:
 
 
 def run(experiment: Experiment, cache: Path, begun: Any = None) -> list[Event]:
-    return list(run_jobs(Begun(experiment, begun), CPU, cache, StopController(NEVER)))
+    return list(
+        run_jobs(RunState(experiment, begun).work(), Runtime(CPU, cache, StopController(NEVER)))
+    )
 
 
 def rows_of(events: list[Event]) -> dict[str, list[Row]]:
@@ -89,7 +92,7 @@ def test_what_a_method_keeps_comes_back_from_a_checkpoint(
     name: str, together: dict[str, list[Row]], cache: Path
 ) -> None:
     experiment = experiment_with({name: ARMS[name]})
-    events = run_jobs(Begun(experiment), CPU, cache, StopController(0))
+    events = run_jobs(RunState(experiment).work(), Runtime(CPU, cache, StopController(0)))
     kept = [(e.stream, deepcopy(e.state)) for e in events if isinstance(e, Checkpoint)]
     for stream, state in (kept[1], kept[-2]):
         later = rows_of(run(experiment, cache, {stream: state}))

@@ -5,12 +5,12 @@ import time
 
 import pytest
 
-from rkkd_cli.train.profile import DATA, EVALUATION, STREAM, WARM_UP, Watch, untimed
+from rkkd_cli.train.profile import DATA, EVALUATION, STREAM, WARM_UP, StepTimer, untimed
 
 
-def watched(steps: int, most: int = 50_000) -> Watch:
+def watched(steps: int, most: int = 50_000) -> StepTimer:
     """Return a watch of steps with an arm's pass of 2 ms, the first of them with one of 30 ms."""
-    watch = Watch(most)
+    watch = StepTimer(most)
     for step in range(steps):
         with watch(STREAM, DATA):
             pass
@@ -33,7 +33,7 @@ def test_steps_are_averaged_without_the_first_ones_and_without_evaluation() -> N
 
 def test_a_short_training_has_all_its_steps_counted() -> None:
     assert watched(steps=1).seconds_a_step()["kd", "forward"] >= 0.03
-    assert Watch().seconds_a_step() == {}
+    assert StepTimer().seconds_a_step() == {}
 
 
 def test_no_more_spans_than_asked_for_are_kept() -> None:

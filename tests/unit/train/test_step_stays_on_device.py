@@ -16,7 +16,6 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from rkkd_cli.config.arms import resolve_arms
 from rkkd_cli.config.experiment import TrainingConfig
 from rkkd_cli.config.overrides import Override, parse_override
 from rkkd_cli.config.presets import load_experiment
@@ -93,7 +92,7 @@ def teacher(monkeypatch: pytest.MonkeyPatch) -> Teacher:
 def arms_of(teacher: Teacher, arms: dict[str, Any]) -> list[ArmOnStream]:
     given = [parse_override('student.model="resnet8"'), Override("arms", arms)]
     labels = torch.arange(100) % 10  # crd sorts them when it is made
-    resolved = resolve_arms(load_experiment("rank_grad", given))
+    resolved = load_experiment("rank_grad", given).resolved_arms
     return [ArmOnStream(arm, 0, teacher, labels) for arm in resolved]
 
 

@@ -18,7 +18,7 @@ from rkkd_cli.sweep.engines.pool import WorkerDied
 from rkkd_cli.sweep.engines.ray.worker import RayWorker, versions
 from rkkd_cli.sweep.engines.worker import Message, WorkerOptions
 from rkkd_cli.sweep.estimate import free_memory
-from rkkd_cli.sweep.jobs import Job, teacher_of
+from rkkd_cli.sweep.jobs import Job, SourcesKey, sources_key
 
 SECONDS_TO_CONNECT = 5.0
 SECONDS_TO_START = 60.0
@@ -45,7 +45,7 @@ class Request:
         by_cpu = int(resources.get("CPU", 0) // self.cpus)
         return min(by_cpu, int(resources.get("GPU", 0) / self.gpus + 1e-9)) if self.gpus else by_cpu
 
-    def told(self) -> str:
+    def describe(self) -> str:
         """Return the request in words."""
         gpus = f" and {self.gpus:g} GPU" + "s" * (self.gpus > 1) if self.gpus else ""
         return f"{self.cpus} CPU" + "s" * (self.cpus > 1) + gpus
@@ -134,15 +134,15 @@ def cluster_has_gpus() -> bool:
 class Cluster:
     """A cluster that is connected: a crew for a pool.
 
-    ``settings`` and ``tickets``, what refers to the images and the teacher of a job, are given to
+    ``options`` and ``object_refs``, what refers to the images and the teacher of a job, are given to
     the workers with each thing that they do.
     """
 
     def __init__(self, request: Request) -> None:
         self.request = request
-        self.settings: WorkerOptions | None = None
-        self.tickets: dict[str, tuple[Any, Any]] = {}
-        self.spare: list[Actor] = []
+        self.options: WorkerOptions | None = None
+        self.object_refs: dict[SourcesKey, tuple[Any, Any]] = {}
+        self.idle: list[Actor] = []
 
     def checked_room(self) -> int:
         """Return how many workers there can be. Raises UserError for a request that no node has."""
@@ -159,7 +159,7 @@ class Cluster:
         """Return how many workers there can be. Raises RunError when there can be none."""
         room = sum(self._fitting())
         if not room:
-            raise RunError(f"no node of the cluster has {self.request.told()} for a job")
+            raise RunError(f"no node of the cluster has {self.request.describe()} for a job")
         return min(room, self.request.most or room)
 
     def _fitting(self) -> list[int]:
@@ -167,16 +167,19 @@ class Cluster:
 
     def start(self) -> "Actor":
         """Return a worker: a spare one, or a new one that waits for room."""
-        return self.spare.pop() if self.spare else Actor(self)
+        return self.idle.pop() if self.idle else Actor(self)
 
     def wait(self, workers: Sequence["Actor"], seconds: float) -> list["Actor"]:
         """Return those of the workers that have told something or died."""
-        by_told = {worker.told: worker for worker in workers}
-        if not by_told:
+        by_messages = {worker.messages: worker for worker in workers}
+        if not by_messages:
             return []
-        for count, timeout in ((1, seconds), (len(by_told), 0)):  # the first one, then all of them
-            ready, _ = ray.wait(list(by_told), num_returns=count, timeout=timeout)
-        return [by_told[one] for one in ready]
+        for count, timeout in (
+            (1, seconds),
+            (len(by_messages), 0),
+        ):  # the first one, then all of them
+            ready, _ = ray.wait(list(by_messages), num_returns=count, timeout=timeout)
+        return [by_messages[one] for one in ready]
 
     def free_for_a_job(self) -> int:
         """Return the free bytes of a job on a worker's machine. Raises RunError.
@@ -194,7 +197,7 @@ class Cluster:
             raise RunError(_cause(error)) from None
         except RayError as error:
             raise RunError(f"no worker starts on the cluster: {_cause(error)}") from None
-        self.spare.append(actor)
+        self.idle.append(actor)
         most = max(self._fitting())
         on_a_node = min(most, self.request.most or most)
         sharing = int(1 / self.request.gpus) if self.request.gpus else on_a_node
@@ -209,24 +212,24 @@ class Actor:
         self.handle = ray.remote(RayWorker).options(
             num_cpus=request.cpus, num_gpus=request.gpus, max_concurrency=2,
         ).remote(versions())  # fmt: skip
-        self.told: Any = None
+        self.messages: Any = None
 
     def teach(self, experiment: Experiment, dataset: Any, files: Mapping[str, bytes]) -> None:
         """Let it make sure of the teacher."""
-        self.told = _streamed(self.handle.teach).remote(
-            self.cluster.settings, experiment, dataset, files
+        self.messages = _streamed(self.handle.teach).remote(
+            self.cluster.options, experiment, dataset, files
         )
 
     def give(self, job: Job, state: bytes | None) -> None:
         """Let it train the job from the state."""
-        ticket = self.cluster.tickets[repr(teacher_of(job.experiment))]
+        refs = self.cluster.object_refs[sources_key(job.experiment)]
         train = _streamed(self.handle.train)
-        self.told = train.remote(self.cluster.settings, job, state, *ticket)
+        self.messages = train.remote(self.cluster.options, job, state, *refs)
 
     def receive(self) -> Message:
         """Return what it has told. Raises WorkerDied."""
         try:
-            message: Message = ray.get(next(self.told))
+            message: Message = ray.get(next(self.messages))
         except (RayError, StopIteration) as error:
             raise WorkerDied(f"a worker of the cluster ended: {_cause(error)}") from None
         return message

@@ -1,8 +1,6 @@
-"""Runs jobs on a Ray cluster; this process records what they tell."""
+"""Runs jobs on a Ray cluster; this process records their events."""
 
-from collections.abc import Generator, Iterator, Mapping, Sequence
-from itertools import groupby
-from pathlib import Path
+from collections.abc import Generator, Iterator, Mapping
 from typing import Any
 
 import ray
@@ -10,65 +8,70 @@ import torch
 
 from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.errors import RunError
-from rkkd_cli.sweep.engines.ledger import MOST_RETRIES, Ledger
-from rkkd_cli.sweep.engines.local import Engine
-from rkkd_cli.sweep.engines.pool import SECONDS_BETWEEN_LOOKS, Pool, WorkerDied
+from rkkd_cli.sweep.engines.commit_buffer import MAX_RETRIES, CommitBuffer
+from rkkd_cli.sweep.engines.pool import POLL_SECONDS, Pool, WorkerDied
 from rkkd_cli.sweep.engines.ray.cluster import Actor, Cluster
-from rkkd_cli.sweep.engines.ray.teacher_files import Shipped, files_here
-from rkkd_cli.sweep.engines.worker import EVENT, FAILED, STOPPED, WorkerOptions, unpack
-from rkkd_cli.sweep.jobs import Job, teacher_of
-from rkkd_cli.sweep.recording.run_state import Begun
+from rkkd_cli.sweep.engines.ray.teacher_files import TeacherBundle, files_here
+from rkkd_cli.sweep.engines.worker import EVENT, FAILED, STOPPED, WorkerOptions, deserialize
+from rkkd_cli.sweep.recording.run_state import Origin, Work
 from rkkd_cli.sweep.sources import dataset_facts, read_dataset
 from rkkd_cli.train.events import DatasetReady, Event, Note, TeacherReady, Tick
+from rkkd_cli.train.runtime import Runtime
 from rkkd_cli.train.stop_controller import StopController
 from rkkd_cli.train.teacher.store import TeacherStore
 
 
-def on_ray(cluster: Cluster, keep_going: bool) -> Engine:
-    """Return the engine that runs jobs on the cluster."""
+class RayEngine:
+    """A Ray cluster. With ``keep_going`` a job that fails is given up, and the others go on."""
 
-    def engine(
-        begun: Begun,
-        device: torch.device,
-        cache: Path,
-        controller: StopController,
-        jobs: Sequence[Job],
-    ) -> Iterator[Event]:
-        threads, deterministic = torch.get_num_threads(), begun.experiment.deterministic
-        cluster.settings = WorkerOptions(str(device), threads, deterministic, controller.minutes)
-        pool = Pool(cluster, Ledger(begun, keep_going), controller)
+    def __init__(self, cluster: Cluster, keep_going: bool) -> None:
+        self.cluster, self.keep_going = cluster, keep_going
+        self.jobs_at_once, self.threads = cluster.checked_room(), cluster.request.cpus
+
+    def device(self, name: str) -> torch.device:
+        """Return the device of the cluster's jobs."""
+        return self.cluster.request.device
+
+    def free_memory(self, device: torch.device) -> int:
+        """Return the free bytes of a job on a worker's machine. Raises RunError."""
+        return self.cluster.free_for_a_job()
+
+    def run(self, work: Work, runtime: Runtime) -> Iterator[Event]:
+        """Yield everything that happens until the work is done."""
+        cluster, controller = self.cluster, runtime.controller
+        experiments = [job.experiment for job in work.jobs]
+        cluster.options = WorkerOptions.like_this_process(str(runtime.device), experiments, runtime)
+        pool = Pool(cluster, CommitBuffer(work.states, self.keep_going), controller)
         try:
-            for key, sharing in groupby(jobs, key=lambda job: teacher_of(job.experiment)):
-                experiment = next(sharing).experiment
-                ticket = yield from _share(experiment, cluster, cache, controller, begun)
-                cluster.tickets[repr(key)] = ticket
+            for key, jobs in work.by_sources():
+                refs = yield from _share(jobs[0].experiment, cluster, runtime, work.origin)
+                cluster.object_refs[key] = refs
             with controller.graceful():
-                yield from pool.run(jobs)
+                yield from pool.run(work.jobs)
         finally:
             pool.end()
-            for actor in cluster.spare:
+            for actor in cluster.idle:
                 actor.end()
         controller.raise_if_stopped()
 
-    return engine
-
 
 def _share(
-    experiment: Experiment, cluster: Cluster, cache: Path, controller: StopController, begun: Begun
+    experiment: Experiment, cluster: Cluster, runtime: Runtime, origin: Origin
 ) -> Generator[Event, None, tuple[Any, Any]]:
-    """Put the images and the teacher where all nodes find them; return what refers to them."""
+    """Put the images and the teacher into Ray's object store; return references to both."""
+    cache = runtime.cache
     dataset = yield from read_dataset(experiment, cache)
-    begun.check_dataset(experiment, dataset.fingerprint)
+    origin.check_dataset(experiment, dataset.fingerprint)
     yield DatasetReady(dataset_facts(dataset))
-    stores = [folder for folder in (begun.teachers, cache) if folder]
+    stores = [folder for folder in (origin.teachers, cache) if folder]
     files, images = files_here(experiment, dataset, stores), ray.put(dataset)
-    shipped = yield from _taught(experiment, images, files, cluster, controller)
-    begun.check_teacher(experiment, shipped.fingerprint)
-    in_cache = "key" in shipped.facts
+    bundle = yield from _taught(experiment, images, files, cluster, runtime.controller)
+    origin.check_teacher(experiment, bundle.fingerprint)
+    in_cache = "key" in bundle.facts
     if in_cache:
-        TeacherStore(cache).put(shipped.facts["key"], shipped.files)
-    yield TeacherReady(shipped.facts, cache if in_cache else None)
-    return images, ray.put(shipped)
+        TeacherStore(cache).put(bundle.facts["key"], bundle.files)
+    yield TeacherReady(bundle.facts, cache if in_cache else None)
+    return images, ray.put(bundle)
 
 
 def _taught(
@@ -77,44 +80,44 @@ def _taught(
     files: Mapping[str, bytes],
     cluster: Cluster,
     controller: StopController,
-) -> Generator[Event, None, Shipped]:
+) -> Generator[Event, None, TeacherBundle]:
     """Return the teacher that a worker has loaded or trained; a worker that dies is replaced."""
     deaths = 0
     while True:
         actor = cluster.start()
         try:
             actor.teach(experiment, images, files)
-            shipped = yield from _until_taught(actor, cluster, controller)
+            bundle = yield from _until_taught(actor, cluster, controller)
         except WorkerDied as death:
             deaths += 1
-            if deaths > MOST_RETRIES:
+            if deaths > MAX_RETRIES:
                 raise RunError(f"{death}, {deaths} times while the teacher was trained") from None
             cluster.room()
             yield Note(f"{death}; the teacher begins again")
         else:
-            cluster.spare.append(actor)
-            return shipped
+            cluster.idle.append(actor)
+            return bundle
 
 
 def _until_taught(
     actor: Actor, cluster: Cluster, controller: StopController
-) -> Generator[Event, None, Shipped]:
+) -> Generator[Event, None, TeacherBundle]:
     is_stopping = False
     with controller.graceful():
         while True:
             if controller.stop_requested and not is_stopping:
                 is_stopping = True
                 actor.ask_to_stop()
-            if not cluster.wait([actor], SECONDS_BETWEEN_LOOKS):
+            if not cluster.wait([actor], POLL_SECONDS):
                 yield Tick()
                 continue
             kind, content = actor.receive()
             if kind == EVENT:
-                yield unpack(content)
+                yield deserialize(content)
             elif kind == FAILED:
                 raise RunError(content)
             elif kind == STOPPED:
                 controller.raise_if_stopped()
             else:
-                shipped: Shipped = content
-                return shipped
+                bundle: TeacherBundle = content
+                return bundle

@@ -6,12 +6,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
-
 from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.data.images import Dataset
 from rkkd_cli.train.events import Event
-from rkkd_cli.train.stop_controller import StopController
+from rkkd_cli.train.runtime import Runtime
 from rkkd_cli.train.teacher.model import Teacher
 from rkkd_cli.train.teacher.obtain import obtain_teacher
 from rkkd_cli.train.teacher.store import TeacherStore, teacher_key
@@ -20,7 +18,7 @@ Files = Mapping[str, bytes]
 CHECKPOINT = "checkpoint"
 
 
-class Shipped(NamedTuple):
+class TeacherBundle(NamedTuple):
     """A teacher: its files, what the manifest says of it, and what tells it from others."""
 
     files: Files
@@ -38,19 +36,14 @@ def files_here(experiment: Experiment, dataset: Dataset, stores: list[Path]) -> 
 
 
 def teacher_from(
-    files: Files,
-    experiment: Experiment,
-    dataset: Dataset,
-    device: torch.device,
-    cache: Path,
-    controller: StopController,
-) -> Generator[Event, None, tuple[Teacher, Shipped]]:
+    files: Files, experiment: Experiment, dataset: Dataset, runtime: Runtime
+) -> Generator[Event, None, tuple[Teacher, TeacherBundle]]:
     """Return the teacher of the files, or train it where there are none; yields its training."""
     with _unpacked(files, experiment, dataset) as (here, kept):
-        teacher, ready = yield from obtain_teacher(here, dataset, device, cache, controller, kept)
+        teacher, ready = yield from obtain_teacher(here, dataset, runtime, kept)
     if not files and ready.cache is not None:
         files = TeacherStore(ready.cache).entry(teacher_key(experiment, dataset)) or {}
-    return teacher, Shipped(files, ready.facts, teacher.fingerprint)
+    return teacher, TeacherBundle(files, ready.facts, teacher.fingerprint)
 
 
 @contextmanager

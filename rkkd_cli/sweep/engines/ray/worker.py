@@ -12,20 +12,21 @@ from rkkd_cli.data.streaming.split import ListedImages
 from rkkd_cli.errors import RunError, UserError
 from rkkd_cli.records.cache import cache_directory
 from rkkd_cli.sweep.engines.local import run_job
-from rkkd_cli.sweep.engines.ray.teacher_files import Files, Shipped, teacher_from
+from rkkd_cli.sweep.engines.ray.teacher_files import Files, TeacherBundle, teacher_from
 from rkkd_cli.sweep.engines.worker import (
     Message,
     WorkerOptions,
     check_sources,
+    deserialize_state,
     messages,
-    silently,
-    unpack_state,
+    result_of,
 )
 from rkkd_cli.sweep.estimate import free_memory
-from rkkd_cli.sweep.jobs import Job, teacher_of
-from rkkd_cli.sweep.sources import Sources, taught
+from rkkd_cli.sweep.jobs import Job, SourcesKey, sources_key
+from rkkd_cli.sweep.sources import Sources, make_sources
 from rkkd_cli.train.device import pick_device
 from rkkd_cli.train.events import Event
+from rkkd_cli.train.runtime import Runtime
 from rkkd_cli.train.stop_controller import StopController
 
 
@@ -36,7 +37,7 @@ class RayWorker:
         self.versions = versions
         self.controller: StopController | None = None
         self.is_stopping = False
-        self.sources: dict[str, Sources] = {}
+        self.sources: dict[SourcesKey, Sources] = {}
 
     def free_memory(self, device: str) -> int:
         """Return the free bytes where the arms will be. Raises RunError for other versions."""
@@ -44,23 +45,23 @@ class RayWorker:
         return free_memory(pick_device(device))
 
     def teach(
-        self, settings: WorkerOptions, experiment: Experiment, dataset: Dataset, files: Files
+        self, options: WorkerOptions, experiment: Experiment, dataset: Dataset, files: Files
     ) -> Iterator[Message]:
         """Make sure of the teacher: train it where there are no files of one."""
-        controller = self._new_controller(settings)
-        yield from messages(self._teach(settings, controller, experiment, dataset, files))
+        controller = self._new_controller(options)
+        yield from messages(self._teach(options, controller, experiment, dataset, files))
 
     def train(
         self,
-        settings: WorkerOptions,
+        options: WorkerOptions,
         job: Job,
         state: bytes | None,
         dataset: Dataset,
-        teacher: Shipped,
+        teacher: TeacherBundle,
     ) -> Iterator[Message]:
         """Train the job from its state."""
-        controller = self._new_controller(settings)
-        yield from messages(self._train(settings, controller, job, state, dataset, teacher))
+        controller = self._new_controller(options)
+        yield from messages(self._train(options, controller, job, state, dataset, teacher))
 
     def stop(self) -> None:
         """Let what is being trained leave off after its step and a checkpoint."""
@@ -68,45 +69,46 @@ class RayWorker:
         if self.controller is not None:
             self.controller.stop_requested = True
 
-    def _new_controller(self, settings: WorkerOptions) -> StopController:
-        self.controller = StopController(settings.minutes)
+    def _new_controller(self, options: WorkerOptions) -> StopController:
+        self.controller = StopController(options.minutes)
         self.controller.stop_requested = self.is_stopping  # it may have been said before this began
         return self.controller
 
     def _teach(
         self,
-        settings: WorkerOptions,
+        options: WorkerOptions,
         controller: StopController,
         experiment: Experiment,
         dataset: Dataset,
         files: Files,
-    ) -> Generator[Event, None, Shipped]:
+    ) -> Generator[Event, None, TeacherBundle]:
         check_versions(self.versions)
         check_images_here(dataset)
-        device, cache = settings.apply(), cache_directory()
-        _, shipped = yield from teacher_from(files, experiment, dataset, device, cache, controller)
-        return shipped
+        runtime = Runtime(options.apply(), cache_directory(), controller)
+        _, bundle = yield from teacher_from(files, experiment, dataset, runtime)
+        return bundle
 
     def _train(
         self,
-        settings: WorkerOptions,
+        options: WorkerOptions,
         controller: StopController,
         job: Job,
         state: bytes | None,
         dataset: Dataset,
-        shipped: Shipped,
+        bundle: TeacherBundle,
     ) -> Generator[Event, None, None]:
         check_versions(self.versions)
-        device, cache, key = settings.apply(), cache_directory(), repr(teacher_of(job.experiment))
+        runtime = Runtime(options.apply(), cache_directory(), controller)
+        key = sources_key(job.experiment)
         if key not in self.sources:
             self.sources.clear()
             check_images_here(dataset)
-            found = teacher_from(shipped.files, job.experiment, dataset, device, cache, controller)
-            teacher, same = silently(found)
-            check_sources({"teacher": same.fingerprint}, {"teacher": shipped.fingerprint})
-            self.sources[key] = taught(dataset, teacher, cache)
-        here = None if state is None else unpack_state(state)
-        yield from run_job(job, self.sources[key], here, controller)
+            found = teacher_from(bundle.files, job.experiment, dataset, runtime)
+            teacher, same = result_of(found)
+            check_sources({"teacher": same.fingerprint}, {"teacher": bundle.fingerprint})
+            self.sources[key] = make_sources(dataset, teacher)
+        here = None if state is None else deserialize_state(state)
+        yield from run_job(job, self.sources[key], here, runtime)
 
 
 def check_images_here(dataset: Dataset) -> None:

@@ -15,7 +15,7 @@ from rkkd_cli.config.grid import Choice, with_cells
 from rkkd_cli.config.overrides import Override
 from rkkd_cli.config.presets import load_experiment
 from rkkd_cli.errors import UserError
-from rkkd_cli.records.metrics import as_lines, header_line
+from rkkd_cli.records.metrics import csv_lines, header_line
 from rkkd_cli.records.run_directory import RunDirectory
 from rkkd_cli.sweep.jobs import Cell
 from rkkd_cli.sweep.loggers import check_installed, make_loggers
@@ -46,7 +46,7 @@ def rows(experiment: Experiment, epochs: range, seeds: tuple[int, ...] = SEEDS) 
 
 def lines(experiment: Experiment, some: list[Any]) -> list[str]:
     header = metrics_header(experiment)
-    return [header_line(header), *as_lines(header, some).splitlines()]
+    return [header_line(header), *csv_lines(header, some).splitlines()]
 
 
 def cells(experiment: Experiment) -> list[Cell]:

@@ -13,9 +13,9 @@ from rkkd_cli.config.presets import load_experiment
 from rkkd_cli.errors import UserError
 from rkkd_cli.records.metrics import columns, read_metrics
 from rkkd_cli.sweep.engines.local import run_jobs
-from rkkd_cli.sweep.jobs import stream_groups
+from rkkd_cli.sweep.jobs import grouped
 from rkkd_cli.sweep.recording.recorder import Recorder
-from rkkd_cli.sweep.recording.run_state import Begun
+from rkkd_cli.sweep.recording.run_state import RunState
 from rkkd_cli.train.events import (
     ArmStopped,
     DatasetReady,
@@ -24,6 +24,7 @@ from rkkd_cli.train.events import (
     StreamStarted,
     TeacherReady,
 )
+from rkkd_cli.train.runtime import Runtime
 from rkkd_cli.train.stop_controller import StopController
 
 CPU = torch.device("cpu")
@@ -57,9 +58,8 @@ def experiment_with(arms: dict[str, dict[str, Any]], **settings: Any) -> Experim
 def test_arms_that_differ_in_what_the_student_does_share_a_stream(
     overrides: dict[str, Any],
 ) -> None:
-    (group,) = stream_groups(experiment_with({"base": {}, "other": overrides}))
-    assert [arm.name for arm in group.arms] == ["base", "other"]
-    assert group.seeds == (0,)
+    (arms,) = grouped(experiment_with({"base": {}, "other": overrides}).resolved_arms)
+    assert [arm.name for arm in arms] == ["base", "other"]
 
 
 @pytest.mark.parametrize(
@@ -77,8 +77,8 @@ def test_arms_that_differ_in_what_the_student_does_share_a_stream(
 def test_arms_that_differ_in_data_batches_or_teacher_ride_on_streams_of_their_own(
     overrides: dict[str, Any],
 ) -> None:
-    groups = stream_groups(experiment_with({"a": {}, "other": overrides, "b": {}}))
-    assert [[arm.name for arm in group.arms] for group in groups] == [["a", "b"], ["other"]]
+    groups = grouped(experiment_with({"a": {}, "other": overrides, "b": {}}).resolved_arms)
+    assert [[arm.name for arm in arms] for arms in groups] == [["a", "b"], ["other"]]
 
 
 class Run:
@@ -86,7 +86,7 @@ class Run:
 
     def __init__(self, experiment: Experiment, out: Path, cache: Path) -> None:
         self.recorder = Recorder(experiment, out, "first", "cpu (test)")
-        self.events = run_jobs(Begun(experiment), CPU, cache, StopController(10))
+        self.events = run_jobs(RunState(experiment).work(), Runtime(CPU, cache, StopController(10)))
         self.directory = out / "first"
 
     def until(self, kind: type) -> None:

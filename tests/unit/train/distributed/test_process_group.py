@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from rkkd_cli.config.experiment import MethodConfig, RankConfig, TrainingConfig
 from rkkd_cli.data.stream import Batch, Shard
 from rkkd_cli.errors import RunError, UserError
-from rkkd_cli.methods import DistillInputs, Pair, build_objective
+from rkkd_cli.methods import DistillInputs, ModelPair, build_objective
 from rkkd_cli.methods.inputs import logits_only
 from rkkd_cli.models import build_model
 from rkkd_cli.train.distributed.control_channel import Dismissed
@@ -47,7 +47,7 @@ def step(
     images, labels = torch.randn(count, 1, 8, 8).double(), torch.arange(count) % 10
     student, teacher = (build_model(f"digits_{who}", 10, 1) for who in ("student", "teacher"))
     student, teacher = student.double().train(), teacher.double().eval()
-    pair = Pair(student, teacher, 1, (8, 8), labels)
+    pair = ModelPair(student, teacher, 1, (8, 8), labels)
     objective = build_objective(
         MethodConfig(name=method), RankConfig(grad=True, steepness=2.0), pair
     )

@@ -14,9 +14,10 @@ from rkkd_cli.config.presets import load_experiment
 from rkkd_cli.errors import UserError
 from rkkd_cli.sweep.engines.local import run_jobs
 from rkkd_cli.sweep.engines.ranks import check_ranks
-from rkkd_cli.sweep.recording.run_state import Begun
+from rkkd_cli.sweep.recording.run_state import RunState
 from rkkd_cli.train.distributed.process_group import SINGLE_PROCESS, ProcessGroup, TorchrunGroup
 from rkkd_cli.train.events import BatchDone, Checkpoint, EpochDone, Event, TeacherReady, Tick
+from rkkd_cli.train.runtime import Runtime
 from rkkd_cli.train.stop_controller import SharedStopController, StopController, Stopped
 
 Together = Callable[..., list[Any]]
@@ -49,7 +50,8 @@ def events_of(cache: Path, process_group: ProcessGroup, *overrides: str) -> list
     )
     return list(
         run_jobs(
-            Begun(experiment_with(*overrides)), CPU, cache, controller, process_group=process_group
+            RunState(experiment_with(*overrides)).work(),
+            Runtime(CPU, cache, controller, process_group),
         )
     )
 
@@ -118,7 +120,9 @@ def test_stopped_after_any_batch_they_go_on_as_if_nothing_had_happened(
         events: list[Event] = []
         controller = SharedStopController(10, group)
         with suppress(Stopped):
-            for event in run_jobs(Begun(experiment), CPU, cache, controller, process_group=group):
+            for event in run_jobs(
+                RunState(experiment).work(), Runtime(CPU, cache, controller, group)
+            ):
                 events.append(event)
                 done = sum(isinstance(one, BatchDone) for one in events)
                 controller.stop_requested = group.rank == 1 and done >= stop_after
@@ -129,11 +133,8 @@ def test_stopped_after_any_batch_they_go_on_as_if_nothing_had_happened(
     def resumed(group: TorchrunGroup) -> list[Row]:
         before, states = stopped(group)
         events = run_jobs(
-            Begun(experiment, states),
-            CPU,
-            cache,
-            SharedStopController(10, group),
-            process_group=group,
+            RunState(experiment, states).work(),
+            Runtime(CPU, cache, SharedStopController(10, group), group),
         )
         return before + rows_of(list(events))
 

@@ -15,12 +15,12 @@ NODE = {"LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "2"}
 
 def test_each_attempt_has_words_of_its_own_in_a_store_that_outlives_it() -> None:
     store = TCPStore("127.0.0.1", 0, None, True, wait_for_workers=False)
-    told = {
+    environment = {
         "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store.port),
         "TORCHELASTIC_USE_AGENT_STORE": "True", "GROUP_WORLD_SIZE": "1",
     }  # fmt: skip
     for attempt in ("0", "1"):
-        now = {**told, "TORCHELASTIC_RESTART_COUNT": attempt}
+        now = {**environment, "TORCHELASTIC_RESTART_COUNT": attempt}
         first, second = (connect({**now, "RANK": rank}) for rank in ("0", "1"))
         assert (first.rank, second.rank, second.world_size) == (0, 1, 2)
         timer = threading.Timer(0.3, first.send, [f"word of attempt {attempt}"])
@@ -30,12 +30,12 @@ def test_each_attempt_has_words_of_its_own_in_a_store_that_outlives_it() -> None
 
 
 def test_several_nodes_are_told_which_store_they_need() -> None:
-    told = {
+    environment = {
         "RANK": "0", "WORLD_SIZE": "4", "GROUP_WORLD_SIZE": "2",
         "TORCHELASTIC_USE_AGENT_STORE": "True",
     }  # fmt: skip
     with pytest.raises(UserError, match="TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1"):
-        connect(told)
+        connect(environment)
 
 
 def test_ranks_on_a_cpu_share_it_and_no_other_single_device() -> None:

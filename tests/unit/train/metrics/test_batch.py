@@ -11,7 +11,7 @@ from scipy.stats import kendalltau
 from torch import Tensor
 
 from rkkd_cli.config.experiment import MethodConfig, RankConfig
-from rkkd_cli.methods import Objective, Pair, build_objective
+from rkkd_cli.methods import ModelPair, Objective, build_objective
 from rkkd_cli.models.zoo.small import cnn2
 from rkkd_cli.train.metrics.batch import CORRECT, MEANS, measure
 
@@ -41,7 +41,7 @@ def naive(student: Tensor, teacher: Tensor, labels: Tensor, objective: Objective
     return [one / len(labels) for one in sums]
 
 
-PAIR = Pair(cnn2(10, 1), cnn2(10, 1), 1, (8, 8), torch.arange(10))
+PAIR = ModelPair(cnn2(10, 1), cnn2(10, 1), 1, (8, 8), torch.arange(10))
 
 OBJECTIVES = [
     build_objective(method, rank, PAIR)

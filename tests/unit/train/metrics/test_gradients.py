@@ -10,11 +10,11 @@ from torch import Tensor
 
 from rkkd_cli.config.experiment import MethodConfig, RankConfig
 from rkkd_cli.losses import kendall_ranking_loss, kl_divergence
-from rkkd_cli.methods import Objective, Pair, build_objective
+from rkkd_cli.methods import ModelPair, Objective, build_objective
 from rkkd_cli.models.zoo.small import cnn2
 from rkkd_cli.train.metrics.gradients import SUMS, derived, diagnose
 
-PAIR = Pair(cnn2(10, 1), cnn2(10, 1), 1, (8, 8), torch.arange(10))
+PAIR = ModelPair(cnn2(10, 1), cnn2(10, 1), 1, (8, 8), torch.arange(10))
 
 
 def objective(temperature: float = 4.0, **rank: float | str) -> Objective:

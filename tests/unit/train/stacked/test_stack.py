@@ -9,7 +9,6 @@ import pytest
 import torch
 from torch import nn
 
-from rkkd_cli.config.arms import resolve_arms
 from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.config.overrides import Override, parse_override
 from rkkd_cli.config.presets import load_experiment
@@ -17,9 +16,10 @@ from rkkd_cli.data.stream import Batch
 from rkkd_cli.methods.inputs import logits_only
 from rkkd_cli.models import build_model
 from rkkd_cli.sweep.engines.local import run_jobs
-from rkkd_cli.sweep.recording.run_state import Begun
+from rkkd_cli.sweep.recording.run_state import RunState
 from rkkd_cli.train.arm import ArmOnStream
 from rkkd_cli.train.events import ArmStopped, BatchDone, Checkpoint, EpochDone, Event
+from rkkd_cli.train.runtime import Runtime
 from rkkd_cli.train.stacked.stack import Stack, stacks_of
 from rkkd_cli.train.stacked.trial import seconds_a_step
 from rkkd_cli.train.stop_controller import StopController, Stopped
@@ -61,7 +61,7 @@ def teacher() -> Teacher:
 
 
 def students(teacher: Teacher, arms: dict[str, Any] = ARMS) -> list[ArmOnStream]:
-    made = [ArmOnStream(arm, 0, teacher, LABELS) for arm in resolve_arms(experiment_with(arms))]
+    made = [ArmOnStream(arm, 0, teacher, LABELS) for arm in experiment_with(arms).resolved_arms]
     for one in made:
         one.student.double()
     return made
@@ -126,7 +126,7 @@ def rows_of(events: list[Event]) -> dict[tuple[str, int], dict[str, Any]]:
 
 
 def run(cache: Path, experiment: Experiment) -> list[Event]:
-    return list(run_jobs(Begun(experiment), CPU, cache, StopController(10)))
+    return list(run_jobs(RunState(experiment).work(), Runtime(CPU, cache, StopController(10))))
 
 
 def test_the_rows_are_those_of_arms_one_after_another(cache: Path) -> None:
@@ -145,14 +145,17 @@ def test_an_interrupted_stack_goes_on_as_if_nothing_had_happened(cache: Path) ->
     undisturbed = rows_of(run(cache, experiment))
     controller, seen = StopController(10), list[Event]()
     with suppress(Stopped):
-        for event in run_jobs(Begun(experiment), CPU, cache, controller):
+        for event in run_jobs(RunState(experiment).work(), Runtime(CPU, cache, controller)):
             seen.append(event)
             if isinstance(event, BatchDone) and event.batch == 3:
                 controller.stop_requested = True
     checkpoint = next(event for event in reversed(seen) if isinstance(event, Checkpoint))
     assert checkpoint.state["lockstep"]["batches_done"] == 3
-    begun = Begun(experiment, {checkpoint.stream: checkpoint.state | {"rows": ""}})
-    assert rows_of(list(run_jobs(begun, CPU, cache, StopController(10)))) == undisturbed
+    begun = RunState(experiment, {checkpoint.stream: checkpoint.state | {"rows": ""}})
+    assert (
+        rows_of(list(run_jobs(begun.work(), Runtime(CPU, cache, StopController(10)))))
+        == undisturbed
+    )
 
 
 def test_an_arm_that_diverges_leaves_the_others_as_they_are(cache: Path) -> None:
@@ -167,7 +170,7 @@ def test_an_arm_that_diverges_leaves_the_others_as_they_are(cache: Path) -> None
 
 
 def test_a_trial_times_both_ways(teacher: Teacher, monkeypatch: pytest.MonkeyPatch) -> None:
-    arms = resolve_arms(experiment_with(ARMS))
+    arms = experiment_with(ARMS).resolved_arms
     batch = Batch(torch.randn(8, 1, 8, 8), torch.randint(0, 10, (8,)), torch.arange(8))
     assert all(0 < seconds < 5 for seconds in seconds_a_step(arms, 0, teacher, batch, LABELS))
     monkeypatch.setattr(nn.BatchNorm2d, "forward", lambda _, x: x * float(x.detach().mean()))

@@ -23,6 +23,7 @@ from rkkd_cli.sweep.check import dataset_request
 from rkkd_cli.sweep.sources import prepare_teacher
 from rkkd_cli.train.checkpoint import CheckpointStore, is_whole
 from rkkd_cli.train.events import Event, Note, TeacherEpoch, TeacherReady, Tick
+from rkkd_cli.train.runtime import Runtime
 from rkkd_cli.train.stop_controller import StopController, Stopped
 from rkkd_cli.train.teacher.obtain import new_teacher
 from rkkd_cli.train.teacher.store import TeacherStore, teacher_key
@@ -56,7 +57,7 @@ def prepare(
     """Train the teacher to its end, or to where ``controller`` stops it."""
     events = []
     with suppress(Stopped):
-        for event in prepare_teacher(experiment_with(changes), CPU, cache, controller):
+        for event in prepare_teacher(experiment_with(changes), Runtime(CPU, cache, controller)):
             events.append(event)
             at_each(event)
     return events
@@ -243,7 +244,7 @@ from rkkd_cli.train.stop_controller import StopController
 torch.set_num_threads(1)
 experiment = load_experiment("rank_grad", [Override(*one) for one in json.loads(sys.argv[2])])
 epochs = 0
-for event in prepare_teacher(experiment, torch.device("cpu"), Path(sys.argv[1]), StopController(1e9)):
+for event in prepare_teacher(experiment, Runtime(torch.device("cpu"), Path(sys.argv[1]), StopController(1e9))):
     epochs += isinstance(event, TeacherEpoch)
     if epochs == 1 and isinstance(event, Tick):
         print("in the second epoch", flush=True)

@@ -15,8 +15,9 @@ from rkkd_cli.errors import RunError
 from rkkd_cli.models import Classifier, Features
 from rkkd_cli.sweep.engines.local import run_jobs
 from rkkd_cli.sweep.logit_cache import cached_streams, evict
-from rkkd_cli.sweep.recording.run_state import Begun
+from rkkd_cli.sweep.recording.run_state import RunState
 from rkkd_cli.train.events import EpochDone, Event, Note
+from rkkd_cli.train.runtime import Runtime
 from rkkd_cli.train.stop_controller import StopController
 from rkkd_cli.train.teacher.logit_cache import Kind, LogitCache
 from rkkd_cli.train.teacher.model import Teacher
@@ -164,7 +165,10 @@ def run(cache: Path, *overrides: str) -> list[Event]:
     keys = {text.partition("=")[0]: text for text in (*QUICK, *overrides)}
     given = [parse_override(text) for text in keys.values()]
     return list(
-        run_jobs(Begun(load_experiment("rank_grad", given)), CPU, cache, StopController(10))
+        run_jobs(
+            RunState(load_experiment("rank_grad", given)).work(),
+            Runtime(CPU, cache, StopController(10)),
+        )
     )
 
 

@@ -15,9 +15,10 @@ from rkkd_cli.errors import RunError, UserError
 from rkkd_cli.models import build_model, count_parameters
 from rkkd_cli.sweep.check import dataset_request
 from rkkd_cli.sweep.engines.local import run_jobs
-from rkkd_cli.sweep.recording.run_state import Begun
+from rkkd_cli.sweep.recording.run_state import RunState
 from rkkd_cli.sweep.sources import prepare_teacher
 from rkkd_cli.train.events import EpochDone, TeacherEpoch, TeacherReady
+from rkkd_cli.train.runtime import Runtime
 from rkkd_cli.train.stop_controller import StopController
 from rkkd_cli.train.teacher.store import TeacherStore, teacher_key
 
@@ -36,7 +37,9 @@ def experiment_with(*overrides: str) -> Experiment:
 
 
 def ready(cache: Path, *overrides: str) -> dict[str, Any]:
-    events = list(prepare_teacher(experiment_with(*overrides), CPU, cache, StopController(10)))
+    events = list(
+        prepare_teacher(experiment_with(*overrides), Runtime(CPU, cache, StopController(10)))
+    )
     (event,) = [event for event in events if isinstance(event, TeacherReady)]
     trained = any(isinstance(event, TeacherEpoch) for event in events)
     assert trained == (event.facts["source"] == "trained")
@@ -123,7 +126,9 @@ def test_a_trained_teacher_knows_more_than_chance(tmp_path: Path) -> None:
 def test_a_found_teacher_teaches_exactly_like_the_one_just_trained(tmp_path: Path) -> None:
     rows = []
     for _ in range(2):
-        events = run_jobs(Begun(experiment_with("seeds=0")), CPU, tmp_path, StopController(10))
+        events = run_jobs(
+            RunState(experiment_with("seeds=0")).work(), Runtime(CPU, tmp_path, StopController(10))
+        )
         (epoch,) = [event for event in events if isinstance(event, EpochDone)]
         rows.append([(row["kl"], row["ce"], row["test_kl"]) for row in epoch.rows])
     assert rows[0] == rows[1]
@@ -191,7 +196,7 @@ def test_a_teacher_without_recipe_or_checkpoint_is_refused(tmp_path: Path) -> No
     teacher = experiment.teacher.model_copy(update={"training": None})
     bare = experiment.model_copy(update={"teacher": teacher, "arms": {"kd": {}}})
     with pytest.raises(UserError, match="neither a recipe nor a checkpoint"):
-        list(prepare_teacher(bare, CPU, tmp_path, StopController(10)))
+        list(prepare_teacher(bare, Runtime(CPU, tmp_path, StopController(10))))
 
 
 def test_a_teacher_that_diverges_is_an_error_and_is_not_cached(tmp_path: Path) -> None:

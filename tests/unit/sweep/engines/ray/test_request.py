@@ -3,7 +3,7 @@
 import pytest
 
 pytest.importorskip("ray")
-from rkkd_cli.cli.runtime.engines import _gpus
+from rkkd_cli.cli.runtime.engines import _gpus_per_job
 from rkkd_cli.errors import RunError, UserError
 from rkkd_cli.sweep.engines.ray.cluster import Request
 from rkkd_cli.sweep.engines.ray.worker import check_versions, versions
@@ -26,7 +26,7 @@ def test_how_many_jobs_fit_on_a_node(
 ) -> None:
     request = Request(cpus, gpus, None)
     assert request.fit(node) == jobs
-    assert request.told() == told
+    assert request.describe() == told
     assert request.device.type == ("cuda" if gpus else "cpu")
 
 
@@ -40,13 +40,13 @@ def test_how_many_jobs_fit_on_a_node(
 def test_gpus_are_used_where_there_are_some(
     stated: float | None, device: str, there_are: bool, gpus: float
 ) -> None:
-    assert _gpus(stated, device, there_are) == gpus
+    assert _gpus_per_job(stated, device, there_are) == gpus
 
 
 @pytest.mark.parametrize(("stated", "device"), [(None, "cuda"), (0.0, "cuda:1"), (1.0, "cpu")])
 def test_a_device_that_the_job_does_not_get_is_refused(stated: float | None, device: str) -> None:
     with pytest.raises(UserError, match=rf"device {device} .*--gpus-per-job"):
-        _gpus(stated, device, False)
+        _gpus_per_job(stated, device, False)
 
 
 def test_other_versions_on_a_node_are_refused() -> None:

@@ -13,9 +13,10 @@ from rkkd_cli.data.catalogue import load_dataset
 from rkkd_cli.data.images import Dataset
 from rkkd_cli.errors import RunError
 from rkkd_cli.sweep.check import dataset_request
-from rkkd_cli.sweep.engines.ray.teacher_files import Files, Shipped, files_here, teacher_from
-from rkkd_cli.sweep.engines.worker import DONE, EVENT, FAILED, check_sources, messages, silently
+from rkkd_cli.sweep.engines.ray.teacher_files import Files, TeacherBundle, files_here, teacher_from
+from rkkd_cli.sweep.engines.worker import DONE, EVENT, FAILED, check_sources, messages, result_of
 from rkkd_cli.train.events import Event, TeacherEpoch
+from rkkd_cli.train.runtime import Runtime
 from rkkd_cli.train.stop_controller import StopController
 from rkkd_cli.train.teacher.model import Teacher
 from rkkd_cli.train.teacher.store import TeacherStore, teacher_key
@@ -36,8 +37,10 @@ def dataset(experiment: Experiment, cache: Path) -> Dataset:
 
 def obtained(
     files: Files, experiment: Experiment, dataset: Dataset, cache: Path
-) -> tuple[Teacher, Shipped]:
-    return silently(teacher_from(files, experiment, dataset, CPU, cache, StopController(10)))
+) -> tuple[Teacher, TeacherBundle]:
+    return result_of(
+        teacher_from(files, experiment, dataset, Runtime(CPU, cache, StopController(10)))
+    )
 
 
 def test_trained_elsewhere_it_is_the_same_here(
@@ -73,10 +76,12 @@ def test_a_checkpoint_file_travels_too(
 def test_its_training_is_told_and_its_result_comes_last(
     experiment: Experiment, dataset: Dataset, tmp_path: Path
 ) -> None:
-    told = list(messages(teacher_from({}, experiment, dataset, CPU, tmp_path, StopController(10))))
-    epochs = [one for kind, one in told if kind == EVENT and isinstance(one, TeacherEpoch)]
+    sent = list(
+        messages(teacher_from({}, experiment, dataset, Runtime(CPU, tmp_path, StopController(10))))
+    )
+    epochs = [one for kind, one in sent if kind == EVENT and isinstance(one, TeacherEpoch)]
     assert [one.epoch for one in epochs] == [1, 2]
-    assert [kind for kind, _ in told].index(DONE) == len(told) - 1
+    assert [kind for kind, _ in sent].index(DONE) == len(sent) - 1
 
 
 def test_a_failure_is_a_message_of_one_line() -> None:
