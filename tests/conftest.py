@@ -6,14 +6,13 @@ import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import settings
-from PIL import Image
+from image_folders import write_folder
 from running import Ended, FolderMaker, Program
 
-from rkkd_cli.methods import Pair
+from rkkd_cli.methods import ModelPair
 from rkkd_cli.models import build_model
 
 # One thread: the networks here are tiny, and two threads that wait for each other on a busy
@@ -35,11 +34,11 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture
-def digits_pair() -> Pair:
+def digits_pair() -> ModelPair:
     """A student and a teacher for digits, for methods that are built."""
     torch.manual_seed(0)
     models = [build_model(name, 10, 1) for name in ("digits_student", "digits_teacher")]
-    return Pair(models[0], models[1], 1, (8, 8), torch.arange(40) % 10)
+    return ModelPair(models[0], models[1], 1, (8, 8), torch.arange(40) % 10)
 
 
 @pytest.fixture
@@ -63,15 +62,7 @@ def make_folder(tmp_path: Path) -> FolderMaker:
     """Write an image folder of random RGB images: ``make_folder(classes=3, size=16)``."""
 
     def write(classes: int = 3, train: int = 6, test: int = 2, size: int = 16) -> Path:
-        generator = np.random.default_rng(0)
         root = tmp_path / f"images-{classes}-{train}-{test}-{size}"
-        for split, count in (("train", train), ("test", test)):
-            for label in range(classes):
-                folder = root / split / f"class{label:03d}"
-                folder.mkdir(parents=True)
-                for number in range(count):
-                    pixels = generator.integers(0, 256, (size, size, 3), dtype=np.uint8)
-                    Image.fromarray(pixels).save(folder / f"{number}.png")
-        return root
+        return write_folder(root, classes, train, test, size)
 
     return write

@@ -15,7 +15,7 @@ from report_runs import ATTACK, made_published, made_run
 from rkkd_cli.cli.commands.report import _part
 from rkkd_cli.records.run_directory import RunDirectory
 from rkkd_cli.report.page.page import report_page
-from rkkd_cli.report.page.sources import Source
+from rkkd_cli.report.page.sources import PageSource
 
 ROOT = Path(__file__).parents[2]
 GRID = ROOT / "results" / "alpha-temperature-digits-sample"
@@ -33,7 +33,7 @@ VALUES = """key => {
 @pytest.fixture(scope="module")
 def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("report") / "report.html"
-    path.write_text(report_page(Source([made_run()], made_published())), encoding="utf-8")
+    path.write_text(report_page(PageSource([made_run()], made_published())), encoding="utf-8")
     return path
 
 
@@ -216,7 +216,7 @@ def test_text_out_of_files_stays_text(tmp_path: Path, show: Any, more: int) -> N
     path = tmp_path / "hostile.html"
     further = tuple(f"{ATTACK}@x{number}" for number in range(more))
     run = made_run(ATTACK, text=ATTACK, arms=(ATTACK, *further), seeds=1, epochs=3)
-    source = Source([run], made_published((ATTACK,)))
+    source = PageSource([run], made_published((ATTACK,)))
     path.write_text(report_page(source), encoding="utf-8")
     with show(path) as page:
         assert page.title() == ATTACK
@@ -232,7 +232,7 @@ def test_a_grid_has_a_heatmap_and_few_curves_at_first(tmp_path: Path, show: Any)
     part = _part(RunDirectory(GRID), "alpha_temperature")
     arms = part.metrics["arm"].unique()[:10]  # more only take longer
     few = replace(part, metrics=part.metrics[part.metrics["arm"].isin(arms)])
-    path.write_text(report_page(Source([few])), encoding="utf-8")
+    path.write_text(report_page(PageSource([few])), encoding="utf-8")
     with show(path) as page:
         told = tooltips(page, "#live-grid-0-0")
         assert "alpha" in told

@@ -1,7 +1,5 @@
 """Every mistake of a user: exit status 2, one sentence, no traceback, nothing written."""
 
-import subprocess
-from collections.abc import Callable
 from fractions import Fraction
 from io import BytesIO
 from pathlib import Path
@@ -12,6 +10,8 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from running import Program, refused
+from written import times_below
 
 from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.config.overrides import parse_override
@@ -19,8 +19,6 @@ from rkkd_cli.config.presets import load_experiment
 from rkkd_cli.config.validation import known_keys
 from rkkd_cli.errors import UserError
 from rkkd_cli.models import build_model
-
-Program = Callable[..., subprocess.CompletedProcess[str]]
 
 FOLDER = "run --dataset folder --student cnn2 --teacher cnn2 --data-root "
 TEACHER = "run --teacher digits_teacher --teacher-checkpoint "
@@ -171,27 +169,13 @@ def write_checkpoints(place: Path) -> None:
     (place / "truncated.pth").write_bytes(whole.getvalue()[: len(whole.getvalue()) // 2])
 
 
-def files_below(*folders: Path) -> set[tuple[str, int]]:
-    paths = [path for folder in folders for path in folder.rglob("*")]
-    return {(str(path), path.stat().st_mtime_ns) for path in paths}
-
-
-def check_mistake(answer: subprocess.CompletedProcess[str], fragments: list[str]) -> None:
-    errors = [line for line in answer.stderr.splitlines() if line.startswith("rkkd: error: ")]
-    assert answer.returncode == 2, answer.stderr
-    assert len(errors) == 1
-    assert answer.stderr.splitlines()[-1] == errors[0]
-    assert "Traceback" not in answer.stderr + answer.stdout
-    assert [part for part in fragments if part not in errors[0]] == [], errors[0]
-
-
 @pytest.mark.parametrize(("words", "fragments"), MISTAKES, ids=[words for words, _ in MISTAKES])
 def test_a_mistake_gets_one_sentence_and_leaves_nothing(
     words: str, fragments: list[str], workplace: Path, warm_rkkd: Program, cache: Path
 ) -> None:
-    before = files_below(workplace, cache)
-    check_mistake(warm_rkkd(*words.split(), cwd=workplace), fragments)
-    assert files_below(workplace, cache) == before
+    before = times_below(workplace, cache)
+    refused(warm_rkkd(*words.split(), cwd=workplace), *fragments)
+    assert times_below(workplace, cache) == before
 
 
 @pytest.mark.parametrize(
@@ -201,7 +185,7 @@ def test_a_dry_run_finds_a_subset_that_does_not_fit(
     words: str, workplace: Path, warm_rkkd: Program
 ) -> None:
     answer = warm_rkkd("run", "--dry-run", *words.split(), cwd=workplace)
-    check_mistake(answer, [words.split()[0].strip("-").replace("-", "_")])
+    refused(answer, words.split()[0].strip("-").replace("-", "_"))
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")
@@ -219,7 +203,7 @@ def test_a_dry_run_finds_a_subset_that_does_not_fit(
 def test_what_only_cuda_has_is_refused_where_there_is_none(
     words: str, fragments: list[str], workplace: Path, rkkd: Program
 ) -> None:
-    check_mistake(rkkd(*words.split(), cwd=workplace), fragments)
+    refused(rkkd(*words.split(), cwd=workplace), *fragments)
     assert not (workplace / "results").exists()
 
 
@@ -270,6 +254,4 @@ def test_any_overrides_give_an_experiment_or_a_sentence(texts: list[str]) -> Non
 
 def test_a_data_folder_is_not_silently_ignored(tmp_path: Path, warm_rkkd: Program) -> None:
     answer = warm_rkkd("run", "--data-root", str(tmp_path), "--dry-run", cwd=tmp_path)
-    assert answer.returncode == 2
-    assert "digits ships inside scikit-learn" in answer.stderr
-    assert "--dataset folder" in answer.stderr
+    refused(answer, "digits ships inside scikit-learn", "--dataset folder")

@@ -3,18 +3,15 @@
 import csv
 import json
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from running import Ended, Program, refused, succeeded
 
 from rkkd_cli.config.presets import load_experiment, to_toml
 from rkkd_cli.records.metrics import metrics_sha256
 from rkkd_cli.records.run_directory import RunDirectory
-
-Program = Callable[..., subprocess.CompletedProcess[str]]
 
 ROOT = Path(__file__).parents[2]
 SAMPLES = ROOT / "results"
@@ -31,8 +28,6 @@ RUNS = (
     "cifar100-five-seeds",
     "alpha-temperature-digits-sample",
 )
-
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the warm program needs fork")
 
 
 @pytest.fixture(scope="module")
@@ -62,18 +57,9 @@ def kept(run: Path, wanted: Callable[[dict[str, str]], bool]) -> None:
     directory.write_manifest(manifest)
 
 
-def said(answer: subprocess.CompletedProcess[str]) -> str:
-    assert answer.returncode == 0, answer.stderr
-    assert answer.stderr == ""
+def said(answer: Ended) -> str:
+    assert succeeded(answer).stderr == ""
     return answer.stdout
-
-
-def refused(answer: subprocess.CompletedProcess[str]) -> str:
-    assert answer.returncode == 2, answer.stdout
-    assert answer.stdout == ""
-    assert answer.stderr.startswith("rkkd: error: ")
-    assert answer.stderr.count("\n") == 1
-    return answer.stderr
 
 
 def test_compare_prints_a_row_and_a_sentence_a_metric(folder: Path, warm_rkkd: Program) -> None:
@@ -108,7 +94,7 @@ def test_compare_holds_all_other_arms_against_one(folder: Path, warm_rkkd: Progr
     assert {row["one"] for row in rows} == {"baseline"}
     assert {row["verdict"] for row in rows} == {"not resolved"}  # one seed
     assert {row["t_low"] for row in rows} == {""}
-    assert "1,035 pairs" in refused(warm_rkkd("compare", grid, cwd=folder))
+    refused(warm_rkkd("compare", grid, cwd=folder), "1,035 pairs")
 
 
 def test_compare_of_two_runs_on_the_same_images_is_paired(folder: Path, warm_rkkd: Program) -> None:
@@ -167,7 +153,7 @@ def test_compare_of_the_best_epochs_says_that_it_flatters(folder: Path, warm_rkk
 def test_what_is_not_there_is_named(
     words: tuple[str, ...], message: str, folder: Path, warm_rkkd: Program
 ) -> None:
-    assert message in refused(warm_rkkd(*words, cwd=folder))
+    refused(warm_rkkd(*words, cwd=folder), message)
 
 
 def test_findings_prints_every_claim_with_its_numbers(folder: Path, warm_rkkd: Program) -> None:
@@ -228,7 +214,7 @@ def test_one_seed_is_told_by_both(copy: Path, warm_rkkd: Program) -> None:
 def test_one_arm_alone_has_nothing_to_be_compared_with(copy: Path, warm_rkkd: Program) -> None:
     kept(copy, lambda row: row["arm"] == "kd")
     place = copy.parents[1]
-    assert "nothing to compare" in refused(warm_rkkd("compare", "again", cwd=place))
+    refused(warm_rkkd("compare", "again", cwd=place), "nothing to compare")
     text = said(warm_rkkd("findings", "again", cwd=place))
     assert "no seed has rows of kd and kd_rank at the same epochs" in text
     assert "consistent direction: SUPPORTED" in text
@@ -257,10 +243,10 @@ def test_a_damaged_file_is_one_sentence(
     command: str, harm: Callable[[Path], object], message: str, copy: Path, warm_rkkd: Program
 ) -> None:
     harm(copy / "metrics.csv")
-    assert message in refused(warm_rkkd(command, "again", cwd=copy.parents[1]))
+    refused(warm_rkkd(command, "again", cwd=copy.parents[1]), message)
 
 
 @pytest.mark.parametrize("command", ["compare", "findings"])
 def test_a_run_without_rows_is_told(command: str, copy: Path, warm_rkkd: Program) -> None:
     kept(copy, lambda row: row["arm"] == "none")
-    assert "no finished epoch" in refused(warm_rkkd(command, "again", cwd=copy.parents[1]))
+    refused(warm_rkkd(command, "again", cwd=copy.parents[1]), "no finished epoch")

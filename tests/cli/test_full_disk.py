@@ -8,28 +8,24 @@ import resource
 import shlex
 import subprocess
 import sys
-import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from running import Ended, FolderMaker, Program, has_checkpoint, meanwhile, quick, succeeded
+from written import numbers_of
 
 from rkkd_cli.models import build_model
-from rkkd_cli.records.metrics import append_lines, columns
+from rkkd_cli.records.metrics import append_lines
 from rkkd_cli.records.run_directory import RunDirectory
 
-Program = Callable[..., subprocess.CompletedProcess[str]]
-
-WORDS = ("seeds=[0,1]", "training.epochs=2", "teacher.training.epochs=1")
-SMALL = ("dataset.limit_train=128", "dataset.limit_test=20")
-RUN = ("run", "--quiet", "--name", "run", *WORDS, *SMALL)
-COLUMNS = columns(with_validation=False)
-TIMING = {COLUMNS.index("epoch_seconds"), COLUMNS.index("images_per_second")}
+RECIPE = quick("seeds=[0,1]")
+RUN = ("run", "--quiet", "--name", "run", *RECIPE)
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs Linux")
 
@@ -46,7 +42,7 @@ def largest_file(size: int, process: int = 0) -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def server(whole: list[list[str]]) -> int:
+def server(whole: list[str]) -> int:
     """The process that forks the programs (it has answered once): they inherit its limits."""
     children = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children")
     if not children.is_file():
@@ -87,24 +83,14 @@ def fill(folder: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory, warm_rkkd: Program) -> list[list[str]]:
+def whole(tmp_path_factory: pytest.TempPathFactory, warm_rkkd: Program) -> list[str]:
     """The numbers of the same run where there is room."""
     place = tmp_path_factory.mktemp("whole")
-    answer = warm_rkkd(*RUN, cwd=place)
-    assert answer.returncode == 0, answer.stderr
-    return numbers(place / "results" / "run")
+    succeeded(warm_rkkd(*RUN, cwd=place))
+    return numbers_of(place / "results" / "run")
 
 
-def numbers(run: Path) -> list[list[str]]:
-    """Return the rows without the timing columns, as text; each is a whole row."""
-    text = (run / "metrics.csv").read_bytes().decode()
-    rows = [line.split(",") for line in text.split("\n")]
-    assert rows.pop() == [""]
-    assert all(len(row) == len(COLUMNS) for row in rows)
-    return [[value for n, value in enumerate(row) if n not in TIMING] for row in rows]
-
-
-def the_sentence(answer: subprocess.CompletedProcess[str], way_on: str = "rkkd resume") -> str:
+def the_sentence(answer: Ended, way_on: str = "rkkd resume") -> str:
     """Return the one error of a program that failed as it should."""
     assert answer.returncode == 1, answer.stderr
     assert "Traceback" not in answer.stderr + answer.stdout
@@ -120,7 +106,7 @@ def nothing_half_written(folder: Path) -> bool:
 
 @pytest.mark.parametrize(("size", "name"), [(800, "experiment.toml"), (20_000, "teachers/")])
 def test_a_file_that_cannot_grow_stops_the_run_which_then_goes_on(
-    size: int, name: str, server: int, whole: list[list[str]], tmp_path: Path, warm_rkkd: Program
+    size: int, name: str, server: int, whole: list[str], tmp_path: Path, warm_rkkd: Program
 ) -> None:
     run = tmp_path / "results" / "run"
     with largest_file(size, server):
@@ -129,11 +115,10 @@ def test_a_file_that_cannot_grow_stops_the_run_which_then_goes_on(
     assert f"(results/run/{name}" in sentence
     assert nothing_half_written(tmp_path)
     if (run / "metrics.csv").exists():
-        rows = numbers(run)
+        rows = numbers_of(run)
         assert rows == whole[: len(rows)]
-    again = warm_rkkd("run", "--resume", "auto", "--name", "run", *RUN[4:], cwd=tmp_path)
-    assert again.returncode == 0, again.stderr
-    assert numbers(run) == whole
+    succeeded(warm_rkkd("run", "--resume", "auto", "--name", "run", *RUN[4:], cwd=tmp_path))
+    assert numbers_of(run) == whole
 
 
 def test_a_checkpoint_that_cannot_be_written_stops_the_run_which_then_goes_on(
@@ -143,7 +128,7 @@ def test_a_checkpoint_that_cannot_be_written_stops_the_run_which_then_goes_on(
     torch.save(build_model("digits_teacher", 10, 1).state_dict(), teacher)
     words = (*RUN, "--teacher-checkpoint", "teacher.pth")
     (tmp_path / "undisturbed").mkdir()
-    assert warm_rkkd(*words, "--out", "undisturbed", cwd=tmp_path).returncode == 0
+    succeeded(warm_rkkd(*words, "--out", "undisturbed", cwd=tmp_path))
     with largest_file(30_000, server):
         sentence = the_sentence(warm_rkkd(*words, cwd=tmp_path))
     assert "checkpoints/seed-0-kd/00000" in sentence
@@ -152,9 +137,8 @@ def test_a_checkpoint_that_cannot_be_written_stops_the_run_which_then_goes_on(
     assert (manifest.status, manifest.reason) == ("failed", sentence.removeprefix("rkkd: error: "))
     shown = warm_rkkd("show", "run", cwd=tmp_path)
     assert (shown.returncode, "failed" in shown.stdout) == (0, True)
-    answer = warm_rkkd("resume", "run", cwd=tmp_path)
-    assert answer.returncode == 0, answer.stderr
-    assert numbers(run) == numbers(tmp_path / "undisturbed" / "run")
+    succeeded(warm_rkkd("resume", "run", cwd=tmp_path))
+    assert numbers_of(run) == numbers_of(tmp_path / "undisturbed" / "run")
 
 
 def test_figures_that_do_not_fit_leave_the_run_finished(
@@ -168,75 +152,63 @@ def test_figures_that_do_not_fit_leave_the_run_finished(
     assert RunDirectory(run).read_manifest().status == "finished"
     drawn = list((run / "figures").rglob("*")) if (run / "figures").exists() else []
     assert [path for path in drawn if path.read_bytes()[-8:-4] != b"IEND"] == []
-    assert warm_rkkd("plot", "run", cwd=tmp_path).returncode == 0
+    succeeded(warm_rkkd("plot", "run", cwd=tmp_path))
 
 
 def test_a_disk_that_fills_up_during_the_run_stops_it(
-    whole: list[list[str]], tmp_path: Path, warm_rkkd: Program
+    whole: list[str], tmp_path: Path, warm_rkkd: Program
 ) -> None:
     with mounted(tmp_path / "small", "3m") as disk:
         run = disk / "run"
-        filler = threading.Thread(target=fill_when_there, args=(run, disk))
-        filler.start()
-        answer = warm_rkkd(*RUN, "--out", "small", cwd=tmp_path)
-        filler.join()
+        words, fill_it = (*RUN, "--out", "small"), partial(fill, disk)
+        answer = meanwhile(fill_it, has_checkpoint(run), warm_rkkd, *words, cwd=tmp_path)
         sentence = the_sentence(answer)
         assert "No space left on device" in sentence
         assert "small/run/" in sentence
-        rows = numbers(run)
+        rows = numbers_of(run)
         assert rows == whole[: len(rows)]
-        assert warm_rkkd("ls", "runs", "--out", "small", cwd=tmp_path).returncode == 0
+        succeeded(warm_rkkd("ls", "runs", "--out", "small", cwd=tmp_path))
         assert RunDirectory(run).status(RunDirectory(run).read_manifest()) in ("dead", "failed")
         the_sentence(warm_rkkd("resume", "run", "--out", "small", cwd=tmp_path))
-        assert numbers(run)[: len(rows)] == rows[: len(numbers(run))]
+        assert numbers_of(run)[: len(rows)] == rows[: len(numbers_of(run))]
         (disk / "filler").unlink()
-        answer = warm_rkkd("resume", "run", "--out", "small", cwd=tmp_path)
-        assert answer.returncode == 0, answer.stderr
-        assert numbers(run) == whole
-
-
-def fill_when_there(run: Path, disk: Path) -> None:
-    end = time.monotonic() + 100
-    while time.monotonic() < end and not list(run.glob("checkpoints/seed-0-kd/0*.pt")):
-        time.sleep(0.001)
-    fill(disk)
+        succeeded(warm_rkkd("resume", "run", "--out", "small", cwd=tmp_path))
+        assert numbers_of(run) == whole
 
 
 @pytest.mark.parametrize("options", ["8k", "430k", "3m,nr_inodes=10", "3m,nr_inodes=16"])
 def test_a_disk_that_is_too_small_stops_the_run_and_what_is_advised_goes_on(
-    options: str, whole: list[list[str]], tmp_path: Path, warm_rkkd: Program
+    options: str, whole: list[str], tmp_path: Path, warm_rkkd: Program
 ) -> None:
     with mounted(tmp_path / "small", options) as disk:
         sentence = the_sentence(warm_rkkd(*RUN, "--out", "small", cwd=tmp_path), way_on="`rkkd ")
         assert "No space left on device (small/run/" in sentence
         assert nothing_half_written(disk)
         if (disk / "run" / "metrics.csv").exists():
-            rows = numbers(disk / "run")
+            rows = numbers_of(disk / "run")
             assert rows == whole[: len(rows)]
         remount(disk, "size=8m,nr_inodes=1000")
-        answer = warm_rkkd(*shlex.split(sentence.split("`")[1])[1:], cwd=tmp_path)
-        assert answer.returncode == 0, answer.stderr
-        assert numbers(disk / "run") == whole
+        succeeded(warm_rkkd(*shlex.split(sentence.split("`")[1])[1:], cwd=tmp_path))
+        assert numbers_of(disk / "run") == whole
 
 
 def test_a_cache_without_room_for_the_teacher_is_named(
-    whole: list[list[str]], tmp_path: Path, warm_rkkd: Program
+    whole: list[str], tmp_path: Path, warm_rkkd: Program
 ) -> None:
     with mounted(tmp_path / "cache", "300k") as cache:
         elsewhere = {"RKKD_CACHE": str(cache)}
         sentence = the_sentence(warm_rkkd(*RUN, cwd=tmp_path, env=elsewhere))
         assert f"({cache}/teachers/" in sentence
-        teacher = ("teacher", "train", "rank_grad", *WORDS[2:], *SMALL)
+        teacher = ("teacher", "train", "rank_grad", *RECIPE)
         assert f"({cache}/" in the_sentence(warm_rkkd(*teacher, cwd=tmp_path, env=elsewhere), "")
         assert nothing_half_written(cache)
         remount(cache, "size=8m")
-        answer = warm_rkkd("resume", "run", cwd=tmp_path, env=elsewhere)
-        assert answer.returncode == 0, answer.stderr
-    assert numbers(tmp_path / "results" / "run") == whole
+        succeeded(warm_rkkd("resume", "run", cwd=tmp_path, env=elsewhere))
+    assert numbers_of(tmp_path / "results" / "run") == whole
 
 
 def test_a_cache_without_room_for_the_images_is_named(
-    make_folder: Callable[..., Path], tmp_path: Path, warm_rkkd: Program
+    make_folder: FolderMaker, tmp_path: Path, warm_rkkd: Program
 ) -> None:
     images = make_folder(train=40, size=32)
     words = ("run", "--dataset", "folder", "--data-root", images.name, "--student", "cnn2")
@@ -248,14 +220,14 @@ def test_a_cache_without_room_for_the_images_is_named(
 
 
 def test_what_is_read_only_can_be_looked_at_and_is_not_written(
-    whole: list[list[str]], tmp_path: Path, warm_rkkd: Program
+    whole: list[str], tmp_path: Path, warm_rkkd: Program
 ) -> None:
     with mounted(tmp_path / "results", "8m") as disk:
-        assert warm_rkkd(*RUN, cwd=tmp_path).returncode == 0
+        succeeded(warm_rkkd(*RUN, cwd=tmp_path))
         remount(disk, "ro")
-        assert warm_rkkd("show", "run", cwd=tmp_path).returncode == 0
-        assert warm_rkkd("ls", "runs", cwd=tmp_path).returncode == 0
-        assert warm_rkkd("plot", "run", "--to", "figures", cwd=tmp_path).returncode == 0
+        succeeded(warm_rkkd("show", "run", cwd=tmp_path))
+        succeeded(warm_rkkd("ls", "runs", cwd=tmp_path))
+        succeeded(warm_rkkd("plot", "run", "--to", "figures", cwd=tmp_path))
         for words in (("plot", "run"), ("run", "--name", "other")):
             answer = warm_rkkd(*words, cwd=tmp_path)
             assert (answer.returncode, answer.stderr.count("\n")) == (2, 1)
@@ -264,7 +236,7 @@ def test_what_is_read_only_can_be_looked_at_and_is_not_written(
         assert answer.returncode in (1, 2)
         assert "Read-only file system" in answer.stderr
         assert "Traceback" not in answer.stderr
-        assert numbers(disk / "run") == whole
+        assert numbers_of(disk / "run") == whole
 
 
 @settings(max_examples=100)

@@ -2,21 +2,18 @@
 
 import os
 import shutil
-import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from running import Ended, Program, succeeded
 
 from rkkd_cli.config.presets import preset_directory
-from rkkd_cli.records.metrics import COLUMNS, as_lines, header_line
+from rkkd_cli.records.metrics import COLUMNS, csv_lines, header_line
 from rkkd_cli.records.run_directory import RunDirectory
 from rkkd_cli.sweep.recording.recorder import new_manifest
-
-Program = Callable[..., subprocess.CompletedProcess[str]]
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="such names are refused there")
 
@@ -35,7 +32,7 @@ NAMES = [
 ]
 
 
-def check_plain(answer: subprocess.CompletedProcess[str], place: Path) -> None:
+def check_plain(answer: Ended, place: Path) -> None:
     for text in (answer.stdout, answer.stderr):
         assert "Traceback" not in text
         lines = text.split("\n")
@@ -44,7 +41,7 @@ def check_plain(answer: subprocess.CompletedProcess[str], place: Path) -> None:
     assert not (place / "sprung").exists()
 
 
-def check_mistake(answer: subprocess.CompletedProcess[str], place: Path) -> None:
+def check_mistake(answer: Ended, place: Path) -> None:
     check_plain(answer, place)
     assert answer.returncode == 2, answer.stderr
     assert answer.stderr.splitlines()[-1].startswith("rkkd: error: ")
@@ -102,15 +99,13 @@ def test_what_a_run_directory_holds_is_shown_as_it_can_be(
     )
     RunDirectory(run).write_manifest(manifest)
     row = dict.fromkeys(COLUMNS, 0.5) | {"arm": name, "seed": 0, "epoch": 1}
-    text = header_line(COLUMNS) + as_lines(COLUMNS, [row])
+    text = header_line(COLUMNS) + csv_lines(COLUMNS, [row])
     (run / "metrics.csv").write_text(text, encoding="utf-8", newline="\n")
     for words in (("show", "run"), ("ls", "runs"), ("plot", "run")):
         check_plain(warm_rkkd(*words, cwd=tmp_path), tmp_path)
     other = Path(shutil.copytree(run, run.with_name(name.replace("/", "⁄"))))
     (other / "manifest.json").write_text("{}")
-    listed = warm_rkkd("ls", "runs", cwd=tmp_path)
-    check_plain(listed, tmp_path)
-    assert listed.returncode == 0
+    check_plain(succeeded(warm_rkkd("ls", "runs", cwd=tmp_path)), tmp_path)
 
 
 def test_a_word_that_is_no_text_is_the_users_mistake(tmp_path: Path, warm_rkkd: Program) -> None:

@@ -1,18 +1,14 @@
 """Teachers of torchvision and timm as a user types them: import, export, run."""
 
 import json
-import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from running import FolderMaker, Program, refused, succeeded
 from safetensors import safe_open
 from safetensors.torch import load_file
 from torchvision import models
-
-Program = Callable[..., subprocess.CompletedProcess[str]]
-FolderMaker = Callable[..., Path]
 
 NAME, FILE = "torchvision:mobilenet_v3_small", "mobilenet_v3_small-047dcff4.pth"
 
@@ -30,9 +26,7 @@ def test_a_file_of_torchvision_is_imported_exported_and_teaches(
     torch.save(network.state_dict(), tmp_path / FILE)
 
     def rkkd(*words: str) -> str:
-        answer = warm_rkkd(*words, "--device", "cpu", cwd=tmp_path, env=home)
-        assert answer.returncode == 0, answer.stderr
-        return answer.stdout
+        return succeeded(warm_rkkd(*words, "--device", "cpu", cwd=tmp_path, env=home)).stdout
 
     said = rkkd("teacher", "import", FILE, *data).splitlines()
     assert said[0].startswith(f"teacher {NAME}: ")
@@ -73,9 +67,5 @@ def test_a_file_of_another_model_or_image_size_is_one_sentence(
         (("run", "--teacher-checkpoint", FILE), f"it holds a {NAME}, not a "),
         (("run", "--teacher-checkpoint", FILE), f"add --teacher {NAME}\n"),
     ):
-        answer = warm_rkkd(*words, *data, cwd=tmp_path, env=home)
-        assert answer.returncode == 2
-        assert answer.stderr.startswith("rkkd: error: ")
-        assert answer.stderr.count("\n") == 1
-        assert part in answer.stderr
+        refused(warm_rkkd(*words, *data, cwd=tmp_path, env=home), part)
     assert not (tmp_path / "cache" / "teachers").exists()

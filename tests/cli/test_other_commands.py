@@ -1,22 +1,17 @@
-"""``ls``, ``cat``, ``cp``, ``show``, ``plot``, ``doctor`` and ``teacher``."""
+"""``ls``, ``cat``, ``cp``, ``show``, ``plot``, ``doctor``, ``teacher`` and ``bench``."""
 
 import json
 import os
-import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from running import Ended, Program, quick, refused, succeeded
 
 from rkkd_cli.config.presets import load_experiment, preset_directory, preset_names
 from rkkd_cli.data.catalogue import DATASETS
 from rkkd_cli.losses import SURROGATES
 from rkkd_cli.models import MODELS
 
-Program = Callable[..., subprocess.CompletedProcess[str]]
-
-RECIPE = ("--device", "cpu", "--limit-train", "200", "--limit-test", "100")
-QUICK = ("teacher.training.epochs=2", "--epochs", "2", *RECIPE)
 FIGURES = ("rank", "kl", "test_acc", "sheet", "gradients")
 MAGIC = {"png": b"\x89PNG", "svg": b"<?xml", "pdf": b"%PDF-"}
 
@@ -25,15 +20,14 @@ MAGIC = {"png": b"\x89PNG", "svg": b"<?xml", "pdf": b"%PDF-"}
 def folder(tmp_path_factory: pytest.TempPathFactory, warm_rkkd: Program) -> Path:
     """A folder with two runs, ``older`` and ``newer``."""
     place = tmp_path_factory.mktemp("two-runs")
-    for name, seeds in (("older", "0"), ("newer", "0,1")):
-        answer = warm_rkkd("run", *QUICK, "--seeds", seeds, "--name", name, "-q", cwd=place)
-        assert answer.returncode == 0, answer.stderr
+    for name, seeds in (("older", "seeds=[0]"), ("newer", "seeds=[0,1]")):
+        words = quick("device=cpu", seeds)
+        succeeded(warm_rkkd("run", *words, "--name", name, "-q", cwd=place))
     return place
 
 
-def first_words(answer: subprocess.CompletedProcess[str]) -> list[str]:
-    assert answer.returncode == 0, answer.stderr
-    return [line.split()[0] for line in answer.stdout.splitlines()[1:]]
+def first_words(answer: Ended) -> list[str]:
+    return [line.split()[0] for line in succeeded(answer).stdout.splitlines()[1:]]
 
 
 def figure_names(folder: Path) -> set[str]:
@@ -74,9 +68,7 @@ def test_ls_models_of_a_library_gives_their_whole_names(
 def test_ls_of_another_library_is_refused(
     arguments: tuple[str, str], message: str, folder: Path, warm_rkkd: Program
 ) -> None:
-    answer = warm_rkkd("ls", *arguments, cwd=folder)
-    assert answer.returncode == 2
-    assert message in answer.stderr
+    refused(warm_rkkd("ls", *arguments, cwd=folder), message)
 
 
 def test_ls_runs_tells_how_they_ended_and_on_what(folder: Path, warm_rkkd: Program) -> None:
@@ -120,9 +112,7 @@ def test_cp_into_a_folder_keeps_the_name(tmp_path: Path, warm_rkkd: Program) -> 
 
 def test_cp_never_overwrites(tmp_path: Path, warm_rkkd: Program) -> None:
     (tmp_path / "mine.toml").write_text("mine")
-    answer = warm_rkkd("cp", "rank_grad", "mine.toml", cwd=tmp_path)
-    assert answer.returncode == 2
-    assert "mine.toml exists" in answer.stderr
+    refused(warm_rkkd("cp", "rank_grad", "mine.toml", cwd=tmp_path), "mine.toml exists")
     assert (tmp_path / "mine.toml").read_text() == "mine"
 
 
@@ -160,8 +150,7 @@ def test_show_puts_published_accuracies_beside_the_measured_ones(
 ) -> None:
     stated = folder / "stated.csv"
     stated.write_text("arm,test_acc\nkd,50\n", encoding="utf-8")
-    answer = warm_rkkd("show", "older", "--published", "stated.csv", cwd=folder)
-    assert answer.returncode == 0, answer.stderr
+    answer = succeeded(warm_rkkd("show", "older", "--published", "stated.csv", cwd=folder))
     lines = answer.stdout.splitlines()
     header = next(line for line in lines if line.startswith("arm "))
     assert header.split()[-3:] == ["published", "(%)", "difference"]
@@ -177,15 +166,11 @@ def test_show_says_where_a_preset_has_no_published_accuracies(
     folder: Path, warm_rkkd: Program
 ) -> None:
     answer = warm_rkkd("show", "older", "--published", "rank_grad", cwd=folder)
-    assert answer.returncode == 2
-    assert "preset rank_grad has no published values" in answer.stderr
+    refused(answer, "preset rank_grad has no published values")
 
 
 def test_show_names_the_nearest_run(folder: Path, warm_rkkd: Program) -> None:
-    answer = warm_rkkd("show", "newr", cwd=folder)
-    assert answer.returncode == 2
-    assert "'newr'" in answer.stderr
-    assert "did you mean 'newer'?" in answer.stderr
+    refused(warm_rkkd("show", "newr", cwd=folder), "'newr'", "did you mean 'newer'?")
 
 
 def test_plot_draws_the_newest_run_into_its_own_folder(folder: Path, warm_rkkd: Program) -> None:
@@ -214,18 +199,13 @@ def test_plot_refuses_a_folder_that_is_no_run_before_it_draws_another(
     folder: Path, tmp_path: Path, warm_rkkd: Program
 ) -> None:
     to = tmp_path / "figures"
-    answer = warm_rkkd("plot", "older", str(tmp_path), "--to", str(to), cwd=folder)
-    assert answer.returncode == 2
+    refused(warm_rkkd("plot", "older", str(tmp_path), "--to", str(to), cwd=folder))
     assert not to.exists()
 
 
 def test_plot_says_in_one_line_that_it_cannot_write(folder: Path, warm_rkkd: Program) -> None:
     (folder / "a_file").touch()
-    answer = warm_rkkd("plot", "older", "--to", "a_file", cwd=folder)
-    assert answer.returncode == 2
-    assert answer.stderr.startswith("rkkd: error: ")
-    assert "a_file" in answer.stderr
-    assert answer.stderr.count("\n") == 1
+    refused(warm_rkkd("plot", "older", "--to", "a_file", cwd=folder), "a_file")
 
 
 def test_doctor_finds_versions_devices_and_writable_folders(
@@ -253,8 +233,7 @@ def test_teacher_train_caches_the_teacher_that_a_run_finds(
     env = {"RKKD_CACHE": str(tmp_path / "cache")}
     words = ("--device", "cpu", "--limit-train", "100", "--limit-test", "50")
     trained = warm_rkkd("teacher", "train", *words, "--epochs", "1", cwd=folder, env=env)
-    assert trained.returncode == 0
-    assert "sha256" in trained.stderr
+    assert "sha256" in succeeded(trained).stderr
     run = ("run", *words, "teacher.training.epochs=1", "--epochs", "1", "--seeds", "0", "--json")
     teachers = json.loads(warm_rkkd(*run, cwd=tmp_path, env=env).stdout)["teachers"]
     assert [teacher["source"] for teacher in teachers] == ["cache"]
@@ -268,7 +247,18 @@ def test_a_cache_that_cannot_be_written_is_found_before_anything_is_trained(
 ) -> None:
     (tmp_path / "a_file").touch()
     env = {"RKKD_CACHE": os.fspath(tmp_path / "a_file")}
-    answer = warm_rkkd("run", *QUICK, "--seeds", "0", cwd=tmp_path, env=env)
+    answer = warm_rkkd("run", *quick("device=cpu"), cwd=tmp_path, env=env)
     assert answer.returncode != 0
     assert "a_file" in answer.stderr.splitlines()[-1]
     assert "teacher epoch" not in answer.stderr
+
+
+def test_benchmarks_are_listed_run_and_their_failures_told(rkkd: Program) -> None:
+    listed = rkkd("bench", "--list").stdout.splitlines()
+    assert {"ranking_loss", "two_arms", "startup", "growth"} <= {one.split()[0] for one in listed}
+    assert "What a pair of arms costs" in "\n".join(listed)
+    refused(rkkd("bench", "two_arm"), "did you mean 'two_arms'")
+    helped = rkkd("bench", "stacking", "--rounds", "1", "--nonsense")
+    assert helped.returncode == 1
+    assert "unrecognized arguments: --nonsense" in helped.stderr
+    assert "benchmark stacking failed with exit status 2" in helped.stderr

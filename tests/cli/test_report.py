@@ -2,22 +2,19 @@
 
 import re
 import shutil
-import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from report_runs import ATTACK, made_run
+from running import Program, refused, succeeded
 
 from rkkd_cli.config.presets import preset_names
 from rkkd_cli.records.manifest import manifest_text
 from rkkd_cli.records.metrics import metrics_sha256
-from rkkd_cli.report.page.sources import RunPart
-
-Program = Callable[..., subprocess.CompletedProcess[str]]
+from rkkd_cli.report.page.sources import PageRun
 
 
-def write_run(folder: Path, part: RunPart) -> Path:
+def write_run(folder: Path, part: PageRun) -> Path:
     """Write a made-up run as the program would have."""
     run = folder / "results" / part.name
     run.mkdir(parents=True)
@@ -50,8 +47,7 @@ def test_the_page_is_one_file_in_the_runs_folder(tmp_path: Path, warm_rkkd: Prog
 def test_several_runs_stand_in_one_page(tmp_path: Path, warm_rkkd: Program) -> None:
     write_run(tmp_path, made_run("first"))
     write_run(tmp_path, made_run("second", seeds=1))
-    answer = warm_rkkd("report", "first", "second", "--to", "new/both.html", cwd=tmp_path)
-    assert answer.returncode == 0, answer.stderr
+    succeeded(warm_rkkd("report", "first", "second", "--to", "new/both.html", cwd=tmp_path))
     text = (tmp_path / "new" / "both.html").read_text(encoding="utf-8")
     assert "second: kd_rank (n = 1)" in text
     assert "Setting of first" in text
@@ -78,16 +74,13 @@ def test_published_values_stand_beside_the_measured_ones(
     tmp_path: Path, warm_rkkd: Program
 ) -> None:
     run = write_run(tmp_path, made_run())
-    answer = warm_rkkd("report", "made", "--published", "rank_grad_cifar100", cwd=tmp_path)
-    assert answer.returncode == 0, answer.stderr
+    published = ("made", "--published", "rank_grad_cifar100")
+    succeeded(warm_rkkd("report", *published, cwd=tmp_path))
     text = (run / "report.html").read_text(encoding="utf-8")
     assert "measured − published" in text
     assert "Ablation of RKKD" in text
     assert "normalisation not stated; compare shapes, not levels" in text
-    drawn = warm_rkkd(
-        "plot", "made", "--published", "rank_grad_cifar100", "--format", "svg", cwd=tmp_path
-    )
-    assert drawn.returncode == 0, drawn.stderr
+    succeeded(warm_rkkd("plot", *published, "--format", "svg", cwd=tmp_path))
     sheet = (run / "figures" / "sheet.svg").read_text(encoding="utf-8")
     for words in ("kd_rank, published", "normalisation not stated", "Ablation of RKKD"):
         assert words in sheet
@@ -110,10 +103,7 @@ def test_a_mistake_is_one_sentence(
 ) -> None:
     assert "rank_grad" in preset_names()
     run = write_run(tmp_path, made_run(arms=("kd",), seeds=1, epochs=2))
-    answer = warm_rkkd(*words, cwd=tmp_path)
-    assert answer.returncode == 2
-    (line,) = answer.stderr.splitlines()
-    assert reason in line
+    refused(warm_rkkd(*words, cwd=tmp_path), reason)
     assert not (run / "report.html").exists()
 
 
@@ -125,7 +115,5 @@ def test_a_damaged_table_is_refused_and_the_old_page_stays(
     shutil.copy(run / "metrics.csv", tmp_path / "whole.csv")
     for damage in ("arm,seed\n", (tmp_path / "whole.csv").read_text()[:-9]):
         (run / "metrics.csv").write_text(damage)
-        answer = warm_rkkd("report", "made", cwd=tmp_path)
-        assert answer.returncode == 2
-        assert len(answer.stderr.splitlines()) == 1
+        refused(warm_rkkd("report", "made", cwd=tmp_path))
         assert (run / "report.html").read_text() == "old"

@@ -1,54 +1,18 @@
 """The command line of resume: what goes on, what says that it has ended, what cannot be meant."""
 
 import json
-import os
 import shutil
 import signal
-import subprocess
-import sys
-import threading
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from written import manifest_of, numbers_of
+from running import Program, has_rows, quick, refused, signalled, succeeded
+from terminals import on_a_terminal
+from written import content_below, manifest_of, numbers_of
 
-Program = Callable[..., subprocess.CompletedProcess[str]]
-Ended = subprocess.CompletedProcess[str]
-
-SMALL = (
-    "dataset.limit_train=200", "dataset.limit_test=100", "teacher.training.epochs=2",
-    "--device", "cpu", "--seeds", "0",
-)  # fmt: skip
 EPOCHS = 12
-RUN = (*SMALL, "--epochs", str(EPOCHS))
+RUN = quick("device=cpu", f"training.epochs={EPOCHS}")
 FIGURES = {"rank.png", "kl.png", "test_acc.png", "sheet.png", "gradients.png"}
-
-
-def content_below(folder: Path) -> dict[str, bytes]:
-    return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-def started_and_stopped(
-    program: Program, number: int, run: Path, *arguments: str, rows: int = 4
-) -> Ended:
-    """Run the program, and send it the signal once metrics.csv has so many rows."""
-
-    def stop() -> None:
-        deadline = time.monotonic() + 60
-        metrics = run / "metrics.csv"
-        while not (metrics.is_file() and metrics.read_bytes().count(b"\n") > rows):
-            if time.monotonic() > deadline:
-                return
-            time.sleep(0.001)
-        os.kill(manifest_of(run)["process"], number)
-
-    watcher = threading.Thread(target=stop)
-    watcher.start()
-    result = program(*arguments, cwd=run.parents[1])
-    watcher.join()
-    return result
 
 
 @pytest.fixture(scope="module")
@@ -59,17 +23,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def whole(folder: Path, warm_rkkd: Program) -> list[str]:
     """The numbers of a run that nothing interrupted."""
-    result = warm_rkkd("run", *RUN, "--name", "whole", "-q", cwd=folder)
-    assert result.returncode == 0, result.stderr
+    succeeded(warm_rkkd("run", *RUN, "--name", "whole", "-q", cwd=folder))
     return numbers_of(folder / "results" / "whole")
 
 
 @pytest.fixture(scope="module")
 def original(folder: Path, warm_rkkd: Program) -> Path:
     run = folder / "results" / "stopped"
-    words = ("run", *RUN, "--name", "stopped", "-q")
-    result = started_and_stopped(warm_rkkd, signal.SIGTERM, run, *words)
-    assert result.returncode == 143, result.stderr
+    signalled(warm_rkkd, run, has_rows(run, 4), "run", *RUN, "--name", "stopped", "-q")
     assert 5 <= len(numbers_of(run)) < 2 * EPOCHS
     return run
 
@@ -107,8 +68,7 @@ def test_auto_begins_goes_on_after_a_kill_and_then_says_that_it_is_finished(
     whole: list[str], warm_rkkd: Program, tmp_path: Path
 ) -> None:
     run, line = tmp_path / "results" / "x", ("run", *RUN, "--name", "x", "--resume", "auto", "-q")
-    killed = started_and_stopped(warm_rkkd, signal.SIGKILL, run, *line)
-    assert killed.returncode == -signal.SIGKILL
+    signalled(warm_rkkd, run, has_rows(run, 4), *line, number=signal.SIGKILL)
     first = manifest_of(run)
     gone_on = warm_rkkd(*line, cwd=tmp_path)
     assert (gone_on.returncode, numbers_of(run)) == (0, whole), gone_on.stderr
@@ -130,7 +90,7 @@ def test_auto_begins_goes_on_after_a_kill_and_then_says_that_it_is_finished(
 def test_a_run_with_diverged_arms_is_incomplete_also_when_resumed(
     words: tuple[str, ...], rows: int, warm_rkkd: Program, tmp_path: Path
 ) -> None:
-    line = ("run", *SMALL, "--epochs", "2", *words, "--name", "x", "--resume", "auto", "--json")
+    line = ("run", *quick("device=cpu", *words), "--name", "x", "--resume", "auto", "--json")
     first, again = (warm_rkkd(*line, cwd=tmp_path) for _ in range(2))
     assert (first.returncode, again.returncode) == (1, 1), again.stderr
     assert again.stderr == "rkkd: run x is incomplete: there is nothing to resume\n"
@@ -159,9 +119,7 @@ def test_what_cannot_be_meant_is_refused_in_one_sentence_and_changes_nothing(
 ) -> None:
     before = content_below(tmp_path)
     result = warm_rkkd(*words, cwd=tmp_path)
-    assert (result.returncode, result.stdout) == (2, "")
-    (sentence,) = result.stderr.splitlines()
-    assert all(part in sentence for part in named), sentence
+    refused(result, *named)
     assert content_below(tmp_path) == before
 
 
@@ -184,50 +142,28 @@ def test_auto_leaves_a_folder_alone_that_is_no_run(warm_rkkd: Program, tmp_path:
         (mine / name).write_text("of the user\n", encoding="utf-8")
     before = content_below(mine)
     result = warm_rkkd("run", *RUN, "--name", "mine", "--resume", "auto", cwd=tmp_path)
-    assert result.returncode == 2
-    (sentence,) = result.stderr.splitlines()
-    assert "mine" in sentence
+    refused(result, "mine", "no run")  # and not: experiment.toml is no valid TOML
     assert content_below(mine) == before
-    assert "no run" in sentence  # and not: experiment.toml is no valid TOML
 
 
 def test_a_dry_run_of_resume_shows_the_plan_and_writes_nothing(
     stopped: Path, warm_rkkd: Program, tmp_path: Path
 ) -> None:
     before = content_below(tmp_path)
-    result = warm_rkkd("run", "--resume", "stopped", "--dry-run", cwd=tmp_path)
-    assert result.returncode == 0, result.stderr
+    result = succeeded(warm_rkkd("run", "--resume", "stopped", "--dry-run", cwd=tmp_path))
     assert f"epochs = {EPOCHS}" in result.stdout
     assert "results/stopped" in result.stderr
     fresh = ("run", *RUN, "--name", "new", "--resume", "auto", "--dry-run")
-    assert warm_rkkd(*fresh, cwd=tmp_path).returncode == 0
+    succeeded(warm_rkkd(*fresh, cwd=tmp_path))
     other = warm_rkkd("run", "--resume", "stopped", "--lr", "1", "--dry-run", cwd=tmp_path)
-    assert other.returncode == 2
-    assert "training.lr (0.02 → 1.0)" in other.stderr
+    refused(other, "training.lr (0.02 → 1.0)")
     assert content_below(tmp_path) == before
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
 def test_on_a_terminal_the_bars_of_a_resumed_run_start_where_it_was(stopped: Path) -> None:
-    import pty
-
     done = (len(numbers_of(stopped)) - 1) // 2
-    ours, theirs = pty.openpty()
-    env = {**os.environ, "TERM": "xterm", "COLUMNS": "120", "NO_COLOR": "1", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "rkkd_cli", "resume", "stopped"]
-    shown = b""
-    with subprocess.Popen(
-        command, cwd=stopped.parents[1], env=env, stdin=theirs, stdout=theirs, stderr=theirs
-    ) as process:
-        os.close(theirs)
-        while True:
-            try:
-                shown += os.read(ours, 4096)
-            except OSError:  # how Linux says that the other side has gone
-                break
-    os.close(ours)
-    assert process.returncode == 0, shown.decode()
-    frames = [line for line in shown.decode().split("seed 0 kd ")[1:] if "━" in line]
+    shown = on_a_terminal("resume", "stopped", cwd=stopped.parents[1], env={"NO_COLOR": "1"})
+    frames = [line for line in shown.split("seed 0 kd ")[1:] if "━" in line]
     unreported = [line.split("\n")[0] for line in frames if "epoch" not in line.split("\n")[0]]
     widths = [line.count("━") for line in unreported]  # of 16, before the first epoch was done
     assert max(widths) >= 16 * done // EPOCHS

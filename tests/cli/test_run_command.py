@@ -2,20 +2,17 @@
 
 import hashlib
 import json
-import subprocess
 import tomllib
-from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import torch
-from written import manifest_of
+from running import Ended, Program, refused, succeeded
+from written import manifest_of, numbers_of, times_below
 
 from rkkd_cli import __version__
 from rkkd_cli.models import build_model
-
-Program = Callable[..., subprocess.CompletedProcess[str]]
 
 TEACHER = ("teacher.training.epochs=2", "--limit-train", "200", "--limit-test", "100")
 SHORT = (*TEACHER, "--device", "cpu", "--epochs", "2")
@@ -32,17 +29,8 @@ def rows_of(run: Path) -> list[str]:
     return (run / "metrics.csv").read_text(encoding="utf-8").splitlines()
 
 
-def without_timing(run: Path) -> list[str]:
-    return [row.rsplit(",", 2)[0] for row in rows_of(run)]
-
-
 def keys_of(run: Path) -> list[tuple[str, ...]]:
     return [tuple(row.split(",")[:3]) for row in rows_of(run)[1:]]
-
-
-def files_below(*folders: Path) -> dict[str, int]:
-    paths = [path for folder in folders for path in folder.rglob("*")]
-    return {str(path): path.stat().st_mtime_ns for path in paths}
 
 
 @pytest.fixture(scope="module")
@@ -52,20 +40,20 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def first(folder: Path, warm_rkkd: Program) -> subprocess.CompletedProcess[str]:
+def first(folder: Path, warm_rkkd: Program) -> Ended:
     """The run that most tests look at, named ``first``."""
     return warm_rkkd("run", *QUICK, "--name", "first", cwd=folder)
 
 
 @pytest.fixture(scope="module")
-def run(folder: Path, first: subprocess.CompletedProcess[str]) -> Path:
+def run(folder: Path, first: Ended) -> Path:
     """The first run's directory."""
-    assert first.returncode == 0, first.stderr
+    succeeded(first)
     return folder / "results" / "first"
 
 
 @pytest.fixture(scope="module")
-def diverged(folder: Path, warm_rkkd: Program) -> subprocess.CompletedProcess[str]:
+def diverged(folder: Path, warm_rkkd: Program) -> Ended:
     """A run with an arm that cannot go well."""
     words = ("arms.bad.training.lr=1e30", "--seeds", "3", "--name", "diverged")
     return warm_rkkd("run", *SHORT, *words, cwd=folder)
@@ -124,9 +112,7 @@ def test_the_manifest_identifies_dataset_and_teacher(run: Path, cache: Path) -> 
     )
 
 
-def test_stdout_is_the_summary_and_the_files(
-    run: Path, first: subprocess.CompletedProcess[str], folder: Path
-) -> None:
+def test_stdout_is_the_summary_and_the_files(run: Path, first: Ended, folder: Path) -> None:
     lines = first.stdout.splitlines()
     cells = {line.split()[0]: line.split()[1:3] for line in lines if line.startswith("kd")}
     assert cells == {"kd": ["1", "2"], "kd_rank": ["1", "2"]}  # n and the last epoch
@@ -135,7 +121,7 @@ def test_stdout_is_the_summary_and_the_files(
     assert all((folder / path).is_file() for path in paths)
 
 
-def test_progress_is_plain_lines_on_stderr(first: subprocess.CompletedProcess[str]) -> None:
+def test_progress_is_plain_lines_on_stderr(first: Ended) -> None:
     assert "\x1b" not in first.stdout + first.stderr
     lines = first.stderr.splitlines()
     assert sum(line.startswith("seed 0  kd_rank  epoch") for line in lines) == 2
@@ -148,7 +134,7 @@ def test_the_written_experiment_repeats_the_run(
     again = warm_rkkd(
         "run", "results/first/experiment.toml", "--name", "again", "--json", cwd=folder
     )
-    assert without_timing(folder / "results" / "again") == without_timing(run)
+    assert numbers_of(folder / "results" / "again") == numbers_of(run)
     assert (folder / "results/again/experiment.toml").read_text() == (
         run / "experiment.toml"
     ).read_text()
@@ -178,7 +164,7 @@ def test_quiet_prints_the_directory_and_nothing_else(folder: Path, warm_rkkd: Pr
 def test_a_dry_run_shows_the_experiment_and_writes_nothing(
     form: tuple[str, ...], folder: Path, tmp_path: Path, warm_rkkd: Program
 ) -> None:
-    before = files_below(folder)
+    before = times_below(folder)
     env = {"RKKD_CACHE": str(tmp_path / "cache")}
     words = ("run", *QUICK, "--alpha", "0.3", "--out", "new/results", "--dry-run", *form)
     answer = warm_rkkd(*words, cwd=folder, env=env)
@@ -186,7 +172,7 @@ def test_a_dry_run_shows_the_experiment_and_writes_nothing(
     shown = json.loads(answer.stdout)["experiment"] if form else tomllib.loads(answer.stdout)
     assert (shown["method"]["alpha"], shown["training"]["epochs"]) == (0.3, 2)
     assert list(shown["arms"]) == ["kd", "kd_rank"]
-    assert files_below(folder) == before
+    assert times_below(folder) == before
     assert list(tmp_path.iterdir()) == []
 
 
@@ -203,19 +189,18 @@ def test_rank_grad_chooses_the_arm_and_changes_none_of_its_numbers(
 ) -> None:
     name = f"grad-{choice}"
     warm_rkkd("run", *QUICK, "--rank-grad", choice, "--name", name, "-q", cwd=folder)
-    in_company = [row for row in without_timing(run) if row.startswith(f"{arm},")]
-    assert without_timing(folder / "results" / name)[1:] == in_company
+    in_company = [row for row in numbers_of(run) if row.startswith(f"{arm},")]
+    assert numbers_of(folder / "results" / name)[1:] == in_company
 
 
 def test_a_taken_name_is_an_error_that_leaves_the_first_run_alone(
     run: Path, folder: Path, warm_rkkd: Program
 ) -> None:
-    before = files_below(folder)
+    before = times_below(folder)
     answer = warm_rkkd("run", *QUICK, "--alpha", "0.1", "--name", "first", cwd=folder)
-    assert (answer.returncode, answer.stdout) == (2, "")
-    assert answer.stderr.startswith("rkkd: error: run 'first' exists in results")
-    assert "--name" in answer.stderr
-    assert files_below(folder) == before
+    sentence = refused(answer, "--name")
+    assert sentence.startswith("rkkd: error: run 'first' exists in results")
+    assert times_below(folder) == before
 
 
 def test_seeds_are_values_and_the_table_gives_their_spread(
@@ -228,9 +213,7 @@ def test_seeds_are_values_and_the_table_gives_their_spread(
     assert all("±" in line for line in table)
 
 
-def test_an_arm_that_diverges_is_named_and_the_others_go_on(
-    diverged: subprocess.CompletedProcess[str], folder: Path
-) -> None:
+def test_an_arm_that_diverges_is_named_and_the_others_go_on(diverged: Ended, folder: Path) -> None:
     assert diverged.returncode == 1
     (sentence,) = manifest_of(folder / "results" / "diverged")["stopped"]
     assert sentence in diverged.stderr
@@ -240,9 +223,7 @@ def test_an_arm_that_diverges_is_named_and_the_others_go_on(
     assert keys_of(folder / "results" / "diverged") == others
 
 
-def test_a_run_that_lost_an_arm_is_recorded_as_incomplete(
-    diverged: subprocess.CompletedProcess[str], folder: Path
-) -> None:
+def test_a_run_that_lost_an_arm_is_recorded_as_incomplete(diverged: Ended, folder: Path) -> None:
     manifest = manifest_of(folder / "results" / "diverged")
     assert manifest["status"] == "incomplete"
     assert len(manifest["stopped"]) == 1

@@ -1,24 +1,29 @@
 """Runs on streamed image folders: same rows whoever decodes, whatever interrupts them."""
 
 import json
-import os
+import shutil
 import signal
-import subprocess
 import sys
-import threading
-import time
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import psutil
 import pytest
+from image_folders import write_folder
+from running import (
+    Ended,
+    Program,
+    has_checkpoint,
+    has_rows,
+    meanwhile,
+    refused,
+    signalled,
+    succeeded,
+)
 from written import manifest_of, numbers_of
 
 from rkkd_cli.data.streaming.split import SAMPLE
-
-Program = Callable[..., subprocess.CompletedProcess[str]]
-FolderMaker = Callable[..., Path]
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
 
@@ -32,11 +37,32 @@ LOUD = ("run", *SMALL, "--seeds", "0")
 RUN = (*LOUD, "-q")
 
 
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with ``images`` of three classes, 300 for training: more than a sample."""
+    place = tmp_path_factory.mktemp("streamed")
+    write_folder(place / "images", classes=3, train=100, test=4, size=16)
+    return place
+
+
+@pytest.fixture(scope="module")
+def whole(original: Path, warm_rkkd: Program) -> list[str]:
+    """The numbers of a run that nothing interrupted; its teacher is then in the cache."""
+    succeeded(warm_rkkd(*RUN, "--name", "whole", cwd=original))
+    return numbers_of(original / "results" / "whole")
+
+
 @pytest.fixture
-def folder(make_folder: FolderMaker, tmp_path: Path) -> Path:
-    """A working folder with ``images`` of three classes, 300 for training: more than a sample."""
-    make_folder(classes=3, train=100, test=4, size=16).rename(tmp_path / "images")
+def folder(original: Path, tmp_path: Path) -> Path:
+    """A working folder with a copy of the images."""
+    shutil.copytree(original / "images", tmp_path / "images")
     return tmp_path
+
+
+@pytest.fixture
+def run(folder: Path) -> Path:
+    """Where a run of the name x will be."""
+    return folder / "results" / "x"
 
 
 def test_any_number_of_decoders_and_of_arms_gives_the_same_rows(
@@ -46,8 +72,7 @@ def test_any_number_of_decoders_and_of_arms_gives_the_same_rows(
         words = (f"decoders={decoders}", "--name", f"d{decoders}")
         result = warm_rkkd(*RUN, *words, cwd=folder)
         assert (result.returncode, result.stderr) == (0, "")
-    alone = warm_rkkd(*RUN, "--rank-grad", "on", "--name", "alone", cwd=folder)
-    assert alone.returncode == 0, alone.stderr
+    succeeded(warm_rkkd(*RUN, "--rank-grad", "on", "--name", "alone", cwd=folder))
     runs = [folder / "results" / name for name in ("d0", "d2", "alone")]
     zero, two, kd_rank = map(numbers_of, runs)
     assert len(zero) == 7
@@ -61,8 +86,7 @@ def test_any_number_of_decoders_and_of_arms_gives_the_same_rows(
 def test_a_run_says_that_it_streams_and_a_dry_run_that_it_would(
     folder: Path, warm_rkkd: Program
 ) -> None:
-    result = warm_rkkd(*LOUD, "decoders=2", cwd=folder)
-    assert result.returncode == 0, result.stderr
+    result = succeeded(warm_rkkd(*LOUD, "decoders=2", cwd=folder))
     said = "its 300 training images are streamed from the disk, in resized crops of 12×12, decoded"
     assert f"{said} by 2 processes" in result.stderr
     planned = warm_rkkd(*LOUD, "--dry-run", cwd=folder)
@@ -71,13 +95,14 @@ def test_a_run_says_that_it_streams_and_a_dry_run_that_it_would(
     assert [one["streamed"] for one in as_json["streams"]] == [True]
 
 
-def test_other_methods_and_splits_train_on_a_stream(folder: Path, warm_rkkd: Program) -> None:
+def test_other_methods_and_splits_train_on_a_stream(
+    folder: Path, run: Path, warm_rkkd: Program
+) -> None:
     """CRD needs the places and labels of all images, MLKD a second view."""
     arms = ("arms.crd.method.name=crd", "arms.mlkd.method.name=mlkd")
     words = (*arms, "--val-share", "0.2", "--limit-train", "60", "--name", "x")
-    result = warm_rkkd(*RUN, *words, cwd=folder)
-    assert result.returncode == 0, result.stderr
-    assert len(numbers_of(folder / "results" / "x")) == 1 + 4 * 3
+    succeeded(warm_rkkd(*RUN, *words, cwd=folder))
+    assert len(numbers_of(run)) == 1 + 4 * 3
 
 
 @pytest.mark.parametrize(
@@ -93,10 +118,7 @@ def test_other_methods_and_splits_train_on_a_stream(folder: Path, warm_rkkd: Pro
 def test_settings_that_make_no_sense_are_refused_in_a_sentence(
     words: tuple[str, ...], sentence: str, warm_rkkd: Program, tmp_path: Path
 ) -> None:
-    result = warm_rkkd("run", *words, cwd=tmp_path)
-    assert result.returncode == 2
-    assert sentence in result.stderr
-    assert result.stderr.count("\n") == 1
+    refused(warm_rkkd("run", *words, cwd=tmp_path), sentence)
 
 
 def test_a_folder_that_memory_cannot_hold_is_refused_with_the_way_out(
@@ -105,104 +127,64 @@ def test_a_folder_that_memory_cannot_hold_is_refused_with_the_way_out(
     for number in range(20_000):  # of 4096×4096 pixels they would take a terabyte
         (folder / "images" / "train" / "class000" / f"x{number}.png").touch()
     words = ("run", *MODELS, "--data-root", "images", "--no-stream", "dataset.image_size=4096")
-    result = warm_rkkd(*words, "--dry-run", cwd=folder)
-    assert result.returncode == 2
-    assert "the decoded images of images take" in result.stderr
-    assert "with --stream, or make them smaller" in result.stderr
+    answer = warm_rkkd(*words, "--dry-run", cwd=folder)
+    refused(answer, "the decoded images of images take", "with --stream, or make them smaller")
 
 
-def while_running(run: Path, rows: int, act: Callable[[], None]) -> threading.Thread:
-    """Do something once the run has so many rows."""
-
-    def wait_and_act() -> None:
-        deadline = time.monotonic() + 60
-        while not ((run / "metrics.csv").is_file() and len(numbers_of(run)) > rows):
-            assert time.monotonic() < deadline
-            time.sleep(0.002)
-        act()
-
-    thread = threading.Thread(target=wait_and_act)
-    thread.start()
-    return thread
-
-
-@pytest.fixture
-def whole(folder: Path, warm_rkkd: Program) -> list[str]:
-    """The numbers of a run that nothing interrupted; its teacher is then in the cache."""
-    result = warm_rkkd(*RUN, "--name", "whole", cwd=folder)
-    assert result.returncode == 0, result.stderr
-    return numbers_of(folder / "results" / "whole")
+def resumed(program: Program, folder: Path, *words: str) -> Ended:
+    return succeeded(program("resume", "x", *words, cwd=folder))
 
 
 @posix
 def test_after_a_signal_within_an_epoch_other_decoders_go_on_with_the_same_rows(
-    folder: Path, whole: list[str], warm_rkkd: Program
+    folder: Path, run: Path, whole: list[str], warm_rkkd: Program
 ) -> None:
-    run = folder / "results" / "x"
-
-    def end() -> None:
-        time.sleep(0.05)
-        os.kill(manifest_of(run)["process"], signal.SIGTERM)
-
-    thread = while_running(run, 2, end)
-    result = warm_rkkd(*RUN, "decoders=2", "--name", "x", cwd=folder)
-    thread.join()
-    assert result.returncode == 143
+    after_each_step = ("--checkpoint-minutes", "0", "decoders=2", "--name", "x")
+    in_the_second_epoch = has_checkpoint(run, 45)  # of 38 steps, and two evaluations, an epoch
+    result = signalled(warm_rkkd, run, in_the_second_epoch, *RUN, *after_each_step)
     assert result.stderr == "rkkd: interrupted; `rkkd resume x` goes on\n"
     assert len(numbers_of(run)) < 7
-    resumed = warm_rkkd("resume", "x", "decoders=0", cwd=folder)
-    assert resumed.returncode == 0, resumed.stderr
-    assert "batches, going on after epoch 1" in resumed.stderr
+    assert "batches, going on after epoch 1" in resumed(warm_rkkd, folder, "decoders=0").stderr
     assert numbers_of(run) == whole
 
 
 @posix
 def test_a_killed_run_leaves_no_process_and_goes_on_with_the_same_rows(
-    folder: Path, whole: list[str], warm_rkkd: Program
+    folder: Path, run: Path, whole: list[str], warm_rkkd: Program
 ) -> None:
-    run, decoders = folder / "results" / "x", list[psutil.Process]()
+    decoders = list[psutil.Process]()
 
     def kill() -> None:
         program = psutil.Process(manifest_of(run)["process"])
         decoders.extend(program.children())
         program.kill()
 
-    thread = while_running(run, 2, kill)
-    result = warm_rkkd(*RUN, "decoders=2", "--name", "x", cwd=folder)
-    thread.join()
+    words = (*RUN, "decoders=2", "--name", "x")
+    result = meanwhile(kill, has_rows(run, 2), warm_rkkd, *words, cwd=folder)
     assert (result.returncode, result.stderr) == (-signal.SIGKILL, "")
     assert len(decoders) == 2
-    assert not psutil.wait_procs(decoders, timeout=20)[1]
-    resumed = warm_rkkd("resume", "x", "-q", cwd=folder)
-    assert (resumed.returncode, numbers_of(run)) == (0, whole), resumed.stderr
+    assert not psutil.wait_procs(decoders, timeout=60)[1]
+    resumed(warm_rkkd, folder)
+    assert numbers_of(run) == whole
 
 
 @posix
 def test_an_image_that_breaks_meanwhile_ends_the_run_and_put_back_lets_it_go_on(
-    folder: Path, whole: list[str], warm_rkkd: Program
+    folder: Path, run: Path, whole: list[str], warm_rkkd: Program
 ) -> None:
-    run = folder / "results" / "x"
     image = sorted((folder / "images" / "train" / "class001").iterdir())[50]
     content = image.read_bytes()
-    thread = while_running(run, 2, lambda: void(image.write_bytes(b"broken")))
-    result = warm_rkkd(*RUN, "decoders=1", "--name", "x", cwd=folder)
-    thread.join()
-    assert result.returncode == 1
-    assert result.stderr.startswith(f"rkkd: error: cannot decode the image {image}: ")
-    assert result.stderr.count("\n") == 1
+    words = (*RUN, "decoders=1", "--name", "x")
+    damage = partial(image.write_bytes, b"broken")
+    result = meanwhile(damage, has_rows(run, 2), warm_rkkd, *words, cwd=folder)
+    sentence = refused(result, status=1)
+    assert sentence.startswith(f"rkkd: error: cannot decode the image {image}: ")
     assert manifest_of(run)["status"] == "failed"
     changed = warm_rkkd("resume", "x", cwd=folder)
-    assert changed.returncode == 2
-    assert "the images of folder are not those that the run began with" in changed.stderr
+    refused(changed, "the images of folder are not those that the run began with")
     image.write_bytes(content)
-    resumed = warm_rkkd("resume", "x", cwd=folder)
-    assert resumed.returncode == 0, resumed.stderr
-    assert " batches, going on after epoch " in resumed.stderr
+    assert " batches, going on after epoch " in resumed(warm_rkkd, folder).stderr
     assert numbers_of(run) == whole
-
-
-def void(_: object) -> None:
-    """Take a value for nothing."""
 
 
 @posix
@@ -215,13 +197,11 @@ def test_an_image_that_breaks_the_teachers_training_loses_no_step(
     content = image.read_bytes()
     image.write_bytes(bytes(len(content)))  # which the fingerprint cannot tell
     words = ("teacher.seed=7", "--name", "x")
-    result = warm_rkkd(*RUN, *words, cwd=folder)
-    assert result.returncode == 1
-    assert f"cannot decode the image {image}: " in result.stderr
+    broken = warm_rkkd(*RUN, *words, cwd=folder)
+    refused(broken, f"cannot decode the image {image}: ", status=1)
     image.write_bytes(content)
-    resumed = warm_rkkd(*LOUD, *words[:1], "--name", "y", cwd=folder)
-    assert resumed.returncode == 0, resumed.stderr
-    assert "training the teacher digits_teacher on after epoch 0 and" in resumed.stderr
+    again = succeeded(warm_rkkd(*LOUD, *words[:1], "--name", "y", cwd=folder))
+    assert "training the teacher digits_teacher on after epoch 0 and" in again.stderr
 
 
 @pytest.mark.slow
@@ -229,8 +209,7 @@ def test_a_grid_in_two_processes_has_the_rows_of_one(folder: Path, warm_rkkd: Pr
     grid = ("grid", *SMALL, "--alpha", "0.2,0.8", "--temperature", "4", "--seeds", "0,1", "-q")
     rows = []
     for name, words in (("one", ()), ("two", ("--workers", "2"))):
-        result = warm_rkkd(*grid, *words, "--name", name, cwd=folder)
-        assert result.returncode == 0, result.stderr
+        succeeded(warm_rkkd(*grid, *words, "--name", name, cwd=folder))
         rows.append(sorted(numbers_of(folder / "results" / name)))
     assert rows[0] == rows[1]
     assert len(rows[0]) == 1 + 3 * 2 * 3

@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 import torch
+from running import Program, quick, refused, succeeded
 from safetensors.torch import load_file
 from torch import Tensor
 
 from rkkd_cli.models import build_model
 
-Program = Callable[..., subprocess.CompletedProcess[str]]
 RECIPE = ("--device", "cpu", "teacher.training.epochs=4", "--limit-test", "100")
 
 
@@ -31,8 +31,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, warm_rkkd: Program) -> Path
     """A folder with a cache that has a trained teacher, and that teacher exported."""
     place = tmp_path_factory.mktemp("teacher-files")
     for words in (("train", *RECIPE), ("export", "digits_teacher", "--to", "t.safetensors")):
-        answer = warm_rkkd("teacher", *words, cwd=place, env=cache_of(place))
-        assert answer.returncode == 0, answer.stderr
+        succeeded(warm_rkkd("teacher", *words, cwd=place, env=cache_of(place)))
     return place
 
 
@@ -42,15 +41,6 @@ def cache_of(place: Path) -> dict[str, str]:
 
 def weights(folder: Path) -> dict[str, Tensor]:
     return load_file(folder / "t.safetensors")
-
-
-def said(answer: subprocess.CompletedProcess[str], *parts: str) -> None:
-    """The command has failed with one sentence that has these parts."""
-    assert answer.returncode == 2, answer.stderr
-    assert answer.stderr.startswith("rkkd: error: ")
-    assert answer.stderr.count("\n") == 1
-    for part in parts:
-        assert part in answer.stderr
 
 
 def equal(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
@@ -70,7 +60,7 @@ def test_an_export_says_all_that_import_needs(
         "teacher", "import", str(folder / "t.safetensors"), "--limit-test", "100", cwd=tmp_path,
         env=env,
     )  # fmt: skip
-    assert answer.returncode == 0, answer.stderr
+    succeeded(answer)
     assert "warning" not in answer.stderr
     assert "digits_teacher" in answer.stdout
     assert "of the 100 test images of digits, 10 classes" in answer.stdout
@@ -96,13 +86,13 @@ def test_the_printed_command_runs_with_the_imported_teacher(
     torch.save(content, path)
     answer = warm_rkkd("teacher", "import", path.name, cwd=tmp_path, env=cache_of(tmp_path))
     command = answer.stdout.splitlines()[-1]
-    quick = "--epochs 1 --seeds 0 --limit-train 100 --limit-test 100 --json --device cpu"
-    words = shlex.split(f"{command} {quick}")
+    short = (*quick("training.epochs=1", "device=cpu"), "--json")
+    words = [*shlex.split(command), *short]
     assert words[:2] == ["rkkd", "run"]
     ran = json.loads(warm_rkkd(*words[1:], cwd=tmp_path, env=cache_of(tmp_path)).stdout)
     assert ran["teachers"][0]["source"] == "checkpoint"
     same = warm_rkkd(
-        "run", "--teacher-checkpoint", path.name, *quick.split(), cwd=tmp_path,
+        "run", "--teacher-checkpoint", path.name, *short, cwd=tmp_path,
         env=cache_of(tmp_path),
     )  # fmt: skip
     assert json.loads(same.stdout)["summary"] == ran["summary"]
@@ -131,7 +121,7 @@ def test_a_teacher_no_better_than_guessing_is_warned_of(
     state |= {name: state[name].roll(3, 0) for name in ("fc.weight", "fc.bias")}
     torch.save(state, tmp_path / "rolled.pth")
     answer = warm_rkkd("teacher", "import", "rolled.pth", cwd=tmp_path, env=cache_of(tmp_path))
-    assert answer.returncode == 0
+    succeeded(answer)
     warning = answer.stderr.splitlines()[-1]
     for part in ("warning", "of guessing", "normalisation", "order of the classes"):
         assert part in warning
@@ -140,8 +130,8 @@ def test_a_teacher_no_better_than_guessing_is_warned_of(
 def test_export_replaces_nothing_unless_forced(folder: Path, warm_rkkd: Program) -> None:
     before = (folder / "t.safetensors").read_bytes()
     words = ("teacher", "export", "digits_teacher", "--to", "t.safetensors")
-    said(warm_rkkd(*words, cwd=folder, env=cache_of(folder)), "t.safetensors exists", "--force")
-    assert warm_rkkd(*words, "--force", cwd=folder, env=cache_of(folder)).returncode == 0
+    refused(warm_rkkd(*words, cwd=folder, env=cache_of(folder)), "t.safetensors exists", "--force")
+    succeeded(warm_rkkd(*words, "--force", cwd=folder, env=cache_of(folder)))
     assert (folder / "t.safetensors").read_bytes() == before
 
 
@@ -156,7 +146,9 @@ def test_export_replaces_nothing_unless_forced(folder: Path, warm_rkkd: Program)
 def test_what_export_refuses(
     words: str, parts: list[str], folder: Path, warm_rkkd: Program
 ) -> None:
-    said(warm_rkkd("teacher", "export", *words.split(), cwd=folder, env=cache_of(folder)), *parts)
+    refused(
+        warm_rkkd("teacher", "export", *words.split(), cwd=folder, env=cache_of(folder)), *parts
+    )
 
 
 def write_bad(name: str, path: Path, state: dict[str, Tensor]) -> None:
@@ -213,9 +205,9 @@ def test_a_bad_file_is_one_sentence(
     file = f"{name}.safetensors" if name.startswith("lying") else f"{name}.pth"
     write_bad(name, tmp_path / file, weights(folder))
     env = cache_of(tmp_path)
-    said(warm_rkkd("teacher", "import", file, cwd=tmp_path, env=env), file, *BAD[name])
+    refused(warm_rkkd("teacher", "import", file, cwd=tmp_path, env=env), file, *BAD[name])
     used = warm_rkkd("run", "--teacher-checkpoint", file, cwd=tmp_path, env=env)
-    said(used, file, *(BAD[name][:1] if name not in ("classes", "channels", "other") else []))
+    refused(used, file, *(BAD[name][:1] if name not in ("classes", "channels", "other") else []))
     assert not (tmp_path / "cache").exists()
 
 
@@ -238,7 +230,7 @@ def test_what_import_refuses(
 ) -> None:
     path = str(folder / "t.safetensors")
     answer = warm_rkkd("teacher", "import", path, *words.split(), cwd=tmp_path)
-    said(answer, *parts)
+    refused(answer, *parts)
 
 
 def test_run_names_the_model_that_a_file_of_another_one_holds(
@@ -246,7 +238,7 @@ def test_run_names_the_model_that_a_file_of_another_one_holds(
 ) -> None:
     torch.save(build_model("cnn2", 10, 1).state_dict(), tmp_path / "c.pth")
     answer = warm_rkkd("run", "--teacher-checkpoint", "c.pth", cwd=tmp_path)
-    said(answer, "c.pth is of another architecture: it holds a cnn2", "add --teacher cnn2")
+    refused(answer, "c.pth is of another architecture: it holds a cnn2", "add --teacher cnn2")
 
 
 def test_an_ambiguous_file_wants_the_model_named(folder: Path, tmp_path: Path) -> None:
@@ -260,7 +252,7 @@ def test_an_ambiguous_file_wants_the_model_named(folder: Path, tmp_path: Path) -
     answer = subprocess.run(
         command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=100
     )
-    said(answer, "x.pth fits digits_teacher, twin alike; say which with --model")
+    refused(answer, "x.pth fits digits_teacher, twin alike; say which with --model")
 
 
 def test_a_payload_is_not_run_and_is_named(folder: Path, tmp_path: Path, rkkd: Program) -> None:
@@ -270,5 +262,5 @@ def test_a_payload_is_not_run_and_is_named(folder: Path, tmp_path: Path, rkkd: P
 
     torch.save({"model": weights(folder), "x": Payload()}, tmp_path / "evil.pth")
     for words in (("teacher", "import", "evil.pth"), ("teacher", "export", "evil.pth")):
-        said(rkkd(*words), f"evil.pth holds a {os.name}.system object", "never unpickled")
+        refused(rkkd(*words), f"evil.pth holds a {os.name}.system object", "never unpickled")
     assert not (tmp_path / "trace").exists()

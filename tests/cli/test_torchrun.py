@@ -6,24 +6,17 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+from running import Ended, Program, quick, refused, wait_until
 from written import manifest_of, numbers_of
 
-Program = Callable[..., subprocess.CompletedProcess[str]]
-Ended = subprocess.CompletedProcess[str]
-Condition = Callable[[Path], bool]
-
-SMALL = (
-    "dataset.limit_train=200", "dataset.limit_test=100", "teacher.training.epochs=2",
-    "--device", "cpu", "--seeds", "0", "--epochs", "8", "--checkpoint-minutes", "0",
-)  # fmt: skip
+SMALL = (*quick("device=cpu", "training.epochs=8"), "--checkpoint-minutes", "0")
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs gloo and /proc")
 
@@ -73,12 +66,8 @@ def processes_of(agent: int, rank: int) -> list[psutil.Process]:
 
 def wait_for_rows(folder: Path, count: int) -> None:
     """Wait until the only run in the folder has more rows."""
-    deadline = time.monotonic() + 90
-    while not any(
-        one.read_bytes().count(b"\n") > count for one in folder.glob("results/*/metrics.csv")
-    ):
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
+    metrics = "results/*/metrics.csv"
+    wait_until(lambda: any(one.read_bytes().count(b"\n") > count for one in folder.glob(metrics)))
 
 
 def said(text: str) -> list[str]:
@@ -89,11 +78,8 @@ def said(text: str) -> list[str]:
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run on two ranks that nothing interrupted."""
-    cache = tmp_path_factory.getbasetemp() / "rkkd-cache"
     folder = tmp_path_factory.mktemp("whole")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RKKD_CACHE", str(cache))
-        result = together(folder, "run", *SMALL, "--name", "x", "-q")
+    result = together(folder, "run", *SMALL, "--name", "x", "-q")
     assert (result.returncode, result.stdout, result.stderr) == (0, "results/x\n", "")
     return folder / "results" / "x"
 
@@ -107,10 +93,9 @@ def test_two_ranks_make_one_run_which_one_process_does_not_go_on_with(
     folder = whole.parents[1]
     before = numbers_of(whole)
     (whole / "metrics.csv").write_text("")  # so that there is something to do
-    resumed = warm_rkkd("resume", "x", cwd=folder)
-    assert resumed.returncode == 2
-    assert "began on 2 ranks, and one process would" in resumed.stderr
-    assert "torchrun --nproc-per-node 2 -m rkkd_cli resume" in resumed.stderr
+    resume = "torchrun --nproc-per-node 2 -m rkkd_cli resume"
+    answer = warm_rkkd("resume", "x", cwd=folder)
+    refused(answer, "began on 2 ranks, and one process would", resume)
     assert numbers_of(whole) == before  # mended from the checkpoints, before it was refused
 
 
@@ -213,17 +198,16 @@ def test_a_grid_and_a_teacher_are_trained_on_all_ranks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RKKD_CACHE", str(tmp_path / "cache"))
-    words = ("dataset.limit_train=200", "dataset.limit_test=100", "--device", "cpu")
-    recipe = ("teacher.training.epochs=2",)
-    taught = together(tmp_path, "teacher", "train", "rank_grad", *words, *recipe)
+    words = ("rank_grad", *quick("device=cpu", "training.epochs=1"))
+    taught = together(tmp_path, "teacher", "train", *words)
     assert taught.returncode == 0, taught.stderr
     (facts,) = tmp_path.glob("cache/teachers/*/teacher.json")
     assert json.loads(facts.read_text(encoding="utf-8"))["ranks"] == 2
-    grid = ("grid", "rank_grad", "--vary", "method.temperature=1,4", "--seeds", "0", "-q")
-    result = together(tmp_path, *grid, *words, *recipe, "--epochs", "1", "--name", "g")
+    grid = ("grid", *words, "--vary", "method.temperature=1,4", "-q")
+    result = together(tmp_path, *grid, "--name", "g")
     assert result.returncode == 0, result.stderr
     assert manifest_of(tmp_path / "results" / "g")["ranks"] == 2
-    refused = together(tmp_path, *grid, *words, *recipe, "--workers", "2", "--name", "h")
+    refused = together(tmp_path, *grid, "--workers", "2", "--name", "h")
     assert said(refused.stderr) == [
         "rkkd: error: under torchrun all ranks train each job together; leave --engine and "
         "--workers away, or start rkkd without torchrun"

@@ -4,22 +4,15 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from shutil import copytree
 
 import pytest
+from running import Program, has_rows, quick, refused, succeeded, wait_until
 
 from rkkd_cli.records.run_directory import RunDirectory
 
-Program = Callable[..., subprocess.CompletedProcess[str]]
-QUICK = (
-    "teacher.training.epochs=1",
-    "seeds=[0]",
-    "dataset.limit_train=200",
-    "dataset.limit_test=100",
-)
 COMMAND = [sys.executable, "-m", "rkkd_cli"]
 
 
@@ -27,8 +20,7 @@ COMMAND = [sys.executable, "-m", "rkkd_cli"]
 def ended(warm_rkkd: Program, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that has ended."""
     folder = tmp_path_factory.mktemp("ended")
-    ran = warm_rkkd("run", *QUICK, "training.epochs=2", "--name", "live", "-q", cwd=folder)
-    assert ran.returncode == 0, ran.stderr
+    succeeded(warm_rkkd("run", *quick(), "--name", "live", "-q", cwd=folder))
     return folder / "results/live"
 
 
@@ -45,14 +37,10 @@ def held(ended: Path, tmp_path: Path) -> Iterator[RunDirectory]:
 
 
 def test_it_follows_a_run_to_its_end(tmp_path: Path) -> None:
-    command = [*COMMAND, "run", *QUICK, "training.epochs=30", "--name", "live", "--quiet"]
+    command = [*COMMAND, "run", *quick("training.epochs=30"), "--name", "live", "--quiet"]
     surroundings = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "160"}
-    metrics = tmp_path / "results/live/metrics.csv"
     with subprocess.Popen(command, cwd=tmp_path, env=surroundings, stdout=-3, stderr=-3) as trains:
-        deadline = time.monotonic() + 60
-        while not metrics.is_file() or metrics.read_bytes().count(b"\n") < 2:
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+        wait_until(has_rows(tmp_path / "results/live", 1))
         trains.send_signal(signal.SIGSTOP)  # until the watching has begun
         watch = [*COMMAND, "watch", "live", "--every", "0.1"]
         with subprocess.Popen(watch, cwd=tmp_path, env=surroundings, stdout=-1, text=True) as looks:
@@ -77,8 +65,7 @@ def test_once_shows_one_frame_and_a_dead_run_is_told(
     with held.metrics.open("ab") as file:
         file.write(b"kd,0,39,0.0")  # what a reader may see of a row that is being written
     content = held.metrics.read_bytes()
-    once = warm_rkkd("watch", "--once", cwd=tmp_path)
-    assert once.returncode == 0, once.stderr
+    once = succeeded(warm_rkkd("watch", "--once", cwd=tmp_path))
     assert once.stdout.count("results/live: running") == 1
     assert "4 of 4 epochs" in once.stdout
     held.release()
@@ -96,9 +83,7 @@ def test_a_header_that_is_half_there_is_no_damage(
     once = warm_rkkd("watch", "--once", cwd=tmp_path)
     assert "no epoch has been finished yet" in once.stdout
     held.metrics.write_bytes(b"arm,seed\nkd,0\n")
-    damaged = warm_rkkd("watch", "--once", cwd=tmp_path)
-    assert damaged.returncode == 2
-    assert "lacks the column" in damaged.stderr
+    refused(warm_rkkd("watch", "--once", cwd=tmp_path), "lacks the column")
 
 
 def test_ctrl_c_leaves_it(held: RunDirectory, tmp_path: Path) -> None:
@@ -114,6 +99,4 @@ def test_ctrl_c_leaves_it(held: RunDirectory, tmp_path: Path) -> None:
 
 
 def test_nothing_to_watch_is_one_sentence(warm_rkkd: Program, tmp_path: Path) -> None:
-    answer = warm_rkkd("watch", "nowhere", cwd=tmp_path)
-    assert answer.returncode == 2
-    assert "no run 'nowhere'" in answer.stderr
+    refused(warm_rkkd("watch", "nowhere", cwd=tmp_path), "no run 'nowhere'")

@@ -12,8 +12,9 @@ from rkkd_cli.config.overrides import Override
 from rkkd_cli.config.presets import load_experiment, preset_names
 from rkkd_cli.sweep.check import check_experiment
 from rkkd_cli.sweep.engines.local import run_jobs
-from rkkd_cli.sweep.recording.run_state import Begun
+from rkkd_cli.sweep.recording.run_state import RunState
 from rkkd_cli.train.events import EpochDone
+from rkkd_cli.train.runtime import Runtime
 from rkkd_cli.train.stop_controller import StopController
 
 CLASSES, SIZE = 10, 32
@@ -55,7 +56,9 @@ def test_every_arm_of_the_preset_trains_for_an_epoch(
     given = [Override(key, value) for key, value in values.items()]
     experiment = load_experiment(preset, given)
     check_experiment(experiment, cache)
-    events = run_jobs(Begun(experiment), torch.device("cpu"), cache, StopController(10))
+    events = run_jobs(
+        RunState(experiment).work(), Runtime(torch.device("cpu"), cache, StopController(10))
+    )
     rows = [row for event in events if isinstance(event, EpochDone) for row in event.rows]
     assert sorted(row["arm"] for row in rows) == sorted(experiment.arms)
     for row in rows:

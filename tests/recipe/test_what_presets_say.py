@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from rkkd_cli.cli.flags.keys import FLAG_KEYS
+from rkkd_cli.cli.flags.experiment import COMPUTE, DATA, MODELS, OBJECTIVE, RANKING, TRAINING
 from rkkd_cli.config.experiment import DESCRIPTION, Experiment
 from rkkd_cli.config.grid import Choice, varied_values
 from rkkd_cli.config.overrides import Override
@@ -26,6 +26,8 @@ PUBLISHED = [p for p in preset_names() if (preset_directory() / f"{p}_published.
 NONE_PUBLISHED = [preset for preset in preset_names() if preset not in PUBLISHED]
 NOTHING = ("nothing published stands beside", "no published figures", "publishes nothing")
 LONGEST_LINE = 120
+GROUPS = (DATA, MODELS, TRAINING, OBJECTIVE, RANKING, COMPUTE)
+FLAG_KEYS = {flag.name: flag.key for group in GROUPS for flag in group if flag.key}
 
 Row = dict[str, str]
 

@@ -1,4 +1,4 @@
-"""Inputs by a closed form: the same numbers on every machine, without a random generator."""
+"""Inputs in closed form: the same numbers on every machine, without a random generator."""
 
 import math
 from collections.abc import Mapping
@@ -33,16 +33,16 @@ def build(recipe: Mapping[str, Any]) -> Tensor:
 
 
 def entries(x: Tensor) -> dict[str, float]:
-    """Return a few entries of a tensor by their number, counted row by row."""
+    """Return a few entries of a tensor by their index in the flattened tensor."""
     flat = x.detach().flatten()
-    chosen = sorted({0, len(flat) // 3, 2 * len(flat) // 3, len(flat) - 1})
-    return {str(n): flat[n].item() for n in chosen}
+    indices = sorted({0, len(flat) // 3, 2 * len(flat) // 3, len(flat) - 1})
+    return {str(n): flat[n].item() for n in indices}
 
 
 def summary(output: Tensor, inputs: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Return a function's value and gradients as few numbers.
+    """Summarise a function's value and gradients in a few numbers.
 
-    A value with several entries is differentiated through its product with a wave.
+    A value with several entries is multiplied with a wave and summed before it is differentiated.
     """
     weighted = (
         output.sum() if output.numel() == 1 else (output * wave(list(output.shape), 0.9)).sum()

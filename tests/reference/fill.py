@@ -1,4 +1,4 @@
-"""Weights and images in closed form, the same on every machine and in every library's version."""
+"""Weights and images in closed form: the same on every machine and with every PyTorch version."""
 
 import hashlib
 import json
@@ -9,14 +9,14 @@ from zlib import crc32
 import torch
 from torch import Tensor, nn
 
-PRIME = 1_048_573  # one less is no multiple of 3, so cubes take every value
+PRIME = 1_048_573  # PRIME − 1 is no multiple of 3, so cubes modulo PRIME take every value
 
 
 def scatter(count: int, name: str) -> Tensor:
     """Return ``count`` float64 values in [-1, 1) that depend on the name and the position.
 
-    Cubes modulo a prime, in exact integers: as scattered as random numbers (a sine's weights are
-    matrices of rank two, behind which a network forgets its input).
+    They are cubes modulo a prime, in exact integers, and as scattered as random numbers. (A sine
+    gives weight matrices of rank two, whose output hardly depends on the input.)
     """
     position = torch.arange(count) + crc32(name.encode())
     shifted = (position + 7919 * (position // PRIME)) % PRIME
@@ -26,7 +26,7 @@ def scatter(count: int, name: str) -> Tensor:
 def filled(name: str, tensor: Tensor) -> Tensor:
     """Return the value of the parameter or buffer ``name``, in the shape of ``tensor``.
 
-    Scaled so that activations keep their order of magnitude from layer to layer.
+    The scale keeps the activations' order of magnitude from layer to layer.
     """
     if not tensor.is_floating_point():
         return torch.zeros_like(tensor)

@@ -8,7 +8,7 @@ Each DIR is a clone (its commit is recorded) of a repository in ``REPOSITORIES``
 - ``loss`` and ``source``: which loss, of which repository,
 - ``inputs``: the recipe of each tensor, for ``closed_form.build``,
 - ``settings``: the numbers it was called with,
-- ``output``: the value's sum of absolute entries, some entries (by number, row by row), and the
+- ``output``: the value's sum of absolute entries, some entries (by index, row by row), and the
   same of the gradient with respect to each input that has one.
 
 Everything is float64. The tests of ``rkkd_cli.losses`` compare themselves with this file; it
@@ -17,7 +17,6 @@ changes only when this script is run.
 
 import argparse
 import json
-import subprocess
 import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -26,7 +25,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from checkouts import classes, crd, mlkd, module, simkd, stand_ins, vid
+from checkouts import (
+    commit_of,
+    crd,
+    import_classes,
+    import_file,
+    install_stubs,
+    mlkd,
+    simkd,
+    vid,
+)
 from closed_form import build, summary
 from torch import Tensor
 
@@ -43,14 +51,14 @@ Recipes = dict[str, dict[str, Any]]
 
 
 class Case(NamedTuple):
-    """One call of a published loss; ``learns`` names the inputs whose gradient is recorded."""
+    """One call of a published loss; the gradient by each input ``with_gradient`` is recorded."""
 
     loss: str
     source: str
     inputs: Recipes
     settings: dict[str, Any]
     call: Callable[[Inputs], Tensor]
-    learns: tuple[str, ...] = ("student",)
+    with_gradient: tuple[str, ...] = ("student",)
 
 
 def pair(student: list[int], teacher: list[int] | None = None, scale: float = 3.0) -> Recipes:
@@ -74,18 +82,23 @@ def of_pair(loss: Callable[..., Tensor], **settings: Any) -> Callable[[Inputs], 
 
 
 def of_stage(loss: Callable[..., list[Tensor]]) -> Callable[[Inputs], Tensor]:
-    """Call a loss of lists of maps with lists of one."""
+    """Call a loss of lists of maps with one map in each list."""
     return lambda x: loss([x["student"]], [x["teacher"]])[0]
 
 
 def logit_cases(roots: dict[str, Path]) -> Iterator[Case]:
     distillers = {n: roots[n] / "mdistiller/distillers" for n in ("mdistiller", "logit_std")}
-    dkd, kd = module(distillers["mdistiller"], "DKD"), module(distillers["logit_std"], "KD")
-    dist = module(roots["dist"] / "segmentation/losses", "dist_kd")
+    dkd, kd = (
+        import_file(distillers["mdistiller"], "DKD"),
+        import_file(distillers["logit_std"], "KD"),
+    )
+    dist = import_file(roots["dist"] / "segmentation/losses", "dist_kd")
     for shape in LOGITS:
         both, labels = pair(shape), {"target": {"shape": shape, "kind": "labels"}}
-        alone, warm = {"student": both["student"]}, {"temperature": 2.0}
-        yield Case("standardize", "logit_std", alone, {}, lambda x: kd.normalize(x["student"]))
+        student_only, warm = {"student": both["student"]}, {"temperature": 2.0}
+        yield Case(
+            "standardize", "logit_std", student_only, {}, lambda x: kd.normalize(x["student"])
+        )
         standardized = of_pair(kd.kd_loss, **warm, logit_stand=True)
         yield Case("standardized_kd", "logit_std", both, warm, standardized)
         for a, b, t in ((1.0, 0.0, 4.0), (0.0, 1.0, 4.0), (1.0, 8.0, 4.0), (0.7, 2.0, 1.5)):
@@ -102,7 +115,7 @@ def logit_cases(roots: dict[str, Path]) -> Iterator[Case]:
 
 
 def mlkd_cases(roots: dict[str, Path]) -> Iterator[Case]:
-    file = module(roots["logit_std"] / "mdistiller/distillers", "MLKD")
+    file = import_file(roots["logit_std"] / "mdistiller/distillers", "MLKD")
     phases = {"student_weak": 0.3, "teacher_weak": 2.1, "student_strong": 1.1,
               "teacher_strong": 2.9}  # fmt: skip
     for shape in LOGITS[1:]:
@@ -114,15 +127,15 @@ def mlkd_cases(roots: dict[str, Path]) -> Iterator[Case]:
                 def step(x: Inputs, key: str = f"loss_{name}", s: Any = settings) -> Tensor:
                     return mlkd(file, x, **s)[key]
 
-                learns = ("student_weak", "student_strong")
-                yield Case(f"mlkd_{name}", "logit_std", inputs, settings, step, learns)
+                with_gradient = ("student_weak", "student_strong")
+                yield Case(f"mlkd_{name}", "logit_std", inputs, settings, step, with_gradient)
 
 
 def ctkd_cases(roots: dict[str, Path]) -> Iterator[Case]:
     root = roots["logit_std"] / "CTKD"
-    kl = module(root / "distiller_zoo", "KD").DistillKL()
-    reversal = module(root / "models", "temp_global").GradientReversalFunction
-    script = classes(root / "train_student.py", "CosineDecay", "LinearDecay")
+    kl = import_file(root / "distiller_zoo", "KD").DistillKL()
+    reversal = import_file(root / "models", "temp_global").GradientReversalFunction
+    script = import_classes(root / "train_student.py", "CosineDecay", "LinearDecay")
     for shape in LOGITS:
         inputs = {**pair(shape), "raw": {"shape": [1], "phase": 0.8}}
         for strength in (0.0, 0.35, 1.0):
@@ -142,9 +155,9 @@ def ctkd_cases(roots: dict[str, Path]) -> Iterator[Case]:
 
 
 def relation_cases(roots: dict[str, Path]) -> Iterator[Case]:
-    rkd = module(roots["mdistiller"] / "mdistiller/distillers", "RKD").rkd_loss
-    repdistiller = module(roots["repdistiller"] / "distiller_zoo", "RKD").RKDLoss
-    mmrazor = module(roots["mmrazor"] / "mmrazor/models/losses", "relational_kd")
+    rkd = import_file(roots["mdistiller"] / "mdistiller/distillers", "RKD").rkd_loss
+    repdistiller = import_file(roots["repdistiller"] / "distiller_zoo", "RKD").RKDLoss
+    mmrazor = import_file(roots["mmrazor"] / "mmrazor/models/losses", "relational_kd")
     unit = {"distance": mmrazor.DistanceWiseRKD, "angle": mmrazor.AngleWiseRKD}
     plain, normalized = {"normalize": False}, {"normalize": True}
     for student, teacher in (*EMBEDDINGS, ([4, 2, 3, 3], [4, 3, 2, 2])):
@@ -159,9 +172,9 @@ def relation_cases(roots: dict[str, Path]) -> Iterator[Case]:
 def map_cases(roots: dict[str, Path]) -> Iterator[Case]:
     mdistiller = roots["mdistiller"] / "mdistiller/distillers"
     zoo = roots["repdistiller"] / "distiller_zoo"
-    sp, at = module(mdistiller, "SP").similarity_loss, module(mdistiller, "AT")
-    similarity, attention = module(zoo, "SP").Similarity(), module(zoo, "AT").Attention
-    projector = module(roots["simkd"] / "models", "util")
+    sp, at = import_file(mdistiller, "SP").similarity_loss, import_file(mdistiller, "AT")
+    similarity, attention = import_file(zoo, "SP").Similarity(), import_file(zoo, "AT").Attention
+    projector = import_file(roots["simkd"] / "models", "util")
     for student, teacher in MAPS:
         both = pair(student, teacher)
         yield Case("similarity", "mdistiller", both, {}, of_pair(sp))
@@ -177,8 +190,8 @@ def map_cases(roots: dict[str, Path]) -> Iterator[Case]:
 
 def regression_cases(roots: dict[str, Path]) -> Iterator[Case]:
     zoo = roots["repdistiller"] / "distiller_zoo"
-    hint, regressor = module(zoo, "FitNet").HintLoss(), module(zoo, "VID")
-    hcl = module(roots["mdistiller"] / "mdistiller/distillers", "ReviewKD").hcl_loss
+    hint, regressor = import_file(zoo, "FitNet").HintLoss(), import_file(zoo, "VID")
+    hcl = import_file(roots["mdistiller"] / "mdistiller/distillers", "ReviewKD").hcl_loss
 
     def gaussian(x: Inputs) -> Tensor:
         return vid(regressor, x["log_scale"], x["student"], x["teacher"])
@@ -210,27 +223,22 @@ def crd_cases(roots: dict[str, Path]) -> Iterator[Case]:
             def step(x: Inputs, key: str = f"{side}_{name}", num_data: int = data) -> Tensor:
                 return crd(roots["repdistiller"] / "crd", x, num_data, 0.07)[key]
 
-            learns = (side,) if name == "loss" else ()
-            yield Case(f"crd_{name}", "repdistiller", inputs, settings, step, learns)
+            with_gradient = (side,) if name == "loss" else ()
+            yield Case(f"crd_{name}", "repdistiller", inputs, settings, step, with_gradient)
 
 
 FAMILIES = (logit_cases, mlkd_cases, ctkd_cases, relation_cases, map_cases, regression_cases,
             crd_cases)  # fmt: skip
 
 
-def outcome(case: Case) -> dict[str, Any]:
+def run_case(case: Case) -> dict[str, Any]:
     inputs = {name: build(recipe) for name, recipe in case.inputs.items()}
-    for name in case.learns:
+    for name in case.with_gradient:
         if name in inputs:
             inputs[name].requires_grad_()
     output = summary(case.call(inputs), inputs)
-    what = {"loss": case.loss, "source": case.source}
-    return {**what, "settings": case.settings, "inputs": case.inputs, "output": output}
-
-
-def commit_of(folder: Path) -> str:
-    command = ["git", "-C", str(folder), "rev-parse", "HEAD"]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+    names = {"loss": case.loss, "source": case.source}
+    return {**names, "settings": case.settings, "inputs": case.inputs, "output": output}
 
 
 def main() -> None:
@@ -238,10 +246,10 @@ def main() -> None:
     for name in REPOSITORIES:
         parser.add_argument(f"--{name.replace('_', '-')}", type=Path, required=True)
     roots: dict[str, Path] = vars(parser.parse_args())
-    stand_ins()
+    install_stubs()
     warnings.filterwarnings("ignore")  # the published code predates some of torch's names
     repositories = {n: {"url": u, "commit": commit_of(roots[n])} for n, u in REPOSITORIES.items()}
-    cases = [outcome(case) for family in FAMILIES for case in family(roots)]
+    cases = [run_case(case) for family in FAMILIES for case in family(roots)]
     lines = ",\n".join(json.dumps(case) for case in cases)
     text = f'{{"repositories": {json.dumps(repositories, indent=1)},\n"cases": [\n{lines}\n]}}\n'
     Path(__file__).with_name("losses.json").write_text(text, encoding="utf-8")

@@ -1,9 +1,9 @@
-"""Write models.json: what the field's own code gives for weights and images in closed form.
+"""Write models.json: outputs of the published models for weights and images in closed form.
 
     python tests/reference/make_models.py --repdistiller DIR --mdistiller DIR --simkd DIR
 
-Each DIR is a checkout, at any commit, of the repository named in SOURCES; one without git says
-its commit in a file COMMIT.
+Each DIR is a checkout, at any commit, of the repository named in SOURCES. A checkout without git
+states its commit in a file COMMIT.
 """
 
 import argparse
@@ -11,13 +11,13 @@ import contextlib
 import importlib
 import io
 import json
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from checkouts import commit_of
 from fill import digest, fill, images
 from torch import Tensor, nn
 
@@ -26,7 +26,7 @@ OUTPUT = Path(__file__).with_name("models.json")
 
 
 class Outputs(NamedTuple):
-    """What a reference gives: the logits, the pooled features, its maps after and before ReLU."""
+    """A published model's logits, pooled features, and maps after and before their ReLU."""
 
     logits: Tensor
     pooled: Tensor
@@ -35,7 +35,7 @@ class Outputs(NamedTuple):
 
 
 class Source(NamedTuple):
-    """A repository, where its models lie in it, and how they are asked for their features."""
+    """A repository, the folder and files of its models, and how to get their features."""
 
     url: str
     package: str
@@ -113,7 +113,7 @@ SOURCES = {
 
 
 @contextlib.contextmanager
-def files_of(folder: Path, names: list[str]) -> Iterator[list[Any]]:
+def import_files(folder: Path, names: list[str]) -> Iterator[list[Any]]:
     """Import single files of a folder, without the package around them."""
     sys.path.insert(0, str(folder))
     try:
@@ -149,20 +149,13 @@ def describe(model: nn.Module, outputs: Outputs) -> dict[str, Any]:
 def describe_source(key: str, checkout: Path) -> list[dict[str, Any]]:
     source = SOURCES[key]
     origin = {"url": source.url, "commit": commit_of(checkout)}
-    answers = []
-    with files_of(checkout / source.package, source.files) as modules, torch.no_grad():
+    entries = []
+    with import_files(checkout / source.package, source.files) as modules, torch.no_grad():
         for ours, theirs in source.models.items():
             model = fill(build(modules, theirs))
-            facts = describe(model, source.forward(model, images()))
-            answers.append({"model": ours, **origin, **facts})
-    return answers
-
-
-def commit_of(checkout: Path) -> str:
-    if (checkout / "COMMIT").is_file():
-        return (checkout / "COMMIT").read_text(encoding="utf-8").strip()
-    command = ["git", "-C", str(checkout), "rev-parse", "HEAD"]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+            outputs = describe(model, source.forward(model, images()))
+            entries.append({"model": ours, **origin, **outputs})
+    return entries
 
 
 def main() -> None:
@@ -171,8 +164,8 @@ def main() -> None:
         parser.add_argument(f"--{key}", type=Path, required=True, metavar="DIR")
     checkouts = vars(parser.parse_args())
     torch.set_num_threads(1)
-    answers = [a for key, folder in checkouts.items() for a in describe_source(key, folder)]
-    lines = ",\n".join(json.dumps(answer) for answer in answers)
+    entries = [entry for key, folder in checkouts.items() for entry in describe_source(key, folder)]
+    lines = ",\n".join(json.dumps(entry) for entry in entries)
     OUTPUT.write_text(f"[\n{lines}\n]\n", encoding="utf-8")
 
 

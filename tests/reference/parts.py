@@ -1,6 +1,6 @@
-"""Features and weights in closed form for methods with trainable parts.
+"""Features and weights in closed form, for methods with trainable parts.
 
-A pair of a student and a teacher of given feature shapes; B images.
+The features are those of students and a teacher with given feature shapes.
 """
 
 from collections.abc import Iterable
@@ -23,7 +23,7 @@ class Shapes(NamedTuple):
 
 STUDENT = Shapes(((4, 8, 8), (6, 8, 8), (8, 4, 4), (10, 2, 2)), 10)
 TEACHER = Shapes(((4, 8, 8), (12, 8, 8), (16, 4, 4), (20, 2, 2)), 20)
-# Maps of other sizes than the teacher's: what regressors and projectors adapt.
+# Students with maps of other sizes than the teacher's, which regressors and projectors adapt.
 LARGER = Shapes(((4, 16, 16), (6, 16, 16), (8, 8, 8), (10, 4, 4)), 10)
 SMALLER = Shapes(((4, 4, 4), (6, 4, 4), (8, 2, 2), (10, 1, 1)), 10)
 
@@ -31,8 +31,8 @@ SMALLER = Shapes(((4, 4, 4), (6, 4, 4), (8, 2, 2), (10, 1, 1)), 10)
 def maps_of(shapes: Shapes, phase: float) -> list[Tensor]:
     """Return the maps (B, D, H, W), each with a gradient."""
     return [
-        wave([IMAGES, *shape], phase + number).requires_grad_()
-        for number, shape in enumerate(shapes.maps)
+        wave([IMAGES, *shape], phase + index).requires_grad_()
+        for index, shape in enumerate(shapes.maps)
     ]
 
 
@@ -42,7 +42,7 @@ def pooled_of(shapes: Shapes, phase: float) -> Tensor:
 
 
 def fill_in_order(tensors: Iterable[Tensor]) -> None:
-    """Give each tensor its closed form by its place: names differ between implementations."""
+    """Give each tensor its closed form by its index: names differ between implementations."""
     with torch.no_grad():
-        for number, tensor in enumerate(tensors):
-            tensor.copy_(filled(f"{number}.weight", tensor))
+        for index, tensor in enumerate(tensors):
+            tensor.copy_(filled(f"{index}.weight", tensor))

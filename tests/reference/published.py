@@ -1,4 +1,4 @@
-"""Comparison with what the published implementations returned: losses.json."""
+"""Comparison with the values of the published implementations, losses.json."""
 
 import json
 from collections.abc import Callable
@@ -16,12 +16,12 @@ Loss = Callable[[dict[str, Tensor], dict[str, Any]], Tensor]
 
 @cache
 def record() -> dict[str, Any]:
-    read: dict[str, Any] = json.loads(RECORD.read_text(encoding="utf-8"))
-    return read
+    content: dict[str, Any] = json.loads(RECORD.read_text(encoding="utf-8"))
+    return content
 
 
 def assert_published(name: str, loss: Loss) -> None:
-    """Hold value and gradients of ``loss(inputs, settings)`` against each case of that name."""
+    """Compare value and gradients of ``loss(inputs, settings)`` with each case of that name."""
     cases = [case for case in record()["cases"] if case["loss"] == name]
     assert cases, f"no published case of {name}"
     for case in cases:
@@ -31,12 +31,14 @@ def assert_published(name: str, loss: Loss) -> None:
         ours = summary(loss(inputs, case["settings"]), inputs)
         where = f"{name} of {case['source']}, {case['settings']}, {case['inputs']}"
         assert ours["gradients"].keys() == case["output"]["gradients"].keys(), where
-        assert flat(ours) == pytest.approx(flat(case["output"]), rel=1e-10, abs=1e-12), where
+        assert flatten(ours) == pytest.approx(flatten(case["output"]), rel=1e-10, abs=1e-12), where
 
 
-def flat(tree: dict[str, Any], above: str = "") -> dict[str, float]:
+def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, float]:
     numbers: dict[str, float] = {}
     for key, value in tree.items():
-        deeper = flat(value, f"{above}{key}.") if isinstance(value, dict) else {above + key: value}
-        numbers.update(deeper)
+        if isinstance(value, dict):
+            numbers |= flatten(value, f"{prefix}{key}.")
+        else:
+            numbers[prefix + key] = value
     return numbers

@@ -22,8 +22,9 @@ from rkkd_cli.config.grid import NUMBERS_VERSION
 from rkkd_cli.config.overrides import Override
 from rkkd_cli.config.presets import load_experiment
 from rkkd_cli.sweep.engines.local import run_jobs
-from rkkd_cli.sweep.recording.run_state import Begun
+from rkkd_cli.sweep.recording.run_state import RunState
 from rkkd_cli.train.events import EpochDone
+from rkkd_cli.train.runtime import Runtime
 from rkkd_cli.train.stop_controller import StopController
 
 GOLDEN = Path(__file__).with_name("golden_digits.json")
@@ -105,8 +106,8 @@ def measured(cache: Path) -> Numbers:
     """Terms and test accuracy of each arm, epoch by epoch."""
     given = [Override(key, value) for key, value in SHORT.items()]
     numbers: Numbers = {}
-    begun = Begun(load_experiment("rank_grad", given))
-    for event in run_jobs(begun, torch.device("cpu"), cache, StopController(10)):
+    begun = RunState(load_experiment("rank_grad", given))
+    for event in run_jobs(begun.work(), Runtime(torch.device("cpu"), cache, StopController(10))):
         for row in event.rows if isinstance(event, EpochDone) else ():
             kept = {name: row[name] for name in (*TERMS, "test_acc")}
             numbers.setdefault(row["arm"], []).append(kept)

@@ -9,10 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import pytest
-
 from rkkd_cli.records.run_directory import RunDirectory
-from rkkd_cli.sweep.recording.reopen import Reopened, reopen
+from rkkd_cli.sweep.recording.reopen import ResumedRun, read_run, resume_run
 
 Change = Callable[[Path], object]
 
@@ -24,12 +22,13 @@ def copied(run: Path) -> Iterator[Path]:
         yield Path(shutil.copytree(run, Path(place) / "results" / "run"))
 
 
-def reopened(run: Path) -> Reopened:
+def reopened(run: Path) -> ResumedRun:
     """Read a run back as `rkkd resume` does before it trains on."""
     directory = RunDirectory(run)
     directory.acquire()
     try:
-        return reopen(directory, lambda recorded: recorded or pytest.fail("no experiment"))
+        recorded = read_run(directory)
+        return resume_run(recorded, recorded.experiment)
     finally:
         directory.release()
 

@@ -7,14 +7,14 @@ import numpy as np
 import pandas as pd
 from made_rows import arm_seed_epoch, grid_rows, metric_row
 
-from rkkd_cli.analysis.published import Published
+from rkkd_cli.analysis.published import PublishedGrid
 from rkkd_cli.analysis.published_curves import PublishedCurves
 from rkkd_cli.analysis.selection import SELECTIONS
 from rkkd_cli.config.presets import load_experiment, to_toml
 from rkkd_cli.records.manifest import Manifest, manifest_text
 from rkkd_cli.records.metrics import columns
 from rkkd_cli.report.grid_figures import GridPicture
-from rkkd_cli.report.page.sources import RunPart
+from rkkd_cli.report.page.sources import PageRun
 
 ATTACK = "</script><img src=x onerror=\"document.title='sprung'\"><!--<script>{{ 7 * 7 }}&lt;"
 
@@ -34,7 +34,7 @@ def made_metrics(
     return pd.DataFrame(rows, columns=list(columns(False)))
 
 
-def made_run(name: str = "made", text: str = "", **shape: Any) -> RunPart:
+def made_run(name: str = "made", text: str = "", **shape: Any) -> PageRun:
     """Return a finished run; ``text`` stands wherever a file may hold any text."""
     experiment = load_experiment("rank_grad")
     if text:
@@ -52,7 +52,7 @@ def made_run(name: str = "made", text: str = "", **shape: Any) -> RunPart:
         "experiment.toml": to_toml(experiment).encode(),
         "manifest.json": manifest_text(manifest).encode(),
     }
-    return RunPart(name, experiment, manifest, "finished", metrics, files)
+    return PageRun(name, experiment, manifest, "finished", metrics, files)
 
 
 def made_published(arms: tuple[str, ...] = ("kd", "kd_rank")) -> PublishedCurves:
@@ -76,7 +76,7 @@ def made_grid(
     stated = None
     if published is not None:
         cells = [dict(zip(values, cell, strict=True), acc=acc) for cell, acc in published.items()]
-        stated = Published(pd.DataFrame(cells), None, None)
+        stated = PublishedGrid(pd.DataFrame(cells), None, None)
     frame = grid_rows(values, **rows)
     selection = SELECTIONS["last"]
     return GridPicture("my-grid", frame, tuple(values), selection, references or {}, stated)

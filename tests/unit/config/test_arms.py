@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from rkkd_cli.config.arms import resolve_arms, select_by_rank_grad
+from rkkd_cli.config.arms import select_by_rank_grad
 from rkkd_cli.config.experiment import DESCRIPTION, Experiment
 from rkkd_cli.config.overrides import Override, flatten, parse_override
 from rkkd_cli.config.presets import load_experiment, to_toml
@@ -29,7 +29,7 @@ def test_an_arm_is_the_base_with_its_own_keys_changed_and_no_other() -> None:
     }
     experiment = with_arms(arms)
     base = settings_of(experiment)
-    resolved = resolve_arms(experiment)
+    resolved = experiment.resolved_arms
     assert [arm.name for arm in resolved] == ["kd", "hot", "other"]
     for arm in resolved:
         own = settings_of(arm.experiment)
@@ -39,7 +39,7 @@ def test_an_arm_is_the_base_with_its_own_keys_changed_and_no_other() -> None:
 
 
 def test_the_default_arms_differ_in_rank_grad_alone() -> None:
-    kd, kd_rank = resolve_arms(load_experiment("rank_grad"))
+    kd, kd_rank = load_experiment("rank_grad").resolved_arms
     assert (kd.name, kd_rank.name) == ("kd", "kd_rank")
     differing = settings_of(kd.experiment).items() ^ settings_of(kd_rank.experiment).items()
     assert {key for key, _ in differing} == {"rank.grad"}
@@ -48,7 +48,7 @@ def test_the_default_arms_differ_in_rank_grad_alone() -> None:
 
 def test_a_base_override_reaches_every_arm_that_does_not_set_the_key() -> None:
     own: dict[str, dict[str, Any]] = {"kd": {}, "hot": {"method": {"temperature": 8.0}}}
-    kd, hot = resolve_arms(with_arms(own, "method.temperature=2"))
+    kd, hot = with_arms(own, "method.temperature=2").resolved_arms
     assert (kd.experiment.method.temperature, hot.experiment.method.temperature) == (2.0, 8.0)
 
 
@@ -114,7 +114,7 @@ def test_a_section_of_keys_that_every_arm_sets_is_refused_on_the_base() -> None:
 
 def test_a_key_that_some_arms_set_may_be_given_on_the_base() -> None:
     arms = {"a": {"method": {"alpha": 0.1}}, "b": {}}
-    a, b = resolve_arms(with_arms(arms, "method.alpha=0.5"))
+    a, b = with_arms(arms, "method.alpha=0.5").resolved_arms
     assert (a.experiment.method.alpha, b.experiment.method.alpha) == (0.1, 0.5)
 
 
@@ -137,7 +137,7 @@ def test_an_override_can_add_an_arm_or_change_one() -> None:
 def test_the_default_arms_are_named_after_the_method(method: str, names: tuple[str, ...]) -> None:
     experiment = load_experiment("rank_grad", [Override("method.name", method)])
     assert tuple(experiment.arms) == names
-    assert [arm.experiment.rank.grad for arm in resolve_arms(experiment)] == [False, True]
+    assert [arm.experiment.rank.grad for arm in experiment.resolved_arms] == [False, True]
 
 
 def test_a_recorded_run_of_the_default_arms_can_be_repeated_with_another_method(

@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from rkkd_cli.config.arms import resolve_arms
 from rkkd_cli.config.compatibility import continued, differences, same_numbers
 from rkkd_cli.config.experiment import DESCRIPTION, Experiment
 from rkkd_cli.config.grid import cell_hash, check_axes
@@ -270,7 +269,7 @@ def test_a_description_changes_neither_numbers_nor_cells(key: str) -> None:
     assert same_numbers(plain, other)
     assert differences(plain, other) == ""
     assert continued(plain, other, "run") == other
-    for one, two in zip(resolve_arms(plain), resolve_arms(other), strict=True):
+    for one, two in zip(plain.resolved_arms, other.resolved_arms, strict=True):
         assert cell_hash(one, 0) == cell_hash(two, 0)
 
 

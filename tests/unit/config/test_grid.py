@@ -4,7 +4,6 @@ from typing import Any
 
 import pytest
 
-from rkkd_cli.config.arms import resolve_arms
 from rkkd_cli.config.compatibility import extended
 from rkkd_cli.config.experiment import ARM_NAME, Experiment
 from rkkd_cli.config.grid import (
@@ -33,7 +32,7 @@ def grid(
 
 def test_the_product_and_one_baseline() -> None:
     experiment = grid(AXES)
-    baseline, *cells = resolve_arms(experiment)
+    baseline, *cells = experiment.resolved_arms
     assert baseline.name == "baseline"
     assert (baseline.experiment.method.name, baseline.experiment.rank.grad) == ("ce", False)
     pairs = [(c.experiment.method.alpha, c.experiment.method.temperature) for c in cells]
@@ -168,7 +167,7 @@ def test_another_base_is_refused(axes: Any, overrides: tuple[str, ...], says: st
 
 
 def test_a_cell_is_known_by_what_it_computes() -> None:
-    first, other = (resolve_arms(grid(AXES, *o))[1] for o in ((), ("title='x'", "device='cpu'")))
+    first, other = (grid(AXES, *o).resolved_arms[1] for o in ((), ("title='x'", "device='cpu'")))
     assert cell_hash(first, 0) == cell_hash(other, 0)
-    changed = resolve_arms(grid(AXES, "training.epochs=31"))[1]
+    changed = grid(AXES, "training.epochs=31").resolved_arms[1]
     assert len({cell_hash(first, 0), cell_hash(first, 1), cell_hash(changed, 0)}) == 3

@@ -13,7 +13,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import rkkd_cli
-from rkkd_cli.config.arms import resolve_arms
 from rkkd_cli.config.overrides import Override, apply_overrides, parse_override
 from rkkd_cli.config.presets import load_experiment, preset_directory, to_toml
 from rkkd_cli.config.untrusted import leads_out
@@ -160,7 +159,7 @@ def test_an_allowed_preset_of_the_same_text_is_what_a_run_records(tmp_path: Path
     recorded.write_text(to_toml(typed), encoding="utf-8")
     with pytest.raises(UserError, match=r"--teacher-checkpoint /models/t\.pth"):
         load_experiment(str(recorded))
-    assert len(resolve_arms(typed)) == 2
+    assert len(typed.resolved_arms) == 2
 
 
 CALLS = {"eval", "exec", "compile", "__import__", "system", "popen", "getoutput", "execv", "spawnv"}

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from rkkd_cli.cli.flags.overrides import requested_by, split_words
-from rkkd_cli.config.arms import resolve_arms
+from rkkd_cli.cli.flags.words import split_words
+from rkkd_cli.cli.runtime.requests import ExperimentRequest
 from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.config.overrides import looks_like_override
 from rkkd_cli.config.presets import load_experiment, preset_directory, to_toml
@@ -66,7 +66,7 @@ def check(outcome: Experiment | str) -> None:
     if isinstance(outcome, str):
         assert outcome.strip()
     else:
-        assert resolve_arms(outcome)
+        assert outcome.resolved_arms
         assert outcome_of_file(to_toml(outcome).encode()) == outcome
 
 
@@ -143,7 +143,8 @@ words = st.lists(
 def test_any_words_give_an_experiment_or_a_sentence(words: list[str], rank_grad: str) -> None:
     try:
         preset, overrides = split_words(words)
-        outcome: Experiment | str = requested_by(preset, overrides, rank_grad, False)(None)
+        request = ExperimentRequest(preset, overrides, rank_grad)
+        outcome: Experiment | str = request.experiment()
     except UserError as error:
         outcome = str(error)
     check(outcome)

@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rkkd_cli.config.arms import resolve_arms
 from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.config.overrides import Override, parse_override
 from rkkd_cli.config.presets import (
@@ -37,7 +36,7 @@ def test_every_shipped_preset_loads_and_says_what_it_is(name: str) -> None:
     experiment = load_experiment(name)
     assert name in preset_path(name).name
     assert experiment.title
-    assert resolve_arms(experiment)
+    assert experiment.resolved_arms
 
 
 @pytest.mark.parametrize("name", preset_names())
@@ -79,7 +78,7 @@ def test_any_experiment_written_and_read_is_equal(
         given.append(Override("method.ce_weight", weights))
     experiment = load_experiment("rank_grad", given)
     assert read_back(experiment) == experiment
-    assert resolve_arms(read_back(experiment)) == resolve_arms(experiment)
+    assert read_back(experiment).resolved_arms == experiment.resolved_arms
 
 
 def test_overrides_are_part_of_what_is_written() -> None:

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from rkkd_cli.config.arms import resolve_arms
 from rkkd_cli.config.compatibility import continued, differences, same_numbers
 from rkkd_cli.config.grid import cell_hash, check_axes
 from rkkd_cli.config.overrides import Override
@@ -77,7 +76,7 @@ def test_findings_change_neither_numbers_nor_cells() -> None:
     assert same_numbers(plain, other)
     assert differences(plain, other) == ""
     assert continued(plain, other, "run") == other
-    for one, two in zip(resolve_arms(plain), resolve_arms(other), strict=True):
+    for one, two in zip(plain.resolved_arms, other.resolved_arms, strict=True):
         assert cell_hash(one, 0) == cell_hash(two, 0)
 
 
