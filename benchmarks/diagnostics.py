@@ -3,7 +3,7 @@
     python benchmarks/diagnostics.py [--rounds 30] [--threads 2]
 
 A step is the teacher's pass, both arms' steps and the recording of all terms, on random images of
-the presets' shapes; one in ``EVERY`` steps is diagnosed. Both are timed in turns.
+the presets' shapes; one in ``GRADIENT_LOG_INTERVAL`` steps is diagnosed. Both are timed in turns.
 """
 
 import argparse
@@ -16,9 +16,9 @@ from rkkd_cli.config.presets import load_experiment
 from rkkd_cli.data.stream import Batch
 from rkkd_cli.models import build_model
 from rkkd_cli.records.environment import environment
-from rkkd_cli.train.arm import ArmOnStream, record
+from rkkd_cli.train.arm import ArmOnStream, record_metrics
 from rkkd_cli.train.device import describe_device, keep_freed_memory, use_threads
-from rkkd_cli.train.metrics.gradients import EVERY, diagnose
+from rkkd_cli.train.metrics.gradients import GRADIENT_LOG_INTERVAL, diagnose
 from rkkd_cli.train.taught_batch import feature_needs, run_teacher
 from rkkd_cli.train.teacher.model import freeze
 
@@ -47,7 +47,7 @@ def seconds(preset: str, rounds: int) -> tuple[list[float], list[float]]:
         started = time.perf_counter()
         taught = run_teacher(teacher, batch, feature_needs(objectives))
         stepped = [arm.step(taught) for arm in arms]
-        record(arms, stepped, taught)
+        record_metrics(arms, stepped, taught)
         between = time.perf_counter()
         diagnose(objectives, torch.cat([one.logits for one in stepped]), taught.teacher.logits)
         steps.append(between - started)
@@ -68,11 +68,14 @@ def main() -> None:
           f"torch {facts['versions']['torch']}")  # fmt: skip
     for preset in SHAPES:
         steps, diagnoses = seconds(preset, options.rounds)
-        shares = [100 * one / (EVERY * step) for one, step in zip(diagnoses, steps, strict=True)]
+        shares = [
+            100 * one / (GRADIENT_LOG_INTERVAL * step)
+            for one, step in zip(diagnoses, steps, strict=True)
+        ]
         times = f"{1e3 * statistics.median(steps):.2f} ms a step"
         once = f"{1e3 * statistics.median(diagnoses):.2f} ms when diagnosed"
         spread = f"{min(shares):.2f} to {max(shares):.2f}"
-        print(f"{preset}: {times}, {once}, one in {EVERY}: "
+        print(f"{preset}: {times}, {once}, one in {GRADIENT_LOG_INTERVAL}: "
               f"{statistics.median(shares):.2f} % of a step ({spread})")  # fmt: skip
 
 

@@ -31,7 +31,7 @@ from rkkd_cli.data.stream import Batch
 from rkkd_cli.losses import kendall_ranking_loss
 from rkkd_cli.models import build_model
 from rkkd_cli.records.metrics import append_lines, header_line, read_metrics
-from rkkd_cli.train.arm import ArmOnStream, record
+from rkkd_cli.train.arm import ArmOnStream, record_metrics
 from rkkd_cli.train.device import keep_freed_memory, use_threads
 from rkkd_cli.train.taught_batch import feature_needs, run_teacher
 from rkkd_cli.train.teacher.model import freeze
@@ -69,7 +69,7 @@ def _lockstep(preset: str, arms: int, batch_size: int, shape: tuple[int, int, in
 
     def step() -> None:
         taught = run_teacher(teacher, batch, needs)
-        record(several, [arm.step(taught) for arm in several], taught)
+        record_metrics(several, [arm.step(taught) for arm in several], taught)
 
     return _median(step, 9)
 

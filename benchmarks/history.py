@@ -8,7 +8,7 @@ import numpy as np
 
 from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.config.presets import load_experiment, to_toml
-from rkkd_cli.files import write_whole
+from rkkd_cli.files import write_atomically
 from rkkd_cli.records.environment import environment
 from rkkd_cli.records.manifest import Manifest
 from rkkd_cli.records.metrics import append_lines, columns, csv_lines, header_line, metrics_sha256
@@ -42,8 +42,8 @@ def write_large_run(folder: Path) -> None:
     experiment, noise = large_experiment(), np.random.default_rng(0)
     folder.mkdir(parents=True)
     run = RunDirectory(folder)
-    write_whole(run.experiment, to_toml(experiment))
-    write_whole(run.metrics, header_line(HEADER))
+    write_atomically(run.experiment, to_toml(experiment))
+    write_atomically(run.metrics, header_line(HEADER))
     lines = [
         epoch_of(seed, epoch, list(experiment.arms), noise)
         for seed in experiment.seeds

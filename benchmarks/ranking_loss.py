@@ -28,11 +28,12 @@ from torch import Tensor
 from rkkd_cli.config.presets import load_experiment
 from rkkd_cli.data.stream import Batch
 from rkkd_cli.losses import kendall_ranking_loss
+from rkkd_cli.losses.ranking import ranking_per_image
 from rkkd_cli.models import build_model
 from rkkd_cli.records.environment import environment
-from rkkd_cli.train.arm import ArmOnStream, record
+from rkkd_cli.train.arm import ArmOnStream, record_metrics
 from rkkd_cli.train.device import describe_device, keep_freed_memory, use_threads
-from rkkd_cli.train.metrics.batch import _rankings, _taus
+from rkkd_cli.train.metrics.batch import kendall_tau, map_ranking
 from rkkd_cli.train.taught_batch import feature_needs, run_teacher
 from rkkd_cli.train.teacher.model import freeze
 
@@ -145,14 +146,14 @@ def logging_shares(
         started = time.perf_counter()
         taught = run_teacher(teacher, batch, feature_needs(objectives))
         stepped = [arm.step(taught) for arm in arms]
-        record(arms, stepped, taught)
+        record_metrics(arms, stepped, taught)
         after_step = time.perf_counter()
         students = torch.cat([one.logits for one in stepped])
         teachers = taught.teacher.logits.expand(students.shape)
         begun = time.perf_counter()
-        _rankings(objectives, students, teachers)
+        map_ranking(ranking_per_image, objectives, students, teachers)
         between = time.perf_counter()
-        _taus(students, teachers)
+        kendall_tau(students, teachers)
         shares["rank"].append((between - begun) / (after_step - started))
         shares["kendall_tau"].append((time.perf_counter() - between) / (after_step - started))
     return {name: values[2:] for name, values in shares.items()}

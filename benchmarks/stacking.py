@@ -17,7 +17,7 @@ from rkkd_cli.data.stream import Batch
 from rkkd_cli.models import build_model
 from rkkd_cli.records.environment import environment
 from rkkd_cli.train.device import describe_device, keep_freed_memory, use_threads
-from rkkd_cli.train.stacked.trial import seconds_a_step
+from rkkd_cli.train.stacked.trial import seconds_per_step
 from rkkd_cli.train.teacher.model import freeze
 
 SHAPES: dict[str, tuple[int, int, int, int]] = {
@@ -44,7 +44,7 @@ def main() -> None:
         images = torch.randn(shape, device=device).to(memory_format=torch.channels_last)
         labels = torch.randint(0, 10, shape[:1], device=device)
         batch = Batch(images, labels, torch.arange(shape[0], device=device))
-        rounds = [seconds_a_step(arms, 0, teacher, batch, labels) for _ in range(options.rounds)]
+        rounds = [seconds_per_step(arms, 0, teacher, batch, labels) for _ in range(options.rounds)]
         alone, stacked = (statistics.median(column) for column in zip(*rounds, strict=True))
         ratios = [one / other for one, other in rounds]
         spread = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"

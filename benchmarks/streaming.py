@@ -33,12 +33,12 @@ from rkkd_cli.records.environment import environment
 CLASSES, HELD_OUT = 10, 20
 PLAIN = """
 import sys, time
-from rkkd_cli.data.streaming.crops import Cut
-from rkkd_cli.data.streaming.worker import Order, decode
-orders = [Order(line.strip(), Cut(224, "random", True), n) for n, line in enumerate(sys.stdin)]
+from rkkd_cli.data.streaming.crops import Crop
+from rkkd_cli.data.streaming.worker import DecodeTask, decode
+tasks = [DecodeTask(line.strip(), Crop(224, "random", True), n) for n, line in enumerate(sys.stdin)]
 started = time.perf_counter()
-for order in orders:
-    decode(order)
+for task in tasks:
+    decode(task)
 print(time.perf_counter() - started)
 """
 STREAM = """

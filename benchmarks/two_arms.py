@@ -26,6 +26,7 @@ from rkkd_cli.config.overrides import Override
 from rkkd_cli.config.presets import load_experiment
 from rkkd_cli.data.images import Dataset, LabelledImages
 from rkkd_cli.data.stream import Stream
+from rkkd_cli.files import file_sha256
 from rkkd_cli.models import build_model
 from rkkd_cli.train.arm import ArmOnStream
 from rkkd_cli.train.cuda_graph import CudaGraphRecorder
@@ -34,7 +35,6 @@ from rkkd_cli.train.events import Note
 from rkkd_cli.train.lockstep import Lockstep
 from rkkd_cli.train.teacher.logit_cache import LogitCache
 from rkkd_cli.train.teacher.model import freeze
-from rkkd_cli.train.teacher.store import file_sha256
 
 BATCH, CLASSES = 64, 100
 IMAGES = BATCH * 400

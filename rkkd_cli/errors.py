@@ -1,18 +1,18 @@
-"""The two ways in which a command ends badly, and what their sentences are made of."""
+"""The two errors that end a command, and helpers for their messages."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
 
 
 class UserError(ValueError):
-    """Something the user said is wrong. One sentence: the thing and the way out. Exit status 2."""
+    """The user's input is wrong. One sentence names the thing and the way out. Exit status 2."""
 
 
 class RunError(RuntimeError):
-    """Something failed that the user did not get wrong. One sentence. Exit status 1."""
+    """Something failed, and not because of the user's input. One sentence. Exit status 1."""
 
 
-LONGEST_SHOWN = 60
+MAX_SHOWN_LENGTH = 60  # of a name or reason in a message
 
 
 def nearest(name: str, choices: Iterable[str]) -> str | None:
@@ -23,28 +23,31 @@ def nearest(name: str, choices: Iterable[str]) -> str | None:
 
 
 def unknown_name(kind: str, name: str, choices: Iterable[str]) -> UserError:
-    """Return the error for a name that is not among ``choices``: the nearest one, then all."""
-    names = list(choices)
-    name = name if len(name) <= LONGEST_SHOWN else f"{name[:LONGEST_SHOWN]}…"
+    """Return the error for a name that is not among ``choices``; it names the nearest, then all."""
+    name, names = _shorten(name), list(choices)
     close = nearest(name, names)
     hint = f"did you mean {close!r}? The" if close else "the"
     return UserError(f"unknown {kind} {name!r}; {hint} choices are {', '.join(names)}")
 
 
 def unknown_among_many(kind: str, name: str, choices: Iterable[str], listing: str) -> UserError:
-    """Return the error for a name that is not among choices too many to print.
+    """Return the error for a name that is not among ``choices``, which are too many to print.
 
-    It names the nearest one, and ``listing``: the command that prints them all.
+    It names the nearest one, and ``listing``, the command that prints all of them.
     """
-    name = name if len(name) <= LONGEST_SHOWN else f"{name[:LONGEST_SHOWN]}…"
+    name = _shorten(name)
     close = nearest(name, choices)
     hint = f"did you mean {close!r}? All of them" if close else "all of them"
     return UserError(f"unknown {kind} {name!r}; {hint}: {listing}")
 
 
-def printable(text: str) -> str:
-    """Return the text with every line break and terminal sequence spelt out.
+def _shorten(name: str) -> str:
+    return name if len(name) <= MAX_SHOWN_LENGTH else f"{name[:MAX_SHOWN_LENGTH]}…"
 
-    What comes out of files may hold anything.
+
+def printable(text: str) -> str:
+    """Return the text with line breaks and control characters escaped.
+
+    Text from files may hold terminal sequences.
     """
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

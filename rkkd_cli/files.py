@@ -1,5 +1,6 @@
-"""Files that are either whole or not there."""
+"""Atomic writes, hashes, file locks, and errors that name the file."""
 
+import hashlib
 import os
 import tempfile
 from collections.abc import Iterator
@@ -9,11 +10,11 @@ from typing import IO
 
 from filelock import BaseFileLock, FileLock, Timeout
 
-UNFINISHED = ".rkkd-part"  # the end of a name that no finished file has
+TEMPORARY_SUFFIX = ".rkkd-part"  # no finished file's name ends with it
 
 
 def write_problem(folder: Path) -> str | None:
-    """Return why nothing could be written below ``folder``, or None. Leaves nothing behind."""
+    """Return why no file can be written below ``folder``, or None. Leaves no file behind."""
     existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not existing.is_dir():
         return f"{existing} is a file, not a folder"
@@ -25,8 +26,8 @@ def write_problem(folder: Path) -> str | None:
 
 
 @contextmanager
-def naming(path: Path) -> Iterator[None]:
-    """Let an OSError from inside name ``path``: a failed write does not say to which file."""
+def add_path_to_errors(path: Path) -> Iterator[None]:
+    """Add ``path`` to an OSError from inside the block: a failed write does not name its file."""
     try:
         yield
     except OSError as error:
@@ -34,15 +35,15 @@ def naming(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[IO[bytes]]:
-    """Give a temporary file beside ``path``; afterwards sync it and rename it into place.
+def atomic_file(path: Path) -> Iterator[IO[bytes]]:
+    """Open a temporary file beside ``path``; at the end, sync it and rename it to ``path``.
 
-    When the writing fails, ``path`` stays as it was and nothing else is left. A process killed
-    in between leaves the temporary file: see :func:`remove_leftovers`.
+    If writing fails, ``path`` stays as it was and the temporary file is removed. A process that is
+    killed leaves the temporary file behind: see :func:`remove_leftovers`.
     """
-    with naming(path):
+    with add_path_to_errors(path):
         handle, temporary = tempfile.mkstemp(
-            dir=path.parent, prefix=f".{path.name}-", suffix=UNFINISHED
+            dir=path.parent, prefix=f".{path.name}-", suffix=TEMPORARY_SUFFIX
         )
         try:
             with os.fdopen(handle, "wb") as file:
@@ -57,14 +58,20 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
         sync_folder(path.parent)
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write a text in UTF-8, whole or not at all."""
-    with whole_file(path) as file:
+def write_atomically(path: Path, text: str) -> None:
+    """Write a text in UTF-8, completely or not at all."""
+    with atomic_file(path) as file:
         file.write(text.encode())
 
 
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def sync_folder(folder: Path) -> None:
-    """Let the folder's names reach the disk. Windows has no such call and does it by itself."""
+    """Sync the folder's entries to the disk. Windows does this by itself."""
     if os.name == "nt":
         return
     handle = os.open(folder, os.O_RDONLY)
@@ -75,20 +82,19 @@ def sync_folder(folder: Path) -> None:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove the temporary files of writers that were killed; nobody may be writing there now."""
-    for path in folder.glob(f".*{UNFINISHED}"):
+    """Remove the temporary files of killed processes. No process may be writing to the folder."""
+    for path in folder.glob(f".*{TEMPORARY_SUFFIX}"):
         if path.is_file():
             with suppress(OSError):
                 path.unlink()
 
 
 def try_lock(path: Path) -> BaseFileLock | None:
-    """Return the lock on ``path``, taken, or None while another process holds it.
+    """Acquire the lock on ``path``; return it, or None if another process holds it.
 
-    Whoever only looks holds it for less time than this tries.
-
-    The system frees it when its holder ends, in whatever way: ``flock`` on POSIX, ``LockFile`` on
-    Windows. On a network file system without ``flock`` only processes of one machine see it.
+    A process that only tests the lock holds it more briefly than this function waits. The system
+    releases the lock (``flock`` on POSIX, ``LockFile`` on Windows) however its holder ends. On a
+    network file system without ``flock`` only processes of one machine see it.
     """
     lock = FileLock(path)
     try:

@@ -1,4 +1,4 @@
-"""A user's own code by name: ``package.module:attribute``."""
+"""Loads a user's own code by its name, ``package.module:attribute``."""
 
 import importlib
 import inspect
@@ -13,14 +13,14 @@ from rkkd_cli.errors import UserError, nearest
 
 
 def load_plugin(kind: str, spec: str) -> Callable[..., Any]:
-    """Return what ``spec`` (``package.module:attribute``) names, such as a function or a class.
+    """Return the function or class that ``spec`` (``package.module:attribute``) names.
 
-    Modules of the working folder are found too, after the installed ones: a file of the user's
-    never takes the place of a library's module.
+    Modules are looked up among the installed ones and then in the working folder, so a file there
+    never replaces a library's module. ``kind`` (``model``, ``method`` …) is for the error messages.
 
     Raises:
-        UserError: the spec has another form, its module cannot be imported, or has no such
-            attribute, or that cannot be called. ``kind`` says what was wanted (``model``, …).
+        UserError: the spec has another form, the module cannot be imported or lacks the attribute,
+            or the attribute cannot be called.
 
     """
     module_name, _, attribute = spec.partition(":")
@@ -32,25 +32,28 @@ def load_plugin(kind: str, spec: str) -> Callable[..., Any]:
         close = nearest(attribute, [name for name in vars(module) if not name.startswith("_")])
         hint = f"; did you mean {module_name}:{close}?" if close else ""
         raise UserError(f"{kind} {spec}: the module {module_name} has no {attribute!r}{hint}")
-    found = getattr(module, attribute)
-    if not callable(found):
-        raise UserError(f"{kind} {spec} is {_a(type(found).__name__)}, which cannot be called")
-    function: Callable[..., Any] = found
-    return function
+    plugin: object = getattr(module, attribute)
+    if not callable(plugin):
+        raise UserError(
+            f"{kind} {spec} is {_with_article(type(plugin).__name__)}, which cannot be called"
+        )
+    return plugin
 
 
 def check_signature(kind: str, spec: str, function: Callable[..., Any], *examples: Any) -> None:
-    """Raise UserError where ``function`` could not be called with arguments like ``examples``."""
+    """Raise UserError if ``function`` does not take as many arguments as there are ``examples``."""
     try:
         signature = inspect.signature(function)
-    except ValueError:  # written in C, without a signature: only a call can tell
+    except ValueError:  # a function in C without a signature
         return
     try:
         signature.bind(*examples)
     except TypeError as error:
-        shown = ", ".join(str(example) for example in examples)
+        arguments = ", ".join(str(example) for example in examples)
         name = spec.partition(":")[2] or spec
-        raise UserError(f"{kind} {spec} must accept the call {name}({shown}): {error}") from None
+        raise UserError(
+            f"{kind} {spec} must accept the call {name}({arguments}): {error}"
+        ) from None
 
 
 def _import(kind: str, spec: str, module_name: str) -> ModuleType:
@@ -68,17 +71,16 @@ def _import(kind: str, spec: str, module_name: str) -> ModuleType:
 def _working_folder_importable() -> Iterator[None]:
     folder = str(Path.cwd())
     sys.path.append(folder)
-    # Python remembers what lay in a folder; a module written a moment ago must be found.
+    # Python caches folder listings; without this it may miss a module that was just written.
     importlib.invalidate_caches()
     try:
         yield
     finally:
-        # Not the last entry blindly: the module may have changed the path. And not the first
-        # equal one: that may have been there before.
-        position = len(sys.path) - 1 - sys.path[::-1].index(folder) if folder in sys.path else None
-        if position is not None:
-            del sys.path[position]
+        # The module may have changed the path, and the folder may have been on it before: remove
+        # the last entry that is the folder.
+        if folder in sys.path:
+            del sys.path[len(sys.path) - 1 - sys.path[::-1].index(folder)]
 
 
-def _a(noun: str) -> str:
+def _with_article(noun: str) -> str:
     return f"an {noun}" if noun[:1].lower() in "aeiou" else f"a {noun}"

@@ -33,6 +33,38 @@ BELOW: dict[str, set[str]] = {
     "__init__": set(),
     "__main__": {"cli"},
 }
+# The floors inside a room, from the top: each module or folder imports only from floors below its
+# own. What a room has beside these stands on no floor of its own.
+FLOORS: dict[str, list[set[str]]] = {
+    "cli": [{"main"}, {"commands"}, {"runtime"}, {"output", "flags"}],
+    "sweep": [
+        {"engines"},
+        {"logit_cache", "teacher_import"},
+        {"sources"},
+        {"recording", "estimate"},
+        {"check", "loggers"},
+        {"jobs"},
+    ],
+    "train": [
+        {"lockstep"},
+        {"step"},
+        {"stacked", "cost"},
+        {"arm"},
+        {"teacher"},
+        {"runtime", "trained_model"},
+        {"metrics", "stop_controller"},
+        {"distributed"},
+        {"checkpoint", "cuda_graph", "device", "early_stopping", "events", "profile", "recipe",
+         "rng", "taught_batch"},
+    ],
+    "models": [
+        {"checkpoint"},
+        {"catalogue"},
+        {"external"},
+        {"zoo", "fold_batchnorm", "shapes"},
+        {"features"},
+    ],
+}  # fmt: skip
 MODULES = {
     ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__"): path
     for path in sorted(PACKAGE.rglob("*.py"))
@@ -102,6 +134,19 @@ def brings_torch(module: str) -> str | None:
     return None
 
 
+def floor(module: str) -> int | None:
+    """Return how many floors above the lowest one a module stands in its room, if it has one."""
+    parts = module.split(".")
+    floors = FLOORS.get(room(module), [])
+    heights = {name: len(floors) - n for n, names in enumerate(floors) for name in names}
+    return heights.get(parts[2]) if len(parts) > 2 else None
+
+
+def unit(module: str) -> tuple[str, ...]:
+    """Return the module's room, and what of it stands on one floor: a module or a folder."""
+    return tuple(module.split(".")[1:3])
+
+
 def test_every_room_is_known() -> None:
     assert {room(module) for module in MODULES} == BELOW.keys()
 
@@ -111,6 +156,16 @@ def test_imports_run_downwards_only(module: str) -> None:
     names = imported(ast.walk(tree(module)), module)
     ours = {room(name) for name in names if name.split(".")[0] == "rkkd_cli"}
     assert ours <= allowed(room(module))
+
+
+@pytest.mark.parametrize("module", [module for module in MODULES if room(module) in FLOORS])
+def test_inside_a_room_they_run_downwards_too(module: str) -> None:
+    here = floor(module)
+    assert here is not None or len(module.split(".")) == 2, f"{module} stands on no floor"
+    for name in imported(ast.walk(tree(module)), module) & MODULES.keys():
+        there = floor(name)
+        if here and there and room(name) == room(module) and unit(name) != unit(module):
+            assert there < here, f"{module} imports {name}"
 
 
 @pytest.mark.parametrize("low", ["losses", "models", "data"])

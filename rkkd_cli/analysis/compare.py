@@ -99,15 +99,14 @@ def compare_arms(
     A pair is left out of a metric that one of its arms has no values of. Raises UserError for
     rows, arms, metrics or a validation split that do not exist.
     """
-    check_names(metrics, metrics_names)
+    _check_metrics_names(metrics, metrics_names)
     check_selection(metrics, select)
     rows = select_rows(metrics, select, ended_early, monitors)
-    arms = [str(arm) for arm in rows["arm"].unique()]
-    pairs = list(itertools.combinations(arms, 2)) if pairs is None else pairs
-    for arm in itertools.chain(*pairs):
-        if arm not in arms:
-            raise unknown_name("arm", arm, arms)
     by_arm = {str(arm): of_arm.set_index("seed") for arm, of_arm in rows.groupby("arm", sort=False)}
+    pairs = list(itertools.combinations(by_arm, 2)) if pairs is None else pairs
+    for arm in itertools.chain(*pairs):
+        if arm not in by_arm:
+            raise unknown_name("arm", arm, by_arm)
     seeds = {str(arm): {*of_arm["seed"]} for arm, of_arm in metrics.groupby("arm", sort=False)}
     comparisons = []
     for pair in pairs:
@@ -122,7 +121,7 @@ def compare_arms(
     return _with_holm_p_values(comparisons)
 
 
-def check_names(metrics: pd.DataFrame, names: Sequence[str]) -> None:
+def _check_metrics_names(metrics: pd.DataFrame, names: Sequence[str]) -> None:
     """Raise UserError if there are no rows, or a name is no column of numbers."""
     if metrics.empty:
         raise UserError("there is no finished epoch to compare")

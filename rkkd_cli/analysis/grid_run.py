@@ -47,8 +47,8 @@ class GridRecord:
             raise UserError(
                 "there is no validation split to select by; run the grid with --val-share 0.1"
             )
-        stated = read_stated(published, experiment) if published else None
-        return cls(run, manifest, tuple(experiment.vary), frame, selection, stated)
+        cells = read_published_cells(published, experiment) if published else None
+        return cls(run, manifest, tuple(experiment.vary), frame, selection, cells)
 
     @property
     def has_cells(self) -> bool:
@@ -85,7 +85,7 @@ def read_grid_run(
     return GridRecord.of(run, manifest, experiment, metrics, select, published)
 
 
-def read_stated(published: str, experiment: Experiment) -> PublishedGrid:
+def read_published_cells(published: str, experiment: Experiment) -> PublishedGrid:
     """Read the accuracies that a file or a shipped preset states for a grid. Raises UserError."""
     models = experiment.student.model, experiment.teacher.model
     return read_published_grid(published_path(published), tuple(experiment.vary), *models)

@@ -17,7 +17,7 @@ NOT_IN_BATCHES = {"root", "follow_links"}  # keys of the dataset that change no 
 
 
 @dataclass(frozen=True)
-class RecordedRun:
+class RunRecord:
     """A run's name, experiment, manifest and rows."""
 
     name: str
@@ -117,7 +117,19 @@ def _why_unfinished(arm: str, epochs: Sequence[int], experiment: Experiment) -> 
     return f"{arm} is at epoch {epochs[-1]} of {planned}" if epochs[-1] < planned else ""
 
 
-def matching_arms(first: RecordedRun, second: RecordedRun) -> list[ArmNames]:
+def compare_within(
+    run: RunRecord, metrics_names: Sequence[str], pairs: Sequence[ArmNames], select: str = "last"
+) -> list[Comparison]:
+    """Compare pairs of arms of one run, with caveats: see :func:`compare_arms`."""
+    reasons = why_unpaired_within({arm: run.by_arm[arm] for arm in itertools.chain(*pairs)})
+    ended_early, monitors = run.ended_early(), run.monitors()
+    comparisons = compare_arms(
+        run.metrics, metrics_names, select, pairs, reasons, ended_early, monitors
+    )
+    return add_caveats(comparisons, run.by_arm)
+
+
+def matching_arms(first: RunRecord, second: RunRecord) -> list[ArmNames]:
     """Return the arms of two runs to compare: those of the same name, or each run's only one.
 
     Raises UserError where there are none.
@@ -133,7 +145,7 @@ def matching_arms(first: RecordedRun, second: RecordedRun) -> list[ArmNames]:
     )
 
 
-def why_unpaired_across(first: RecordedRun, second: RecordedRun, arms: ArmNames) -> str:
+def why_unpaired_across(first: RunRecord, second: RunRecord, arms: ArmNames) -> str:
     """Return why the seeds of an arm of each run are not paired, or an empty string."""
     fingerprints = [
         {dataset["fingerprint"] for dataset in run.manifest.datasets} for run in (first, second)
@@ -146,7 +158,7 @@ def why_unpaired_across(first: RecordedRun, second: RecordedRun, arms: ArmNames)
 
 
 def concat_runs(
-    first: RecordedRun, second: RecordedRun, pairs: Sequence[ArmNames]
+    first: RunRecord, second: RunRecord, pairs: Sequence[ArmNames]
 ) -> tuple[pd.DataFrame, dict[ArmNames, ArmNames]]:
     """Return the rows of both runs, with arms named ``run: arm``, and these names of each pair."""
     frames = [
@@ -158,7 +170,7 @@ def concat_runs(
 
 
 def compare_runs(
-    first: RecordedRun, second: RecordedRun, metrics_names: Sequence[str], select: str = "last"
+    first: RunRecord, second: RunRecord, metrics_names: Sequence[str], select: str = "last"
 ) -> list[Comparison]:
     """Compare the arms of the same name, or each run's only one, with their caveats.
 
@@ -167,19 +179,15 @@ def compare_runs(
     pairs = matching_arms(first, second)
     rows, names = concat_runs(first, second, pairs)
     reasons = {names[pair]: why_unpaired_across(first, second, pair) for pair in pairs}
-    runs = [(run, f"{run.name}: ") for run in (first, second)]
+    ended_early: set[tuple[str, int]] = set()
+    monitors: dict[str, str] = {}
+    experiments: dict[str, Experiment] = {}
+    for run in (first, second):
+        prefix = f"{run.name}: "
+        ended_early |= run.ended_early(prefix)
+        monitors |= run.monitors(prefix)
+        experiments |= {prefix + arm: experiment for arm, experiment in run.by_arm.items()}
     comparisons = compare_arms(
-        rows,
-        metrics_names,
-        select,
-        list(names.values()),
-        reasons,
-        ended_early=set().union(*(run.ended_early(prefix) for run, prefix in runs)),
-        monitors={arm: m for run, prefix in runs for arm, m in run.monitors(prefix).items()},
+        rows, metrics_names, select, list(names.values()), reasons, ended_early, monitors
     )
-    experiments = {
-        f"{run.name}: {arm}": run.by_arm[arm]
-        for pair in pairs
-        for run, arm in zip((first, second), pair, strict=True)
-    }
     return add_caveats(comparisons, experiments)

@@ -1,4 +1,4 @@
-"""The ``rkkd`` program: its commands, and the way from an error to an exit status."""
+"""The ``rkkd`` program: its commands, and the exit status of each error."""
 
 import sys
 
@@ -23,8 +23,8 @@ from rkkd_cli.cli.commands import (
     watch,
 )
 from rkkd_cli.cli.runtime import torchrun
-from rkkd_cli.config.overrides import check_text
-from rkkd_cli.errors import RunError, UserError, printable
+from rkkd_cli.config.overrides import check_encoding
+from rkkd_cli.errors import RunError, UserError
 
 app = typer.Typer(
     name="rkkd",
@@ -40,7 +40,7 @@ app = typer.Typer(
     ),
 )
 
-STUDY, LOOK, SETUP = "Run a study", "Look at what there is", "Set up"
+STUDY, LOOK, SETUP = "Run a study", "Look at runs and presets", "Set up"
 app.command("run", rich_help_panel=STUDY)(run.run)
 app.command("grid", rich_help_panel=STUDY)(grid.grid)
 app.command("resume", rich_help_panel=STUDY)(resume.resume)
@@ -63,8 +63,8 @@ app.command(
 app.add_typer(teacher.app, name="teacher", rich_help_panel=SETUP)
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
+def _print_version(requested: bool) -> None:
+    if requested:
         typer.echo(f"rkkd {__version__}")
         raise typer.Exit
 
@@ -81,30 +81,24 @@ def _options(
 def main() -> None:
     """Run the program.
 
-    Exit status 2: the user's mistake; 1: a failure; 128 + a signal's number: interrupted.
+    Exit status: 2 for an error of the user, 1 for a failure, 128 + the number of a signal.
     """
     try:
-        with torchrun.joined() as process_group:
+        with torchrun.process_group() as group:
             for word in sys.argv[1:]:
-                check_text(word)
-            app(obj=process_group)
+                check_encoding(word)
+            app(obj=group)
     except UserError as error:
-        _fail(error, 2)
+        _exit_with(str(error), 2)
     except RunError as error:
-        _fail(error, 1)
+        _exit_with(str(error), 1)
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
-        _fail(f"{error.strerror or error}{where}", 1)
+        _exit_with(f"{error.strerror or error}{where}", 1)
 
 
-def _fail(message: object, status: int) -> None:
-    from rkkd_cli.cli.output.console import err
+def _exit_with(message: str, status: int) -> None:
+    from rkkd_cli.cli.output.console import err, print_line
 
-    err.print(
-        f"rkkd: error: {printable(str(message))}",
-        style="red",
-        markup=False,
-        highlight=False,
-        soft_wrap=True,
-    )
+    print_line(err, f"rkkd: error: {message}", style="red")
     sys.exit(status)

@@ -1,1 +1,1 @@
-"""What a run is told: validated, frozen models; presets; overrides; arms. Imports no torch."""
+"""The experiment: validated, frozen models; presets; overrides; arms; grids. Imports no torch."""

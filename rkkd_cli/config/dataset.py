@@ -8,18 +8,19 @@ from rkkd_cli.config.frozen import Floats, FrozenConfig
 
 
 class DatasetConfig(FrozenConfig):
-    """Which images, how many of them, and how they are augmented.
+    """The images, how many of them are used, and their augmentation.
 
-    ``crop_padding``, ``flip``, ``mean`` and ``std`` default to what the field uses for the
-    dataset; for ``digits`` and ``folder`` mean and std are measured on the training images.
-    ``follow_links`` lets links lead out of an image folder.
-
-    ``streaming``: an image folder is read from the disk batch by batch instead of being held in
-    memory (None: where its decoded images would take more than 4 GiB). ``crop`` is how training
-    images are cut: ``padded``, a window of the padded middle of the image, or ``resized``, a crop
-    of random area and shape, which needs streaming and is its default; held-out images are then
-    scaled to image_size·256/224 before their middle is cut out. Of a stream ``image_size``
-    defaults to 224, mean and std to ImageNet's.
+    ``crop_padding``, ``flip``, ``mean``, ``std``: default to the usual values for the dataset. For
+    ``digits`` and ``folder``, mean and std are measured on the training images.
+    ``val_share``: share of the training images held out for validation.
+    ``follow_links``: allow links that lead out of an image folder.
+    ``streaming``: read an image folder from the disk batch by batch, instead of holding it in
+    memory. None: if its decoded images would take more than 4 GiB. A streamed folder has
+    image_size = 224 and ImageNet's mean and std by default.
+    ``crop``: how training images are cropped. ``padded``: a random window of the padded centre
+    crop. ``resized``: a crop of random area and aspect ratio, scaled to image_size; needs
+    streaming, and is the default there. Held-out images are then scaled to image_size·256/224, and
+    their centre is cropped.
     """
 
     name: str
@@ -37,16 +38,16 @@ class DatasetConfig(FrozenConfig):
     crop: Literal["padded", "resized"] | None = None
 
     @model_validator(mode="after")
-    def _resized_crops_of_whole_images(self) -> Self:
+    def _resized_crops_need_streaming(self) -> Self:
         if self.crop == "resized" and self.crop_padding is not None:
             raise ValueError(
-                f"crop_padding = {self.crop_padding} is for padded crops; with crop = 'resized' "
-                "leave it out (`rkkd cp` copies a preset that has it)"
+                f"crop_padding = {self.crop_padding} belongs to crop = 'padded'; with crop = "
+                "'resized' leave it out (`rkkd cp` copies a preset that has it)"
             )
         if self.crop == "resized" and self.streaming is False:
             raise ValueError(
-                "crop = 'resized' cuts crops out of whole images, which are not held in memory; "
-                "leave streaming = false out"
+                "crop = 'resized' crops images of full size, which are not held in memory; leave "
+                "streaming = false out"
             )
         return self
 

@@ -1,7 +1,6 @@
-"""The experiment: everything that one run is told, validated and frozen.
+"""The experiment: all settings of a run, validated and frozen.
 
-Every key has one place and one meaning; unknown keys are refused. Weights stand here and never
-in the recorded numbers.
+Unknown keys are errors. The weights of the terms are settings; recorded terms are unweighted.
 """
 
 import math
@@ -25,16 +24,16 @@ if TYPE_CHECKING:
 
 ARM_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+=-]{0,63}")
 
-# The keys that tell a reader about an experiment, with TOLD those that tell the program; none
-# changes a number.
-DESCRIPTION = ("title", "source", "command", "cost", "finding", "notes")
-TOLD = (*DESCRIPTION, "findings")
+# Keys that describe the experiment; no number depends on them.
+DESCRIPTION_TEXTS = ("title", "source", "command", "cost", "finding", "notes")
+DESCRIPTIVE_KEYS = (*DESCRIPTION_TEXTS, "findings")
 
 
 def default_arms(method: object = "kd") -> dict[str, dict[str, Any]]:
-    """Return the method with the ranking loss logged only and with it backpropagated.
+    """Return two arms: one only logs the ranking loss, the other backpropagates it.
 
-    They are called ``dkd`` and ``dkd_rank``, say; ``package.module:Own`` gives ``Own``.
+    They are named after the method: ``dkd`` and ``dkd_rank``, ``Own`` and ``Own_rank`` for
+    ``package.module:Own``.
     """
     name = re.sub(r"[^A-Za-z0-9_.+=-]", "_", str(method).rpartition(":")[2])[:50].lstrip("_.+=-")
     name = name or "method"
@@ -42,10 +41,11 @@ def default_arms(method: object = "kd") -> dict[str, dict[str, Any]]:
 
 
 class TrainingConfig(FrozenConfig):
-    """A training recipe: epochs, batches, optimiser and learning-rate schedule.
+    """A training recipe: epochs, batch size, optimiser and learning-rate schedule.
 
-    ``milestones`` are where the step schedule multiplies the rate by ``gamma``: whole numbers
-    are finished epochs (150 means: from epoch 151 on), numbers below 1 are shares of all epochs.
+    At each of its ``milestones`` the step schedule multiplies the learning rate by ``gamma``. A
+    milestone is a number of finished epochs (150: from epoch 151 on) or, below 1, a share of all
+    epochs.
     """
 
     epochs: int = Field(ge=1)
@@ -62,14 +62,14 @@ class TrainingConfig(FrozenConfig):
 
     @field_validator("milestones")
     @classmethod
-    def _epochs_or_shares(cls, milestones: tuple[float, ...]) -> tuple[float, ...]:
+    def _are_epochs_or_shares(cls, milestones: tuple[float, ...]) -> tuple[float, ...]:
         for value in milestones:
             if value <= 0 or (value >= 1 and value != int(value)):
                 raise ValueError("must be whole epochs, or shares of all epochs between 0 and 1")
         return milestones
 
     @model_validator(mode="after")
-    def _warmup_ends(self) -> Self:
+    def _warmup_fits(self) -> Self:
         if self.warmup_epochs > self.epochs:
             raise ValueError(
                 f"warmup_epochs = {self.warmup_epochs} is more than epochs = {self.epochs}"
@@ -84,11 +84,11 @@ class TrainingConfig(FrozenConfig):
 
 
 class StudentTrainingConfig(TrainingConfig):
-    """The students' recipe, which may end before its last epoch.
+    """The students' recipe, with early stopping and the selection of an epoch.
 
-    With ``patience`` an arm stops after so many epochs in which ``monitor``, a metric of the
-    validation split, has not become better by more than ``min_delta``. With ``patience`` or
-    ``monitor`` the weights of each arm's epoch with the best value are kept.
+    With ``patience`` an arm stops after this many epochs in which ``monitor``, a metric of the
+    validation split, has not improved by more than ``min_delta``. With ``patience`` or ``monitor``
+    the weights of each arm's best epoch are kept.
     """
 
     patience: int | None = Field(default=None, ge=1)
@@ -97,12 +97,12 @@ class StudentTrainingConfig(TrainingConfig):
 
     @property
     def selects_by(self) -> str | None:
-        """The metric by which an epoch is chosen, if any is."""
+        """The metric that selects an epoch, or None if none is selected."""
         return self.monitor or (None if self.patience is None else DEFAULT_MONITOR)
 
     @field_validator("monitor")
     @classmethod
-    def _of_the_validation_split(cls, monitor: str | None) -> str | None:
+    def _can_be_monitored(cls, monitor: str | None) -> str | None:
         problem = None if monitor is None else monitor_problem(monitor)
         if problem:
             raise ValueError(problem)
@@ -111,12 +111,12 @@ class StudentTrainingConfig(TrainingConfig):
     @model_validator(mode="after")
     def _min_delta_needs_patience(self) -> Self:
         if self.min_delta and self.patience is None:
-            raise ValueError("min_delta says what counts as better for patience; give that too")
+            raise ValueError("min_delta says what counts as better for patience; set that too")
         return self
 
 
 class TeacherConfig(FrozenConfig):
-    """The teacher: a model trained by its own recipe, or read from a checkpoint file."""
+    """The teacher: a model, trained by its own recipe or loaded from a checkpoint file."""
 
     model: str
     checkpoint: str | None = None
@@ -125,19 +125,19 @@ class TeacherConfig(FrozenConfig):
 
 
 class StudentConfig(FrozenConfig):
-    """The student's model; its recipe is the experiment's ``training``."""
+    """The student's model. Its recipe is the experiment's ``training``."""
 
     model: str
 
 
 class MethodConfig(FrozenConfig):
-    """The distillation method, the weights of ce and kl, and sections with methods' own settings.
+    """The distillation method, the weights of CE and KL, and the settings of single methods.
 
-    ``kd``: the weights are 1 − alpha and alpha unless they are given directly; other methods have
-    their own defaults (see `rkkd ls methods`). ``temperature`` is that at which KL is recorded.
-    ``standardize_logits`` gives the terms of logits each image's logits with mean 0 and standard
-    deviation 1; the ranking loss and all that is recorded of every arm stays with raw logits.
-    A section named like a method, such as ``method.dkd``, holds that method's own settings.
+    The weights default to 1 − alpha for CE and alpha for KL with the method ``kd``; other methods
+    have their own defaults (see `rkkd ls methods`). ``temperature`` is also that of the recorded
+    KL. ``standardize_logits`` shifts and scales each image's logits to mean 0 and standard
+    deviation 1 in the terms of the method; the ranking loss and everything recorded use raw logits.
+    A section named after a method, such as ``method.dkd``, has the settings of that method.
     """
 
     model_config = ConfigDict(extra="allow")
@@ -151,12 +151,12 @@ class MethodConfig(FrozenConfig):
 
     @property
     def settings(self) -> dict[str, dict[str, Any]]:
-        """The sections with methods' own settings, as they were given."""
+        """The settings of single methods, unvalidated: ``{"dkd": {"beta": 2.0}}``."""
         return dict(self.model_extra or {})
 
     @model_validator(mode="before")
     @classmethod
-    def _further_keys_are_sections(cls, table: Any) -> Any:
+    def _check_method_sections(cls, table: Any) -> Any:
         for name, value in table.items() if isinstance(table, dict) else ():
             if name in cls.model_fields:
                 continue
@@ -174,12 +174,12 @@ class MethodConfig(FrozenConfig):
 
 def _is_setting(value: Any) -> bool:
     if isinstance(value, list | tuple):
-        return all(_is_setting(one) and not isinstance(one, list | tuple) for one in value)
+        return all(_is_setting(item) and not isinstance(item, list | tuple) for item in value)
     return isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value))
 
 
 class RankConfig(FrozenConfig):
-    """The ranking loss: always logged; backpropagated with ``weight`` when ``grad`` is true."""
+    """The ranking loss: always logged, and backpropagated with ``weight`` if ``grad`` is true."""
 
     grad: bool = False
     weight: float = Field(default=0.9, ge=0)
@@ -188,31 +188,34 @@ class RankConfig(FrozenConfig):
     channels: str = "all"
 
 
-def _cache_word(value: object) -> object:
-    """Return ``exact`` for true and ``off`` for false: what a flag without a value says."""
+def _cache_mode(value: object) -> object:
+    """Return the mode that ``--cache-teacher`` (true) or ``--no-cache-teacher`` (false) means."""
     return {True: "exact", False: "off"}[value] if isinstance(value, bool) else value
 
 
 class Experiment(FrozenConfig):
     """A base experiment and its arms.
 
-    ``command`` runs it, ``cost`` is what it needs, ``finding`` a claim to hold the run against.
-    ``threads`` are PyTorch's CPU threads (None: its own choice, all cores). They are part of the
-    experiment because the order of a sum, hence its last bits, depends on them.
-    ``decoders`` are the processes that decode the images of a stream (None: one for each core but
-    one, at most 8; 0: this process does it between two steps); no number depends on them.
-    ``precision`` is ``fp32``; ``tf32``, in which CUDA multiplies with 11 bits instead of 24 in
-    convolutions and matrix products; or ``bf16``, bfloat16 autocast of weights kept in float32.
-    ``deterministic`` makes CUDA repeat every number exactly, at some cost; a CPU always does.
-    ``stacked`` lets arms of one architecture step as one stacked student, whose numbers differ by
-    rounding (None: on CUDA where a trial shows that it is faster, elsewhere never).
-    ``cuda_graph`` records a step of all arms as one CUDA graph, and replays it.
-    ``cache_teacher`` keeps the teacher's logits on each stream's batches on disk, for runs that
-    have the same: ``exact`` changes no number, ``fp16`` rounds them to half the size.
-    ``sync_batchnorm`` lets batch normalisation see the whole batch where several ranks share it
-    (torchrun); else each normalises its own images, and those of the first are kept for testing.
-    ``findings`` are claims as data, which `rkkd findings` checks; they have names.
-    ``vary`` names the keys that the arms vary and the values they take: the axes of a grid.
+    No number depends on the keys that describe it: ``title``, ``source``, ``notes``, ``command``
+    (which runs it), ``cost`` (what that needs), ``finding`` (a claim to check the run against), and
+    ``findings`` (claims that `rkkd findings` checks, by name).
+
+    ``arms``: the overrides of each arm.
+    ``vary``: the axes of a grid, which are keys with the values that its arms have.
+    ``threads``: CPU threads of PyTorch (None: PyTorch's own choice, all cores). The order of a sum,
+    hence its last bits, depends on them.
+    ``decoders``: processes that decode the images of a streamed dataset (None: one per core but
+    one, at most 8; 0: decode in this process, between steps). No number depends on them.
+    ``precision``: ``fp32``; ``tf32``, in which CUDA multiplies with 11 bits instead of 24 in
+    convolutions and matrix products; or ``bf16``, bfloat16 autocast of float32 weights.
+    ``deterministic``: CUDA repeats every number exactly, at some cost. A CPU always does.
+    ``stacked``: arms of one architecture step as one stacked student; their numbers differ by
+    rounding (None: on CUDA if a trial shows that it is faster, elsewhere never).
+    ``cuda_graph``: record a step of all arms as one CUDA graph, and replay it.
+    ``cache_teacher``: keep the teacher's logits on disk, for later runs with the same stream.
+    ``exact`` changes no number; ``fp16`` takes half the space, and rounds them.
+    ``sync_batchnorm``: under torchrun, batch normalisation uses the statistics of the whole batch.
+    Otherwise each rank uses those of its own images, and evaluation those of the first rank.
     """
 
     title: str = ""
@@ -235,7 +238,7 @@ class Experiment(FrozenConfig):
     deterministic: bool = False
     stacked: bool | None = None
     cuda_graph: bool = False
-    cache_teacher: Annotated[Literal["off", "exact", "fp16"], BeforeValidator(_cache_word)] = "off"
+    cache_teacher: Annotated[Literal["off", "exact", "fp16"], BeforeValidator(_cache_mode)] = "off"
     sync_batchnorm: bool = False
     vary: Annotated[dict[str, tuple[Any, ...]], BeforeValidator(parse_axes)] = Field(
         default_factory=dict
@@ -245,7 +248,7 @@ class Experiment(FrozenConfig):
 
     @cached_property
     def resolved_arms(self) -> "tuple[Arm, ...]":
-        """Every arm as the whole, validated experiment that it trains, resolved at the first use.
+        """Every arm with the validated experiment that it trains. Resolved once, at first use.
 
         Raises UserError that names the arm.
         """
@@ -254,14 +257,14 @@ class Experiment(FrozenConfig):
         return resolve_arms(self)
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
-        """Return a copy, which resolves its own arms."""
+        """Return a copy, which resolves its arms anew."""
         copied = super().model_copy(update=update, deep=deep)
         copied.__dict__.pop("resolved_arms", None)
         return copied
 
     @field_validator("arms")
     @classmethod
-    def _arm_names(cls, arms: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    def _check_arm_names(cls, arms: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
         if not arms:
             raise ValueError("must name at least one arm")
         for name in arms:
@@ -272,28 +275,28 @@ class Experiment(FrozenConfig):
         return arms
 
     @model_validator(mode="after")
-    def _selection_needs_a_split(self) -> Self:
+    def _selection_needs_validation_images(self) -> Self:
         monitor = self.training.selects_by
         if monitor is not None and self.dataset.val_share == 0:
             key = "patience" if self.training.patience is not None else "monitor"
             raise ValueError(
-                f"training.{key} needs images to look at that are neither trained on nor tested "
-                "on; hold some out with dataset.val_share, such as 0.1"
+                f"training.{key} needs images for validation, neither trained on nor tested on; "
+                "hold some out with dataset.val_share, such as 0.1"
             )
         return self
 
     @model_validator(mode="after")
-    def _a_graph_asks_the_teacher(self) -> Self:
+    def _cuda_graph_runs_the_teacher(self) -> Self:
         if self.cuda_graph and self.cache_teacher != "off":
             raise ValueError(
-                "cuda_graph replays the teacher's pass, and cache_teacher reads it from the disk; "
-                "leave one of the two out"
+                "cuda_graph replays the teacher's forward pass, and cache_teacher reads its "
+                "results from the disk; leave one of the two out"
             )
         return self
 
     @field_validator("findings")
     @classmethod
-    def _finding_names(cls, findings: dict[str, StatedFinding]) -> dict[str, StatedFinding]:
+    def _check_finding_names(cls, findings: dict[str, StatedFinding]) -> dict[str, StatedFinding]:
         for name in findings:
             if not FINDING_NAME.fullmatch(name):
                 raise ValueError(f"must have names of letters, digits and _ -; got {name!r}")

@@ -1,4 +1,4 @@
-"""What every section of an experiment is: immutable and strict."""
+"""The base class of the sections of an experiment."""
 
 from typing import Annotated, Any
 
@@ -14,8 +14,8 @@ class FrozenConfig(BaseModel):
 
 
 def as_tuple(value: Any) -> Any:
-    """Return a list as a tuple, which is what TOML's lists become; anything else as it is."""
+    """Return a list as a tuple, and anything else unchanged."""
     return tuple(value) if isinstance(value, list) else value
 
 
-Floats = Annotated[tuple[float, ...], BeforeValidator(as_tuple)]
+Floats = Annotated[tuple[float, ...], BeforeValidator(as_tuple)]  # TOML has lists only

@@ -1,8 +1,8 @@
-"""What early stopping and the choice of an epoch may look at: metrics of the validation split."""
+"""The metrics of the validation split, which early stopping and epoch selection may monitor."""
 
 from rkkd_cli.errors import nearest
 
-# Each metric of the validation split, and whether a higher value is the better one.
+# Each metric of the validation split, and whether higher is better.
 MONITORS = {
     "val_acc": True,
     "val_top5": True,
@@ -15,7 +15,7 @@ DEFAULT_MONITOR = "val_acc"
 
 
 def monitor_problem(name: str) -> str | None:
-    """Return why nothing may be chosen by the metric, or None."""
+    """Return why the metric may not be monitored, or None if it may."""
     if name in MONITORS:
         return None
     choices = ", ".join(MONITORS)
@@ -30,5 +30,5 @@ def monitor_problem(name: str) -> str | None:
 
 
 def is_better(monitor: str, value: float, than: float, by: float = 0.0) -> bool:
-    """Tell whether a value of the metric is better than another one by more than ``by``."""
+    """Whether ``value`` of the metric is better than the value ``than`` by more than ``by``."""
     return value - than > by if MONITORS[monitor] else than - value > by

@@ -1,4 +1,4 @@
-"""``key.sub=value`` overrides: read as TOML values, laid over a nested table."""
+"""``key.sub=value`` overrides: TOML values, laid over a nested table."""
 
 import re
 import tomllib
@@ -10,11 +10,11 @@ from rkkd_cli.errors import UserError
 
 KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z0-9_+-]+)*")
 
-DEEPEST = 20  # sections in one another; an experiment has four
+MAX_DEPTH = 20  # nested sections; an experiment has four
 
 
 class Override(NamedTuple):
-    """One key of the experiment, dotted, and the value it gets."""
+    """A dotted key of the experiment and its new value."""
 
     key: str
     value: Any
@@ -26,8 +26,8 @@ def looks_like_override(text: str) -> bool:
     return bool(equals) and KEY.fullmatch(key.strip()) is not None
 
 
-def check_text(word: str) -> None:
-    """Raise UserError for a word of a command line that is no text: it cannot be written down."""
+def check_encoding(word: str) -> None:
+    """Raise UserError for an argument whose bytes are no text in the terminal's encoding."""
     try:
         word.encode()
     except UnicodeEncodeError:
@@ -35,14 +35,14 @@ def check_text(word: str) -> None:
 
 
 def parse_override(text: str) -> Override:
-    """Read one override; what is no TOML value (``resnet20``, ``0:3``) is taken as a string."""
-    check_text(text)
+    """Parse ``KEY=VALUE``; a value that is not valid TOML (``resnet20``, ``0:3``) is a string."""
+    check_encoding(text)
     key, _, value = text.partition("=")
     return Override(key.strip(), parse_value(value.strip()))
 
 
 def parse_value(text: str) -> Any:
-    """Return the TOML value that ``text`` spells, or ``text`` itself."""
+    """Return ``text`` parsed as a TOML value, or ``text`` itself if it is none."""
     if "\n" in text or "\r" in text:
         return text
     try:
@@ -52,15 +52,15 @@ def parse_value(text: str) -> Any:
 
 
 def apply_overrides(table: Mapping[str, Any], overrides: Iterable[Override]) -> dict[str, Any]:
-    """Return a copy of ``table`` with every override in its place.
+    """Return a copy of ``table`` with the overrides applied.
 
-    Raises UserError when one key is given two different values, or when a key leads through
-    something that is no table.
+    Raises UserError if a key gets two different values, or leads through a value that is not a
+    section.
     """
     result: dict[str, Any] = deepcopy(dict(table))
     given: dict[str, Any] = {}
     for key, value in overrides:
-        if key.count(".") >= DEEPEST or is_too_deep({key: value}):
+        if key.count(".") >= MAX_DEPTH or is_too_deep({key: value}):
             raise UserError(f"{key[:40]}… is nested deeper than any key of an experiment")
         if key in given and given[key] != value:
             raise UserError(
@@ -68,21 +68,26 @@ def apply_overrides(table: Mapping[str, Any], overrides: Iterable[Override]) -> 
             )
         given[key] = value
         *sections, last = key.split(".")
-        place = result
+        parent = result
         for section in sections:
-            place = place.setdefault(section, {})
-            if not isinstance(place, dict):
+            parent = parent.setdefault(section, {})
+            if not isinstance(parent, dict):
                 raise UserError(f"{key}: {section!r} is a value, not a section; see `rkkd cat`")
-        place[last] = deepcopy(value)
+        parent[last] = deepcopy(value)
     return result
 
 
+def overridden_keys(overrides: Iterable[Override]) -> list[str]:
+    """Return the dotted keys of all overridden values, also of those given as a whole section."""
+    return [key for override in overrides for key in flatten({override.key: override.value})]
+
+
 def is_too_deep(table: Mapping[str, Any]) -> bool:
-    """Tell whether sections or lists are nested deeper than an experiment can be."""
+    """Whether sections or lists are nested deeper than an experiment can be."""
     level: list[Any] = [table]
-    for _ in range(DEEPEST):
-        inner = [one.values() if isinstance(one, Mapping) else one for one in level]
-        level = [x for values in inner for x in values if isinstance(x, Mapping | list)]
+    for _ in range(MAX_DEPTH):
+        inner = [node.values() if isinstance(node, Mapping) else node for node in level]
+        level = [value for values in inner for value in values if isinstance(value, Mapping | list)]
     return bool(level)
 
 
@@ -90,9 +95,9 @@ def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]
     """Return ``base`` with the nested table ``changes`` laid over it."""
     result = dict(base)
     for key, value in changes.items():
-        below = result.get(key)
-        if isinstance(value, Mapping) and isinstance(below, Mapping):
-            result[key] = merge(below, value)
+        former = result.get(key)
+        if isinstance(value, Mapping) and isinstance(former, Mapping):
+            result[key] = merge(former, value)
         else:
             result[key] = value
     return result

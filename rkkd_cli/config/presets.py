@@ -1,4 +1,4 @@
-"""Presets: experiments in TOML files, shipped with the package or anywhere on disk."""
+"""Presets: experiments in TOML files, those shipped with the package and any other."""
 
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -8,12 +8,18 @@ from typing import Any
 
 import tomli_w
 
-from rkkd_cli.config.arms import refuse_hidden_overrides
+from rkkd_cli.config.arms import check_overrides_take_effect
 from rkkd_cli.config.experiment import Experiment, default_arms
-from rkkd_cli.config.grid import Choice, with_cells
-from rkkd_cli.config.overrides import Override, apply_overrides, flatten, is_too_deep
-from rkkd_cli.config.stated_findings import SIDES, check_named_arms
-from rkkd_cli.config.untrusted import refuse_reaching_out
+from rkkd_cli.config.grid import CellSelection, with_cells
+from rkkd_cli.config.overrides import (
+    Override,
+    apply_overrides,
+    flatten,
+    is_too_deep,
+    overridden_keys,
+)
+from rkkd_cli.config.stated_findings import SIDES, check_arm_names
+from rkkd_cli.config.untrusted import check_untrusted_values
 from rkkd_cli.config.validation import check_known_key, experiment_from
 from rkkd_cli.config.value_lists import parse_axes
 from rkkd_cli.errors import UserError, unknown_name
@@ -22,7 +28,7 @@ DEFAULT_PRESET = "rank_grad"
 
 
 def preset_directory() -> Path:
-    """Return the folder of the shipped presets: inside the wheel, or beside the package."""
+    """Return the folder of the shipped presets: inside the package, or beside it in a checkout."""
     package = Path(__file__).resolve().parents[1]
     inside = package / "ablations"
     return inside if inside.is_dir() else package.parent / "ablations"
@@ -34,7 +40,10 @@ def preset_names() -> list[str]:
 
 
 def preset_path(preset: str) -> Path:
-    """Return the file of a shipped preset, or the path itself. Raises UserError."""
+    """Return the file of a shipped preset, of a TOML file's path, or of a run's folder.
+
+    Raises UserError.
+    """
     if preset in preset_names():
         return preset_directory() / f"{preset}.toml"
     path = Path(preset)
@@ -49,9 +58,9 @@ def preset_path(preset: str) -> Path:
 
 
 def published_path(published: str) -> Path:
-    """Return the file of published values: a shipped preset's own, or the path itself.
+    """Return the file of a shipped preset's published values, or the path itself.
 
-    Raises UserError for a shipped preset that has none.
+    Raises UserError for a shipped preset without published values.
     """
     if published not in preset_names():
         return Path(published)
@@ -64,7 +73,7 @@ def published_path(published: str) -> Path:
 
 
 def published_preset(experiment: Experiment) -> str | None:
-    """Return the shipped preset with published values whose title the experiment has, or None."""
+    """Return the shipped preset that has published values and the experiment's title, or None."""
     for path in sorted(preset_directory().glob("*_published.csv")):
         name = path.stem.removesuffix("_published")
         if name in preset_names() and read_preset(name).get("title") == experiment.title != "":
@@ -74,10 +83,10 @@ def published_preset(experiment: Experiment) -> str | None:
 
 def preset_text(preset: str) -> str:
     """Return the text of a preset. Raises UserError that names the file."""
-    return _text(preset_path(preset))
+    return _read_text(preset_path(preset))
 
 
-def _text(path: Path) -> str:
+def _read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
@@ -88,12 +97,12 @@ def _text(path: Path) -> str:
 
 def read_preset(preset: str) -> dict[str, Any]:
     """Return the table of a preset. Raises UserError that names the file and the line."""
-    return _table(preset_path(preset))
+    return _read_table(preset_path(preset))
 
 
-def _table(path: Path) -> dict[str, Any]:
+def _read_table(path: Path) -> dict[str, Any]:
     try:
-        table = tomllib.loads(_text(path))
+        table = tomllib.loads(_read_text(path))
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is no valid TOML: {error}") from None
     if is_too_deep(table):
@@ -102,24 +111,24 @@ def _table(path: Path) -> dict[str, Any]:
 
 
 def load_experiment(preset: str, overrides: Sequence[Override] = ()) -> Experiment:
-    """Return the preset with the overrides laid over it; every arm is validated too.
+    """Return the preset with the overrides laid over it, its arms validated.
 
-    Where it varies keys and names no arms, these are the cells of the grid. Raises UserError, also
-    for a path in the file that leads out of the working folder.
+    A preset that varies keys and names no arms gets all cells of its grid. Raises UserError, also
+    for a value that a file may not have (see :mod:`rkkd_cli.config.untrusted`).
     """
     path = preset_path(preset)
-    table, given = _overridden(path, overrides)
-    experiment = experiment_from(table, path.name, given)
+    table, typed = _read_with_overrides(path, overrides)
+    experiment = experiment_from(table, path.name, typed)
     if "arms" not in table:
-        experiment = with_cells(experiment, Choice())
-    refuse_reaching_out(table, given, path.name)
+        experiment = with_cells(experiment, CellSelection())
+    check_untrusted_values(table, typed, path.name)
     _check_findings(experiment)
-    return _checked(experiment, given)
+    return _with_valid_arms(experiment, typed)
 
 
 def _check_findings(experiment: Experiment) -> None:
-    """Raise UserError for a finding about arms or keys that there are not."""
-    check_named_arms(experiment.findings, experiment.arms)
+    """Raise UserError for a finding about an arm or a key that does not exist."""
+    check_arm_names(experiment.findings, experiment.arms)
     for name, finding in experiment.findings.items():
         for key in finding.keys:
             try:
@@ -132,22 +141,22 @@ def load_grid(
     preset: str,
     overrides: Sequence[Override],
     axes: Mapping[str, Any],
-    choice: Choice,
+    selection: CellSelection,
     only_axes: bool = False,
 ) -> Experiment:
-    """Return the preset with overrides and the cells of its varied keys and of ``axes`` as arms.
+    """Return the preset with the overrides, and the cells of a grid as its arms.
 
-    With ``only_axes`` those of the preset are left out. A recorded grid keeps its arms where
-    neither axes nor a sample are given. Raises UserError.
+    The grid varies the keys of ``axes`` and, unless ``only_axes``, those of the preset. A recorded
+    grid keeps its arms if neither axes nor a sample are given. Raises UserError.
     """
     path = preset_path(preset)
-    table, given = _overridden(path, overrides)
-    recorded = table.get("vary") and "arms" in table and not axes and choice.sample is None
-    usual = default_arms(_method_of(table))
-    arms = table.pop("arms", usual)
-    if not table.get("vary") and arms != usual:
+    table, typed = _read_with_overrides(path, overrides)
+    keeps_arms = table.get("vary") and "arms" in table and not axes and selection.sample is None
+    defaults = default_arms(_method_name(table))
+    arms = table.pop("arms", defaults)
+    if not table.get("vary") and arms != defaults:
         raise UserError(
-            f"{path.name} names arms of its own, and those of a grid are its cells; train them "
+            f"{path.name} names arms of its own, but the arms of a grid are its cells; train them "
             "with `rkkd run`, or vary their keys"
         )
     if not (axes or table.get("vary")):
@@ -155,45 +164,47 @@ def load_grid(
             f"nothing is varied: {path.name} has no section vary; give --alpha, --temperature or "
             "--vary KEY=VALUES"
         )
-    experiment = experiment_from(table, path.name, given)
-    varied = parse_axes({**({} if only_axes else experiment.vary), **axes})
-    experiment = experiment.model_copy(update={"vary": varied})
-    if recorded:
+    experiment = experiment_from(table, path.name, typed)
+    vary = parse_axes({**({} if only_axes else experiment.vary), **axes})
+    experiment = experiment.model_copy(update={"vary": vary})
+    if keeps_arms:
         experiment = experiment.model_copy(update={"arms": arms})
     else:
-        experiment = with_cells(experiment, choice)
-    refuse_reaching_out(table, given, path.name)
-    return _checked(experiment, given)
+        experiment = with_cells(experiment, selection)
+    check_untrusted_values(table, typed, path.name)
+    return _with_valid_arms(experiment, typed)
 
 
-def _overridden(path: Path, overrides: Sequence[Override]) -> tuple[dict[str, Any], list[str]]:
+def _read_with_overrides(
+    path: Path, overrides: Sequence[Override]
+) -> tuple[dict[str, Any], list[str]]:
     """Return the table of the file with the overrides laid over it, and the overridden keys.
 
-    Where neither names arms or varies keys, there are the default arms, named after the method.
-    Arms of the file that are named after its method follow another one.
+    The default arms, which a table without arms gets unless it varies keys, are named after its
+    method. So arms of the file that are named after its method are renamed if another method is
+    given.
     """
-    given = [key for override in overrides for key in flatten({override.key: override.value})]
-    table = _table(path)
-    former, method = _method_of(table), _method_of(apply_overrides(table, overrides))
-    varies = table.get("vary") or any(key.startswith("vary.") for key in given)
+    typed = overridden_keys(overrides)
+    table = _read_table(path)
+    former, method = _method_name(table), _method_name(apply_overrides(table, overrides))
+    varies = table.get("vary") or any(key.startswith("vary.") for key in typed)
     if not varies and table.get("arms", default_arms(former)) == default_arms(former):
         table["arms"] = default_arms(method)
     elif not varies and former != method:
-        table |= _renamed_arms(
-            table, dict(zip(default_arms(former), default_arms(method), strict=True))
-        )
-    return apply_overrides(table, overrides), given
+        names = dict(zip(default_arms(former), default_arms(method), strict=True))
+        table |= _rename_arms(table, names)
+    return apply_overrides(table, overrides), typed
 
 
-def _renamed_arms(table: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
-    """Return the sections arms and findings with other names for arms that train another method.
+def _rename_arms(table: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    """Return the sections arms and findings with the arms in ``names`` renamed.
 
-    These are arms that are named after the file's method, and do not set it themselves. Findings
-    that speak of them are left out. Raises UserError where the new name is taken.
+    An arm that sets its own method keeps its name. Findings about a renamed arm are left out: they
+    are claims about the former method. Raises UserError if a new name is taken.
     """
     arms, findings = table["arms"], table.get("findings", {})
     if not isinstance(arms, Mapping) or not isinstance(findings, Mapping):
-        return {}  # refused where it is validated
+        return {}  # the validation reports it
     renamed = {
         arm: names[arm]
         for arm, overrides in arms.items()
@@ -205,39 +216,43 @@ def _renamed_arms(table: Mapping[str, Any], names: Mapping[str, str]) -> dict[st
                 f"arm {former!r} would be called {new!r} with this method, and there is an arm of "
                 "that name; leave method.name as it is"
             )
-    kept = {name: one for name, one in findings.items() if not renamed.keys() & _named_in(one)}
+    kept = {
+        name: finding
+        for name, finding in findings.items()
+        if not renamed.keys() & _arms_named_in(finding)
+    }
     return {"arms": {renamed.get(arm, arm): o for arm, o in arms.items()}, "findings": kept}
 
 
-def _named_in(finding: object) -> set[str]:
+def _arms_named_in(finding: object) -> set[str]:
     """Return the arms that the table of a finding names."""
     sides = [finding.get(key) for key in SIDES] if isinstance(finding, Mapping) else []
     return {name for side in sides for name in ([side] if isinstance(side, str) else side or ())}
 
 
-def _method_of(table: Mapping[str, Any]) -> object:
-    """Return the name of the method that a table states, whatever it is, or the default."""
+def _method_name(table: Mapping[str, Any]) -> object:
+    """Return the name of the table's method, which may be of any type before the validation."""
     section = table.get("method")
     return section.get("name", "kd") if isinstance(section, Mapping) else "kd"
 
 
 def override_experiment(experiment: Experiment, overrides: Sequence[Override]) -> Experiment:
     """Return the experiment with the overrides laid over it. Raises UserError."""
-    given = [key for override in overrides for key in flatten({override.key: override.value})]
+    typed = overridden_keys(overrides)
     table = apply_overrides(experiment.model_dump(), overrides)
-    return _checked(experiment_from(table, "the experiment", given), given)
-
-
-def _checked(experiment: Experiment, given: Sequence[str]) -> Experiment:
-    _ = experiment.resolved_arms  # raises UserError for an arm that is not valid
-    refuse_hidden_overrides(experiment, given)
-    return experiment
+    return _with_valid_arms(experiment_from(table, "the experiment", typed), typed)
 
 
 def read_experiment(path: Path) -> Experiment:
     """Return the experiment that a run has recorded. Raises UserError that names the file."""
-    experiment = experiment_from(_table(path), str(path))
-    return _checked(experiment, given=())
+    return _with_valid_arms(experiment_from(_read_table(path), str(path)), typed=())
+
+
+def _with_valid_arms(experiment: Experiment, typed: Sequence[str]) -> Experiment:
+    """Return the experiment with its arms resolved. Raises UserError that names the arm or key."""
+    _ = experiment.resolved_arms
+    check_overrides_take_effect(experiment, typed)
+    return experiment
 
 
 def to_toml(experiment: Experiment) -> str:

@@ -1,4 +1,4 @@
-"""Findings that a preset states as data: claims about its arms that any run can be held against."""
+"""Findings that a preset states as data: claims about its arms, checked on any run."""
 
 import re
 from collections.abc import Mapping
@@ -10,74 +10,74 @@ from rkkd_cli.config.frozen import FrozenConfig, as_tuple
 from rkkd_cli.config.overrides import flatten
 from rkkd_cli.errors import UserError, unknown_name
 
-SIDES = ("better", "worse", "same")  # the keys that say which arms are meant
+SIDES = ("better", "worse", "same")  # the keys that select arms
 FINDING_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
-# An arm's name, several, or the values by which arms are known, such as {rank.grad = true}.
-Who = Annotated[str | tuple[str, ...] | dict[str, Any], BeforeValidator(as_tuple)]
+# The name of an arm, several names, or the values that the arms have, such as {rank.grad = true}.
+ArmSelector = Annotated[str | tuple[str, ...] | dict[str, Any], BeforeValidator(as_tuple)]
 
 
 class StatedFinding(FrozenConfig):
-    """A claim, and what would show it.
+    """A claim, and the comparison of arms that would support it.
 
-    Either every arm of ``better`` is ahead of every one of ``worse`` by more than ``margin`` (which
-    may be negative: not behind by more), or the arms of ``same`` lie ``within`` so much of each
-    other. Margins are in the unit of ``metric``, a column of metrics.csv; for losses, ahead is
-    lower. ``select`` is the epoch that counts.
+    Either every arm of ``better`` is ahead of every arm of ``worse`` by more than ``margin`` (which
+    may be negative: not behind by more). Or the arms of ``same`` differ by less than ``within``.
+    Both are in the unit of ``metric``, a column of metrics.csv; for losses, lower is ahead.
+    ``select`` is the epoch that counts.
     """
 
     claim: str = Field(min_length=1)
     metric: str = "test_acc"
     select: Literal["last", "best", "val"] = "last"
-    better: Who | None = None
-    worse: Who | None = None
+    better: ArmSelector | None = None
+    worse: ArmSelector | None = None
     margin: float = 0.0
     same: Annotated[tuple[str, ...] | None, BeforeValidator(as_tuple)] = None
     within: float | None = Field(default=None, gt=0)
 
     @model_validator(mode="after")
-    def _one_kind(self) -> Self:
-        ordered = [self.better is not None, self.worse is not None]
-        alike = [self.same is not None, self.within is not None]
-        if not (all(ordered) and not any(alike)) and not (all(alike) and not any(ordered)):
+    def _is_one_comparison(self) -> Self:
+        order = [self.better is not None, self.worse is not None]
+        equality = [self.same is not None, self.within is not None]
+        if not (all(order) and not any(equality)) and not (all(equality) and not any(order)):
             raise ValueError("must have better and worse, or same and within")
         if self.same is not None and len(set(self.same)) < 2:
             raise ValueError("must name two or more arms in same")
         return self
 
     @property
-    def named(self) -> list[str]:
-        """The arms that are spoken of by name."""
-        sides = [side for side in (self.better, self.worse, self.same) if side is not None]
+    def arm_names(self) -> list[str]:
+        """The arms that are selected by name."""
         names: list[str] = []
-        for side in sides:
-            names += [side] if isinstance(side, str) else side if isinstance(side, tuple) else []
+        for selector in (self.better, self.worse, self.same):
+            if selector is not None and not isinstance(selector, dict):
+                names += [selector] if isinstance(selector, str) else selector
         return names
 
     @property
     def keys(self) -> list[str]:
-        """The keys by whose values arms are meant."""
-        sides = (self.better, self.worse)
-        return [key for side in sides if isinstance(side, dict) for key in flatten(side)]
+        """The keys whose values select arms."""
+        selectors = [side for side in (self.better, self.worse) if isinstance(side, dict)]
+        return [key for selector in selectors for key in flatten(selector)]
 
 
-def arms_meant(who: Who, experiments: Mapping[str, BaseModel]) -> list[str]:
-    """Return the arms that are meant, named ones whether there or not; experiments by arm."""
-    if isinstance(who, str):
-        return [who]
-    if isinstance(who, tuple):
-        return list(who)
-    wanted = flatten(who)
+def select_arms(selector: ArmSelector, experiments: Mapping[str, BaseModel]) -> list[str]:
+    """Return the selected arms of ``experiments`` (by arm). Names are returned as they are."""
+    if isinstance(selector, str):
+        return [selector]
+    if isinstance(selector, tuple):
+        return list(selector)
+    wanted = flatten(selector).items()
     return [
-        name
-        for name, one in experiments.items()
-        if all(flatten(one.model_dump()).get(key) == value for key, value in wanted.items())
+        arm
+        for arm, experiment in experiments.items()
+        if wanted <= flatten(experiment.model_dump()).items()
     ]
 
 
-def check_named_arms(findings: Mapping[str, StatedFinding], arms: Mapping[str, Any]) -> None:
-    """Raise UserError for a finding about an arm that the experiment has not."""
+def check_arm_names(findings: Mapping[str, StatedFinding], arms: Mapping[str, Any]) -> None:
+    """Raise UserError for a finding that names an arm which the experiment does not have."""
     for name, finding in findings.items():
-        for arm in finding.named:
+        for arm in finding.arm_names:
             if arm not in arms:
                 raise UserError(f"findings.{name}: {unknown_name('arm', arm, arms)}")

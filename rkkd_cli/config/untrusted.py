@@ -1,7 +1,7 @@
-"""How far a preset file may reach: what it names lies in the working folder, or below.
+"""What a preset file may not do, since it may come from anywhere.
 
-A preset may come from anywhere. What only its reader can allow has to be typed on the command
-line: a path that leads elsewhere, links followed out of a dataset folder, code to run.
+Its paths stay in the working folder or below, it names no code to run, and it lets no links lead
+out of a dataset folder. Only a value typed on the command line may do these things.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,55 +11,57 @@ from typing import Any
 from rkkd_cli.config.overrides import flatten
 from rkkd_cli.errors import UserError
 
-PATHS = {"dataset.root": "--data-root", "teacher.checkpoint": "--teacher-checkpoint"}
-LINKS = "dataset.follow_links"
-MODELS = ("teacher.model", "student.model")
-CODE = (*MODELS, "dataset.name", "method.name")
-LIBRARIES = ("torchvision:", "timm:")  # of models
+PATH_FLAGS = {"dataset.root": "--data-root", "teacher.checkpoint": "--teacher-checkpoint"}
+FOLLOW_LINKS = "dataset.follow_links"
+MODEL_KEYS = ("teacher.model", "student.model")
+CODE_KEYS = (*MODEL_KEYS, "dataset.name", "method.name")  # their values may name code to run
+LIBRARY_PREFIXES = ("torchvision:", "timm:")  # of models, which are not code of the user's
 
 
-def refuse_reaching_out(table: Mapping[str, Any], typed: Sequence[str], where: str) -> None:
+def check_untrusted_values(table: Mapping[str, Any], typed: Sequence[str], where: str) -> None:
     """Raise UserError for a value of the file ``where`` that only a ``typed`` key may have."""
     for key, value in flatten(table).items():
         if key in typed:
             continue
-        flag = next((flag for name, flag in PATHS.items() if _names(key, name)), None)
-        if flag and isinstance(value, str) and leads_out(value):
-            say = flag if key in PATHS else key
+        path_key = next((name for name in PATH_FLAGS if _sets(key, name)), None)
+        if path_key and isinstance(value, str) and escapes_cwd(value):
+            typing = f"{PATH_FLAGS[key]} {value}" if key == path_key else f"{key}={value}"
             raise UserError(
                 f"{where}: {key} = {value!r} leads out of the working folder, which a file may "
-                f"not; if you trust it, say so yourself: {say}{' ' if key in PATHS else '='}{value}"
+                f"not do; if you trust it, type it on the command line: {typing}"
             )
-        if any(_names(key, name) and is_code(name, value) for name in CODE):
+        if any(_sets(key, name) and is_code(name, value) for name in CODE_KEYS):
             raise UserError(
-                f"{where}: {key} = {value!r} names code to run, which a file may not; if you trust "
-                f"it, say so yourself: {key}={value}"
+                f"{where}: {key} = {value!r} names code to run, which a file may not do; if you "
+                f"trust it, type it on the command line: {key}={value}"
             )
-        if _names(key, LINKS) and value is True:
+        if _sets(key, FOLLOW_LINKS) and value is True:
             raise UserError(
-                f"{where}: {key} lets links lead out of the dataset folder, which a file may not; "
-                f"if you trust them, say so yourself: {key}=true"
+                f"{where}: {key} lets links lead out of the dataset folder, which a file may not "
+                f"do; if you trust them, type it on the command line: {key}=true"
             )
 
 
-def _names(key: str, name: str) -> bool:
+def _sets(key: str, name: str) -> bool:
+    """Whether a dotted key sets ``name``, in the base experiment or in an arm."""
     return key == name or (key.startswith("arms.") and key.endswith(f".{name}"))
 
 
 def is_code(key: str, name: object) -> bool:
-    """Tell whether a key's value names code to run, ``package.module:name``."""
+    """Whether a key's value names code to run, as ``package.module:name``."""
     if not isinstance(name, str) or ":" not in name:
         return False
-    return key not in MODELS or not name.startswith(LIBRARIES)
+    return key not in MODEL_KEYS or not name.startswith(LIBRARY_PREFIXES)
 
 
-def leads_out(path: str) -> bool:
-    """Tell whether a path is absolute, a home folder, or climbs up with ``..``.
+def escapes_cwd(path: str) -> bool:
+    """Whether a path is absolute, begins in a home folder, or climbs up with ``..``.
 
-    Links are followed: those in the working folder are its owner's.
+    It is read as a POSIX and as a Windows path. Links are not resolved: those in the working folder
+    are its owner's.
     """
-    kinds = (PurePosixPath(path), PureWindowsPath(path))
-    absolute = any(kind.is_absolute() or kind.drive or kind.root for kind in kinds)
-    climbs = any(".." in kind.parts for kind in kinds)
-    home = any(str(kind).startswith("~") for kind in kinds)  # as in ./~/x
+    readings = (PurePosixPath(path), PureWindowsPath(path))
+    absolute = any(reading.is_absolute() or reading.drive or reading.root for reading in readings)
+    climbs = any(".." in reading.parts for reading in readings)
+    home = any(str(reading).startswith("~") for reading in readings)  # as in ./~/x
     return absolute or climbs or home

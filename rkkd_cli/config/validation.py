@@ -1,4 +1,4 @@
-"""From a nested table to an Experiment, with one clear sentence for what is wrong in it."""
+"""Build an Experiment from a nested table, with one clear sentence for what is wrong in it."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,7 +10,7 @@ from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.config.stated_findings import StatedFinding
 from rkkd_cli.errors import UserError, nearest
 
-LONGEST_VALUE = 200
+MAX_VALUE_LENGTH = 200  # of a value in a message
 
 METHOD_SETTING = re.compile(r"method\.[a-z0-9_]+\.[a-z0-9_]+")
 
@@ -18,45 +18,45 @@ METHOD_SETTING = re.compile(r"method\.[a-z0-9_]+\.[a-z0-9_]+")
 def experiment_from(
     table: Mapping[str, Any], where: str, overridden: Sequence[str] = ()
 ) -> Experiment:
-    """Validate ``table``. Raises UserError, which begins with ``where``.
+    """Return the validated experiment. Raises UserError, which begins with ``where``.
 
-    For a key among ``overridden`` it does not: that value was typed and stands in no file.
+    An error in a key among ``overridden`` does not: its value was typed, and stands in no file.
     """
     try:
         return Experiment.model_validate(dict(table))
     except ValidationError as error:
-        key, sentence = _key_and_sentence(error, [*known_keys(), *_keys_of_findings(table)])
-        typed = any(key == one or one.startswith(f"{key}.") for one in overridden)
-        raise UserError(sentence if typed else f"{where}: {sentence}") from None
+        key, message = _describe_error(error, [*known_keys(), *_finding_keys(table)])
+        typed = any(key == other or other.startswith(f"{key}.") for other in overridden)
+        raise UserError(message if typed else f"{where}: {message}") from None
 
 
-def _keys_of_findings(table: Mapping[str, Any]) -> list[str]:
-    named = table.get("findings")
-    names = named if isinstance(named, Mapping) else ()
+def _finding_keys(table: Mapping[str, Any]) -> list[str]:
+    findings = table.get("findings")
+    names = findings if isinstance(findings, Mapping) else ()
     return [f"findings.{name}.{key}" for name in names for key in StatedFinding.model_fields]
 
 
-def sentence_of(error: ValidationError, section: str, keys: Iterable[str]) -> str:
-    """Return what is wrong in a section that has these keys."""
-    return _key_and_sentence(error, [f"{section}.{key}" for key in keys], f"{section}.")[1]
+def section_error(error: ValidationError, section: str, keys: Iterable[str]) -> str:
+    """Return the message of an error in the section that has these keys."""
+    return _describe_error(error, [f"{section}.{key}" for key in keys], f"{section}.")[1]
 
 
 def check_known_key(key: str) -> None:
-    """Raise UserError for what is no key of an experiment, or a whole section.
+    """Raise UserError for an unknown key or a whole section.
 
-    The settings of methods (``method.dkd.beta``) are known to the methods alone.
+    Settings of a method, such as ``method.dkd.beta``, are not checked: only the method knows them.
     """
     keys = known_keys()
     if METHOD_SETTING.fullmatch(key):
         return
     if key not in keys:
-        raise UserError(_unknown(key, keys))
-    inside = next((one for one in keys if one.startswith(f"{key}.")), None)
+        raise UserError(_unknown_key(key, keys))
+    inside = next((other for other in keys if other.startswith(f"{key}.")), None)
     if inside is not None:
         raise UserError(f"{key} is a section; name one of its keys, such as {inside}")
 
 
-def _unknown(key: str, keys: Iterable[str]) -> str:
+def _unknown_key(key: str, keys: Iterable[str]) -> str:
     close = nearest(key, keys)
     hint = f"did you mean {close!r}?" if close else "`rkkd cat PRESET` shows the keys"
     return f"unknown key {key!r}; {hint}"
@@ -67,41 +67,43 @@ def known_keys(model: type[BaseModel] = Experiment, prefix: str = "") -> list[st
     keys: list[str] = []
     for name, field in model.model_fields.items():
         keys.append(prefix + name)
-        for section in _models_in(field.annotation):
+        for section in _sections_in(field.annotation):
             keys += known_keys(section, f"{prefix}{name}.")
     return keys
 
 
-def _models_in(annotation: Any) -> list[type[BaseModel]]:
-    """Return the sections that a key may hold; those with names of their own are none of them."""
+def _sections_in(annotation: Any) -> list[type[BaseModel]]:
+    """Return the models that a key's type names, except those in a dict, whose keys are free."""
     if getattr(annotation, "__origin__", None) is dict:
         return []
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     arguments = getattr(annotation, "__args__", ())
-    return [model for argument in arguments for model in _models_in(argument)]
+    return [model for argument in arguments for model in _sections_in(argument)]
 
 
-def _key_and_sentence(
+def _describe_error(
     error: ValidationError, keys: Iterable[str], prefix: str = ""
 ) -> tuple[str, str]:
+    """Return the key and the message of the first error; an unknown key comes before all others."""
     errors = error.errors(include_url=False)
-    first = next((one for one in errors if one["type"] == "extra_forbidden"), errors[0])
-    further = [first["ctx"]["name"]] if "name" in first.get("ctx", {}) else []
-    key = prefix + ".".join(str(part) for part in (*first["loc"], *further))
+    first = next((e for e in errors if e["type"] == "extra_forbidden"), errors[0])
+    inner = [first["ctx"]["name"]] if "name" in first.get("ctx", {}) else []
+    key = prefix + ".".join(str(part) for part in (*first["loc"], *inner))
     if first["type"] == "extra_forbidden":
-        return key, _unknown(key, keys)
+        return key, _unknown_key(key, keys)
     if first["type"] == "missing":
         return key, f"{key} is missing"
+    value = _short_repr(first["input"])
     if first["type"] in ("model_type", "dict_type"):
-        return key, f"{key} = {_shown(first['input'])}: must be a section with keys of its own"
+        return key, f"{key} = {value}: must be a section with keys of its own"
     message = first["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
     message = message.replace("a valid tuple", "a list")
     if not key or isinstance(first["input"], Mapping):
         return key, f"{key}: {message}".removeprefix(": ")
-    return key, f"{key} = {_shown(first['input'])}: {message}"
+    return key, f"{key} = {value}: {message}"
 
 
-def _shown(value: Any) -> str:
+def _short_repr(value: Any) -> str:
     text = repr(value)
-    return text if len(text) <= LONGEST_VALUE else f"{text[:LONGEST_VALUE]}…"
+    return text if len(text) <= MAX_VALUE_LENGTH else f"{text[:MAX_VALUE_LENGTH]}…"

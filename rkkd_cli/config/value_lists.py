@@ -1,74 +1,77 @@
-"""Lists of values as they are typed: ``0.1,0.25``, ``0.1:0.9:0.2``, ``log:1:50:6``; and of seeds.
+"""Lists of values and of seeds, as they are typed.
 
-Seeds are ``0``, ``0,1,2`` or ``0:3``. A range of values has its end in it, one of seeds has not.
+Values: ``0.1,0.25``, the range ``0.1:0.9:0.2``, which includes its end, and the geometric range
+``log:1:50:6``. Seeds: ``0``, ``0,1,2``, and the range ``0:3``, which excludes its end.
 """
 
 import math
 import re
 from collections.abc import Mapping
-from decimal import Decimal, InvalidOperation
+from decimal import Context, Decimal, InvalidOperation, localcontext
 from typing import Any
 
 from rkkd_cli.config.overrides import flatten, parse_value
 
-MOST_VALUES = 10_000
-MOST_SEEDS = 10_000
+MAX_VALUES = 10_000
+MAX_SEEDS = 10_000
 
 NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
-RANGE_ATTEMPT = re.compile(rf"\s*(?:{NUMBER}|log)\s*:")
-FORMS = "write START:STOP:STEP, such as 0.1:0.9:0.2, or log:START:STOP:COUNT, such as log:1:50:6"
+BEGINS_RANGE = re.compile(rf"\s*(?:{NUMBER}|log)\s*:")
+RANGE_SYNTAX = (
+    "write START:STOP:STEP, such as 0.1:0.9:0.2, or log:START:STOP:COUNT, such as log:1:50:6"
+)
+SEED_SYNTAX = "must be seed values such as 0, '0,1,2' or '0:3'"
 
 
 def parse_axes(axes: Any) -> Any:
-    """Return ``{dotted key: values}`` of nested tables whose leaves are lists or typed lists.
+    """Return ``{dotted key: values}`` for nested tables of lists, or of lists as they are typed.
 
-    Raises ValueError that names the key.
+    Raises ValueError that names the key. What is no table is returned unchanged.
     """
     if not isinstance(axes, Mapping):
         return axes
-    return {key: _axis(key, values) for key, values in flatten(axes).items()}
+    return {key: _parse_axis(key, values) for key, values in flatten(axes).items()}
 
 
-def _axis(key: str, values: Any) -> tuple[Any, ...]:
+def _parse_axis(key: str, values: Any) -> tuple[Any, ...]:
     try:
         if isinstance(values, str):
             return parse_values(values)
-        listed = list(values) if isinstance(values, list | tuple) else [values]
-        return _distinct(listed)
+        return _distinct(list(values) if isinstance(values, list | tuple) else [values])
     except ValueError as error:
         raise ValueError(f"{key}: {error}") from None
 
 
 def parse_values(text: str) -> tuple[Any, ...]:
-    """Return the values that a list of values and ranges names, each once, in its order.
+    """Return the values of a comma-separated list, in its order and without duplicates.
 
-    Parts are separated by commas; a part is a TOML value, a word, an inclusive range
-    ``START:STOP:STEP`` or a geometric one, ``log:START:STOP:COUNT``. Raises ValueError.
+    A part of the list is a TOML value, a word, a range ``START:STOP:STEP`` (including its end) or a
+    geometric range ``log:START:STOP:COUNT``. Raises ValueError.
     """
-    parts = [part.strip() for part in _split(text)]
+    parts = [part.strip() for part in _split_at_commas(text)]
     if any(not part for part in parts):
         raise ValueError("the list of values is empty, or has an empty part")
-    return _distinct([value for part in parts for value in _part(part)])
+    return _distinct([value for part in parts for value in _parse_part(part)])
 
 
 def _distinct(values: list[Any]) -> tuple[Any, ...]:
+    """Return the values without duplicates, lists as tuples. Raises ValueError."""
     if not values:
         raise ValueError("the list of values is empty")
-    if len(values) > MOST_VALUES:
-        raise ValueError(f"names {len(values):,} values; at most {MOST_VALUES:,} are taken")
-    frozen = [tuple(value) if isinstance(value, list) else value for value in values]
-    for value in frozen:
+    if len(values) > MAX_VALUES:
+        raise ValueError(f"names {len(values):,} values; at most {MAX_VALUES:,} are allowed")
+    distinct: dict[tuple[bool, Any], Any] = {}
+    for value in values:
         if isinstance(value, Mapping):
             raise ValueError("varies a whole section; vary its keys one by one")
         if isinstance(value, float) and not math.isfinite(value):
             raise ValueError(f"{value} is not finite")
-    kept: dict[tuple[bool, Any], Any] = {}
-    for value in frozen:
-        kept.setdefault((isinstance(value, bool), value), value)  # True is not 1 here, 1 is 1.0
-    return tuple(kept.values())
+        frozen = tuple(value) if isinstance(value, list) else value
+        distinct.setdefault((isinstance(frozen, bool), frozen), frozen)  # 1 == 1.0, but not True
+    return tuple(distinct.values())
 
 
-def _split(text: str) -> list[str]:
+def _split_at_commas(text: str) -> list[str]:
     """Split at the commas outside brackets and quotes."""
     parts, depth, quote = [""], 0, ""
     for letter in text:
@@ -87,55 +90,57 @@ def _split(text: str) -> list[str]:
     return parts
 
 
-def _part(part: str) -> list[Any]:
-    if not RANGE_ATTEMPT.match(part):
+def _parse_part(part: str) -> list[Any]:
+    if not BEGINS_RANGE.match(part):
         return [parse_value(part)]
     words = [word.strip() for word in part.split(":")]
     try:
         if words[0] == "log":
             _, start, stop, count = words
-            return _geometric(part, float(start), float(stop), int(count))
-        first, last, step = (Decimal(word) for word in words)
-        return _arithmetic(part, first, last, step)
-    except (ValueError, InvalidOperation) as error:
-        if isinstance(error, ValueError) and str(error).startswith("range "):
-            raise
-        raise ValueError(f"{part!r} is no range; {FORMS}") from None
+            numbers = float(start), float(stop), int(count)
+        else:
+            first, last, step = (Decimal(word) for word in words)
+    except (ValueError, InvalidOperation):
+        raise ValueError(f"{part!r} is no range; {RANGE_SYNTAX}") from None
+    if words[0] == "log":
+        return _geometric_range(part, *numbers)
+    return _arithmetic_range(part, first, last, step)
 
 
-def _arithmetic(part: str, first: Decimal, last: Decimal, step: Decimal) -> list[Any]:
+def _arithmetic_range(part: str, first: Decimal, last: Decimal, step: Decimal) -> list[Any]:
     if not (first.is_finite() and last.is_finite() and step.is_finite()):
         raise ValueError(f"range {part!r} is not finite")
-    if step == 0 or (last - first) / step < 0:
+    with localcontext(Context(traps=[])):  # what no Decimal can hold becomes infinite
+        steps = (last - first) / step
+    if step == 0 or steps < 0:
         raise ValueError(f"range {part!r} never arrives: its step leads away from its end")
-    count = int((last - first) / step) + 1
-    if count > MOST_VALUES:
-        raise ValueError(f"range {part!r} has {count:,} values; at most {MOST_VALUES:,} are taken")
-    whole = all("." not in str(one) and one == one.to_integral_value() for one in (first, step))
-    exact = [first + n * step for n in range(count)]
-    return [int(one) if whole else float(one) for one in exact]
+    if steps >= MAX_VALUES:
+        raise ValueError(f"range {part!r} has too many values; at most {MAX_VALUES:,} are allowed")
+    values = [first + index * step for index in range(int(steps) + 1)]
+    are_whole = all("." not in str(x) and x == x.to_integral_value() for x in (first, step))
+    return [int(value) if are_whole else float(value) for value in values]
 
 
-def _geometric(part: str, first: float, last: float, count: int) -> list[Any]:
+def _geometric_range(part: str, first: float, last: float, count: int) -> list[Any]:
     if not (0 < first < math.inf and 0 < last < math.inf):
         raise ValueError(f"range {part!r} must begin and end at numbers greater than 0")
-    if not 2 <= count <= MOST_VALUES:
-        raise ValueError(f"range {part!r} must have 2 to {MOST_VALUES:,} values")
+    if not 2 <= count <= MAX_VALUES:
+        raise ValueError(f"range {part!r} must have 2 to {MAX_VALUES:,} values")
     ratio = last / first
-    return [float(f"{first * ratio ** (n / (count - 1)):.6g}") for n in range(count)]
+    return [float(f"{first * ratio ** (index / (count - 1)):.6g}") for index in range(count)]
 
 
 def parse_seeds(value: Any) -> tuple[int, ...]:
-    """Return seed values from ``0``, ``"0,1,2"``, ``"0:3"`` (0, 1, 2) or a list of integers.
+    """Return the seeds of ``0``, ``"0,1,2"``, ``"0:3"`` (0, 1, 2) or a list of integers.
 
-    Raises ValueError for anything else, for negative or repeated seeds and for none at all.
+    Raises ValueError for anything else, for negative or repeated seeds, and if there are none.
     """
     if isinstance(value, bool) or not isinstance(value, int | str | list | tuple):
-        raise ValueError("must be seed values such as 0, '0,1,2' or '0:3'")
+        raise ValueError(SEED_SYNTAX)
     if isinstance(value, int):
         seeds = [value]
     elif isinstance(value, str):
-        seeds = [seed for part in value.split(",") for seed in _seed_range(part.strip())]
+        seeds = [seed for part in value.split(",") for seed in _parse_seed_range(part.strip())]
     else:
         seeds = list(value)
     if not seeds:
@@ -147,12 +152,12 @@ def parse_seeds(value: Any) -> tuple[int, ...]:
     return tuple(seeds)
 
 
-def _seed_range(part: str) -> list[int]:
+def _parse_seed_range(part: str) -> list[int]:
     match = re.fullmatch(r"(\d+)(?::(\d+))?", part)
     if match is None:
-        raise ValueError("must be seed values such as 0, '0,1,2' or '0:3'")
+        raise ValueError(SEED_SYNTAX)
     first = int(match[1])
     last = first + 1 if match[2] is None else int(match[2])
-    if last - first > MOST_SEEDS:
-        raise ValueError(f"must be at most {MOST_SEEDS} seeds")
+    if last - first > MAX_SEEDS:
+        raise ValueError(f"must be at most {MAX_SEEDS} seeds")
     return list(range(first, last))

@@ -1,1 +1,1 @@
-"""Images in, batches on the device out. Knows nothing of experiments."""
+"""Reads images and yields batches on the device. Knows nothing of experiments."""

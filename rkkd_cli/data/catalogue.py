@@ -1,8 +1,8 @@
-"""The datasets by name: where they come from, their usual augmentation and normalisation.
+"""The datasets by name: their source, usual augmentation and usual normalisation.
 
-An image folder is streamed from the disk where it is told to be, or where its decoded images would
-take more than ``MOST_RESIDENT`` bytes: that depends on the folder and the settings alone, not on
-the machine, so that the same experiment gives the same numbers everywhere.
+An image folder is streamed from disk on request, or if its decoded images would take more than
+``MAX_RESIDENT_BYTES``. That depends on the folder and the settings, never on the machine, so the
+same experiment gives the same numbers everywhere.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from typing import NamedTuple
 from rkkd_cli.data.digits import load_digits
 from rkkd_cli.data.folder_arrays import (
     decode_tree,
-    image_shape,
+    decoded_size,
     read_arrays,
     tree_key,
     write_arrays,
@@ -21,26 +21,30 @@ from rkkd_cli.data.folder_scan import Tree, scan_folder
 from rkkd_cli.data.images import (
     Dataset,
     LabelledImages,
-    SomeSplit,
+    Splits,
+    SplitT,
     balanced_subset,
     channel_statistics,
     check_hold_out,
     check_subset,
     hold_out,
 )
-from rkkd_cli.data.streaming.pool import Decoders
-from rkkd_cli.data.streaming.split import ListedImages
-from rkkd_cli.data.user_datasets import Splits, load_own
+from rkkd_cli.data.streaming.pool import DecoderPool
+from rkkd_cli.data.streaming.split import StreamedSplit
+from rkkd_cli.data.user_datasets import load_user_dataset
 from rkkd_cli.errors import UserError, unknown_name
 
-MOST_RESIDENT = 4 * 2**30
+MAX_RESIDENT_BYTES = 4 * 2**30
 STREAMED_SIZE = 224
-# ImageNet's, which the field uses for photographs: to measure a stream takes an epoch.
+# ImageNet's statistics, as usual for photographs: measuring those of a stream takes an epoch.
 STREAMED_MEAN, STREAMED_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-class Shape(NamedTuple):
-    """What there is to know of a dataset before it is read; ``streamed``: batch by batch."""
+class DatasetInfo(NamedTuple):
+    """What is known of a dataset before its images are read.
+
+    ``size`` is the images' height and width. ``streamed``: they are read from disk batch by batch.
+    """
 
     num_classes: int
     in_channels: int
@@ -57,49 +61,49 @@ class Shape(NamedTuple):
         return self.in_channels * self.size[0] * self.size[1] * images
 
 
-class Definition(NamedTuple):
-    """What the field uses for a dataset. Without mean and std they are measured.
+class DatasetSpec(NamedTuple):
+    """A dataset's entry in the catalogue: its facts, usual augmentation and normalisation.
 
-    ``shape`` is None where only the files can tell; ``splits`` are those of a user's own dataset,
-    whose function alone can tell.
+    ``info`` is None for image folders, which have to be scanned. Without ``mean`` and ``std`` they
+    are measured. ``splits`` are the images of a user's own dataset, read to learn its ``info``.
     """
 
     description: str
     in_channels: int
     crop_padding: int
     flip: bool
-    shape: Shape | None = None
+    info: DatasetInfo | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     splits: Splits | None = None
 
 
-DATASETS: dict[str, Definition] = {
-    "digits": Definition(
+DATASETS: dict[str, DatasetSpec] = {
+    "digits": DatasetSpec(
         "8×8 grey digits inside scikit-learn, no download", 1, 1, False,
-        Shape(10, 1, (8, 8), 1397, 400, 10),
+        DatasetInfo(10, 1, (8, 8), 1397, 400, 10),
     ),
-    "cifar10": Definition(
+    "cifar10": DatasetSpec(
         "32×32 colour, 50,000 + 10,000 images, downloaded", 3, 4, True,
-        Shape(10, 3, (32, 32), 50_000, 10_000, 10),
+        DatasetInfo(10, 3, (32, 32), 50_000, 10_000, 10),
         (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616),
     ),
-    "cifar100": Definition(
+    "cifar100": DatasetSpec(
         "32×32 colour, 50,000 + 10,000 images, downloaded", 3, 4, True,
-        Shape(100, 3, (32, 32), 50_000, 10_000, 100),
+        DatasetInfo(100, 3, (32, 32), 50_000, 10_000, 100),
         (0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761),
     ),
-    "fashion_mnist": Definition(
+    "fashion_mnist": DatasetSpec(
         "28×28 grey, 60,000 + 10,000 images, downloaded", 1, 2, True,
-        Shape(10, 1, (28, 28), 60_000, 10_000, 10),
+        DatasetInfo(10, 1, (28, 28), 60_000, 10_000, 10),
         (0.2860,), (0.3530,),
     ),
-    "svhn": Definition(
+    "svhn": DatasetSpec(
         "32×32 colour house numbers, 73,257 + 26,032 images, downloaded", 3, 4, False,
-        Shape(10, 3, (32, 32), 73_257, 26_032, 10),
+        DatasetInfo(10, 3, (32, 32), 73_257, 26_032, 10),
         (0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970),
     ),
-    "folder": Definition(
+    "folder": DatasetSpec(
         "your images: ROOT/train/<class>/* and ROOT/test/<class>/* (or val/); streamed if large",
         3, 4, True,
     ),
@@ -108,9 +112,10 @@ DATASETS: dict[str, Definition] = {
 
 @dataclass(frozen=True)
 class DatasetRequest:
-    """Which dataset, cut and augmented how; None means the dataset's own default.
+    """The dataset that is wanted, and how to read and augment it.
 
-    ``decoders`` is the number of processes that decode a streamed one.
+    None means the dataset's own default. ``decoders`` is the number of processes that decode the
+    images of a streamed dataset.
     """
 
     name: str
@@ -129,38 +134,24 @@ class DatasetRequest:
     decoders: int | None = None
 
 
-def peek(request: DatasetRequest) -> Shape:
-    """Check the request and return the dataset's shape, without decoding or writing anything."""
-    shape = _shape(request, _definition(request))
-    train_images, classes = request.limit_train or shape.train_images, shape.num_classes
-    check_subset(train_images, shape.train_images, classes, "dataset.limit_train")
-    test_images = request.limit_test or shape.test_images
-    check_subset(test_images, shape.test_images, shape.test_classes, "dataset.limit_test")
+def inspect_dataset(request: DatasetRequest) -> DatasetInfo:
+    """Check the request and describe the dataset, without decoding or writing anything.
+
+    Raises UserError for a request that does not fit the dataset.
+    """
+    spec = _checked_spec(request)
+    info = spec.info or _folder_info(request, _scan(request))
+    train_images = request.limit_train or info.train_images
+    check_subset(train_images, info.train_images, info.num_classes, "dataset.limit_train")
+    test_images = request.limit_test or info.test_images
+    check_subset(test_images, info.test_images, info.test_classes, "dataset.limit_test")
     if request.val_share:
-        check_hold_out(request.val_share, train_images, classes)
-    return shape
-
-
-def _shape(request: DatasetRequest, definition: Definition) -> Shape:
-    if definition.shape is None:
-        return _folder_shape(request, scan_folder(_folder_root(request), request.follow_links))
-    return definition.shape
-
-
-def _folder_shape(request: DatasetRequest, tree: Tree) -> Shape:
-    """Return the shape, which tells whether the images are streamed."""
-    counts = len(tree.train.labels), len(tree.test.labels), len(set(tree.test.labels.tolist()))
-    side = request.image_size or STREAMED_SIZE
-    streamed = Shape(len(tree.classes), 3, (side, side), *counts, streamed=True)
-    if request.streaming or (request.streaming is None and request.crop == "resized"):
-        return streamed
-    resident = streamed._replace(size=image_shape(tree, request.image_size), streamed=False)
-    is_too_large = resident.decoded_bytes > MOST_RESIDENT
-    return streamed if request.streaming is None and is_too_large else resident
+        check_hold_out(request.val_share, train_images, info.num_classes)
+    return info
 
 
 def needs_download(request: DatasetRequest, cache: Path) -> bool:
-    """Tell whether :func:`load_dataset` would fetch the dataset first."""
+    """Return whether :func:`load_dataset` would download the dataset."""
     if request.name in ("digits", "folder") or ":" in request.name:
         return False
     from rkkd_cli.data.torchvision_sets import is_present
@@ -169,65 +160,31 @@ def needs_download(request: DatasetRequest, cache: Path) -> bool:
 
 
 def load_dataset(request: DatasetRequest, cache: Path) -> Dataset:
-    """Return the dataset, downloaded or decoded as needed; ``cache`` keeps what that yields.
+    """Return the dataset, downloaded or decoded if needed; ``cache`` keeps the result.
 
     Raises UserError for a request that does not fit, RunError when a download fails.
     """
-    definition = _definition(request)
-    if request.name == "folder":
-        tree = scan_folder(_folder_root(request), request.follow_links)
-        shape = _folder_shape(request, tree)
-        if shape.streamed:
-            return _streamed(request, definition, tree, shape)
-        splits = _decoded(request, tree, cache)
-    else:
-        splits = definition.splits or _read_splits(request, cache)
-    train, test, val = _chosen(request, *splits[:2])
-    mean, std = _normalisation(request, definition, train)
-    padding, flip = _augmentation(request, definition)
-    return Dataset(request.name, train, test, val, splits[2], mean, std, padding, flip)
+    spec = _checked_spec(request)
+    if request.name != "folder":
+        return _resident_dataset(request, spec, spec.splits or _read_splits(request, cache))
+    tree = _scan(request)
+    info = _folder_info(request, tree)
+    if info.streamed:
+        return _streamed_dataset(request, spec, tree, info.size[0])
+    return _resident_dataset(request, spec, _decode_folder(request, tree, cache))
 
 
-def _streamed(request: DatasetRequest, definition: Definition, tree: Tree, shape: Shape) -> Dataset:
-    padding, flip = _augmentation(request, definition)
-    crop = request.crop or ("resized" if request.crop_padding is None else "padded")
-    decoders, root = Decoders(request.decoders), tree.root.absolute()
-    splits = [
-        ListedImages(files._replace(root=root), shape.size[0], crop, decoders)
-        for files in (tree.train, tree.test)
-    ]
-    train, test, val = _chosen(request, *splits)
-    mean, std = request.mean or STREAMED_MEAN, request.std or STREAMED_STD
-    padding = padding if crop == "padded" else 0
-    return Dataset(request.name, train, test, val, tree.classes, mean, std, padding, flip, crop)
-
-
-def _chosen(
-    request: DatasetRequest, train: SomeSplit, test: SomeSplit
-) -> tuple[SomeSplit, SomeSplit, SomeSplit | None]:
-    """Return the images of training, test and validation that are asked for."""
-    train = balanced_subset(train, request.limit_train, "dataset.limit_train")
-    test = balanced_subset(test, request.limit_test, "dataset.limit_test")
-    train, val = hold_out(train, request.val_share)
-    return train, test, val
-
-
-def _augmentation(request: DatasetRequest, definition: Definition) -> tuple[int, bool]:
-    """Return the padding of the crops, and whether images are flipped."""
-    padding, flip = request.crop_padding, request.flip
-    return (
-        definition.crop_padding if padding is None else padding,
-        definition.flip if flip is None else flip,
-    )
-
-
-def _definition(request: DatasetRequest) -> Definition:
-    definition = _of_name(request)
+def _checked_spec(request: DatasetRequest) -> DatasetSpec:
+    """Return the dataset's entry. Raises UserError for settings that it does not have."""
+    spec = _find_spec(request)
     if request.image_size is not None and request.name != "folder":
         raise UserError(f"dataset.image_size is for image folders; {request.name} has its own size")
-    on_disk = {"streaming = true": request.streaming, "crop = 'resized'": request.crop == "resized"}
-    for setting, wanted in on_disk.items():
-        if wanted and request.name != "folder":
+    streaming_settings = {
+        "streaming = true": request.streaming,
+        "crop = 'resized'": request.crop == "resized",
+    }
+    for setting, is_requested in streaming_settings.items():
+        if is_requested and request.name != "folder":
             raise UserError(
                 f"dataset.{setting} is for image folders; {request.name} is held in memory"
             )
@@ -237,25 +194,43 @@ def _definition(request: DatasetRequest) -> Definition:
             "--dataset folder"
         )
     for key, values in (("mean", request.mean), ("std", request.std)):
-        if values is not None and len(values) != definition.in_channels:
+        if values is not None and len(values) != spec.in_channels:
             raise UserError(
                 f"dataset.{key} has {len(values)} values, {request.name} has "
-                f"{definition.in_channels} channels"
+                f"{spec.in_channels} channels"
             )
-    return definition
+    return spec
 
 
-def _of_name(request: DatasetRequest) -> Definition:
+def _find_spec(request: DatasetRequest) -> DatasetSpec:
     if request.name in DATASETS:
         return DATASETS[request.name]
     if ":" not in request.name:
         raise unknown_name("dataset", request.name, DATASETS)
-    splits = load_own(request.name, request.root)
+    splits = load_user_dataset(request.name, request.root)
     train, test, classes = splits
-    channels, height, width = train.images.shape[1:]
+    channels, height, width = train.shape
     counts = (len(train), len(test), len(set(test.labels.tolist())))
-    shape = Shape(len(classes), channels, (height, width), *counts)
-    return Definition("your own", channels, crop_padding=0, flip=False, shape=shape, splits=splits)
+    info = DatasetInfo(len(classes), channels, (height, width), *counts)
+    return DatasetSpec("your own", channels, crop_padding=0, flip=False, info=info, splits=splits)
+
+
+def _scan(request: DatasetRequest) -> Tree:
+    if request.root is None:
+        raise UserError("dataset folder needs --data-root, the folder that holds train/ and test/")
+    return scan_folder(Path(request.root).expanduser(), request.follow_links)
+
+
+def _folder_info(request: DatasetRequest, tree: Tree) -> DatasetInfo:
+    """Describe an image folder, and decide whether its images are streamed."""
+    counts = len(tree.train.labels), len(tree.test.labels), len(set(tree.test.labels.tolist()))
+    side = request.image_size or STREAMED_SIZE
+    streamed = DatasetInfo(len(tree.classes), 3, (side, side), *counts, streamed=True)
+    if request.streaming or (request.streaming is None and request.crop == "resized"):
+        return streamed
+    resident = streamed._replace(size=decoded_size(tree, request.image_size), streamed=False)
+    is_too_large = resident.decoded_bytes > MAX_RESIDENT_BYTES
+    return streamed if request.streaming is None and is_too_large else resident
 
 
 def _read_splits(request: DatasetRequest, cache: Path) -> Splits:
@@ -266,7 +241,11 @@ def _read_splits(request: DatasetRequest, cache: Path) -> Splits:
     return load_torchvision(request.name, _download_root(request, cache))
 
 
-def _decoded(request: DatasetRequest, tree: Tree, cache: Path) -> Splits:
+def _download_root(request: DatasetRequest, cache: Path) -> Path:
+    return cache / "downloads" if request.root is None else Path(request.root).expanduser()
+
+
+def _decode_folder(request: DatasetRequest, tree: Tree, cache: Path) -> Splits:
     path = cache / "arrays" / f"{tree_key(tree, request.image_size)}.npz"
     splits = read_arrays(path)
     if splits is None:
@@ -275,21 +254,52 @@ def _decoded(request: DatasetRequest, tree: Tree, cache: Path) -> Splits:
     return *splits, tree.classes
 
 
-def _folder_root(request: DatasetRequest) -> Path:
-    if request.root is None:
-        raise UserError("dataset folder needs --data-root, the folder that holds train/ and test/")
-    return Path(request.root).expanduser()
+def _resident_dataset(request: DatasetRequest, spec: DatasetSpec, splits: Splits) -> Dataset:
+    train, test, val = _select_images(request, splits[0], splits[1])
+    mean, std = _normalisation(request, spec, train)
+    padding, flip = _augmentation(request, spec)
+    return Dataset(request.name, train, test, val, splits[2], mean, std, padding, flip)
 
 
-def _download_root(request: DatasetRequest, cache: Path) -> Path:
-    return cache / "downloads" if request.root is None else Path(request.root).expanduser()
+def _streamed_dataset(request: DatasetRequest, spec: DatasetSpec, tree: Tree, size: int) -> Dataset:
+    padding, flip = _augmentation(request, spec)
+    crop = request.crop or ("resized" if request.crop_padding is None else "padded")
+    decoders, root = DecoderPool(request.decoders), tree.root.absolute()
+    train, test, val = _select_images(
+        request,
+        StreamedSplit(tree.train._replace(root=root), size, crop, decoders),
+        StreamedSplit(tree.test._replace(root=root), size, crop, decoders),
+    )
+    mean, std = request.mean or STREAMED_MEAN, request.std or STREAMED_STD
+    padding = padding if crop == "padded" else 0
+    return Dataset(request.name, train, test, val, tree.classes, mean, std, padding, flip, crop)
+
+
+def _select_images(
+    request: DatasetRequest, train: SplitT, test: SplitT
+) -> tuple[SplitT, SplitT, SplitT | None]:
+    """Return the requested images of training, test and validation."""
+    train = balanced_subset(train, request.limit_train, "dataset.limit_train")
+    test = balanced_subset(test, request.limit_test, "dataset.limit_test")
+    train, val = hold_out(train, request.val_share)
+    return train, test, val
+
+
+def _augmentation(request: DatasetRequest, spec: DatasetSpec) -> tuple[int, bool]:
+    """Return the padding of the crops, and whether images are flipped."""
+    padding, flip = request.crop_padding, request.flip
+    return (
+        spec.crop_padding if padding is None else padding,
+        spec.flip if flip is None else flip,
+    )
 
 
 def _normalisation(
-    request: DatasetRequest, definition: Definition, train: LabelledImages
+    request: DatasetRequest, spec: DatasetSpec, train: LabelledImages
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    stated = (request.mean or definition.mean, request.std or definition.std)
-    if stated[0] is not None and stated[1] is not None:
-        return stated[0], stated[1]
-    measured = channel_statistics(train.images)
-    return stated[0] or measured[0], stated[1] or measured[1]
+    """Return mean and std of each channel, measured on the training images unless given."""
+    mean, std = request.mean or spec.mean, request.std or spec.std
+    if mean is not None and std is not None:
+        return mean, std
+    measured_mean, measured_std = channel_statistics(train.images)
+    return mean or measured_mean, std or measured_std

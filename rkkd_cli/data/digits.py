@@ -2,22 +2,22 @@
 
 import numpy as np
 
-from rkkd_cli.data.images import LabelledImages, balanced_order
+from rkkd_cli.data.images import LabelledImages, Splits, balanced_order
 
 TEST_IMAGES = 400
 
 
-def load_digits() -> tuple[LabelledImages, LabelledImages, tuple[str, ...]]:
+def load_digits() -> Splits:
     """Return train (1397 images), test (400, class-balanced, always the same) and class names.
 
     The 17 grey levels 0 … 16 become multiples of 255/16, rounded.
     """
-    from sklearn.datasets import load_digits as read_digits
+    from sklearn.datasets import load_digits as load_sklearn_digits
 
-    bunch = read_digits()
+    bunch = load_sklearn_digits()
     pixels = np.rint(bunch.images[:, None] * (255 / 16)).astype(np.uint8)
-    everything = LabelledImages(pixels, bunch.target.astype(np.int64))
-    order = balanced_order(everything.labels, seed=0)
-    train = everything.take(np.sort(order[TEST_IMAGES:]))
-    test = everything.take(np.sort(order[:TEST_IMAGES]))
+    digits = LabelledImages(pixels, bunch.target.astype(np.int64))
+    order = balanced_order(digits.labels, seed=0)
+    train = digits.take(np.sort(order[TEST_IMAGES:]))
+    test = digits.take(np.sort(order[:TEST_IMAGES]))
     return train, test, tuple(str(name) for name in bunch.target_names)

@@ -1,6 +1,6 @@
-"""Image folders that fit into memory: hashed and decoded once, into arrays.
+"""Image folders that fit into memory: decoded once, into arrays that are cached on disk.
 
-The arrays are kept on disk: one uncompressed npz a tree, written whole or not at all.
+The cache holds one uncompressed npz file for each folder content, written whole or not at all.
 """
 
 import hashlib
@@ -13,17 +13,17 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from rkkd_cli.data.folder_scan import Files, Tree
+from rkkd_cli.data.folder_scan import FileIndex, Tree
 from rkkd_cli.data.images import LabelledImages
-from rkkd_cli.data.streaming.decode import file_digest, read_rgb, refusing_bombs
+from rkkd_cli.data.streaming.decode import file_digest, read_rgb, reject_decompression_bombs
 from rkkd_cli.errors import UserError
-from rkkd_cli.files import whole_file
+from rkkd_cli.files import atomic_file
 
 DECODER_VERSION = "1"
 
 
 def tree_key(tree: Tree, image_size: int | None) -> str:
-    """Return the SHA-256 of every file's path and bytes, and of how they are decoded."""
+    """Return the SHA-256 of every file's path and bytes, the image size and the decoder version."""
     digest = hashlib.sha256(f"{DECODER_VERSION} {image_size}".encode())
     with ThreadPoolExecutor() as pool:
         paths = [*chain(tree.train.paths(), tree.test.paths())]
@@ -33,12 +33,12 @@ def tree_key(tree: Tree, image_size: int | None) -> str:
 
 
 def decode_tree(tree: Tree, image_size: int | None) -> tuple[LabelledImages, LabelledImages]:
-    """Decode all images to RGB; with ``image_size``, shorter side scaled and centre cropped.
+    """Decode all images to RGB; with ``image_size``, resize the shorter side and crop the centre.
 
-    Raises UserError naming an image that cannot be decoded, or whose size differs from the
-    first one's when no ``image_size`` is given.
+    Raises UserError naming an image that cannot be decoded or, without ``image_size``, one whose
+    size differs from the first image's.
     """
-    height, width = image_shape(tree, image_size)
+    height, width = decoded_size(tree, image_size)
 
     def decode(path: Path) -> NDArray[np.uint8]:
         pixels = read_rgb(path, image_size)
@@ -50,30 +50,30 @@ def decode_tree(tree: Tree, image_size: int | None) -> tuple[LabelledImages, Lab
         return pixels
 
     shape = (3, height, width)
-    return _decode(tree.train, decode, shape), _decode(tree.test, decode, shape)
+    return _decode_split(tree.train, decode, shape), _decode_split(tree.test, decode, shape)
 
 
-def image_shape(tree: Tree, image_size: int | None) -> tuple[int, int]:
-    """Return (height, width) that the decoded images will have, from the first one."""
+def decoded_size(tree: Tree, image_size: int | None) -> tuple[int, int]:
+    """Return the height and width of the decoded images: without ``image_size``, the first's."""
     if image_size is not None:
         return image_size, image_size
-    with refusing_bombs():
+    with reject_decompression_bombs():
         height, width = read_rgb(tree.train.path(0), None).shape[:2]
     return height, width
 
 
-def _decode(
-    files: Files, decode: Callable[[Path], NDArray[np.uint8]], shape: tuple[int, int, int]
+def _decode_split(
+    files: FileIndex, decode: Callable[[Path], NDArray[np.uint8]], shape: tuple[int, int, int]
 ) -> LabelledImages:
     images = np.empty((len(files.labels), *shape), dtype=np.uint8)
-    with refusing_bombs(), ThreadPoolExecutor() as pool:
-        for number, pixels in enumerate(pool.map(decode, files.paths())):
-            images[number] = pixels.transpose(2, 0, 1)
+    with reject_decompression_bombs(), ThreadPoolExecutor() as pool:
+        for index, pixels in enumerate(pool.map(decode, files.paths())):
+            images[index] = pixels.transpose(2, 0, 1)
     return LabelledImages(images, files.labels)
 
 
 def read_arrays(path: Path) -> tuple[LabelledImages, LabelledImages] | None:
-    """Return the cached splits, or None where there are none or the file is damaged."""
+    """Return the cached splits, or None if the file is missing or damaged."""
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             train = LabelledImages(arrays["train_images"], arrays["train_labels"])
@@ -85,7 +85,7 @@ def read_arrays(path: Path) -> tuple[LabelledImages, LabelledImages] | None:
 def write_arrays(path: Path, train: LabelledImages, test: LabelledImages) -> None:
     """Write both splits, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with whole_file(path) as file:
+    with atomic_file(path) as file:
         np.savez(
             file,
             train_images=train.images,

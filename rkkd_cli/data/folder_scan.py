@@ -1,6 +1,6 @@
-"""Image folders: which files lie in ``train/<class>/*`` and ``test/<class>/*`` (or ``val/``).
+"""Image folders: the files in ``train/<class>/*`` and ``test/<class>/*`` (or ``val/``).
 
-Only names are read. They are held as arrays, so that a million of them take tens of megabytes.
+Only file names are read. They are kept in arrays, where a million names take tens of megabytes.
 """
 
 import os
@@ -13,53 +13,55 @@ from numpy.typing import NDArray
 
 from rkkd_cli.errors import UserError
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff")
-LAYOUT = "expected train/<class>/* and test/<class>/* (or val/<class>/*)"
+IMAGE_SUFFIXES = (
+    ".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff",
+)  # fmt: skip
+EXPECTED_LAYOUT = "expected train/<class>/* and test/<class>/* (or val/<class>/*)"
 
-Index = NDArray[np.int64]
+Indices = NDArray[np.int64]
 
 
-class Files(NamedTuple):
-    """The images of one split below ``root``: their relative paths, as bytes, and their labels."""
+class FileIndex(NamedTuple):
+    """The image files of one split: their paths below ``root``, as bytes, and their labels."""
 
     root: Path
     names: NDArray[np.bytes_]
     labels: NDArray[np.int64]
 
-    def path(self, number: int) -> Path:
+    def path(self, index: int) -> Path:
         """Return the path of one file."""
-        return self.root / os.fsdecode(self.names[number])
+        return self.root / os.fsdecode(self.names[index])
 
     def paths(self) -> Iterator[Path]:
         """Yield the path of every file."""
-        return (self.path(number) for number in range(len(self.labels)))
+        return (self.path(index) for index in range(len(self.labels)))
 
-    def take(self, index: Index) -> "Files":
-        """Return the files at ``index``, in that order."""
-        return Files(self.root, self.names[index], self.labels[index])
+    def take(self, indices: Indices) -> "FileIndex":
+        """Return the files at ``indices``, in that order."""
+        return FileIndex(self.root, self.names[indices], self.labels[indices])
 
 
 class Tree(NamedTuple):
-    """The files of both splits with their labels, and the class names."""
+    """The files of both splits of an image folder, and its class names."""
 
     root: Path
-    train: Files
-    test: Files
+    train: FileIndex
+    test: FileIndex
     classes: tuple[str, ...]
 
 
 def scan_folder(root: Path, follow_links: bool = False) -> Tree:
-    """List the images below ``root``; classes are the sorted folder names of ``train/``.
+    """List the images below ``root``; the classes are the sorted folder names of ``train/``.
 
-    Raises UserError for a missing or empty folder, for a class in the test split that the
-    training split lacks and, unless ``follow_links``, for a link that leads out of ``root``.
+    Raises UserError for a missing or empty folder, for a class of the test split that the training
+    split lacks, and for a link that leads out of ``root`` (unless ``follow_links``).
     """
     if not root.is_dir():
         raise UserError(f"no such image folder: {root}")
     test_folder = next((root / n for n in ("test", "val") if (root / n).is_dir()), None)
     if not (root / "train").is_dir() or test_folder is None:
         missing = "train/" if not (root / "train").is_dir() else "test/ or val/"
-        raise UserError(f"image folder {root} has no {missing}; {LAYOUT}")
+        raise UserError(f"image folder {root} has no {missing}; {EXPECTED_LAYOUT}")
     classes = tuple(path.name for path in _class_folders(root / "train"))
     unknown = [p.name for p in _class_folders(test_folder) if p.name not in classes]
     if unknown:
@@ -68,8 +70,8 @@ def scan_folder(root: Path, follow_links: bool = False) -> Tree:
             "images for it or remove it"
         )
     links: list[Path] = []
-    train = _files_of(root, root / "train", classes, links)
-    test = _files_of(root, test_folder, classes, links)
+    train = _index_split(root, root / "train", classes, links)
+    test = _index_split(root, test_folder, classes, links)
     if not follow_links:
         folders = [folder for split in (root / "train", test_folder) for folder in
                    (split, *_class_folders(split)) if folder.is_symlink()]  # fmt: skip
@@ -78,56 +80,57 @@ def scan_folder(root: Path, follow_links: bool = False) -> Tree:
 
 
 def _refuse_links_out(root: Path, links: Sequence[Path]) -> None:
-    inside = root.resolve()
-    for path in links:
-        if not _resolved(path).is_relative_to(inside):
+    resolved_root = root.resolve()
+    for link in links:
+        if not _resolve(link).is_relative_to(resolved_root):
             raise UserError(
-                f"{path} is a link that leads out of the image folder {root}; copy what it links "
+                f"{link} is a link that leads out of the image folder {root}; copy what it links "
                 "to, or allow such links with dataset.follow_links=true"
             )
 
 
-def _resolved(path: Path) -> Path:
+def _resolve(link: Path) -> Path:
     try:
-        return path.resolve()
+        return link.resolve()
     except (OSError, RuntimeError):  # RuntimeError before Python 3.13
-        raise UserError(f"{path} is a link that leads to itself; remove it") from None
+        raise UserError(f"{link} is a link that leads to itself; remove it") from None
 
 
 def _class_folders(split: Path) -> list[Path]:
     folders = sorted(p for p in split.iterdir() if p.is_dir() and not p.name.startswith("."))
     if not folders:
-        raise UserError(f"image folder {split} has no class folders; {LAYOUT}")
+        raise UserError(f"image folder {split} has no class folders; {EXPECTED_LAYOUT}")
     return folders
 
 
-def _files_of(root: Path, split: Path, classes: Sequence[str], links: list[Path]) -> Files:
-    """Return the images of a split; those that are links are added to ``links``."""
-    numbers = {name: number for number, name in enumerate(classes)}
+def _index_split(root: Path, split: Path, classes: Sequence[str], links: list[Path]) -> FileIndex:
+    """Return the images of a split; appends those that are links to ``links``."""
+    label_of = {name: label for label, name in enumerate(classes)}
     names, labels = [], []
     for folder in _class_folders(split):
-        found = list(_images_below(root, f"{split.name}{os.sep}{folder.name}", links))
-        if not found:
-            raise UserError(f"class folder {folder} holds no images ({' '.join(SUFFIXES)})")
-        names.append(np.array(found))
-        labels.append(np.full(len(found), numbers[folder.name], dtype=np.int64))
-    return Files(root, np.concatenate(names), np.concatenate(labels))
+        images = list(_images_below(root, f"{split.name}{os.sep}{folder.name}", links))
+        if not images:
+            raise UserError(f"class folder {folder} holds no images ({' '.join(IMAGE_SUFFIXES)})")
+        names.append(np.array(images))
+        labels.append(np.full(len(images), label_of[folder.name], dtype=np.int64))
+    return FileIndex(root, np.concatenate(names), np.concatenate(labels))
 
 
 def _images_below(root: Path, folder: str, links: list[Path]) -> Iterator[bytes]:
-    """Yield the relative names of the images in a folder and below it, in the order of the names.
+    """Yield the names, relative to ``root``, of the images in a folder and below it, sorted.
 
-    Raises UserError for a linked folder, whose images would be left out, and for one that cannot
-    be read.
+    Raises UserError for a folder that cannot be read, and for a linked folder: it is not followed,
+    and its images would be missing without a word.
     """
     try:
-        with os.scandir(root / folder) as found:
-            entries = sorted(found, key=lambda entry: entry.name)
+        with os.scandir(root / folder) as scan:
+            entries = sorted(scan, key=lambda entry: entry.name)
     except OSError as error:
         raise UserError(f"cannot read the folder {root / folder}: {error.strerror}") from None
     for entry in entries:
         name = f"{folder}{os.sep}{entry.name}"
-        is_image = os.path.splitext(entry.name)[1].lower() in SUFFIXES  # noqa: PTH122  # fast
+        suffix = os.path.splitext(entry.name)[1].lower()  # noqa: PTH122  # a Path is slower
+        is_image = suffix in IMAGE_SUFFIXES
         if entry.is_symlink():
             path = root / name
             if path.is_dir():

@@ -1,4 +1,4 @@
-"""Labelled images in memory or on the disk: balanced subsets, statistics, fingerprints.
+"""The splits of a dataset: balanced subsets, held-out images, statistics, fingerprints.
 
 Shapes: images (N, channels, H, W) uint8, labels (N,) int64.
 """
@@ -11,10 +11,9 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from rkkd_cli.data.streaming.split import ListedImages
+from rkkd_cli.data.folder_scan import Indices
+from rkkd_cli.data.streaming.split import StreamedSplit
 from rkkd_cli.errors import UserError
-
-Index = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -33,9 +32,9 @@ class LabelledImages:
         channels, height, width = self.images.shape[1:]
         return int(channels), int(height), int(width)
 
-    def take(self, index: Index) -> "LabelledImages":
-        """Return the images at ``index``, in that order."""
-        return LabelledImages(self.images[index], self.labels[index])
+    def take(self, indices: Indices) -> "LabelledImages":
+        """Return the images at ``indices``, in that order."""
+        return LabelledImages(self.images[indices], self.labels[indices])
 
     @cached_property
     def fingerprint(self) -> str:
@@ -46,15 +45,18 @@ class LabelledImages:
         return digest.hexdigest()
 
 
-Split = LabelledImages | ListedImages
-SomeSplit = TypeVar("SomeSplit", LabelledImages, ListedImages)
+# Training split, test split and class names.
+Splits = tuple[LabelledImages, LabelledImages, tuple[str, ...]]
+Split = LabelledImages | StreamedSplit
+SplitT = TypeVar("SplitT", LabelledImages, StreamedSplit)
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """The splits that a run uses, and how pixels become inputs: (x/255 − mean) / std.
+    """The splits of a run, with augmentation and normalisation: (pixels / 255 − mean) / std.
 
-    ``crop`` is how training images are cut, see :data:`rkkd_cli.data.streaming.crops.CROPS`.
+    ``crop`` is the kind of training crop: ``padded`` (a window of the image padded by
+    ``crop_padding``) or ``resized`` (random area and aspect ratio, streamed images only).
     """
 
     name: str
@@ -80,13 +82,13 @@ class Dataset:
 
     @property
     def augmentation(self) -> tuple[int | str, bool]:
-        """The padding of the crops, or how else they are cut, and whether images are flipped."""
+        """The padding of the crops (or ``resized``), and whether images are flipped."""
         return self.crop_padding if self.crop == "padded" else self.crop, self.flip
 
     @property
     def is_streamed(self) -> bool:
-        """Whether the images are read from the disk batch by batch."""
-        return isinstance(self.train, ListedImages)
+        """Whether the images are read from disk batch by batch."""
+        return isinstance(self.train, StreamedSplit)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -96,68 +98,72 @@ class Dataset:
         return hashlib.sha256(text.encode()).hexdigest()
 
 
-def balanced_order(labels: NDArray[np.int64], seed: int) -> Index:
-    """Return an order of all images whose every beginning is balanced over the classes.
+def balanced_order(labels: NDArray[np.int64], seed: int) -> Indices:
+    """Return an order of all images in which every prefix is balanced over the classes.
 
-    Within a class the images are shuffled; the first of each class come first, then the second
-    of each, and so on. A class that runs out leaves its places to the others.
+    Images are shuffled within their class. The first image of each class comes first, then the
+    second of each, and so on; classes that have run out are skipped.
     """
     generator = np.random.default_rng(seed)
     shuffled = generator.permutation(len(labels))
-    place = _place_in_class(labels[shuffled])
-    return shuffled[np.lexsort((labels[shuffled], place))].astype(np.int64)
+    rank = _rank_within_class(labels[shuffled])
+    return shuffled[np.lexsort((labels[shuffled], rank))].astype(np.int64)
 
 
-def _place_in_class(labels: NDArray[np.int64]) -> Index:
-    """Return for each label how many equal ones stand before it."""
+def _rank_within_class(labels: NDArray[np.int64]) -> Indices:
+    """Return for each label how many equal labels precede it."""
     order = np.argsort(labels, kind="stable")
-    places = np.empty(len(labels), dtype=np.int64)
-    places[order] = np.concatenate([np.arange(count) for count in np.bincount(labels)])
-    return places
+    ranks = np.empty(len(labels), dtype=np.int64)
+    ranks[order] = np.concatenate([np.arange(count) for count in np.bincount(labels)])
+    return ranks
 
 
-def check_subset(size: int, images: int, classes: int, what: str) -> None:
-    """Raise UserError unless ``size`` is at least one image per class and at most all."""
-    if not classes <= size <= images:
+def check_subset(size: int, num_images: int, num_classes: int, setting: str) -> None:
+    """Raise UserError unless ``size`` is at least one image per class and at most all images."""
+    if not num_classes <= size <= num_images:
         raise UserError(
-            f"{what} = {size}: the split has {images} images of {classes} classes, so take "
-            f"{classes} to {images}"
+            f"{setting} = {size}: the split has {num_images} images of {num_classes} classes, so "
+            f"take {num_classes} to {num_images}"
         )
 
 
-def balanced_subset(split: SomeSplit, size: int | None, what: str) -> SomeSplit:
+def balanced_subset(split: SplitT, size: int | None, setting: str) -> SplitT:
     """Return a class-balanced subset of ``size`` images, always the same one; None keeps all."""
     if size is None:
         return split
-    check_subset(size, len(split), len(np.unique(split.labels)), what)
+    check_subset(size, len(split), len(np.unique(split.labels)), setting)
     return split.take(np.sort(balanced_order(split.labels, seed=0)[:size]))
 
 
-def check_hold_out(share: float, images: int, classes: int) -> None:
-    """Raise UserError for a share that leaves fewer images than classes on one side."""
-    size = round(share * images)
-    if size < classes or images - size < classes:
+def check_hold_out(fraction: float, num_images: int, num_classes: int) -> None:
+    """Raise UserError if ``fraction`` leaves fewer images than classes on either side."""
+    size = round(fraction * num_images)
+    if size < num_classes or num_images - size < num_classes:
         raise UserError(
-            f"dataset.val_share = {share} leaves fewer than one image per class on one side; "
-            f"there are {images} training images of {classes} classes"
+            f"dataset.val_share = {fraction} leaves fewer than one image per class on one side; "
+            f"there are {num_images} training images of {num_classes} classes"
         )
 
 
-def hold_out(split: SomeSplit, share: float) -> tuple[SomeSplit, SomeSplit | None]:
-    """Split off ``share`` of every class, at least one image: (the rest, the held-out or None)."""
-    if share == 0:
+def hold_out(split: SplitT, fraction: float) -> tuple[SplitT, SplitT | None]:
+    """Split off a ``fraction`` of every class, at least one image each.
+
+    Returns the rest and the held-out images (None if ``fraction`` is 0).
+    """
+    if fraction == 0:
         return split, None
     counts = np.bincount(split.labels)
-    check_hold_out(share, len(split), int((counts > 0).sum()))
+    check_hold_out(fraction, len(split), int((counts > 0).sum()))
     if (counts == 1).any():
         raise UserError(
-            f"dataset.val_share = {share} needs two training images per class: class number "
+            f"dataset.val_share = {fraction} needs two training images per class: class number "
             f"{int(np.argmax(counts == 1))} has one"
         )
-    held_of_class = np.clip(np.rint(share * counts), 1, counts - 1)
+    held_out_per_class = np.clip(np.rint(fraction * counts), 1, counts - 1)
     order = balanced_order(split.labels, seed=1)
-    is_held = _place_in_class(split.labels[order]) < held_of_class[split.labels[order]]
-    return split.take(np.sort(order[~is_held])), split.take(np.sort(order[is_held]))
+    labels = split.labels[order]
+    is_held_out = _rank_within_class(labels) < held_out_per_class[labels]
+    return split.take(np.sort(order[~is_held_out])), split.take(np.sort(order[is_held_out]))
 
 
 def channel_statistics(
@@ -165,15 +171,15 @@ def channel_statistics(
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Return mean and standard deviation of each channel, of pixels scaled to [0, 1].
 
-    Exact, from the histogram of pixel values. A constant channel gets the standard deviation 1.
+    Exact: computed from the histogram of pixel values. A constant channel gets deviation 1.
     """
     levels = np.arange(256) / 255
     means, deviations = [], []
     for channel in range(images.shape[1]):
         counts = np.bincount(images[:, channel].ravel(), minlength=256)
-        shares = counts / counts.sum()
-        mean = float(shares @ levels)
-        variance = float(shares @ (levels - mean) ** 2)
+        frequencies = counts / counts.sum()
+        mean = float(frequencies @ levels)
+        variance = float(frequencies @ (levels - mean) ** 2)
         means.append(round(mean, 6))
         deviations.append(round(variance**0.5, 6) or 1.0)
     return tuple(means), tuple(deviations)

@@ -1,6 +1,6 @@
-"""Where the pixels of a split come from, batch by batch: out of memory, or off the disk.
+"""The pixels of a split, batch by batch: from memory, or from disk.
 
-Shapes: B batch, C channels, P padding; pixels (B, C, H, W) uint8.
+Shapes: B batch, C channels; pixels (B, C, H, W) uint8.
 """
 
 from collections.abc import Iterable, Iterator
@@ -9,59 +9,66 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from rkkd_cli.data.images import LabelledImages
+from rkkd_cli.data.images import LabelledImages, Split
 from rkkd_cli.data.seeding import derive_seed
-from rkkd_cli.data.streaming.crops import Cut
-from rkkd_cli.data.streaming.split import ListedImages
-from rkkd_cli.data.streaming.worker import Order
+from rkkd_cli.data.streaming.crops import Crop
+from rkkd_cli.data.streaming.split import StreamedSplit
+from rkkd_cli.data.streaming.worker import DecodeTask
 
-# The share of a GPU's free memory that a split may take to stay there.
-RESIDENT_SHARE = 0.5
+# The largest fraction of a GPU's free memory in which a split stays on the GPU.
+MAX_GPU_FRACTION = 0.5
 
 Size = tuple[int, int]
 
 
-class Pixels(Protocol):
-    """The pixels of a split. What is drawn comes from the generator alone."""
+class PixelSource(Protocol):
+    """The pixels of a split. All random numbers come from the generator that is passed in."""
 
-    def in_order(self, parts: Iterable[slice]) -> Iterator[Tensor]:
-        """Yield the images of each part of the split, as they are evaluated."""
+    def in_order(self, slices: Iterable[slice]) -> Iterator[Tensor]:
+        """Yield the images of each slice of the split, as they are evaluated."""
 
     def augmented(
-        self, order: Tensor, generator: torch.Generator, parts: Iterable[slice]
+        self, order: Tensor, generator: torch.Generator, slices: Iterable[slice]
     ) -> Iterator[Tensor]:
-        """Yield the images of each part of ``order``, cropped and flipped.
+        """Yield the images of each slice of ``order`` (sample indices), cropped and flipped.
 
-        The draws are those of whole epochs: which parts are asked for changes none of them.
+        Random numbers are always drawn for the whole epoch, so an image gets the same crop and
+        flip whichever slices are requested.
         """
 
 
-class Windows:
-    """A crop and a flip for every image of an epoch: uniform over the padded image, one in two."""
+class RandomCrops:
+    """A crop and a flip for every image of an epoch.
+
+    Crop corners are uniform over the padded image; half of the images are flipped if ``flip``.
+    """
 
     def __init__(
-        self, count: int, size: Size, padding: int, flip: bool, generator: torch.Generator
+        self,
+        count: int,
+        size: Size,
+        padding: int,
+        flip: bool,
+        generator: torch.Generator,
+        device: torch.device,
     ) -> None:
         self.size = size
-        self.corners = torch.randint(2 * padding + 1, (count, 2), generator=generator)
-        self.flipped = torch.rand(count, generator=generator) < (0.5 if flip else 0.0)
+        corners = torch.randint(2 * padding + 1, (count, 2), generator=generator)
+        flipped = torch.rand(count, generator=generator) < (0.5 if flip else 0.0)
+        self.corners, self.flipped = corners.to(device), flipped.to(device)
 
-    def to(self, device: torch.device) -> "Windows":
-        """Move what was drawn to the device."""
-        self.corners, self.flipped = self.corners.to(device), self.flipped.to(device)
-        return self
-
-    def cut(self, padded: Tensor, index: Tensor, part: slice) -> Tensor:
+    def crop(self, padded: Tensor, index: Tensor, in_epoch: slice) -> Tensor:
         """Return padded[b, c, rows[b, h], columns[b, w]] for each b of ``index``.
 
-        Rows and columns are those of the windows of ``part``, mirrored where they are flipped.
+        ``in_epoch`` says which images of the epoch these are: rows and columns are those of their
+        crops, and the columns of flipped images are mirrored.
         """
         height, width = self.size
-        home, corners = padded.device, self.corners[part]
-        rows = corners[:, :1] + torch.arange(height, device=home)
-        columns = corners[:, 1:] + torch.arange(width, device=home)
-        columns = torch.where(self.flipped[part][:, None], columns.flip(1), columns)
-        channels = torch.arange(padded.shape[1], device=home)
+        device, corners = padded.device, self.corners[in_epoch]
+        rows = corners[:, :1] + torch.arange(height, device=device)
+        columns = corners[:, 1:] + torch.arange(width, device=device)
+        columns = torch.where(self.flipped[in_epoch][:, None], columns.flip(1), columns)
+        channels = torch.arange(padded.shape[1], device=device)
         return padded[
             index[:, None, None, None],
             channels[None, :, None, None],
@@ -71,97 +78,98 @@ class Windows:
 
 
 class ResidentPixels:
-    """Images in memory, the GPU's where they fit, padded for their crops."""
+    """Images in memory (the GPU's if they fit), padded for their crops."""
 
     def __init__(
         self, split: LabelledImages, device: torch.device, padding: int, flip: bool
     ) -> None:
         images = torch.from_numpy(split.images)
-        home = device if _fits(images.nbytes, device) else torch.device("cpu")
-        self.images = torch.nn.functional.pad(images, (padding,) * 4).to(home)
+        storage = device if _fits(images.nbytes, device) else torch.device("cpu")
+        self.images = torch.nn.functional.pad(images, (padding,) * 4).to(storage)
         self.size, self.padding, self.flip = split.shape[1:], padding, flip
 
-    def in_order(self, parts: Iterable[slice]) -> Iterator[Tensor]:
-        """Yield the images of each part; the padding is none where this is called."""
-        return (self.images[part] for part in parts)
+    def in_order(self, slices: Iterable[slice]) -> Iterator[Tensor]:
+        """Yield the images of each slice. Only called without padding."""
+        return (self.images[batch] for batch in slices)
 
     def augmented(
-        self, order: Tensor, generator: torch.Generator, parts: Iterable[slice]
+        self, order: Tensor, generator: torch.Generator, slices: Iterable[slice]
     ) -> Iterator[Tensor]:
-        """Yield the cropped and flipped images of each part of ``order``."""
-        home = self.images.device
-        windows = Windows(len(order), self.size, self.padding, self.flip, generator).to(home)
-        order = order.to(home)
-        for part in parts:
-            yield windows.cut(self.images, order[part], part)
+        """Yield the images of each slice of ``order``, cropped and flipped."""
+        device = self.images.device
+        crops = RandomCrops(len(order), self.size, self.padding, self.flip, generator, device)
+        order = order.to(device)
+        for batch in slices:
+            yield crops.crop(self.images, order[batch], batch)
 
 
 class StreamedPixels:
-    """Images on the disk, decoded by processes a few batches ahead."""
+    """Images on disk, decoded by other processes a few batches ahead."""
 
-    def __init__(self, split: ListedImages, device: torch.device, padding: int, flip: bool) -> None:
+    def __init__(
+        self, split: StreamedSplit, device: torch.device, padding: int, flip: bool
+    ) -> None:
         self.split, self.device, self.padding, self.flip = split, device, padding, flip
 
-    def in_order(self, parts: Iterable[slice]) -> Iterator[Tensor]:
-        """Yield the middle of the images of each part."""
-        cut = Cut(self.split.size, "held_out" if self.split.crop == "resized" else "centre")
-        numbers = range(len(self.split))
-        return self._decoded(
-            [Order(self.split.path(number), cut, 0) for number in numbers[part]] for part in parts
+    def in_order(self, slices: Iterable[slice]) -> Iterator[Tensor]:
+        """Yield the centre crops of each slice's images."""
+        crop = Crop(self.split.size, "held_out" if self.split.crop == "resized" else "centre")
+        indices = range(len(self.split))
+        return self._decode(
+            [DecodeTask(self.split.path(index), crop, 0) for index in indices[batch]]
+            for batch in slices
         )
 
     def augmented(
-        self, order: Tensor, generator: torch.Generator, parts: Iterable[slice]
+        self, order: Tensor, generator: torch.Generator, slices: Iterable[slice]
     ) -> Iterator[Tensor]:
-        """Yield the cropped and flipped images of each part of ``order``."""
+        """Yield the images of each slice of ``order``, cropped and flipped."""
         if self.split.crop == "resized":
-            return self._resized(order, generator, parts)
-        return self._padded(order, generator, parts)
+            return self._resized_crops(order, generator, slices)
+        return self._padded_crops(order, generator, slices)
 
-    def _resized(
-        self, order: Tensor, generator: torch.Generator, parts: Iterable[slice]
+    def _resized_crops(
+        self, order: Tensor, generator: torch.Generator, slices: Iterable[slice]
     ) -> Iterator[Tensor]:
-        """Crops of random area and shape: each image has a seed of its own."""
+        """Yield crops of random area and aspect ratio, each drawn from its own seed."""
         seed = int(torch.randint(2**62, (1,), generator=generator))
-        cut, places = Cut(self.split.size, "random", self.flip), range(len(order))
-        return self._decoded(
+        crop, positions = Crop(self.split.size, "random", self.flip), range(len(order))
+        return self._decode(
             [
-                Order(self.split.path(number), cut, derive_seed(seed, place))
-                for place, number in zip(places[part], order[part].tolist(), strict=True)
+                DecodeTask(self.split.path(index), crop, derive_seed(seed, position))
+                for position, index in zip(positions[batch], order[batch].tolist(), strict=True)
             ]
-            for part in parts
+            for batch in slices
         )
 
-    def _padded(
-        self, order: Tensor, generator: torch.Generator, parts: Iterable[slice]
+    def _padded_crops(
+        self, order: Tensor, generator: torch.Generator, slices: Iterable[slice]
     ) -> Iterator[Tensor]:
-        """Windows of the padded middle, as if the images were in memory."""
-        windows = Windows(len(order), self.split.shape[1:], self.padding, self.flip, generator)
-        windows = windows.to(self.device)
-        cut, asked = Cut(self.split.size, "centre"), list(parts)
-        decoded = self._decoded(
-            [Order(self.split.path(number), cut, 0) for number in order[part].tolist()]
-            for part in asked
+        """Yield random windows of the padded centre crops, the same as for images in memory."""
+        size, device = self.split.shape[1:], self.device
+        crops = RandomCrops(len(order), size, self.padding, self.flip, generator, device)
+        centre, batches = Crop(self.split.size, "centre"), list(slices)
+        decoded = self._decode(
+            [DecodeTask(self.split.path(index), centre, 0) for index in order[batch].tolist()]
+            for batch in batches
         )
-        for part, pixels in zip(asked, decoded, strict=True):
+        for batch, pixels in zip(batches, decoded, strict=True):
             padded = torch.nn.functional.pad(pixels, (self.padding,) * 4)
-            yield windows.cut(padded, torch.arange(len(pixels), device=self.device), part)
+            yield crops.crop(padded, torch.arange(len(pixels), device=device), batch)
 
-    def _decoded(self, batches: Iterable[list[Order]]) -> Iterator[Tensor]:
-        for pixels in self.split.decoders.batches(batches, self._allocate):
+    def _decode(self, batches: Iterable[list[DecodeTask]]) -> Iterator[Tensor]:
+        for pixels in self.split.decoders.decode_batches(batches, self._allocate):
             yield pixels.to(self.device, non_blocking=True).permute(0, 3, 1, 2)
 
     def _allocate(self, count: int, size: int) -> Tensor:
-        """Return room for a batch, page-locked where a GPU will fetch it."""
+        """Return an empty batch, in page-locked memory if a GPU will read it."""
         pinned = self.device.type == "cuda"
         return torch.empty((count, size, size, 3), dtype=torch.uint8, pin_memory=pinned)
 
 
-def pixels_of(
-    split: LabelledImages | ListedImages, device: torch.device, padding: int, flip: bool
-) -> Pixels:
-    """Return where the split's pixels come from."""
-    if isinstance(split, ListedImages):
+def pixel_source(split: Split, device: torch.device, padding: int, flip: bool) -> PixelSource:
+    """Return the source of the split's pixels: memory or disk."""
+    if isinstance(split, StreamedSplit):
         return StreamedPixels(split, device, padding, flip)
     return ResidentPixels(split, device, padding, flip)
 
@@ -170,4 +178,4 @@ def _fits(nbytes: int, device: torch.device) -> bool:
     if device.type != "cuda":
         return True
     free, _ = torch.cuda.mem_get_info(device)
-    return nbytes < RESIDENT_SHARE * free
+    return nbytes < MAX_GPU_FRACTION * free

@@ -1,4 +1,4 @@
-"""A stream: one seed's batches, cropped, flipped and normalised on the device.
+"""A stream: the batches of one seed, cropped, flipped and normalised on the device.
 
 Shapes: B batch, C channels; images (B, C, H, W) float32.
 """
@@ -11,19 +11,22 @@ import torch
 from torch import Tensor
 
 from rkkd_cli.data.images import Dataset, Split
-from rkkd_cli.data.pixels import pixels_of
+from rkkd_cli.data.pixels import pixel_source
 from rkkd_cli.data.seeding import derive_seed
 from rkkd_cli.data.strong_augment import StrongView
 
 
 class Shard(NamedTuple):
-    """A rank's contiguous share of every batch: that of ``rank`` (from 0) of ``world_size``."""
+    """The contiguous part of every batch for one rank (from 0) of ``world_size`` ranks."""
 
     rank: int = 0
     world_size: int = 1
 
     def within(self, start: int, stop: int) -> slice:
-        """Return the shard of start … stop. Sizes differ by 1 at most; the first is the largest."""
+        """Return this rank's shard of start … stop.
+
+        The ranks' shards differ by at most one image; the first rank's is the largest.
+        """
         size, count = stop - start, self.world_size
         first, last = (-(-size * rank // count) for rank in (self.rank, self.rank + 1))
         return slice(start + first, start + last)
@@ -33,9 +36,9 @@ WHOLE_BATCH = Shard()
 
 
 class BatchShard(NamedTuple):
-    """Where a global batch stands in an epoch's order, and the local part of it.
+    """The slice of an epoch's order that is a global batch, and this rank's slice of it.
 
-    ``is_padding``: nothing is left for this rank, and ``local`` is an image that does not count.
+    ``is_padding``: the batch has no image for this rank; ``local`` is one that does not count.
     """
 
     batch: slice
@@ -49,16 +52,16 @@ class BatchShard(NamedTuple):
 
     @property
     def within_batch(self) -> slice:
-        """Where in the global batch the local images stand."""
+        """The local images as a slice of the global batch."""
         return slice(self.local.start - self.batch.start, self.local.stop - self.batch.start)
 
 
 class Batch(NamedTuple):
-    """Normalised images, their labels and their indices in the split, (B,).
+    """Normalised images, their labels (B,) and their sample indices in the split (B,).
 
-    ``strong`` is a second, strongly augmented view of the images, where the stream has one. Where
-    the images are a rank's shard of a batch, ``global_size`` is the size of the whole one. A rank
-    that has none left has an image that does not count (``is_padding``): a step needs an input.
+    ``strong`` is a second, strongly augmented view of the images, if the stream has one. If the
+    images are a rank's shard, ``global_size`` is the size of the global batch. ``is_padding``: the
+    batch has no image for this rank. It gets one that does not count, because a step needs input.
     """
 
     images: Tensor
@@ -75,12 +78,12 @@ class Batch(NamedTuple):
 
     @property
     def weight(self) -> float:
-        """The share of the global batch's images that these are."""
+        """The fraction of the global batch's images in this batch."""
         return 0.0 if self.is_padding else len(self.labels) / self.total
 
 
 class DeviceImages:
-    """A split on its way to the device: its pixels, its labels there, and the normalisation."""
+    """A split on the device: labels and normalisation; pixels follow batch by batch."""
 
     def __init__(
         self,
@@ -91,7 +94,7 @@ class DeviceImages:
         flip: bool = False,
     ) -> None:
         self.device = device
-        self.pixels = pixels_of(split, device, padding, flip)
+        self.pixels = pixel_source(split, device, padding, flip)
         self.labels = torch.from_numpy(split.labels).to(device)
         mean, std = torch.tensor(dataset.mean), torch.tensor(dataset.std)
         self.scale = (1 / (255 * std)).view(1, -1, 1, 1).to(device)
@@ -106,12 +109,12 @@ class DeviceImages:
         return images.mul_(self.scale).add_(self.shift)
 
     def parts(self, batch_size: int, skip: int = 0) -> Iterator[slice]:
-        """Yield where each batch stands in an order of all images, after the first ``skip``."""
+        """Yield each batch after the first ``skip`` as a slice of an order of all images."""
         for start in range(skip * batch_size, len(self), batch_size):
             yield slice(start, min(start + batch_size, len(self)))
 
     def in_order(self, batch_size: int) -> Iterator[Batch]:
-        """Yield all images once, as they are."""
+        """Yield all images once, in the order of the split and without augmentation."""
         indices = torch.arange(len(self), device=self.device)
         parts = self.parts(batch_size)
         for part, pixels in zip(parts, self.pixels.in_order(self.parts(batch_size)), strict=True):
@@ -119,7 +122,7 @@ class DeviceImages:
 
 
 class Stream:
-    """One seed's batches: epoch by epoch a fixed function of the seed, whoever reads it."""
+    """The batches of one seed. Each epoch is a fixed function of the seed, whoever reads it."""
 
     def __init__(
         self,
@@ -142,23 +145,28 @@ class Stream:
     def epoch(self, epoch: int, skip: int = 0, shard: Shard = WHOLE_BATCH) -> Iterator[Batch]:
         """Yield the batches of an ``epoch`` (from 1): every image once, in random order.
 
-        The first ``skip`` batches are left out, and of the others all but this ``shard``; neither
-        changes the batches that are yielded.
+        Skips the first ``skip`` batches, and yields only this ``shard`` of the others; neither
+        changes the images that are yielded.
 
-        All random numbers are drawn on the CPU, so that every device sees the same sequence. The
-        strong view draws crops and flips of its own, so that the rest is the same without it.
+        Random numbers are drawn on the CPU, so every device sees the same sequence. The strong view
+        has its own crops and flips, so the other images are the same with and without it.
         """
         generator = torch.Generator().manual_seed(derive_seed(self.seed, "stream", epoch))
         order = torch.randperm(len(self.data), generator=generator)
-        shards = list(self._batch_shards(skip, shard))
-        augmented = self.data.pixels.augmented(order, generator, [one.local for one in shards])
-        strong = self._strong_views(epoch, order, shards) if self.strong else repeat(None)
+        batch_shards = list(self._batch_shards(skip, shard))
+        slices = [batch_shard.local for batch_shard in batch_shards]
+        augmented = self.data.pixels.augmented(order, generator, slices)
+        strong = self._strong_views(epoch, order, batch_shards) if self.strong else repeat(None)
         index = order.to(self.data.device)
         labels = self.data.labels[index]
-        for one, pixels in zip(shards, augmented, strict=True):
-            images, local = self.data.normalise(pixels), one.local
+        for batch_shard, pixels in zip(batch_shards, augmented, strict=True):
             yield Batch(
-                images, labels[local], index[local], next(strong), one.global_size, one.is_padding
+                self.data.normalise(pixels),
+                labels[batch_shard.local],
+                index[batch_shard.local],
+                next(strong),
+                batch_shard.global_size,
+                batch_shard.is_padding,
             )
 
     def _batch_shards(self, skip: int, shard: Shard) -> Iterator[BatchShard]:
@@ -169,14 +177,15 @@ class Stream:
             yield BatchShard(batch, first if is_empty else local, is_empty)
 
     def _strong_views(
-        self, epoch: int, order: Tensor, shards: Sequence[BatchShard]
+        self, epoch: int, order: Tensor, batch_shards: Sequence[BatchShard]
     ) -> Iterator[Tensor]:
         """Yield the strong view of this rank's shard of each batch of an epoch."""
         assert self.strong is not None
         seed = derive_seed(self.seed, "strong", epoch)
         generator = torch.Generator().manual_seed(seed)
-        augmented = self.data.pixels.augmented(order, generator, [one.local for one in shards])
-        for one, pixels in zip(shards, augmented, strict=True):
-            view_seed = derive_seed(seed, "batch", one.batch.start)
-            strong = self.strong(pixels, view_seed, one.within_batch, one.global_size)
-            yield self.data.normalise(strong)
+        slices = [batch_shard.local for batch_shard in batch_shards]
+        augmented = self.data.pixels.augmented(order, generator, slices)
+        for batch_shard, pixels in zip(batch_shards, augmented, strict=True):
+            view_seed = derive_seed(seed, "batch", batch_shard.batch.start)
+            within_batch, batch_size = batch_shard.within_batch, batch_shard.global_size
+            yield self.data.normalise(self.strong(pixels, view_seed, within_batch, batch_size))

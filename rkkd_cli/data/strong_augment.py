@@ -1,4 +1,4 @@
-"""The strong view of images: two random operations and a grey square, as MLKD's code has it.
+"""The strong view of images: two random operations, then a grey square, as in MLKD's code.
 
 Shapes: B batch, C channels; pixels (B, C, H, W) uint8.
 """
@@ -12,28 +12,28 @@ from torchvision.transforms.v2 import functional as F
 
 from rkkd_cli.errors import UserError
 
-GREY = (125, 123, 114)  # of the square; its mean for grey images
-LARGEST_SQUARE = 0.5  # of the image's side
-OPERATIONS_AN_IMAGE = 2
-WHOLE_BATCH = slice(None)
+GREY = (125, 123, 114)  # colour of the square; grey images get its mean
+MAX_SQUARE_FRACTION = 0.5  # of the image's side
+OPERATIONS_PER_IMAGE = 2
+ALL_IMAGES = slice(None)
 
 Operation = tuple[Callable[[Tensor, float], Tensor], float, float]
 
 
-def _sheared(pixels: Tensor, x: float, y: float) -> Tensor:
+def _shear(pixels: Tensor, x: float, y: float) -> Tensor:
     degrees = [math.degrees(math.atan(x)), math.degrees(math.atan(y))]
     sheared: Tensor = F.affine(pixels, 0.0, [0, 0], 1.0, degrees, center=[0, 0])
     return sheared
 
 
-def _moved(pixels: Tensor, x: float, y: float) -> Tensor:
+def _translate(pixels: Tensor, x: float, y: float) -> Tensor:
     height, width = pixels.shape[-2:]
-    by = [round(x * width), round(y * height)]
-    moved: Tensor = F.affine(pixels, 0.0, by, 1.0, [0.0, 0.0])
-    return moved
+    offset = [round(x * width), round(y * height)]
+    translated: Tensor = F.affine(pixels, 0.0, offset, 1.0, [0.0, 0.0])
+    return translated
 
 
-# Each operation with the range of its strength.
+# Each operation with the lowest and highest strength.
 OPERATIONS: dict[str, Operation] = {
     "auto_contrast": (lambda x, _: F.autocontrast(x), 0.0, 1.0),
     "brightness": (F.adjust_brightness, 0.05, 0.95),
@@ -44,20 +44,20 @@ OPERATIONS: dict[str, Operation] = {
     "posterise": (lambda x, bits: F.posterize(x, max(1, int(bits))), 4.0, 8.0),
     "rotate": (F.rotate, -30.0, 30.0),
     "sharpness": (F.adjust_sharpness, 0.05, 0.95),
-    "shear_x": (lambda x, v: _sheared(x, v, 0.0), -0.3, 0.3),
-    "shear_y": (lambda x, v: _sheared(x, 0.0, v), -0.3, 0.3),
+    "shear_x": (lambda x, v: _shear(x, v, 0.0), -0.3, 0.3),
+    "shear_y": (lambda x, v: _shear(x, 0.0, v), -0.3, 0.3),
     "solarise": (lambda x, limit: F.solarize(x, min(255.0, limit)), 0.0, 256.0),
-    "translate_x": (lambda x, v: _moved(x, v, 0.0), -0.3, 0.3),
-    "translate_y": (lambda x, v: _moved(x, 0.0, v), -0.3, 0.3),
+    "translate_x": (lambda x, v: _translate(x, v, 0.0), -0.3, 0.3),
+    "translate_y": (lambda x, v: _translate(x, 0.0, v), -0.3, 0.3),
 }
 
 
 class StrongView:
-    """Two operations drawn for each image, then a grey square of up to half its side.
+    """Two random operations for each image, then a grey square of up to half its side.
 
     Operations, ranges and square are those of MLKD's code (after FixMatch, Sohn et al., arXiv
-    2001.07685; RandAugment, Cubuk et al., arXiv 1909.13719). There the strength is drawn for each
-    image; here for each operation in a batch, so that images with the same one are changed at once.
+    2001.07685; RandAugment, Cubuk et al., arXiv 1909.13719). MLKD draws a strength for each image;
+    here it is drawn for each operation, so that one call serves all images with that operation.
 
     Raises UserError for images that are neither grey nor RGB.
     """
@@ -70,40 +70,50 @@ class StrongView:
         self.grey = GREY if in_channels == 3 else (round(sum(GREY) / 3),)
 
     def __call__(
-        self, pixels: Tensor, seed: int, places: slice = WHOLE_BATCH, whole: int | None = None
+        self,
+        pixels: Tensor,
+        seed: int,
+        within_batch: slice = ALL_IMAGES,
+        batch_size: int | None = None,
     ) -> Tensor:
-        """Return the images augmented; a fixed function of them and of ``seed``.
+        """Return the augmented images, a fixed function of the images and ``seed``.
 
-        Images that are those at ``places`` of a batch of ``whole`` become what they become in it.
+        If ``pixels`` are only the slice ``within_batch`` of a batch of ``batch_size`` images, the
+        result is that slice of the augmented batch.
         """
         generator = torch.Generator().manual_seed(seed)
-        whole = len(pixels) if whole is None else whole
-        for _ in range(OPERATIONS_AN_IMAGE):
-            chosen = torch.randint(len(OPERATIONS), (whole,), generator=generator)[places]
-            pixels = _operated(pixels, chosen, generator)
-        sides, x, y = torch.rand(3, whole, generator=generator)[:, places].to(pixels.device)
-        return self._with_squares(pixels, sides, x, y)
+        batch_size = len(pixels) if batch_size is None else batch_size
+        for _ in range(OPERATIONS_PER_IMAGE):
+            chosen = torch.randint(len(OPERATIONS), (batch_size,), generator=generator)
+            pixels = _apply_operations(pixels, chosen[within_batch], generator)
+        squares = torch.rand(3, batch_size, generator=generator)[:, within_batch]
+        sides, x, y = squares.to(pixels.device)
+        return self._paste_squares(pixels, sides, x, y)
 
-    def _with_squares(self, pixels: Tensor, sides: Tensor, x: Tensor, y: Tensor) -> Tensor:
-        """Return the images with squares; all that says where (B,) are shares of the sides."""
+    def _paste_squares(self, pixels: Tensor, sides: Tensor, x: Tensor, y: Tensor) -> Tensor:
+        """Paste a grey square into each image.
+
+        ``sides``, ``x`` and ``y`` (B,) are in [0, 1]: the square's side as a fraction of the
+        largest one, its centre as a fraction of the image's sides.
+        """
         height, width = pixels.shape[-2:]
-        sides = sides * LARGEST_SQUARE * width
+        sides = sides * MAX_SQUARE_FRACTION * width
         inside = _within(y * height, sides, height)[:, None, :, None]
         inside = inside & _within(x * width, sides, width)[:, None, None, :]
         grey = torch.tensor(self.grey, dtype=torch.uint8, device=pixels.device)
         return torch.where(inside, grey.view(1, -1, 1, 1), pixels)
 
 
-def _operated(pixels: Tensor, chosen: Tensor, generator: torch.Generator) -> Tensor:
-    """Return the images after one operation each, the chosen (B,)."""
-    shares = torch.rand(len(OPERATIONS), generator=generator).tolist()
-    changed = pixels.clone()
-    for number, (operation, least, most) in enumerate(OPERATIONS.values()):
-        places = (chosen == number).nonzero().flatten().to(pixels.device)
-        if len(places):
-            strength = least + (most - least) * shares[number]
-            changed[places] = operation(pixels[places], strength)
-    return changed
+def _apply_operations(pixels: Tensor, chosen: Tensor, generator: torch.Generator) -> Tensor:
+    """Apply to each image the operation whose index is ``chosen`` (B,) for it."""
+    draws = torch.rand(len(OPERATIONS), generator=generator).tolist()
+    augmented = pixels.clone()
+    for index, (operation, lowest, highest) in enumerate(OPERATIONS.values()):
+        images = (chosen == index).nonzero().flatten().to(pixels.device)
+        if len(images):
+            strength = lowest + (highest - lowest) * draws[index]
+            augmented[images] = operation(pixels[images], strength)
+    return augmented
 
 
 def _within(centres: Tensor, sides: Tensor, length: int) -> Tensor:

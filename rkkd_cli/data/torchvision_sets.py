@@ -1,4 +1,4 @@
-"""Datasets that torchvision downloads, with its checksums."""
+"""Datasets that torchvision downloads and verifies by checksum."""
 
 import sys
 from collections.abc import Callable
@@ -9,10 +9,8 @@ from typing import Any
 import numpy as np
 from torchvision import datasets
 
-from rkkd_cli.data.images import LabelledImages
+from rkkd_cli.data.images import LabelledImages, Splits
 from rkkd_cli.errors import RunError, UserError
-
-Splits = tuple[LabelledImages, LabelledImages, tuple[str, ...]]
 
 READERS: dict[str, Callable[[Path, bool, bool], Any]] = {
     "cifar10": lambda root, train, fetch: datasets.CIFAR10(root, train=train, download=fetch),
@@ -27,7 +25,7 @@ READERS: dict[str, Callable[[Path, bool, bool], Any]] = {
 
 
 def load_torchvision(name: str, root: Path) -> Splits:
-    """Return train, test and class names; what is not yet under ``root`` is downloaded.
+    """Return train, test and class names; downloads the files that are missing under ``root``.
 
     Raises:
         UserError: ``root`` cannot be written.
@@ -38,13 +36,18 @@ def load_torchvision(name: str, root: Path) -> Splits:
         root.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"cannot use the data folder {root}: {error.strerror}") from None
-    train, test = _open(name, root, train=True), _open(name, root, train=False)
-    classes = tuple(str(c) for c in getattr(train, "classes", range(int(max(_labels(train))) + 1)))
-    return _arrays(train), _arrays(test), classes
+    train, test = (
+        _open_or_download(name, root, train=True),
+        _open_or_download(name, root, train=False),
+    )
+    classes = tuple(
+        str(c) for c in getattr(train, "classes", range(int(max(_labels_of(train))) + 1))
+    )
+    return _to_arrays(train), _to_arrays(test), classes
 
 
 def is_present(name: str, root: Path) -> bool:
-    """Tell whether the dataset lies under ``root``, without fetching anything."""
+    """Return whether the dataset lies under ``root``. Downloads nothing."""
     try:
         READERS[name](root, True, False)
         READERS[name](root, False, False)
@@ -53,8 +56,8 @@ def is_present(name: str, root: Path) -> bool:
     return True
 
 
-def _open(name: str, root: Path, train: bool) -> Any:
-    with suppress(Exception):  # not there, or damaged: fetch it
+def _open_or_download(name: str, root: Path, train: bool) -> Any:
+    with suppress(Exception):  # missing or damaged: download it
         return READERS[name](root, train, False)
     try:
         with redirect_stdout(sys.stderr):  # torchvision prints its mirrors' failures
@@ -71,15 +74,15 @@ def _open(name: str, root: Path, train: bool) -> Any:
         ) from None
 
 
-def _labels(dataset: Any) -> Any:
+def _labels_of(dataset: Any) -> Any:
     return dataset.labels if hasattr(dataset, "labels") else dataset.targets
 
 
-def _arrays(dataset: Any) -> LabelledImages:
+def _to_arrays(dataset: Any) -> LabelledImages:
     pixels = np.asarray(dataset.data, dtype=np.uint8)
     if pixels.ndim == 3:  # grey images (N, H, W)
         pixels = pixels[:, None]
     elif pixels.shape[-1] == 3:  # (N, H, W, 3); SVHN comes as (N, 3, H, W)
         pixels = pixels.transpose(0, 3, 1, 2)
-    labels = np.asarray(_labels(dataset), dtype=np.int64)
+    labels = np.asarray(_labels_of(dataset), dtype=np.int64)
     return LabelledImages(np.ascontiguousarray(pixels), labels)

@@ -1,22 +1,20 @@
-"""A user's own images: a function named ``package.module:name`` that returns arrays."""
+"""A user's own dataset: a function named ``package.module:name`` that returns arrays."""
 
 from typing import Any
 
 import numpy as np
 
-from rkkd_cli.data.images import LabelledImages
+from rkkd_cli.data.images import LabelledImages, Splits
 from rkkd_cli.errors import UserError
 from rkkd_cli.plugins import check_signature, load_plugin
 
-Splits = tuple[LabelledImages, LabelledImages, tuple[str, ...]]
 
+def load_user_dataset(spec: str, root: str | None) -> Splits:
+    """Call the user's function and return the training split, the test split and class names.
 
-def load_own(spec: str, root: str | None) -> Splits:
-    """Return the training and the test split, and the names of the classes.
-
-    The function gets ``dataset.root`` (None where it is not given) and returns ``(train_images,
-    train_labels, test_images, test_labels)``: uint8 arrays (N, channels, H, W), and whole numbers
-    (N,) from 0 on. Raises UserError for anything else.
+    The function gets ``dataset.root`` (None unless it is set) and returns ``(train_images,
+    train_labels, test_images, test_labels)``: images as uint8 arrays (N, channels, H, W), labels as
+    integers (N,) from 0 on. Raises UserError for anything else.
     """
     function = load_plugin("dataset", spec)
     check_signature("dataset", spec, function, root)
@@ -29,30 +27,29 @@ def load_own(spec: str, root: str | None) -> Splits:
         raise UserError(
             f"dataset {spec} must return (train_images, train_labels, test_images, test_labels)"
         )
-    train = _split(spec, "train", *arrays[:2])
-    test = _split(spec, "test", *arrays[2:])
-    if train.images.shape[1:] != test.images.shape[1:]:
-        shapes = [one.images.shape[1:] for one in (train, test)]
+    train = _checked_split(spec, "train", *arrays[:2])
+    test = _checked_split(spec, "test", *arrays[2:])
+    if train.shape != test.shape:
         raise UserError(
-            f"dataset {spec}: training images are {shapes[0]}, test images are {shapes[1]}"
+            f"dataset {spec}: training images are {train.shape}, test images are {test.shape}"
         )
-    count = int(max(train.labels.max(), test.labels.max())) + 1
-    missing = set(range(count)) - set(train.labels.tolist())
+    num_classes = int(max(train.labels.max(), test.labels.max())) + 1
+    missing = set(range(num_classes)) - set(train.labels.tolist())
     if missing:
         raise UserError(f"dataset {spec}: class {min(missing)} has no training image")
-    return train, test, tuple(str(label) for label in range(count))
+    return train, test, tuple(str(label) for label in range(num_classes))
 
 
-def _split(spec: str, which: str, images: Any, labels: Any) -> LabelledImages:
-    pixels, numbers = np.asarray(images), np.asarray(labels)
-    if pixels.dtype != np.uint8 or pixels.ndim != 4 or 0 in pixels.shape:
+def _checked_split(spec: str, split: str, images: Any, labels: Any) -> LabelledImages:
+    images, labels = np.asarray(images), np.asarray(labels)
+    if images.dtype != np.uint8 or images.ndim != 4 or 0 in images.shape:
         raise UserError(
-            f"dataset {spec}: {which}_images must be uint8 (images, channels, height, width), not "
-            f"{pixels.dtype} {pixels.shape}"
+            f"dataset {spec}: {split}_images must be uint8 (images, channels, height, width), not "
+            f"{images.dtype} {images.shape}"
         )
-    if numbers.dtype.kind not in "iu" or numbers.shape != pixels.shape[:1] or numbers.min() < 0:
+    if labels.dtype.kind not in "iu" or labels.shape != images.shape[:1] or labels.min() < 0:
         raise UserError(
-            f"dataset {spec}: {which}_labels must be {len(pixels)} whole numbers from 0 on, not "
-            f"{numbers.dtype} {numbers.shape}"
+            f"dataset {spec}: {split}_labels must be {len(images)} whole numbers from 0 on, not "
+            f"{labels.dtype} {labels.shape}"
         )
-    return LabelledImages(np.ascontiguousarray(pixels), numbers.astype(np.int64))
+    return LabelledImages(np.ascontiguousarray(images), labels.astype(np.int64))

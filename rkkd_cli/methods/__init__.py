@@ -8,7 +8,7 @@ import re
 from pydantic import ValidationError
 
 from rkkd_cli.config.experiment import FrozenConfig, MethodConfig, RankConfig
-from rkkd_cli.config.validation import sentence_of
+from rkkd_cli.config.validation import section_error
 from rkkd_cli.errors import UserError, nearest, unknown_name
 from rkkd_cli.losses import KendallRankingLoss
 from rkkd_cli.methods.at import AT
@@ -142,7 +142,7 @@ def _parse_section(section: str, method: type[Method], table: object) -> FrozenC
         return method.Config.model_validate(table)
     except ValidationError as error:
         keys = method.Config.model_fields
-        raise UserError(sentence_of(error, f"method.{section}", keys)) from None
+        raise UserError(section_error(error, f"method.{section}", keys)) from None
 
 
 def _check_terms(name: str, objective: Objective) -> None:

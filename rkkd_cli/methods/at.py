@@ -14,7 +14,7 @@ class ATConfig(FrozenConfig):
     """The weight of the loss, and the power p of the activations."""
 
     weight: float = Field(default=1000.0, ge=0)
-    p: float = Field(default=2.0, gt=0)
+    p: float = Field(default=2.0, ge=1)
 
 
 class AT(Method):

@@ -1,6 +1,5 @@
 """What an arm optimises: a weighted sum of loss terms."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -8,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from rkkd_cli.config.experiment import MethodConfig
-from rkkd_cli.losses import KendallRankingLoss, kl_divergence
+from rkkd_cli.losses import KendallRankingLoss, kendall_ranking_loss, kl_divergence
 from rkkd_cli.methods.inputs import DistillInputs, ViewOutputs, as_float32
 from rkkd_cli.methods.method import Method
 
@@ -68,22 +67,26 @@ class Objective:
         """
         inputs = _as_float32(inputs)
         student, teacher = inputs.student.logits, inputs.teacher.logits
+        weights = {term: w for term, w in self.loss_weights(inputs.epoch).items() if w}
         values = dict(self.method(inputs))
         if self.method.method_config.standardize_logits:
             values[STANDARDIZED_KL] = kl_divergence(*self.method.logits(inputs), self.temperature)
         raw = {term: values[term].detach() for term in self.method_terms}
-        shared: dict[str, Callable[[], Tensor]] = {
-            "ce": lambda: F.cross_entropy(student, inputs.labels),
-            "kl": lambda: kl_divergence(student, teacher, self.temperature),
-            "rank": lambda: self.ranking(student, teacher),
-        }
-        weighted = [
-            weight * (shared[term]() if term in shared else values[term])
-            for term, weight in self.loss_weights(inputs.epoch).items()
-            if weight
-        ]
-        if not weighted:  # an epoch before a warm-up begins
+        if "ce" in weights:
+            values["ce"] = F.cross_entropy(student, inputs.labels)
+        if "kl" in weights:
+            values["kl"] = kl_divergence(student, teacher, self.temperature)
+        if "rank" in weights:
+            values["rank"] = kendall_ranking_loss(
+                student,
+                teacher,
+                steepness=self.ranking.steepness,
+                surrogate=self.ranking.surrogate,
+                channels=self.ranking.channels,
+            )
+        if not weights:  # an epoch before a warm-up begins
             return ObjectiveLoss(0.0 * student.sum(), raw)
+        weighted = [weight * values[term] for term, weight in weights.items()]
         return ObjectiveLoss(sum(weighted[1:], start=weighted[0]), raw)
 
 

@@ -1,4 +1,4 @@
-"""The models: ``forward(x)`` gives logits, ``forward_features(x)`` maps and pooled features too.
+"""Models: ``forward(x)`` returns logits, ``forward_features(x)`` feature maps as well.
 
 Shapes: x (B, in_channels, H, W); maps (B, D_l, H_l, W_l) from early to late; pooled (B, D);
 logits (B, num_classes).

@@ -1,6 +1,7 @@
-"""Models by name: the zoo, torchvision's, timm's and the user's own."""
+"""Models by name: those of the zoo, torchvision, timm and the user."""
 
 from collections.abc import Callable
+from functools import partial
 
 from rkkd_cli.errors import unknown_name
 from rkkd_cli.models.external.timm_models import check_timm_name, timm_model, timm_names
@@ -9,52 +10,42 @@ from rkkd_cli.models.external.torchvision_models import (
     torchvision_model,
     torchvision_names,
 )
-from rkkd_cli.models.external.user_models import check_own_name, own_model
+from rkkd_cli.models.external.user_models import check_user_model, user_model
 from rkkd_cli.models.features import Classifier
-from rkkd_cli.models.zoo.mobilenet_v2 import mobilenet_v2
-from rkkd_cli.models.zoo.resnet_cifar import resnet_cifar
-from rkkd_cli.models.zoo.resnet_large import resnet18, resnet34, resnet50
-from rkkd_cli.models.zoo.shufflenet_v1 import shufflenet_v1
-from rkkd_cli.models.zoo.shufflenet_v2 import shufflenet_v2
+from rkkd_cli.models.zoo.blocks import BasicBlock, Bottleneck
+from rkkd_cli.models.zoo.mobilenet_v2 import MobileNetV2
+from rkkd_cli.models.zoo.resnet_cifar import ResNetCifar
+from rkkd_cli.models.zoo.resnet_large import LargeResNet
+from rkkd_cli.models.zoo.shufflenet_v1 import ShuffleNetV1
+from rkkd_cli.models.zoo.shufflenet_v2 import ShuffleNetV2
 from rkkd_cli.models.zoo.small import cnn2, digits_student, digits_teacher
-from rkkd_cli.models.zoo.vgg import vgg
-from rkkd_cli.models.zoo.wide_resnet import wide_resnet
+from rkkd_cli.models.zoo.vgg import DEPTHS, VGG
+from rkkd_cli.models.zoo.wide_resnet import WideResNet
 
-NARROW, WIDE = (16, 16, 32, 64), (32, 64, 128, 256)
+CIFAR_DEPTHS = (8, 14, 20, 32, 44, 56, 110)
+CIFAR_WIDTHS, CIFAR_X4_WIDTHS = (16, 16, 32, 64), (32, 64, 128, 256)
 
 MODELS: dict[str, Callable[[int, int], Classifier]] = {
     "digits_teacher": digits_teacher,
     "digits_student": digits_student,
     "cnn2": cnn2,
-    "resnet8": lambda classes, channels: resnet_cifar(8, NARROW, classes, channels),
-    "resnet14": lambda classes, channels: resnet_cifar(14, NARROW, classes, channels),
-    "resnet20": lambda classes, channels: resnet_cifar(20, NARROW, classes, channels),
-    "resnet32": lambda classes, channels: resnet_cifar(32, NARROW, classes, channels),
-    "resnet44": lambda classes, channels: resnet_cifar(44, NARROW, classes, channels),
-    "resnet56": lambda classes, channels: resnet_cifar(56, NARROW, classes, channels),
-    "resnet110": lambda classes, channels: resnet_cifar(110, NARROW, classes, channels),
-    "resnet8x4": lambda classes, channels: resnet_cifar(8, WIDE, classes, channels),
-    "resnet32x4": lambda classes, channels: resnet_cifar(32, WIDE, classes, channels),
-    "ResNet18": resnet18,
-    "ResNet34": resnet34,
-    "ResNet50": resnet50,
-    "wrn_16_1": lambda classes, channels: wide_resnet(16, 1, classes, channels),
-    "wrn_16_2": lambda classes, channels: wide_resnet(16, 2, classes, channels),
-    "wrn_40_1": lambda classes, channels: wide_resnet(40, 1, classes, channels),
-    "wrn_40_2": lambda classes, channels: wide_resnet(40, 2, classes, channels),
-    "vgg8": lambda classes, channels: vgg(8, classes, channels),
-    "vgg11": lambda classes, channels: vgg(11, classes, channels),
-    "vgg13": lambda classes, channels: vgg(13, classes, channels),
-    "vgg16": lambda classes, channels: vgg(16, classes, channels),
-    "vgg19": lambda classes, channels: vgg(19, classes, channels),
-    "MobileNetV2": lambda classes, channels: mobilenet_v2(0.5, classes, channels),
-    "MobileNetV2x2": lambda classes, channels: mobilenet_v2(1.0, classes, channels),
-    "ShuffleV1": shufflenet_v1,
-    "ShuffleV2": shufflenet_v2,
+    **{f"resnet{depth}": partial(ResNetCifar, depth, CIFAR_WIDTHS) for depth in CIFAR_DEPTHS},
+    **{f"resnet{depth}x4": partial(ResNetCifar, depth, CIFAR_X4_WIDTHS) for depth in (8, 32)},
+    "ResNet18": partial(LargeResNet, BasicBlock, (2, 2, 2, 2)),
+    "ResNet34": partial(LargeResNet, BasicBlock, (3, 4, 6, 3)),
+    "ResNet50": partial(LargeResNet, Bottleneck, (3, 4, 6, 3)),
+    "wrn_16_1": partial(WideResNet, 16, 1),
+    "wrn_16_2": partial(WideResNet, 16, 2),
+    "wrn_40_1": partial(WideResNet, 40, 1),
+    "wrn_40_2": partial(WideResNet, 40, 2),
+    **{f"vgg{depth}": partial(VGG, depth) for depth in DEPTHS},
+    "MobileNetV2": partial(MobileNetV2, 0.5),
+    "MobileNetV2x2": partial(MobileNetV2, 1.0),
+    "ShuffleV1": ShuffleNetV1,
+    "ShuffleV2": ShuffleNetV2,
 }
 
-
-# The libraries whose models are named library:NAME, and how their names are listed.
+# The libraries whose models are named library:NAME, each with the function that lists its models.
 LIBRARIES: dict[str, Callable[[], list[str]]] = {
     "torchvision": torchvision_names,
     "timm": timm_names,
@@ -62,14 +53,14 @@ LIBRARIES: dict[str, Callable[[], list[str]]] = {
 
 
 def check_model_name(name: str) -> None:
-    """Raise UserError unless :func:`build_model` knows the name. Builds nothing."""
+    """Raise UserError unless :func:`build_model` knows the name. Does not build the model."""
     source, colon, rest = name.partition(":")
     if colon and source == "torchvision":
         check_torchvision_name(rest)
     elif colon and source == "timm":
         check_timm_name(rest)
     elif colon:
-        check_own_name(name)
+        check_user_model(name)
     elif name not in MODELS:
         raise unknown_name("model", name, MODELS)
 
@@ -80,15 +71,21 @@ def build_model(
     in_channels: int = 3,
     image_size: tuple[int, int] | None = None,
 ) -> Classifier:
-    """Return a freshly initialised model, drawn from torch's global generator.
+    """Return a model with random weights, drawn from torch's global generator.
 
-    ``name`` is one of the zoo (:data:`MODELS`), ``torchvision:NAME``, ``timm:NAME``, or
-    ``package.module:name`` for a function ``(num_classes, in_channels)`` of the user's own.
-    ``image_size`` (height, width) is built into models with a fixed number of positions, such as
-    vision transformers; the zoo's take any.
+    Args:
+        name: a model of the zoo (:data:`MODELS`), ``torchvision:NAME``, ``timm:NAME``, or
+            ``package.module:name`` for a function ``(num_classes, in_channels)`` of the user.
+        num_classes: the number of logits.
+        in_channels: the number of input channels.
+        image_size: height and width, for models with positional embeddings of a fixed size, such as
+            vision transformers. The zoo's models take any size.
 
-    Raises ValueError (UserError) for an unknown name (naming the nearest one), for counts below 1,
-    and for a size that a library's model cannot take.
+    Raises:
+        ValueError: ``num_classes`` or ``in_channels`` is below 1.
+        UserError (a ValueError): the name is unknown (the message gives the nearest one), or a
+            library's model cannot take the image size.
+
     """
     if num_classes < 1 or in_channels < 1:
         raise ValueError(f"{name} needs at least 1 class and 1 input channel")
@@ -98,6 +95,6 @@ def build_model(
     if colon and source == "timm":
         return timm_model(rest, num_classes, in_channels, image_size)
     if colon:
-        return own_model(name, num_classes, in_channels, image_size)
+        return user_model(name, num_classes, in_channels, image_size)
     check_model_name(name)
     return MODELS[name](num_classes, in_channels)

@@ -1,4 +1,4 @@
-"""What every model of the zoo gives, and how its weights begin."""
+"""The interface of every model, and the initialisation of the zoo's."""
 
 from abc import ABC, abstractmethod
 from typing import NamedTuple
@@ -9,12 +9,17 @@ from rkkd_cli.errors import UserError
 
 
 class Features(NamedTuple):
-    """The outputs of one forward pass that distillation methods look at.
+    """The outputs of one forward pass that distillation methods use.
 
-    ``preacts`` are the maps before their last ReLU, one for each of ``maps``; a stem's map, and one
-    that no ReLU ends, stand there as they are, as in mdistiller. ``final`` is the map that
-    :meth:`Classifier.classify` reads: the last of ``maps`` but where layers come between it and the
-    pooling. A model without feature maps of two dimensions has none of these (``final`` is None).
+    Attributes:
+        maps: feature maps from early to late.
+        pooled: the input of the classifier's last linear layer, (B, D).
+        logits: (B, num_classes).
+        preacts: for each of ``maps`` the map before its last ReLU. The stem's map, and maps without
+            a ReLU, are repeated unchanged, as in mdistiller.
+        final: the map that :meth:`Classifier.classify` takes: the last of ``maps``, unless layers
+            come between it and the pooling. None for a model that pools no feature map.
+
     """
 
     maps: tuple[Tensor, ...]
@@ -36,9 +41,9 @@ class Classifier(nn.Module, ABC):
         return self.forward_features(x).logits
 
     def classify(self, final: Tensor) -> Tensor:
-        """Return the logits (B, num_classes) of a final map (B, D, H, W), as a forward pass does.
+        """Return the logits (B, num_classes) of a final map (B, D, H, W).
 
-        Raises UserError for a model whose classifier reads no feature map.
+        Raises UserError for a model whose classifier takes no feature map.
         """
         raise UserError(
             f"the classifier of {type(self).__name__} reads no feature map, "
@@ -47,9 +52,9 @@ class Classifier(nn.Module, ABC):
 
 
 def initialise(model: nn.Module) -> None:
-    """Draw convolutions from Kaiming's normal (fan-out, ReLU) and set BatchNorm to identity.
+    """Initialise convolutions from Kaiming's normal (fan-out, ReLU) and BatchNorm as identity.
 
-    Biases of convolutions become zero. Linear layers stay as torch draws them.
+    Biases of convolutions become zero. Linear layers keep PyTorch's initialisation.
     """
     for module in model.modules():
         if isinstance(module, nn.Conv2d):

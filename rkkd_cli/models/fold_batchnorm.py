@@ -1,7 +1,8 @@
-"""A frozen model with fewer operations: each BatchNorm folded into the convolution before it."""
+"""Fold each BatchNorm of a frozen model into the convolution before it."""
 
 import copy
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from typing import Any
 
 import torch
@@ -10,19 +11,19 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from rkkd_cli.models.features import Classifier, Features
 
-# How far a folded model's outputs may lie from the model's own, as a share of their largest value.
+# The largest allowed deviation of a folded model's outputs, as a fraction of their largest value.
 TOLERANCE = 1e-4
 
 
 @torch.no_grad()
 def fold(model: Classifier, image_shape: tuple[int, int, int]) -> Classifier:
-    """Return a model with the same features and logits, whose BatchNorms are folded away.
+    """Return a copy of the model with the same features and logits, and fewer BatchNorms.
 
-    A BatchNorm in eval mode is an affine map of each channel, y = γ·(x − μ)/√(σ² + ε) + β. So it
-    can be made part of the weights and the bias of the convolution whose output it reads. The
-    result is for inference only, and the model itself stays as it is. A model whose outputs would
-    change by more than rounding, on two images of noise, is returned unchanged: one that reads the
-    output of a convolution elsewhere too, say.
+    A BatchNorm in eval mode is an affine map of each channel, y = γ·(x − μ)/√(σ² + ε) + β. It can
+    become part of the weights and bias of the convolution whose output it normalises. The copy is
+    for inference only; the model itself does not change. If the outputs for two images of noise
+    differ by more than rounding, the model itself is returned: for example if it also uses the
+    convolution's output elsewhere.
 
     Args:
         model: in eval mode.
@@ -30,40 +31,44 @@ def fold(model: Classifier, image_shape: tuple[int, int, int]) -> Classifier:
 
     """
     images = _noise(model, image_shape)
-    pairs, own = _adjacent(model, images)
-    if not pairs:
+    conv_names, expected = _convolutions_before_norms(model, images)
+    if not conv_names:
         return model
     folded = copy.deepcopy(model)
-    for norm, convolution in pairs.items():
-        before, after = folded.get_submodule(convolution), folded.get_submodule(norm)
-        assert isinstance(before, nn.Conv2d)
-        assert isinstance(after, nn.BatchNorm2d)
-        folded.set_submodule(convolution, fuse_conv_bn_eval(before, after))
-        folded.set_submodule(norm, nn.Identity())
-    return folded if _alike(own, folded.forward_features(images)) else model
+    for norm_name, conv_name in conv_names.items():
+        conv, norm = folded.get_submodule(conv_name), folded.get_submodule(norm_name)
+        assert isinstance(conv, nn.Conv2d)
+        assert isinstance(norm, nn.BatchNorm2d)
+        folded.set_submodule(conv_name, fuse_conv_bn_eval(conv, norm))
+        folded.set_submodule(norm_name, nn.Identity())
+    return folded if _are_close(expected, folded.forward_features(images)) else model
 
 
-def _adjacent(model: Classifier, images: Tensor) -> tuple[Mapping[str, str], Features]:
-    """Return the convolution whose output each BatchNorm reads, by name, and the outputs.
+def _convolutions_before_norms(
+    model: Classifier, images: Tensor
+) -> tuple[Mapping[str, str], Features]:
+    """Map each BatchNorm's name to the convolution whose output it normalises; return the features.
 
-    Only those that are called once in a pass.
+    Only modules that a forward pass calls exactly once.
     """
-    convolutions: dict[str, list[Tensor]] = {}
-    norms: dict[str, list[Tensor]] = {}
-    handles = []
-    for name, module in model.named_modules():
-        if type(module) is nn.Conv2d:
-            handles.append(module.register_forward_hook(_keep_output(convolutions, name)))
-        elif type(module) is nn.BatchNorm2d and module.track_running_stats:
-            handles.append(module.register_forward_hook(_keep_input(norms, name)))
-    try:
-        outputs = model.forward_features(images)
-    finally:
-        for handle in handles:
-            handle.remove()
-    made_by = {id(calls[0]): name for name, calls in convolutions.items() if len(calls) == 1}
-    read = {name: id(calls[0]) for name, calls in norms.items() if len(calls) == 1}
-    return {norm: made_by[one] for norm, one in read.items() if one in made_by}, outputs
+    conv_outputs: dict[str, list[Tensor]] = {}
+    norm_inputs: dict[str, list[Tensor]] = {}
+    with ExitStack() as hooks:
+        for name, module in model.named_modules():
+            if type(module) is nn.Conv2d:
+                hook = _keep_output(conv_outputs, name)
+                hooks.enter_context(module.register_forward_hook(hook))
+            elif type(module) is nn.BatchNorm2d and module.track_running_stats:
+                hook = _keep_input(norm_inputs, name)
+                hooks.enter_context(module.register_forward_hook(hook))
+        features = model.forward_features(images)
+    conv_of = {id(calls[0]): name for name, calls in conv_outputs.items() if len(calls) == 1}
+    conv_names = {
+        name: conv_of[id(calls[0])]
+        for name, calls in norm_inputs.items()
+        if len(calls) == 1 and id(calls[0]) in conv_of
+    }
+    return conv_names, features
 
 
 def _keep_output(kept: dict[str, list[Tensor]], name: str) -> Any:
@@ -75,15 +80,15 @@ def _keep_input(kept: dict[str, list[Tensor]], name: str) -> Any:
 
 
 def _noise(model: nn.Module, image_shape: tuple[int, int, int]) -> Tensor:
-    """Return two images, always the same ones, where the model is and in its precision."""
+    """Return two images, always the same, on the model's device and in its precision."""
     noise = torch.randn(2, *image_shape, generator=torch.Generator().manual_seed(0))
     return noise.to(next(model.parameters())).to(memory_format=torch.channels_last)
 
 
-def _alike(own: Features, other: Features) -> bool:
+def _are_close(expected: Features, actual: Features) -> bool:
     return all(
-        bool((one - two).abs().max() <= TOLERANCE * one.abs().max().clamp(min=1e-6))
-        for one, two in zip(_tensors(own), _tensors(other), strict=True)
+        bool((a - b).abs().max() <= TOLERANCE * a.abs().max().clamp(min=1e-6))
+        for a, b in zip(_tensors(expected), _tensors(actual), strict=True)
     )
 
 

@@ -1,6 +1,6 @@
-"""The shapes of a model's features, for what is built to fit them (projectors).
+"""The shapes of a model's features, from a forward pass on PyTorch's meta device.
 
-They come without computing, from a forward pass on torch's ``meta`` device.
+Projectors are built to fit them.
 """
 
 from collections.abc import Callable, Iterator
@@ -15,9 +15,9 @@ from rkkd_cli.models.features import Classifier, Features
 
 
 class FeatureShapes(NamedTuple):
-    """Shapes without the batch: maps and final (D, H, W), pooled the width D.
+    """Shapes without the batch dimension: maps and final (D, H, W), pooled D.
 
-    ``final`` is None for a model whose classifier reads no feature map.
+    ``final`` is None for a model whose classifier takes no feature map.
     """
 
     maps: tuple[torch.Size, ...]
@@ -28,20 +28,20 @@ class FeatureShapes(NamedTuple):
 def feature_shapes(
     model: Classifier, in_channels: int, image_size: tuple[int, int]
 ) -> FeatureShapes:
-    """Return the shapes of the model's features for images of a size, computing next to nothing.
+    """Return the shapes of the model's features for images of a size, computing almost nothing.
 
-    The model, its mode and the random generators stay as they are. Raises what the model raises
+    The model, its mode and the random generators do not change. Raises whatever the model raises
     for images that it cannot take.
     """
     shape = (2, in_channels, *image_size)
     features: Features = dry_run(model, model.forward_features, shape)
     final = None if features.final is None else features.final.shape[1:]
-    maps = tuple(one.shape[1:] for one in features.maps)
+    maps = tuple(feature_map.shape[1:] for feature_map in features.maps)
     return FeatureShapes(maps, features.pooled.shape[1], final)
 
 
-class _Called(nn.Module):
-    """A module whose forward is a function of another module: what ``functional_call`` takes."""
+class _FunctionOfModel(nn.Module):
+    """A module whose forward is a function of another module, for ``functional_call``."""
 
     def __init__(self, model: nn.Module, function: Callable[[Tensor], Any]) -> None:
         super().__init__()
@@ -53,32 +53,34 @@ class _Called(nn.Module):
 
 
 def dry_run(model: nn.Module, function: Callable[[Tensor], Any], shape: tuple[int, ...]) -> Any:
-    """Return what ``function`` (a method of ``model``) makes of images (B, C, H, W) of a shape.
+    """Return the output of ``function``, which calls ``model``, for images of a shape (B, C, H, W).
 
-    Runs in eval mode on the meta device; where an operation is not there, on the model's device.
-    The model stays as it is. Raises what the model raises for such images.
+    Runs in eval mode on the meta device, or on the model's device if an operation does not exist on
+    meta. The model does not change. Raises whatever the model raises for such images.
     """
-    called = _Called(model, function)
-    tensors = {**dict(called.named_parameters()), **dict(called.named_buffers())}
-    blank = {name: torch.empty_like(tensor, device="meta") for name, tensor in tensors.items()}
+    module = _FunctionOfModel(model, function)
+    tensors = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+    meta_tensors = {
+        name: torch.empty_like(tensor, device="meta") for name, tensor in tensors.items()
+    }
     device = next((tensor.device for tensor in tensors.values()), torch.device("cpu"))
     dtype = next((t.dtype for t in tensors.values() if t.is_floating_point()), torch.float32)
     with in_eval_mode(model), torch.no_grad():
         try:
             images = torch.empty(shape, device="meta", dtype=dtype)
-            return functional_call(called, blank, (images,))
-        except Exception:  # no such operation on meta, or no such images: the device can tell
+            return functional_call(module, meta_tensors, (images,))
+        except Exception:  # the operation or the images may be the reason: the device tells
             return function(torch.zeros(shape, device=device, dtype=dtype))
 
 
 @contextmanager
 def in_eval_mode(model: nn.Module) -> Iterator[None]:
-    """Put a model into eval mode for a while; every module's mode comes back."""
+    """Put a model into eval mode; afterwards restore the mode of every module."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
         yield
     finally:
-        model.train(modes[0][1])  # not the flag alone: a borrowed model's is no module of it
+        model.train(modes[0][1])  # a WrappedModel's library is not among its modules
         for module, mode in modes:
             module.training = mode

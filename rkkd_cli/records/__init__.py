@@ -1,4 +1,4 @@
-"""What a run leaves behind: its directory, metrics.csv, manifest. Imports no torch."""
+"""The files of a run: its directory, metrics.csv and manifest. Imports no torch."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Where decoded images, downloads and trained teachers are kept between runs."""
+"""The folder that keeps decoded images, downloads and trained teachers between runs."""
 
 import os
 from pathlib import Path
@@ -7,6 +7,6 @@ import platformdirs
 
 
 def cache_directory() -> Path:
-    """Return ``$RKKD_CACHE``, or the user's cache folder of this system."""
-    stated = os.environ.get("RKKD_CACHE")
-    return Path(stated) if stated else Path(platformdirs.user_cache_dir("rkkd", appauthor=False))
+    """Return ``$RKKD_CACHE``, or the system's cache folder of the user."""
+    path = os.environ.get("RKKD_CACHE")
+    return Path(path) if path else Path(platformdirs.user_cache_dir("rkkd", appauthor=False))

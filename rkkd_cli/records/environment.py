@@ -1,4 +1,4 @@
-"""What a number depends on beside the experiment: versions, machine, commit."""
+"""What numbers depend on besides the experiment: versions, machine, commit."""
 
 import os
 import platform
@@ -13,7 +13,7 @@ PACKAGES = ("rkkd", "torch", "torchvision", "pillow", "numpy", "scikit-learn")
 
 
 def environment() -> dict[str, Any]:
-    """Return versions, platform, processor and the git commit of the working folder, if any."""
+    """Return versions, platform, processor, and the git commit of the current folder, if any."""
     return {
         "versions": {"python": platform.python_version()} | {p: version(p) for p in PACKAGES},
         "platform": platform.platform(terse=True),
@@ -23,12 +23,12 @@ def environment() -> dict[str, Any]:
 
 
 def command_line() -> list[str]:
-    """Return the command as typed, without the path of the interpreter or the script."""
+    """Return the command as typed, without the paths of interpreter and script."""
     return ["rkkd", *sys.argv[1:]]
 
 
 def processor() -> str:
-    """Return what the system calls this machine's processor."""
+    """Return the system's name of the processor."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -40,32 +40,33 @@ def processor() -> str:
 def _git_commit() -> str | None:
     """Return HEAD of the current folder's repository, with ``+changes`` if it is not clean.
 
-    The repository may come from anywhere, and its settings can name programs: none is started.
+    The repository may come from anywhere, and its settings can name programs that git would start:
+    filters, hooks and the file monitor are switched off.
     """
     try:
         head = _git("rev-parse", "HEAD")
         names = _git("config", "--name-only", "--list").splitlines()
-        filters = {name: _off(name) for name in names if name.startswith("filter.")}
+        filters = {
+            name: "false" if name.endswith(".required") else ""
+            for name in names
+            if name.startswith("filter.")
+        }
         changed = _git("status", "--porcelain", "-uno", "--ignore-submodules=all", settings=filters)
         return f"{head}+changes" if changed else head
     except (OSError, subprocess.SubprocessError):
         return None
 
 
-def _off(name: str) -> str:
-    return "false" if name.endswith(".required") else ""
-
-
-HARMLESS = {"core.fsmonitor": "false", "core.hooksPath": os.devnull}
+WITHOUT_PROGRAMS = {"core.fsmonitor": "false", "core.hooksPath": os.devnull}
 
 
 def _git(*arguments: str, settings: Mapping[str, str] | None = None) -> str:
-    given = enumerate((HARMLESS | dict(settings or {})).items())
-    pairs = {f"GIT_CONFIG_{kind}_{n}": text for n, pair in given
-             for kind, text in zip(("KEY", "VALUE"), pair, strict=True)}  # fmt: skip
-    surroundings = {**os.environ, **pairs, "GIT_CONFIG_COUNT": str(len(pairs) // 2)}
+    settings = WITHOUT_PROGRAMS | dict(settings or {})
+    variables = {"GIT_CONFIG_COUNT": str(len(settings))}
+    for n, (key, value) in enumerate(settings.items()):
+        variables |= {f"GIT_CONFIG_KEY_{n}": key, f"GIT_CONFIG_VALUE_{n}": value}
     command = ["git", "--no-optional-locks", *arguments]
     answer = subprocess.run(
-        command, capture_output=True, text=True, check=True, timeout=10, env=surroundings
+        command, capture_output=True, text=True, check=True, timeout=10, env=os.environ | variables
     )
     return answer.stdout.strip()

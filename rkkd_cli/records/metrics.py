@@ -15,9 +15,9 @@ from typing import Any
 
 import pandas as pd
 
-from rkkd_cli.config.overrides import ROW_KEY as KEY_NAME
+from rkkd_cli.config.overrides import KEY as KEY_NAME
 from rkkd_cli.errors import UserError
-from rkkd_cli.files import naming
+from rkkd_cli.files import add_path_to_errors
 
 COLUMNS = (
     "arm",
@@ -110,7 +110,7 @@ def append_lines(path: Path, lines: str) -> None:
 
     Raises OSError that names the file.
     """
-    with naming(path), path.open("ab", buffering=0) as file:
+    with add_path_to_errors(path), path.open("ab", buffering=0) as file:
         size = file.tell()
         try:
             file.write(lines.encode())
@@ -130,16 +130,16 @@ def metrics_sha256(path: Path) -> str:
 def read_unfinished_metrics(path: Path) -> pd.DataFrame:
     """Return the metrics so far of a run that another process is writing.
 
-    A row that is only half there, or a header, counts as not there. Raises UserError.
+    A half-written last line is ignored. Raises UserError.
     """
-    text = _text(path)
-    whole = text[: text.rfind("\n") + 1]
-    return parse_metrics(whole, path) if whole else pd.DataFrame(columns=list(COLUMNS))
+    text = _read_text(path)
+    lines = text[: text.rfind("\n") + 1]
+    return parse_metrics(lines, path) if lines else pd.DataFrame(columns=list(COLUMNS))
 
 
 def read_metrics(path: Path) -> pd.DataFrame:
     """Return a run's metrics. Raises UserError if they are missing, damaged or not rkkd's."""
-    return parse_metrics(_text(path), path)
+    return parse_metrics(_read_text(path), path)
 
 
 def _read_text(path: Path) -> str:
@@ -153,11 +153,10 @@ def _read_text(path: Path) -> str:
 
 def parse_metrics(text: str, path: Path) -> pd.DataFrame:
     """Return the metrics of a file's text. Raises UserError that names ``path``."""
-    header = text.partition("\n")[0].removesuffix("\r")
-    missing = [column for column in COLUMNS if column not in header.split(",")]
+    names = text.partition("\n")[0].removesuffix("\r").split(",")
+    missing = [column for column in COLUMNS if column not in names]
     if missing:
         raise UserError(f"{path} lacks the column {missing[0]!r}: not a metrics.csv of rkkd")
-    names = header.split(",")
     varied, extra = varied_keys_in(names), extra_columns_in(names)
     well_named = all(KEY_NAME.fullmatch(name) for name in (*varied, *extra))
     in_order = tuple(names) in [_header(varied, extra, val) for val in ((), VAL_COLUMNS)]
@@ -165,7 +164,7 @@ def parse_metrics(text: str, path: Path) -> pd.DataFrame:
         raise UserError(f"{path} has other columns than rkkd writes, or in another order")
     if not text.endswith("\n"):
         raise UserError(f"{path} ends in the middle of a row")
-    frame = _parse_rows(text, path, (*varied, *extra), varied)
+    frame = _parse_rows(text, path, varied, extra)
     duplicates = frame[frame.duplicated(ROW_KEY)]
     if len(duplicates):
         arm, seed, epoch = duplicates.iloc[0][ROW_KEY]
@@ -173,39 +172,46 @@ def parse_metrics(text: str, path: Path) -> pd.DataFrame:
     return frame
 
 
-def _parsed(text: str, path: Path, varied: Sequence[str]) -> pd.DataFrame:
-    """Return the rows with numbers in every column but the arm's and those of varied keys."""
+def _parse_rows(text: str, path: Path, varied: Sequence[str], extra: Sequence[str]) -> pd.DataFrame:
+    """Return the rows, with numbers in every column but the arm's and those of varied keys."""
     try:
         widths = _widths(text)
     except csv.Error as error:
         raise UserError(f"{path} cannot be read as CSV: {error}") from None
-    short = next((n for n, width in enumerate(widths, 1) if width != widths[0]), None)
-    if short is not None:
-        raise UserError(f"{path}, line {short}: has not as many values as there are columns")
-    further = extra_columns_in(text.partition("\n")[0].split(","))
-    may_be_empty = {column: [""] for column in (*VAL_COLUMNS, *varied, *further)}
+    uneven = next((n for n, width in enumerate(widths, 1) if width != widths[0]), None)
+    if uneven is not None:
+        raise UserError(f"{path}, line {uneven}: has not as many values as there are columns")
+    may_be_empty = {column: [""] for column in (*VAL_COLUMNS, *varied, *extra)}
     try:
         frame = pd.read_csv(
             io.StringIO(text), dtype={"arm": str}, keep_default_na=False, na_values=may_be_empty
         )
     except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise UserError(f"{path} cannot be read as CSV: {error}") from None
-    numbers = [column for column in frame.columns[1:] if column not in varied]
-    for column in numbers if len(frame) else ():
-        wanted = "iu" if column in ROW_KEY else "iuf"
-        if frame[column].dtype.kind not in wanted:
-            whole = "a whole number" if column in ROW_KEY else "a number"
-            values = pd.to_numeric(frame[column].astype(str), errors="coerce")
-            bad = int((values.isna() | (values % 1 != 0 if column in ROW_KEY else False)).argmax())
-            value = frame[column].iloc[bad]
-            raise UserError(f"{path}, line {bad + 2}: {column} is {value!r}, not {whole}")
+    if len(frame):
+        for column in frame.columns[1:]:
+            if column not in varied:
+                _check_numbers(frame[column], path)
     return frame
 
 
-def _widths(text: str) -> list[int]:
-    """Return the number of values of each line: in what rkkd writes, one more than its commas.
+def _check_numbers(values: "pd.Series[Any]", path: Path) -> None:
+    """Raise UserError for the first value that is no number; seeds and epochs must be integers."""
+    whole = values.name in ROW_KEY
+    if values.dtype.kind in ("iu" if whole else "iuf"):
+        return
+    numbers = pd.to_numeric(values.astype(str), errors="coerce")
+    index = int((numbers.isna() | (numbers % 1 != 0 if whole else False)).argmax())
+    kind = "a whole number" if whole else "a number"
+    raise UserError(
+        f"{path}, line {index + 2}: {values.name} is {values.iloc[index]!r}, not {kind}"
+    )
 
-    Raises csv.Error.
+
+def _widths(text: str) -> list[int]:
+    """Return the number of values of each line. Raises csv.Error.
+
+    Lines that rkkd writes have no quotes, so that counting commas is enough.
     """
     lines = text.removesuffix("\n").split("\n")
     if '"' in text or "\r" in text or max(map(len, lines)) > csv.field_size_limit():

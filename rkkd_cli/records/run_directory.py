@@ -1,4 +1,4 @@
-"""``results/<run>/``: where one run keeps its experiment, manifest, metrics and figures."""
+"""``results/<run>/``: the folder with the experiment, manifest, metrics and figures of a run."""
 
 from datetime import datetime
 from pathlib import Path
@@ -8,7 +8,7 @@ from filelock import BaseFileLock
 
 from rkkd_cli.config.experiment import ARM_NAME
 from rkkd_cli.errors import RunError, UserError, nearest
-from rkkd_cli.files import try_lock, write_problem, write_whole
+from rkkd_cli.files import try_lock, write_atomically, write_problem
 from rkkd_cli.records import DEFAULT_RESULTS
 from rkkd_cli.records.manifest import Manifest, manifest_text, parse_manifest
 from rkkd_cli.records.metrics import metrics_sha256, read_metrics
@@ -22,7 +22,7 @@ EXPERIMENT, MANIFEST, METRICS, FIGURES, BEST, CHECKPOINTS, LOCK = (
     "checkpoints",
     ".lock",
 )
-AUTO = "auto"  # what --resume takes beside names
+AUTO = "auto"  # a value of --resume, so no run's name
 
 
 class RunDirectory:
@@ -39,17 +39,17 @@ class RunDirectory:
 
     @property
     def handle(self) -> str:
-        """What a command takes for this run: its name, or its folder if that is elsewhere."""
+        """The argument that names this run in a command: its name, or its folder if elsewhere."""
         return self.name if self.path.parent == DEFAULT_RESULTS else str(self.path)
 
     @property
     def metrics(self) -> Path:
-        """The rows per arm, seed and epoch."""
+        """The file of the rows per arm, seed and epoch."""
         return self.path / METRICS
 
     @property
     def experiment(self) -> Path:
-        """The resolved experiment."""
+        """The file of the resolved experiment."""
         return self.path / EXPERIMENT
 
     @property
@@ -58,18 +58,18 @@ class RunDirectory:
         return self.path / FIGURES
 
     def best(self, arm: str, seed: int) -> Path:
-        """The weights of an arm's best epoch, where training.monitor or patience asks for them."""
+        """The weights of an arm's best epoch, kept if training.monitor or patience is set."""
         return self.path / BEST / f"{arm}-seed{seed}.safetensors"
 
     @property
     def checkpoints(self) -> Path:
-        """The folder of the checkpoints, one folder a stream."""
+        """The folder of the checkpoints, with one folder per stream."""
         return self.path / CHECKPOINTS
 
     def acquire(self) -> None:
-        """Keep other processes out until :meth:`release`, or the end of this one.
+        """Lock the run until :meth:`release`, or until this process ends.
 
-        Raises UserError where another process has the run.
+        Raises UserError if another process has locked it.
         """
         self.lock = try_lock(self.path / LOCK)
         if self.lock is None:
@@ -78,39 +78,39 @@ class RunDirectory:
             )
 
     def release(self) -> None:
-        """Let others in."""
+        """Unlock the run."""
         if self.lock is not None:
             self.lock.release()
             self.lock = None
 
     def holder(self) -> str:
-        """Name the process that has the run."""
+        """Return a name of the process that has locked the run."""
         try:
             return f"process {self.read_manifest().process}"
         except UserError:
             return "another process"
 
     def is_held(self) -> bool:
-        """Tell whether a living process has the run."""
+        """Whether a living process has locked the run."""
         if self.lock is not None:
             return True
         if not (self.path / LOCK).exists():
             return False
         try:
             lock = try_lock(self.path / LOCK)
-        except OSError:  # somebody else's run, which we may only read: believe its manifest
+        except OSError:  # another user's run, which we may only read: trust its manifest
             return True
         if lock is not None:
             lock.release()
         return lock is None
 
     def status(self, manifest: Manifest) -> str:
-        """Return the manifest's status, or ``dead`` for a running one whose process has gone."""
+        """Return the manifest's status, or ``dead`` if it says ``running`` but no process runs."""
         dead = manifest.status == "running" and not self.is_held()
         return "dead" if dead else manifest.status
 
     def read_manifest(self) -> Manifest:
-        """Return the manifest. Raises UserError where it is missing or damaged."""
+        """Return the manifest. Raises UserError if it is missing or damaged."""
         path = self.path / MANIFEST
         try:
             return parse_manifest(path.read_text(encoding="utf-8"), str(path))
@@ -122,27 +122,27 @@ class RunDirectory:
             raise UserError(f"{path} cannot be read: {error.strerror}") from None
 
     def launch(self) -> str | None:
-        """Return which torchrun began the run, if one did and the manifest tells."""
+        """Return the torchrun launch that began the run, or None if none did or it is unknown."""
         try:
             return self.read_manifest().launch
         except UserError:
             return None
 
     def write_manifest(self, manifest: Manifest) -> None:
-        """Write the manifest, whole or not at all."""
-        write_whole(self.path / MANIFEST, manifest_text(manifest))
+        """Write the manifest atomically."""
+        write_atomically(self.path / MANIFEST, manifest_text(manifest))
 
     def read_metrics(self, manifest: Manifest) -> pd.DataFrame:
-        """Return the metrics; those of a run that has ended must be as it wrote them.
+        """Return the metrics. Those of an ended run must have the hash in its manifest.
 
-        Raises UserError where they are missing or damaged.
+        Raises UserError if they are missing or damaged.
         """
         try:
             frame = read_metrics(self.metrics)
         except UserError as error:
             raise UserError(f"{error}; `rkkd resume {self.handle}` mends what can be") from None
-        stated = manifest.metrics_sha256
-        if stated is not None and metrics_sha256(self.metrics) != stated:
+        expected = manifest.metrics_sha256
+        if expected is not None and metrics_sha256(self.metrics) != expected:
             raise UserError(
                 f"{self.metrics} has been changed since the run wrote it; `rkkd resume "
                 f"{self.handle}` restores it from the checkpoints"
@@ -151,12 +151,15 @@ class RunDirectory:
 
 
 def new_name(label: str, now: datetime) -> str:
-    """Return the name of a run that was given none: the preset and the time."""
+    """Return the name of a run without a name of its own: the preset and the time."""
     return f"{label}-{now:%Y%m%d-%H%M%S}"
 
 
 def check_free(out: Path, name: str, or_next: bool = False) -> None:
-    """Raise UserError for a name that is taken or unusable, and a folder that cannot be written."""
+    """Raise UserError if the name is taken or unusable, or the folder cannot be written.
+
+    With ``or_next`` the name may be taken: see :func:`create_run_directory`.
+    """
     check_name(name)
     problem = write_problem(out)
     if problem:
@@ -174,7 +177,7 @@ def check_free(out: Path, name: str, or_next: bool = False) -> None:
 
 
 def check_name(name: str) -> None:
-    """Raise UserError for a name that is no folder's, or that ``--resume`` takes otherwise."""
+    """Raise UserError for a name that cannot name a folder, or has a meaning for ``--resume``."""
     if not ARM_NAME.fullmatch(name):
         raise UserError(f"run name {name!r}: use letters, digits and _ . + = -, at most 64")
     if name == AUTO:
@@ -184,18 +187,18 @@ def check_name(name: str) -> None:
 
 
 def create_run_directory(out: Path, name: str, or_next: bool = False) -> RunDirectory:
-    """Make and lock the directory of a new run.
+    """Create and lock the directory of a new run.
 
-    A directory without a manifest is that of a run that was killed before it began, and is used.
-    With ``or_next`` a taken name is followed by ``-2``, ``-3`` and so on: for names that nobody
-    chose. Raises UserError or RunError.
+    The directory of a run that was killed before it began is used again. With ``or_next``, for
+    names that the user did not choose, a taken name gets the suffix ``-2``, ``-3`` and so on.
+    Raises UserError or RunError.
     """
-    path, number = out / name, 1
+    path, suffix = out / name, 1
     try:
         out.mkdir(parents=True, exist_ok=True)
         while or_next and path.exists():
-            number += 1
-            path = out / f"{name}-{number}"
+            suffix += 1
+            path = out / f"{name}-{suffix}"
         path.mkdir()
     except FileExistsError:
         if not never_began(path):
@@ -208,29 +211,29 @@ def create_run_directory(out: Path, name: str, or_next: bool = False) -> RunDire
 
 
 def never_began(path: Path) -> bool:
-    """Tell whether the folder holds only what a run leaves that is killed while it begins."""
+    """Whether the folder is empty, or has only what a run leaves that was killed as it began."""
     if not path.is_dir():
         return False
-    left = {one.name for one in path.iterdir()}
-    if not left:
+    names = {file.name for file in path.iterdir()}
+    if not names:
         return True
-    visible = {name for name in left if not name.startswith(".")}
-    has_rows = METRICS in left and (path / METRICS).read_bytes().count(b"\n") > 1
-    return LOCK in left and visible <= {EXPERIMENT, METRICS} and not has_rows
+    visible = {name for name in names if not name.startswith(".")}
+    has_rows = METRICS in names and (path / METRICS).read_bytes().count(b"\n") > 1
+    return LOCK in names and visible <= {EXPERIMENT, METRICS} and not has_rows
 
 
 def is_run(path: Path) -> bool:
-    """Tell whether the folder is that of a run that has begun, perhaps a damaged one."""
+    """Whether the folder is that of a run that has begun, perhaps a damaged one."""
     return (path / MANIFEST).is_file() or (path / CHECKPOINTS).is_dir()
 
 
 def find_runs(out: Path) -> list[RunDirectory]:
-    """Return the runs in ``out``, the one started last at the end."""
+    """Return the runs in ``out``, in the order in which they started."""
     runs = [RunDirectory(path.parent) for path in out.glob(f"*/{MANIFEST}")]
-    return sorted(runs, key=_started)
+    return sorted(runs, key=_start_time)
 
 
-def _started(run: RunDirectory) -> str:
+def _start_time(run: RunDirectory) -> str:
     try:
         return run.read_manifest().started
     except UserError:
@@ -238,19 +241,19 @@ def _started(run: RunDirectory) -> str:
 
 
 def open_run(run: str, out: Path) -> RunDirectory:
-    """Return a run by name (in ``out``) or by path. Raises UserError."""
+    """Return a run by its name in ``out``, or by its path. Raises UserError."""
     for path in (out / run, Path(run)):
         if is_run(path):
             return RunDirectory(path)
     if Path(run).is_dir() or (out / run).is_dir():
         raise UserError(f"{run} is no run directory: it has no {MANIFEST}")
-    close = nearest(run, [one.name for one in find_runs(out)])
+    close = nearest(run, [known.name for known in find_runs(out)])
     hint = f"; did you mean {close!r}?" if close else "; `rkkd ls runs` lists them"
     raise UserError(f"no run {run!r} in {out}{hint}")
 
 
 def newest_run(out: Path) -> RunDirectory:
-    """Return the run that was started last. Raises UserError where there is none."""
+    """Return the run that started last. Raises UserError if there is none."""
     runs = find_runs(out)
     if not runs:
         raise UserError(f"there are no runs in {out}; `rkkd run` makes one")

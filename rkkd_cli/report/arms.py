@@ -1,4 +1,4 @@
-"""The arms of runs as curves: their rows, and what legends call them."""
+"""The arms of runs as curves: their rows, and their names in legends."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from rkkd_cli.errors import printable
 
 @dataclass(frozen=True)
 class ArmCurve:
-    """One arm's rows, over all its seeds, and what the legend calls it."""
+    """One arm's rows, over all its seeds, and its name in the legend."""
 
     label: str
     rows: pd.DataFrame
@@ -28,13 +28,13 @@ class ArmCurve:
         return self.rows.groupby("epoch").mean(numeric_only=True)
 
     @cached_property
-    def deviations(self) -> pd.DataFrame:
-        """The sample standard deviations."""
+    def stds(self) -> pd.DataFrame:
+        """The sample standard deviations, by epoch."""
         return self.rows.groupby("epoch").std(ddof=1, numeric_only=True)
 
     @cached_property
     def drops(self) -> list[float]:
-        """Where the learning rate fell: see :func:`learning_rate_drops`."""
+        """Where the learning rate drops: see :func:`learning_rate_drops`."""
         return learning_rate_drops(self.rows)
 
     @cached_property
@@ -45,17 +45,16 @@ class ArmCurve:
 
 
 def arm_curves(runs: Sequence[tuple[str, pd.DataFrame]]) -> list[ArmCurve]:
-    """Return one curve per arm of each (run name, metrics); the run is named if there are more."""
+    """Return one curve per arm of each (run name, metrics); several runs are named."""
     curves = []
     for run, metrics in runs:
         for arm, rows in metrics.groupby("arm", sort=False):
             name = str(arm) if len(runs) == 1 else f"{run}: {arm}"
-            label = f"{name} ({_seeds(rows)})"
-            curves.append(ArmCurve(printable(label), rows))
+            curves.append(ArmCurve(printable(f"{name} ({_seeds_text(rows)})"), rows))
     return curves
 
 
-def _seeds(rows: pd.DataFrame) -> str:
-    """Return how many seeds there are, and how many of them are left at the last epoch."""
-    n, left = rows["seed"].nunique(), int((rows["epoch"] == rows["epoch"].max()).sum())
-    return f"n = {n}" if left == n else f"n = {n}, at the end {left}"
+def _seeds_text(rows: pd.DataFrame) -> str:
+    """Return the number of seeds, and how many of them have the last epoch, if not all."""
+    n, at_end = rows["seed"].nunique(), int((rows["epoch"] == rows["epoch"].max()).sum())
+    return f"n = {n}" if at_end == n else f"n = {n}, at the end {at_end}"

@@ -1,4 +1,4 @@
-"""A metric against the epoch: its mean over seeds, and a band of one sample deviation around it."""
+"""A metric against the epoch: the mean over seeds, in a band of ± one sample standard deviation."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,52 +8,51 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 
 from rkkd_cli.report.arms import ArmCurve
-from rkkd_cli.report.style import MAX_DISTINCT_ARMS, LineStyle, line_styles, shortened
+from rkkd_cli.report.style import MAX_DISTINCT_ARMS, LineStyle, line_styles, shorten_label
 
 
 def draw_means(
     axes: Axes, curves: Sequence[ArmCurve], column: str, opacity: float, dash: Any = None
 ) -> None:
-    """Draw a column of all curves that have it; ``dash`` stands for that of each arm's look.
+    """Draw a column of all curves that have it; ``dash`` replaces that of each arm's style.
 
-    One epoch is a point; where all epochs have one seed there is no band. Many lines, which have
-    no bands, are drawn at once, in half the time.
+    A single epoch is a point; a single seed has no band. Many lines have no bands and are drawn as
+    one collection, in half the time.
     """
     drawn = [
-        (look, one)
-        for look, one in zip(line_styles(len(curves)), curves, strict=True)
-        if column in one.rows
+        (style, curve)
+        for style, curve in zip(line_styles(len(curves)), curves, strict=True)
+        if column in curve.rows
     ]
-    if len(curves) > MAX_DISTINCT_ARMS and all(len(one.means) > 1 for _, one in drawn):
+    if len(curves) > MAX_DISTINCT_ARMS and all(len(curve.means) > 1 for _, curve in drawn):
         axes.add_collection(
             LineCollection(
-                [np.column_stack(_points(one, column)) for _, one in drawn],
-                colors=[look.colour for look, _ in drawn],
-                linewidths=[look.width for look, _ in drawn],
+                [np.column_stack(_epochs_and_means(curve, column)) for _, curve in drawn],
+                colors=[style.colour for style, _ in drawn],
+                linewidths=[style.width for style, _ in drawn],
                 linestyles=dash or "-",
             )
         )
         axes.autoscale_view()
         return
-    for look, one in drawn:
-        _draw_mean(axes, one, column, look, opacity, dash or look.dash)
+    for style, curve in drawn:
+        _draw_mean(axes, curve, column, style, opacity, dash or style.dash)
 
 
-def _points(curve: ArmCurve, column: str) -> tuple[Any, Any]:
-    """Return the epochs and the means."""
-    mean = curve.means[column]
-    return mean.index.to_numpy(), mean.to_numpy()
+def _epochs_and_means(curve: ArmCurve, column: str) -> tuple[Any, Any]:
+    means = curve.means[column]
+    return means.index.to_numpy(), means.to_numpy()
 
 
 def _draw_mean(
-    axes: Axes, curve: ArmCurve, column: str, look: LineStyle, opacity: float, dash: Any
+    axes: Axes, curve: ArmCurve, column: str, style: LineStyle, opacity: float, dash: Any
 ) -> None:
-    epochs, means = _points(curve, column)
+    epochs, means = _epochs_and_means(curve, column)
     axes.plot(
-        epochs, means, color=look.colour, linewidth=look.width, linestyle=dash,
-        marker="o" if len(means) == 1 else None, label=shortened(curve.label),
+        epochs, means, color=style.colour, linewidth=style.width, linestyle=dash,
+        marker="o" if len(means) == 1 else None, label=shorten_label(curve.label),
     )  # fmt: skip
-    deviation = curve.deviations[column].to_numpy() if look.has_band else np.full(1, np.nan)
-    if not np.isnan(deviation).all():
-        low, high = means - deviation, means + deviation
-        axes.fill_between(epochs, low, high, color=look.colour, alpha=opacity, linewidth=0)
+    std = curve.stds[column].to_numpy() if style.has_band else np.full(1, np.nan)
+    if not np.isnan(std).all():
+        low, high = means - std, means + std
+        axes.fill_between(epochs, low, high, color=style.colour, alpha=opacity, linewidth=0)

@@ -1,4 +1,4 @@
-"""Comparisons of arms as tables: a table a pair, a row a metric."""
+"""Comparisons of arms as text: a table per pair, a row per metric, and a sentence each."""
 
 import csv
 import io
@@ -7,63 +7,72 @@ from typing import Any
 
 from rkkd_cli.analysis.compare import Comparison
 from rkkd_cli.analysis.conclusion import comparison_sentence
-from rkkd_cli.analysis.numbers import format_count, format_number, format_interval, format_p_value
+from rkkd_cli.analysis.numbers import (
+    format_count,
+    format_interval,
+    format_number,
+    format_p_value,
+)
 from rkkd_cli.errors import printable
-from rkkd_cli.report.grid_text import TextCell, TextTable
-
-HEADER = (
-    "metric", "n", "one", "other", "difference", "95 % t", "95 % bootstrap", "p", "p Holm",
-    "d", "g", "seeds for 80 %",
-)  # fmt: skip
+from rkkd_cli.report.text_tables import TextCell, TextTable
 
 
 def lay_out_comparisons(comparisons: Sequence[Comparison]) -> list[TextTable]:
-    """Return a table for each pair of arms, its columns called after them."""
-    pairs = dict.fromkeys((one.one, one.other) for one in comparisons)
-    return [_layout([c for c in comparisons if (c.one, c.other) == pair]) for pair in pairs]
+    """Return a table for each pair of arms."""
+    by_pair: dict[tuple[str, str], list[Comparison]] = {}
+    for c in comparisons:
+        by_pair.setdefault((c.first, c.second), []).append(c)
+    return [_lay_out_pair(of_pair) for of_pair in by_pair.values()]
 
 
-def _layout(rows: Sequence[Comparison]) -> TextTable:
-    one, other = printable(rows[0].one), printable(rows[0].other)
-    names = {"one": one, "other": other}
-    header = [names.get(name, name) for name in HEADER]
-    title = f"{other} − {one}, {rows[0].which_epoch}"
-    return TextTable(title, header, [[TextCell(text) for text in _cells(row)] for row in rows])
+def _lay_out_pair(comparisons: Sequence[Comparison]) -> TextTable:
+    first, second = printable(comparisons[0].first), printable(comparisons[0].second)
+    header = [
+        "metric", "n", first, second, "difference", "95 % t", "95 % bootstrap", "p", "p Holm",
+        "d", "g", "seeds for 80 %",
+    ]  # fmt: skip
+    title = f"{second} − {first}, {comparisons[0].which_epoch}"
+    return TextTable(title, header, [[*map(TextCell, _cells(c))] for c in comparisons])
 
 
 def _cells(c: Comparison) -> list[str]:
     d = c.difference
-    n = str(d.n) if d.paired else f"{d.n}, {d.n_second}"
     return [
-        c.metric, n, format_number(c.mean_first, significant=4), format_number(c.mean_second, significant=4),
+        c.metric,
+        str(d.n) if d.paired else f"{d.n}, {d.n_second}",
+        format_number(c.mean_first, significant=4),
+        format_number(c.mean_second, significant=4),
         format_number(d.mean, sign=True),
-        format_interval(d.interval), format_interval(d.bootstrap), format_p_value(d.p), format_p_value(c.p_holm),
-        format_number(d.effect, sign=True), format_number(d.corrected, sign=True),
+        format_interval(d.interval),
+        format_interval(d.bootstrap),
+        format_p_value(d.p),
+        format_p_value(c.p_holm),
+        format_number(d.effect, sign=True),
+        format_number(d.corrected, sign=True),
         "–" if c.seeds_needed is None else f"{c.seeds_needed:,}",
-    ]  # fmt: skip
+    ]
 
 
 def comparison_notes(comparisons: Sequence[Comparison]) -> list[str]:
-    """Return what the columns are, and the sentences."""
+    """Return a legend of the columns, then a sentence per comparison."""
     paired = [c.difference.paired for c in comparisons]
     kinds = "paired over seeds" if all(paired) else "not paired" if not any(paired) else "mixed"
     effects = "d: d_z" if all(paired) else "d: Cohen's d" if not any(paired) else "d: d_z or d"
     exact = all(c.difference.p_is_exact for c in comparisons)
-    family = comparisons[0].family
     methods = {c.difference.bootstrap_method for c in comparisons} - {None}
     return [
         f"n: seeds ({kinds}). p: {'exact' if exact else 'sampled'} permutation test, two-sided; "
-        f"p Holm: corrected for {format_count(family, 'comparison')}, all that are shown. "
-        f"{effects}; g: the same with Hedges' small-sample factor. Bootstrap: "
+        f"p Holm: corrected for {format_count(comparisons[0].family, 'comparison')}, all that are "
+        f"shown. {effects}; g: the same with Hedges' small-sample factor. Bootstrap: "
         f"{' or '.join(sorted(map(str, methods))) or 'none'}; of few seeds it is too narrow.",
-        *(printable(comparison_sentence(one)) for one in comparisons),
+        *(printable(comparison_sentence(c)) for c in comparisons),
     ]
 
 
 def comparison_csv(comparisons: Sequence[Comparison]) -> str:
     """Return a line per comparison with all digits, for pandas."""
     lines = io.StringIO()
-    rows = [comparison_row(one) for one in comparisons]
+    rows = [comparison_row(c) for c in comparisons]
     writer = csv.DictWriter(lines, list(rows[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
@@ -71,10 +80,10 @@ def comparison_csv(comparisons: Sequence[Comparison]) -> str:
 
 
 def comparison_row(c: Comparison) -> dict[str, Any]:
-    """Return a comparison as one flat row; None is what does not exist."""
+    """Return a comparison as one flat row; quantities that do not exist are None."""
     d = c.difference
     return {
-        "metric": c.metric, "one": c.one, "other": c.other, "select": c.select,
+        "metric": c.metric, "one": c.first, "other": c.second, "select": c.select,
         "paired": d.paired, "n": d.n, "n_other": d.n_second, "mean_one": c.mean_first,
         "mean_other": c.mean_second, "difference": d.mean,
         "t_low": d.interval.low if d.interval else None,

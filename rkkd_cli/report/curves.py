@@ -1,4 +1,4 @@
-"""The ablation curves: a quantity against the epoch, arm by arm, mean and spread over seeds."""
+"""The ablation curves: quantities against the epoch, by arm, mean and spread over seeds."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +19,7 @@ from rkkd_cli.report.bands import draw_means
 from rkkd_cli.report.gradients import gradients_figure, has_diagnostics
 from rkkd_cli.report.published_lines import (
     DOTS,
-    own_axis_label,
+    published_axis_label,
     published_lines,
     source_line,
 )
@@ -27,16 +27,16 @@ from rkkd_cli.report.style import (
     MAX_DISTINCT_ARMS,
     STYLE,
     LineStyle,
-    line_styles,
-    named,
+    arms_in_legend,
     legend_title,
+    line_styles,
     save_figure,
-    shortened,
+    shorten_label,
 )
 
 
 class Quantity(NamedTuple):
-    """A column of metrics.csv as it is drawn: file name, axis label, title."""
+    """A column of metrics.csv, with the axis label and the title of its figure."""
 
     column: str
     label: str
@@ -56,7 +56,7 @@ def draw_figures(
     formats: Sequence[str],
     published: PublishedCurves | None = None,
 ) -> list[Path]:
-    """Draw the figures of (run name, metrics) into the folder; return the files."""
+    """Save the figures of (run name, metrics) in the folder; return the files."""
     folder.mkdir(parents=True, exist_ok=True)
     paths: list[Path] = []
     with rc_context(STYLE):
@@ -68,12 +68,12 @@ def draw_figures(
 def run_figures(
     runs: Sequence[tuple[str, pd.DataFrame]], published: PublishedCurves | None = None
 ) -> dict[str, Figure]:
-    """Return a figure per quantity, the sheet of all three and the diagnostics, by file name.
+    """Return a figure per quantity, the sheet of all three and the gradients, by file name.
 
-    ``published`` curves are laid over them, dotted.
+    ``published`` curves are drawn over them, dotted.
     """
     curves, names = arm_curves(runs), [name for name, _ in runs]
-    figures = {one.column: quantity_figure(one, curves, published) for one in QUANTITIES}
+    figures = {q.column: quantity_figure(q, curves, published) for q in QUANTITIES}
     figures["sheet"] = sheet_figure(curves, names, published)
     if has_diagnostics(curves):
         figures["gradients"] = gradients_figure(curves, names)
@@ -87,14 +87,14 @@ def quantity_figure(
     figure = Figure(figsize=(5.2, 3.6), layout="constrained")
     axes = figure.subplots()
     _draw(axes, quantity, curves)
-    overlay = _overlay(axes, quantity, curves, published)
-    handles = [*_ours(curves), *overlay]
+    published_handles = _draw_published(axes, quantity, curves, published)
+    handles = [*_arm_handles(curves), *published_handles]
     if len(curves) > MAX_DISTINCT_ARMS:
         title = legend_title(len(curves))
         figure.legend(handles=handles, loc="outside lower center", ncols=2, title=title)
     else:
         axes.legend(handles=handles)
-    if published is not None and overlay:
+    if published is not None and published_handles:
         figure.supxlabel(source_line(published), fontsize=7, color="#555555")
     return figure
 
@@ -108,7 +108,8 @@ def sheet_figure(
     handles: dict[str, Any] = {}
     for axes, quantity in zip(panels, QUANTITIES, strict=True):
         _draw(axes, quantity, curves)
-        for handle in (*_ours(curves), *_overlay(axes, quantity, curves, published)):
+        published_handles = _draw_published(axes, quantity, curves, published)
+        for handle in (*_arm_handles(curves), *published_handles):
             handles.setdefault(str(handle.get_label()), handle)
     legend = figure.legend(
         handles=list(handles.values()),
@@ -116,23 +117,23 @@ def sheet_figure(
         ncols=min(4, len(handles)),
         title=legend_title(len(curves)),
     )
-    if published is not None and len(handles) > len(named(len(curves))):
+    if published is not None and len(handles) > len(arms_in_legend(len(curves))):
         legend.set_title(source_line(published), prop=FontProperties(size=7))
     figure.suptitle(printable(" and ".join(names)), fontsize=10)
     return figure
 
 
-def _ours(curves: Sequence[ArmCurve]) -> list[Line2D]:
-    """Return what the legend shows of the arms that it names."""
-    every = line_styles(len(curves))
-    return [_handle(every[number], curves[number]) for number in named(len(curves))]
+def _arm_handles(curves: Sequence[ArmCurve]) -> list[Line2D]:
+    """Return the legend handles of the arms that the legend names."""
+    styles = line_styles(len(curves))
+    return [_handle(styles[index], curves[index]) for index in arms_in_legend(len(curves))]
 
 
-def _handle(look: LineStyle, curve: ArmCurve) -> Line2D:
+def _handle(style: LineStyle, curve: ArmCurve) -> Line2D:
     marker = "o" if len(curve.means) == 1 else None
     return Line2D(
-        [], [], color=look.colour, linewidth=look.width, linestyle=look.dash, marker=marker,
-        label=shortened(curve.label),
+        [], [], color=style.colour, linewidth=style.width, linestyle=style.dash, marker=marker,
+        label=shorten_label(curve.label),
     )  # fmt: skip
 
 
@@ -140,31 +141,30 @@ def _draw(axes: Axes, quantity: Quantity, curves: Sequence[ArmCurve]) -> None:
     for epoch in sorted(set().union(*(curve.drops for curve in curves))):
         axes.axvline(epoch, color="#999999", linewidth=0.8, linestyle=":", zorder=0.5)
     draw_means(axes, curves, quantity.column, 0.18)
-    for look, curve in zip(line_styles(len(curves)), curves, strict=True):
+    for style, curve in zip(line_styles(len(curves)), curves, strict=True):
         if curve.ends:
             last = curve.means[quantity.column].loc[curve.ends]
-            axes.plot(curve.ends, last, "x", color=look.colour, markersize=5)
+            axes.plot(curve.ends, last, "x", color=style.colour, markersize=5)
     axes.set(title=quantity.title, xlabel="epoch", ylabel=quantity.label)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
-def _overlay(
+def _draw_published(
     axes: Axes, quantity: Quantity, curves: Sequence[ArmCurve], published: PublishedCurves | None
 ) -> list[Line2D]:
-    """Draw the published lines, on an axis of their own where their level is not ours."""
+    """Draw the published lines, on an axis of their own if their level is not comparable."""
     lines = published_lines(quantity.column, curves, published)
     if not lines:
         return []
-    place = axes
     if lines[0].caveat:
-        place = axes.twinx()
-        place.set_ylabel(own_axis_label(lines[0]), fontsize=8, color="#555555")
-        place.spines["right"].set_visible(True)
-        place.grid(visible=False)
+        axes = axes.twinx()
+        axes.set_ylabel(published_axis_label(lines[0]), fontsize=8, color="#555555")
+        axes.spines["right"].set_visible(True)
+        axes.grid(visible=False)
     drawn: list[Line2D] = []
     for line in lines:
-        drawn += place.plot(
+        drawn += axes.plot(
             line.values.index, line.values, color=line.colour, linestyle=DOTS, linewidth=1.3,
-            label=shortened(line.label),
+            label=shorten_label(line.label),
         )  # fmt: skip
     return drawn

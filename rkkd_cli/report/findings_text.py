@@ -1,4 +1,4 @@
-"""Findings as text: a claim with its verdict, below it the parts with their numbers."""
+"""Findings as text: each claim with its verdict, then its parts with their numbers."""
 
 from collections.abc import Sequence
 
@@ -14,28 +14,30 @@ LEGEND = (
 def findings_plain(findings: Sequence[Finding]) -> str:
     """Return the findings as text for a terminal."""
     blocks = []
-    for one in findings:
-        lines = [f"{one.name}: {one.verdict.upper()}", f"  {one.claim}"]
-        lines += [f"  - {part.what}: {part.verdict}; {part.numbers}" for part in one.parts]
-        lines += [f"  note: {one.note}"] if one.note else []
+    for finding in findings:
+        lines = [f"{finding.name}: {finding.verdict.upper()}", f"  {finding.claim}"]
+        lines += [f"  - {part.what}: {part.verdict}; {part.numbers}" for part in finding.parts]
+        lines += [f"  note: {finding.note}"] if finding.note else []
         blocks.append("\n".join(printable(line) for line in lines))
     return "\n\n".join([*blocks, LEGEND]) + "\n"
 
 
 def findings_markdown(findings: Sequence[Finding]) -> str:
-    """Return the findings in Markdown: a section a claim, a table of its parts."""
+    """Return the findings in Markdown: a section per claim, with a table of its parts."""
     blocks = []
-    for one in findings:
-        block = f"### {_cell(one.name)}: {one.verdict}\n\n{_cell(one.claim)}"
-        if one.parts:
-            rows = [f"| {_cell(p.what)} | {p.verdict} | {_cell(p.numbers)} |" for p in one.parts]
-            block += "\n\n| part | verdict | numbers |\n| --- | --- | --- |\n" + "\n".join(rows)
-        blocks.append(block + (f"\n\nNote: {_cell(one.note)}." if one.note else ""))
+    for finding in findings:
+        block = f"### {_escape(finding.name)}: {finding.verdict}\n\n{_escape(finding.claim)}"
+        if finding.parts:
+            block += "\n\n| part | verdict | numbers |\n| --- | --- | --- |\n" + "\n".join(
+                f"| {_escape(part.what)} | {part.verdict} | {_escape(part.numbers)} |"
+                for part in finding.parts
+            )
+        blocks.append(block + (f"\n\nNote: {_escape(finding.note)}." if finding.note else ""))
     return "\n\n".join([*blocks, LEGEND]) + "\n"
 
 
-MARKUP = str.maketrans({one: f"\\{one}" for one in "\\|*_`<>[]#"})
+MARKDOWN_ESCAPES = str.maketrans({character: f"\\{character}" for character in "\\|*_`<>[]#"})
 
 
-def _cell(text: str) -> str:
-    return printable(text).translate(MARKUP)
+def _escape(text: str) -> str:
+    return printable(text).translate(MARKDOWN_ESCAPES)

@@ -1,4 +1,4 @@
-"""The figure of the logit diagnostics: what KL and ranking loss ask of the student's logits."""
+"""The figure of the diagnostics: the gradients of KL and ranking loss by the student's logits."""
 
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
@@ -12,13 +12,13 @@ from rkkd_cli.errors import printable
 from rkkd_cli.records.metrics import DIAGNOSTICS
 from rkkd_cli.report.arms import ArmCurve
 from rkkd_cli.report.bands import draw_means
-from rkkd_cli.report.style import line_styles, named, legend_title, shortened
+from rkkd_cli.report.style import arms_in_legend, legend_title, line_styles, shorten_label
 
-LINES: dict[str, Literal["-", "--"]] = {"kl": "-", "rank": "--"}
+TERM_DASHES: dict[str, Literal["-", "--"]] = {"kl": "-", "rank": "--"}
 
 
 class GradientPanel(NamedTuple):
-    """Columns of metrics.csv in one panel, each with the term whose line style it has."""
+    """The columns of metrics.csv in one panel, each with the term that sets its line style."""
 
     title: str
     label: str
@@ -43,24 +43,24 @@ PANELS = (
 
 
 class PlainNumbers(LogFormatter):
-    """Ticks of a logarithmic axis as plain numbers: a power is typeset, which takes its time."""
+    """Ticks of a logarithmic axis as plain numbers; typesetting powers is slow."""
 
     def __call__(self, x: float, pos: int | None = None) -> str:
-        """Return the number where a tick has a label, of which a wide range has few."""
+        """Return the number, or an empty string for a tick that the base class does not label."""
         return f"{x:g}" if super().__call__(x, pos) else ""
 
 
 def has_diagnostics(curves: Sequence[ArmCurve]) -> bool:
-    """Tell whether any curve has diagnostics; files of earlier versions have none."""
+    """Whether any curve has diagnostics; files of old versions have none."""
     return any(
-        name in curve.rows and curve.rows[name].notna().any()
+        column in curve.rows and curve.rows[column].notna().any()
         for curve in curves
-        for name in DIAGNOSTICS
+        for column in DIAGNOSTICS
     )
 
 
 def gradients_figure(curves: Sequence[ArmCurve], names: Sequence[str]) -> Figure:
-    """Return the figure: one colour an arm, solid lines for KL and dashed ones for the ranking."""
+    """Return the figure: one colour per arm, solid lines for KL, dashed for the ranking loss."""
     figure = Figure(figsize=(12.5, 4.3), layout="constrained")
     for axes, panel in zip(figure.subplots(1, len(PANELS)), PANELS, strict=True):
         _draw(axes, panel, curves)
@@ -76,30 +76,30 @@ def panel_figure(panel: GradientPanel, curves: Sequence[ArmCurve]) -> Figure:
     figure = Figure(figsize=(5.2, 3.9), layout="constrained")
     _draw(figure.subplots(), panel, curves)
     handles = _handles(curves)
-    longest = max(len(str(one.get_label())) for one in handles)
+    longest = max(len(str(handle.get_label())) for handle in handles)
     figure.legend(handles=handles, loc="outside lower center", ncols=2 if longest < 26 else 1)
     return figure
 
 
 def _handles(curves: Sequence[ArmCurve]) -> list[Line2D]:
-    every = line_styles(len(curves))
+    styles = line_styles(len(curves))
     arms = [
-        Line2D([], [], color=every[n].colour, label=shortened(curves[n].label))
-        for n in named(len(curves))
+        Line2D([], [], color=styles[index].colour, label=shorten_label(curves[index].label))
+        for index in arms_in_legend(len(curves))
     ]
     terms = [
-        Line2D([], [], color="#555555", linestyle=style, label=f"gradient of {term}")
-        for term, style in LINES.items()
+        Line2D([], [], color="#555555", linestyle=dash, label=f"gradient of {term}")
+        for term, dash in TERM_DASHES.items()
     ]
     return [*arms, *terms]
 
 
 def _draw(axes: Axes, panel: GradientPanel, curves: Sequence[ArmCurve]) -> None:
     for column, term in panel.columns.items():
-        draw_means(axes, curves, column, 0.15, LINES[term])
+        draw_means(axes, curves, column, 0.15, TERM_DASHES[term])
     if panel.logarithmic:
         axes.set_yscale("log", nonpositive="clip")
-        for plainly in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
-            plainly(PlainNumbers())
+        axes.yaxis.set_major_formatter(PlainNumbers())
+        axes.yaxis.set_minor_formatter(PlainNumbers())
     axes.set(title=panel.title, xlabel="epoch", ylabel=panel.label)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))

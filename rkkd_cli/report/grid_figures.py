@@ -13,13 +13,15 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
+from rkkd_cli.analysis.grid_run import GridRecord
 from rkkd_cli.analysis.grid_tables import (
+    CellKey,
     GridTable,
     finished_cells,
-    grid_tables,
-    short_key,
     format_value,
+    grid_tables,
     key_values,
+    short_key,
 )
 from rkkd_cli.analysis.published import PublishedGrid
 from rkkd_cli.analysis.selection import EpochSelection
@@ -27,15 +29,15 @@ from rkkd_cli.errors import printable
 from rkkd_cli.report.grid_text import facet_title
 from rkkd_cli.report.style import COLOURS, STYLE, save_figure
 
-MOST_FACETS = 12
-MOST_LINES = 12
-LEGIBLE = {"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none", "alpha": 0.85}
-ANNOTATED = 400  # places of a heatmap that still have room for their numbers
+MAX_FACETS = 12
+MAX_LINES = 12
+MAX_NUMBERED_CELLS = 400  # cells of a heatmap that still have room for their numbers
+LABEL_BOX = {"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none", "alpha": 0.85}
 
 
 @dataclass(frozen=True)
 class GridPicture:
-    """What is drawn of a grid: its rows, its keys, and the lines to compare with, in percent."""
+    """A grid to draw: its rows and keys, and the references to compare with, in percent."""
 
     title: str
     frame: pd.DataFrame
@@ -44,30 +46,45 @@ class GridPicture:
     references: Mapping[str, float]
     published: PublishedGrid | None = None
 
+    @classmethod
+    def of(cls, grid: GridRecord) -> "GridPicture":
+        """Return the picture of a grid's record."""
+        return cls(
+            grid.run.name, grid.frame, grid.keys, grid.selection, grid.references, grid.published
+        )
+
+    @property
+    def subtitle(self) -> str:
+        """Which epoch counts, and how many seeds there are."""
+        seeds = self.frame["seed"].nunique()
+        mean = "one seed" if seeds == 1 else f"mean of {seeds} seeds"
+        return f"{self.selection.description}, {mean}"
+
     @property
     def tables(self) -> list[GridTable]:
-        """The grid's tables."""
+        """One table per combination of the third and further keys."""
         return grid_tables(self.frame, self.keys, self.selection.column, self.published)
 
     @property
     def means(self) -> pd.DataFrame:
         """The mean over seeds of each finished cell: its keys, and ``acc``."""
-        by_cell = finished_cells(self.frame).groupby(list(self.keys), sort=False)[self.selection.column]
-        return by_cell.mean().rename("acc").reset_index().dropna(subset="acc")
+        cells = finished_cells(self.frame)
+        means = cells.groupby(list(self.keys), sort=False)[self.selection.column].mean()
+        return means.rename("acc").reset_index().dropna(subset="acc")
 
 
 def grid_figures(picture: GridPicture) -> dict[str, Callable[[GridPicture], Figure]]:
-    """Return what is drawn of a grid of so many keys, by the names of the files."""
-    figures: dict[str, Callable[[GridPicture], Figure]] = {"marginals": _marginals}
-    if len(picture.keys) > 1 and len(picture.tables) <= MOST_FACETS:
-        figures["heatmap"] = _heatmaps
+    """Return the functions that draw the figures of such a grid, by file name."""
+    figures: dict[str, Callable[[GridPicture], Figure]] = {"marginals": _draw_marginals}
+    if len(picture.keys) > 1 and len(picture.tables) <= MAX_FACETS:
+        figures["heatmap"] = _draw_heatmaps
     if len(picture.keys) > 2:
-        figures["parallel"] = _parallel
+        figures["parallel"] = _draw_parallel
     return figures
 
 
 def draw_grid(picture: GridPicture, folder: Path, formats: Sequence[str]) -> list[Path]:
-    """Draw what fits the number of keys; return the files."""
+    """Save the figures of the grid in the folder; return the files."""
     folder.mkdir(parents=True, exist_ok=True)
     paths: list[Path] = []
     with rc_context(STYLE):
@@ -76,72 +93,71 @@ def draw_grid(picture: GridPicture, folder: Path, formats: Sequence[str]) -> lis
     return paths
 
 
-def _heatmaps(picture: GridPicture) -> Figure:
-    """Draw a heatmap per facet; with published values, those and the difference below it.
+def _draw_heatmaps(picture: GridPicture) -> Figure:
+    """Draw a heatmap per facet, then those of the published values and of the differences.
 
-    Measured and published accuracies have colours of their own: their levels may lie far apart.
+    Measured and published accuracies have colour scales of their own: their levels may differ much.
     """
     tables = picture.tables
     compared = any(table.published for table in tables)
-    means = [_means(table) for table in tables]
+    means = [_means_array(table) for table in tables]
     titles = [facet_title(table) or "measured" * compared for table in tables]
-    panels = [(*one, _norm(means)) for one in zip(titles, tables, means, strict=True)]
+    panels = [(*panel, _norm(means)) for panel in zip(titles, tables, means, strict=True)]
     if compared:
         stated = [_array(table, table.published) for table in tables]
-        panels += [("published", *one, _norm(stated)) for one in zip(tables, stated, strict=True)]
+        norm = _norm(stated)
+        panels += [("published", *panel, norm) for panel in zip(tables, stated, strict=True)]
     differences = [
-        ("measured − published", t, _means(t) - _array(t, t.published))
-        for t in tables
-        if t.published
+        ("measured − published", table, _means_array(table) - _array(table, table.published))
+        for table in tables
+        if table.published
     ]
     across = min(3, len(tables)) if len(tables) > 1 else 1
     down = -(-(len(panels) + len(differences)) // across)
     columns, rows = len(tables[0].columns), len(tables[0].rows)
     size = (across * (1.6 + 0.62 * columns), down * (1.25 + 0.42 * rows) + 0.3)
     figure = Figure(figsize=size, layout="constrained")
-    axes = list(figure.subplots(down, across, squeeze=False).flat)
-    for place, (title, table, values, norm) in zip(axes, panels, strict=False):
-        _heatmap(place, table, values, title, "viridis", norm)
-    for place, (title, table, values) in zip(axes[len(panels) :], differences, strict=False):
+    all_axes = iter(figure.subplots(down, across, squeeze=False).flat)
+    for title, table, values, norm in panels:
+        _draw_heatmap(next(all_axes), table, values, title, "viridis", norm)
+    for title, table, values in differences:
         largest = float(np.nanmax(np.abs(values))) or 1.0
-        _heatmap(place, table, values, title, "PuOr", Normalize(-largest, largest), "+.1f")
-    for place in axes[len(panels) + len(differences) :]:
-        place.set_axis_off()
-    figure.suptitle(printable(f"{picture.title}: test accuracy (%), {_told(picture)}"), fontsize=10)
+        norm = Normalize(-largest, largest)
+        _draw_heatmap(next(all_axes), table, values, title, "PuOr", norm, "+.1f")
+    for unused in all_axes:
+        unused.set_axis_off()
+    title = f"{picture.title}: test accuracy (%), {picture.subtitle}"
+    figure.suptitle(printable(title), fontsize=10)
     return figure
 
 
-def _told(picture: GridPicture) -> str:
-    seeds = picture.frame["seed"].nunique()
-    return f"{picture.selection.told}, " + ("one seed" if seeds == 1 else f"mean of {seeds} seeds")
+def _means_array(table: GridTable) -> Any:
+    return _array(table, {cell: accuracy.mean for cell, accuracy in table.cells.items()})
 
 
-def _means(table: GridTable) -> Any:
-    return _array(table, {place: one.mean for place, one in table.cells.items()})
-
-
-def _array(table: GridTable, values: Mapping[Any, float]) -> Any:
+def _array(table: GridTable, values: Mapping[CellKey, float]) -> Any:
     rows = [[values.get((row, column), np.nan) for column in table.columns] for row in table.rows]
     return np.array(rows, dtype=float)
 
 
 def _norm(arrays: Sequence[Any]) -> Normalize:
-    values = np.concatenate([one.ravel() for one in arrays])
+    values = np.concatenate([array.ravel() for array in arrays])
     low, high = float(np.nanmin(values)), float(np.nanmax(values))
     return Normalize(low, high if high > low else low + 1)
 
 
-def _heatmap(
+def _draw_heatmap(
     axes: Axes, table: GridTable, values: Any, title: str, colours: str, norm: Normalize,
     digits: str = ".1f",
 ) -> None:  # fmt: skip
     image = axes.imshow(values, cmap=colours, norm=norm, aspect="auto")
     axes.grid(visible=False)
-    axes.set_xticks(range(len(table.columns)), [printable(format_value(c)) for c in table.columns])
-    axes.set_yticks(range(len(table.rows)), [printable(format_value(r)) for r in table.rows])
-    axes.set(xlabel=short_key(table.keys[1], table.keys), ylabel=short_key(table.keys[0], table.keys))
+    axes.set_xticks(range(len(table.columns)), _value_labels(table.columns))
+    axes.set_yticks(range(len(table.rows)), _value_labels(table.rows))
+    row_key, column_key = (short_key(key, table.keys) for key in table.keys[:2])
+    axes.set(xlabel=column_key, ylabel=row_key)
     axes.set_title(printable(title), fontsize=9)
-    if values.size <= ANNOTATED:
+    if values.size <= MAX_NUMBERED_CELLS:
         for (row, column), value in np.ndenumerate(values):
             if np.isfinite(value):
                 red, green, blue, _ = image.cmap(norm(value))
@@ -150,24 +166,32 @@ def _heatmap(
                           color=ink, fontsize=7.5)  # fmt: skip
 
 
-def _marginals(picture: GridPicture) -> Figure:
-    """Draw, for each key, the mean over all others; thin lines are the values of another key."""
+def _value_labels(values: Sequence[Any]) -> list[str]:
+    return [printable(format_value(value)) for value in values]
+
+
+def _draw_marginals(picture: GridPicture) -> Figure:
+    """Draw, for each key, the mean over all others.
+
+    A grid of two keys has thin lines too, one per value of the other key.
+    """
     means, keys = picture.means, picture.keys
     figure = Figure(figsize=(max(5.2, 4.6 * len(keys)), 4.4), layout="constrained")
     panels = figure.subplots(1, len(keys), squeeze=False, sharey=True)[0]
     for axes, key in zip(panels, keys, strict=True):
         values = key_values(finished_cells(picture.frame), key)
-        others = [one for one in keys if one != key]
-        if len(keys) == 2 and len(key_values(means, others[0])) <= MOST_LINES:
-            _thin_lines(axes, means, key, values, others[0], keys)
+        others = [other for other in keys if other != key]
+        if len(keys) == 2 and len(key_values(means, others[0])) <= MAX_LINES:
+            _draw_thin_lines(axes, means, key, values, others[0], keys)
         overall = means.groupby(key)["acc"].mean()
-        label = f"mean over {', '.join(short_key(o, keys) for o in others)}" if others else "measured"
-        axes.plot(range(len(values)), [overall.get(v, np.nan) for v in values], color="black",
-                  linewidth=2, marker="o", markersize=4, label=label)  # fmt: skip
+        names = ", ".join(short_key(other, keys) for other in others)
+        axes.plot(range(len(values)), [overall.get(value, np.nan) for value in values],
+                  color="black", linewidth=2, marker="o", markersize=4,
+                  label=f"mean over {names}" if others else "measured")  # fmt: skip
         if not others:
-            _error_bars(axes, picture, values)
-        _references(axes, picture)
-        axes.set_xticks(range(len(values)), [printable(format_value(v)) for v in values])
+            _draw_error_bars(axes, picture, values)
+        _draw_references(axes, picture)
+        axes.set_xticks(range(len(values)), _value_labels(values))
         axes.set_xlabel(short_key(key, keys))
         axes.legend(
             fontsize=7,
@@ -176,68 +200,76 @@ def _marginals(picture: GridPicture) -> Figure:
             bbox_to_anchor=(0.5, -0.16),
         )
     panels[0].set_ylabel("test accuracy (%)")
-    figure.suptitle(printable(f"{picture.title}: {_told(picture)}"), fontsize=10)
+    figure.suptitle(printable(f"{picture.title}: {picture.subtitle}"), fontsize=10)
     return figure
 
 
-def _thin_lines(
-    axes: Axes, means: pd.DataFrame, key: str, values: Sequence[Any], other: str, keys: Any
+def _draw_thin_lines(
+    axes: Axes,
+    means: pd.DataFrame,
+    key: str,
+    values: Sequence[Any],
+    other: str,
+    keys: Sequence[str],
 ) -> None:
-    choices, name = key_values(means, other), short_key(other, keys)
-    shades = colormaps["viridis"](np.linspace(0, 0.95, len(choices)))
-    for number, choice in enumerate(choices):
-        one = means[means[other] == choice].set_index(key)["acc"]
-        heights = [one.get(value, np.nan) for value in values]
-        axes.plot(range(len(values)), heights, linewidth=0.9, alpha=0.8,
-                  color=shades[number], label=printable(f"{name} = {format_value(choice)}"))  # fmt: skip
+    """Draw a line per value of the ``other`` key."""
+    other_values, name = key_values(means, other), short_key(other, keys)
+    shades = colormaps["viridis"](np.linspace(0, 0.95, len(other_values)))
+    for shade, other_value in zip(shades, other_values, strict=True):
+        accuracies = means[means[other] == other_value].set_index(key)["acc"]
+        heights = [accuracies.get(value, np.nan) for value in values]
+        label = printable(f"{name} = {format_value(other_value)}")
+        axes.plot(range(len(values)), heights, linewidth=0.9, alpha=0.8, color=shade, label=label)
 
 
-def _error_bars(axes: Axes, picture: GridPicture, values: Sequence[Any]) -> None:
+def _draw_error_bars(axes: Axes, picture: GridPicture, values: Sequence[Any]) -> None:
     (table,) = picture.tables
-    spreads = [table.cells.get((value, None)) for value in values]
-    if any(one is not None and one.std is not None for one in spreads):
-        means = [one.mean if one else np.nan for one in spreads]
-        errors = [one.std or 0.0 if one else np.nan for one in spreads]
-        axes.errorbar(range(len(values)), means, errors, color="black", capsize=3, linestyle="none")
+    accuracies = [table.cells.get((value, None)) for value in values]
+    if any(accuracy is not None and accuracy.std is not None for accuracy in accuracies):
+        means = [accuracy.mean if accuracy else np.nan for accuracy in accuracies]
+        stds = [accuracy.std or 0.0 if accuracy else np.nan for accuracy in accuracies]
+        axes.errorbar(range(len(values)), means, stds, color="black", capsize=3, linestyle="none")
 
 
-def _references(axes: Axes, picture: GridPicture) -> None:
-    """Draw the baselines and the teacher, where they are not far from the cells."""
+def _draw_references(axes: Axes, picture: GridPicture) -> None:
+    """Draw the baselines and the teacher, unless they are far from the cells."""
     heights = picture.means["acc"]
     room = max(3 * float(heights.max() - heights.min()), 3.0)
-    for number, (name, value) in enumerate(picture.references.items()):
+    for index, (name, value) in enumerate(picture.references.items()):
         if heights.min() - room <= value <= heights.max() + room:
-            axes.axhline(value, color=COLOURS[1 + number % 5], linewidth=1.2, linestyle=(0, (5, 2)),
+            axes.axhline(value, color=COLOURS[1 + index % 5], linewidth=1.2, linestyle=(0, (5, 2)),
                          label=printable(name))  # fmt: skip
 
 
-def _parallel(picture: GridPicture) -> Figure:
-    """Draw a line per cell through its values, coloured by its accuracy, the best on top."""
+def _draw_parallel(picture: GridPicture) -> Figure:
+    """Draw a line per cell through its values, in the colour of its accuracy, the best on top."""
     means, keys = picture.means.sort_values("acc"), picture.keys
     figure = Figure(figsize=(1.9 * (len(keys) + 1) + 1, 4.2), layout="constrained")
     axes = figure.subplots()
     norm = _norm([means["acc"].to_numpy()])
     colours = ScalarMappable(norm, "viridis")
-    places = {key: {v: n for n, v in enumerate(key_values(means, key))} for key in keys}
+    heights = {key: _evenly_spaced(key_values(means, key)) for key in keys}
     for cell in means.to_dict("records"):
-        heights = [_share(places[key][cell[key]], len(places[key])) for key in keys]
-        heights.append(float(norm(cell["acc"])))
-        axes.plot(range(len(heights)), heights, color=colours.to_rgba(cell["acc"]),
+        line = [heights[key][cell[key]] for key in keys] + [float(norm(cell["acc"]))]
+        axes.plot(range(len(line)), line, color=colours.to_rgba(cell["acc"]),
                   linewidth=1.1, alpha=0.8)  # fmt: skip
-    for number, key in enumerate(keys):
-        axes.axvline(number, color="#999999", linewidth=0.8)
-        for value, place in places[key].items():
-            axes.annotate(printable(format_value(value)), (number, _share(place, len(places[key]))),
-                          xytext=(4, 0), textcoords="offset points", fontsize=7, va="center",
-                          bbox=LEGIBLE)  # fmt: skip
+    for index, key in enumerate(keys):
+        axes.axvline(index, color="#999999", linewidth=0.8)
+        for value, height in heights[key].items():
+            axes.annotate(printable(format_value(value)), (index, height), xytext=(4, 0),
+                          textcoords="offset points", fontsize=7, va="center",
+                          bbox=LABEL_BOX)  # fmt: skip
     axes.set_xticks(range(len(keys) + 1), [*(short_key(key, keys) for key in keys), "test acc"])
     axes.set_yticks([])
     axes.grid(visible=False)
     axes.spines["left"].set_visible(False)
     figure.colorbar(colours, ax=axes, label="test accuracy (%)")
-    figure.suptitle(printable(f"{picture.title}: {_told(picture)}"), fontsize=10)
+    figure.suptitle(printable(f"{picture.title}: {picture.subtitle}"), fontsize=10)
     return figure
 
 
-def _share(place: int, count: int) -> float:
-    return place / (count - 1) if count > 1 else 0.5
+def _evenly_spaced(values: Sequence[Any]) -> dict[Any, float]:
+    """Return a height from 0 to 1 for each value, in their order."""
+    if len(values) == 1:
+        return {values[0]: 0.5}
+    return {value: index / (len(values) - 1) for index, value in enumerate(values)}

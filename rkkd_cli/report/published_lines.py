@@ -1,4 +1,4 @@
-"""Published curves as figures show them: dotted, in the colour of the arm of their name."""
+"""Published curves as figures show them: dotted, in the colour of the arm of the same name."""
 
 import textwrap
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ DOTS = (0, (1, 2))
 
 
 class PublishedLine(NamedTuple):
-    """``caveat`` is why the line has an axis of its own, or nothing."""
+    """A published curve; if it has a ``caveat``, it is drawn on an axis of its own."""
 
     label: str
     colour: str
@@ -26,25 +26,25 @@ class PublishedLine(NamedTuple):
 def published_lines(
     column: str, curves: Sequence[ArmCurve], published: PublishedCurves | None
 ) -> list[PublishedLine]:
-    """Return the published lines that stand beside a column of metrics.csv."""
-    numbers: dict[str, int] = {}
-    every = line_styles(len(curves))
-    for number, curve in enumerate(curves):
-        numbers.setdefault(curve.arm, number)
+    """Return the published lines of a column of metrics.csv."""
+    arm_index: dict[str, int] = {}
+    for index, curve in enumerate(curves):
+        arm_index.setdefault(curve.arm, index)
+    styles = line_styles(len(curves))
     lines = []
     for stated in published.curves(column) if published else ():
-        number = numbers.setdefault(stated.arm, max(numbers.values(), default=-1) + 1)
+        index = arm_index.setdefault(stated.arm, max(arm_index.values(), default=-1) + 1)
         label = printable(f"{stated.arm}, published")
-        colour = every[number].colour if number < len(curves) else COLOURS[number % len(COLOURS)]
+        colour = styles[index].colour if index < len(curves) else COLOURS[index % len(COLOURS)]
         lines.append(PublishedLine(label, colour, stated.values, stated.caveat))
     return lines
 
 
-def own_axis_label(line: PublishedLine) -> str:
-    """Return what stands at the axis of a published line whose level is not ours."""
+def published_axis_label(line: PublishedLine) -> str:
+    """Return the label of the axis of published lines whose level is not comparable."""
     return f"published, {line.caveat}"
 
 
 def source_line(published: PublishedCurves) -> str:
-    """Return the sentence that names the source, in lines that fit below a figure."""
+    """Return the sentence that names the source, wrapped to fit below a figure."""
     return textwrap.fill(printable(f"Dotted: published, {published.source}"), 110)

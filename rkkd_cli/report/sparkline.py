@@ -3,30 +3,30 @@
 import math
 from collections.abc import Sequence
 
-LEVELS = "▁▂▃▄▅▆▇█"
+BARS = "▁▂▃▄▅▆▇█"
 
 
 def sparkline(values: Sequence[float], width: int) -> str:
     """Return the values, oldest first, as at most ``width`` bars between their extremes.
 
-    More values than bars are averaged in turn; a value that is not finite is a gap.
+    More values than bars are averaged in groups; a value that is not finite is a gap.
     """
-    bars = _averaged(values, width)
-    finite = [value for value in bars if math.isfinite(value)]
+    heights = _averaged(values, width)
+    finite = [height for height in heights if math.isfinite(height)]
     low, high = min(finite, default=0.0), max(finite, default=0.0)
-    return "".join(_bar(value, low, high) for value in bars)
+    return "".join(_bar(height, low, high) for height in heights)
 
 
 def _averaged(values: Sequence[float], width: int) -> list[float]:
     if len(values) <= width:
         return list(values)
     ends = [len(values) * (n + 1) // width for n in range(width)]
-    parts = [values[a:b] for a, b in zip([0, *ends], ends, strict=False)]
-    return [sum(part) / len(part) for part in parts]
+    groups = [values[a:b] for a, b in zip([0, *ends], ends, strict=False)]
+    return [sum(group) / len(group) for group in groups]
 
 
-def _bar(value: float, low: float, high: float) -> str:
-    if not math.isfinite(value):
+def _bar(height: float, low: float, high: float) -> str:
+    if not math.isfinite(height):
         return " "
-    share = (value - low) / (high - low) if high > low else 0.5
-    return LEVELS[min(int(share * len(LEVELS)), len(LEVELS) - 1)]
+    share = (height - low) / (high - low) if high > low else 0.5
+    return BARS[min(int(share * len(BARS)), len(BARS) - 1)]

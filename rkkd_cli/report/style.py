@@ -1,4 +1,4 @@
-"""How all figures look, and how they become files."""
+"""The look of all figures, and how they are saved."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,12 +8,12 @@ from matplotlib import colormaps
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
-from rkkd_cli.files import whole_file
+from rkkd_cli.files import atomic_file
 
-# Okabe and Ito's palette without its yellow, told apart by all common kinds of colour vision;
-# line styles differ too, so that print in grey can be read.
+# Okabe and Ito's palette without its yellow, distinct for all common kinds of colour vision. Line
+# styles differ too, for prints in grey.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
-# What stands for those that are too dark on a dark page.
+# Replacements for colours that are too dark on a dark page.
 ON_DARK = {"#000000": "#ffffff", "#0072B2": "#3b94d9", "#56B4E9": "#9ad4f5"}
 DASHES = ("-", (0, (5, 2)), (0, (1, 1)), (0, (5, 1, 1, 1)))
 
@@ -29,22 +29,22 @@ STYLE: Any = {
     "svg.hashsalt": "rkkd",
 }
 
-MAX_DISTINCT_ARMS = 12  # arms, more of which no palette tells apart, and whose bands would cover everything
-NAMED_OF_MANY = 8
-LONGEST_LABEL = 44
+MAX_DISTINCT_ARMS = 12  # of more, colours are not distinct and bands would cover everything
+MAX_NAMES_IN_LEGEND = 8
+MAX_LABEL_LENGTH = 44
 DPI = 150
 
-# How each format is written: PNG twice as fast as by default, the others without a date.
-HOW: dict[str, dict[str, Any]] = {
+# Arguments of savefig: PNG twice as fast as by default, the others without a date.
+SAVE_OPTIONS: dict[str, dict[str, Any]] = {
     "png": {"pil_kwargs": {"compress_level": 3}},
     "svg": {"metadata": {"Date": None}},
     "pdf": {"metadata": {"CreationDate": None}},
 }
-FORMATS = tuple(HOW)
+FORMATS = tuple(SAVE_OPTIONS)
 
 
 class LineStyle(NamedTuple):
-    """How an arm's line is drawn, and whether a band around it shows the spread over seeds."""
+    """How an arm's line is drawn, and whether it has a band of the spread over seeds."""
 
     colour: str
     dash: Any
@@ -53,47 +53,48 @@ class LineStyle(NamedTuple):
 
 
 def line_styles(arms: int) -> list[LineStyle]:
-    """Return the look of each arm; of many their order is a scale from dark to light."""
+    """Return the style of each arm; many arms run from dark to light in their order."""
     if arms <= MAX_DISTINCT_ARMS:
         return [
-            LineStyle(COLOURS[n % len(COLOURS)], DASHES[n % len(DASHES)], 1.5, True) for n in range(arms)
+            LineStyle(COLOURS[n % len(COLOURS)], DASHES[n % len(DASHES)], 1.5, True)
+            for n in range(arms)
         ]
     scale = colormaps["viridis"]
     return [LineStyle(to_hex(scale(0.92 * n / (arms - 1))), "-", 0.7, False) for n in range(arms)]
 
 
-def named(arms: int) -> list[int]:
-    """Return the numbers of the arms that a legend names: all, or of many some along the scale."""
+def arms_in_legend(arms: int) -> list[int]:
+    """Return the indices of the arms that a legend names: all, or of many an even choice."""
     if arms <= MAX_DISTINCT_ARMS:
         return list(range(arms))
-    return [round(n * (arms - 1) / (NAMED_OF_MANY - 1)) for n in range(NAMED_OF_MANY)]
+    return [round(n * (arms - 1) / (MAX_NAMES_IN_LEGEND - 1)) for n in range(MAX_NAMES_IN_LEGEND)]
 
 
-def shortened(label: str) -> str:
-    """Return a label that leaves room for the curves: the middle of a long one is left out."""
-    half = LONGEST_LABEL // 2
-    return label if len(label) <= LONGEST_LABEL else f"{label[: half - 1]}…{label[-half:]}"
+def shorten_label(label: str) -> str:
+    """Return the label, without the middle of a long one, to leave room for the curves."""
+    half = MAX_LABEL_LENGTH // 2
+    return label if len(label) <= MAX_LABEL_LENGTH else f"{label[: half - 1]}…{label[-half:]}"
 
 
 def legend_title(arms: int) -> str | None:
-    """Return what a legend says that does not name all arms."""
-    count = len(named(arms))
+    """Return the title of a legend that does not name all arms, or None."""
+    count = len(arms_in_legend(arms))
     return None if count == arms else f"{count} of {arms} arms; colours run in their order"
 
 
 def save_figure(figure: Figure, folder: Path, name: str, formats: Sequence[str]) -> list[Path]:
-    """Write the figure in each format, whole or not at all; return the files."""
+    """Write the figure in each format, atomically; return the files."""
     figure.set_dpi(DPI)
-    _lay_out(figure)
+    _freeze_layout(figure)
     paths = [folder / f"{name}.{suffix}" for suffix in formats]
     for path in paths:
-        with whole_file(path) as file:
-            figure.savefig(file, format=path.suffix[1:], dpi=DPI, **HOW[path.suffix[1:]])
+        with atomic_file(path) as file:
+            figure.savefig(file, format=path.suffix[1:], dpi=DPI, **SAVE_OPTIONS[path.suffix[1:]])
     return paths
 
 
-def _lay_out(figure: Figure) -> None:
-    """Place everything once and for all: each ``savefig`` would do it twice."""
+def _freeze_layout(figure: Figure) -> None:
+    """Compute the layout once: each ``savefig`` would compute it twice."""
     layout = figure.get_layout_engine()
     if layout is not None:
         layout.execute(figure)

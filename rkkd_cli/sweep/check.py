@@ -1,7 +1,4 @@
-"""Everything that can be found wrong before anything is read, trained or written.
-
-Among it: a teacher that holds positions, on images of another size than it was trained on.
-"""
+"""The checks of an experiment before anything is read, trained or written."""
 
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
@@ -13,7 +10,7 @@ import torch
 
 from rkkd_cli.config.arms import Arm
 from rkkd_cli.config.experiment import Experiment
-from rkkd_cli.data.catalogue import DatasetRequest, Shape, peek
+from rkkd_cli.data.catalogue import DatasetInfo, DatasetRequest, inspect_dataset
 from rkkd_cli.data.stream import Batch
 from rkkd_cli.data.strong_augment import StrongView
 from rkkd_cli.errors import UserError
@@ -27,29 +24,29 @@ from rkkd_cli.models import (
     count_parameters,
     load_checkpoint,
 )
-from rkkd_cli.models.checkpoint.layout import Weights, read_weights
+from rkkd_cli.models.checkpoint.layout import CheckpointWeights, read_weights
 from rkkd_cli.models.checkpoint.recognise import (
-    Images,
-    Recognised,
+    ImageSpec,
+    RecognisedModel,
     recognise,
     same_shapes,
     trained_size,
 )
-from rkkd_cli.models.checkpoint.skeleton import blank, depends_on_size
-from rkkd_cli.sweep.jobs import grouped
+from rkkd_cli.models.checkpoint.skeleton import depends_on_size, meta_state_dict
+from rkkd_cli.sweep.jobs import group_by_stream
 from rkkd_cli.train.arm import ArmOnStream
 from rkkd_cli.train.taught_batch import feature_needs, run_teacher
 from rkkd_cli.train.teacher.model import freeze
 from rkkd_cli.train.teacher.training import required_recipe
 
-RESIDENT_COPIES = 2  # of the decoded images: as they were read, and padded for their crops
+RESIDENT_COPIES = 2  # of the decoded images: as they are read, and padded for random crops
 
 
 class CheckedStream(NamedTuple):
-    """Arms that share a stream, whose names, shapes, losses and files have been found right."""
+    """Arms that share a stream and have passed the checks; the parameters of their models."""
 
     arms: tuple[Arm, ...]
-    shape: Shape
+    dataset: DatasetInfo
     parameters: dict[str, int]
 
     @property
@@ -59,20 +56,25 @@ class CheckedStream(NamedTuple):
 
 
 def dataset_request(experiment: Experiment) -> DatasetRequest:
-    """Return the experiment's dataset section in the words of ``data``."""
+    """Return the experiment's dataset as a request to ``data``."""
     return DatasetRequest(**experiment.dataset.model_dump(), decoders=experiment.decoders)
 
 
 def check_experiment(experiment: Experiment, cache: Path) -> list[CheckedStream]:
     """Check names, folders, models, losses and checkpoints. Raises UserError; writes nothing."""
+    check_cache(cache)
+    return [_check_stream(arms) for arms in group_by_stream(experiment.resolved_arms)]
+
+
+def check_cache(cache: Path) -> None:
+    """Raise UserError if nothing can be written to the cache."""
     problem = write_problem(cache)
     if problem:
         raise UserError(f"cannot write to the cache {cache}: {problem}; set RKKD_CACHE to a folder")
-    return [_check_stream(arms) for arms in grouped(experiment.resolved_arms)]
 
 
 def check_device(experiment: Experiment, device: torch.device) -> None:
-    """Raise UserError for what only CUDA does, on another device."""
+    """Raise UserError for a setting that needs CUDA, on another device."""
     if device.type == "cuda":
         return
     if any(arm.experiment.precision == "tf32" for arm in experiment.resolved_arms):
@@ -90,31 +92,31 @@ def _check_stream(arms: tuple[Arm, ...]) -> CheckedStream:
     names = [experiment.teacher.model, *(arm.experiment.student.model for arm in arms)]
     for name in dict.fromkeys(names):
         check_model_name(name)
-    shape = peek(dataset_request(experiment))
-    _check_memory(experiment, shape)
-    if shape.num_classes < 2:
+    dataset = inspect_dataset(dataset_request(experiment))
+    _check_memory(experiment, dataset)
+    if dataset.num_classes < 2:
         raise UserError(
             "the dataset has one class; distillation and its ranking loss need at least 2"
         )
     models = {
-        name: build_model(name, shape.num_classes, shape.in_channels, shape.size)
+        name: build_model(name, dataset.num_classes, dataset.in_channels, dataset.size)
         for name in dict.fromkeys(names)
     }
     for name, model in models.items():
-        check_forward(name, model, shape)
+        check_forward(name, model, dataset)
     for arm in arms:
-        _check_method(arm, models, shape)
-    _check_teacher(experiment, models[experiment.teacher.model], shape)
-    _check_losses(arms, models[experiment.teacher.model], shape)
+        _check_method(arm, models, dataset)
+    _check_teacher(experiment, models[experiment.teacher.model], dataset)
+    _check_losses(arms, models[experiment.teacher.model], dataset)
     parameters = {name: count_parameters(models[name]) for name in names}
-    return CheckedStream(arms, shape, parameters)
+    return CheckedStream(arms, dataset, parameters)
 
 
-def _check_memory(experiment: Experiment, shape: Shape) -> None:
-    """Raise UserError where a folder that is to be held in memory does not fit."""
-    if experiment.dataset.name != "folder" or shape.streamed:
+def _check_memory(experiment: Experiment, dataset: DatasetInfo) -> None:
+    """Raise UserError if the images of a folder do not fit into memory and are not streamed."""
+    if experiment.dataset.name != "folder" or dataset.streamed:
         return
-    needed, free = RESIDENT_COPIES * shape.decoded_bytes, psutil.virtual_memory().available
+    needed, free = RESIDENT_COPIES * dataset.decoded_bytes, psutil.virtual_memory().available
     if needed > free:
         raise UserError(
             f"the decoded images of {experiment.dataset.root} take {needed / 1e9:.1f} GB of "
@@ -123,52 +125,61 @@ def _check_memory(experiment: Experiment, shape: Shape) -> None:
         )
 
 
-def check_forward(name: str, model: Classifier, shape: Shape) -> None:
-    """Raise UserError where the model cannot take images of the dataset's size."""
+def check_forward(name: str, model: Classifier, dataset: DatasetInfo) -> None:
+    """Raise UserError if the model cannot take images of the dataset's size."""
     try:
         with torch.no_grad():
-            model.eval()(torch.zeros(2, shape.in_channels, *shape.size))
+            model.eval()(torch.zeros(2, dataset.in_channels, *dataset.size))
     except RuntimeError:
         raise UserError(
-            f"model {name} cannot take {_shown(shape.size)} images: they become smaller than one "
-            f"pixel; use a larger dataset.image_size or another of {', '.join(MODELS)}"
+            f"model {name} cannot take {_format_size(dataset.size)} images: they become smaller "
+            "than one pixel; use a larger dataset.image_size or another of "
+            f"{', '.join(MODELS)}"
         ) from None
 
 
-def _check_method(arm: Arm, models: Mapping[str, Classifier], shape: Shape) -> None:
-    """Raise UserError where the arm's method does not fit its models or the images."""
+def _check_method(arm: Arm, models: Mapping[str, Classifier], dataset: DatasetInfo) -> None:
+    """Raise UserError if the arm's method does not fit its models or the images."""
     experiment = arm.experiment
     check_settings(experiment.method)
     student, teacher = models[experiment.student.model], models[experiment.teacher.model]
-    labels = torch.zeros(shape.train_images, dtype=torch.int64)
+    labels = torch.zeros(dataset.train_images, dtype=torch.int64)
     with torch.device("meta"):
-        pair = ModelPair(student, teacher, shape.in_channels, shape.size, labels)
-        objective = build_objective(experiment.method, experiment.rank, pair)
-    if objective.method.needs_strong_view:
-        StrongView(shape.in_channels)
-    sees_more = objective.method.needs_features or objective.method.needs_strong_view
-    if experiment.cache_teacher != "off" and sees_more:
+        pair = ModelPair(student, teacher, dataset.in_channels, dataset.size, labels)
+        method = build_objective(experiment.method, experiment.rank, pair).method
+    if method.needs_strong_view:
+        StrongView(dataset.in_channels)
+    reads_more = method.needs_features or method.needs_strong_view
+    if experiment.cache_teacher != "off" and reads_more:
         raise UserError(
             f"method {experiment.method.name} looks at more of the teacher than its logits, which "
             "is not kept; leave out --cache-teacher"
         )
 
 
-def _check_losses(arms: Sequence[Arm], teacher_model: Classifier, shape: Shape) -> None:
+def _check_losses(arms: Sequence[Arm], teacher_model: Classifier, dataset: DatasetInfo) -> None:
     """Raise UserError for an arm that cannot take a step on two random images.
 
-    Settings and plug-ins can be wrong in ways that only show when the loss is computed. Of arms
-    that differ in weights and temperatures alone, one is tried.
+    Settings and plug-ins can be wrong in ways that show only when the loss is computed. Of several
+    arms that differ in weights and temperatures only, one is tried.
     """
-    cpu, (height, width) = torch.device("cpu"), shape.size
-    precision = arms[0].experiment.precision
+    cpu, (height, width) = torch.device("cpu"), dataset.size
     teacher = freeze(
-        deepcopy(teacher_model), cpu, precision, shape.num_classes, shape.in_channels, shape.size
+        deepcopy(teacher_model),
+        cpu,
+        precision=arms[0].experiment.precision,
+        num_classes=dataset.num_classes,
+        in_channels=dataset.in_channels,
+        image_size=dataset.size,
     )
     generator = torch.Generator().manual_seed(0)
-    images = torch.randn(2, shape.in_channels, height, width, generator=generator)
+    images = torch.randn(2, dataset.in_channels, height, width, generator=generator)
     labels = torch.arange(2)
-    for arm in {_loss_key(arm): arm for arm in reversed(arms)}.values():
+    tried: set[tuple[object, ...]] = set()
+    for arm in arms:
+        if _loss_key(arm) in tried:
+            continue
+        tried.add(_loss_key(arm))
         try:
             student = ArmOnStream(arm, 0, teacher, labels)
             needs = feature_needs([student.objective])
@@ -186,68 +197,74 @@ def _check_losses(arms: Sequence[Arm], teacher_model: Classifier, shape: Shape) 
 
 
 def _loss_key(arm: Arm) -> tuple[object, ...]:
-    """Return what decides whether an arm's loss can be computed: all but weights and the like."""
+    """Return what decides whether an arm's loss can be computed: not its weights and the like."""
     experiment, numbers = arm.experiment, {"alpha", "temperature", "ce_weight", "kl_weight"}
     method = experiment.method.model_dump_json(exclude=numbers)
     rank = experiment.rank
     return experiment.student.model, method, rank.grad, rank.surrogate, rank.channels
 
 
-def _check_teacher(experiment: Experiment, model: Classifier, shape: Shape) -> None:
+def _check_teacher(experiment: Experiment, model: Classifier, dataset: DatasetInfo) -> None:
     if experiment.teacher.checkpoint is None:
         required_recipe(experiment)
-    else:
-        path = Path(experiment.teacher.checkpoint).expanduser()
-        try:
-            load_checkpoint(model, path)
-        except UserError as error:
-            raise _told_what_it_is(path, experiment, shape) or error from None
+        return
+    path = Path(experiment.teacher.checkpoint).expanduser()
+    try:
+        load_checkpoint(model, path)
+    except UserError as error:
+        raise _mismatch_error(path, experiment, dataset) or error from None
 
 
-def _told_what_it_is(path: Path, experiment: Experiment, shape: Shape) -> UserError | None:
-    """Return the refusal that names the model or the image size of the file, if it is another."""
-    model = experiment.teacher.model
-    images = Images(shape.num_classes, shape.in_channels, shape.size)
+def _mismatch_error(path: Path, experiment: Experiment, dataset: DatasetInfo) -> UserError | None:
+    """Return an error that names the model or the image size of the file, if they are others."""
+    name = experiment.teacher.model
+    images = ImageSpec(dataset.num_classes, dataset.in_channels, dataset.size)
     try:
         weights = read_weights(path)
-        found = _found(weights, model, images) or recognise(weights, None, images)
+        recognised = _as_library_model(weights, name, images) or recognise(weights, None, images)
     except UserError:
         return None
-    if found.model == model:
-        return size_problem(path, found, experiment.dataset.name, shape)
+    if recognised.model == name:
+        return image_size_error(path, recognised, experiment.dataset.name, dataset)
     return UserError(
-        f"checkpoint {path} is of another architecture: it holds a {found.model}, not a {model}; "
-        f"add --teacher {found.model}"
+        f"checkpoint {path} is of another architecture: it holds a {recognised.model}, not a "
+        f"{name}; add --teacher {recognised.model}"
     )
 
 
-def _found(weights: Weights, model: str, images: Images) -> Recognised | None:
-    """Return the weights as those of a model from elsewhere, which no search need find."""
+def _as_library_model(
+    weights: CheckpointWeights, name: str, images: ImageSpec
+) -> RecognisedModel | None:
+    """Return the weights as those of a model outside the zoo, which a search might not find."""
     try:
-        return recognise(weights, model, images) if model not in MODELS else None
+        return recognise(weights, name, images) if name not in MODELS else None
     except UserError:
         return None
 
 
-def size_problem(path: Path, found: Recognised, dataset: str, shape: Shape) -> UserError | None:
-    """Return the refusal of weights that hold positions of images of another size."""
-    if not depends_on_size(found.model):
+def image_size_error(
+    path: Path, recognised: RecognisedModel, dataset_name: str, dataset: DatasetInfo
+) -> UserError | None:
+    """Return the error for weights with positional embeddings of another size, if they are such."""
+    if not depends_on_size(recognised.model):
         return None
     try:
-        wanted = blank(found.model, found.classes, found.channels, shape.size)
-    except ValueError:  # the model cannot be built for such images at all
-        wanted = {}
-    if same_shapes(wanted, found.state):
+        expected = meta_state_dict(
+            recognised.model, recognised.classes, recognised.channels, dataset.size
+        )
+    except ValueError:  # the model cannot be built for such images
+        expected = {}
+    if same_shapes(expected, recognised.state):
         return None
-    trained = trained_size(found)
-    was = "another size" if trained is None else _shown(trained)
-    number = "that" if trained is None else trained[0]
+    trained = trained_size(recognised)
+    was = "another size" if trained is None else _format_size(trained)
+    side = "that" if trained is None else trained[0]
     return UserError(
-        f"checkpoint {path} holds a {found.model} trained on images of {was}, whose positions it "
-        f"keeps; those of the dataset {dataset} are {_shown(shape.size)}: use an image folder with "
-        f"dataset.image_size={number}"
+        f"checkpoint {path} holds a {recognised.model} trained on images of {was}, whose positions "
+        f"it keeps; those of the dataset {dataset_name} are {_format_size(dataset.size)}: use an "
+        f"image folder with dataset.image_size={side}"
     )
 
 
-def _shown(size: tuple[int, int]) -> str:
+def _format_size(size: tuple[int, int]) -> str:
     return f"{size[0]}×{size[1]}"

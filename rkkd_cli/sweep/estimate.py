@@ -11,12 +11,12 @@ import torch
 
 from rkkd_cli.config.arms import Arm
 from rkkd_cli.config.experiment import Experiment
-from rkkd_cli.data.catalogue import Shape, load_dataset, peek
+from rkkd_cli.data.catalogue import DatasetInfo, inspect_dataset, load_dataset
 from rkkd_cli.data.stream import Batch
-from rkkd_cli.data.streaming.crops import Cut
-from rkkd_cli.data.streaming.pool import AHEAD
-from rkkd_cli.data.streaming.split import ListedImages
-from rkkd_cli.data.streaming.worker import Order, decode
+from rkkd_cli.data.streaming.crops import Crop
+from rkkd_cli.data.streaming.pool import PREFETCHED_BATCHES
+from rkkd_cli.data.streaming.split import StreamedSplit
+from rkkd_cli.data.streaming.worker import DecodeTask, decode
 from rkkd_cli.models import build_model, count_parameters
 from rkkd_cli.records.cache import cache_directory
 from rkkd_cli.sweep.check import RESIDENT_COPIES, dataset_request
@@ -24,24 +24,44 @@ from rkkd_cli.train.arm import ArmOnStream
 from rkkd_cli.train.device import use_precision
 from rkkd_cli.train.metrics.evaluate import EVALUATION_BATCH
 from rkkd_cli.train.taught_batch import feature_needs, run_teacher
-from rkkd_cli.train.teacher.model import freeze
+from rkkd_cli.train.teacher.model import Teacher, freeze
 
-# The share of the free memory that jobs may plan with.
-USABLE = 0.8
-FLOAT = 4
-OPTIMIZER_TENSORS = {"sgd": 1, "adamw": 2}
+USABLE_SHARE = 0.8  # of the free memory
+BYTES_PER_FLOAT = 4
+OPTIMIZER_TENSORS = {"sgd": 1, "adamw": 2}  # per parameter
 TIMED_STEPS, DECODED_IMAGES = 3, 16
 
 
-class Memory(NamedTuple):
-    """Bytes that a job needs whatever its arms are, and that each further arm adds."""
+class JobMemory(NamedTuple):
+    """The bytes that a job needs for any number of arms, and those for each arm."""
 
     shared: int
     per_arm: int
 
     def max_arms(self, free: int) -> int:
         """Return how many arms fit into so many free bytes, at least one."""
-        return max(1, int((USABLE * free - self.shared) // self.per_arm))
+        return max(1, int((USABLE_SHARE * free - self.shared) // self.per_arm))
+
+
+class EpochTime(NamedTuple):
+    """The seconds of an epoch: the teacher, all arms, and the decoding of streamed images."""
+
+    teacher: float
+    arms: float
+    decoding: float = 0.0
+
+    @property
+    def epoch(self) -> float:
+        """The seconds of the whole epoch with its evaluation. Decoding runs in parallel."""
+        return max(self.decoding, self.teacher + self.arms)
+
+
+class ImageCounts(NamedTuple):
+    """The images of an epoch: trained on, evaluated on afterwards, and of one batch."""
+
+    train: int
+    evaluated: int
+    batch: int
 
 
 def free_memory(device: torch.device) -> int:
@@ -51,121 +71,126 @@ def free_memory(device: torch.device) -> int:
     return int(psutil.virtual_memory().available)
 
 
-def memory_of(arms: Sequence[Arm]) -> Memory:
+def job_memory(arms: Sequence[Arm]) -> JobMemory:
     """Return the memory of a job with these arms.
 
-    An arm keeps its weights, their gradients and the optimiser's tensors, twice more while a
-    checkpoint is written. Activations are shared: the arms step one after another, so only the
-    largest student's count, measured as what one forward pass saves for its backward pass.
+    An arm needs its weights, their gradients and the optimiser's tensors, and twice weights and
+    optimiser while a checkpoint is written. Activations are shared, since the arms step one after
+    another: those of the largest student count, measured in one forward pass.
     """
     experiment = arms[0].experiment
-    shape = peek(dataset_request(experiment))
-    images = torch.zeros(_batch_size(experiment, shape), shape.in_channels, *shape.size)
-    saved, kept = 0, 0
-    for arm in _one_of_each(arms):
+    dataset = inspect_dataset(dataset_request(experiment))
+    counts = _image_counts(experiment, dataset)
+    images = torch.zeros(counts.batch, dataset.in_channels, *dataset.size)
+    activations, per_arm = 0, 0
+    for arm in _distinct_arms(arms).values():
         model = build_model(
-            arm.experiment.student.model, shape.num_classes, shape.in_channels, shape.size
+            arm.experiment.student.model, dataset.num_classes, dataset.in_channels, dataset.size
         )
-        weights = FLOAT * count_parameters(model)
+        weights = BYTES_PER_FLOAT * count_parameters(model)
         tensors = 1 + OPTIMIZER_TENSORS[arm.experiment.training.optimizer]
-        kept = max(kept, weights * (1 + tensors) + 2 * weights * tensors)
-        saved = max(saved, _saved_for_backward(model, images[:2]) * len(images) // 2)
+        per_arm = max(per_arm, weights * (1 + tensors) + 2 * weights * tensors)
+        saved = _saved_for_backward(model, images[:2]) * len(images) // 2
+        activations = max(activations, saved)
     teacher = build_model(
-        experiment.teacher.model, shape.num_classes, shape.in_channels, shape.size
+        experiment.teacher.model, dataset.num_classes, dataset.in_channels, dataset.size
     )
-    logits = FLOAT * shape.num_classes * _test_images(experiment, shape)
-    held = logits + _bytes_of_images(experiment, shape)
-    shared = FLOAT * count_parameters(teacher) + held + 3 * saved
-    return Memory(shared, max(1, kept))
+    logits = BYTES_PER_FLOAT * dataset.num_classes * counts.evaluated
+    weights = BYTES_PER_FLOAT * count_parameters(teacher)
+    shared = weights + logits + _image_bytes(dataset, counts) + 3 * activations
+    return JobMemory(shared, max(1, per_arm))
 
 
-def _bytes_of_images(experiment: Experiment, shape: Shape) -> int:
-    """Return the bytes of the images that are in memory: all and a copy, or a stream's batches."""
-    pixels = shape.in_channels * shape.size[0] * shape.size[1]
-    if shape.streamed:
-        batch = max(_batch_size(experiment, shape), EVALUATION_BATCH)
-        return pixels * batch * (1 + AHEAD + FLOAT)
-    return (
-        RESIDENT_COPIES
-        * pixels
-        * (_train_images(experiment, shape) + _test_images(experiment, shape))
-    )
+def _image_bytes(dataset: DatasetInfo, counts: ImageCounts) -> int:
+    """Return the bytes of the images in memory: all of them, or some batches if streamed."""
+    pixels = dataset.in_channels * dataset.size[0] * dataset.size[1]
+    if dataset.streamed:
+        batch = max(counts.batch, EVALUATION_BATCH)
+        return pixels * batch * (1 + PREFETCHED_BATCHES + BYTES_PER_FLOAT)
+    return RESIDENT_COPIES * pixels * (counts.train + counts.evaluated)
 
 
 def _saved_for_backward(model: torch.nn.Module, images: torch.Tensor) -> int:
-    """Return the bytes of the distinct tensors that autograd keeps for one forward pass."""
+    """Return the bytes of the distinct tensors that autograd saves in one forward pass."""
     sizes: dict[int, int] = {}
 
     def note(tensor: torch.Tensor) -> torch.Tensor:
         sizes[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
         return tensor
 
-    parameters = {one.untyped_storage().data_ptr() for one in model.parameters()}
+    parameters = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
         output = model.train()(images)
     del output
     return sum(size for pointer, size in sizes.items() if pointer not in parameters)
 
 
-class Time(NamedTuple):
-    """Seconds of an epoch of a job: its teacher, all its arms, and the decoding of a stream."""
-
-    teacher: float
-    arms: float
-    decoding: float = 0.0
-
-    @property
-    def epoch(self) -> float:
-        """Seconds of the whole epoch, evaluation included; a stream is decoded meanwhile."""
-        return max(self.decoding, self.teacher + self.arms)
-
-
-def epoch_time(arms: Sequence[Arm], device: torch.device) -> Time:
+def epoch_time(arms: Sequence[Arm], device: torch.device) -> EpochTime:
     """Return the time of an epoch, from a few steps of each kind of student on blank images."""
     experiment = arms[0].experiment
     use_precision(device, experiment.precision)
-    shape = peek(dataset_request(experiment))
-    size = _batch_size(experiment, shape)
-    teacher = freeze(
-        build_model(experiment.teacher.model, shape.num_classes, shape.in_channels, shape.size),
-        device, experiment.precision, shape.num_classes, shape.in_channels, shape.size,
-    )  # fmt: skip
-    images = torch.zeros(size, shape.in_channels, *shape.size, device=device)
+    dataset = inspect_dataset(dataset_request(experiment))
+    counts = _image_counts(experiment, dataset)
+    teacher = _untrained_teacher(experiment, dataset, device)
+    images = torch.zeros(counts.batch, dataset.in_channels, *dataset.size, device=device)
     images = images.to(memory_format=torch.channels_last)
-    labels = (torch.arange(size) % shape.num_classes).to(device)
-    one_of_each = [ArmOnStream(arm, 0, teacher, labels) for arm in _one_of_each(arms)]
-    needs = feature_needs(arm.objective for arm in one_of_each)
+    labels = (torch.arange(counts.batch) % dataset.num_classes).to(device)
+    students = {
+        kind: ArmOnStream(arm, 0, teacher, labels) for kind, arm in _distinct_arms(arms).items()
+    }
+    needs = feature_needs(student.objective for student in students.values())
     strong = images if needs.strong_view else None
-    batch = Batch(images, labels, torch.arange(size, device=device), strong)
-    teaching = _seconds(lambda: run_teacher(teacher, batch, needs), device)
+    batch = Batch(images, labels, torch.arange(counts.batch, device=device), strong)
+    teacher_seconds = _median_seconds(lambda: run_teacher(teacher, batch, needs), device)
     taught = run_teacher(teacher, batch, needs)
-    steps_of = [_seconds(partial(one.step, taught), device) for one in one_of_each]
-    students = dict(zip(map(_kind, _one_of_each(arms)), steps_of, strict=True))
-    batches = -(-_train_images(experiment, shape) // size)
-    evaluated = _test_images(experiment, shape) / size / 3  # forward alone: a third of a step
-    steps = sum(students[_kind(arm)] for arm in arms)
-    seconds = teaching * batches, steps * (batches + evaluated)
-    return Time(*seconds, _decoding(experiment, shape) if shape.streamed else 0.0)
+    seconds = {
+        kind: _median_seconds(partial(student.step, taught), device)
+        for kind, student in students.items()
+    }
+    batches = -(-counts.train // counts.batch)
+    evaluated_batches = counts.evaluated / counts.batch / 3  # a forward pass is a third of a step
+    arm_seconds = sum(seconds[_student_kind(arm)] for arm in arms)
+    return EpochTime(
+        teacher=teacher_seconds * batches,
+        arms=arm_seconds * (batches + evaluated_batches),
+        decoding=_decoding_seconds(experiment, dataset, counts) if dataset.streamed else 0.0,
+    )
 
 
-def _decoding(experiment: Experiment, shape: Shape) -> float:
+def _untrained_teacher(
+    experiment: Experiment, dataset: DatasetInfo, device: torch.device
+) -> Teacher:
+    model = build_model(
+        experiment.teacher.model, dataset.num_classes, dataset.in_channels, dataset.size
+    )
+    return freeze(
+        model,
+        device,
+        precision=experiment.precision,
+        num_classes=dataset.num_classes,
+        in_channels=dataset.in_channels,
+        image_size=dataset.size,
+    )
+
+
+def _decoding_seconds(experiment: Experiment, info: DatasetInfo, counts: ImageCounts) -> float:
     """Return the seconds in which the decoders read the images of an epoch, from a few of them."""
     dataset = load_dataset(dataset_request(experiment), cache_directory())
-    assert isinstance(dataset.train, ListedImages)
-    cut, count = Cut(shape.size[0], "random"), len(dataset.train)
-    numbers = range(0, count, -(-count // DECODED_IMAGES))
-    orders = [Order(dataset.train.path(number), cut, number) for number in numbers]
-    decode(orders[0])  # loads what decodes this format
+    assert isinstance(dataset.train, StreamedSplit)
+    crop, images = Crop(info.size[0], "random"), len(dataset.train)
+    indices = range(0, images, -(-images // DECODED_IMAGES))
+    tasks = [DecodeTask(dataset.train.path(index), crop, index) for index in indices]
+    decode(tasks[0])  # loads the decoder of this format
     started = time.perf_counter()
-    for order in orders:
-        decode(order)
-    seconds = (time.perf_counter() - started) / len(orders)
-    images = _train_images(experiment, shape) + _test_images(experiment, shape)
-    return seconds * images / max(1, dataset.train.decoders.processes)
+    for task in tasks:
+        decode(task)
+    seconds = (time.perf_counter() - started) / len(tasks)
+    processes = max(1, dataset.train.decoders.processes)
+    return seconds * (counts.train + counts.evaluated) / processes
 
 
-def _seconds(work: Callable[[], object], device: torch.device) -> float:
-    """Return the median time of some calls, after one that is not counted."""
+def _median_seconds(work: Callable[[], object], device: torch.device) -> float:
+    """Return the median time of a few calls, after one that is not counted."""
     times = []
     for _ in range(1 + TIMED_STEPS):
         started = time.perf_counter()
@@ -176,26 +201,19 @@ def _seconds(work: Callable[[], object], device: torch.device) -> float:
     return statistics.median(times[1:])
 
 
-def _kind(arm: Arm) -> tuple[str, str, str]:
+def _student_kind(arm: Arm) -> tuple[str, str, str]:
     experiment = arm.experiment
     return experiment.student.model, experiment.method.name, experiment.training.optimizer
 
 
-def _one_of_each(arms: Sequence[Arm]) -> list[Arm]:
-    return list({_kind(arm): arm for arm in arms}.values())
+def _distinct_arms(arms: Sequence[Arm]) -> dict[tuple[str, str, str], Arm]:
+    """Return one arm of each kind of student."""
+    return {_student_kind(arm): arm for arm in arms}
 
 
-def _batch_size(experiment: Experiment, shape: Shape) -> int:
-    return min(experiment.training.batch_size, _train_images(experiment, shape))
-
-
-def _train_images(experiment: Experiment, shape: Shape) -> int:
-    all_images = experiment.dataset.limit_train or shape.train_images
-    return all_images - round(experiment.dataset.val_share * all_images)
-
-
-def _test_images(experiment: Experiment, shape: Shape) -> int:
-    """Return how many images are evaluated after an epoch."""
-    all_images = experiment.dataset.limit_train or shape.train_images
-    held_out = round(experiment.dataset.val_share * all_images)
-    return held_out + (experiment.dataset.limit_test or shape.test_images)
+def _image_counts(experiment: Experiment, dataset: DatasetInfo) -> ImageCounts:
+    images = experiment.dataset.limit_train or dataset.train_images
+    validation = round(experiment.dataset.val_share * images)
+    test = experiment.dataset.limit_test or dataset.test_images
+    train = images - validation
+    return ImageCounts(train, validation + test, min(experiment.training.batch_size, train))

@@ -12,10 +12,11 @@ Cell = tuple[str, int]  # an arm's name and a seed
 
 
 class Job(NamedTuple):
-    """What is trained in one place: the arms of a stream.
+    """The arms of a stream, which train in one place.
 
-    ``name`` is that of the stream and of its folder. ``number`` counts the streams of a run in the
-    order in which they were planned: of two that had the same cell, the later one has it.
+    ``name`` is the name of the stream and of its checkpoint folder. ``number`` counts the streams
+    of a run in the order of planning: if two have had a cell, it belongs to the later one.
+    ``is_retry``: the cells have diverged before and start again.
     """
 
     name: str
@@ -35,8 +36,8 @@ class Job(NamedTuple):
         return [(arm.name, self.seed) for arm in self.arms]
 
 
-def grouped(arms: Iterable[Arm]) -> list[tuple[Arm, ...]]:
-    """Return the arms that can share a stream, in the order of their first one."""
+def group_by_stream(arms: Iterable[Arm]) -> list[tuple[Arm, ...]]:
+    """Return the groups of arms that can share a stream, in the order of their first arms."""
     groups: dict[object, list[Arm]] = {}
     for arm in arms:
         training = arm.experiment.training
@@ -46,10 +47,10 @@ def grouped(arms: Iterable[Arm]) -> list[tuple[Arm, ...]]:
 
 
 def split_evenly(arms: Sequence[Arm], max_arms: int) -> list[tuple[Arm, ...]]:
-    """Return the arms in as few parts of nearly equal size as have at most ``max_arms`` each."""
+    """Return the arms in as few parts as possible, of nearly equal size, at most ``max_arms``."""
     parts = -(-len(arms) // max_arms)
-    ends = [len(arms) * n // parts for n in range(parts + 1)]
-    return [tuple(arms[start:stop]) for start, stop in pairwise(ends)]
+    bounds = [len(arms) * part // parts for part in range(parts + 1)]
+    return [tuple(arms[start:stop]) for start, stop in pairwise(bounds)]
 
 
 class SourcesKey(NamedTuple):

@@ -10,7 +10,7 @@ from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.data.catalogue import load_dataset
 from rkkd_cli.data.images import Dataset, Split
 from rkkd_cli.data.stream import DeviceImages, Shard
-from rkkd_cli.data.streaming.split import ListedImages
+from rkkd_cli.data.streaming.split import StreamedSplit
 from rkkd_cli.errors import RunError, UserError
 from rkkd_cli.sweep.check import dataset_request
 from rkkd_cli.sweep.recording.run_state import Origin
@@ -23,7 +23,7 @@ from rkkd_cli.train.teacher.obtain import obtain_teacher
 
 
 class Sources(NamedTuple):
-    """A dataset and its teacher on a device, with the held-out splits that are evaluated."""
+    """A dataset and its teacher on a device, with the held-out splits."""
 
     dataset: Dataset
     teacher: Teacher
@@ -31,42 +31,39 @@ class Sources(NamedTuple):
 
     @property
     def fingerprints(self) -> dict[str, str]:
-        """The hashes that tell these images and this teacher from others."""
+        """The hashes that identify the images and the teacher."""
         return {"dataset": self.dataset.fingerprint, "teacher": self.teacher.fingerprint}
 
 
 def make_sources(
     dataset: Dataset, teacher: Teacher, process_group: ProcessGroup = SINGLE_PROCESS
 ) -> Sources:
-    """Return the sources; the teacher's logits on the held-out splits are computed now.
+    """Return the sources, with the teacher's logits on this rank's shard of the held-out splits.
 
-    Each rank has its shard of each split. Raises UserError for a split with less than one image a
-    rank.
+    Raises UserError for a split with fewer images than there are ranks.
     """
     splits = {"test": dataset.test} | ({"val": dataset.val} if dataset.val else {})
-    held_out = {
-        name: _shard_of(name, split, dataset, teacher, process_group)
-        for name, split in splits.items()
-    }
+    held_out = {}
+    for name, split in splits.items():
+        shard, batches = _shard_split(name, split, process_group)
+        images = DeviceImages(shard, dataset, teacher.device)
+        held_out[name] = teacher.taught_split(images)._replace(batches=batches)
     return Sources(dataset, teacher, held_out)
 
 
-def _shard_of(
-    name: str, split: Split, dataset: Dataset, teacher: Teacher, process_group: ProcessGroup
-) -> TaughtSplit:
-    """Return this rank's shard of a held-out split, with the teacher's logits on it."""
-    ranks, largest = process_group.world_size, len(split)
-    if ranks > 1:
-        if len(split) < ranks:
-            raise UserError(
-                f"the {name} split has fewer images ({len(split)}) than there are ranks "
-                f"({ranks}); start fewer, or take more images"
-            )
-        largest = Shard(0, ranks).within(0, len(split)).stop
-        local = process_group.shard.within(0, len(split))
-        split = split.take(np.arange(local.start, local.stop))
-    images = DeviceImages(split, dataset, teacher.device)
-    return teacher.taught_split(images)._replace(batches=-(-largest // EVALUATION_BATCH))
+def _shard_split(name: str, split: Split, process_group: ProcessGroup) -> tuple[Split, int]:
+    """Return this rank's shard of a split, and the number of batches of the largest shard."""
+    ranks, images = process_group.world_size, len(split)
+    if ranks == 1:
+        return split, -(-images // EVALUATION_BATCH)
+    if images < ranks:
+        raise UserError(
+            f"the {name} split has fewer images ({images}) than there are ranks ({ranks}); start "
+            "fewer, or take more images"
+        )
+    local, largest = process_group.shard.within(0, images), Shard(0, ranks).within(0, images)
+    shard = split.take(np.arange(local.start, local.stop))
+    return shard, -(-largest.stop // EVALUATION_BATCH)
 
 
 def open_sources(
@@ -74,9 +71,9 @@ def open_sources(
 ) -> Generator[Event, None, Sources]:
     """Return the experiment's sources; yields what happens until they are there.
 
-    Raises UserError where they are not those that the run began with.
+    Raises UserError if they are not those that the run began with.
     """
-    dataset = yield from _read_alike(experiment, runtime)
+    dataset = yield from _read_same_dataset(experiment, runtime)
     origin.check_dataset(experiment, dataset.fingerprint)
     yield DatasetReady(dataset_facts(dataset))
     teacher, ready = yield from obtain_teacher(experiment, dataset, runtime, origin.teachers)
@@ -86,17 +83,17 @@ def open_sources(
 
 
 def prepare_teacher(experiment: Experiment, runtime: Runtime) -> Iterator[Event]:
-    """Train and cache the experiment's teacher, or find it cached."""
-    dataset = yield from _read_alike(experiment, runtime)
+    """Train and cache the experiment's teacher, unless it is cached."""
+    dataset = yield from _read_same_dataset(experiment, runtime)
     yield DatasetReady(dataset_facts(dataset))
     _, ready = yield from obtain_teacher(experiment, dataset, runtime)
     yield ready
 
 
-def _read_alike(experiment: Experiment, runtime: Runtime) -> Generator[Event, None, Dataset]:
-    """Return the dataset, which rank 0 reads before the others: it may download it.
+def _read_same_dataset(experiment: Experiment, runtime: Runtime) -> Generator[Event, None, Dataset]:
+    """Return the dataset. Rank 0 reads it before the other ranks, since it may download it.
 
-    Raises RunError on a rank that finds other images than rank 0.
+    Raises RunError on a rank that reads other images than rank 0.
     """
     process_group = runtime.process_group
     expected = "" if process_group.is_first else process_group.receive()
@@ -111,10 +108,10 @@ def _read_alike(experiment: Experiment, runtime: Runtime) -> Generator[Event, No
 
 
 def read_dataset(experiment: Experiment, cache: Path) -> Generator[Event, None, Dataset]:
-    """Return the dataset; yields a note before, and one that it is streamed."""
+    """Return the dataset; yields notes that it is being read, and whether it is streamed."""
     yield Note(f"reading the dataset {experiment.dataset.name}")
     dataset = load_dataset(dataset_request(experiment), cache)
-    if isinstance(dataset.train, ListedImages):
+    if isinstance(dataset.train, StreamedSplit):
         processes = dataset.train.decoders.processes
         by = {0: "this process", 1: "1 process"}.get(processes, f"{processes} processes")
         yield Note(
@@ -125,7 +122,7 @@ def read_dataset(experiment: Experiment, cache: Path) -> Generator[Event, None, 
 
 
 def dataset_facts(dataset: Dataset) -> dict[str, Any]:
-    """Return what the manifest says of a dataset."""
+    """Return the manifest's entry of a dataset."""
     return {
         "name": dataset.name,
         "train_images": len(dataset.train),

@@ -1,4 +1,4 @@
-"""A teacher file from elsewhere: recognised, measured on a dataset, and kept in the cache."""
+"""Imports a teacher's file: recognises its model, measures it on a dataset, and caches it."""
 
 import hashlib
 import json
@@ -12,40 +12,44 @@ import torch
 
 from rkkd_cli import __version__
 from rkkd_cli.config.experiment import Experiment
-from rkkd_cli.data.catalogue import Shape, peek
+from rkkd_cli.data.catalogue import DatasetInfo, inspect_dataset
 from rkkd_cli.data.images import Dataset
 from rkkd_cli.data.stream import DeviceImages
 from rkkd_cli.errors import UserError
-from rkkd_cli.files import write_problem
+from rkkd_cli.files import file_sha256
 from rkkd_cli.models import Classifier, build_model
-from rkkd_cli.models.checkpoint.layout import Weights, read_weights
+from rkkd_cli.models.checkpoint.layout import CheckpointWeights, read_weights
 from rkkd_cli.models.checkpoint.load import load_fitted
-from rkkd_cli.models.checkpoint.recognise import Images, Recognised, recognise
-from rkkd_cli.sweep.check import check_forward, dataset_request, size_problem
+from rkkd_cli.models.checkpoint.recognise import ImageSpec, RecognisedModel, recognise
+from rkkd_cli.sweep.check import check_cache, check_forward, dataset_request, image_size_error
 from rkkd_cli.sweep.sources import dataset_facts, read_dataset
 from rkkd_cli.train.device import use_precision
 from rkkd_cli.train.events import DatasetReady, Event
-from rkkd_cli.train.teacher.model import freeze, measured_facts
-from rkkd_cli.train.teacher.safetensors_files import IMPORTED, keep_imported, told, told_images
-from rkkd_cli.train.teacher.store import file_sha256, size_text
+from rkkd_cli.train.teacher.model import freeze, measure_teacher
+from rkkd_cli.train.teacher.safetensors_files import (
+    images_in_metadata,
+    metadata_fact,
+    save_imported,
+)
+from rkkd_cli.train.teacher.store import IMPORTED_PREFIX, format_image_size
 
-# How much better than guessing a trained teacher must be: a share of what there is to gain, and
-# more than chance gives in so many images.
-LEAST_GAIN, STANDARD_ERRORS = 0.05, 3.0
+# A trained teacher is better than guessing by this share of what could be gained, and by more than
+# so many standard errors of guessing.
+MIN_GAIN, STANDARD_ERRORS = 0.05, 3.0
 
 
 class TeacherFile(NamedTuple):
     """A checkpoint file and the model that it holds."""
 
-    weights: Weights
-    model: Recognised
+    weights: CheckpointWeights
+    model: RecognisedModel
     sha256: str
 
 
-class Imported(NamedTuple):
-    """An imported teacher: its weights file, its facts, and the accuracy of guessing, in percent.
+class ImportedTeacher(NamedTuple):
+    """An imported teacher: its weights file, its facts, and the accuracy of guessing in percent.
 
-    ``near_chance`` tells that the teacher is hardly better than that.
+    ``near_chance``: the teacher is hardly better than guessing.
     """
 
     path: Path
@@ -54,80 +58,85 @@ class Imported(NamedTuple):
     near_chance: bool
 
 
-def read_teacher_file(path: Path, ema: bool = False) -> Weights:
-    """Return the weights; among their words is what our own metadata state of the model."""
+def read_teacher_file(path: Path, ema: bool = False) -> CheckpointWeights:
+    """Return the weights; their hints begin with the model that rkkd's own metadata name."""
     weights = read_weights(path, ema)
-    stated = told(weights.metadata, "model")
-    return weights if stated is None else weights._replace(words=(stated, *weights.words))
+    model = metadata_fact(weights.metadata, "model")
+    return weights if model is None else weights._replace(hints=(model, *weights.hints))
 
 
 def recognise_teacher(
-    weights: Weights, model: str | None = None, images: Images | None = None
+    weights: CheckpointWeights, model: str | None = None, images: ImageSpec | None = None
 ) -> TeacherFile:
-    """Return which model the file holds. Raises UserError where that cannot be told."""
-    images = images or told_images(weights.metadata)
+    """Return the file with the model that it holds. Raises UserError if that is not clear."""
+    images = images or images_in_metadata(weights.metadata)
     return TeacherFile(weights, recognise(weights, model, images), file_sha256(weights.path))
 
 
-def images_of(experiment: Experiment) -> Images:
-    """Return what a teacher of the experiment is wanted for. Raises UserError without dataset."""
-    shape = peek(dataset_request(experiment))
-    return Images(shape.num_classes, shape.in_channels, shape.size)
+def images_of(experiment: Experiment) -> ImageSpec:
+    """Return the images of the experiment. Raises UserError if there is no such dataset."""
+    dataset = inspect_dataset(dataset_request(experiment))
+    return ImageSpec(dataset.num_classes, dataset.in_channels, dataset.size)
 
 
 def import_teacher(
     file: TeacherFile, experiment: Experiment, device: torch.device, cache: Path
-) -> Generator[Event, None, Imported]:
-    """Measure the teacher on the experiment's test images and keep it; yields what happens.
+) -> Generator[Event, None, ImportedTeacher]:
+    """Measure the teacher on the experiment's test images and cache it; yields what happens.
 
-    Raises UserError where its classes, channels or sizes are not those of the dataset, before any
-    image is read.
+    Raises UserError, before any image is read, if its classes, channels or image size are not those
+    of the dataset.
     """
-    problem = write_problem(cache)
-    if problem:
-        raise UserError(f"cannot write to the cache {cache}: {problem}; set RKKD_CACHE to a folder")
+    check_cache(cache)
     use_precision(device, experiment.precision)
-    model = _model_for(file, experiment, peek(dataset_request(experiment)))
+    model = _build_model(file, experiment, inspect_dataset(dataset_request(experiment)))
     dataset = yield from read_dataset(experiment, cache)
     yield DatasetReady(dataset_facts(dataset))
     test = DeviceImages(dataset.test, dataset, device)
-    model = model.to(device).to(memory_format=torch.channels_last)
-    found, precision = file.model, experiment.precision
-    teacher = freeze(model, device, precision, found.classes, found.channels, dataset.image_size)
-    facts = measured_facts(teacher, found.model, test) | _facts(file, dataset)
-    path = keep_imported(cache, _key(file, dataset), found.state, facts)
+    recognised = file.model
+    teacher = freeze(
+        model.to(device).to(memory_format=torch.channels_last),
+        device,
+        precision=experiment.precision,
+        num_classes=recognised.classes,
+        in_channels=recognised.channels,
+        image_size=dataset.image_size,
+    )
+    facts = measure_teacher(teacher, recognised.model, test) | _file_facts(file, dataset)
+    path = save_imported(cache, _key(file, dataset), recognised.state, facts)
     chance = 100 * int(np.bincount(dataset.test.labels).max()) / len(dataset.test)
-    return Imported(path, facts | {"key": path.parent.name}, chance, _is_near(facts, chance))
+    near_chance = _is_near_chance(facts, chance)
+    return ImportedTeacher(path, facts | {"key": path.parent.name}, chance, near_chance)
 
 
-def _model_for(file: TeacherFile, experiment: Experiment, shape: Shape) -> Classifier:
-    """Return the model with the file's weights. Raises UserError where the images do not fit."""
-    path, found, name = file.weights.path, file.model, experiment.dataset.name
+def _build_model(file: TeacherFile, experiment: Experiment, dataset: DatasetInfo) -> Classifier:
+    """Return the model with the file's weights. Raises UserError if the images do not fit."""
+    path, recognised, name = file.weights.path, file.model, experiment.dataset.name
     way_out = "name its dataset with --dataset, or a preset of it"
-    if found.classes != shape.num_classes:
+    if recognised.classes != dataset.num_classes:
         raise UserError(
-            f"checkpoint {path} was trained on {found.classes} classes, the dataset {name} has "
-            f"{shape.num_classes}; {way_out}"
+            f"checkpoint {path} was trained on {recognised.classes} classes, the dataset {name} "
+            f"has {dataset.num_classes}; {way_out}"
         )
-    if found.channels != shape.in_channels:
+    if recognised.channels != dataset.in_channels:
         raise UserError(
-            f"checkpoint {path} takes images of {found.channels} channels, those of the dataset "
-            f"{name} have {shape.in_channels}; {way_out}"
+            f"checkpoint {path} takes images of {recognised.channels} channels, those of the "
+            f"dataset {name} have {dataset.in_channels}; {way_out}"
         )
-    problem = size_problem(path, found, name, shape)
-    if problem is not None:
-        raise problem
-    model = build_model(found.model, found.classes, found.channels, shape.size)
-    load_fitted(model, found.state)
-    check_forward(found.model, model, shape)
+    error = image_size_error(path, recognised, name, dataset)
+    if error is not None:
+        raise error
+    model = build_model(recognised.model, recognised.classes, recognised.channels, dataset.size)
+    load_fitted(model, recognised.state)
+    check_forward(recognised.model, model, dataset)
     return model
 
 
-def _facts(file: TeacherFile, dataset: Dataset) -> dict[str, Any]:
+def _file_facts(file: TeacherFile, dataset: Dataset) -> dict[str, Any]:
     return {
         "classes": file.model.classes,
         "channels": file.model.channels,
-        "image_size": size_text(dataset.image_size),
+        "image_size": format_image_size(dataset.image_size),
         "dataset": dataset.name,
         "test_images": len(dataset.test),
         "sha256": file.sha256,
@@ -141,13 +150,12 @@ def _facts(file: TeacherFile, dataset: Dataset) -> dict[str, Any]:
 
 
 def _key(file: TeacherFile, dataset: Dataset) -> str:
-    """Return the key: one for each file, choice of weights in it, model, and test images."""
+    """Return the key: a hash of the file, the weights chosen in it, the model and the images."""
     parts = [file.sha256, file.weights.key, file.model.model, dataset.fingerprint]
-    return IMPORTED + hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+    return IMPORTED_PREFIX + hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 
-def _is_near(facts: dict[str, Any], chance: float) -> bool:
-    error: float = (chance * (100 - chance) / facts["test_images"]) ** 0.5
-    return float(facts["test_acc"] - chance) < max(
-        LEAST_GAIN * (100 - chance), STANDARD_ERRORS * error
-    )
+def _is_near_chance(facts: dict[str, Any], chance: float) -> bool:
+    standard_error: float = (chance * (100 - chance) / facts["test_images"]) ** 0.5
+    min_gain = max(MIN_GAIN * (100 - chance), STANDARD_ERRORS * standard_error)
+    return float(facts["test_acc"] - chance) < min_gain

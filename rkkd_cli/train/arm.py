@@ -1,7 +1,4 @@
-"""One arm on one stream: its student, optimiser, generators and the sums of its epoch.
-
-The weights of its best epoch become a safetensors file that says what it is.
-"""
+"""One arm on one stream: its student, optimiser, random generators and meters."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -16,28 +13,28 @@ from rkkd_cli.methods.inputs import logits_only
 from rkkd_cli.models import Classifier, Features, build_model
 from rkkd_cli.train.device import autocast
 from rkkd_cli.train.distributed.process_group import SINGLE_PROCESS, ProcessGroup
-from rkkd_cli.train.distributed.sync_batchnorm import synchronise
+from rkkd_cli.train.distributed.sync_batchnorm import convert_sync_batchnorm
 from rkkd_cli.train.early_stopping import EarlyStopping
-from rkkd_cli.train.events import BestSoFar
 from rkkd_cli.train.metrics.batch import CORRECT, MEANS, measure
-from rkkd_cli.train.metrics.gradients import SUMS, diagnose
+from rkkd_cli.train.metrics.gradients import GRADIENT_MEANS, diagnose
 from rkkd_cli.train.metrics.meters import EpochMeters
-from rkkd_cli.train.profile import Spans, untimed
-from rkkd_cli.train.rng import Randomness
+from rkkd_cli.train.profile import Timer, untimed
+from rkkd_cli.train.rng import IsolatedRng
 from rkkd_cli.train.taught_batch import StepOutput, TaughtBatch
 from rkkd_cli.train.teacher.model import Teacher
 from rkkd_cli.train.teacher.safetensors_files import teacher_bytes
+from rkkd_cli.train.teacher.store import format_image_size
 from rkkd_cli.train.trained_model import TrainedModel
 
-STEP_CORRECT = CORRECT[:2]  # an epoch of training has no column of top5
+STEP_CORRECT = CORRECT[:2]  # metrics.csv has no top5 on the training images
 
 
 class ArmOnStream:
-    """Everything that an arm changes while it trains. Arms share nothing that they change.
+    """Everything that an arm changes while it trains. Arms share none of it.
 
-    The student's first weights, those of its method's trainable parts and the arm's generators
-    depend on the seed alone, so all arms of a seed start from the same weights and draw the same
-    noise. ``labels`` (N,) are those of the stream's training images.
+    The first weights of the student and of its method's trainable parts, and the arm's random
+    generators, depend on the seed only. So all arms of a seed start with the same weights and draw
+    the same noise. ``labels`` (N,) are those of the stream's training images.
     """
 
     def __init__(
@@ -48,84 +45,88 @@ class ArmOnStream:
         labels: Tensor,
         process_group: ProcessGroup = SINGLE_PROCESS,
     ) -> None:
-        self.name, self.experiment, self.precision = (
-            arm.name,
-            arm.experiment,
-            arm.experiment.precision,
-        )
+        self.name, self.seed, self.experiment = arm.name, seed, arm.experiment
+        self.precision = arm.experiment.precision
         student = new_student(arm, seed, teacher)
-        self.objective = _objective(arm, seed, teacher, student, labels)
-        self.student = self.objective.method.wrap_student(student).to(teacher.device).train()
-        self.facts = _facts(arm, teacher) if self.student is student else {}  # else it is no model
-        meters = EpochMeters((*MEANS, *self.objective.method_terms), STEP_CORRECT, teacher.device)
+        self.objective = _new_objective(arm, seed, teacher, student, labels)
+        method = self.objective.method
+        self.student = method.wrap_student(student).to(teacher.device).train()
+        is_wrapped = self.student is not student  # its weights are not those of a known model
+        self.model_facts = {} if is_wrapped else _model_facts(arm, teacher)
+        terms = (*MEANS, *self.objective.method_terms)
+        self.meters = EpochMeters(terms, STEP_CORRECT, teacher.device)
+        self.diagnostics = EpochMeters(GRADIENT_MEANS, (), teacher.device)
         recipe = arm.experiment.training
-        trained = _trained(self.student, self.objective)
+        model: nn.Module = self.student
+        if method.state_dict():
+            model = nn.ModuleDict({"student": self.student, "method": method})
         if arm.experiment.sync_batchnorm and process_group.world_size > 1:
-            synchronise(trained, process_group)
-        self.trained = TrainedModel(
-            trained, recipe, derive_seed(seed, "arm"), meters, process_group
-        )
-        self.diagnostics = EpochMeters(SUMS, (), teacher.device)
+            convert_sync_batchnorm(model, process_group)
+        arm_seed = derive_seed(seed, "arm")
+        self.trained = TrainedModel(model, recipe, arm_seed, self.meters, process_group)
         self.early_stopping = EarlyStopping(recipe)
 
-    @property
-    def meters(self) -> EpochMeters:
-        """The sums of the running epoch."""
-        return self.trained.meters
-
     def begin_epoch(self) -> None:
-        """Let all sums begin again."""
+        """Reset the meters."""
         self.meters.reset()
         self.diagnostics.reset()
 
     def state(self) -> dict[str, Any]:
-        """Return all that :meth:`load` needs to go on as if nothing had happened."""
+        """Return the state dict."""
         state = self.trained.state() | {"diagnostics": self.diagnostics.state()}
         return state | {"early_stopping": self.early_stopping.state()}
 
     def load(self, state: dict[str, Any]) -> None:
-        """Go back to a state. Raises ValueError, or what torch raises, where it does not fit."""
+        """Load a state dict. Raises ValueError, or what torch raises, where it does not fit."""
         self.trained.load(state)
         self.diagnostics.load(state["diagnostics"])
         self.early_stopping.load(state.get("early_stopping", {}))
 
+    def weights_file(self) -> bytes:
+        """Return a safetensors file with the student's weights after its best epoch, which is now.
+
+        Its metadata say what the weights are.
+        """
+        assert self.early_stopping.best is not None
+        value, epoch = self.early_stopping.best
+        origin = {
+            "arm": self.name,
+            "seed": self.seed,
+            "epoch": epoch,
+            "monitor": self.early_stopping.monitor,
+            "value": value,
+        }
+        return teacher_bytes(self.student.state_dict(), self.model_facts, origin)
+
     @property
     def members(self) -> "list[ArmOnStream]":
-        """The arm alone: see Stepping."""
+        """The arm itself, as an ArmGroup of one."""
         return [self]
 
     def set_rates(self, epochs_done: float) -> None:
-        """Take the learning rate that the recipe has after ``epochs_done`` epochs."""
+        """Set the learning rate that the recipe has after ``epochs_done`` epochs."""
         self.trained.set_rate(epochs_done)
 
-    def step(self, taught: TaughtBatch, spans: Spans = untimed) -> StepOutput:
-        """Take one optimisation step; return the logits (1, B, C) before it, and own terms."""
-        with self.trained.randomness.active():
-            with spans(self.name, "forward"):
+    def step(self, taught: TaughtBatch, timer: Timer = untimed) -> StepOutput:
+        """Take one optimisation step. The returned logits (1, B, C) are from before it."""
+        with self.trained.rng.active():
+            with timer(self.name, "forward"):
                 inputs = self._forward(taught)
                 losses = self.objective.loss(inputs)
             loss = self.trained.process_group.scale_loss(losses.total, taught.batch)
-            self.trained.backward_and_step(loss, spans, self.name)
+            self.trained.backward_and_step(loss, timer, self.name)
         return StepOutput(inputs.student.logits.detach()[None], [losses.method_terms])
 
     def _forward(self, taught: TaughtBatch) -> DistillInputs:
-        """Let the student see the batch, and the strong view if its method asks for it."""
-        method, batch, strong = self.objective.method, taught.batch, None
+        """Run the student on the batch, and on its strong view if the method needs that."""
+        strong_view = None
         with autocast(self.meters.device, self.precision):
-            student = self._outputs(batch.images)
-            if method.needs_strong_view:
-                assert batch.strong is not None
+            student = self._outputs(taught.batch.images)
+            if self.objective.method.needs_strong_view:
+                assert taught.batch.strong is not None
                 assert taught.strong is not None
-                strong = ViewOutputs(self._outputs(batch.strong), taught.strong)
-        return DistillInputs(
-            student,
-            taught.teacher,
-            batch.labels,
-            batch.indices,
-            taught.epoch,
-            taught.epochs,
-            strong,
-        )
+                strong_view = ViewOutputs(self._outputs(taught.batch.strong), taught.strong)
+        return taught.inputs(student, strong_view)
 
     def _outputs(self, images: Tensor) -> Features:
         if self.objective.method.needs_features:
@@ -133,59 +134,58 @@ class ArmOnStream:
         return logits_only(self.student(images))
 
 
-def _objective(
+def new_student(arm: Arm, seed: int, teacher: Teacher) -> Classifier:
+    """Return the arm's student with the first weights of ``seed``, on the teacher's device."""
+    name = arm.experiment.student.model
+    with IsolatedRng(derive_seed(seed, "student"), teacher.device).active():
+        student = build_model(name, teacher.num_classes, teacher.in_channels, teacher.image_size)
+    return student.to(teacher.device).to(memory_format=torch.channels_last).train()
+
+
+def _new_objective(
     arm: Arm, seed: int, teacher: Teacher, student: Classifier, labels: Tensor
 ) -> Objective:
-    """Return the arm's objective, the trainable parts with the first weights of ``seed``."""
+    """Return the arm's objective; its trainable parts have the first weights of ``seed``."""
     pair = ModelPair(student, teacher.model, teacher.in_channels, teacher.image_size, labels)
-    with Randomness(derive_seed(seed, "method"), teacher.device).active():
+    with IsolatedRng(derive_seed(seed, "method"), teacher.device).active():
         objective = build_objective(arm.experiment.method, arm.experiment.rank, pair)
     objective.method.to(teacher.device).train()
     return objective
 
 
-def _facts(arm: Arm, teacher: Teacher) -> dict[str, Any]:
-    """Return what the student's weights are."""
-    height, width = teacher.image_size
+def _model_facts(arm: Arm, teacher: Teacher) -> dict[str, Any]:
+    """Return the metadata of a file with the student's weights."""
     return {
         "model": arm.experiment.student.model,
         "classes": teacher.num_classes,
         "channels": teacher.in_channels,
-        "image_size": f"{height}x{width}",
+        "image_size": format_image_size(teacher.image_size),
         "dataset": arm.experiment.dataset.name,
     }
 
 
-def _trained(student: Classifier, objective: Objective) -> nn.Module:
-    """Return all that is trained and kept: the student, and what its method adds."""
-    if not objective.method.state_dict():
-        return student
-    return nn.ModuleDict({"student": student, "method": objective.method})
-
-
-def record(
+def record_metrics(
     arms: Sequence[ArmOnStream],
     outputs: Sequence[StepOutput],
     taught: TaughtBatch,
     process_group: ProcessGroup = SINGLE_PROCESS,
 ) -> None:
-    """Add the terms and metrics of a step, those of all ranks, to the totals of its arms.
+    """Add the terms and metrics of a step, over all ranks, to the meters of its arms.
 
-    How many images they are of is left to be counted: that is nothing that the device does.
+    All of this runs on the device. ``meters.images`` is left to the caller.
     """
-    logits = torch.cat([one.logits for one in outputs])
-    own = [terms for one in outputs for terms in one.own]
+    logits = torch.cat([output.logits for output in outputs])
+    method_terms = [terms for output in outputs for terms in output.method_terms]
     objectives, batch = [arm.objective for arm in arms], taught.batch
-    measured = measure(objectives, logits, taught.teacher.logits, batch.labels)
-    means = [
-        torch.cat([row, *(one.to(row.dtype)[None] for one in terms.values())])
-        for row, terms in zip(measured.means, own, strict=True)
+    metrics = measure(objectives, logits, taught.teacher.logits, batch.labels)
+    means: Sequence[Tensor] = [
+        torch.cat([row, *(value.to(row.dtype)[None] for value in terms.values())])
+        for row, terms in zip(metrics.means, method_terms, strict=True)
     ]
-    correct = [row[: len(STEP_CORRECT)] for row in measured.correct]
-    for arm, row, counts in zip(
-        arms, *process_group.reduce_metrics(means, correct, batch), strict=True
-    ):
-        arm.meters.accumulate(row, counts, batch.total)
+    correct: Sequence[Tensor] = [row[: len(STEP_CORRECT)] for row in metrics.correct]
+    means, correct = process_group.reduce_metrics(means, correct, batch)
+    for arm, arm_means, arm_correct in zip(arms, means, correct, strict=True):
+        arm.meters.accumulate(arm_means, arm_correct, batch.total)
 
 
 def record_gradients(
@@ -194,29 +194,10 @@ def record_gradients(
     taught: TaughtBatch,
     process_group: ProcessGroup = SINGLE_PROCESS,
 ) -> None:
-    """Add what the gradients by the logits of a step are, over all ranks."""
-    logits = torch.cat([one.logits for one in outputs])
-    sums = list(diagnose([arm.objective for arm in arms], logits, taught.teacher.logits))
-    none = [logits.new_empty(0, dtype=torch.int64)] * len(arms)
-    for arm, row, counts in zip(
-        arms, *process_group.reduce_metrics(sums, none, taught.batch), strict=True
-    ):
-        arm.diagnostics.add_row(row, counts, taught.batch.total)
-
-
-def new_student(arm: Arm, seed: int, teacher: Teacher) -> Classifier:
-    """Return the arm's student with the first weights of ``seed``, on the teacher's device."""
-    name = arm.experiment.student.model
-    with Randomness(derive_seed(seed, "student"), teacher.device).active():
-        student = build_model(name, teacher.num_classes, teacher.in_channels, teacher.image_size)
-    return student.to(teacher.device).to(memory_format=torch.channels_last).train()
-
-
-def best_so_far(stream: str, seed: int, arm: ArmOnStream) -> BestSoFar:
-    """Return the student's weights as they are now, which are those of its best epoch."""
-    assert arm.early_stopping.best is not None
-    value, epoch = arm.early_stopping.best
-    chosen = {"epoch": epoch, "monitor": arm.early_stopping.monitor, "value": value}
-    further = {"arm": arm.name, "seed": seed, **chosen}
-    content = teacher_bytes(arm.student.state_dict(), arm.facts, further)
-    return BestSoFar(stream, arm.name, seed, content)
+    """Add the logit diagnostics of a step, over all ranks, to those of its arms."""
+    logits = torch.cat([output.logits for output in outputs])
+    rows = diagnose([arm.objective for arm in arms], logits, taught.teacher.logits)
+    no_counts = [logits.new_empty(0, dtype=torch.int64)] * len(arms)
+    means, counts = process_group.reduce_metrics(list(rows), no_counts, taught.batch)
+    for arm, arm_means, arm_counts in zip(arms, means, counts, strict=True):
+        arm.diagnostics.add(arm_means, arm_counts, taught.batch.total)

@@ -1,7 +1,7 @@
 """Checkpoints on disk: ``000012-<SHA-256>.pt``, the newest and the one before it.
 
-A file's name carries the hash of its content, so name and content appear together, and anybody
-can check it with ``sha256sum``. Nothing in a file is ever executed: ``weights_only=True``.
+A file's name contains the hash of its content, so both appear together, and anybody can check them
+with ``sha256sum``. Nothing in a file is executed: it is loaded with ``weights_only=True``.
 """
 
 import hashlib
@@ -16,16 +16,16 @@ from typing import Any, NamedTuple
 import torch
 
 from rkkd_cli.errors import RunError, UserError
-from rkkd_cli.files import remove_leftovers, whole_file
+from rkkd_cli.files import atomic_file, file_sha256, remove_leftovers
 
 State = dict[str, Any]
 
-NAME = re.compile(r"(\d{6,})-([0-9a-f]{64})\.pt")
-KEPT = 2
+FILE_NAME = re.compile(r"(\d{6,})-([0-9a-f]{64})\.pt")
+CHECKPOINTS_TO_KEEP = 2
 
 
-class Loaded(NamedTuple):
-    """The newest checkpoint that is whole, and newer ones that were not: they are removed."""
+class LoadedCheckpoint(NamedTuple):
+    """The newest intact checkpoint, and the newer ones that were damaged and have been removed."""
 
     state: State
     path: Path
@@ -42,43 +42,43 @@ class CheckpointStore:
         """Return the checkpoints, the newest last."""
         if not self.folder.is_dir():
             return []
-        named = [path for path in self.folder.iterdir() if NAME.fullmatch(path.name)]
-        return sorted(named, key=_number)
+        named = [path for path in self.folder.iterdir() if FILE_NAME.fullmatch(path.name)]
+        return sorted(named, key=_counter)
 
     def save(self, state: State) -> Path:
-        """Write a checkpoint and read it back; only then remove what is older than the last one.
+        """Write a checkpoint and read it back; then remove older ones than ``CHECKPOINTS_TO_KEEP``.
 
-        Raises OSError when it cannot be written, RunError when the disk gives back other bytes.
+        Raises OSError if it cannot be written, RunError if the disk returns other bytes.
         """
         content = io.BytesIO()
         torch.save(state, content)
         older = self.paths()
-        number = _number(older[-1]) + 1 if older else 1
+        counter = _counter(older[-1]) + 1 if older else 1
         digest = hashlib.sha256(content.getbuffer()).hexdigest()
-        path = self.folder / f"{number:06d}-{digest}.pt"
+        path = self.folder / f"{counter:06d}-{digest}.pt"
         self.folder.mkdir(parents=True, exist_ok=True)
-        with whole_file(path) as file:
+        with atomic_file(path) as file:
             file.write(content.getbuffer())
-        if not is_whole(path):
+        if not is_intact(path):
             path.unlink()
             raise RunError(f"the disk did not keep {path} as it was written; check the disk")
-        for old in older[: 1 - KEPT]:
+        for old in older[: 1 - CHECKPOINTS_TO_KEEP]:
             old.unlink(missing_ok=True)
         return path
 
-    def load(self) -> Loaded | None:
-        """Return the newest checkpoint that is whole, or None where there never was one.
+    def load(self) -> LoadedCheckpoint | None:
+        """Return the newest intact checkpoint, or None if there never was one.
 
-        Raises RunError when all are damaged, UserError for one that holds foreign objects.
+        Raises RunError if all are damaged, UserError for one that holds foreign objects.
         """
         remove_leftovers(self.folder)
         paths = self.paths()
-        for number, path in enumerate(reversed(paths)):
-            if is_whole(path):
-                state, damaged = _read(path), tuple(paths[len(paths) - number :])
-                for one in damaged:
-                    one.unlink()
-                return Loaded(state, path, damaged)
+        for newer, path in enumerate(reversed(paths)):
+            if is_intact(path):
+                state, damaged = _read(path), tuple(paths[len(paths) - newer :])
+                for damaged_path in damaged:
+                    damaged_path.unlink()
+                return LoadedCheckpoint(state, path, damaged)
         if paths:
             names = ", ".join(path.name for path in paths)
             raise RunError(
@@ -87,37 +87,36 @@ class CheckpointStore:
             )
         return None
 
-    def keep(self, label: str) -> None:
-        """Keep the newest checkpoint for good, under a name with ``label``, if there is one."""
-        newest = next((path for path in reversed(self.paths()) if is_whole(path)), None)
-        if newest is None or self.kept(label):
+    def pin(self, label: str) -> None:
+        """Keep the newest intact checkpoint, if any, under a name with ``label``."""
+        newest = next((path for path in reversed(self.paths()) if is_intact(path)), None)
+        if newest is None or self.pinned(label):
             return
-        kept = self.folder / f"kept-{label}-{_digest(newest)}.pt"
+        pinned = self.folder / f"kept-{label}-{_digest(newest)}.pt"
         try:
-            os.link(newest, kept)
+            os.link(newest, pinned)
         except OSError:  # a file system without hard links
-            shutil.copyfile(newest, kept)
+            shutil.copyfile(newest, pinned)
 
-    def kept(self, label: str) -> Path | None:
-        """Return the checkpoint that was kept under ``label``, if any."""
+    def pinned(self, label: str) -> Path | None:
+        """Return the checkpoint that was pinned under ``label``, if any."""
         return next(self.folder.glob(f"kept-{label}-{'?' * 64}.pt"), None)
 
     def remove(self) -> None:
-        """Remove the folder: what was trained is kept elsewhere."""
+        """Remove the folder."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def is_whole(path: Path) -> bool:
+def is_intact(path: Path) -> bool:
     """Tell whether the content of a checkpoint still has the hash of its name.
 
-    Raises OSError where it cannot be read, which does not mean that it is damaged.
+    Raises OSError if it cannot be read, which does not mean that it is damaged.
     """
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() == _digest(path)
+    return file_sha256(path) == _digest(path)
 
 
-def misfit(name: str, error: Exception) -> RunError:
-    """Return the error for a checkpoint that is whole, but not of what is being trained."""
+def misfit_error(name: str, error: Exception) -> RunError:
+    """Return the error for an intact checkpoint that does not fit what is being trained."""
     why = " ".join(str(error).split())
     return RunError(
         f"the checkpoint of {name} does not fit ({type(error).__name__}: {why}); remove its folder "
@@ -125,7 +124,7 @@ def misfit(name: str, error: Exception) -> RunError:
     )
 
 
-def _number(path: Path) -> int:
+def _counter(path: Path) -> int:
     return int(path.name.partition("-")[0])
 
 
@@ -141,7 +140,7 @@ def _read(path: Path) -> State:
             f"checkpoint {path} holds objects other than tensors, which are never unpickled; "
             "remove it"
         ) from None
-    except Exception:  # what only looks like a checkpoint makes the reader raise nearly anything
+    except Exception:  # a file that only looks like a checkpoint may make torch raise anything
         raise UserError(f"{path} is no checkpoint of rkkd; remove it") from None
     if not isinstance(state, dict):
         raise UserError(f"{path} is no checkpoint of rkkd; remove it")

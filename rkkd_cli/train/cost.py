@@ -1,7 +1,7 @@
-"""What a student costs when it is used: parameters and multiply-adds, and of these the projector's.
+"""Parameters and multiply-adds of a student at inference, and the projector's share of them.
 
-Counted by torch's FlopCounterMode, two operations a multiply-add, on one blank image. BatchNorm,
-activations and pooling are not counted, as is usual.
+Counted by torch's FlopCounterMode, two operations per multiply-add, on one blank image. As usual,
+BatchNorm, activations and pooling are not counted.
 """
 
 from collections.abc import Sequence
@@ -10,54 +10,46 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from rkkd_cli.models import Classifier, count_parameters
+from rkkd_cli.models import count_parameters
+from rkkd_cli.models.shapes import in_eval_mode
 from rkkd_cli.train.arm import ArmOnStream
-from rkkd_cli.train.metrics.evaluate import evaluating
 from rkkd_cli.train.teacher.model import Teacher
 
 Cost = dict[str, Any]
 
 
-def cost_of(arm: ArmOnStream, teacher: Teacher) -> Cost:
-    """Return the arm's numbers.
+def inference_cost(arm: ArmOnStream, teacher: Teacher) -> Cost:
+    """Return the cost of the arm's student.
 
-    ``parameters`` are the student's own, ``projector_parameters`` those that its method adds for
-    good, and ``training_parameters`` those that are thrown away after the training. ``macs`` are
-    the multiply-adds of one image through student, projector and classifier.
+    ``parameters`` are the student's own. ``projector_parameters`` are what its method adds for
+    inference, ``training_parameters`` what it adds for training only. ``macs`` are the
+    multiply-adds of one image through student, projector and classifier.
     """
-    method, size = arm.objective.method, (teacher.in_channels, *teacher.image_size)
-    projector = method.inference_projector()
-    added = 0 if projector is None else count_parameters(projector)
-    student_macs, projector_macs = _multiply_adds(arm.student, size, projector)
+    student, projector = arm.student, arm.objective.method.inference_projector()
+    projector_parameters = 0 if projector is None else count_parameters(projector)
+    device = next(student.parameters()).device
+    image = torch.zeros(1, teacher.in_channels, *teacher.image_size, device=device)
+    with in_eval_mode(student), torch.no_grad(), FlopCounterMode(display=False) as counter:
+        student(image)
+    by_module = counter.get_flop_counts()
+    names = [name for name, module in student.named_modules() if module is projector]
+    in_projector = by_module.get(f"{type(student).__name__}.{names[0]}", {}) if names else {}
     return {
-        "parameters": count_parameters(arm.student) - added,
-        "macs": student_macs,
-        "projector_parameters": added,
-        "projector_macs": projector_macs,
-        "training_parameters": count_parameters(method),
+        "parameters": count_parameters(student) - projector_parameters,
+        "macs": counter.get_total_flops() // 2,
+        "projector_parameters": projector_parameters,
+        "projector_macs": sum(in_projector.values()) // 2,
+        "training_parameters": count_parameters(arm.objective.method),
     }
 
 
-def _multiply_adds(
-    student: Classifier, size: tuple[int, ...], projector: torch.nn.Module | None
-) -> tuple[int, int]:
-    """Return the multiply-adds of one image, and of these the projector's."""
-    device = next(student.parameters()).device
-    names = [name for name, module in student.named_modules() if module is projector]
-    with evaluating(student), FlopCounterMode(display=False) as counter:
-        student(torch.zeros(1, *size, device=device))
-    by_module = counter.get_flop_counts()
-    inside = by_module.get(f"{type(student).__name__}.{names[0]}", {}) if names else {}
-    return counter.get_total_flops() // 2, sum(inside.values()) // 2
-
-
-def costs_of(arms: Sequence[ArmOnStream], teacher: Teacher) -> dict[str, Cost]:
-    """Return the cost of each arm; arms of one student and method are counted once."""
-    counted: dict[object, Cost] = {}
-    costs = {}
+def inference_costs(arms: Sequence[ArmOnStream], teacher: Teacher) -> dict[str, Cost]:
+    """Return the cost of each arm by its name. Arms with the same student and method share one."""
+    costs: dict[object, Cost] = {}
+    costs_of_arms = {}
     for arm in arms:
         key = arm.experiment.student.model, arm.experiment.method.model_dump_json()
-        if key not in counted:
-            counted[key] = cost_of(arm, teacher)
-        costs[arm.name] = counted[key]
-    return costs
+        if key not in costs:
+            costs[key] = inference_cost(arm, teacher)
+        costs_of_arms[arm.name] = costs[key]
+    return costs_of_arms

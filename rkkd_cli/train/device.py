@@ -1,4 +1,4 @@
-"""Where a run computes, and in which precision."""
+"""The device of a run, its threads and its precision."""
 
 import ctypes
 import os
@@ -12,12 +12,14 @@ from rkkd_cli.errors import UserError
 
 
 def pick_device(name: str) -> torch.device:
-    """Return ``auto`` (CUDA, then MPS, then CPU), ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+    """Return a device by its name: ``cpu``, ``cuda``, ``cuda:N``, ``mps``, or ``auto``.
 
-    Raises UserError when there is no such device.
+    ``auto`` is CUDA, else MPS, else the CPU.
+
+    Raises UserError if there is no such device.
     """
     if name == "auto":
-        return torch.device(_best())
+        return torch.device(_best_device_type())
     kind = name.partition(":")[0]
     try:
         device = torch.device(name)
@@ -25,57 +27,57 @@ def pick_device(name: str) -> torch.device:
         device = None
     if device is None or kind not in ("cpu", "cuda", "mps"):
         raise UserError(f"unknown device {name!r}; use auto, cpu, cuda, cuda:N or mps")
-    available = torch.cuda.device_count() if kind == "cuda" else int(_present(kind))
-    if (device.index or 0) >= available:
+    count = torch.cuda.device_count() if kind == "cuda" else int(_is_available(kind))
+    if (device.index or 0) >= count:
         raise UserError(
             f"device {name} is not available on this machine; use --device auto or "
-            f"--device {_best()}"
+            f"--device {_best_device_type()}"
         )
     return device
 
 
-def _best() -> str:
-    return next(kind for kind in ("cuda", "mps", "cpu") if _present(kind))
+def _best_device_type() -> str:
+    return next(kind for kind in ("cuda", "mps", "cpu") if _is_available(kind))
 
 
-def _present(kind: str) -> bool:
+def _is_available(kind: str) -> bool:
     if kind == "cuda":
         return torch.cuda.is_available()
     return kind == "cpu" or torch.backends.mps.is_available()
 
 
 def use_threads(threads: int | None) -> None:
-    """Let PyTorch compute with so many CPU threads from now on; None leaves its own choice."""
+    """Set the number of CPU threads that PyTorch uses; None leaves PyTorch's choice."""
     if threads is not None:
         torch.set_num_threads(threads)
 
 
-# Of glibc's malloc.h; the largest threshold that old versions take is 32 MiB.
+# From glibc's malloc.h; the largest threshold that old versions accept is 32 MiB.
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
-THRESHOLDS = (1 << 30, 32 << 20)
-NEVER = 2**31 - 1
+MMAP_THRESHOLDS = (1 << 30, 32 << 20)
+NEVER_TRIM = 2**31 - 1
 
 
 def keep_freed_memory() -> None:
-    """Let this process keep the memory that tensors on the CPU free, for the next ones.
+    """Keep the memory of freed CPU tensors in this process, for the next tensors.
 
-    glibc gives large blocks back to the system at once and has every page of the next tensor
-    cleared anew, which costs a third of a training step. No number changes. Other C libraries are
-    left as they are.
+    By default glibc returns large blocks to the system at once, and the system clears every page
+    of the next tensor. That takes a third of a training step. No number changes. Other C libraries
+    are left alone.
     """
     if sys.platform != "linux":
         return
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
-        any(mallopt(M_MMAP_THRESHOLD, size) for size in THRESHOLDS)
-        mallopt(M_TRIM_THRESHOLD, NEVER)
+        any(mallopt(M_MMAP_THRESHOLD, threshold) for threshold in MMAP_THRESHOLDS)
+        mallopt(M_TRIM_THRESHOLD, NEVER_TRIM)
 
 
 def use_deterministic_algorithms(device: torch.device, wanted: bool) -> None:
-    """Let CUDA repeat every number exactly from now on; a CPU does so anyway.
+    """Make CUDA reproduce every number bit for bit. A CPU always does.
 
-    Slower, and an operation without a deterministic algorithm raises RuntimeError. cuBLAS reads
-    its variable when it is first used, so call this before anything is computed.
+    It is slower, and an operation without a deterministic algorithm raises RuntimeError. Call it
+    before anything is computed: cuBLAS reads its environment variable on first use.
     """
     if device.type == "cuda":
         if wanted:
@@ -85,21 +87,21 @@ def use_deterministic_algorithms(device: torch.device, wanted: bool) -> None:
 
 
 def use_precision(device: torch.device, precision: str) -> None:
-    """Let CUDA multiply float32 numbers with all their bits from now on, or for ``tf32`` with 11.
+    """Make CUDA multiply float32 numbers in full precision, or in TensorFloat-32 for ``tf32``.
 
-    PyTorch's own choice is TensorFloat-32 for convolutions alone.
+    PyTorch's default is TensorFloat-32 for convolutions only.
     """
     if device.type == "cuda":
-        backends: Any = torch.backends  # whose types do not know these settings
-        for one in (backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn):
-            one.fp32_precision = "tf32" if precision == "tf32" else "ieee"
+        backends: Any = torch.backends  # its type stubs lack these settings
+        for backend in (backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn):
+            backend.fp32_precision = "tf32" if precision == "tf32" else "ieee"
 
 
 def describe_device(device: torch.device) -> str:
-    """Return the device's name for the records, with the GPU's model or the CPU's threads."""
+    """Return the device for the records, with the GPU's model or the number of CPU threads."""
     if device.type == "cuda":
-        here = torch.cuda.is_available()
-        return f"{device} ({torch.cuda.get_device_name(device)})" if here else str(device)
+        is_here = torch.cuda.is_available()
+        return f"{device} ({torch.cuda.get_device_name(device)})" if is_here else str(device)
     threads = torch.get_num_threads()
     plural = "" if threads == 1 else "s"
     return f"{device} ({threads} thread{plural})" if device.type == "cpu" else str(device)

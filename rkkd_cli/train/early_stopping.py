@@ -1,4 +1,4 @@
-"""Which of an arm's epochs is the best so far, and whether the arm has stopped getting better."""
+"""Which epoch of an arm is the best so far, and whether its training should end early."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,24 +6,24 @@ from typing import Any
 from rkkd_cli.config.experiment import StudentTrainingConfig
 from rkkd_cli.config.monitors import is_better
 
-Best = tuple[float, int]  # a value of the monitored metric and its epoch
+ValueAndEpoch = tuple[float, int]
 
 
 class EarlyStopping:
     """Follows one metric of the validation split.
 
-    ``best`` is the first of the epochs with the best value. ``mark`` is the last value that was
-    better by more than ``min_delta`` than the mark before it: patience counts from its epoch.
+    ``best`` is the first epoch with the best value. ``mark`` is the last epoch whose value was
+    better by more than ``min_delta`` than the mark before it; patience counts from there.
     """
 
     def __init__(self, recipe: StudentTrainingConfig) -> None:
         self.monitor = recipe.selects_by
         self.patience, self.min_delta = recipe.patience, recipe.min_delta
-        self.best: Best | None = None
-        self.mark: Best | None = None
+        self.best: ValueAndEpoch | None = None
+        self.mark: ValueAndEpoch | None = None
 
     def update(self, row: Mapping[str, Any], epoch: int) -> bool:
-        """Take in the row of an epoch; tell whether it is the best one so far."""
+        """Take the row of an epoch into account; tell whether it is the best one so far."""
         if self.monitor is None:
             return False
         value = row[self.monitor]
@@ -35,7 +35,7 @@ class EarlyStopping:
         return True
 
     def is_exhausted(self, epoch: int) -> bool:
-        """Tell whether the patience has come to its end with this epoch."""
+        """Tell whether the patience is exhausted after this epoch."""
         return (
             self.patience is not None
             and self.mark is not None
@@ -43,15 +43,15 @@ class EarlyStopping:
         )
 
     def state(self) -> dict[str, Any]:
-        """Return all that :meth:`load` needs."""
+        """Return the state dict."""
         return {"best": self.best, "mark": self.mark}
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """Go back to a state; an empty one, as earlier checkpoints have, to the beginning.
+        """Load a state dict; an empty one, as in older checkpoints, is that of the beginning.
 
-        Raises what Python raises for a state that cannot have been.
+        Raises what Python raises for one that is malformed.
         """
         self.best, self.mark = (
-            None if one is None else (float(one[0]), int(one[1]))
-            for one in (state.get("best"), state.get("mark"))
+            None if pair is None else (float(pair[0]), int(pair[1]))
+            for pair in (state.get("best"), state.get("mark"))
         )

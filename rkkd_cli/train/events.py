@@ -1,4 +1,4 @@
-"""What happens during a run, in order: the training yields these, others record and show them."""
+"""The events of a run, in order. The training yields them; others record and show them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,26 +10,26 @@ from rkkd_cli.config.arms import Arm
 
 @dataclass(frozen=True)
 class Note:
-    """A sentence for the user: what takes time now."""
+    """A sentence for the user."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class Tick:
-    """Nothing to show or record: a moment at which the training may be left."""
+    """Nothing to show or record. The training may stop here."""
 
 
 @dataclass(frozen=True)
 class DatasetReady:
-    """The images are in memory. ``facts`` are for the manifest."""
+    """The dataset is loaded. ``facts`` are for the manifest."""
 
     facts: dict[str, Any]
 
 
 @dataclass(frozen=True)
 class TeacherEpoch:
-    """The teacher has been trained for one more epoch."""
+    """The teacher has trained for one more epoch."""
 
     epoch: int
     epochs: int
@@ -41,7 +41,7 @@ class TeacherEpoch:
 class TeacherReady:
     """The teacher is trained or loaded, and verified. ``facts`` are for the manifest.
 
-    ``cache`` is the folder that has it under the key of the facts; None for a checkpoint file.
+    ``cache`` is the folder that holds it under the key of the facts; None for a checkpoint file.
     """
 
     facts: dict[str, Any]
@@ -50,9 +50,10 @@ class TeacherReady:
 
 @dataclass(frozen=True)
 class StreamStarted:
-    """A seed's arms begin, or go on after so many epochs and batches of the next one.
+    """The arms of a seed begin or resume.
 
-    ``costs`` are the arms' parameters and multiply-adds, for the manifest.
+    ``batches_done`` counts the batches of the epoch after ``epochs_done``. ``costs`` are the arms'
+    parameters and multiply-adds, for the manifest.
     """
 
     stream: str
@@ -67,7 +68,7 @@ class StreamStarted:
 
 @dataclass(frozen=True)
 class BatchDone:
-    """Every arm of the stream has taken its step on one more batch (both from 1)."""
+    """Every arm of the stream has taken its step on a batch. Epoch and batch count from 1."""
 
     stream: str
     epoch: int
@@ -76,7 +77,7 @@ class BatchDone:
 
 @dataclass(frozen=True)
 class EpochDone:
-    """One row of ``metrics.csv`` for each arm that is still going, if any is."""
+    """One row of ``metrics.csv`` for each arm that is still active; there may be none."""
 
     stream: str
     seed: int
@@ -86,7 +87,7 @@ class EpochDone:
 
 @dataclass(frozen=True)
 class ArmStopped:
-    """A term of an arm became NaN or infinite; ``step`` is None where a test split showed it."""
+    """A term of an arm became NaN or infinite. ``step`` is None if a held-out split showed it."""
 
     stream: str
     arm: str
@@ -97,7 +98,7 @@ class ArmStopped:
 
     @property
     def sentence(self) -> str:
-        """Say what happened, and what may help."""
+        """What happened, and what may help."""
         at = f"epoch {self.epoch}" + (f", step {self.step}" if self.step else "")
         return (
             f"arm {self.arm}, seed {self.seed} stopped at {at}: {self.term} is not finite; "
@@ -107,10 +108,10 @@ class ArmStopped:
 
 @dataclass(frozen=True)
 class EndedEarly:
-    """An arm has not become better for as long as its patience: a normal end after ``epoch``.
+    """Early stopping ended an arm after ``epoch``.
 
-    ``monitor`` is what was looked at on the validation split, ``best`` its best value, reached
-    at ``best_epoch``.
+    ``monitor`` is the metric of the validation split, ``best`` its best value, reached at
+    ``best_epoch``.
     """
 
     stream: str
@@ -123,7 +124,7 @@ class EndedEarly:
 
     @property
     def sentence(self) -> str:
-        """Say what happened, and what it was decided by."""
+        """What happened, and the value that decided it."""
         return (
             f"arm {self.arm}, seed {self.seed} ended early after epoch {self.epoch}: "
             f"{self.monitor} was best at epoch {self.best_epoch} ({self.best:.4f})"
@@ -131,8 +132,8 @@ class EndedEarly:
 
 
 @dataclass(frozen=True)
-class BestSoFar:
-    """The weights of an arm's student after the best epoch so far: a safetensors file's content."""
+class BestWeights:
+    """The student's weights after its best epoch so far, as the content of a safetensors file."""
 
     stream: str
     arm: str
@@ -142,7 +143,7 @@ class BestSoFar:
 
 @dataclass(frozen=True)
 class JobFailed:
-    """The training of a stream was given up; what it has kept stays."""
+    """The training of a stream was given up. Its rows and checkpoints stay."""
 
     stream: str
     seed: int
@@ -152,7 +153,7 @@ class JobFailed:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The whole state of a stream, to be kept now: tensors and plain containers."""
+    """The state of a stream, to be saved now: tensors and plain containers."""
 
     stream: str
     state: dict[str, Any]
@@ -169,7 +170,7 @@ Event = (
     | EpochDone
     | ArmStopped
     | EndedEarly
-    | BestSoFar
+    | BestWeights
     | JobFailed
     | Checkpoint
 )

@@ -7,33 +7,43 @@ from dataclasses import asdict
 from typing import Any
 
 from rkkd_cli.data.stream import Batch, Stream
-from rkkd_cli.train.arm import ArmOnStream, best_so_far
-from rkkd_cli.train.checkpoint import misfit
+from rkkd_cli.train.arm import ArmOnStream
+from rkkd_cli.train.checkpoint import misfit_error
 from rkkd_cli.train.cuda_graph import GraphRecorder
 from rkkd_cli.train.distributed.process_group import SINGLE_PROCESS, ProcessGroup
-from rkkd_cli.train.events import ArmStopped, BatchDone, EndedEarly, EpochDone, Event, Note, Tick
-from rkkd_cli.train.metrics.evaluate import Evaluated, TaughtSplit, evaluate
-from rkkd_cli.train.metrics.gradients import derived
+from rkkd_cli.train.events import (
+    ArmStopped,
+    BatchDone,
+    BestWeights,
+    EndedEarly,
+    EpochDone,
+    Event,
+    Note,
+    Tick,
+)
+from rkkd_cli.train.metrics.evaluate import TaughtSplit, evaluate
+from rkkd_cli.train.metrics.gradients import gradient_columns
 from rkkd_cli.train.metrics.meters import EpochMeters, NonFinite
-from rkkd_cli.train.profile import DATA, EVALUATION, STREAM, Spans, untimed
-from rkkd_cli.train.stacked.stack import stacks_of
+from rkkd_cli.train.profile import DATA, EVALUATION, STREAM, Timer, untimed
+from rkkd_cli.train.stacked.stack import group_into_stacks
 from rkkd_cli.train.step import Progress, Step
 from rkkd_cli.train.taught_batch import TeacherOutputs
 from rkkd_cli.train.teacher.logit_cache import LogitCache
 from rkkd_cli.train.teacher.model import Teacher
 
 Row = dict[str, Any]
-Bad = tuple[int | None, str]  # step (None: seen on a held-out split) and term
+SplitMeters = dict[str, EpochMeters]  # of one arm, by the name of the held-out split
 
 
 class Lockstep:
-    """All arms of a stream and their progress; ``stacked`` lets arms that can step as one do so.
+    """All arms of a stream, and how far they are.
 
-    With a ``logit_cache`` the teacher's logits are read from there, or kept there. With a
-    ``graph_recorder`` steps are recorded as CUDA graphs and replayed, where they can be.
+    ``stacked`` lets arms step together where they can. With a ``logit_cache`` the teacher's logits
+    are read from there, or written there. With a ``graph_recorder`` steps are recorded as CUDA
+    graphs and replayed, where they can.
 
-    An arm with a term that is NaN or infinite is dropped at the end of the epoch, without a row
-    for it; the others go on. One whose patience is at its end is dropped after its row.
+    An arm with a term that is NaN or infinite is dropped at the end of the epoch, without a row for
+    it; the others continue. An arm that early stopping ends is dropped after its row.
     """
 
     def __init__(
@@ -47,23 +57,23 @@ class Lockstep:
         stacked: bool = False,
         logit_cache: LogitCache | None = None,
         process_group: ProcessGroup = SINGLE_PROCESS,
-        spans: Spans = untimed,
+        timer: Timer = untimed,
         graph_recorder: GraphRecorder | None = None,
     ) -> None:
         self.name, self.stream, self.teacher = name, stream, teacher
         self.active, self.epochs, self.held_out = list(arms), epochs, held_out
         self.stacked, self.logit_cache, self.process_group = stacked, logit_cache, process_group
-        self.spans, self.graph_recorder = spans, graph_recorder
-        self.step: Step | None = None
+        self.timer, self.graph_recorder = timer, graph_recorder
+        self.step: Step | None = None  # of the active arms
         self.stopped: list[ArmStopped] = []
         self.ended: list[EndedEarly] = []
         self.epochs_done = self.batches_done = 0
         self.seconds = 0.0
 
     def train(self) -> Iterator[Event]:
-        """Train from where it is to the end; evaluate on the held-out splits after each epoch.
+        """Train to the end; evaluate on the held-out splits after each epoch.
 
-        :meth:`state` may be taken at each BatchDone, Tick and EpochDone.
+        :meth:`state` may be called at each BatchDone, Tick and EpochDone.
         """
         while self.active and self.epochs_done < self.epochs:
             epoch = self.epochs_done + 1
@@ -71,7 +81,7 @@ class Lockstep:
                 started = time.perf_counter()
                 for batch in self._batches(epoch):
                     progress = Progress(epoch, self.epochs, self.batches_done, len(self.stream))
-                    self._step().take(teacher_outputs, batch, progress)
+                    self._current_step().take(teacher_outputs, batch, progress)
                     self.batches_done += 1
                     self.seconds += time.perf_counter() - started
                     yield BatchDone(self.name, epoch, self.batches_done)
@@ -81,6 +91,33 @@ class Lockstep:
             yield from self._problems()
             yield from self._finish_epoch()
 
+    def _teacher_outputs(self, epoch: int) -> AbstractContextManager[TeacherOutputs]:
+        """Return the source of an epoch's teacher outputs: the teacher, or its cached logits."""
+        if self.logit_cache is None:
+            return nullcontext(self.teacher)
+        first_image = self.batches_done * self.stream.batch_size
+        return self.logit_cache.open_epoch(epoch, first_image, self.teacher)
+
+    def _batches(self, epoch: int) -> Iterator[Batch]:
+        """Yield the remaining batches of an epoch."""
+        batches = self.stream.epoch(epoch, self.batches_done, self.process_group.shard)
+        for _ in range(len(self.stream) - self.batches_done):
+            with self.timer(STREAM, DATA):
+                batch = next(batches)
+            yield batch
+
+    def _current_step(self) -> Step:
+        """Return the step of the active arms, which are stacked if that is wanted."""
+        if self.step is None:
+            self.step = Step(
+                group_into_stacks(self.active) if self.stacked else self.active,
+                self.stream.batch_size,
+                process_group=self.process_group,
+                timer=self.timer,
+                graph_recorder=self.graph_recorder,
+            )
+        return self.step
+
     def _problems(self) -> Iterator[Note]:
         """Yield what the logit cache and the CUDA graph could not do in this epoch."""
         while self.logit_cache is not None and self.logit_cache.problems:
@@ -89,46 +126,19 @@ class Lockstep:
             self.graph_recorder = None
             yield Note(f"{self.name} trains without a CUDA graph: {self.step.problem}")
 
-    def _teacher_outputs(self, epoch: int) -> AbstractContextManager[TeacherOutputs]:
-        """Return where an epoch's teacher outputs come from: the teacher, or its cached logits."""
-        if self.logit_cache is None:
-            return nullcontext(self.teacher)
-        first = self.batches_done * self.stream.batch_size
-        return self.logit_cache.epoch(epoch, first, self.teacher)
-
-    def _batches(self, epoch: int) -> Iterator[Batch]:
-        """Yield the batches that are left of an epoch."""
-        batches = self.stream.epoch(epoch, self.batches_done, self.process_group.shard)
-        for _ in range(len(self.stream) - self.batches_done):
-            with self.spans(STREAM, DATA):
-                batch = next(batches)
-            yield batch
-
-    def _step(self) -> Step:
-        """Return the step of the active arms, stacked or each for itself."""
-        if self.step is None:
-            self.step = Step(
-                stacks_of(self.active) if self.stacked else self.active,
-                self.stream.batch_size,
-                process_group=self.process_group,
-                spans=self.spans,
-                graph_recorder=self.graph_recorder,
-            )
-        return self.step
-
     def _finish_epoch(self) -> Iterator[Event]:
-        waiting = time.perf_counter()
-        trained = [(arm, arm.meters.averages()) for arm in self.active]
-        self.seconds += time.perf_counter() - waiting
-        rows, stopped = [], []
+        started = time.perf_counter()
+        trained = [(arm, arm.meters.averages()) for arm in self.active]  # waits for the device
+        self.seconds += time.perf_counter() - started
         held_out = yield from self._evaluate([arm for arm, _ in trained])
+        rows: list[Row] = []
+        stopped: list[ArmStopped] = []
         for arm, means in trained:
-            row, bad = self._row(arm, means, held_out[arm.name])
-            if bad is None:
-                rows.append(row)
-            elif arm in self.active:  # stop_diverged() may have come first
-                stopped.append(self._stop(arm, bad))
-                self._drop(stopped[-1:])
+            non_finite = _first_non_finite(arm, held_out[arm.name])
+            if non_finite is None:
+                rows.append(self._row(arm, means, held_out[arm.name]))
+            elif arm in self.active:  # else stop_diverged() has dropped it during the evaluation
+                stopped.append(self._stop(arm, non_finite))
         self.epochs_done, self.batches_done, self.seconds = self.epochs_done + 1, 0, 0.0
         selected = self._select(rows)
         for arm in self.active:
@@ -137,146 +147,148 @@ class Lockstep:
         yield from selected
         yield EpochDone(self.name, self.stream.seed, self.epochs_done, tuple(rows))
 
-    def _select(self, rows: Sequence[Row]) -> list[Event]:
-        """Let each arm see its row; return the weights to keep, and which arms have ended."""
-        events: list[Event] = []
-        by_name = {arm.name: arm for arm in self.active}
-        for row in rows:
-            arm = by_name[row["arm"]]
-            if arm.early_stopping.update(row, self.epochs_done):
-                events.append(best_so_far(self.name, self.stream.seed, arm))
-            if arm.early_stopping.is_exhausted(self.epochs_done):
-                ended = self._end(arm)
-                self.ended.append(ended)
-                self._leave([ended.arm])
-                if self.epochs_done < self.epochs:  # else it is no early end, unless more follow
-                    events.append(ended)
-        return events
-
-    def _end(self, arm: ArmOnStream) -> EndedEarly:
-        assert arm.early_stopping.monitor is not None
-        assert arm.early_stopping.best is not None
-        return EndedEarly(
-            self.name,
-            arm.name,
-            self.stream.seed,
-            self.epochs_done,
-            arm.early_stopping.monitor,
-            *arm.early_stopping.best,
-        )
-
     def _evaluate(
         self, arms: Sequence[ArmOnStream]
-    ) -> Generator[Tick, None, dict[str, dict[str, EpochMeters]]]:
-        """Return the totals of each arm on each held-out split."""
-        students = [Evaluated(arm.student, arm.objective) for arm in arms]
-        found: dict[str, dict[str, EpochMeters]] = {arm.name: {} for arm in arms}
-        for split, taught in self.held_out.items() if arms else ():
-            with self.spans(STREAM, EVALUATION):
+    ) -> Generator[Tick, None, dict[str, SplitMeters]]:
+        """Return the meters of each arm on the held-out splits."""
+        students, objectives = [arm.student for arm in arms], [arm.objective for arm in arms]
+        meters_of: dict[str, SplitMeters] = {arm.name: {} for arm in arms}
+        for split_name, split in self.held_out.items() if arms else ():
+            with self.timer(STREAM, EVALUATION):
                 meters = yield from evaluate(
-                    students, taught, self.teacher.precision, self.process_group
+                    students, objectives, split, self.teacher.precision, self.process_group
                 )
-            for arm, own in zip(arms, meters, strict=True):
-                found[arm.name][split] = own
-        return found
+            for arm, arm_meters in zip(arms, meters, strict=True):
+                meters_of[arm.name][split_name] = arm_meters
+        return meters_of
 
-    def _row(
-        self, arm: ArmOnStream, means: dict[str, float], held_out: Mapping[str, EpochMeters]
-    ) -> tuple[Row, Bad | None]:
-        """Return the arm's row, and (step, term) of the first value that is not finite."""
-        bad = _located(arm.meters.first_non_finite(), "")
-        row: Row = {"arm": arm.name, "lr": arm.trained.lr} | _columns(means, "", "train_")
-        row |= derived(arm.diagnostics.averages())
-        for split, meters in held_out.items():
-            row |= _columns(meters.averages(), f"{split}_", f"{split}_")
-            bad = bad or _located(meters.first_non_finite(), f"{split}_")
-        return row | self._timing(), bad
-
-    def _timing(self) -> Row:
-        return {
+    def _row(self, arm: ArmOnStream, means: Mapping[str, float], held_out: SplitMeters) -> Row:
+        """Return the arm's row of metrics.csv."""
+        row: Row = {"arm": arm.name, "lr": arm.trained.lr}
+        row |= {"train_acc" if name == "acc" else name: value for name, value in means.items()}
+        row |= gradient_columns(arm.diagnostics.averages())
+        for split_name, meters in held_out.items():
+            row |= {f"{split_name}_{name}": value for name, value in meters.averages().items()}
+        return row | {
             "seed": self.stream.seed,
             "epoch": self.epochs_done + 1,
             "epoch_seconds": round(self.seconds, 4),
             "images_per_second": round(len(self.stream.data) / self.seconds, 1),
         }
 
-    def stop_diverged(self) -> Sequence[ArmStopped]:
-        """Drop the arms whose running epoch is no longer finite: they are in no checkpoint."""
-        located = [(arm, _located(arm.meters.first_non_finite(), "")) for arm in self.active]
-        stopped = [self._stop(arm, bad) for arm, bad in located if bad is not None]
-        self._drop(stopped)
+    def _select(self, rows: Sequence[Row]) -> list[Event]:
+        """Show each arm its row; return the best weights, and which arms have ended early."""
+        events: list[Event] = []
+        by_name = {arm.name: arm for arm in self.active}
+        for row in rows:
+            arm = by_name[row["arm"]]
+            if arm.early_stopping.update(row, self.epochs_done):
+                content = arm.weights_file()
+                events.append(BestWeights(self.name, arm.name, self.stream.seed, content))
+            if arm.early_stopping.is_exhausted(self.epochs_done):
+                ended = self._end(arm)
+                # After the last epoch it is no early end, unless the run gets more epochs later.
+                if self.epochs_done < self.epochs:
+                    events.append(ended)
+        return events
+
+    def _end(self, arm: ArmOnStream) -> EndedEarly:
+        """Drop an arm whose patience is exhausted."""
+        assert arm.early_stopping.monitor is not None
+        assert arm.early_stopping.best is not None
+        value, epoch = arm.early_stopping.best
+        ended = EndedEarly(
+            stream=self.name,
+            arm=arm.name,
+            seed=self.stream.seed,
+            epoch=self.epochs_done,
+            monitor=arm.early_stopping.monitor,
+            best=value,
+            best_epoch=epoch,
+        )
+        self.ended.append(ended)
+        self._drop(arm)
+        return ended
+
+    def stop_diverged(self) -> list[ArmStopped]:
+        """Drop the arms with a term in this epoch that is not finite: no checkpoint has them."""
+        diverged = [(arm, arm.meters.first_non_finite()) for arm in self.active]
+        return [self._stop(arm, bad) for arm, bad in diverged if bad is not None]
+
+    def _stop(self, arm: ArmOnStream, non_finite: NonFinite) -> ArmStopped:
+        """Drop an arm with a term that is not finite."""
+        stopped = ArmStopped(
+            stream=self.name,
+            arm=arm.name,
+            seed=self.stream.seed,
+            epoch=self.epochs_done + 1,
+            step=non_finite.step,
+            term=non_finite.term,
+        )
+        self.stopped.append(stopped)
+        self._drop(arm)
         return stopped
 
-    def _stop(self, arm: ArmOnStream, bad: Bad) -> ArmStopped:
-        return ArmStopped(self.name, arm.name, self.stream.seed, self.epochs_done + 1, *bad)
-
-    def _drop(self, stopped: Sequence[ArmStopped]) -> None:
-        self.stopped += stopped
-        self._leave([one.arm for one in stopped])
-
-    def _leave(self, names: Collection[str]) -> None:
-        self.active = [arm for arm in self.active if arm.name not in names]
-        if names:
-            self.step = None
+    def _drop(self, arm: ArmOnStream) -> None:
+        self.active = [active for active in self.active if active is not arm]
+        self.step = None
 
     def state(self) -> dict[str, Any]:
-        """Return all that :meth:`load` needs to go on as if nothing had happened."""
+        """Return the state dict."""
         return {
             "epochs_done": self.epochs_done,
             "batches_done": self.batches_done,
             "batches": len(self.stream),
             "seconds": self.seconds,
             "stacked": self.stacked,
-            "stopped": [asdict(one) for one in self.stopped],
-            "ended": [asdict(one) for one in self.ended],
+            "stopped": [asdict(event) for event in self.stopped],
+            "ended": [asdict(event) for event in self.ended],
             "arms": {arm.name: arm.state() for arm in self.active},
         }
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """Go back to a state. Raises RunError where it does not fit the stream and its arms."""
+        """Load a state dict. Raises RunError where it does not fit the stream and its arms."""
         if state["batches"] != len(self.stream):
             what = f"{state['batches']} batches an epoch instead of {len(self.stream)}"
-            raise misfit(self.name, ValueError(what))
+            raise misfit_error(self.name, ValueError(what))
         try:
-            self.stopped = [ArmStopped(**one) for one in state["stopped"]]
-            self.ended = [EndedEarly(**one) for one in state.get("ended", ())]
+            self.stopped = [ArmStopped(**event) for event in state["stopped"]]
+            self.ended = [EndedEarly(**event) for event in state.get("ended", ())]
             self.active = [arm for arm in self.active if arm.name in state["arms"]]
             for arm in self.active:
                 arm.load(state["arms"][arm.name])
             self.epochs_done, self.batches_done = state["epochs_done"], state["batches_done"]
             self.seconds = state["seconds"]
         except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-            raise misfit(self.name, error) from None
+            raise misfit_error(self.name, error) from None
 
 
 def check_state(name: str, state: Mapping[str, Any], arms: Collection[str]) -> None:
-    """Raise RunError unless the state of a stream is one that these arms can have had."""
+    """Raise RunError unless a stream with these arms can have had this state."""
     try:
-        gone = [ArmStopped(**one).arm for one in state["stopped"]]
-        gone += [EndedEarly(**one).arm for one in state.get("ended", ())]
-        position = (state["epochs_done"], state["batches_done"], state["batches"])
-        if any(type(number) is not int for number in position):
+        dropped = [ArmStopped(**event).arm for event in state["stopped"]]
+        dropped += [EndedEarly(**event).arm for event in state.get("ended", ())]
+        epochs_done, batches_done = state["epochs_done"], state["batches_done"]
+        batches = state["batches"]
+        if any(type(count) is not int for count in (epochs_done, batches_done, batches)):
             raise TypeError("its position is no whole number")
-        if not (position[0] >= 0 and 0 <= position[1] <= position[2]):
-            raise ValueError(f"batch {position[1]} of {position[2]} after epoch {position[0]}")
-        if sorted([*state["arms"], *gone]) != sorted(arms):
+        if not (epochs_done >= 0 and 0 <= batches_done <= batches):
+            raise ValueError(f"batch {batches_done} of {batches} after epoch {epochs_done}")
+        if sorted([*state["arms"], *dropped]) != sorted(arms):
             raise ValueError("its arms are others")
         if not state["seconds"] >= 0:
             raise ValueError("its time is negative")
         if type(state["stacked"]) is not bool:
             raise TypeError("it does not say whether its arms are stacked")
     except (KeyError, TypeError, ValueError) as error:
-        raise misfit(name, error) from None
+        raise misfit_error(name, error) from None
 
 
-def _columns(means: Mapping[str, float], prefix: str, accuracy_prefix: str) -> dict[str, float]:
-    return {
-        (accuracy_prefix if name == "acc" else prefix) + name: value
-        for name, value in means.items()
-    }
-
-
-def _located(bad: NonFinite | None, prefix: str) -> Bad | None:
-    if bad is None:
-        return None
-    return (None if prefix else bad.step), prefix + bad.term
+def _first_non_finite(arm: ArmOnStream, held_out: SplitMeters) -> NonFinite | None:
+    """Return the first term of an arm that is not finite, in training or on a held-out split."""
+    non_finite = arm.meters.first_non_finite()
+    for split_name, meters in held_out.items():
+        on_split = meters.first_non_finite()
+        if non_finite is None and on_split is not None:
+            non_finite = NonFinite(f"{split_name}_{on_split.term}", step=None)
+    return non_finite

@@ -1,4 +1,4 @@
-"""A training recipe at work: the optimiser, and its learning rate at any moment."""
+"""The optimiser of a training recipe and its learning rate schedule."""
 
 import math
 
@@ -11,39 +11,37 @@ from rkkd_cli.config.experiment import TrainingConfig
 def build_optimizer(model: nn.Module, recipe: TrainingConfig) -> optim.Optimizer:
     """Return SGD (momentum, Nesterov, weight decay) or AdamW over all parameters.
 
-    On CUDA it is PyTorch's fused one, and its rate a tensor there, which a CUDA graph can read.
+    On CUDA the optimiser is fused, and its learning rate is a tensor that a CUDA graph can read.
     """
     parameters = list(model.parameters())
-    on_cuda = all(one.is_cuda for one in parameters)
-    optimizer = _optimizer(parameters, recipe, on_cuda or None)
-    if on_cuda:
-        hold_rate_on(parameters[0].device, optimizer)
+    fused = all(parameter.is_cuda for parameter in parameters) or None
+    optimizer: optim.Optimizer
+    if recipe.optimizer == "adamw":
+        optimizer = optim.AdamW(
+            parameters, recipe.lr, weight_decay=recipe.weight_decay, fused=fused
+        )
+    else:
+        optimizer = optim.SGD(
+            parameters,
+            lr=recipe.lr,
+            momentum=recipe.momentum,
+            nesterov=recipe.nesterov,
+            weight_decay=recipe.weight_decay,
+            fused=fused,
+        )
+    if fused:
+        put_lr_on(parameters[0].device, optimizer)
     return optimizer
 
 
-def _optimizer(
-    parameters: list[nn.Parameter], recipe: TrainingConfig, fused: bool | None
-) -> optim.Optimizer:
-    if recipe.optimizer == "adamw":
-        return optim.AdamW(parameters, recipe.lr, weight_decay=recipe.weight_decay, fused=fused)
-    return optim.SGD(
-        parameters,
-        lr=recipe.lr,
-        momentum=recipe.momentum,
-        nesterov=recipe.nesterov,
-        weight_decay=recipe.weight_decay,
-        fused=fused,
-    )
-
-
-def hold_rate_on(device: torch.device, optimizer: optim.Optimizer) -> None:
-    """Let the learning rate be a tensor on the device from now on."""
+def put_lr_on(device: torch.device, optimizer: optim.Optimizer) -> None:
+    """Make the learning rate a tensor on the device."""
     for group in optimizer.param_groups:
         group["lr"] = torch.full((), group["lr"], device=device)
 
 
 def allow_capture(optimizer: optim.Optimizer) -> None:
-    """Let a CUDA graph record the steps of an optimiser; a fused one computes the same as ever."""
+    """Let a CUDA graph capture the optimiser's steps. A fused one computes the same numbers."""
     for group in optimizer.param_groups:
         if "capturable" in group:
             group["capturable"] = True
@@ -52,14 +50,19 @@ def allow_capture(optimizer: optim.Optimizer) -> None:
 def learning_rate(recipe: TrainingConfig, epochs_done: float) -> float:
     """Return the learning rate after ``epochs_done`` epochs, 0 ≤ epochs_done ≤ epochs.
 
-    Warm-up rises linearly from 0 over ``warmup_epochs``. The step schedule multiplies by gamma
-    at each milestone passed; the cosine one falls from lr at the warm-up's end to 0 at the end.
+    Warm-up rises linearly from 0 over ``warmup_epochs``. The step schedule multiplies by gamma at
+    each milestone. The cosine schedule falls from lr at the end of the warm-up to 0.
+
+    A milestone below 1 is a share of the epochs, rounded to an epoch (halves to the even one).
     """
     if epochs_done < recipe.warmup_epochs:
         return recipe.lr * epochs_done / recipe.warmup_epochs
     if recipe.schedule == "step":
-        passed = sum(epochs_done >= _milestone(recipe, value) for value in recipe.milestones)
-        return recipe.lr * recipe.gamma**passed
+        milestones = [
+            milestone if milestone >= 1 else max(1, round(milestone * recipe.epochs))
+            for milestone in recipe.milestones
+        ]
+        return recipe.lr * recipe.gamma ** sum(epochs_done >= epoch for epoch in milestones)
     if recipe.schedule == "cosine":
         span = max(recipe.epochs - recipe.warmup_epochs, 1e-9)
         share = (epochs_done - recipe.warmup_epochs) / span
@@ -67,13 +70,8 @@ def learning_rate(recipe: TrainingConfig, epochs_done: float) -> float:
     return recipe.lr
 
 
-def _milestone(recipe: TrainingConfig, value: float) -> float:
-    """Return the epoch of a milestone: as given, or a share rounded (halves to the even epoch)."""
-    return value if value >= 1 else max(1, round(value * recipe.epochs))
-
-
 def set_learning_rate(optimizer: optim.Optimizer, rate: float) -> None:
-    """Give every parameter group the rate."""
+    """Set the learning rate of every parameter group."""
     for group in optimizer.param_groups:
         if isinstance(group["lr"], Tensor):
             group["lr"].fill_(rate)

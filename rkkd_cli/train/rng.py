@@ -1,4 +1,4 @@
-"""Generators that belong to one owner, although torch's layers draw from global ones."""
+"""Random number generators of one owner, although PyTorch's layers draw from global ones."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,45 +7,45 @@ import torch
 from torch import Tensor
 
 
-class Randomness:
-    """Swaps an owner's own generator states in while it computes, and out again.
+class IsolatedRng:
+    """Generator states of one owner, swapped with the global ones while it computes.
 
-    ``drew`` tells whether the owner has drawn anything so far.
+    ``has_drawn`` tells whether the owner has drawn any random number so far.
     """
 
     def __init__(self, seed: int, device: torch.device) -> None:
         self.device = device
-        outside = self._states()
+        global_states = self._global_states()
         torch.manual_seed(seed)
-        self.states = self._states()
-        self._restore(outside)
-        self.drew = False
+        self.states = self._global_states()
+        self._set_global_states(global_states)
+        self.has_drawn = False
 
     @contextmanager
     def active(self) -> Iterator[None]:
-        """Let everything inside draw from this owner's generators only.
+        """Draw from the owner's generators inside this context.
 
-        While a CUDA graph is recorded they cannot be touched, and nothing must be drawn.
+        Generators cannot be changed while a CUDA graph is captured; then nothing may be drawn.
         """
         if self.device.type == "cuda" and torch.cuda.is_current_stream_capturing():
             yield
             return
-        outside, before = self._states(), self.states
-        self._restore(before)
+        global_states, before = self._global_states(), self.states
+        self._set_global_states(before)
         try:
             yield
         finally:
-            self.states = self._states()
-            self.drew |= not all(map(torch.equal, before, self.states))
-            self._restore(outside)
+            self.states = self._global_states()
+            self.has_drawn |= not all(map(torch.equal, before, self.states))
+            self._set_global_states(global_states)
 
     def load(self, states: list[Tensor]) -> None:
-        """Go on from earlier states. Raises ValueError for those of another kind of device."""
+        """Continue from saved states. Raises ValueError for those of another kind of device."""
         if len(states) != len(self.states):
             raise ValueError("its generators are those of another kind of device")
         self.states = states
 
-    def _states(self) -> list[Tensor]:
+    def _global_states(self) -> list[Tensor]:
         states = [torch.get_rng_state()]
         if self.device.type == "cuda":
             states.append(torch.cuda.get_rng_state(self.device))
@@ -53,7 +53,7 @@ class Randomness:
             states.append(torch.mps.get_rng_state())
         return states
 
-    def _restore(self, states: list[Tensor]) -> None:
+    def _set_global_states(self, states: list[Tensor]) -> None:
         torch.set_rng_state(states[0])
         if self.device.type == "cuda":
             torch.cuda.set_rng_state(states[1], self.device)

@@ -6,13 +6,13 @@ from pathlib import Path
 import torch
 
 from rkkd_cli.train.distributed.process_group import SINGLE_PROCESS, ProcessGroup
-from rkkd_cli.train.profile import Spans, untimed
+from rkkd_cli.train.profile import Timer, untimed
 from rkkd_cli.train.stop_controller import StopController
 
 
 @dataclass(frozen=True)
 class Runtime:
-    """Where a process trains, what stops it, who shares its batches, and what times its steps.
+    """The device, what stops the training, the ranks that share its batches, and the timer.
 
     ``cache`` is the folder of downloaded images, trained teachers and teachers' logits.
     """
@@ -21,4 +21,4 @@ class Runtime:
     cache: Path
     controller: StopController
     process_group: ProcessGroup = SINGLE_PROCESS
-    spans: Spans = untimed
+    timer: Timer = untimed

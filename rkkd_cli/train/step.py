@@ -1,6 +1,6 @@
-"""One step of all arms of a stream: the teacher sees the batch, every arm steps, all is recorded.
+"""One training step of a stream: the teacher sees the batch, then every arm steps on it.
 
-What the device does is apart from what only Python does, so that a CUDA graph can repeat it.
+What runs on the device is separate from what only Python does, so that a CUDA graph can replay it.
 """
 
 from collections.abc import Hashable, Sequence
@@ -10,11 +10,11 @@ from typing import NamedTuple
 from torch import Tensor
 
 from rkkd_cli.data.stream import Batch
-from rkkd_cli.train.arm import record, record_gradients
+from rkkd_cli.train.arm import record_gradients, record_metrics
 from rkkd_cli.train.cuda_graph import CudaGraphStep, GraphRecorder
 from rkkd_cli.train.distributed.process_group import SINGLE_PROCESS, ProcessGroup
-from rkkd_cli.train.metrics.gradients import EVERY
-from rkkd_cli.train.profile import STREAM, Spans, untimed
+from rkkd_cli.train.metrics.gradients import GRADIENT_LOG_INTERVAL
+from rkkd_cli.train.profile import STREAM, Timer, untimed
 from rkkd_cli.train.recipe import allow_capture
 from rkkd_cli.train.stacked.stack import ArmGroup, Stack
 from rkkd_cli.train.taught_batch import (
@@ -27,7 +27,7 @@ from rkkd_cli.train.taught_batch import (
 
 
 class Progress(NamedTuple):
-    """A batch of a training, number ``batch`` (from 0) of ``batches`` in an epoch (from 1)."""
+    """Where a training is: epoch (from 1) of ``epochs``, batch (from 0) of ``batches``."""
 
     epoch: int
     epochs: int
@@ -41,85 +41,89 @@ class Progress(NamedTuple):
 
 
 class Step:
-    """What all arms do with a batch. With a ``graph_recorder`` it is recorded and replayed.
+    """The training step of all arms. With a ``graph_recorder`` it is recorded and replayed.
 
-    ``size`` is the number of images of most batches.
+    ``batch_size`` is the size of all batches but perhaps the last one of an epoch.
     """
 
     def __init__(
         self,
         groups: Sequence[ArmGroup],
-        size: int,
+        batch_size: int,
         process_group: ProcessGroup = SINGLE_PROCESS,
-        spans: Spans = untimed,
+        timer: Timer = untimed,
         graph_recorder: GraphRecorder | None = None,
     ) -> None:
-        self.groups, self.process_group, self.spans = groups, process_group, spans
-        self.arms = [arm for one in groups for arm in one.members]
+        self.groups, self.process_group, self.timer = groups, process_group, timer
+        self.arms = [arm for group in groups for arm in group.members]
         self.needs = feature_needs(arm.objective for arm in self.arms)
         self.graph_step: CudaGraphStep[tuple[TaughtBatch, list[StepOutput]]] | None = None
         if graph_recorder is not None:
             for arm in self.arms:
                 allow_capture(arm.trained.optimizer)
-            self.graph_step = CudaGraphStep(graph_recorder, size, self._changed, self._why_not)
+            self.graph_step = CudaGraphStep(
+                graph_recorder, batch_size, self._changed_tensors, self._why_no_graph
+            )
 
     @property
     def problem(self) -> str:
-        """Why steps are not replayed although they should be, if so."""
+        """Why steps are not replayed although that was requested; empty if they are."""
         return self.graph_step.problem if self.graph_step else ""
 
     def take(self, teacher_outputs: TeacherOutputs, batch: Batch, progress: Progress) -> None:
-        """Let every arm step on the batch, and record all of them."""
-        for one in self.groups:
-            one.set_rates(progress.epochs_done)
-        work = partial(self._work, teacher_outputs, progress)
+        """Let every arm step on the batch, and record its metrics."""
+        for group in self.groups:
+            group.set_rates(progress.epochs_done)
+        run = partial(self._run_on_device, teacher_outputs, progress)
         if self.graph_step is None:
-            taught, outputs = work(batch)
+            taught, outputs = run(batch)
         else:
-            taught, outputs = self.graph_step(work, batch, self._signature(progress.epoch))
+            taught, outputs = self.graph_step(run, batch, self._signature(progress.epoch))
         for arm in self.arms:
             arm.meters.images += batch.total
-        if progress.batch % EVERY == 0:
-            with self.spans(STREAM, "records"):
+        if progress.batch % GRADIENT_LOG_INTERVAL == 0:
+            with self.timer(STREAM, "records"):
                 record_gradients(self.arms, outputs, taught, self.process_group)
 
-    def _work(
+    def _run_on_device(
         self, teacher_outputs: TeacherOutputs, progress: Progress, batch: Batch
     ) -> tuple[TaughtBatch, list[StepOutput]]:
-        """Do all that the device does, and nothing that it does not."""
-        with self.spans(STREAM, "teacher"):
+        """Do everything that runs on the device, and nothing else."""
+        with self.timer(STREAM, "teacher"):
             taught = run_teacher(
                 teacher_outputs, batch, self.needs, progress.epoch, progress.epochs
             )
         outputs = []
         for group in self.groups:
-            outputs.append(group.step(taught, self.spans))
-        with self.spans(STREAM, "records"):
-            record(self.arms, outputs, taught, self.process_group)
+            outputs.append(group.step(taught, self.timer))
+        with self.timer(STREAM, "records"):
+            record_metrics(self.arms, outputs, taught, self.process_group)
         return taught, outputs
 
-    def _changed(self) -> list[Tensor]:
+    def _changed_tensors(self) -> list[Tensor]:
         """Return all tensors that a step changes."""
         tensors: list[Tensor] = []
         for arm in self.arms:
             model, optimizer = arm.trained.model, arm.trained.optimizer
-            held = [*model.parameters(), *model.buffers()]
-            held += [one for state in optimizer.state.values() for one in state.values()]
-            tensors += [one.detach() for one in held if isinstance(one, Tensor)]
+            values = [*model.parameters(), *model.buffers()]
+            values += [value for state in optimizer.state.values() for value in state.values()]
+            tensors += [value.detach() for value in values if isinstance(value, Tensor)]
             tensors += arm.meters.tensors
         return tensors
 
     def _signature(self, epoch: int) -> Hashable:
-        """Return what of a step changes with the epoch: weights, and what methods make of it."""
+        """Return what of a step depends on the epoch: loss weights, and for some methods itself."""
         objectives = [arm.objective for arm in self.arms]
-        weights = tuple(tuple(one.loss_weights(epoch).items()) for one in objectives)
-        return weights, epoch if any(one.method.reads_epoch for one in objectives) else None
+        weights = tuple(tuple(objective.loss_weights(epoch).items()) for objective in objectives)
+        reads_epoch = any(objective.method.reads_epoch for objective in objectives)
+        return weights, epoch if reads_epoch else None
 
-    def _why_not(self) -> str:
-        """Return why steps like those so far cannot be repeated by a graph, if so."""
-        drawing = [arm.name for arm in self.arms if arm.trained.randomness.drew]
+    def _why_no_graph(self) -> str:
+        """Return why a graph cannot replay steps like those so far; empty if it can."""
+        drawing = [arm.name for arm in self.arms if arm.trained.rng.has_drawn]
         if drawing:
             return f"arm {drawing[0]} draws random numbers in each step"
-        if any(isinstance(one, Stack) and not one.optimizer.capturable for one in self.groups):
+        stacks = [group for group in self.groups if isinstance(group, Stack)]
+        if not all(stack.optimizer.capturable for stack in stacks):
             return "stacked AdamW counts its steps on the CPU (--no-stack helps)"
         return ""

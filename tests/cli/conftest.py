@@ -7,6 +7,7 @@ own arguments, folder, environment, output files and exit status. What depends o
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,8 +15,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
-from running import Ended, Program, has_rows, quick, signalled, succeeded
-from written import manifest_of
+from running import TWELVE, Ended, Program, has_rows, quick, signalled, succeeded
+from written import manifest_of, numbers_of
 
 SERVER = """
 import gc, json, os, signal, sys, traceback
@@ -96,3 +97,26 @@ def dead(tmp_path_factory: pytest.TempPathFactory, ended: Path, warm_rkkd: Progr
     signalled(warm_rkkd, run, has_rows(run, 6 + 5), *THREE_SEEDS, number=signal.SIGKILL)
     assert manifest_of(run)["status"] == "running"
     return run
+
+
+@pytest.fixture(scope="session")
+def whole(tmp_path_factory: pytest.TempPathFactory, warm_rkkd: Program) -> list[str]:
+    """The numbers of twelve epochs that nothing interrupted."""
+    folder = tmp_path_factory.mktemp("whole")
+    succeeded(warm_rkkd("run", *TWELVE, "--quiet", "--name", "whole", cwd=folder))
+    return numbers_of(folder / "results" / "whole")
+
+
+@pytest.fixture(scope="session")
+def interrupted(tmp_path_factory: pytest.TempPathFactory, warm_rkkd: Program) -> Path:
+    """The same run, interrupted by SIGTERM after two or three epochs."""
+    run = tmp_path_factory.mktemp("interrupted") / "results" / "stopped"
+    signalled(warm_rkkd, run, has_rows(run, 4), "run", *TWELVE, "-q", "--name", "stopped")
+    assert 5 <= len(numbers_of(run)) < 24
+    return run
+
+
+@pytest.fixture
+def stopped(interrupted: Path, tmp_path: Path) -> Path:
+    """A copy of the interrupted run for each test."""
+    return Path(shutil.copytree(interrupted, tmp_path / "results" / "stopped"))

@@ -174,7 +174,7 @@ def test_a_mistake_gets_one_sentence_and_leaves_nothing(
     words: str, fragments: list[str], workplace: Path, warm_rkkd: Program, cache: Path
 ) -> None:
     before = times_below(workplace, cache)
-    refused(warm_rkkd(*words.split(), cwd=workplace), *fragments)
+    refused(warm_rkkd(*words.split(), cwd=workplace), *fragments, alone=False)
     assert times_below(workplace, cache) == before
 
 
@@ -201,9 +201,9 @@ def test_a_dry_run_finds_a_subset_that_does_not_fit(
     ],
 )
 def test_what_only_cuda_has_is_refused_where_there_is_none(
-    words: str, fragments: list[str], workplace: Path, rkkd: Program
+    words: str, fragments: list[str], workplace: Path, warm_rkkd: Program
 ) -> None:
-    refused(rkkd(*words.split(), cwd=workplace), *fragments)
+    refused(warm_rkkd(*words.split(), cwd=workplace), *fragments)
     assert not (workplace / "results").exists()
 
 

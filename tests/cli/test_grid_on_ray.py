@@ -155,10 +155,10 @@ def test_a_killed_driver_goes_on(
 def test_each_job_sees_its_own_gpus(tmp_path: Path) -> None:
     script = """
 import os, ray
-from rkkd_cli.sweep.engines.ray.cluster import Actor, Cluster, Request, connect
+from rkkd_cli.sweep.engines.ray.cluster import Actor, Cluster, JobResources, connect
 connect(None)
-cluster = Cluster(Request(cpus=1, gpus=1.0, most=None))
-actors = [cluster.start() for _ in range(cluster.room())]
+cluster = Cluster(JobResources(cpus=1, gpus=1.0, max_jobs=None))
+actors = [cluster.start() for _ in range(cluster.capacity())]
 seen = lambda worker: os.environ["CUDA_VISIBLE_DEVICES"]
 print(sorted(ray.get([actor.handle.__ray_call__.remote(seen) for actor in actors])))
 """

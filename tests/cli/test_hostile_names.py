@@ -5,9 +5,8 @@ import shutil
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
+from image_folders import write_folder
 from running import Ended, Program, succeeded
 
 from rkkd_cli.config.presets import preset_directory
@@ -47,20 +46,14 @@ def check_mistake(answer: Ended, place: Path) -> None:
     assert answer.stderr.splitlines()[-1].startswith("rkkd: error: ")
 
 
-def write_images(root: Path) -> None:
-    for place in ("train/a", "train/b", "test/a", "test/b"):
-        (root / place).mkdir(parents=True)
-        Image.fromarray(np.zeros((16, 16, 3), dtype=np.uint8)).save(root / place / "0.png")
-
-
 @pytest.mark.parametrize("name", NAMES)
 def test_names_below_an_image_folder_are_shown_as_they_can_be(
     name: str, tmp_path: Path, warm_rkkd: Program
 ) -> None:
-    write_images(tmp_path / "images")
+    write_folder(tmp_path / "images", classes=2, train=1, test=1, size=16)
     words = ("run", "--dataset", "folder", "--data-root", "images", "--student", "cnn2")
     name = name.replace("/", "⁄")
-    image = tmp_path / "images" / "train" / "a" / f"{name}.png"
+    image = tmp_path / "images" / "train" / "class000" / f"{name}.png"
     image.write_bytes(b"no image")
     check_mistake(warm_rkkd(*words, "--teacher", "cnn2", cwd=tmp_path), tmp_path)
     image.unlink()

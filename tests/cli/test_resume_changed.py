@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 from running import (
+    TWELVE,
     FolderMaker,
     Program,
     has_checkpoint,
@@ -24,7 +25,6 @@ from written import content_below, manifest_of, numbers_of
 
 from rkkd_cli.models import build_model
 
-RUN = ("run", *quick("device=cpu", "training.epochs=12"), "--quiet")
 THREE_SCHEDULES = """
 seeds = [0]
 threads = 1
@@ -46,19 +46,6 @@ CONSTANT = (
 
 def epochs_of(kd: int, kd_rank: int) -> tuple[str, str]:
     return f"arms.kd.training.epochs={kd}", f"arms.kd_rank.training.epochs={kd_rank}"
-
-
-@pytest.fixture(scope="module")
-def original(tmp_path_factory: pytest.TempPathFactory, warm_rkkd: Program) -> Path:
-    run = tmp_path_factory.mktemp("anywhere") / "results" / "stopped"
-    signalled(warm_rkkd, run, has_rows(run, 4), *RUN, "--name", "stopped")
-    return run
-
-
-@pytest.fixture
-def stopped(original: Path, tmp_path: Path) -> Path:
-    """A run of its own for each test: the preset digits, small, interrupted early."""
-    return Path(shutil.copytree(original, tmp_path / "results" / "stopped"))
 
 
 @pytest.mark.parametrize(
@@ -249,7 +236,7 @@ def test_a_replaced_teacher_file_is_refused_and_leaves_no_trace_in_the_manifest(
         torch.save(build_model("digits_teacher", 10, 1).state_dict(), tmp_path / name)
     run, used = tmp_path / "results" / "taught", tmp_path / "teacher.pt"
     shutil.copy(tmp_path / "first.pt", used)
-    words = (*RUN, "--teacher-checkpoint", used.name, "--name", "taught")
+    words = ("run", *TWELVE, "-q", "--teacher-checkpoint", used.name, "--name", "taught")
     signalled(warm_rkkd, run, has_rows(run, 2), *words)
     teachers = manifest_of(run)["teachers"]
     shutil.copy(tmp_path / "second.pt", used)

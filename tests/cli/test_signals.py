@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 from running import (
+    TWELVE,
     Program,
     has_checkpoint,
     has_rows,
@@ -27,17 +28,9 @@ from rkkd_cli.cli.runtime.signals import PATIENCE_SECONDS
 from rkkd_cli.records.run_directory import RunDirectory
 
 NAMED = ("--quiet", "--name", "x")
-RUN = ("run", *quick("device=cpu", "training.epochs=12"), *NAMED)
+RUN = ("run", *TWELVE, *NAMED)
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory, warm_rkkd: Program) -> list[str]:
-    """The numbers of a run that nothing interrupted."""
-    folder = tmp_path_factory.mktemp("whole")
-    succeeded(warm_rkkd(*RUN, cwd=folder))
-    return numbers_of(folder / "results" / "x")
 
 
 @pytest.fixture
@@ -52,7 +45,7 @@ def test_a_signal_interrupts_the_run_soon_and_resume_gives_the_same_numbers(
 ) -> None:
     result = signalled(warm_rkkd, run, has_rows(run, 4), *RUN, number=number)
     assert result.stdout == ""
-    assert result.stderr == "rkkd: interrupted; `rkkd resume x` goes on\n"
+    assert result.stderr == "rkkd: interrupted; `rkkd resume x` continues it\n"
     assert len(numbers_of(run)) < len(whole)
     manifest = manifest_of(run)
     assert (manifest["status"], manifest["process"]) == ("interrupted", None)
@@ -61,7 +54,7 @@ def test_a_signal_interrupts_the_run_soon_and_resume_gives_the_same_numbers(
     assert listed.split()[:2] == ["x", "interrupted"]
     shown = warm_rkkd("show", "x", cwd=tmp_path).stdout.splitlines()[0]
     assert "interrupted" in shown
-    assert "`rkkd resume x` goes on" in shown
+    assert "`rkkd resume x` continues it" in shown
     succeeded(warm_rkkd("resume", "x", "-q", cwd=tmp_path))
     assert numbers_of(run) == whole
 
@@ -165,7 +158,7 @@ def test_a_killed_run_is_told_as_dead_and_its_lock_is_free(
     signalled(warm_rkkd, run, has_rows(run, 4), *RUN, number=signal.SIGKILL)
     assert manifest_of(run)["status"] == "running"
     assert status_told(warm_rkkd, run) == {"dead"}
-    assert "`rkkd resume x` goes on" in warm_rkkd("show", cwd=tmp_path).stdout
+    assert "`rkkd resume x` continues it" in warm_rkkd("show", cwd=tmp_path).stdout
     copy = Path(shutil.copytree(run, tmp_path / "elsewhere" / "x"))
     (copy / ".lock").unlink()
     assert RunDirectory(copy).status(RunDirectory(copy).read_manifest()) == "dead"

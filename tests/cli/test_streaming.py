@@ -23,7 +23,7 @@ from running import (
 )
 from written import manifest_of, numbers_of
 
-from rkkd_cli.data.streaming.split import SAMPLE
+from rkkd_cli.data.streaming.split import SAMPLED_FILES
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
 
@@ -108,7 +108,7 @@ def test_other_methods_and_splits_train_on_a_stream(
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (("dataset.crop=resized", "dataset.crop_padding=2"), "crop_padding = 2 is for padded"),
+        (("dataset.crop=resized", "dataset.crop_padding=2"), "crop_padding = 2 belongs to crop = 'padded'"),
         (("dataset.crop=resized", "dataset.streaming=false"), "leave streaming = false out"),
         (("dataset.crop=square",), "dataset.crop = 'square': must be 'padded' or 'resized'"),
         (("decoders=-1",), "decoders = -1: must be greater than or equal to 0"),
@@ -142,7 +142,7 @@ def test_after_a_signal_within_an_epoch_other_decoders_go_on_with_the_same_rows(
     after_each_step = ("--checkpoint-minutes", "0", "decoders=2", "--name", "x")
     in_the_second_epoch = has_checkpoint(run, 45)  # of 38 steps, and two evaluations, an epoch
     result = signalled(warm_rkkd, run, in_the_second_epoch, *RUN, *after_each_step)
-    assert result.stderr == "rkkd: interrupted; `rkkd resume x` goes on\n"
+    assert result.stderr == "rkkd: interrupted; `rkkd resume x` continues it\n"
     assert len(numbers_of(run)) < 7
     assert "batches, going on after epoch 1" in resumed(warm_rkkd, folder, "decoders=0").stderr
     assert numbers_of(run) == whole
@@ -181,7 +181,7 @@ def test_an_image_that_breaks_meanwhile_ends_the_run_and_put_back_lets_it_go_on(
     assert sentence.startswith(f"rkkd: error: cannot decode the image {image}: ")
     assert manifest_of(run)["status"] == "failed"
     changed = warm_rkkd("resume", "x", cwd=folder)
-    refused(changed, "the images of folder are not those that the run began with")
+    refused(changed, "the images of folder are not those that the run began with", alone=False)
     image.write_bytes(content)
     assert " batches, going on after epoch " in resumed(warm_rkkd, folder).stderr
     assert numbers_of(run) == whole
@@ -192,7 +192,7 @@ def test_an_image_that_breaks_the_teachers_training_loses_no_step(
     folder: Path, warm_rkkd: Program
 ) -> None:
     images = sorted((folder / "images" / "train").rglob("*.png"))
-    sampled = np.linspace(0, len(images) - 1, SAMPLE).astype(int)
+    sampled = np.linspace(0, len(images) - 1, SAMPLED_FILES).astype(int)
     image = images[max({*range(len(images))} - {*sampled})]
     content = image.read_bytes()
     image.write_bytes(bytes(len(content)))  # which the fingerprint cannot tell

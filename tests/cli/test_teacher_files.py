@@ -7,7 +7,6 @@ import shlex
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import torch
 from running import Program, quick, refused, succeeded
 from safetensors.torch import load_file
 from torch import Tensor
+from weights import Call, same
 
 from rkkd_cli.models import build_model
 
@@ -43,13 +43,9 @@ def weights(folder: Path) -> dict[str, Tensor]:
     return load_file(folder / "t.safetensors")
 
 
-def equal(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
-    return one.keys() == other.keys() and all(torch.equal(one[k], other[k]) for k in one)
-
-
 def test_an_exported_teacher_is_the_trained_one_bit_for_bit(folder: Path) -> None:
     (trained,) = (folder / "cache" / "teachers").glob("*/weights.pt")
-    assert equal(weights(folder), torch.load(trained, weights_only=True))
+    assert same(weights(folder), torch.load(trained, weights_only=True))
 
 
 def test_an_export_says_all_that_import_needs(
@@ -69,13 +65,13 @@ def test_an_export_says_all_that_import_needs(
     (trained,) = (folder / "cache" / "teachers").glob("*/teacher.json")
     assert facts["test_acc"] == json.loads(trained.read_text())["test_acc"]
     assert facts["sha256"] in answer.stdout
-    assert equal(load_file(kept / "weights.safetensors"), weights(folder))
+    assert same(load_file(kept / "weights.safetensors"), weights(folder))
     listed = warm_rkkd("teacher", "ls", cwd=tmp_path, env=env).stdout
     assert kept.name in listed
     assert facts["sha256"][:16] in listed
     again = warm_rkkd("teacher", "export", kept.name[9:14], cwd=tmp_path, env=env)
     assert again.stdout.startswith("digits_teacher_digits.safetensors: digits_teacher, 10 classes")
-    assert equal(load_file(tmp_path / "digits_teacher_digits.safetensors"), weights(folder))
+    assert same(load_file(tmp_path / "digits_teacher_digits.safetensors"), weights(folder))
 
 
 def test_the_printed_command_runs_with_the_imported_teacher(
@@ -108,10 +104,10 @@ def test_moving_averages_are_told_and_taken_where_asked_for(
         warm_rkkd("teacher", "import", "both.pth.tar", *more, cwd=tmp_path, env=cache_of(tmp_path))
         for more in ((), ("--ema",))
     )
-    assert "entry state_dict (not the moving averages that it has, too" in plain.stdout
+    assert "entry state_dict (not the moving averages that it also has" in plain.stdout
     assert "entry state_dict_ema (moving averages)" in ema.stdout
     kept = [load_file(p) for p in (tmp_path / "cache" / "teachers").glob("*/*.safetensors")]
-    assert [any(equal(k, one) for k in kept) for one in (state, averaged)] == [True, True]
+    assert [any(same(k, one) for k in kept) for one in (state, averaged)] == [True, True]
 
 
 def test_a_teacher_no_better_than_guessing_is_warned_of(
@@ -255,12 +251,15 @@ def test_an_ambiguous_file_wants_the_model_named(folder: Path, tmp_path: Path) -
     refused(answer, "x.pth fits digits_teacher, twin alike; say which with --model")
 
 
-def test_a_payload_is_not_run_and_is_named(folder: Path, tmp_path: Path, rkkd: Program) -> None:
-    class Payload:
-        def __reduce__(self) -> tuple[Callable[[str], int], tuple[str]]:
-            return os.system, (f"touch {shlex.quote(str(tmp_path / 'trace'))}",)
-
-    torch.save({"model": weights(folder), "x": Payload()}, tmp_path / "evil.pth")
+def test_a_payload_is_not_run_and_is_named(
+    folder: Path, tmp_path: Path, warm_rkkd: Program
+) -> None:
+    bad = Call(os.system, f"touch {shlex.quote(str(tmp_path / 'trace'))}")
+    torch.save({"model": weights(folder), "x": bad}, tmp_path / "evil.pth")
     for words in (("teacher", "import", "evil.pth"), ("teacher", "export", "evil.pth")):
-        refused(rkkd(*words), f"evil.pth holds a {os.name}.system object", "never unpickled")
+        refused(
+            warm_rkkd(*words, cwd=tmp_path),
+            f"evil.pth holds a {os.name}.system object",
+            "never unpickled",
+        )
     assert not (tmp_path / "trace").exists()

@@ -95,7 +95,7 @@ def test_two_ranks_make_one_run_which_one_process_does_not_go_on_with(
     (whole / "metrics.csv").write_text("")  # so that there is something to do
     resume = "torchrun --nproc-per-node 2 -m rkkd_cli resume"
     answer = warm_rkkd("resume", "x", cwd=folder)
-    refused(answer, "began on 2 ranks, and one process would", resume)
+    refused(answer, "began on 2 ranks, and one process would", resume, alone=False)
     assert numbers_of(whole) == before  # mended from the checkpoints, before it was refused
 
 
@@ -146,7 +146,7 @@ def test_a_signal_to_torchrun_keeps_a_checkpoint_and_torchrun_resume_goes_on(
         wait_for_rows(tmp_path, 4)
         process.send_signal(number)
         result = ended(process)
-    assert said(result.stderr) == ["rkkd: interrupted; `rkkd resume y` goes on"]
+    assert said(result.stderr) == ["rkkd: interrupted; `rkkd resume y` continues it"]
     run = tmp_path / "results" / "y"
     assert manifest_of(run)["status"] == "interrupted"
     resumed = together(tmp_path, "resume", "y", "-q")

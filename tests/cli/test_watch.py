@@ -72,7 +72,7 @@ def test_once_shows_one_frame_and_a_dead_run_is_told(
     dead = warm_rkkd("watch", "live", cwd=tmp_path)
     assert dead.returncode == 1
     assert "results/live: dead" in dead.stdout
-    assert "its process has gone; `rkkd resume live` goes on" in dead.stdout
+    assert "its process has gone; `rkkd resume live` continues it" in dead.stdout
     assert held.metrics.read_bytes() == content
 
 

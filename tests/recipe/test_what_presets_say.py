@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from rkkd_cli.cli.flags.experiment import COMPUTE, DATA, MODELS, OBJECTIVE, RANKING, TRAINING
-from rkkd_cli.config.experiment import DESCRIPTION, Experiment
-from rkkd_cli.config.grid import Choice, varied_values
+from rkkd_cli.config.experiment import DESCRIPTION_TEXTS, Experiment
+from rkkd_cli.config.grid import CellSelection, varied_values
 from rkkd_cli.config.overrides import Override
 from rkkd_cli.config.presets import (
     load_experiment,
@@ -44,7 +44,7 @@ def published(preset: str) -> list[Row]:
 @pytest.mark.parametrize("preset", preset_names())
 def test_a_preset_states_source_command_cost_and_finding(preset: str) -> None:
     experiment = load_experiment(preset)
-    for key in DESCRIPTION:
+    for key in DESCRIPTION_TEXTS:
         assert getattr(experiment, key), f"{preset} has no {key}"
     for line in (experiment.title, experiment.command, experiment.finding):
         assert "\n" not in line
@@ -72,7 +72,7 @@ def test_the_command_of_a_preset_trains_what_the_file_says(preset: str) -> None:
     given = [Override(FLAG_KEYS[f], value) for f, value in zip(flags, words[1::2], strict=True)]
     experiment = load_experiment(name, given)
     if command == "grid":
-        assert load_grid(name, given, {}, Choice()) == experiment
+        assert load_grid(name, given, {}, CellSelection()) == experiment
     else:
         assert command == "run"
         assert not experiment.vary

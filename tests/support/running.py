@@ -28,20 +28,28 @@ def quick(*overrides: str, without: str | None = None) -> tuple[str, ...]:
     return tuple(text for key, text in keys.items() if key != without)
 
 
+# Long enough to be interrupted: 24 rows, two an epoch.
+TWELVE = quick("device=cpu", "training.epochs=12")
+
+
 def succeeded(answer: Ended) -> Ended:
     """Return the answer of a program that has done what it was asked for."""
     assert answer.returncode == 0, answer.stderr
     return answer
 
 
-def refused(answer: Ended, *parts: str, status: int = 2) -> str:
-    """Return the one sentence of a program that failed; it has these parts."""
+def refused(answer: Ended, *parts: str, status: int = 2, alone: bool = True) -> str:
+    """Return the one sentence of a program that failed, which has these parts.
+
+    It is said ``alone``, or after what the program was doing.
+    """
     assert answer.returncode == status, answer.stderr
     assert answer.stdout == ""
-    assert answer.stderr.count("\n") == 1, answer.stderr
-    assert answer.stderr.startswith("rkkd: error: ")
-    assert [part for part in parts if part not in answer.stderr] == [], answer.stderr
-    return answer.stderr.strip()
+    *before, sentence = answer.stderr.splitlines()
+    assert sentence.startswith("rkkd: error: "), answer.stderr
+    assert [part for part in parts if part not in sentence] == [], sentence
+    assert not [line for line in before if alone or "error" in line], answer.stderr
+    return sentence
 
 
 def wait_until(seen: Condition) -> None:

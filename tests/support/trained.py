@@ -1,12 +1,13 @@
 """Experiments that are trained in this process, and what comes out of that."""
 
-import io
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 from running import quick
+from weights import through_a_file
 
 from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.config.overrides import Override, parse_override
@@ -15,9 +16,9 @@ from rkkd_cli.records.metrics import TIMING
 from rkkd_cli.sweep.engines.local import run_jobs
 from rkkd_cli.sweep.recording.run_state import RunState
 from rkkd_cli.train.distributed.process_group import SINGLE_PROCESS, ProcessGroup
-from rkkd_cli.train.events import EpochDone, Event, Note
+from rkkd_cli.train.events import Checkpoint, EpochDone, Event, Note
 from rkkd_cli.train.runtime import Runtime
-from rkkd_cli.train.stop_controller import SharedStopController, StopController
+from rkkd_cli.train.stop_controller import SharedStopController, StopController, Stopped
 
 CPU = torch.device("cpu")
 NEVER = 1e9  # minutes from one checkpoint to the next
@@ -25,6 +26,9 @@ NEVER = 1e9  # minutes from one checkpoint to the next
 Arms = Mapping[str, Mapping[str, Any]]
 Row = dict[str, Any]
 States = Mapping[str, Any]
+
+SETTINGS: dict[str, dict[str, Any]] = {"crd": {"negatives": 20}, "fitnet": {"hint_layer": 1}}
+DIVERGING: Arms = {"bad": {"training": {"lr": 1e30}}}
 
 
 def experiment_with(*overrides: str, arms: Arms | None = None) -> Experiment:
@@ -35,23 +39,56 @@ def experiment_with(*overrides: str, arms: Arms | None = None) -> Experiment:
     return load_experiment("rank_grad", given)
 
 
-def training(
+def experiment_on(root: Path, *overrides: str) -> Experiment:
+    """Return the preset rank_grad on an image folder."""
+    given = ("dataset.name=folder", f"dataset.root={root}", "dataset.image_size=16", *overrides)
+    return load_experiment("rank_grad", [parse_override(text) for text in given])
+
+
+def arm_of(method: str) -> dict[str, Any]:
+    """Return an arm of a method, with settings that suit small students and few images."""
+    settings = {method: SETTINGS[method]} if method in SETTINGS else {}
+    return {"method": {"name": method, **settings}}
+
+
+def runtime(cache: Path, minutes: float = NEVER) -> Runtime:
+    """Return what trains on the CPU, with a checkpoint each time that so many minutes are over."""
+    return Runtime(CPU, cache, StopController(minutes))
+
+
+def events_of(
     experiment: Experiment,
     cache: Path,
-    controller: StopController | None = None,
     states: States | None = None,
+    controller: StopController | None = None,
+    at_each: Callable[[Event], object] = type,
     group: ProcessGroup = SINGLE_PROCESS,
-) -> Iterator[Event]:
-    """Train a run, from such states of its streams on."""
+) -> list[Event]:
+    """Train to the end, or to where ``controller`` stops it; checkpoints are as files have them.
+
+    ``at_each`` is called with each event as it happens; ``states`` are those of streams that go on.
+    """
     if controller is None:
         shared = group.world_size > 1
         controller = SharedStopController(NEVER, group) if shared else StopController(NEVER)
-    return run_jobs(RunState(experiment, states).work(), Runtime(CPU, cache, controller, group))
+    work, events = RunState(experiment, states).work(), list[Event]()
+    with suppress(Stopped):
+        for event in run_jobs(work, Runtime(CPU, cache, controller, group)):
+            if isinstance(event, Checkpoint):
+                event = Checkpoint(event.stream, through_a_file(event.state))
+            events.append(event)
+            at_each(event)
+    return events
 
 
-def events_of(experiment: Experiment, cache: Path, states: States | None = None) -> list[Event]:
-    """Return all that happens when a run is trained to its end."""
-    return list(training(experiment, cache, states=states))
+def checkpoints_of(events: Sequence[Event]) -> list[tuple[int, Checkpoint]]:
+    """Return the checkpoints, each with the number of events before it."""
+    return [(n, event) for n, event in enumerate(events) if isinstance(event, Checkpoint)]
+
+
+def going_on(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Return the states from which a run goes on after a checkpoint."""
+    return {checkpoint.stream: through_a_file(checkpoint.state)}
 
 
 def rows_of(events: Iterable[Event]) -> list[Row]:
@@ -71,16 +108,3 @@ def rows_by_arm(events: Iterable[Event]) -> dict[str, list[Row]]:
 def notes_of(events: Iterable[Event]) -> list[str]:
     """Return what users are told."""
     return [event.text for event in events if isinstance(event, Note)]
-
-
-def saved(thing: object, zipped: bool = True) -> bytes:
-    """Return the content of a PyTorch file."""
-    file = io.BytesIO()
-    torch.save(thing, file, _use_new_zipfile_serialization=zipped)
-    return file.getvalue()
-
-
-def through_a_file(state: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a state as it comes out of a checkpoint."""
-    loaded: dict[str, Any] = torch.load(io.BytesIO(saved(state)), weights_only=True)
-    return loaded

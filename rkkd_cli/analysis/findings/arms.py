@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 from rkkd_cli.config.arms import Arm
 from rkkd_cli.config.experiment import Experiment, RankConfig
-from rkkd_cli.config.grid import NOT_OF_A_CELL, is_baseline
+from rkkd_cli.config.grid import cell_settings, is_baseline
 
 
 class ArmPair(NamedTuple):
@@ -53,7 +53,8 @@ def _is_without_kl(arm: Arm) -> bool:
 
 
 def _without_rank(arm: Arm) -> dict[str, Any]:
-    return arm.experiment.model_dump(exclude={*NOT_OF_A_CELL, "rank"})
+    settings = cell_settings(arm.experiment)
+    return {key: value for key, value in settings.items() if key != "rank"}
 
 
 def _rank_settings(arm: Arm) -> tuple[Any, ...]:

@@ -19,7 +19,7 @@ from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.config.grid import is_baseline
 from rkkd_cli.config.monitors import DEFAULT_MONITOR
 from rkkd_cli.config.overrides import flatten
-from rkkd_cli.config.stated_findings import StatedFinding, Who, arms_meant
+from rkkd_cli.config.stated_findings import ArmSelector, StatedFinding, select_arms
 from rkkd_cli.errors import UserError
 
 Arms = Mapping[str, Experiment]
@@ -121,20 +121,21 @@ def _differing_keys(first: Experiment, second: Experiment) -> set[str]:
     return {key for key in {*before, *after} if before.get(key) != after.get(key)}
 
 
-def _existing_arms(who: Who, arms: Arms) -> Sequence[str]:
-    """Return the arms that ``who`` means; a baseline only if named. Raises UserError for others."""
+def _existing_arms(selector: ArmSelector, arms: Arms) -> Sequence[str]:
+    """Return the selected arms; a baseline only if named. Raises UserError if there are none."""
     no_baselines = {name: arm for name, arm in arms.items() if not is_baseline(name)}
-    meant = arms_meant(who, no_baselines)
-    missing = [arm for arm in meant if arm not in arms]
-    if missing or not meant:
-        what = f"arm {missing[0]!r}" if missing else f"arm with {_describe_values(who)}"
+    selected = select_arms(selector, no_baselines)
+    missing = [arm for arm in selected if arm not in arms]
+    if missing or not selected:
+        what = f"arm {missing[0]!r}" if missing else f"arm with {_describe_values(selector)}"
         raise UserError(f"the run has no {what}; its arms are {', '.join(arms)}")
-    return meant
+    return selected
 
 
-def _describe_values(who: Who) -> str:
-    assert isinstance(who, dict)
-    return " and ".join(f"{key} = {format_value(value)}" for key, value in flatten(who).items())
+def _describe_values(selector: ArmSelector) -> str:
+    assert isinstance(selector, dict)
+    values = flatten(selector).items()
+    return " and ".join(f"{key} = {format_value(value)}" for key, value in values)
 
 
 def _judge_pair(stated: StatedFinding, c: Comparison) -> ClaimPart:

@@ -1,4 +1,4 @@
-"""``rkkd bench``: what the README's speed claims are measured with."""
+"""``rkkd bench``: run the benchmarks behind the README's speed claims."""
 
 import ast
 import subprocess
@@ -10,8 +10,8 @@ import typer
 from rkkd_cli.cli.flags.flag import Flag, takes
 from rkkd_cli.errors import RunError, unknown_name
 
-SPEED = ("ranking_loss", "two_arms", "startup")  # what is run where nothing is named
-SHARED = ("turns", "history")  # no benchmarks, but what these import
+DEFAULT_BENCHMARKS = ("ranking_loss", "two_arms", "startup")
+HELPER_MODULES = ("turns", "history")  # imported by the benchmarks
 
 
 @takes(
@@ -26,28 +26,30 @@ def bench(ctx: typer.Context, name: str | None, listed: bool) -> None:
     Without a name: the ranking loss, two arms beside plain scripts, and start-up, in about ten
     minutes. Nothing else should be running meanwhile.
     """
-    folder = benchmarks_folder()
-    there = {path.stem: path for path in sorted(folder.glob("*.py")) if path.stem not in SHARED}
+    paths = sorted(benchmarks_folder().glob("*.py"))
+    scripts = {path.stem: path for path in paths if path.stem not in HELPER_MODULES}
     if listed:
-        for stem, path in there.items():
-            typer.echo(f"{stem:16} {_first_line(path)}")
+        for benchmark, path in scripts.items():
+            typer.echo(f"{benchmark:16} {_first_line(path)}")
         return
-    if name is not None and name not in there:
-        raise unknown_name("benchmark", name, there)
-    for one in SPEED if name is None else (name,):
-        typer.echo(f"== {one}: {_first_line(there[one])}")
-        ended = subprocess.run([sys.executable, str(there[one]), *ctx.args], check=False)
-        if ended.returncode != 0:
-            raise RunError(f"benchmark {one} failed with exit status {ended.returncode}")
+    if name is not None and name not in scripts:
+        raise unknown_name("benchmark", name, scripts)
+    for benchmark in DEFAULT_BENCHMARKS if name is None else (name,):
+        script = scripts[benchmark]
+        typer.echo(f"== {benchmark}: {_first_line(script)}")
+        process = subprocess.run([sys.executable, str(script), *ctx.args], check=False)
+        if process.returncode != 0:
+            raise RunError(f"benchmark {benchmark} failed with exit status {process.returncode}")
 
 
 def benchmarks_folder() -> Path:
-    """Return the scripts' folder: beside the package in a checkout, inside it when installed."""
+    """Return the folder of the scripts: inside the package, or beside it in a checkout."""
     package = Path(__file__).parents[2]
     inside = package / "benchmarks"
     return inside if inside.is_dir() else package.parent / "benchmarks"
 
 
 def _first_line(path: Path) -> str:
+    """Return the first line of the script's docstring."""
     text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
     return text.partition("\n")[0]

@@ -13,9 +13,9 @@ from rkkd_cli.errors import UserError, nearest, unknown_name
 
 if TYPE_CHECKING:
     from rkkd_cli.analysis.compare import Comparison
-    from rkkd_cli.analysis.pairing import RecordedRun
+    from rkkd_cli.analysis.pairing import RunRecord
 
-MOST_PAIRS = 100
+MAX_PAIRS = 100
 
 
 @takes(
@@ -37,82 +37,67 @@ def compare(
 ) -> None:
     """Compare arms over seeds: differences, 95 % intervals, permutation test, effect size."""
     from rkkd_cli.analysis.compare import METRICS
-    from rkkd_cli.cli.output.stored_run import recorded
+    from rkkd_cli.analysis.pairing import compare_runs
+    from rkkd_cli.cli.output.stored_run import read_recorded_run
 
-    names = tuple(dict.fromkeys(metric)) if metric else METRICS
-    first, words = recorded(run, out), list(dict.fromkeys(others or []))
+    metrics = tuple(dict.fromkeys(metric)) if metric else METRICS
+    first, words = read_recorded_run(run, out), list(dict.fromkeys(others or []))
     if len(words) == 1 and words[0] not in first.arms:
-        found = _across(first, _other_run(words[0], first, out), names, select)
+        second = _read_second_run(words[0], first, out)
+        comparisons = compare_runs(first, second, metrics, select)
     else:
-        found = _within(first, words, names, select)
-    if not found:
-        raise UserError(f"no two arms have values of {', '.join(names)}")
-    _print(found, to, as_json)
+        comparisons = _compare_arms(first, words, metrics, select)
+    if not comparisons:
+        raise UserError(f"no two arms have values of {', '.join(metrics)}")
+    _print_comparisons(comparisons, to, as_json)
 
 
-def _other_run(word: str, first: "RecordedRun", out: Path) -> "RecordedRun":
-    """Return the run of that name. Raises UserError that speaks of arms where there is none."""
-    from rkkd_cli.cli.output.stored_run import recorded
+def _read_second_run(name: str, first: "RunRecord", out: Path) -> "RunRecord":
+    """Return the run of that name. Raises UserError that also lists the arms of the first run."""
+    from rkkd_cli.cli.output.stored_run import read_recorded_run
     from rkkd_cli.records.run_directory import find_runs, open_run
 
     try:
-        open_run(word, out)
+        open_run(name, out)
     except UserError:
-        close = nearest(word, [*first.arms, *(one.name for one in find_runs(out))])
+        close = nearest(name, [*first.arms, *(run.name for run in find_runs(out))])
         hint = f"did you mean {close!r}? The" if close else "the"
         raise UserError(
-            f"no arm of {first.name} and no run is called {word!r}; {hint} arms are "
+            f"no arm of {first.name} and no run is called {name!r}; {hint} arms are "
             f"{', '.join(first.arms)}"
         ) from None
-    return recorded(word, out)
+    second = read_recorded_run(name, out)
+    if second.name == first.name:
+        raise UserError(f"{first.name} is compared with itself; name another run, or arms of it")
+    return second
 
 
-def _within(
-    run: "RecordedRun", words: list[str], names: tuple[str, ...], select: str
+def _compare_arms(
+    run: "RunRecord", arms: list[str], metrics: tuple[str, ...], select: str
 ) -> "list[Comparison]":
-    from rkkd_cli.analysis.compare import compare_arms
-    from rkkd_cli.analysis.pairing import add_caveats, why_unpaired_within
+    from rkkd_cli.analysis.pairing import compare_within
 
-    for word in words:
-        if word not in run.arms:
-            raise unknown_name("arm", word, run.arms)
-    if len(words) == 1:
-        pairs = [(words[0], arm) for arm in run.arms if arm != words[0]]
+    for arm in arms:
+        if arm not in run.arms:
+            raise unknown_name("arm", arm, run.arms)
+    if len(arms) == 1:
+        pairs = [(arms[0], arm) for arm in run.arms if arm != arms[0]]
     else:
-        pairs = list(itertools.combinations(words or run.arms, 2))
+        pairs = list(itertools.combinations(arms or run.arms, 2))
     if not pairs:
         raise UserError(
             f"run {run.name} has one arm with rows, {', '.join(run.arms)}, and nothing to compare "
             f"it with; name another run: rkkd compare {run.name} RUN"
         )
-    if len(pairs) > MOST_PAIRS:
+    if len(pairs) > MAX_PAIRS:
         raise UserError(
             f"{len(run.arms)} arms make {len(pairs):,} pairs; name the arms to compare, or one to "
-            f"hold the others against, such as rkkd compare {run.name} {run.arms[0]}"
+            f"compare with all others, such as rkkd compare {run.name} {run.arms[0]}"
         )
-    found = compare_arms(
-        run.metrics,
-        names,
-        select,
-        pairs,
-        why_unpaired_within({arm: run.by_arm[arm] for arm in itertools.chain(*pairs)}),
-        run.ended_early(),
-        run.monitors(),
-    )
-    return add_caveats(found, run.by_arm)
+    return compare_within(run, metrics, pairs, select)
 
 
-def _across(
-    one: "RecordedRun", other: "RecordedRun", names: tuple[str, ...], select: str
-) -> "list[Comparison]":
-    from rkkd_cli.analysis.pairing import compare_runs
-
-    if one.name == other.name:
-        raise UserError(f"{one.name} is compared with itself; name another run, or arms of it")
-    return compare_runs(one, other, names, select)
-
-
-def _print(found: "list[Comparison]", to: str, as_json: bool) -> None:
+def _print_comparisons(comparisons: "list[Comparison]", to: str, as_json: bool) -> None:
     from rkkd_cli.analysis.conclusion import comparison_sentence
     from rkkd_cli.report.comparison_text import (
         comparison_csv,
@@ -120,14 +105,14 @@ def _print(found: "list[Comparison]", to: str, as_json: bool) -> None:
         comparison_row,
         lay_out_comparisons,
     )
-    from rkkd_cli.report.grid_text import WRITERS, plain
+    from rkkd_cli.report.text_tables import WRITERS
 
     if as_json:
-        rows = [comparison_row(one) | {"sentence": comparison_sentence(one)} for one in found]
+        rows = [comparison_row(c) | {"sentence": comparison_sentence(c)} for c in comparisons]
         typer.echo(json.dumps({"comparisons": rows}, allow_nan=False))
     elif to == "csv":
-        typer.echo(comparison_csv(found), nl=False)
+        typer.echo(comparison_csv(comparisons), nl=False)
     else:
-        layouts, notes = lay_out_comparisons(found), comparison_notes(found)
-        text = WRITERS.get(to, plain)(layouts, notes)
+        tables, notes = lay_out_comparisons(comparisons), comparison_notes(comparisons)
+        text = WRITERS[to](tables, notes)
         typer.echo(text.replace("<", "&lt;") if to == "md" else text, nl=False)

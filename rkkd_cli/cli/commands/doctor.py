@@ -1,4 +1,4 @@
-"""``rkkd doctor``: versions, devices, cache and whether the paths can be written."""
+"""``rkkd doctor``: versions, devices, cache, and whether its folders can be written to."""
 
 import os
 from pathlib import Path
@@ -11,7 +11,7 @@ from rkkd_cli.cli.flags.runs import OUT
 
 @takes(OUT)
 def doctor(out: Path) -> None:
-    """Check this machine: versions, devices, cache, writable paths. Exit status 1 if one fails."""
+    """Show versions, devices and cache. Exit status 1 if cache or results cannot be written to."""
     from importlib.metadata import version
 
     import torch
@@ -24,7 +24,7 @@ def doctor(out: Path) -> None:
     from rkkd_cli.train.device import describe_device, pick_device
 
     facts = environment()
-    rows = [[name, number] for name, number in facts["versions"].items()]
+    rows = [[name, text] for name, text in facts["versions"].items()]
     rows += [[name, version(name)] for name in ("pydantic", "pandas", "matplotlib", "typer")]
     rows.append(["processor", f"{facts['processor']}, {os.cpu_count()} cores"])
     rows.append(["torch threads", str(torch.get_num_threads())])
@@ -33,15 +33,16 @@ def doctor(out: Path) -> None:
     rows.append(["presets", f"{len(preset_names())} in {preset_directory()}"])
     paths = {"cache": cache_directory(), "results": out.absolute()}
     problems = {name: write_problem(path) for name, path in paths.items()}
-    state = {n: f"cannot be written: {p}" if p else "can be written" for n, p in problems.items()}
     for name, path in paths.items():
-        rows.append([name, f"{path} ({state[name]})"])
-    rows.append(["cache size", _size(paths["cache"])])
+        problem = problems[name]
+        state = f"cannot be written: {problem}" if problem else "can be written"
+        rows.append([name, f"{path} ({state})"])
+    rows.append(["cache size", _folder_size(paths["cache"])])
     console.out.print(tables.plain_table(["what", "here"], rows))
     if any(problems.values()):
         raise typer.Exit(1)
 
 
-def _size(folder: Path) -> str:
+def _folder_size(folder: Path) -> str:
     total = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     return f"{total / 1e6:.1f} MB"

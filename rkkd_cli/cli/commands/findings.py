@@ -1,4 +1,4 @@
-"""``rkkd findings``: the study's claims, and a preset's own, held against a run."""
+"""``rkkd findings``: the claims of the study and of a preset, checked on a run."""
 
 import dataclasses
 import json
@@ -18,18 +18,19 @@ from rkkd_cli.errors import unknown_name
     format_flag("text", "md"), JSON_ONLY, OUT,
 )  # fmt: skip
 def findings(run: str, arms: list[str] | None, to: str, as_json: bool, out: Path) -> None:
-    """Hold the study's claims against a run: supported, contradicted or not resolved."""
+    """Check the study's claims on a run: each is supported, contradicted or not resolved."""
     from rkkd_cli.analysis.findings import judge_findings
-    from rkkd_cli.cli.output.stored_run import recorded
+    from rkkd_cli.cli.output.stored_run import read_recorded_run
     from rkkd_cli.report.findings_text import findings_markdown, findings_plain
 
-    read = recorded(run, out)
+    record = read_recorded_run(run, out)
     for arm in arms or ():
-        if arm not in read.arms:
-            raise unknown_name("arm", arm, read.arms)
-    found = judge_findings(read.experiment, read.metrics, arms or None, read.ended_early())
+        if arm not in record.arms:
+            raise unknown_name("arm", arm, record.arms)
+    judged = judge_findings(record.experiment, record.metrics, arms or None, record.ended_early())
     if as_json:
-        content = {"run": read.name, "findings": [dataclasses.asdict(one) for one in found]}
+        findings_json = [dataclasses.asdict(finding) for finding in judged]
+        content = {"run": record.name, "findings": findings_json}
         typer.echo(json.dumps(content, allow_nan=False))
     else:
-        typer.echo((findings_markdown if to == "md" else findings_plain)(found), nl=False)
+        typer.echo((findings_markdown if to == "md" else findings_plain)(judged), nl=False)

@@ -22,7 +22,7 @@ from rkkd_cli.cli.flags.runs import CHECKPOINT_MINUTES, DRY_RUN, JSON, LOGGERS, 
 from rkkd_cli.config.overrides import Override
 
 if TYPE_CHECKING:
-    from rkkd_cli.config.grid import Choice
+    from rkkd_cli.config.grid import CellSelection
 
 
 @takes(
@@ -35,7 +35,7 @@ def grid(
     preset: str | None,
     overrides: list[Override],
     axes: dict[str, tuple[Any, ...]],
-    choice: "Choice",
+    choice: "CellSelection",
     retry_failed: bool,
     fail_fast: bool,
     published: str | None,
@@ -60,15 +60,15 @@ def grid(
     engine_options.check(several_ranks=ctx.obj is not None)
     experiment = request.planned()
     if published:
-        from rkkd_cli.cli.output.grid_result import read_stated
+        from rkkd_cli.analysis.grid_run import read_published_cells
 
-        read_stated(published, experiment)
+        read_published_cells(published, experiment)
     if dry_run:
         from rkkd_cli.cli.runtime.grid_dry_run import print_cells
 
         print_cells(request, experiment, retry_failed, as_json)
         return
-    from rkkd_cli.cli.output.run_result import say_result
+    from rkkd_cli.cli.output.run_result import print_result
     from rkkd_cli.cli.runtime.engines import make_engine
     from rkkd_cli.cli.runtime.execute import Executor, RunOptions
 
@@ -88,4 +88,4 @@ def grid(
         result = executor.begin(request.experiment(), out, request.name, or_next=False)
     else:
         result = executor.resume(begun, request)
-    say_result(result, quiet, as_json)
+    print_result(result, quiet, as_json)

@@ -1,4 +1,4 @@
-"""``rkkd ls``: what there is to choose from."""
+"""``rkkd ls``: list presets, models, methods, datasets, runs or surrogates."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -15,9 +15,9 @@ Table = tuple[list[str], list[list[str]]]
 
 
 @takes(
-    Flag("what", str, "The list to print.", positional=True, default=REQUIRED,
+    Flag("what", str, "What to list.", positional=True, default=REQUIRED,
          metavar="presets|models|methods|datasets|runs|surrogates"),
-    Flag("library", str | None, "Library whose models are listed, instead of those built in.",
+    Flag("library", str | None, "List the models of this library instead of the built-in ones.",
          positional=True, metavar="[torchvision|timm]"),
     OUT,
 )  # fmt: skip
@@ -39,8 +39,8 @@ def _presets(out: Path) -> Table:
     rows = []
     for name in preset_names():
         table = read_preset(name)
-        needs = str(table.get("cost", "")).partition(".")[0]
-        rows.append([name, needs, str(table.get("title", ""))])
+        cost = str(table.get("cost", "")).partition(".")[0]
+        rows.append([name, cost, str(table.get("title", ""))])
     return ["preset", "needs", "title"], rows
 
 
@@ -49,7 +49,7 @@ def _models(out: Path) -> Table:
 
     from rkkd_cli.models import MODELS, build_model, count_parameters
 
-    with torch.device("meta"):  # counting needs no memory for them
+    with torch.device("meta"):  # to count parameters without allocating them
         models = {name: build_model(name, num_classes=100) for name in MODELS}
     rows = [[name, f"{count_parameters(model):,}"] for name, model in models.items()]
     return ["model", "parameters (3 channels, 100 classes)"], rows
@@ -66,7 +66,8 @@ def _library_models(library: str) -> Table:
 def _datasets(out: Path) -> Table:
     from rkkd_cli.data.catalogue import DATASETS
 
-    return ["dataset", "what"], [[name, d.description] for name, d in DATASETS.items()]
+    rows = [[name, dataset.description] for name, dataset in DATASETS.items()]
+    return ["dataset", "what"], rows
 
 
 def _methods(out: Path) -> Table:
@@ -79,8 +80,8 @@ def _methods(out: Path) -> Table:
     return ["method", "objective", "settings, as method.NAME.SETTING=VALUE"], rows
 
 
-def _settings(model: "type[FrozenConfig]") -> str:
-    fields = model.model_fields.items()
+def _settings(config: "type[FrozenConfig]") -> str:
+    fields = config.model_fields.items()
     return ", ".join(f"{name} {field.default}" for name, field in fields)
 
 
@@ -104,8 +105,8 @@ def _runs(out: Path) -> Table:
         teachers = ", ".join(facts["model"] for facts in manifest.teachers)
         datasets = ", ".join(facts["name"] for facts in manifest.datasets)
         started = manifest.started[:16].replace("T", " ")
-        what = f"{datasets}, teacher {teachers}"
-        rows.append([run.name, run.status(manifest), started, what])
+        content = f"{datasets}, teacher {teachers}"
+        rows.append([run.name, run.status(manifest), started, content])
     return ["run", "status", "started", "what"], rows
 
 

@@ -1,4 +1,4 @@
-"""``rkkd plot``: the ablation curves of one run, or of several laid over each other."""
+"""``rkkd plot``: the curves of one run, or of several in one figure."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,12 +27,11 @@ if TYPE_CHECKING:
 def plot(
     runs: list[str] | None, to: Path | None, formats: str, published: str | None, out: Path
 ) -> None:
-    """Draw ranking loss, KL and test accuracy against the epoch, a sheet of the three, and the
-    gradients by the logits."""
+    """Draw ranking loss, KL, test accuracy and gradients over the epochs, or a grid's figures."""
     from rkkd_cli.files import write_problem
     from rkkd_cli.records.run_directory import newest_run, open_run
 
-    wanted = _formats(formats)
+    file_formats = _parse_formats(formats)
     opened = [open_run(run, out) for run in runs] if runs else [newest_run(out)]
     metrics = [(run.name, run.read_metrics(run.read_manifest())) for run in opened]
     for run, (_, frame) in zip(opened, metrics, strict=True):
@@ -42,7 +41,7 @@ def plot(
     problem = write_problem(folder)
     if problem:
         raise UserError(f"cannot write figures to {folder}: {problem}")
-    for path in _draw(opened, metrics, folder, wanted, published):
+    for path in _draw(opened, metrics, folder, file_formats, published):
         typer.echo(path)
 
 
@@ -53,28 +52,29 @@ def _draw(
     formats: list[str],
     published: str | None,
 ) -> list[Path]:
-    """Draw the figures of a grid where the one run is a grid, else the curves of all runs."""
-    from rkkd_cli.cli.output.stored_run import chosen
+    """Draw the figures of a grid if the only run is one, else the curves of all runs."""
+    from rkkd_cli.cli.output.stored_run import resolve_published
     from rkkd_cli.config.presets import published_path, read_experiment
 
-    stated = chosen(published, runs) if published else None
+    source = resolve_published(published, runs) if published else None
     if len(runs) == 1 and read_experiment(runs[0].experiment).vary:
-        from rkkd_cli.cli.output.grid_result import draw, read_grid_run
+        from rkkd_cli.analysis.grid_run import read_grid_run
+        from rkkd_cli.cli.output import grid_result
 
-        grid = read_grid_run(runs[0], runs[0].read_manifest(), published=stated)
-        return draw(grid, folder, formats)
+        grid = read_grid_run(runs[0], runs[0].read_manifest(), published=source)
+        return grid_result.draw_figures(grid, folder, formats)
     from rkkd_cli.analysis.published_curves import read_published_curves
     from rkkd_cli.report.curves import draw_figures
 
-    curves = read_published_curves(published_path(stated)) if stated else None
+    curves = read_published_curves(published_path(source)) if source else None
     return draw_figures(metrics, folder, formats, curves)
 
 
-def _formats(text: str) -> list[str]:
+def _parse_formats(text: str) -> list[str]:
     from rkkd_cli.report.style import FORMATS
 
-    wanted = [one.strip().lower() for one in text.split(",")]
-    for one in wanted:
-        if one not in FORMATS:
-            raise unknown_name("format", one, FORMATS)
-    return wanted
+    formats = [name.strip().lower() for name in text.split(",")]
+    for name in formats:
+        if name not in FORMATS:
+            raise unknown_name("format", name, FORMATS)
+    return formats

@@ -1,4 +1,4 @@
-"""``rkkd cat`` and ``rkkd cp``: read a preset, or take a copy to change."""
+"""``rkkd cat`` and ``rkkd cp``: print a preset, or copy it to change it."""
 
 from pathlib import Path
 
@@ -24,7 +24,7 @@ def cat(preset: str) -> None:
          positional=True, default=REQUIRED),
 )  # fmt: skip
 def cp(preset: str, file: Path) -> None:
-    """Copy a preset into a file of your own, to change and run it."""
+    """Copy a preset to a file of your own, to change and run it."""
     from rkkd_cli.config.presets import preset_text
 
     text = preset_text(preset)

@@ -37,7 +37,7 @@ def resume(
     if preset is not None:
         raise UserError(f"{preset!r} is no KEY=VALUE; a run is resumed as it was begun")
     begun = open_run(run, out)
-    from rkkd_cli.cli.output.run_result import say_result
+    from rkkd_cli.cli.output.run_result import print_result
     from rkkd_cli.cli.runtime.engines import single_job_engine
     from rkkd_cli.cli.runtime.execute import Executor, RunOptions
     from rkkd_cli.cli.runtime.requests import ExperimentRequest
@@ -45,4 +45,4 @@ def resume(
     request = ExperimentRequest(None, overrides, from_record=True)
     options = RunOptions(checkpoint_minutes, quiet, loggers)
     executor = Executor(single_job_engine(ctx.obj), options, ctx.obj)
-    say_result(executor.resume(begun, request), quiet, as_json)
+    print_result(executor.resume(begun, request), quiet, as_json)

@@ -72,10 +72,10 @@ def run(
         planned = request.planned(begun) if begun else request.experiment()
         print_plan(planned, begun.path if begun else out / chosen, as_json)
         return
-    from rkkd_cli.cli.output.run_result import say_result
+    from rkkd_cli.cli.output.run_result import print_result
     from rkkd_cli.cli.runtime.engines import single_job_engine
     from rkkd_cli.cli.runtime.execute import Executor, RunOptions
-    from rkkd_cli.cli.runtime.profile import say_profile, step_timer
+    from rkkd_cli.cli.runtime.profile import print_profile, step_timer
 
     timer = step_timer(profile, ctx.obj)
     options = RunOptions(checkpoint_minutes, quiet, loggers)
@@ -85,5 +85,5 @@ def run(
         result = executor.begin(experiment, out, chosen, or_next=name is None)
     else:
         result = executor.resume(begun, request)
-    say_profile(timer, Path(result.path))
-    say_result(result, quiet, as_json)
+    print_profile(timer, Path(result.path))
+    print_result(result, quiet, as_json)

@@ -1,4 +1,4 @@
-"""``rkkd table``: the tables of a grid, for a terminal, a paper or pandas."""
+"""``rkkd table``: the tables of a grid, as text, Markdown, LaTeX or CSV."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -20,20 +20,24 @@ from rkkd_cli.cli.flags.runs import OUT, RUN, SELECT, format_flag
 def table(
     run: str, to: str, select: str, published: str | None, output: Path | None, out: Path
 ) -> None:
-    """Print a grid: rows of the first varied key, columns of the second."""
-    from rkkd_cli.cli.output.grid_result import print_tables, read_grid_run
-    from rkkd_cli.files import write_whole
+    """Print a grid: the first varied key gives the rows, the second one the columns."""
+    from rkkd_cli.analysis.grid_run import read_grid_run
+    from rkkd_cli.cli.output.grid_result import print_tables
+    from rkkd_cli.files import write_atomically
     from rkkd_cli.records.run_directory import open_run
-    from rkkd_cli.report.grid_text import WRITERS, lay_out, long_csv, plain
+    from rkkd_cli.report.grid_text import grid_notes, lay_out, long_csv
+    from rkkd_cli.report.text_tables import WRITERS
 
     opened = open_run(run, out)
     grid = read_grid_run(opened, opened.read_manifest(), select, published)
     if to == "text" and output is None:
         print_tables(grid)
         return
-    layouts = [lay_out(one) for one in grid.tables]
-    text = long_csv(grid.tables) if to == "csv" else WRITERS.get(to, plain)(layouts, grid.notes)
+    if to == "csv":
+        text = long_csv(grid.tables)
+    else:
+        text = WRITERS[to]([lay_out(table) for table in grid.tables], grid_notes(grid))
     if output is None:
         typer.echo(text, nl=False)
     else:
-        write_whole(output, text)
+        write_atomically(output, text)

@@ -9,7 +9,7 @@ from rkkd_cli.cli.flags.runs import NAME
 from rkkd_cli.errors import UserError
 
 if TYPE_CHECKING:
-    from rkkd_cli.config.grid import Choice
+    from rkkd_cli.config.grid import CellSelection
 
 VARY, CELLS, PLACE = "What to vary", "Which cells", "Where the jobs run"
 ENGINES = ("local", "ray")
@@ -120,11 +120,11 @@ def axes_of(
     return axes
 
 
-def chosen_cells(sample: int | None, sampler: str, sample_seed: int, yes: bool) -> "Choice":
+def chosen_cells(sample: int | None, sampler: str, sample_seed: int, yes: bool) -> "CellSelection":
     """Return which cells of the product are wanted."""
-    from rkkd_cli.config.grid import Choice
+    from rkkd_cli.config.grid import CellSelection
 
-    return Choice(sample, sampler, sample_seed, yes)
+    return CellSelection(sample, sampler, sample_seed, yes)
 
 
 GRID_AXES = Bundle("axes", (VARY_ALPHA, VARY_TEMPERATURE, VARY_KEY), axes_of)

@@ -1,20 +1,27 @@
-"""The two consoles: results on stdout, progress and errors on stderr."""
+"""The consoles: results go to stdout, progress and errors to stderr."""
 
 import os
 import sys
 
 from rich.console import Console
 
+from rkkd_cli.errors import printable
 
-class Unhurried(Console):
-    """A console whose reader may leave: nobody's ``| head`` ends a training."""
+
+class PipeSafeConsole(Console):
+    """A console that falls silent when its reader leaves, so that ``| head`` ends no training."""
 
     def on_broken_pipe(self) -> None:
-        """Be quiet from now on."""
+        """Print nothing from now on."""
         self.quiet = True
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
 
 
 out = Console()
 wide = Console(width=2000)  # for tables of any width: nothing is cut, a terminal wraps them
-err = Unhurried(stderr=True)
+err = PipeSafeConsole(stderr=True)
+
+
+def print_line(console: Console, text: str, style: str | None = None) -> None:
+    """Print plain text on one line: no markup, highlighting or wrapping; see :func:`printable`."""
+    console.print(printable(text), style=style, markup=False, highlight=False, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""Live progress: one line per arm on a terminal, plain lines elsewhere."""
+"""Progress of a training: a bar per arm on a terminal, plain lines elsewhere."""
 
 from collections.abc import Mapping
 from types import TracebackType
@@ -7,8 +7,8 @@ from typing import Any, Protocol, Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from rkkd_cli.cli.output.console import print_line
 from rkkd_cli.cli.output.tables import dataset_line, teacher_line
-from rkkd_cli.errors import printable
 from rkkd_cli.train.events import (
     ArmStopped,
     BatchDone,
@@ -24,27 +24,27 @@ from rkkd_cli.train.events import (
 
 
 class Reporter(Protocol):
-    """Shows events; a context manager, so that a live display always ends."""
+    """Shows events. A context manager, so that a live display always ends."""
 
     def __enter__(self) -> Self:
         """Begin."""
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
-        """End, whatever happened."""
+        """End, also after an error."""
 
     def show(self, event: Event) -> None:
         """Show one event."""
 
 
 def make_reporter(console: Console, quiet: bool) -> Reporter:
-    """Return the reporter that fits: silent, live or line by line."""
+    """Return a silent reporter, one with bars for a terminal, or one that prints lines."""
     if quiet:
-        return Silent()
-    return Live(console) if console.is_terminal else Lines(console)
+        return SilentReporter()
+    return BarReporter(console) if console.is_terminal else LineReporter(console)
 
 
-class Silent:
-    """Shows nothing: what went wrong is said at the end."""
+class SilentReporter:
+    """Shows nothing."""
 
     def __enter__(self) -> Self:
         return self
@@ -56,15 +56,15 @@ class Silent:
         """Show nothing."""
 
 
-class Lines(Silent):
-    """A line for everything that is worth one, each arm's epochs included."""
+class LineReporter(SilentReporter):
+    """Prints a line per milestone, and one per arm and epoch."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
         self.epochs = 0
 
     def show(self, event: Event) -> None:
-        """Print the event's line or lines."""
+        """Print the event, except a finished batch."""
         match event:
             case StreamStarted(epochs=epochs):
                 self.epochs = epochs
@@ -80,12 +80,12 @@ class Lines(Silent):
                     self.print(text)
 
     def print(self, text: str) -> None:
-        """Print one line as it is."""
-        self.console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
+        """Print one line of plain text."""
+        print_line(self.console, text)
 
 
-class Live(Lines):
-    """A progress bar per arm of the running stream; finished seeds stay above it."""
+class BarReporter(LineReporter):
+    """Shows a progress bar per arm of the running stream, below the lines of the milestones."""
 
     def __init__(self, console: Console) -> None:
         super().__init__(console)
@@ -115,7 +115,7 @@ class Live(Lines):
         """Update the bars, or print a line above them."""
         match event:
             case TeacherEpoch():
-                task = self._task("teacher", event.epochs)
+                task = self._get_task("teacher", event.epochs)
                 status = teacher_epoch_line(event).removeprefix("teacher ")
                 self.bars.update(task, completed=event.epoch, status=status)
             case StreamStarted():
@@ -123,7 +123,7 @@ class Live(Lines):
                 done = event.epochs_done * event.batches + event.batches_done
                 for arm in event.arms:
                     total = event.epochs * event.batches
-                    task = self._task(arm.name, total, f"seed {event.seed} ")
+                    task = self._get_task(arm.name, total, f"seed {event.seed} ")
                     self.bars.update(task, completed=done)
             case BatchDone():
                 for task in self.tasks.values():
@@ -131,7 +131,7 @@ class Live(Lines):
                     self.bars.update(task, completed=done)
             case EpochDone(rows=rows):
                 for row in rows:
-                    if row["arm"] in self.tasks:  # not where this was the arm's last epoch
+                    if row["arm"] in self.tasks:  # not if the arm has just ended early
                         status = epoch_text(row, self.epochs)
                         self.bars.update(self.tasks[row["arm"]], status=status)
             case EndedEarly():
@@ -145,18 +145,18 @@ class Live(Lines):
 
     def _stop(self, arm: str, status: str) -> None:
         task = self.tasks.pop(arm, None)
-        if task is not None:  # not of another stream, where several run at once
+        if task is not None:  # else the arm is of another stream that runs at the same time
             self.bars.update(task, status=status)
             self.bars.stop_task(task)
 
-    def _task(self, name: str, total: int, prefix: str = "") -> TaskID:
+    def _get_task(self, name: str, total: int, prefix: str = "") -> TaskID:
         if name not in self.tasks:
             self.tasks[name] = self.bars.add_task(f"{prefix}{name}", total=total, status="")
         return self.tasks[name]
 
 
 def epoch_text(row: Mapping[str, Any], epochs: int) -> str:
-    """Return an arm's epoch in one line: terms and test accuracy."""
+    """Return an arm's epoch as text: its number, terms and test accuracy."""
     epoch = f"{row['epoch']:>{len(str(epochs))}}/{epochs}"
     return (
         f"epoch {epoch}  kl {row['kl']:.4f}  rank {row['rank']:+.4f}  "
@@ -165,7 +165,7 @@ def epoch_text(row: Mapping[str, Any], epochs: int) -> str:
 
 
 def epochs_text(event: StreamStarted) -> str:
-    """Return how long the stream's training is, and how much of it is done."""
+    """Return the number of the stream's epochs and batches, and how many are done."""
     text = f"{event.epochs} epochs of {event.batches} batches"
     if event.epochs_done or event.batches_done:
         text += f", going on after epoch {event.epochs_done}"
@@ -181,7 +181,7 @@ def teacher_epoch_line(event: TeacherEpoch) -> str:
 
 
 def milestone_line(event: Event) -> str:
-    """Return the line of an event that is shown once, or nothing."""
+    """Return the line of a milestone, or an empty string for any other event."""
     match event:
         case Note(text):
             return f"{text} …"

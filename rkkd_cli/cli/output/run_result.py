@@ -1,4 +1,4 @@
-"""A run that has ended, and what there is to say of it."""
+"""The result of a run: its summary, its files and the exit status."""
 
 import json
 from dataclasses import dataclass
@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import typer
 
-from rkkd_cli.cli.output.console import out
-from rkkd_cli.cli.output.tables import Summaries, print_summary, summaries_of
+from rkkd_cli.analysis.summary import RunSummaries, summarise_run
+from rkkd_cli.cli.output.console import out, print_line
+from rkkd_cli.cli.output.tables import print_summary
 from rkkd_cli.records.manifest import Manifest
 from rkkd_cli.records.run_directory import RunDirectory
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Result(Protocol):
-    """An ended run, and what there is to say of it."""
+    """What a command reports of a run that has ended."""
 
     @property
     def path(self) -> str:
@@ -25,18 +26,18 @@ class Result(Protocol):
 
     @property
     def exit_status(self) -> int:
-        """The program's."""
+        """The exit status of the program."""
 
     def as_json(self) -> dict[str, Any]:
         """Return the result as one JSON object."""
 
     def print(self) -> None:
-        """Print tables and files."""
+        """Print the tables and the files."""
 
 
 @dataclass(frozen=True)
 class RunResult:
-    """An ended run with its manifest and figures."""
+    """The result of `rkkd run`: manifest, metrics and figures."""
 
     run: RunDirectory
     manifest: Manifest
@@ -50,7 +51,7 @@ class RunResult:
 
     @property
     def exit_status(self) -> int:
-        """1 if an arm had to be stopped."""
+        """1 if an arm was stopped."""
         return 1 if self.manifest.stopped else 0
 
     def as_json(self) -> dict[str, Any]:
@@ -75,14 +76,14 @@ class RunResult:
             out.print()
             print_summary(out, summaries, self.manifest.students)
         for path in (self.run.metrics, *self.figures):
-            out.print(str(path), markup=False, highlight=False, soft_wrap=True)
+            print_line(out, str(path))
 
-    def _summaries(self) -> Summaries:
-        return summaries_of(self.metrics, self.manifest)
+    def _summaries(self) -> RunSummaries:
+        return summarise_run(self.metrics, self.manifest)
 
 
-def say_result(result: Result, quiet: bool, as_json: bool) -> None:
-    """Print the result in the wanted way, and exit with its status."""
+def print_result(result: Result, quiet: bool, as_json: bool) -> None:
+    """Print the result as JSON, as the run's folder or as text, and exit with its status."""
     if as_json:
         typer.echo(json.dumps(result.as_json()))
     elif quiet:
@@ -92,8 +93,8 @@ def say_result(result: Result, quiet: bool, as_json: bool) -> None:
     raise typer.Exit(result.exit_status)
 
 
-def ended(run: RunDirectory, manifest: Manifest, metrics: "DataFrame") -> RunResult:
-    """Draw the run's figures as PNG; a run without rows has none."""
+def make_run_result(run: RunDirectory, manifest: Manifest, metrics: "DataFrame") -> RunResult:
+    """Draw the run's figures as PNG, unless it has no rows, and return its result."""
     from rkkd_cli.report.curves import draw_figures
 
     figures = draw_figures([(run.name, metrics)], run.figures, ["png"]) if len(metrics) else []

@@ -1,41 +1,42 @@
-"""Runs read back for the commands that judge them, and the published values beside them."""
+"""Read a recorded run and the published values that belong to it, for the commands that judge."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from rkkd_cli.analysis.pairing import RecordedRun
+from rkkd_cli.analysis.pairing import RunRecord
 from rkkd_cli.config.presets import published_preset, read_experiment
 from rkkd_cli.errors import UserError
 from rkkd_cli.records.run_directory import RunDirectory, open_run
 
-AUTO = "auto"
+PUBLISHED_AUTO = "auto"
 
 
-def recorded(run: str, out: Path) -> RecordedRun:
-    """Return experiment, manifest and rows of a run. Raises UserError; one without rows is none."""
-    opened = open_run(run, out)
-    manifest = opened.read_manifest()
-    metrics = opened.read_metrics(manifest)
+def read_recorded_run(run: str, out: Path) -> RunRecord:
+    """Return a run's experiment, manifest and rows. Raises UserError, also if it has no rows."""
+    directory = open_run(run, out)
+    manifest = directory.read_manifest()
+    metrics = directory.read_metrics(manifest)
     if metrics.empty:
-        raise UserError(f"run {opened.path} has no finished epoch")
-    return RecordedRun(opened.handle, read_experiment(opened.experiment), manifest, metrics)
+        raise UserError(f"run {directory.path} has no finished epoch")
+    experiment = read_experiment(directory.experiment)
+    return RunRecord(directory.handle, experiment, manifest, metrics)
 
 
-def chosen(published: str, runs: Sequence[RunDirectory]) -> str:
-    """Return the file or preset that ``--published`` means. Raises UserError where there is none.
+def resolve_published(published: str, runs: Sequence[RunDirectory]) -> str:
+    """Return the file or preset that ``--published`` names.
 
-    ``auto`` is the preset of the runs, if that carries published values.
+    ``auto`` names the preset of the runs. Raises UserError if that has no published values.
     """
-    if published != AUTO:
+    if published != PUBLISHED_AUTO:
         return published
-    found = found_for(runs)
-    if found is None:
+    preset = published_preset_of(runs)
+    if preset is None:
         names = " and ".join(run.name for run in runs)
         raise UserError(f"no preset with published values has the title of {names}; name one")
-    return found
+    return preset
 
 
-def found_for(runs: Sequence[RunDirectory]) -> str | None:
-    """Return the one preset with published values whose title all the runs have, or None."""
+def published_preset_of(runs: Sequence[RunDirectory]) -> str | None:
+    """Return the preset with published values whose title all the runs have, or None."""
     presets = {published_preset(read_experiment(run.experiment)) for run in runs}
     return presets.pop() if len(presets) == 1 else None

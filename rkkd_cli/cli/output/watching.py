@@ -1,4 +1,4 @@
-"""What ``rkkd watch`` does: look at the files of a run again and again."""
+"""What ``rkkd watch`` does: read the files of a run repeatedly, and show its progress."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -19,128 +19,135 @@ from rkkd_cli.records.metrics import read_unfinished_metrics
 from rkkd_cli.records.run_directory import RunDirectory
 from rkkd_cli.report.sparkline import sparkline
 
-LABELS = {"rank": ("rank", 4), "kl": ("KL×T²", 4), "test_acc": ("test acc (%)", 2)}
-WIDTH = 16  # of a sparkline
-LINES_BESIDE = 6  # of a frame, beside the arms
+# The shown metrics, each with its label and its number of digits.
+METRICS = {"rank": ("rank", 4), "kl": ("KL×T²", 4), "test_acc": ("test acc (%)", 2)}
+SPARKLINE_WIDTH = 16
+LINES_BESIDE_ARMS = 6  # of a snapshot
 RUNNING = "running"
-NEXT = {
-    "dead": "its process has gone; `rkkd resume {}` goes on",
-    "interrupted": "`rkkd resume {}` goes on",
-    "failed": "`rkkd resume {}` goes on",
+RESUME_ADVICE = {
+    "dead": "its process has gone; `rkkd resume {}` continues it",
+    "interrupted": "`rkkd resume {}` continues it",
+    "failed": "`rkkd resume {}` continues it",
 }
 
 
-Planned = tuple[Mapping[str, int], int]  # the epochs of each arm, and how many seeds
+class Plan(NamedTuple):
+    """How much a run will train: the epochs of each arm, and the number of seeds."""
+
+    epochs: Mapping[str, int]
+    seeds: int
 
 
-class Frame(NamedTuple):
-    """How a run stands at one moment."""
+class Snapshot(NamedTuple):
+    """The state of a run at one moment."""
 
     run: RunDirectory
     manifest: Manifest
     status: str
     arms: list[ArmProgress]
-    epochs: Mapping[str, int]
-    seeds: int
+    plan: Plan
 
     @property
     def has_ended(self) -> bool:
-        """Tell whether nobody is training it."""
+        """Whether no process is training the run."""
         return self.status != RUNNING
 
     def print(self) -> None:
-        """Print it once."""
+        """Print all arms."""
         console = out if out.is_terminal else wide
-        console.print(self.shown(len(self.arms)))
+        console.print(self.render(len(self.arms)))
         console.file.flush()
 
-    def shown(self, most: int) -> Group:
-        """Return it with at most so many arms: those whose rows are the newest."""
-        lines = [Text(printable(line)) for line in [self._headline(), *self._sentences()]]
+    def render(self, max_arms: int) -> Group:
+        """Return headline and table, with those ``max_arms`` arms whose rows are the newest."""
+        lines = [Text(printable(line)) for line in [self._headline(), *self._notes()]]
         if not self.arms:
             return Group(*lines, Text("no epoch has been finished yet"))
-        left_out = len(self.arms) - most
-        more = [Text(f"… and {left_out} more arms")] if left_out > 0 else []
-        return Group(*lines, self._table(self.arms[-most:]), *more)
+        hidden = len(self.arms) - max_arms
+        more = [Text(f"… and {hidden} more arms")] if hidden > 0 else []
+        return Group(*lines, self._table(self.arms[-max_arms:]), *more)
 
     def _headline(self) -> str:
         done = sum(epoch for arm in self.arms for epoch in arm.epochs.values())
-        wanted = sum(self.epochs.values()) * self.seeds
-        far = f", {done} of {wanted} epochs" if wanted else ""
+        total = sum(self.plan.epochs.values()) * self.plan.seeds
+        epochs = f", {done} of {total} epochs" if total else ""
         process = f" (process {self.manifest.process})" if self.status == RUNNING else ""
-        return f"{self.run.path}: {self.status}{process}, started {self.manifest.started}{far}"
+        return f"{self.run.path}: {self.status}{process}, started {self.manifest.started}{epochs}"
 
-    def _sentences(self) -> list[str]:
-        advice = NEXT.get(self.status)
-        reason = [self.manifest.reason] if self.manifest.reason else []
-        early = len(self.manifest.ended_early)
-        ended = [f"{early} arms and seeds ended early"] if early else []
-        told = [advice.format(self.run.handle)] if advice else []
-        return [*self.manifest.stopped, *ended, *reason, *told]
+    def _notes(self) -> list[str]:
+        notes = list(self.manifest.stopped)
+        if self.manifest.ended_early:
+            notes.append(f"{len(self.manifest.ended_early)} arms and seeds ended early")
+        if self.manifest.reason:
+            notes.append(self.manifest.reason)
+        if self.status in RESUME_ADVICE:
+            notes.append(RESUME_ADVICE[self.status].format(self.run.handle))
+        return notes
 
     def _table(self, arms: Sequence[ArmProgress]) -> Table:
         header = ["arm", "seeds", "epoch"]
-        for label, _ in LABELS.values():
+        for label, _ in METRICS.values():
             header += [label, ""]
         return plain_table(header, [self._row(arm) for arm in arms])
 
     def _row(self, arm: ArmProgress) -> list[str]:
         first, last = min(arm.epochs.values()), max(arm.epochs.values())
         epoch = str(last) if first == last else f"{first}–{last}"
-        whole = f"/{self.epochs[arm.arm]}" if arm.arm in self.epochs else ""
-        cells = [arm.arm, str(len(arm.epochs)), epoch + whole]
-        for name, (_, digits) in LABELS.items():
-            watched = arm.metrics[name]
-            cells += [f"{watched.now:.{digits}f}", sparkline(watched.curve, WIDTH)]
+        of_total = f"/{self.plan.epochs[arm.arm]}" if arm.arm in self.plan.epochs else ""
+        cells = [arm.arm, str(len(arm.epochs)), epoch + of_total]
+        for metric, (_, digits) in METRICS.items():
+            progress = arm.metrics[metric]
+            cells += [f"{progress.now:.{digits}f}", sparkline(progress.curve, SPARKLINE_WIDTH)]
         return cells
 
 
-def look(run: RunDirectory, planned: Planned | None = None) -> Frame:
-    """Read how the run stands; a row that is being written is left for the next time."""
+def take_snapshot(run: RunDirectory, plan: Plan | None = None) -> Snapshot:
+    """Read the run's files. A row that is being written is left for the next snapshot."""
     manifest = run.read_manifest()
     status = run.status(manifest)
-    if status != RUNNING:  # what it wrote last must be seen
+    if status != RUNNING:  # it may have ended in between: read its last manifest
         manifest = run.read_manifest()
         status = run.status(manifest)
     arms = progress_by_arm(read_unfinished_metrics(run.metrics))
-    return Frame(run, manifest, status, arms, *(planned or _planned(run)))
+    return Snapshot(run, manifest, status, arms, plan or _read_plan(run))
 
 
-def _planned(run: RunDirectory) -> Planned:
-    """Return the epochs of each arm, and how many seeds there are; nothing where unreadable."""
+def _read_plan(run: RunDirectory) -> Plan:
+    """Return the run's plan, which is empty if its experiment cannot be read."""
     try:
         experiment = read_experiment(run.experiment)
-        arms = experiment.resolved_arms
     except UserError:
-        return {}, 0
-    return {arm.name: arm.experiment.training.epochs for arm in arms}, len(experiment.seeds)
+        return Plan({}, 0)
+    epochs = {arm.name: arm.experiment.training.epochs for arm in experiment.resolved_arms}
+    return Plan(epochs, len(experiment.seeds))
 
 
 def follow(run: RunDirectory, seconds: float) -> int:
-    """Show the run until it ends; return the exit status: 1 if its process died."""
-    frame = _follow_live(run, seconds) if out.is_terminal else _follow_lines(run, seconds)
-    return 1 if frame.status == "dead" else 0
+    """Show the run every so many seconds until it ends. Return the exit status: 1 if it died."""
+    last = _follow_live(run, seconds) if out.is_terminal else _follow_in_lines(run, seconds)
+    return 1 if last.status == "dead" else 0
 
 
-def _follow_live(run: RunDirectory, seconds: float) -> Frame:
-    planned = _planned(run)
+def _follow_live(run: RunDirectory, seconds: float) -> Snapshot:
+    plan = _read_plan(run)
     with Live(console=out, auto_refresh=False) as live:
         while True:
-            frame = look(run, planned)
-            live.update(frame.shown(max(1, out.height - LINES_BESIDE)), refresh=True)
-            if frame.has_ended:
-                return frame
+            snapshot = take_snapshot(run, plan)
+            live.update(snapshot.render(max(1, out.height - LINES_BESIDE_ARMS)), refresh=True)
+            if snapshot.has_ended:
+                return snapshot
             time.sleep(seconds)
 
 
-def _follow_lines(run: RunDirectory, seconds: float) -> Frame:
-    planned, shown = _planned(run), None
+def _follow_in_lines(run: RunDirectory, seconds: float) -> Snapshot:
+    """Print a snapshot whenever something has changed."""
+    plan, printed = _read_plan(run), None
     while True:
-        frame = look(run, planned)
-        news = (frame.status, frame.arms, frame.manifest.stopped)
-        if news != shown:
-            frame.print()
-            shown = news
-        if frame.has_ended:
-            return frame
+        snapshot = take_snapshot(run, plan)
+        state = (snapshot.status, snapshot.arms, snapshot.manifest.stopped)
+        if state != printed:
+            snapshot.print()
+            printed = state
+        if snapshot.has_ended:
+            return snapshot
         time.sleep(seconds)

@@ -1,1 +1,1 @@
-"""What carries a command out: execution, signals, torchrun, engines, dry runs."""
+"""Carrying out the commands: execution, engines, signals, torchrun, dry runs, teacher files."""

@@ -1,4 +1,4 @@
-"""``--dry-run``: the resolved experiment and what would run, after every check."""
+"""``rkkd run --dry-run``: check everything, then show the experiment and what would be trained."""
 
 import json
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Any
 
 import typer
 
-from rkkd_cli.cli.output.console import err
+from rkkd_cli.cli.output.console import err, print_line
 from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.config.presets import to_toml
 from rkkd_cli.data.catalogue import needs_download
@@ -19,62 +19,50 @@ def print_plan(experiment: Experiment, directory: Path, as_json: bool) -> None:
     """Check the experiment, then print it as TOML and the plan on stderr, or both as JSON."""
     checked = check_experiment(experiment, cache_directory())
     use_threads(experiment.threads)
-    chosen = pick_device(experiment.device)
-    check_device(experiment, chosen)
-    device = describe_device(chosen)
+    device = pick_device(experiment.device)
+    check_device(experiment, device)
+    device_text = describe_device(device)
+    streams = [_describe_stream(stream) for stream in checked]
     if as_json:
-        streams = [_stream(one) for one in checked]
-        typer.echo(
-            json.dumps(
-                {
-                    "experiment": experiment.model_dump(mode="json", exclude_none=True),
-                    "directory": str(directory),
-                    "device": device,
-                    "streams": streams,
-                }
-            )
-        )
+        content = {
+            "experiment": experiment.model_dump(mode="json", exclude_none=True),
+            "directory": str(directory),
+            "device": device_text,
+            "streams": streams,
+        }
+        typer.echo(json.dumps(content))
         return
     typer.echo(to_toml(experiment))
-    err.print(f"would run on {device} into {directory}", markup=False, highlight=False)
-    for one in checked:
-        err.print(_sentence(one), markup=False, highlight=False, soft_wrap=True)
-    err.print("dry run: nothing was written", markup=False)
+    print_line(err, f"would run on {device_text} into {directory}")
+    for stream, facts in zip(checked, streams, strict=True):
+        print_line(err, _stream_sentence(stream.experiment, facts))
+    print_line(err, "dry run: nothing was written")
 
 
-def _stream(checked: CheckedStream) -> dict[str, Any]:
-    shared = checked.experiment
+def _describe_stream(stream: CheckedStream) -> dict[str, Any]:
+    experiment = stream.experiment
     return {
-        "arms": [arm.name for arm in checked.arms],
-        "seeds": list(checked.experiment.seeds),
-        "epochs": shared.training.epochs,
-        "batch_size": shared.training.batch_size,
-        "classes": checked.shape.num_classes,
-        "image_shape": [checked.shape.in_channels, *checked.shape.size],
-        "streamed": checked.shape.streamed,
-        "needs_download": _needs_download(shared),
-        "parameters": checked.parameters,
+        "arms": [arm.name for arm in stream.arms],
+        "seeds": list(experiment.seeds),
+        "epochs": experiment.training.epochs,
+        "batch_size": experiment.training.batch_size,
+        "classes": stream.dataset.num_classes,
+        "image_shape": [stream.dataset.in_channels, *stream.dataset.size],
+        "streamed": stream.dataset.streamed,
+        "needs_download": needs_download(dataset_request(experiment), cache_directory()),
+        "parameters": stream.parameters,
     }
 
 
-def _needs_download(experiment: Experiment) -> bool:
-    return needs_download(dataset_request(experiment), cache_directory())
-
-
-def _sentence(checked: CheckedStream) -> str:
-    plan = _stream(checked)
-    experiment = checked.experiment
-    sizes = ", ".join(f"{name} {count:,}" for name, count in checked.parameters.items())
-    fetch = " (would be downloaded)" if plan["needs_download"] else ""
-    fetch = " (streamed from the disk)" if plan["streamed"] else fetch
-    origin = (
-        f"from {experiment.teacher.checkpoint}"
-        if experiment.teacher.checkpoint
-        else "trained or cached"
-    )
+def _stream_sentence(experiment: Experiment, facts: dict[str, Any]) -> str:
+    source = " (would be downloaded)" if facts["needs_download"] else ""
+    source = " (streamed from the disk)" if facts["streamed"] else source
+    checkpoint = experiment.teacher.checkpoint
+    origin = f"from {checkpoint}" if checkpoint else "trained or cached"
+    sizes = ", ".join(f"{model} {count:,}" for model, count in facts["parameters"].items())
     return (
-        f"{experiment.dataset.name}{fetch}: arms {', '.join(plan['arms'])} in lockstep for "
-        f"{plan['epochs']} epochs at batch {plan['batch_size']}, seeds "
-        f"{', '.join(map(str, plan['seeds']))}; teacher {experiment.teacher.model} {origin}; "
+        f"{experiment.dataset.name}{source}: arms {', '.join(facts['arms'])} in lockstep for "
+        f"{facts['epochs']} epochs at batch size {facts['batch_size']}, seeds "
+        f"{', '.join(map(str, facts['seeds']))}; teacher {experiment.teacher.model} {origin}; "
         f"parameters: {sizes}"
     )

@@ -1,4 +1,4 @@
-"""Which engine the flags choose."""
+"""Make the engine that the flags choose."""
 
 from typing import TYPE_CHECKING
 
@@ -19,7 +19,7 @@ def make_engine(
     keep_going: bool,
     process_group: TorchrunGroup | None,
 ) -> Engine:
-    """Return where the jobs run: in this process, on several ranks, in processes, on a cluster.
+    """Return the engine of a grid: torchrun's ranks, a Ray cluster, processes, or this process.
 
     Raises UserError for a cluster that cannot be reached, or has no room for any job.
     """
@@ -36,13 +36,18 @@ def make_engine(
 
 
 def single_job_engine(process_group: TorchrunGroup | None) -> Engine:
-    """Return where the jobs of `rkkd run` train: in this process, or on all ranks of torchrun."""
+    """Return the engine of `rkkd run`: torchrun's ranks, or this process."""
     return RanksEngine(process_group) if process_group else LocalEngine()
 
 
 def _ray_engine(options: "EngineOptions", experiment: Experiment, keep_going: bool) -> Engine:
     try:
-        from rkkd_cli.sweep.engines.ray.cluster import Cluster, Request, cluster_has_gpus, connect
+        from rkkd_cli.sweep.engines.ray.cluster import (
+            Cluster,
+            JobResources,
+            cluster_has_gpus,
+            connect,
+        )
     except ModuleNotFoundError as error:
         if error.name != "ray":
             raise
@@ -54,12 +59,12 @@ def _ray_engine(options: "EngineOptions", experiment: Experiment, keep_going: bo
     cpus = options.cpus_per_job or experiment.threads or 1
     connect(options.address)
     gpus = _gpus_per_job(options.gpus_per_job, experiment.device, cluster_has_gpus())
-    return RayEngine(Cluster(Request(cpus, gpus, options.workers)), keep_going)
+    return RayEngine(Cluster(JobResources(cpus, gpus, options.workers)), keep_going)
 
 
-def _gpus_per_job(requested: float | None, device: str, there_are: bool) -> float:
-    """Return the GPUs of a job: as requested, else one where there are any and are wanted."""
-    gpus = float(device != "cpu" and there_are) if requested is None else requested
+def _gpus_per_job(requested: float | None, device: str, cluster_has_gpus: bool) -> float:
+    """Return the GPUs of a job: as requested, else one if the device and the cluster allow it."""
+    gpus = float(device != "cpu" and cluster_has_gpus) if requested is None else requested
     if (device.startswith("cuda") and not gpus) or (device == "cpu" and gpus):
         raise UserError(
             f"device {device} and {gpus:g} GPUs for a job do not go together; set --gpus-per-job "

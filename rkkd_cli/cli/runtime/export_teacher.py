@@ -1,72 +1,66 @@
-"""What ``rkkd teacher export`` does."""
+"""``rkkd teacher export``: write a teacher as a safetensors file."""
 
 import hashlib
 from pathlib import Path
 
-from rkkd_cli.cli.output.console import out
-from rkkd_cli.errors import UserError, printable
-from rkkd_cli.files import whole_file, write_problem
+from rkkd_cli.cli.output.console import out, print_line
+from rkkd_cli.errors import UserError
+from rkkd_cli.files import atomic_file, write_problem
 from rkkd_cli.records.cache import cache_directory
 from rkkd_cli.sweep.teacher_import import TeacherFile, read_teacher_file, recognise_teacher
 from rkkd_cli.train.teacher.safetensors_files import (
-    TOLD,
+    METADATA_NAMES,
     find_teacher,
-    known_images,
+    images_in_facts,
+    metadata_fact,
     teacher_bytes,
-    told,
 )
 
 SUFFIX = ".safetensors"
 
 
 def export_teacher(name: str, to: Path | None, force: bool) -> None:
-    """Write the teacher as a safetensors file, and print which."""
-    found = find_teacher(name, cache_directory())
-    weights = read_teacher_file(found.path)
-    file = recognise_teacher(weights, found.facts.get("model"), known_images(found.facts))
-    recorded = {key: told(file.weights.metadata, key) for key in TOLD}
-    facts = recorded | found.facts | _read(file)
+    """Write the teacher as a safetensors file, and print the file and what it holds."""
+    teacher = find_teacher(name, cache_directory())
+    weights = read_teacher_file(teacher.path)
+    images = images_in_facts(teacher.facts)
+    file = recognise_teacher(weights, teacher.facts.get("model"), images)
+    recorded = {key: metadata_fact(file.weights.metadata, key) for key in METADATA_NAMES}
+    facts = recorded | teacher.facts | _facts_of_weights(file)
     if facts["sha256"] is None:
         facts["sha256"] = file.sha256
     path = _target(to, facts["model"], facts["dataset"])
     if path.exists() and not force:
         raise UserError(f"{path} exists; give another name with --to, or --force to replace it")
     content = teacher_bytes(file.model.state, facts)
-    with whole_file(path) as output:
+    with atomic_file(path) as output:
         output.write(content)
     sha256 = hashlib.sha256(content).hexdigest()
-    measured = (
-        f", {float(facts['test_acc']):.2f} % on {facts['dataset']}" if _measured(facts) else ""
-    )
-    out.print(
-        printable(
-            f"{path}: {facts['model']}, {facts['classes']} classes{measured}; sha256 {sha256}"
-        ),
-        markup=False,
-        highlight=False,
-        soft_wrap=True,
-    )
+    accuracy = _as_float(facts["test_acc"])
+    measured = "" if accuracy is None else f", {accuracy:.2f} % on {facts['dataset']}"
+    description = f"{facts['model']}, {facts['classes']} classes{measured}"
+    print_line(out, f"{path}: {description}; sha256 {sha256}")
 
 
-def _read(file: TeacherFile) -> dict[str, object]:
-    """Return what the weights themselves tell."""
-    found = file.model
-    return {"model": found.model, "classes": found.classes, "channels": found.channels}
+def _facts_of_weights(file: TeacherFile) -> dict[str, object]:
+    """Return the facts that the weights themselves show."""
+    model = file.model
+    return {"model": model.model, "classes": model.classes, "channels": model.channels}
 
 
-def _measured(facts: dict[str, object]) -> bool:
+def _as_float(value: object) -> float | None:
+    """Return a fact of a file as a number, or None if it is none: a file may state anything."""
     try:
-        float(str(facts["test_acc"]))
-    except ValueError:  # a file may claim anything
-        facts["test_acc"] = None
-    return facts["test_acc"] is not None
+        return float(str(value))
+    except ValueError:
+        return None
 
 
 def _target(to: Path | None, model: object, dataset: object) -> Path:
-    """Return the file to write. Raises UserError where nothing can be written."""
-    plain = "".join(c for c in str(dataset or "") if c.isalnum() or c in "_-")
-    called = str(model).replace(":", "_")  # which some systems allow in no name
-    default = f"{called}_{plain}{SUFFIX}" if plain else f"{called}{SUFFIX}"
+    """Return the file to write. Raises UserError if nothing can be written there."""
+    plain_dataset = "".join(c for c in str(dataset or "") if c.isalnum() or c in "_-")
+    stem = str(model).replace(":", "_")  # Windows allows no colon in a file name
+    default = f"{stem}_{plain_dataset}{SUFFIX}" if plain_dataset else f"{stem}{SUFFIX}"
     path = Path(default) if to is None else to / default if to.is_dir() else to
     if path.suffix != SUFFIX:
         raise UserError(f"{path} must end in {SUFFIX}: that is the format it is written in")

@@ -1,75 +1,77 @@
-"""``rkkd grid --dry-run``: every cell and how it stands, and what the rest would cost."""
+"""``rkkd grid --dry-run``: the status of every cell, and the cost of those that are left."""
 
 import json
 from datetime import timedelta
 from typing import Any
 
 import pandas as pd
+import torch
 import typer
 
 from rkkd_cli.analysis.grid import grid_frame
-from rkkd_cli.cli.output.console import err, wide
+from rkkd_cli.cli.output.console import err, print_line, wide
 from rkkd_cli.cli.output.tables import plain_table
 from rkkd_cli.cli.runtime.requests import GridRequest
 from rkkd_cli.config.arms import Arm
 from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.records.cache import cache_directory
-from rkkd_cli.records.manifest import Manifest
 from rkkd_cli.sweep.check import check_device, check_experiment
-from rkkd_cli.sweep.estimate import epoch_time, free_memory, memory_of
-from rkkd_cli.sweep.jobs import grouped
+from rkkd_cli.sweep.estimate import epoch_time, free_memory, job_memory
+from rkkd_cli.sweep.jobs import group_by_stream
 from rkkd_cli.sweep.recording.recorder import metrics_header, new_manifest
 from rkkd_cli.train.device import describe_device, keep_freed_memory, pick_device, use_threads
 
 
 def print_cells(request: GridRequest, experiment: Experiment, retry: bool, as_json: bool) -> None:
-    """Check everything, then print the cells and the estimate. Writes nothing."""
+    """Check everything, then print the cells and the estimates. Writes nothing."""
     check_experiment(experiment, cache_directory())
-    check_device(experiment, pick_device(experiment.device))
+    device = pick_device(experiment.device)
+    check_device(experiment, device)
     use_threads(experiment.threads)
     keep_freed_memory()
     cells = _cells(request, experiment)
-    wanted = {"pending", "failed"} if retry else {"pending"}
-    estimates = _estimates(experiment, cells[cells["status"].isin(wanted)])
+    left = {"pending", "failed"} if retry else {"pending"}
+    estimates = _estimates(experiment, cells[cells["status"].isin(left)], device)
     directory = str(request.out / request.name)
     if as_json:
-        listed = [{k: None if pd.isna(v) else v for k, v in row.items()}
-                  for row in cells.to_dict("records")]  # fmt: skip
-        typer.echo(json.dumps({"directory": directory, "cells": listed, "jobs": estimates}))
+        rows = [{k: None if pd.isna(v) else v for k, v in row.items()}
+                for row in cells.to_dict("records")]  # fmt: skip
+        typer.echo(json.dumps({"directory": directory, "cells": rows, "jobs": estimates}))
         return
     columns = ["arm", "seed", "cell", *experiment.vary, "status"]
     texts = cells[columns].fillna("").astype(str).to_numpy().tolist()
     wide.print(plain_table(columns, texts))
     counts = ", ".join(f"{n} {status}" for status, n in cells["status"].value_counts().items())
-    _say(f"{directory}: {counts}")
-    for one in estimates:
-        _say(_sentence(one, experiment))
-    _say("the teacher's own training is not counted; dry run: nothing was written")
+    print_line(err, f"{directory}: {counts}")
+    for estimate in estimates:
+        print_line(err, _estimate_sentence(estimate, describe_device(device)))
+    print_line(err, "the training of the teacher is not counted; dry run: nothing was written")
 
 
 def _cells(request: GridRequest, experiment: Experiment) -> pd.DataFrame:
-    """Return the rows of grid.csv as they stand."""
+    """Return the rows that grid.csv would have now."""
     begun = request.begun
     if begun is None:
-        empty = pd.DataFrame(columns=list(metrics_header(experiment)))
-        return grid_frame(empty, experiment, new_manifest(request.name, "cpu"))
-    manifest: Manifest = begun.read_manifest()
+        no_rows = pd.DataFrame(columns=list(metrics_header(experiment)))
+        return grid_frame(no_rows, experiment, new_manifest(request.name, "cpu"))
+    manifest = begun.read_manifest()
     return grid_frame(begun.read_metrics(manifest), experiment, manifest)
 
 
-def _estimates(experiment: Experiment, left: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return, for the cells of each stream that are left, their time and memory."""
-    device = pick_device(experiment.device)
+def _estimates(
+    experiment: Experiment, left: pd.DataFrame, device: torch.device
+) -> list[dict[str, Any]]:
+    """Return the time and memory for the cells of each stream that are left."""
     arms = {arm.name: arm for arm in experiment.resolved_arms}
-    estimates = []
-    for seed, cells in left.groupby("seed", sort=False):
-        for group in grouped(arms[name] for name in cells["arm"]):
-            estimates.append({"seed": int(str(seed)), **_estimate(group, device)})
-    return estimates
+    return [
+        {"seed": int(str(seed)), **_estimate(arms_of_stream, device)}
+        for seed, cells in left.groupby("seed", sort=False)
+        for arms_of_stream in group_by_stream(arms[name] for name in cells["arm"])
+    ]
 
 
-def _estimate(arms: tuple[Arm, ...], device: Any) -> dict[str, Any]:
-    time, memory = epoch_time(arms, device), memory_of(arms)
+def _estimate(arms: tuple[Arm, ...], device: torch.device) -> dict[str, Any]:
+    time, memory = epoch_time(arms, device), job_memory(arms)
     return {
         "cells": len(arms),
         "seconds": time.epoch * arms[0].experiment.training.epochs,
@@ -79,15 +81,11 @@ def _estimate(arms: tuple[Arm, ...], device: Any) -> dict[str, Any]:
     }
 
 
-def _sentence(one: dict[str, Any], experiment: Experiment) -> str:
-    device = describe_device(pick_device(experiment.device))
-    duration = timedelta(seconds=round(one["seconds"]))
+def _estimate_sentence(estimate: dict[str, Any], device: str) -> str:
+    duration = timedelta(seconds=round(estimate["seconds"]))
     return (
-        f"seed {one['seed']}: {one['cells']} cells in lockstep, about {duration} on {device} "
-        f"({100 * one['teacher_share']:.0f} % of it the teacher's pass) and "
-        f"{one['bytes'] / 1e9:.2f} GB beside PyTorch itself; {one['fit']} cells would fit at once"
+        f"seed {estimate['seed']}: {estimate['cells']} cells in lockstep, about {duration} on "
+        f"{device} ({100 * estimate['teacher_share']:.0f} % of it in the teacher's forward pass) "
+        f"and {estimate['bytes'] / 1e9:.2f} GB beside PyTorch itself; {estimate['fit']} cells fit "
+        "into memory at once"
     )
-
-
-def _say(sentence: str) -> None:
-    err.print(sentence, markup=False, highlight=False, soft_wrap=True)

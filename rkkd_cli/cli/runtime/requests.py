@@ -1,4 +1,4 @@
-"""What a command line asks for: an experiment or a grid, begun anew or gone on with."""
+"""What a command line requests: an experiment or a grid, as a new run or to continue one."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 from rkkd_cli.config.arms import select_by_rank_grad
-from rkkd_cli.config.compatibility import continued, extended
+from rkkd_cli.config.compatibility import continued_experiment, extended_grid
 from rkkd_cli.config.experiment import Experiment
-from rkkd_cli.config.grid import Choice
+from rkkd_cli.config.grid import CellSelection
 from rkkd_cli.config.overrides import Override
 from rkkd_cli.config.presets import (
     DEFAULT_PRESET,
@@ -34,21 +34,24 @@ from rkkd_cli.records.run_directory import (
 DEFAULT_GRID = "alpha_temperature_digits"
 
 
-class Request(Protocol):
-    """What makes the wanted experiment, for a new run or from what a run has recorded.
+class RunRequest(Protocol):
+    """A request for a run: new, or continued from the experiment that it has recorded.
 
-    ``extends``: a run that has begun gets the cells and seeds that it lacks.
+    With ``extends`` a run that has begun gets the cells and seeds that it lacks.
     """
 
     extends: ClassVar[bool]
 
     def experiment(self, recorded: Experiment | None = None) -> Experiment:
-        """Return the wanted experiment. Raises UserError."""
+        """Return the requested experiment. Raises UserError."""
 
 
 @dataclass(frozen=True)
 class ExperimentRequest:
-    """A preset with overrides; with ``from_record`` and no preset, what a run has recorded."""
+    """A preset with overrides.
+
+    With ``from_record`` and no preset, the overrides apply to what the run has recorded.
+    """
 
     preset: str | None
     overrides: Sequence[Override]
@@ -57,30 +60,31 @@ class ExperimentRequest:
     extends: ClassVar[bool] = False
 
     def experiment(self, recorded: Experiment | None = None) -> Experiment:
-        """Return the wanted experiment. Raises UserError."""
+        """Return the requested experiment. Raises UserError."""
         if recorded is not None and self.from_record and self.preset is None:
-            wanted = override_experiment(recorded, self.overrides)
+            requested = override_experiment(recorded, self.overrides)
         else:
-            wanted = load_experiment(self.preset or DEFAULT_PRESET, self.overrides)
-        return select_by_rank_grad(wanted, self.rank_grad)
+            preset = DEFAULT_PRESET if self.preset is None else self.preset
+            requested = load_experiment(preset, self.overrides)
+        return select_by_rank_grad(requested, self.rank_grad)
 
     def planned(self, begun: RunDirectory) -> Experiment:
-        """Return the experiment with which a run would go on, as far as its files tell."""
+        """Return the experiment as which a run would be continued. Raises UserError."""
         recorded = read_experiment(begun.experiment)
-        return continued(recorded, self.experiment(recorded), begun.name)
+        return continued_experiment(recorded, self.experiment(recorded), begun.name)
 
 
 @dataclass(frozen=True)
 class GridRequest:
-    """A preset with overrides and values.
+    """A preset with overrides, the values of further varied keys, and a selection of the cells.
 
-    The run is called like the preset unless it is given a name, so the same command finds it again.
+    Without a name the run is named after the preset, so that the same command finds it again.
     """
 
     preset: str | None
     overrides: Sequence[Override]
     axes: Mapping[str, tuple[Any, ...]]
-    choice: Choice
+    selection: CellSelection
     out: Path
     given_name: str | None
     extends: ClassVar[bool] = True
@@ -88,16 +92,19 @@ class GridRequest:
     @property
     def name(self) -> str:
         """The run's name."""
-        return self.given_name or preset_label(self.preset or DEFAULT_GRID)
+        return self.given_name or preset_label(self._preset)
+
+    @property
+    def _preset(self) -> str:
+        return DEFAULT_GRID if self.preset is None else self.preset
 
     @cached_property
     def _grid(self) -> Experiment:
         only_axes = self.preset is None and bool(self.axes)
-        preset = self.preset or DEFAULT_GRID
-        return load_grid(preset, list(self.overrides), self.axes, self.choice, only_axes)
+        return load_grid(self._preset, self.overrides, self.axes, self.selection, only_axes)
 
     def experiment(self, recorded: Experiment | None = None) -> Experiment:
-        """Return the wanted grid; values without a preset are all that is varied.
+        """Return the requested grid. Without a preset it varies only the keys of ``axes``, if any.
 
         Raises UserError.
         """
@@ -105,35 +112,38 @@ class GridRequest:
 
     @property
     def begun(self) -> RunDirectory | None:
-        """The run that has begun, if there is one. Raises UserError."""
+        """The run of that name, if it has begun. Raises UserError."""
         return run_to_resume(AUTO, self.name, self.out)
 
     def planned(self) -> Experiment:
-        """Return what would be run, with what has begun. Raises UserError; writes nothing."""
-        wanted, begun = self.experiment(), self.begun
+        """Return the grid as it would be trained, with the cells of a run that has begun.
+
+        Raises UserError; writes nothing.
+        """
+        requested, begun = self.experiment(), self.begun
         if begun is None:
             check_free(self.out, self.name)
-            return wanted
-        return extended(read_experiment(begun.experiment), wanted, begun.name)
+            return requested
+        return extended_grid(read_experiment(begun.experiment), requested, begun.name)
 
 
 def preset_label(preset: str | None) -> str:
-    """Return what a run of the preset is called: its name, or that of its file or run."""
+    """Return the name of a run of the preset: that of the preset, of its file or of its run."""
     path = Path(DEFAULT_PRESET if preset is None else preset)
     return path.parent.name if path.name == "experiment.toml" and path.parent.name else path.stem
 
 
 def run_to_resume(resume: str | None, name: str | None, out: Path) -> RunDirectory | None:
-    """Return the run that ``--resume`` means; None for a new one. Raises UserError."""
+    """Return the run that ``--resume`` names, or None for a new run. Raises UserError."""
     if resume is None:
         return None
     if resume != AUTO:
         run = open_run(resume, out)
         if name not in (None, run.name):
-            raise UserError(f"--name {name}: the run to resume is {run.name}; leave --name away")
+            raise UserError(f"--name {name}: the run to resume is {run.name}; leave out --name")
         return run
     if name is None:
-        raise UserError("--resume auto needs --name, the run to begin or to go on with")
+        raise UserError("--resume auto needs --name, the run to begin or to continue")
     check_name(name)
     path = out / name
     if not path.exists() or never_began(path):
@@ -144,15 +154,13 @@ def run_to_resume(resume: str | None, name: str | None, out: Path) -> RunDirecto
 
 
 def run_before_restart(out: Path) -> RunDirectory | None:
-    """Return the run that this torchrun began before it started its processes again, if any."""
-    nodes, restarts = (
-        os.environ.get(name, default)
-        for name, default in (("GROUP_WORLD_SIZE", "1"), ("TORCHELASTIC_RESTART_COUNT", "0"))
-    )
-    if nodes == "1" and restarts == "0":  # nodes count their restarts apart
+    """Return the run that this torchrun launch began before it restarted its processes, if any."""
+    nodes = os.environ.get("GROUP_WORLD_SIZE", "1")
+    restarts = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    if nodes == "1" and restarts == "0":  # with several nodes, each counts its own restarts
         return None
-    from rkkd_cli.train.distributed.torchrun import launch
+    from rkkd_cli.train.distributed.torchrun import launch_id
 
-    this_launch = launch()
+    this_launch = launch_id()
     runs = [run for run in find_runs(out) if this_launch and run.launch() == this_launch]
     return runs[-1] if runs else None

@@ -1,4 +1,4 @@
-"""Ctrl-C and the schedulers' SIGTERM: finish the step, keep a checkpoint, leave."""
+"""Ctrl-C and the schedulers' SIGTERM: finish the step, save a checkpoint, exit."""
 
 import _thread
 import signal
@@ -7,26 +7,26 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
-from rkkd_cli.cli.output.console import err
+from rkkd_cli.cli.output.console import err, print_line
 from rkkd_cli.train.stop_controller import StopController, Stopped
 
-# Windows has no SIGHUP (a terminal that is closed); SIGTERM arrives there only from inside the
-# process, and what other programs send ends it at once, as SIGKILL does elsewhere.
+# Windows has no SIGHUP (a terminal was closed). Its SIGTERM comes from inside the process only;
+# other programs end a process at once there, as SIGKILL does elsewhere.
 SIGNALS = [getattr(signal, n) for n in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, n)]
 
-# What takes longer than this from one event to the next is given up: schedulers do not wait.
+# A training that has not stopped after this time is ended: schedulers do not wait longer.
 PATIENCE_SECONDS = 8.0
 
 
 class Interrupted(SystemExit):
-    """The program ends with 128 + the signal's number."""
+    """The program ends with the exit status 128 + the signal's number."""
 
 
 class SignalHandler:
-    """Asks ``controller`` to stop; a second signal, or the end of patience, stops at once.
+    """Requests a stop of ``controller``; at a second signal, or out of patience, raises.
 
-    The first signal raises nothing: it may arrive anywhere, and compiled code (a library that is
-    being imported) can end the whole process where Python code raises below it.
+    The first signal raises nothing. It may arrive anywhere, also within compiled code (a library
+    that is being imported), which may end the process if an exception passes through it.
     """
 
     def __init__(self, controller: StopController) -> None:
@@ -35,7 +35,7 @@ class SignalHandler:
         self.timer: threading.Timer | None = None
 
     def __call__(self, number: int, _: FrameType | None) -> None:
-        """Handle one signal, in the main thread."""
+        """Handle a signal, in the main thread."""
         if self.controller.stop_requested:
             raise Interrupted(128 + number)
         self.controller.stop_requested, self.received = True, signal.Signals(number)
@@ -43,37 +43,30 @@ class SignalHandler:
         self.timer.daemon = True
         self.timer.start()
 
-    def forget(self) -> None:
-        """Stop waiting."""
+    def cancel_timer(self) -> None:
+        """Wait no longer for the training to stop."""
         if self.timer is not None:
             self.timer.cancel()
 
 
 @contextmanager
 def stopping_on_signals(controller: StopController) -> Iterator[None]:
-    """Turn signals into a requested stop, and that into an exit status: 130, 143, 129.
+    """Turn a signal into a requested stop, and that into the exit status 130, 143 or 129.
 
-    Says that the program was interrupted, with the notes of the exception: how to go on.
-    A signal that this process was started to ignore (nohup) stays ignored.
+    Prints that the program was interrupted, with the notes of the exception. Signals that the
+    process was started to ignore (as by nohup) stay ignored.
     """
     handler = SignalHandler(controller)
-    heeded = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
-    former = {number: signal.signal(number, handler) for number in heeded}
+    handled = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    former = {number: signal.signal(number, handler) for number in handled}
     try:
         yield
-    except Stopped as left:
-        _say_interrupted(left)
-        raise Interrupted(128 + handler.received) from None
-    except SystemExit as left:  # Interrupted, or what compiled code made of it
-        _say_interrupted(left)
+    except (Stopped, SystemExit) as error:  # Interrupted, or what compiled code makes of it
+        sentence = "; ".join(["rkkd: interrupted", *getattr(error, "__notes__", [])])
+        with suppress(OSError):  # the terminal may be closed
+            print_line(err, sentence, style="red")
         raise Interrupted(128 + handler.received) from None
     finally:
-        handler.forget()
+        handler.cancel_timer()
         for number, action in former.items():
             signal.signal(number, action)
-
-
-def _say_interrupted(left: BaseException) -> None:
-    sentence = "; ".join(["rkkd: interrupted", *getattr(left, "__notes__", [])])
-    with suppress(OSError):  # the terminal may have gone
-        err.print(sentence, style="red", markup=False, soft_wrap=True)

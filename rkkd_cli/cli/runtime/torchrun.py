@@ -1,4 +1,4 @@
-"""Under torchrun rank 0 is the program; the other ranks follow it and print nothing."""
+"""Under torchrun rank 0 runs the program; the other ranks follow it and print nothing."""
 
 import os
 import signal
@@ -14,37 +14,33 @@ from rkkd_cli.errors import UserError
 if TYPE_CHECKING:
     from rkkd_cli.train.distributed.process_group import TorchrunGroup
 
-# The first rank may fail for the same reason: then it is the one that says so.
-SECONDS_FOR_THE_FIRST = 2.0
-
-
-def _is_one_of_several() -> bool:
-    """Tell whether torchrun has started this process beside others."""
-    return "TORCHELASTIC_RUN_ID" in os.environ and os.environ.get("WORLD_SIZE", "1") != "1"
+# How long another rank that fails waits for rank 0, which may fail for the same reason and is then
+# the one that reports it.
+SECONDS_FOR_RANK_ZERO = 2.0
 
 
 @contextmanager
-def joined() -> Iterator["TorchrunGroup | None"]:
-    """Give rank 0 its process group, or None without torchrun.
+def process_group() -> Iterator["TorchrunGroup | None"]:
+    """Yield rank 0's process group, or None if torchrun has not started several processes.
 
-    The other ranks follow rank 0 here, and exit with its status.
+    The other ranks do not get beyond this: they follow rank 0, and exit with its status.
     """
-    if not _is_one_of_several():
+    if "TORCHELASTIC_RUN_ID" not in os.environ or os.environ.get("WORLD_SIZE", "1") == "1":
         yield None
         return
     from rkkd_cli.train.distributed.torchrun import connect
 
     try:
-        process_group = connect(os.environ)
+        group = connect(os.environ)
     except UserError:
         if os.environ["RANK"] == "0":
             raise
         sys.exit(2)
-    if not process_group.is_first:
-        sys.exit(_followed(process_group))
+    if not group.is_first:
+        sys.exit(_follow_rank_zero(group))
     status = 1
     try:
-        yield process_group
+        yield group
         status = 0
     except SystemExit as end:
         status = end.code if isinstance(end.code, int) else int(end.code is not None)
@@ -53,22 +49,22 @@ def joined() -> Iterator["TorchrunGroup | None"]:
         status = 2
         raise
     finally:
-        process_group.channel.dismiss(status, process_group.world_size - 1)
-        process_group.destroy()
+        group.channel.dismiss(status, group.world_size - 1)
+        group.destroy()
 
 
-def _followed(process_group: "TorchrunGroup") -> int:
-    """Follow the first rank to its end; return its exit status, or that of what happened here."""
+def _follow_rank_zero(group: "TorchrunGroup") -> int:
+    """Train what rank 0 trains, until it ends; return its exit status."""
     from rkkd_cli.cli.runtime.signals import PATIENCE_SECONDS, SIGNALS
     from rkkd_cli.records.cache import cache_directory
     from rkkd_cli.sweep.engines.ranks import follow
     from rkkd_cli.train.distributed.control_channel import Dismissed
     from rkkd_cli.train.stop_controller import SharedStopController
 
-    controller = SharedStopController(0.0, process_group)
+    controller = SharedStopController(0.0, group)
 
-    def asked(number: int, _: FrameType | None) -> None:
-        if not controller.stop_requested:  # the first rank has the same signal, or is told in time
+    def request_stop(number: int, _: FrameType | None) -> None:
+        if not controller.stop_requested:  # rank 0 gets the signal as well, or hears of the stop
             controller.stop_requested = True
             timer = threading.Timer(PATIENCE_SECONDS, os._exit, [128 + number])
             timer.daemon = True
@@ -76,17 +72,17 @@ def _followed(process_group: "TorchrunGroup") -> int:
 
     for number in SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, asked)
+            signal.signal(number, request_stop)
     try:
-        follow(process_group, cache_directory(), controller)
-    except Dismissed as over:
-        return over.status
+        follow(group, cache_directory(), controller)
+    except Dismissed as dismissed:
+        return dismissed.status
     except (RuntimeError, MemoryError, ValueError, OSError):
-        process_group.destroy()  # lets the first one see it
-        status = process_group.channel.dismissal(SECONDS_FOR_THE_FIRST)
+        group.destroy()  # so that rank 0 fails in its next collective
+        status = group.channel.wait_for_dismissal(SECONDS_FOR_RANK_ZERO)
         if status is None:
             raise
         return status
     finally:
-        process_group.channel.say_left()
+        group.channel.report_left()
     raise AssertionError("a rank follows until it is dismissed")

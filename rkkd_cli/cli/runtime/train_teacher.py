@@ -1,4 +1,4 @@
-"""What ``rkkd teacher train`` does."""
+"""``rkkd teacher train``: train and cache a teacher."""
 
 import os
 
@@ -25,9 +25,9 @@ from rkkd_cli.train.stop_controller import SharedStopController, StopController,
 def train_teacher(
     experiment: Experiment, minutes: float, process_group: TorchrunGroup | None = None
 ) -> None:
-    """Train and cache the experiment's teacher, or find it cached; on all ranks if there are some.
+    """Train and cache the experiment's teacher unless it is cached; under torchrun, on all ranks.
 
-    Raises UserError where so many cannot share its batches.
+    Raises UserError, also if so many ranks cannot share its batches.
     """
     controller = (
         SharedStopController(minutes, process_group) if process_group else StopController(minutes)
@@ -48,9 +48,9 @@ def train_teacher(
         try:
             with make_reporter(err, quiet=False) as reporter:
                 for event in prepare(experiment, runtime):
-                    if not controller.stop_requested:  # the terminal may have gone
+                    if not controller.stop_requested:  # else the terminal may be closed
                         reporter.show(event)
                     controller.raise_if_stopped_between_stages()
-        except (Stopped, Interrupted) as left:
-            left.add_note("the same command goes on")
+        except (Stopped, Interrupted) as error:
+            error.add_note("the same command continues")
             raise

@@ -1,1 +1,1 @@
-"""Images decoded while the training runs, by processes of their own."""
+"""Streamed image folders: images are decoded by other processes during training."""

@@ -1,7 +1,7 @@
-"""What is cut out of an image of any size: training crops and the middle. No torch in here.
+"""Crops of images of any size, for training and for evaluation. Imports no torch.
 
-The operations are those of torchvision's v2 transforms on PIL images, whose pixels they give; the
-draws are of :class:`random.Random`, whose numbers are the same in every version and process.
+The operations give the pixels of torchvision's v2 transforms on PIL images. Random numbers come
+from :class:`random.Random`, whose sequence is the same in every Python version and process.
 """
 
 import math
@@ -10,86 +10,85 @@ from typing import Literal, NamedTuple
 
 from PIL import Image
 
-CROPS = ("padded", "resized")
-
 # Defaults of torchvision.transforms.v2.RandomResizedCrop (Szegedy et al., arXiv 1409.4842).
-AREA = (0.08, 1.0)
-SHAPE = (3 / 4, 4 / 3)
-TRIES = 10
-MARGIN = 256 / 224  # a held-out image's shorter side in sizes of the crop
+AREA_RANGE = (0.08, 1.0)
+ASPECT_RANGE = (3 / 4, 4 / 3)
+MAX_TRIES = 10
+# A held-out image's shorter side, as a multiple of the crop's side.
+HELD_OUT_SCALE = 256 / 224
 
 Box = tuple[int, int, int, int]
 
 
-class Cut(NamedTuple):
-    """How an image becomes ``size``×``size`` pixels.
+class Crop(NamedTuple):
+    """Turns an image into ``size``×``size`` pixels.
 
-    ``random``: a crop of random area and shape, scaled, and flipped in half of the cases if
-    ``flip``. ``held_out``: the shorter side scaled to size·256/224 and the middle cut out. Both as
-    torchvision's references train and evaluate. ``centre``: as images in memory are, see decode.py.
+    Modes:
+        random: a crop of random area and aspect ratio, resized; half of the crops are flipped if
+            ``flip``. As torchvision's reference scripts train.
+        held_out: the shorter side resized to size · 256 / 224, then a centre crop. As torchvision's
+            reference scripts evaluate.
+        centre: the shorter side resized to ``size``, then a centre crop. As for images in memory.
     """
 
     size: int
-    way: Literal["random", "held_out", "centre"]
+    mode: Literal["random", "held_out", "centre"]
     flip: bool = False
 
     def __call__(self, image: Image.Image, seed: int) -> Image.Image:
-        """Return the pixels of the image. Raises DecompressionBombError for a scaled giant."""
-        if self.way == "random":
+        """Return the cropped image. Raises DecompressionBombError if resizing it makes a giant."""
+        if self.mode == "random":
             return _random_crop(image, self.size, self.flip, Random(seed))
-        if self.way == "held_out":
-            return _middle(_scaled(image, round(MARGIN * self.size)), self.size)
-        return centred(image, self.size)
+        if self.mode == "held_out":
+            return _held_out_crop(image, self.size)
+        return centre_crop(image, self.size)
 
 
-def _random_crop(image: Image.Image, size: int, flip: bool, draws: Random) -> Image.Image:
-    crop = image.crop(random_box(*image.size, draws))
+def _random_crop(image: Image.Image, size: int, flip: bool, rng: Random) -> Image.Image:
+    crop = image.crop(random_box(*image.size, rng))
     crop = crop.resize((size, size), Image.Resampling.BILINEAR)
-    is_flipped = draws.random() < 0.5 and flip
+    is_flipped = rng.random() < 0.5 and flip
     return crop.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if is_flipped else crop
 
 
-def random_box(width: int, height: int, draws: Random) -> Box:
-    """Return (left, top, right, bottom): area and shape are drawn until they fit, ten times.
+def random_box(width: int, height: int, rng: Random) -> Box:
+    """Return a random crop (left, top, right, bottom) of a width × height image.
 
-    The area is uniform, the shape uniform in its logarithm. What never fits becomes the largest
-    centred box of an allowed shape.
+    Area (uniform) and aspect ratio (log-uniform) are drawn until they fit, at most ten times. If
+    none fits, the result is the largest centred box of an allowed aspect ratio.
     """
-    for _ in range(TRIES):
-        area = width * height * (AREA[0] + (AREA[1] - AREA[0]) * draws.random())
-        low, high = math.log(SHAPE[0]), math.log(SHAPE[1])
-        shape = math.exp(low + (high - low) * draws.random())
-        w, h = round(math.sqrt(area * shape)), round(math.sqrt(area / shape))
+    for _ in range(MAX_TRIES):
+        area = width * height * (AREA_RANGE[0] + (AREA_RANGE[1] - AREA_RANGE[0]) * rng.random())
+        low, high = math.log(ASPECT_RANGE[0]), math.log(ASPECT_RANGE[1])
+        aspect = math.exp(low + (high - low) * rng.random())
+        w, h = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
         if 0 < w <= width and 0 < h <= height:
-            top = int(draws.random() * (height - h + 1))
-            left = int(draws.random() * (width - w + 1))
+            top = int(rng.random() * (height - h + 1))
+            left = int(rng.random() * (width - w + 1))
             return left, top, left + w, top + h
-    shape = min(max(width / height, SHAPE[0]), SHAPE[1])
-    w, h = min(width, max(1, round(height * shape))), min(height, max(1, round(width / shape)))
+    aspect = min(max(width / height, ASPECT_RANGE[0]), ASPECT_RANGE[1])
+    w, h = min(width, max(1, round(height * aspect))), min(height, max(1, round(width / aspect)))
     left, top = (width - w) // 2, (height - h) // 2
     return left, top, left + w, top + h
 
 
-def _scaled(image: Image.Image, shorter: int) -> Image.Image:
-    short = min(image.size)
-    width, height = (shorter * side // short for side in image.size)
+def _held_out_crop(image: Image.Image, size: int) -> Image.Image:
+    shorter_side = round(HELD_OUT_SCALE * size)
+    width, height = (shorter_side * side // min(image.size) for side in image.size)
     _refuse_giant(width, height)
-    return image.resize((width, height), Image.Resampling.BILINEAR)
+    resized = image.resize((width, height), Image.Resampling.BILINEAR)
+    left, top = (round((side - size) / 2) for side in resized.size)
+    return resized.crop((left, top, left + size, top + size))
 
 
-def _middle(image: Image.Image, size: int) -> Image.Image:
-    left, top = (round((side - size) / 2) for side in image.size)
-    return image.crop((left, top, left + size, top + size))
-
-
-def centred(image: Image.Image, size: int) -> Image.Image:
-    """Return the shorter side scaled to ``size``, bicubic, and the middle cut out."""
+def centre_crop(image: Image.Image, size: int) -> Image.Image:
+    """Resize the shorter side to ``size`` (bicubic) and crop the centre."""
     scale = size / min(image.size)
     width, height = (max(size, round(side * scale)) for side in image.size)
     _refuse_giant(width, height)
-    scaled = image.resize((width, height), Image.Resampling.BICUBIC)
+    resized = image.resize((width, height), Image.Resampling.BICUBIC)
     left, top = (width - size) // 2, (height - size) // 2
-    return scaled.crop((left, top, left + size, top + size))
+    return resized.crop((left, top, left + size, top + size))
 
 
 def _refuse_giant(width: int, height: int) -> None:

@@ -1,4 +1,4 @@
-"""One image file to RGB pixels. Nothing in a file is executed, and nothing grows without bounds."""
+"""Decodes an image file to RGB pixels. Runs nothing in the file, and refuses giant images."""
 
 import hashlib
 import warnings
@@ -10,41 +10,41 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from rkkd_cli.data.streaming.crops import centred
+from rkkd_cli.data.streaming.crops import centre_crop
 from rkkd_cli.errors import UserError
 
-# Those of the suffixes that count as images. Others stay out: for EPS Pillow starts Ghostscript.
+# The formats of the image suffixes, and no others: for EPS, Pillow would start Ghostscript.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "PPM", "TIFF")
 
 
 @contextmanager
-def refusing_bombs() -> Iterator[None]:
-    """Let an image of more than Pillow's limit (89 megapixels) be an error, not a warning."""
+def reject_decompression_bombs() -> Iterator[None]:
+    """Raise an error, not a warning, for images above Pillow's limit of 89 megapixels."""
     with warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         yield
 
 
 def read_rgb(path: Path, image_size: int | None) -> NDArray[np.uint8]:
-    """Decode one image, (H, W, 3); with ``image_size``, shorter side scaled and centre cropped.
+    """Decode one image to (H, W, 3); with ``image_size``, resize and crop the centre.
 
     Raises UserError naming an image that cannot be decoded.
     """
-    image = read_image(path, lambda image: centred(image, image_size) if image_size else image)
+    image = read_image(path, lambda image: centre_crop(image, image_size) if image_size else image)
     return np.asarray(image, dtype=np.uint8)
 
 
-def read_image(path: Path, cut: Callable[[Image.Image], Image.Image]) -> Image.Image:
-    """Decode one image to RGB and return what ``cut`` makes of it.
+def read_image(path: Path, transform: Callable[[Image.Image], Image.Image]) -> Image.Image:
+    """Decode one image to RGB and apply ``transform``.
 
     Raises UserError naming an image that cannot be decoded.
     """
-    if not path.is_file():  # a pipe would be waited for
+    if not path.is_file():  # opening a pipe would wait for ever
         raise UserError(f"cannot decode the image {path}: it is no file")
     try:
         with Image.open(path, formats=FORMATS) as file:
             image = _to_rgb(file)
-        return cut(image)
+        return transform(image)
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
         raise UserError(f"cannot decode the image {path}: {error}") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
@@ -52,7 +52,7 @@ def read_image(path: Path, cut: Callable[[Image.Image], Image.Image]) -> Image.I
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    """Return the image as RGB; transparency is dropped, 16-bit grey scaled to 8 bits."""
+    """Convert the image to RGB: drop transparency, scale 16-bit grey to 8 bits."""
     if image.mode == "F":
         raise ValueError("floating-point pixels have no known range")
     if image.mode.startswith("I"):
@@ -64,7 +64,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 def file_digest(path: Path) -> bytes:
-    """Return the SHA-256 of an image file. Raises UserError for one that cannot be read."""
+    """Return the SHA-256 of an image file. Raises UserError if it cannot be read."""
     if not path.is_file():
         raise UserError(f"cannot read the image {path}: it is no file")
     try:

@@ -1,9 +1,9 @@
-"""Processes that decode images ahead of whoever needs them.
+"""A pool of processes that decode images a few batches ahead of training.
 
-Each process has a thread here, which hands it a few images at a time and reads their pixels into
-the batch. Orders say everything (file, crop, seed), so that no pixel depends on how many processes
-there are or which of them decodes an image, and the processes hold nothing. What is decoded ahead
-is ``AHEAD`` batches, however many images there are.
+Each process has a thread here. The thread hands it a chunk of a batch's tasks and reads the pixels
+into the batch. A task says everything (file, crop, seed), so no pixel depends on the number of
+processes or on which one decodes it. Memory does not grow with the dataset: ``PREFETCHED_BATCHES``
+are decoded ahead.
 """
 
 import json
@@ -21,195 +21,199 @@ from queue import SimpleQueue
 from typing import IO, TYPE_CHECKING, NamedTuple
 
 import rkkd_cli
-from rkkd_cli.data.streaming.decode import refusing_bombs
-from rkkd_cli.data.streaming.worker import GOOD, Order, decode, line_of
+from rkkd_cli.data.streaming.decode import reject_decompression_bombs
+from rkkd_cli.data.streaming.worker import DECODED, DecodeTask, decode, json_line
 from rkkd_cli.errors import RunError, UserError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-MOST_PROCESSES = 8  # unless more are asked for
-AHEAD = 2  # batches that are decoded while one is in use
-IMAGES_A_SHARE = 8  # handed to a process at once
+MAX_DEFAULT_PROCESSES = 8
+PREFETCHED_BATCHES = 2  # decoded while one is in use
+IMAGES_PER_CHUNK = 8
 PIPE_BYTES, F_SETPIPE_SZ = 1 << 20, 1031  # of Linux's fcntl.h
 
-Orders = Sequence[Order]
-Allocate = Callable[[int, int], "Tensor"]  # for so many images of so many pixels a side
+Tasks = Sequence[DecodeTask]
+Allocate = Callable[[int, int], "Tensor"]  # (number of images, pixels a side) → empty batch
 
 
 class ImageError(RunError):
-    """An image of a stream cannot be decoded; all batches before it have been."""
+    """An image of a stream cannot be decoded. All batches before it have been yielded."""
 
 
-class Share(NamedTuple):
-    """Some images of a batch and where their pixels go, (n, size, size, 3)."""
+class Chunk(NamedTuple):
+    """The images of a batch that one process decodes at a time, and their pixels' destination.
 
-    orders: Orders
+    ``pixels``: (n, size, size, 3).
+    """
+
+    tasks: Tasks
     pixels: "Tensor"
     done: "Future[None]"
 
 
-class Started(NamedTuple):
+class PendingBatch(NamedTuple):
     """A batch that is being decoded."""
 
     pixels: "Tensor"
-    shares: list[Share]
+    chunks: list[Chunk]
+
+    def wait(self) -> "Tensor":
+        """Return the pixels when all are decoded. Raises ImageError for one that cannot be."""
+        for chunk in self.chunks:
+            chunk.done.result()
+        return self.pixels
 
 
-def usual_processes() -> int:
-    """Return how many processes decode by default: one for each core but one, at most eight."""
+def default_processes() -> int:
+    """Return the default number of decoding processes: one per core but one, at most eight."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return min(MOST_PROCESSES, max(1, (cores or 1) - 1))
+    return min(MAX_DEFAULT_PROCESSES, max(1, (cores or 1) - 1))
 
 
-class Decoders:
-    """So many processes, started when they are first needed; none: this process decodes itself."""
+class DecoderPool:
+    """Decoding processes, started when first needed. With 0 processes, this one decodes."""
 
-    def __init__(self, wanted: int | None = None) -> None:
-        self.wanted = wanted
-        self.tasks: SimpleQueue[Share | None] | None = None
+    def __init__(self, requested: int | None = None) -> None:
+        self.requested = requested
+        self.queue: SimpleQueue[Chunk | None] | None = None
 
     def __getstate__(self) -> dict[str, int | None]:
-        return {"wanted": self.wanted, "tasks": None}
+        return {"requested": self.requested, "queue": None}
 
     @property
     def processes(self) -> int:
-        """How many there are; where no number is wanted, this machine's usual one."""
-        return usual_processes() if self.wanted is None else self.wanted
+        """The number of processes: as requested, or this machine's default."""
+        return default_processes() if self.requested is None else self.requested
 
-    def batches(self, batches: Iterable[Orders], allocate: Allocate) -> "Iterator[Tensor]":
+    def decode_batches(self, batches: Iterable[Tasks], allocate: Allocate) -> "Iterator[Tensor]":
         """Yield the pixels of each batch, (B, size, size, 3) uint8, in memory from ``allocate``.
 
-        Raises ImageError for an image that cannot be decoded, in its turn.
+        Raises ImageError for an image that cannot be decoded, after the batches before it.
         """
         if self.processes == 0:
-            yield from (_decoded_here(orders, allocate) for orders in batches)
+            yield from (_decode_here(tasks, allocate) for tasks in batches)
             return
-        started: deque[Started] = deque()
+        pending: deque[PendingBatch] = deque()
         try:
-            for orders in batches:
-                started.append(self._start(orders, allocate))
-                if len(started) > AHEAD:
-                    yield _finished(started.popleft())
-            while started:
-                yield _finished(started.popleft())
+            for tasks in batches:
+                pending.append(self._start(tasks, allocate))
+                if len(pending) > PREFETCHED_BATCHES:
+                    yield pending.popleft().wait()
+            while pending:
+                yield pending.popleft().wait()
         finally:
-            for share in (share for one in started for share in one.shares):
-                share.done.cancel()
+            for batch in pending:
+                for chunk in batch.chunks:
+                    chunk.done.cancel()
 
-    def _start(self, orders: Orders, allocate: Allocate) -> Started:
-        pixels = allocate(len(orders), orders[0].cut.size)
-        few = max(1, min(IMAGES_A_SHARE, len(orders) // self.processes))
-        shares = [
-            Share(orders[start : start + few], pixels[start : start + few], Future())
-            for start in range(0, len(orders), few)
+    def _start(self, tasks: Tasks, allocate: Allocate) -> PendingBatch:
+        pixels = allocate(len(tasks), tasks[0].crop.size)
+        size = max(1, min(IMAGES_PER_CHUNK, len(tasks) // self.processes))
+        chunks = [
+            Chunk(tasks[start : start + size], pixels[start : start + size], Future())
+            for start in range(0, len(tasks), size)
         ]
-        if self.tasks is None:
-            self.tasks = _start_threads(self, self.processes)
-        for share in shares:
-            self.tasks.put(share)
-        return Started(pixels, shares)
+        if self.queue is None:
+            self.queue = _start_threads(self, self.processes)
+        for chunk in chunks:
+            self.queue.put(chunk)
+        return PendingBatch(pixels, chunks)
 
 
-def _decoded_here(orders: Orders, allocate: Allocate) -> "Tensor":
-    pixels = allocate(len(orders), orders[0].cut.size)
+def _decode_here(tasks: Tasks, allocate: Allocate) -> "Tensor":
+    pixels = allocate(len(tasks), tasks[0].crop.size)
     try:
-        with refusing_bombs():
-            for image, order in zip(pixels.numpy(), orders, strict=True):
-                memoryview(image).cast("B")[:] = decode(order)
+        with reject_decompression_bombs():
+            for image, task in zip(pixels.numpy(), tasks, strict=True):
+                memoryview(image).cast("B")[:] = decode(task)
     except UserError as error:
         raise ImageError(str(error)) from None
     return pixels
 
 
-def _finished(batch: Started) -> "Tensor":
-    for share in batch.shares:
-        share.done.result()
-    return batch.pixels
-
-
-def _start_threads(owner: Decoders, count: int) -> "SimpleQueue[Share | None]":
-    """Return the queue of the threads, which end with their owner."""
-    tasks: SimpleQueue[Share | None] = SimpleQueue()
+def _start_threads(owner: DecoderPool, count: int) -> "SimpleQueue[Chunk | None]":
+    """Start the threads and return their queue. They end when ``owner`` is collected."""
+    queue: SimpleQueue[Chunk | None] = SimpleQueue()
     for _ in range(count):
-        threading.Thread(target=_serve, args=(tasks,), daemon=True).start()
-    weakref.finalize(owner, _end_threads, tasks, count)
-    return tasks
+        threading.Thread(target=_serve_queue, args=(queue,), daemon=True).start()
+    weakref.finalize(owner, _end_threads, queue, count)
+    return queue
 
 
-def _end_threads(tasks: "SimpleQueue[Share | None]", count: int) -> None:
+def _end_threads(queue: "SimpleQueue[Chunk | None]", count: int) -> None:
     for _ in range(count):
-        tasks.put(None)
+        queue.put(None)
 
 
-def _serve(tasks: "SimpleQueue[Share | None]") -> None:
-    """Let a process of its own do what comes in; one that has died is replaced."""
-    process: Process | None = None
+def _serve_queue(queue: "SimpleQueue[Chunk | None]") -> None:
+    """Have one process decode chunks from the queue; replace it if it dies."""
+    process: DecodeProcess | None = None
     while True:
-        share = tasks.get()
-        if share is None:
+        chunk = queue.get()
+        if chunk is None:
             break
-        if share.done.set_running_or_notify_cancel():
+        if chunk.done.set_running_or_notify_cancel():
             try:
-                process = process or Process()
-                process.decode(share)
+                process = process or DecodeProcess()
+                process.decode(chunk)
             except Exception as error:
                 if process is not None:
                     process.end()
                 process = None
-                share.done.set_exception(error)
+                chunk.done.set_exception(error)
             else:
-                share.done.set_result(None)
-        del share  # and with it the batch
+                chunk.done.set_result(None)
+        del chunk  # or the batch would stay in memory while the thread waits
     if process is not None:
         process.end()
 
 
-class Process:
+class DecodeProcess:
     """One decoding process."""
 
     def __init__(self) -> None:
-        # -P: not what lies in the working folder. Its own session: no signals of the terminal.
+        # -P: import nothing from the working folder. A new session: no signals from the terminal.
         command = [sys.executable, "-P", "-m", "rkkd_cli.data.streaming.worker"]
         package = str(Path(rkkd_cli.__file__).parents[1])
         paths = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
-        surroundings = {**os.environ, "PYTHONPATH": paths, "OPENBLAS_NUM_THREADS": "1"}
+        environment = {**os.environ, "PYTHONPATH": paths, "OPENBLAS_NUM_THREADS": "1"}
         self.process = subprocess.Popen(
-            command, env=surroundings, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             start_new_session=True,
         )  # fmt: skip
         assert self.process.stdin is not None
         assert self.process.stdout is not None
-        self.orders: IO[bytes] = self.process.stdin
-        self.answers: IO[bytes] = self.process.stdout
-        with suppress(ImportError, OSError):  # Linux alone; fewer switches between the two
+        self.requests: IO[bytes] = self.process.stdin
+        self.responses: IO[bytes] = self.process.stdout
+        with suppress(ImportError, OSError):  # Linux only: a larger pipe, fewer context switches
             import fcntl
 
-            fcntl.fcntl(self.answers, F_SETPIPE_SZ, PIPE_BYTES)
+            fcntl.fcntl(self.responses, F_SETPIPE_SZ, PIPE_BYTES)
 
-    def decode(self, share: Share) -> None:
-        """Have the images decoded. Raises ImageError for one that cannot be."""
-        with suppress(OSError):  # it has died: that is seen when it is read
-            self.orders.write(line_of(share.orders))
-            self.orders.flush()
-        for order, pixels in zip(share.orders, share.pixels.numpy(), strict=True):
-            good = self.answers.read(1)
-            if good and good != GOOD:
-                raise ImageError(json.loads(self.answers.readline()))
-            room = memoryview(pixels).cast("B")
-            if not good or self.answers.readinto(room) < len(room):  # type: ignore[attr-defined]
-                raise self._died(order)
+    def decode(self, chunk: Chunk) -> None:
+        """Decode the images into the chunk. Raises ImageError for one that cannot be decoded."""
+        with suppress(OSError):  # the process has died, as reading will show
+            self.requests.write(json_line(chunk.tasks))
+            self.requests.flush()
+        for task, pixels in zip(chunk.tasks, chunk.pixels.numpy(), strict=True):
+            status = self.responses.read(1)
+            if status and status != DECODED:
+                raise ImageError(json.loads(self.responses.readline()))
+            buffer = memoryview(pixels).cast("B")
+            if not status or self.responses.readinto(buffer) < len(buffer):  # type: ignore[attr-defined]
+                raise self._death_error(task)
 
-    def _died(self, order: Order) -> ImageError:
+    def _death_error(self, task: DecodeTask) -> ImageError:
         status = self.process.wait()
         return ImageError(
-            f"a process that decodes images ended with exit status {status}, at {order.path} or an "
+            f"a process that decodes images ended with exit status {status}, at {task.path} or an "
             "image beside it"
         )
 
     def end(self) -> None:
-        """Let the process end, and wait for it."""
-        for pipe in (self.orders, self.answers):
-            with suppress(OSError):  # orders that a process has died on cannot be flushed
+        """End the process and wait for it."""
+        for pipe in (self.requests, self.responses):
+            with suppress(OSError):  # what a dead process has not read cannot be flushed
                 pipe.close()
         self.process.wait()

@@ -1,4 +1,4 @@
-"""A split whose images stay on the disk: files, labels, and how they become pixels."""
+"""A split whose images stay on disk: its files, labels, and how images become pixels."""
 
 import hashlib
 import os
@@ -8,34 +8,35 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from rkkd_cli.data.folder_scan import Files, Index
+from rkkd_cli.data.folder_scan import FileIndex, Indices
 from rkkd_cli.data.streaming.decode import file_digest
-from rkkd_cli.data.streaming.pool import Decoders
+from rkkd_cli.data.streaming.pool import DecoderPool
 from rkkd_cli.errors import UserError
 
-VERSION = 1  # raised when the same files give other pixels
+VERSION = 1  # raise it when the same files give other pixels
 SEPARATOR = os.sep.encode()
-SAMPLE = 256  # files of a split whose content the fingerprint covers
+SAMPLED_FILES = 256  # whose content the fingerprint of a split covers
 
 
 @dataclass(frozen=True)
-class ListedImages:
-    """One split of a dataset, on the disk; all splits share their ``decoders``.
+class StreamedSplit:
+    """One split of a dataset, on disk. All splits share ``decoders``.
 
-    ``size`` is that of the pixels, ``crop`` one of :data:`rkkd_cli.data.streaming.crops.CROPS`.
+    ``size``: height and width of the pixels. ``crop``: the kind of training crop, ``padded`` or
+    ``resized`` (see :class:`rkkd_cli.data.images.Dataset`).
     """
 
-    files: Files
+    files: FileIndex
     size: int
     crop: str
-    decoders: Decoders
+    decoders: DecoderPool
 
     def __len__(self) -> int:
         return len(self.files.labels)
 
     @property
     def labels(self) -> NDArray[np.int64]:
-        """The number of the class of each image, (N,)."""
+        """The class index of each image, (N,)."""
         return self.files.labels
 
     @property
@@ -43,42 +44,41 @@ class ListedImages:
         """Channels, height and width of the pixels."""
         return 3, self.size, self.size
 
-    def path(self, number: int) -> str:
+    def path(self, index: int) -> str:
         """Return the path of one image."""
-        return str(self.files.path(number))
+        return str(self.files.path(index))
 
-    def take(self, index: Index) -> "ListedImages":
-        """Return the images at ``index``, in that order."""
-        return ListedImages(self.files.take(index), self.size, self.crop, self.decoders)
+    def take(self, indices: Indices) -> "StreamedSplit":
+        """Return the images at ``indices``, in that order."""
+        return StreamedSplit(self.files.take(indices), self.size, self.crop, self.decoders)
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of how images are cut, and of all names, labels and file sizes.
+        """SHA-256 of the size and kind of crop, and of all file names, labels and file sizes.
 
-        Of the contents it covers those of 256 files, evenly spread over the list, or of all where
-        there are no more: to read all of ImageNet takes as long as an epoch. So it tells files
-        that were added, removed, renamed or written anew, but not one whose bytes changed while
-        their number stayed, unless it is in the sample.
+        It covers the contents of 256 files, evenly spread over the list (of all if there are no
+        more): reading all of ImageNet would take as long as an epoch. So it detects files that were
+        added, removed, renamed or changed in size, but other changes only in sampled files.
         """
-        return self.fingerprint_now()
+        return self.compute_fingerprint()
 
-    def fingerprint_now(self) -> str:
-        """Return the fingerprint of the files as they are on this machine's disk."""
-        text = f"streamed {VERSION} {self.size} {self.crop}"
-        digest = hashlib.sha256(text.encode())
+    def compute_fingerprint(self) -> str:
+        """Return the fingerprint of the files as they now are on this machine's disk."""
+        digest = hashlib.sha256(f"streamed {VERSION} {self.size} {self.crop}".encode())
         sizes, root = np.empty(len(self), dtype=np.int64), os.fsencode(self.files.root)
-        for number, name in enumerate(self.files.names):
+        for index, name in enumerate(self.files.names):
             digest.update(name + b"\0")
-            sizes[number] = _file_size(root + SEPARATOR + name)
+            sizes[index] = _file_size(root + SEPARATOR + name)
         digest.update(np.ascontiguousarray(self.labels).data)
         digest.update(sizes.data)
-        for number in np.unique(np.linspace(0, len(self) - 1, SAMPLE).astype(np.int64)):
-            digest.update(file_digest(self.files.path(int(number))))
+        sampled = np.unique(np.linspace(0, len(self) - 1, SAMPLED_FILES).astype(np.int64))
+        for index in sampled.tolist():
+            digest.update(file_digest(self.files.path(index)))
         return digest.hexdigest()
 
 
 def _file_size(path: bytes) -> int:
     try:
-        return os.stat(path).st_size  # noqa: PTH116  # a Path for each of a million takes seconds
+        return os.stat(path).st_size  # noqa: PTH116  # Path objects for a million files take seconds
     except OSError as error:
         raise UserError(f"cannot read the image {os.fsdecode(path)}: {error.strerror}") from None

@@ -1,9 +1,8 @@
-"""A process that decodes images for another one: ``python -m rkkd_cli.data.streaming.worker``.
+"""A process that decodes images: ``python -m rkkd_cli.data.streaming.worker``.
 
-On stdin come lines with lists of orders in JSON, on stdout go the pixels of each image after a byte
-that says that it could be decoded, or after another byte a line with the reason. It holds nothing
-between two images, imports no torch (so that it starts in a fraction of a second), and ends with
-its stdin.
+Each line on stdin is a JSON list of tasks. For each task, stdout gets one status byte, then the
+pixels, or a line with the reason of the failure. The process keeps nothing between two images,
+imports no torch (so it starts in a fraction of a second), and ends when stdin is closed.
 """
 
 import json
@@ -17,62 +16,58 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from rkkd_cli.data.streaming.crops import Cut
+from rkkd_cli.data.streaming.crops import Crop
 from rkkd_cli.data.streaming.decode import read_image
 from rkkd_cli.errors import UserError
 
-GOOD, BAD = b"+", b"-"
+DECODED, FAILED = b"+", b"-"
 STDOUT, STDERR = 1, 2
 
 
-class Order(NamedTuple):
-    """An image to be decoded, and the seed of what is drawn for it."""
+class DecodeTask(NamedTuple):
+    """An image to decode and crop; a random crop is drawn from ``seed``."""
 
     path: str
-    cut: Cut
+    crop: Crop
     seed: int
 
 
-def line_of(told: object) -> bytes:
-    """Return a line that the other end reads."""
-    return json.dumps(told).encode() + b"\n"
+def json_line(value: object) -> bytes:
+    """Return the value as a line of JSON."""
+    return json.dumps(value).encode() + b"\n"
 
 
-def decode(order: Order) -> bytes:
+def decode(task: DecodeTask) -> bytes:
     """Return size × size × 3 bytes. Raises UserError naming an image that cannot be decoded."""
-    image = read_image(Path(order.path), lambda image: order.cut(image, order.seed))
+    image = read_image(Path(task.path), lambda image: task.crop(image, task.seed))
     return image.tobytes()
 
 
-def answer(order: Order) -> bytes:
-    """Return the answer to one order."""
+def respond(task: DecodeTask) -> bytes:
+    """Return the response to one task: pixels, or the reason of the failure."""
     try:
-        return GOOD + decode(order)
+        return DECODED + decode(task)
     except UserError as error:
-        return _refusal(str(error))
+        return FAILED + json_line(str(error))
     except Exception as error:  # a decoder may raise anything on hostile bytes
-        return _refusal(f"cannot decode the image {order.path}: {error!r}")
-
-
-def _refusal(reason: str) -> bytes:
-    return BAD + line_of(reason)
+        return FAILED + json_line(f"cannot decode the image {task.path}: {error!r}")
 
 
 def main() -> None:
-    """Decode until stdin ends. Signals are for the process that gives the orders."""
+    """Decode until stdin is closed. Ignores signals: the parent process handles them."""
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
     warnings.simplefilter("ignore")
     warnings.simplefilter("error", Image.DecompressionBombWarning)
-    orders, answers = sys.stdin.buffer, os.fdopen(os.dup(STDOUT), "wb", 0)
-    os.dup2(STDERR, STDOUT)  # whatever a library prints is no answer
-    with suppress(OSError):  # the other end has gone
-        while line := orders.readline():
-            for path, cut, seed in json.loads(line):
-                rest = memoryview(answer(Order(path, Cut(*cut), seed)))
-                while rest:
-                    rest = rest[answers.write(rest) :]
+    requests, responses = sys.stdin.buffer, os.fdopen(os.dup(STDOUT), "wb", 0)
+    os.dup2(STDERR, STDOUT)  # what a library prints is no response
+    with suppress(OSError):  # the parent process has ended
+        while line := requests.readline():
+            for path, crop, seed in json.loads(line):
+                unsent = memoryview(respond(DecodeTask(path, Crop(*crop), seed)))
+                while unsent:
+                    unsent = unsent[responses.write(unsent) :]
 
 
 if __name__ == "__main__":

@@ -54,11 +54,12 @@ def losses_and_gradients(s: Tensor, t: Tensor, k: float, surrogate: int) -> tupl
 
     batch, classes = s.shape
     losses, gradients = s.new_empty(batch), s.new_empty(s.shape)
-    inputs = surrogate, _as_array(s), _as_array(t), k
-    outputs = losses.numpy(), gradients.numpy()
+    students, teachers = _as_array(s), _as_array(t)
 
     def compute(first: int, last: int) -> None:
-        numba_pairs.losses_and_gradients(*inputs, *outputs, first, last)
+        numba_pairs.losses_and_gradients(
+            surrogate, students, teachers, k, losses.numpy(), gradients.numpy(), first, last
+        )
 
     run_in_threads(compute, batch, pairs_per_image=classes * (classes - 1) // 2)
     return losses, gradients
@@ -100,7 +101,7 @@ def run_in_threads(work: Callable[[int, int], None], images: int, pairs_per_imag
         return
     ends = [images * (n + 1) // threads for n in range(threads)]
     with ThreadPoolExecutor(threads - 1) as executor:
-        futures = [executor.submit(work, *bounds) for bounds in itertools.pairwise(ends)]
+        futures = [executor.submit(work, first, last) for first, last in itertools.pairwise(ends)]
         work(0, ends[0])
     for future in futures:
         future.result()

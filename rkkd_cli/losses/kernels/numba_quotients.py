@@ -17,7 +17,7 @@ from rkkd_cli.losses.kernels.compiled import exact, summing
 
 ZERO, ONE = np.float32(0), np.float32(1)
 MAX_EXPONENT, MIN_EXPONENT = np.int32(30), np.int32(-30)
-MANTISSA_BITS = np.int32(23)  # of a float32; its exponent stands above them
+MANTISSA_BITS = np.int32(23)  # of a float32; its exponent is in the bits above
 POWERS_OF_LN2 = tuple(math.log(2) ** n / math.factorial(n) for n in range(9))
 C0, C1, C2, C3, C4, C5, C6, C7, C8 = POWERS_OF_LN2
 TWO_OVER_LN2 = 2 / math.log(2)

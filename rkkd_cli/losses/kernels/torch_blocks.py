@@ -1,8 +1,8 @@
 """Sums over all pairs of classes in PyTorch's operations, for any device and precision.
 
 The pairs i < j of C classes are taken in blocks of rows, so no (B, C, C) tensor is ever whole. The
-first columns of a block are its own rows: in this square each pair stands twice. All later columns
-form a rectangle, where each pair stands once.
+first columns of a block are its own rows: this square has each pair twice. All later columns form a
+rectangle with each pair once.
 """
 
 from collections.abc import Iterator

@@ -5,7 +5,7 @@ pair of classes once, with its agreement and its slope. The row sums of the slop
 part of the gradient of block i, the column sums block i's part of the gradient of block j. No other
 program writes to their places in ``partial`` (B, blocks, C), so nothing is added atomically and
 runs repeat bit for bit; the parts are added up afterwards. On the diagonal a tile is a square in
-which each pair stands twice, so its agreement counts half.
+which each pair occurs twice, so its agreement counts half.
 
 **Cost.** tanh is (1 − e)/(1 + e) with e = exp(−2|x|), and both tanh of a pair share one reciprocal.
 That makes three special functions (two exponentials, one reciprocal) for each of the B·C(C−1)/2

@@ -1,1 +1,1 @@
-"""Weights out of files: reading, recognising and loading them."""
+"""Reads checkpoint files safely, finds which model they hold, and loads them."""

@@ -1,8 +1,8 @@
-"""Where in a checkpoint file the weights are, and what else it tells of the model.
+"""Finds the weights in a checkpoint file, and what else the file states about its model.
 
-The layouts: a state dict alone (torchvision, timm, DIST's segmentation), or one under a key beside
+A file is a state dict (torchvision, timm, DIST's segmentation), or has one under a key beside
 epoch, optimiser and options (RepDistiller, mdistiller, SimKD, DIST, timm's and torchvision's
-training scripts, Lightning). Names may begin with what wrapped the model (``module.`` of
+training scripts, Lightning). Keys may have a prefix from a wrapper of the model (``module.`` of
 DistributedDataParallel, ``model.`` of Lightning, ``_orig_mod.`` of torch.compile).
 """
 
@@ -15,169 +15,167 @@ from torch import Tensor
 
 from rkkd_cli.errors import UserError
 from rkkd_cli.models.checkpoint.read import read_file
-from rkkd_cli.models.checkpoint.stand_ins import Inert
+from rkkd_cli.models.checkpoint.stand_ins import Stub
 
 Tensors = dict[str, Tensor]
 
-PLAIN_KEYS = ("model", "state_dict", "net", "model_state_dict", "network", "weights")
+STATE_DICT_KEYS = ("model", "state_dict", "net", "model_state_dict", "network", "weights")
 EMA_KEYS = ("state_dict_ema", "model_ema", "ema_model", "ema_state_dict")
 
-# Where a file speaks of its model: in itself, or in the options saved with it.
+# Where a file names its model: at the top level, or in the options saved with it.
 NAME_KEYS = ("arch", "model", "model_name", "model_s")
 OPTION_KEYS = ("opt", "args", "hyper_parameters", "config")
 
-# What to try where a state dict holds more than one network: a student beside its teacher in
+# Networks to try inside a state dict that holds more than one: a student beside its teacher in
 # mdistiller's own checkpoints, a network beside metrics and losses in a LightningModule's.
-PARTS = ("student", "model", "net", "network", "backbone")
+SUBMODULES = ("student", "model", "net", "network", "backbone")
 
-COMPILED = "_orig_mod."
-AVERAGED = "n_averaged"  # torch.optim.swa_utils.AveragedModel's counter beside its module
+COMPILE_PREFIX = "_orig_mod."
+AVERAGE_COUNTER = "n_averaged"  # of torch.optim.swa_utils.AveragedModel, beside its module
 
 
-class Weights(NamedTuple):
-    """The weights of a file, under its own names, and how they were found.
+class CheckpointWeights(NamedTuple):
+    """The weights of a file, under the file's own keys.
 
-    ``key`` is the entry that they stood under (empty: the file is a state dict), ``ema`` tells
-    whether they are moving averages, ``other_ema`` that the file has such, too. ``words`` are
-    what the file says of its model, ``beside`` names its entries, ``metadata`` is what a
-    safetensors file says of itself.
+    ``key`` is the entry that is the state dict (empty if the whole file is), ``entries`` are all
+    top-level keys. ``ema``: these are moving averages; ``has_other_ema``: the file also has moving
+    averages that were not chosen. ``hints`` are the names that the file states for its model,
+    ``metadata`` is that of a safetensors file.
     """
 
     path: Path
     tensors: Tensors
     key: str
     ema: bool
-    other_ema: bool
-    words: tuple[str, ...]
+    has_other_ema: bool
+    hints: tuple[str, ...]
     metadata: Mapping[str, str]
     format: str
-    beside: frozenset[str] = frozenset()
+    entries: frozenset[str] = frozenset()
 
 
-class View(NamedTuple):
-    """A network's weights under bare names; ``taken_off`` is what stood before all of them."""
+class StateDictView(NamedTuple):
+    """The state dict of one network in a file, without the prefix that all its keys had."""
 
     tensors: Tensors
-    taken_off: str
+    stripped_prefix: str
 
 
-def read_weights(path: Path, ema: bool = False) -> Weights:
-    """Return the weights in a file; with ``ema`` the moving averages of them.
+def read_weights(path: Path, ema: bool = False) -> CheckpointWeights:
+    """Return the weights in a file, or with ``ema`` their moving averages.
 
-    Raises UserError for a file without (see :func:`rkkd_cli.models.checkpoint.read.read_file`
-    for the others).
+    Raises UserError for a file without weights, or one that
+    :func:`rkkd_cli.models.checkpoint.read.read_file` refuses.
     """
     file = read_file(path)
-    content = _plain(file.content)
-    plain, averaged = _under(content, PLAIN_KEYS), _under(content, EMA_KEYS)
+    content = _plain_dict(file.content)
+    plain = _find_state_dict(content, STATE_DICT_KEYS)
+    averaged = _find_state_dict(content, EMA_KEYS)
     if ema and averaged is None:
         raise UserError(f"checkpoint {path} has no EMA weights; looked for {', '.join(EMA_KEYS)}")
-    found = averaged if ema else plain or averaged or ("", content)
-    assert found is not None
-    key, state = found
-    return Weights(
+    entry = averaged if ema else plain or averaged or ("", content)
+    assert entry is not None
+    key, state_dict = entry
+    return CheckpointWeights(
         path,
-        _checked(state, path),
+        _checked_tensors(state_dict, path),
         key,
-        key in EMA_KEYS,
-        averaged is not None and key not in EMA_KEYS,
-        tuple(_words(content)),
-        file.metadata,
-        file.format,
-        frozenset(key for key in content or {} if isinstance(key, str)) if key else frozenset(),
+        ema=key in EMA_KEYS,
+        has_other_ema=averaged is not None and key not in EMA_KEYS,
+        hints=tuple(_stated_names(content)),
+        metadata=file.metadata,
+        format=file.format,
+        entries=frozenset(name for name in content or {} if isinstance(name, str) and key),
     )
 
 
-def views(tensors: Tensors) -> Iterator[View]:
-    """Yield the networks that a state dict may hold: all of it, then its likely parts."""
-    whole = bare(tensors)
+def candidate_views(tensors: Tensors) -> Iterator[StateDictView]:
+    """Yield the networks that a state dict may hold: all of it, then its likely submodules."""
+    whole = strip_prefix(tensors)
     yield whole
-    for part in PARTS:
+    for submodule in SUBMODULES:
         inside = {
-            name.removeprefix(f"{part}."): tensor
-            for name, tensor in whole.tensors.items()
-            if name.startswith(f"{part}.")
+            key.removeprefix(f"{submodule}."): tensor
+            for key, tensor in whole.tensors.items()
+            if key.startswith(f"{submodule}.")
         }
         if inside:
-            inner = bare(inside)
-            yield View(inner.tensors, f"{whole.taken_off}{part}.{inner.taken_off}")
+            inner = strip_prefix(inside)
+            prefix = f"{whole.stripped_prefix}{submodule}.{inner.stripped_prefix}"
+            yield StateDictView(inner.tensors, prefix)
 
 
-def bare(tensors: Mapping[str, Tensor]) -> View:
-    """Return the tensors without the beginning that all their names share."""
-    renamed = {name.replace(COMPILED, ""): tensor for name, tensor in tensors.items()}
+def strip_prefix(tensors: Mapping[str, Tensor]) -> StateDictView:
+    """Return the tensors without the prefix that all keys share, and without wrappers' extras."""
+    renamed = {key.replace(COMPILE_PREFIX, ""): tensor for key, tensor in tensors.items()}
     if len(renamed) < len(tensors):
         renamed = dict(tensors)
-    renamed.pop(AVERAGED, None)
-    start = shared_start(renamed)
-    return View({name[len(start) :]: tensor for name, tensor in renamed.items()}, start)
+    renamed.pop(AVERAGE_COUNTER, None)
+    prefix = common_prefix(renamed)
+    return StateDictView({key[len(prefix) :]: tensor for key, tensor in renamed.items()}, prefix)
 
 
-def shared_start(names: Iterable[str]) -> str:
-    """Return the beginning that all names share, up to a dot: ``module.model.`` for example."""
-    split = [name.split(".")[:-1] for name in names]
+def common_prefix(keys: Iterable[str]) -> str:
+    """Return the prefix that all keys share, up to a dot: ``module.model.`` for example."""
+    paths = [key.split(".")[:-1] for key in keys]
     shared = []
-    for parts in zip(*split, strict=False):
-        if len(set(parts)) > 1:
+    for names in zip(*paths, strict=False):
+        if len(set(names)) > 1:
             break
-        shared.append(parts[0])
-    return "".join(f"{part}." for part in shared)
+        shared.append(names[0])
+    return "".join(f"{name}." for name in shared)
 
 
-def _plain(value: Any) -> dict[Any, Any] | None:
-    """Return a mapping as a plain dict.
+def _plain_dict(value: Any) -> dict[Any, Any] | None:
+    """Return a mapping as a plain dict, or None for anything else.
 
-    A file can give an OrderedDict attributes, thus methods of its own choice: those of dict are
-    called instead.
+    A file can give an OrderedDict attributes, so methods of its choice: call those of dict instead.
     """
     return dict(dict.items(value)) if isinstance(value, dict) else None
 
 
-def _under(content: dict[Any, Any] | None, keys: Iterable[str]) -> tuple[str, Any] | None:
-    """Return the first of the entries that is a mapping, looking through one more layer."""
+def _find_state_dict(content: dict[Any, Any] | None, keys: Iterable[str]) -> tuple[str, Any] | None:
+    """Return the first of the entries that is a mapping, or such an entry inside it."""
     for key in keys:
-        inner = _plain((content or {}).get(key))
-        if inner is not None:
-            deeper = (
-                None if all(isinstance(v, Tensor) for v in inner.values()) else _under(inner, keys)
-            )
-            return (f"{key}.{deeper[0]}", deeper[1]) if deeper else (key, inner)
+        entry = _plain_dict((content or {}).get(key))
+        if entry is not None:
+            is_state_dict = all(isinstance(value, Tensor) for value in entry.values())
+            inner = None if is_state_dict else _find_state_dict(entry, keys)
+            return (f"{key}.{inner[0]}", inner[1]) if inner else (key, entry)
     return None
 
 
-def _checked(state: dict[Any, Any] | None, path: Path) -> Tensors:
-    """Return the state dict's tensors. Raises UserError for what is none."""
-    if not state:
+def _checked_tensors(state_dict: dict[Any, Any] | None, path: Path) -> Tensors:
+    """Return the state dict's tensors. Raises UserError for anything that is no state dict."""
+    if not state_dict:
         raise UserError(f"checkpoint {path} holds no weights")
-    if not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()):
+    if not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state_dict.items()):
         raise UserError(
-            f"checkpoint {path} holds no state dict; looked under {', '.join(PLAIN_KEYS)}"
+            f"checkpoint {path} holds no state dict; looked under {', '.join(STATE_DICT_KEYS)}"
         )
-    for name, tensor in state.items():
-        if tensor.layout is not torch.strided or tensor.device.type != "cpu" or _is_odd(tensor):
+    for key, tensor in state_dict.items():
+        if not _is_plain(tensor):
             raise UserError(
-                f"checkpoint {path} holds no plain numbers in {name} (sparse, quantised or empty "
+                f"checkpoint {path} holds no plain numbers in {key} (sparse, quantised or empty "
                 "of values); save the state_dict of the plain model"
             )
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor.float()).all()):
-            raise UserError(f"checkpoint {path} is of no use: {name} has NaN or infinite values")
-    return {name: tensor.detach() for name, tensor in state.items()}
+            raise UserError(f"checkpoint {path} is of no use: {key} has NaN or infinite values")
+    return {key: tensor.detach() for key, tensor in state_dict.items()}
 
 
-def _is_odd(tensor: Tensor) -> bool:
-    return tensor.is_quantized or type(tensor) not in (Tensor, torch.nn.Parameter)
+def _is_plain(tensor: Tensor) -> bool:
+    has_values = tensor.layout is torch.strided and tensor.device.type == "cpu"
+    is_usual_type = type(tensor) in (Tensor, torch.nn.Parameter)
+    return has_values and is_usual_type and not tensor.is_quantized
 
 
-def _words(content: dict[Any, Any] | None) -> Iterator[str]:
-    """Yield what the file says of its model."""
-    for key in NAME_KEYS:
-        word = (content or {}).get(key)
-        if isinstance(word, str):
-            yield word
-    for key in OPTION_KEYS:
-        options = (content or {}).get(key)
-        attributes = options.attributes if isinstance(options, Inert) else _plain(options)
-        for name in NAME_KEYS:
-            word = (attributes or {}).get(name)
-            if isinstance(word, str):
-                yield word
+def _stated_names(content: dict[Any, Any] | None) -> Iterator[str]:
+    """Yield the names of its model that a file states."""
+    options = [(content or {}).get(key) for key in OPTION_KEYS]
+    attributes = [o.attributes if isinstance(o, Stub) else _plain_dict(o) for o in options]
+    for entries in (content, *attributes):
+        for key in NAME_KEYS:
+            name = (entries or {}).get(key)
+            if isinstance(name, str):
+                yield name

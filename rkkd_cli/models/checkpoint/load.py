@@ -1,4 +1,4 @@
-"""Weights out of files into a model: our own, and the published teacher files of the field."""
+"""Loads checkpoint files into a model: our own, and the published teacher files of the field."""
 
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -8,110 +8,116 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from rkkd_cli.errors import UserError
-from rkkd_cli.models.checkpoint.layout import Tensors, Weights, bare, read_weights, views
-from rkkd_cli.models.checkpoint.upgrade import in_todays_form
+from rkkd_cli.models.checkpoint.layout import (
+    CheckpointWeights,
+    Tensors,
+    candidate_views,
+    read_weights,
+    strip_prefix,
+)
+from rkkd_cli.models.checkpoint.upgrade import upgrade_keys
 
-# Counts the batches that BatchNorm has seen; files older than PyTorch 0.4.1 lack it, and nothing
-# but its training without momentum reads it.
-COUNTER = "num_batches_tracked"
+# BatchNorm's count of batches. Files older than PyTorch 0.4.1 lack it, and nothing but training
+# without momentum reads it.
+BATCH_COUNTER = "num_batches_tracked"
 
-OTHER_CLASSES = "was trained on"
+OTHER_CLASSES = "was trained on"  # how the message about another number of classes begins
 
 
 def load_checkpoint(model: nn.Module, path: str | Path) -> None:
-    """Load the weights in ``path`` into ``model``, every name and shape exactly matching.
+    """Load the weights in ``path`` into ``model``; every key and shape must match.
 
     Reads PyTorch and safetensors files in the layouts of the field (see
-    :mod:`rkkd_cli.models.checkpoint.layout`). The model is left alone where they do not fit.
+    :mod:`rkkd_cli.models.checkpoint.layout`). On an error the model does not change.
 
     Raises:
         UserError (a ValueError): the file is missing, truncated, no checkpoint, holds objects
             other than tensors and plain containers, or does not fit the model.
 
     """
-    load_fitted(model, fitting(read_weights(Path(path)), model.state_dict()).state)
+    load_fitted(model, fit_weights(read_weights(Path(path)), model.state_dict()).state)
 
 
-class Fitted(NamedTuple):
-    """A file's weights under a model's names.
+class FittedWeights(NamedTuple):
+    """A file's weights under a model's keys.
 
-    ``taken_off`` is what stood before all names in the file, ``left_out`` are the auxiliary heads
-    that the file has and the model has not.
+    ``stripped_prefix`` is the prefix that the file's keys had. ``dropped_heads`` are auxiliary
+    heads in the file that the model does not have.
     """
 
     state: Tensors
-    taken_off: str
-    left_out: tuple[str, ...]
+    stripped_prefix: str
+    dropped_heads: tuple[str, ...]
 
 
 def load_fitted(model: nn.Module, state: Tensors) -> None:
-    """Load weights that have been found to fit, names being those of the model's own version."""
+    """Load weights that are known to fit, under the keys of the model's installed version."""
     versioned = OrderedDict(state)
-    # Some libraries look for their version marks here, as torch's own state dicts have them.
+    # Some libraries look for version marks here, where torch's own state dicts have them.
     versioned._metadata = model.state_dict()._metadata  # type: ignore[attr-defined]
     model.load_state_dict(versioned, strict=True)
 
 
-def fitting(weights: Weights, expected: Mapping[str, Tensor]) -> Fitted:
-    """Return the weights under the names of ``expected``, which may be on the meta device.
+def fit_weights(weights: CheckpointWeights, expected: Mapping[str, Tensor]) -> FittedWeights:
+    """Return the weights under the keys of the ``expected`` state dict (meta tensors will do).
 
     Raises UserError that says how they differ.
     """
-    target = bare(expected)
-    problems = []
-    for view in views(weights.tensors):
-        tensors, left_out = in_todays_form(view.tensors, target.tensors)
+    target = strip_prefix(expected)
+    misfits = []
+    for view in candidate_views(weights.tensors):
+        tensors, dropped_heads = upgrade_keys(view.tensors, target.tensors)
         misfit = find_misfit(tensors, target.tensors)
         if misfit is None:
-            tensors = with_counters(tensors, target.tensors)
-            state = {target.taken_off + name: tensors[name] for name in target.tensors}
-            return Fitted(state, view.taken_off, left_out)
-        problems.append(misfit)
-    closest = next((text for text in problems if text.startswith(OTHER_CLASSES)), problems[0])
+            tensors = _add_batch_counters(tensors, target.tensors)
+            state = {target.stripped_prefix + key: tensors[key] for key in target.tensors}
+            return FittedWeights(state, view.stripped_prefix, dropped_heads)
+        misfits.append(misfit)
+    closest = next((misfit for misfit in misfits if misfit.startswith(OTHER_CLASSES)), misfits[0])
     raise UserError(f"checkpoint {weights.path} {closest}")
 
 
-def with_counters(tensors: Tensors, expected: Mapping[str, Tensor]) -> Tensors:
-    """Return the tensors with the counters that old files lack, at zero."""
-    lacking = {
-        name: tensor.new_zeros((), device="cpu")
-        for name, tensor in expected.items()
-        if name not in tensors and name.endswith(COUNTER)
+def _add_batch_counters(tensors: Tensors, expected: Mapping[str, Tensor]) -> Tensors:
+    """Return the tensors with the batch counters that old files lack, at zero."""
+    missing = {
+        key: tensor.new_zeros((), device="cpu")
+        for key, tensor in expected.items()
+        if key not in tensors and key.endswith(BATCH_COUNTER)
     }
-    return tensors | lacking
+    return tensors | missing
 
 
 def find_misfit(tensors: Tensors, expected: Mapping[str, Tensor]) -> str | None:
-    """Return how tensors differ from what a model expects, in words after "checkpoint X"."""
-    missing = [n for n in expected if n not in tensors and not n.endswith(COUNTER)]
-    foreign = [name for name in tensors if name not in expected]
-    if missing or foreign:
-        example = f"missing {missing[0]}" if missing else f"unexpected {foreign[0]}"
+    """Return how the tensors differ from the expected ones, in words after "checkpoint X"."""
+    missing = [k for k in expected if k not in tensors and not k.endswith(BATCH_COUNTER)]
+    unexpected = [key for key in tensors if key not in expected]
+    if missing or unexpected:
+        example = f"missing {missing[0]}" if missing else f"unexpected {unexpected[0]}"
         return (
             f"is of another architecture: {len(missing)} parameters missing, "
-            f"{len(foreign)} unexpected (first: {example})"
+            f"{len(unexpected)} unexpected (first: {example})"
         )
-    present = {name: tensor for name, tensor in expected.items() if name in tensors}
-    wrong = [name for name, tensor in present.items() if tensors[name].shape != tensor.shape]
+    present = {key: tensor for key, tensor in expected.items() if key in tensors}
+    wrong = [key for key, tensor in present.items() if tensors[key].shape != tensor.shape]
     if wrong:
-        name = wrong[0]
-        has, needs = tuple(tensors[name].shape), tuple(expected[name].shape)
+        key = wrong[0]
+        shape, expected_shape = tuple(tensors[key].shape), tuple(expected[key].shape)
         if _differ_in_classes(wrong, tensors, expected):
-            return f"{OTHER_CLASSES} {has[0]} classes, the dataset has {needs[0]}"
-        return f"is of another architecture: {name} is {has}, the model's {needs}"
-    for name, tensor in present.items():
-        same_kind = tensors[name].is_floating_point() == tensor.is_floating_point()
-        if not same_kind and not name.endswith(COUNTER):  # averaging makes fractions of counters
-            return f"is of another architecture: {name} holds {tensors[name].dtype}"
+            return f"{OTHER_CLASSES} {shape[0]} classes, the dataset has {expected_shape[0]}"
+        return f"is of another architecture: {key} is {shape}, the model's {expected_shape}"
+    for key, tensor in present.items():
+        same_kind = tensors[key].is_floating_point() == tensor.is_floating_point()
+        if not same_kind and not key.endswith(BATCH_COUNTER):  # averaging makes fractions of counts
+            return f"is of another architecture: {key} holds {tensors[key].dtype}"
     return None
 
 
 def _differ_in_classes(wrong: list[str], tensors: Tensors, expected: Mapping[str, Tensor]) -> bool:
-    """Tell whether the shapes differ in the outputs of one layer and in nothing else."""
-    layers = {name.rpartition(".")[0] for name in wrong}
+    """Return whether the shapes differ in the number of outputs of one layer only."""
+    layers = {key.rpartition(".")[0] for key in wrong}
     same_inputs = all(
-        tensors[name].ndim == expected[name].ndim >= 1
-        and tensors[name].shape[1:] == expected[name].shape[1:]
-        for name in wrong
+        tensors[key].ndim == expected[key].ndim >= 1
+        and tensors[key].shape[1:] == expected[key].shape[1:]
+        for key in wrong
     )
     return len(layers) == 1 and same_inputs and len(expected) - len(wrong) > 1

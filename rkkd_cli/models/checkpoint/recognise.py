@@ -1,202 +1,219 @@
-"""Which model a checkpoint holds: names and shapes tell.
+"""Finds the model that a checkpoint holds, by keys and shapes.
 
-Every model of the zoo is built without memory (on the meta device) and compared with the file.
-Names that the file, its own name or its folder state only choose between models that fit equally
-well. Of the libraries' models those are compared that such words name.
+Every model of the zoo is built on the meta device and compared with the file. Names stated in the
+file, in its own name or its folder's only decide between models that fit equally well. Of the
+libraries' models, those that such names mention are compared.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
-from rkkd_cli.errors import LONGEST_SHOWN, UserError
+from rkkd_cli.errors import MAX_SHOWN_LENGTH, UserError
 from rkkd_cli.models.catalogue import LIBRARIES, MODELS, build_model, check_model_name
-from rkkd_cli.models.checkpoint.layout import Tensors, View, Weights, bare, views
-from rkkd_cli.models.checkpoint.library_names import library_candidates
-from rkkd_cli.models.checkpoint.load import COUNTER, fitting, load_fitted
-from rkkd_cli.models.checkpoint.names import model_words, named_among
-from rkkd_cli.models.checkpoint.skeleton import (
-    REFERENCE,
-    Expected,
-    ImageSize,
-    Unfilled,
-    blank,
-    counts,
-    depends_on_size,
-    sizes,
+from rkkd_cli.models.checkpoint.layout import (
+    CheckpointWeights,
+    StateDictView,
+    Tensors,
+    candidate_views,
+    strip_prefix,
 )
-from rkkd_cli.models.checkpoint.upgrade import in_todays_form
+from rkkd_cli.models.checkpoint.library_names import library_candidates
+from rkkd_cli.models.checkpoint.load import BATCH_COUNTER, fit_weights, load_fitted
+from rkkd_cli.models.checkpoint.names import first_named, name_hints
+from rkkd_cli.models.checkpoint.skeleton import (
+    ImageSize,
+    SkipInit,
+    candidate_sizes,
+    depends_on_size,
+    infer_counts,
+    meta_state_dict,
+    reference_state_dict,
+)
+from rkkd_cli.models.checkpoint.upgrade import upgrade_keys
 
-# Of the images on which two models' outputs are compared: large enough for every convolutional one.
+# Side of the images on which two models' outputs are compared; every convolutional one takes it.
 COMPARED_SIDE = 128
 
 
-class Images(NamedTuple):
-    """What a model is wanted for: classes, channels, and (height, width)."""
+class ImageSpec(NamedTuple):
+    """The images that a model has to take: number of classes, channels, (height, width)."""
 
     classes: int
     channels: int
     size: tuple[int, int]
 
 
-class Recognised(NamedTuple):
-    """A model with the weights of a file under its own names.
+class RecognisedModel(NamedTuple):
+    """A model, with a file's weights under its own keys.
 
-    ``size`` is that of the images where it is not the model's own and changes shapes; ``also`` are
-    models of another library that fit as well and give equal outputs.
+    ``stripped_prefix`` is the prefix of the file's keys, ``dropped_heads`` are auxiliary heads that
+    the model does not have. ``size`` is the image size, if it changes shapes and is not the model's
+    default. ``equivalents`` are models of other libraries that fit as well, with equal outputs.
     """
 
     model: str
     classes: int
     channels: int
     state: Tensors
-    taken_off: str
-    left_out: tuple[str, ...] = ()
+    stripped_prefix: str
+    dropped_heads: tuple[str, ...] = ()
     size: ImageSize = None
-    also: tuple[str, ...] = ()
+    equivalents: tuple[str, ...] = ()
 
 
 def recognise(
-    weights: Weights, model: str | None = None, images: Images | None = None
-) -> Recognised:
-    """Return the model that the weights are of; ``model`` says which one.
+    weights: CheckpointWeights, model: str | None = None, images: ImageSpec | None = None
+) -> RecognisedModel:
+    """Return the model that the weights belong to.
 
-    Without it the zoo comes first, then the libraries' models that the file's words name.
-    ``images`` are those that the model is wanted for: tried first of all counts and sizes.
+    Without the name ``model``, the zoo is searched first, then the libraries' models that the
+    file's hints name. ``images`` are those that the model has to take; their size is tried too.
 
-    Raises UserError for an unknown name, where no model fits or several do, and where ``model``
-    does not fit.
+    Raises UserError if the name is unknown, ``model`` does not fit, or no model or several fit.
     """
     if model is not None:
-        return _as_said(weights, model, images)
-    found = [fit for name in MODELS if (fit := _fit(weights, name)) is not None]
-    if len(found) > 1:
-        names = [fit.model for fit in found]
-        chosen = named_among(model_words(weights.path, weights.words), names)
-        found = [fit for fit in found if fit.model == chosen]
-        if not found:
-            raise _several(weights, names)
-    return found[0] if found else _of_a_library(weights, images)
+        return _fit_named_model(weights, model, images)
+    fits = [fit for name in MODELS if (fit := _fit_model(weights, name)) is not None]
+    if len(fits) > 1:
+        names = [fit.model for fit in fits]
+        chosen = first_named(name_hints(weights.path, weights.hints), names)
+        fits = [fit for fit in fits if fit.model == chosen]
+        if not fits:
+            raise _several_fit_error(weights, names)
+    return fits[0] if fits else _find_library_model(weights, images)
 
 
-def trained_size(found: Recognised) -> ImageSize:
-    """Return the size of the images whose positions the weights hold, if it can be told."""
-    if found.size is not None or not depends_on_size(found.model):
-        return found.size
-    counted = (found.model, found.classes, found.channels)
-    for size in sizes(found.model, None):
+def trained_size(recognised: RecognisedModel) -> ImageSize:
+    """Return the image size of the positional embeddings in the weights, if it can be told."""
+    name = recognised.model
+    if recognised.size is not None or not depends_on_size(name):
+        return recognised.size
+    for size in candidate_sizes(name, None):
+        if size is None:
+            continue
         try:
-            fits = size is not None and same_shapes(blank(*counted, size), found.state)
+            expected = meta_state_dict(name, recognised.classes, recognised.channels, size)
         except ValueError:  # not a size for this model
             continue
-        if fits:
+        if same_shapes(expected, recognised.state):
             return size
     return None
 
 
-def same_shapes(one: Expected, other: Expected) -> bool:
-    """Tell whether two state dicts have the same names and shapes."""
-    return one.keys() == other.keys() and all(one[k].shape == other[k].shape for k in one)
+def same_shapes(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> bool:
+    """Return whether two state dicts have the same keys and shapes."""
+    return a.keys() == b.keys() and all(a[key].shape == b[key].shape for key in a)
 
 
-def _as_said(weights: Weights, model: str, images: Images | None) -> Recognised:
+def _fit_named_model(
+    weights: CheckpointWeights, model: str, images: ImageSpec | None
+) -> RecognisedModel:
     check_model_name(model)
     if model not in MODELS and model.partition(":")[0] not in LIBRARIES and images is not None:
-        # A user's own model may be made for these counts alone.
-        fitted = fitting(weights, blank(model, *images))
-        return Recognised(model, images.classes, images.channels, *fitted)
-    fit = _fit(weights, model, images)
+        # A user's own model may be written for these counts only.
+        expected = meta_state_dict(model, images.classes, images.channels, images.size)
+        state, prefix, heads = fit_weights(weights, expected)
+        return RecognisedModel(model, images.classes, images.channels, state, prefix, heads)
+    fit = _fit_model(weights, model, images)
     if fit is None:
-        raise _misfit(weights, model)
+        raise _misfit_error(weights, model)
     return fit
 
 
-def _of_a_library(weights: Weights, images: Images | None) -> Recognised:
-    """Return the library's model that fits, by the first word that names such."""
+def _find_library_model(weights: CheckpointWeights, images: ImageSpec | None) -> RecognisedModel:
+    """Return the library's model that fits, from the first hint that names a fitting one."""
     tried: list[str] = []
     for names in library_candidates(weights):
-        found: dict[str, Recognised] = {}
-        for name in names:  # of one library the longest name counts
+        fits: dict[str, RecognisedModel] = {}
+        for name in names:  # for each library the longest name that fits
             library = name.partition(":")[0]
-            fit = None if library in found else _fit(weights, name, images)
+            fit = None if library in fits else _fit_model(weights, name, images)
             if fit is not None:
-                found[library] = fit
-        if found:
-            return _chosen(weights, list(found.values()))
+                fits[library] = fit
+        if fits:
+            return _choose_library(weights, list(fits.values()))
         tried += names
-    raise _no_fit(weights, list(dict.fromkeys(tried)))
+    raise _no_fit_error(weights, list(dict.fromkeys(tried)))
 
 
-def _chosen(weights: Weights, found: Sequence[Recognised]) -> Recognised:
-    """Return the likeliest of models that fit. Raises UserError where their outputs differ."""
-    first, names = found[0], tuple(fit.model for fit in found)
-    if len(found) > 1 and not _equal_outputs(found):
-        raise _several(weights, names)
-    return first._replace(also=names[1:])
+def _choose_library(weights: CheckpointWeights, fits: Sequence[RecognisedModel]) -> RecognisedModel:
+    """Return the likeliest of the models that fit. Raises UserError if their outputs differ."""
+    names = tuple(fit.model for fit in fits)
+    if len(fits) > 1 and not _equal_outputs(fits):
+        raise _several_fit_error(weights, names)
+    return fits[0]._replace(equivalents=names[1:])
 
 
-def _equal_outputs(found: Sequence[Recognised]) -> bool:
-    draws = torch.Generator().manual_seed(0)
-    images = torch.randn(2, found[0].channels, COMPARED_SIDE, COMPARED_SIDE, generator=draws)
+def _equal_outputs(fits: Sequence[RecognisedModel]) -> bool:
+    generator = torch.Generator().manual_seed(0)
+    shape = (2, fits[0].channels, COMPARED_SIDE, COMPARED_SIDE)
+    images = torch.randn(shape, generator=generator)
     outputs = []
-    for fit in found:
-        with torch.random.fork_rng(devices=[]), Unfilled():
+    for fit in fits:
+        with torch.random.fork_rng(devices=[]), SkipInit():
             model = build_model(fit.model, fit.classes, fit.channels, fit.size)
         load_fitted(model, fit.state)
         try:
             with torch.no_grad():
                 outputs.append(model.float().eval()(images))
-        except RuntimeError:  # no such images
+        except RuntimeError:  # it takes no such images
             return False
-    spread = float(outputs[0].abs().max())
-    return all(float((one - outputs[0]).abs().max()) <= 1e-4 * spread for one in outputs[1:])
+    tolerance = 1e-4 * float(outputs[0].abs().max())
+    return all(float((output - outputs[0]).abs().max()) <= tolerance for output in outputs[1:])
 
 
-def _fit(weights: Weights, name: str, images: Images | None = None) -> Recognised | None:
-    """Return the weights as those of the model, if they are that."""
-    names = _without_counters(bare(blank(name, *REFERENCE)).tensors)
-    for view in _views(weights, name):
-        if _without_counters(view.tensors) != names:
+def _fit_model(
+    weights: CheckpointWeights, name: str, images: ImageSpec | None = None
+) -> RecognisedModel | None:
+    """Return the weights under the model's keys, or None if they do not fit."""
+    keys = _without_counters(strip_prefix(reference_state_dict(name)).tensors)
+    for view in _upgraded_views(weights, name):
+        if _without_counters(view.tensors) != keys:
             continue
-        classes, channels = counts(name, view)
-        for size in sizes(name, images.size if images else None):
+        classes, channels = infer_counts(name, view)
+        for size in candidate_sizes(name, images.size if images else None):
             try:
-                fitted = fitting(weights, blank(name, classes, channels, size))
+                expected = meta_state_dict(name, classes, channels, size)
+                state, prefix, heads = fit_weights(weights, expected)
             except ValueError:  # another shape, or a count that the model cannot have
                 continue
-            return Recognised(name, classes, channels, *fitted, size)
+            return RecognisedModel(name, classes, channels, state, prefix, heads, size)
     return None
 
 
-def _views(weights: Weights, name: str) -> Iterator[View]:
-    """Yield the networks that the file may hold, under the model's names."""
-    expected = bare(blank(name, *REFERENCE)).tensors
-    for view in views(weights.tensors):
-        yield view._replace(tensors=in_todays_form(view.tensors, expected)[0])
+def _upgraded_views(weights: CheckpointWeights, name: str) -> Iterator[StateDictView]:
+    """Yield the networks that the file may hold, under the model's keys of today."""
+    expected = strip_prefix(reference_state_dict(name)).tensors
+    for view in candidate_views(weights.tensors):
+        yield view._replace(tensors=upgrade_keys(view.tensors, expected)[0])
 
 
-def _without_counters(tensors: Expected) -> set[str]:
-    return {name for name in tensors if not name.endswith(COUNTER)}
+def _without_counters(tensors: Mapping[str, Tensor]) -> set[str]:
+    return {key for key in tensors if not key.endswith(BATCH_COUNTER)}
 
 
-def _several(weights: Weights, names: Sequence[str]) -> UserError:
+def _several_fit_error(weights: CheckpointWeights, names: Sequence[str]) -> UserError:
     return UserError(
         f"checkpoint {weights.path} fits {', '.join(names)} alike; say which with --model"
     )
 
 
-def _misfit(weights: Weights, model: str) -> UserError:
-    closest = min(_views(weights, model), key=lambda view: _distance(model, view))
+def _misfit_error(weights: CheckpointWeights, model: str) -> UserError:
+    views = _upgraded_views(weights, model)
+    closest = min(views, key=lambda view: _count_differences(model, view))
+    classes, channels = infer_counts(model, closest)
     try:
-        fitting(weights, blank(model, *counts(model, closest)))
+        fit_weights(weights, meta_state_dict(model, classes, channels))
     except UserError as error:
         return error
     return UserError(f"checkpoint {weights.path} does not fit {model}")
 
 
-def _no_fit(weights: Weights, tried: Sequence[str]) -> UserError:
-    stated = f"; it states {weights.words[0][:LONGEST_SHOWN]!r}" if weights.words else ""
+def _no_fit_error(weights: CheckpointWeights, tried: Sequence[str]) -> UserError:
+    stated = f"; it states {weights.hints[0][:MAX_SHOWN_LENGTH]!r}" if weights.hints else ""
     beginning = f"checkpoint {weights.path} fits no model of the zoo"
     listing = "`rkkd ls models torchvision|timm` lists the libraries'"
     if tried:
@@ -204,20 +221,23 @@ def _no_fit(weights: Weights, tried: Sequence[str]) -> UserError:
             f"{beginning}, nor {', '.join(tried)}, by which it is called{stated}; "
             f"--model {tried[0]} says how it differs ({listing})"
         )
-    differing, near = min(
-        (_distance(name, view), name) for name in MODELS for view in views(weights.tensors)
+    differences, nearest = min(
+        (_count_differences(name, view), name)
+        for name in MODELS
+        for view in candidate_views(weights.tensors)
     )
     return UserError(
-        f"{beginning}{stated}; the nearest is {near}, from which {differing} of "
-        f"{len(weights.tensors)} tensors differ (--model {near} says how), and nothing names a "
+        f"{beginning}{stated}; the nearest is {nearest}, from which {differences} of "
+        f"{len(weights.tensors)} tensors differ (--model {nearest} says how), and nothing names a "
         "model of a library: --model torchvision:NAME, timm:NAME or package.module:name does "
         f"({listing})"
     )
 
 
-def _distance(name: str, view: View) -> int:
-    """Return how many tensors the model and the view do not have alike."""
-    target = bare(blank(name, *counts(name, view))).tensors
-    both = target.keys() & view.tensors.keys()
-    alike = sum(target[key].shape == view.tensors[key].shape for key in both)
-    return len(target.keys() | view.tensors.keys()) - alike
+def _count_differences(name: str, view: StateDictView) -> int:
+    """Return how many keys only one of model and view has, or both with different shapes."""
+    classes, channels = infer_counts(name, view)
+    expected = strip_prefix(meta_state_dict(name, classes, channels)).tensors
+    shared = expected.keys() & view.tensors.keys()
+    equal = sum(expected[key].shape == view.tensors[key].shape for key in shared)
+    return len(expected.keys() | view.tensors.keys()) - equal

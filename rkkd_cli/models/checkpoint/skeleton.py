@@ -1,4 +1,7 @@
-"""Models without numbers: the names and shapes by which a file is told to be one of them."""
+"""Models' state dicts without values (meta tensors), to compare checkpoint files with.
+
+Building a model on the meta device gives its keys and shapes but takes no memory.
+"""
 
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -9,130 +12,135 @@ from torch import Size, Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from rkkd_cli.models.catalogue import LIBRARIES, build_model
-from rkkd_cli.models.checkpoint.layout import View, bare
+from rkkd_cli.models.checkpoint.layout import StateDictView, strip_prefix
 from rkkd_cli.models.external.timm_models import timm_network
 from rkkd_cli.models.external.torchvision_models import torchvision_network
 
-# Classes and channels, twice: the dimension in which the models of two counts differ is where a
-# file tells its own.
-REFERENCE, OTHER = (11, 3), (13, 5)
-MOST = 1_000_000
+# Two counts of classes and two of channels. The dimension in which a tensor of the model differs
+# between the two is where a file shows its own count.
+REFERENCE_CLASSES, OTHER_CLASSES = 11, 13
+REFERENCE_CHANNELS, OTHER_CHANNELS = 3, 5
+MAX_COUNT = 1_000_000
 
-# Sides of images at which classifiers are trained, the usual ones first. Between the models of
-# the first ones it shows whether the size changes a shape.
+# Sides of images on which classifiers are trained, the usual ones first.
 SIDES = (224, 384, 256, 32, 64, 448, 128, 96, 48, 112, 160, 176, 192, 240, 288, 320, 336, 512, 518)
-ENOUGH = 3
+SIDES_COMPARED = 3  # enough to see whether the image size changes a model's shapes
 
 NETWORKS = {"torchvision": torchvision_network, "timm": timm_network}
 
-Expected = Mapping[str, Tensor]
+MetaStateDict = Mapping[str, Tensor]
 ImageSize = tuple[int, int] | None
 
 
-class Unfilled(TorchFunctionMode):
-    """Leaves out the drawing of first weights.
+class SkipInit(TorchFunctionMode):
+    """Skips the initialisation of weights.
 
-    On the meta device it would draw nothing, but load PyTorch's compiler for that: a second.
+    On the meta device it has no effect, but would load PyTorch's compiler, which takes a second.
     """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Call the function unless it draws numbers; those give back their tensor."""
+        """Call the function, unless it draws numbers: then return its tensor unchanged."""
         kwargs = kwargs or {}
-        if getattr(func, "__module__", None) == "torch.nn.init" or func in DRAWING:
+        if getattr(func, "__module__", None) == "torch.nn.init" or func in DRAWING_METHODS:
             return args[0] if args else kwargs["tensor"]
         return func(*args, **kwargs)
 
 
-DRAWING = (Tensor.normal_, Tensor.uniform_)
+DRAWING_METHODS = (Tensor.normal_, Tensor.uniform_)
 
 
 @cache
-def blank(name: str, classes: int, channels: int, size: ImageSize = None) -> Expected:
+def meta_state_dict(
+    name: str, classes: int, channels: int, size: ImageSize = None
+) -> MetaStateDict:
     """Return the model's state dict on the meta device. Raises ValueError as build_model does.
 
-    ``size`` (height, width) is that of the images; without it the model has its own.
+    ``size`` is the images' height and width; None means the model's default.
     """
-    with torch.random.fork_rng(devices=[]), Unfilled():
+    with torch.random.fork_rng(devices=[]), SkipInit():
         try:
             with torch.device("meta"):
-                return _network(name, classes, channels, size).state_dict()
-        except (NotImplementedError, RuntimeError):  # it looks at its own numbers
-            state = _network(name, classes, channels, size).state_dict()
+                return _build_network(name, classes, channels, size).state_dict()
+        except (NotImplementedError, RuntimeError):  # building it needs values
+            state = _build_network(name, classes, channels, size).state_dict()
             return {key: tensor.to("meta") for key, tensor in state.items()}
 
 
-def _network(name: str, classes: int, channels: int, size: ImageSize) -> nn.Module:
-    """Return the model, or the module in it: a library's features take trial runs to find."""
-    source, _, rest = name.partition(":")
-    build = NETWORKS.get(source)
+def reference_state_dict(name: str, size: ImageSize = None) -> MetaStateDict:
+    """Return the model's state dict on the meta device, for the reference counts."""
+    return meta_state_dict(name, REFERENCE_CLASSES, REFERENCE_CHANNELS, size)
+
+
+def _build_network(name: str, classes: int, channels: int, size: ImageSize) -> nn.Module:
+    """Build the model; of a library only its module, as finding the features takes dry runs."""
+    library, _, library_name = name.partition(":")
+    build = NETWORKS.get(library)
     if build is None:
         return build_model(name, classes, channels, size)
-    return build(rest, classes, channels, size)
+    return build(library_name, classes, channels, size)
 
 
-def counts(name: str, view: View) -> tuple[int, int]:
-    """Return the classes and channels by which the view's tensors would be the model's.
+def infer_counts(name: str, view: StateDictView) -> tuple[int, int]:
+    """Return the classes and channels with which the view's tensors would be the model's.
 
-    Where nothing tells them they are those of the reference.
+    A count that no tensor shows is that of the reference.
     """
-    reference = blank(name, *REFERENCE)
-    start = len(bare(reference).taken_off)
-    told = []
-    for other in ((OTHER[0], REFERENCE[1]), (REFERENCE[0], OTHER[1])):
-        try:
-            varied = blank(name, *other)
-        except ValueError:  # the model cannot have that count
-            varied = reference
-        places = (
-            (key[start:], _place(tensor.shape, varied[key].shape))
-            for key, tensor in reference.items()
-            if key in varied
-        )
-        found = (
-            int(view.tensors[key].shape[place])
-            for key, place in places
-            if place is not None and key in view.tensors and view.tensors[key].ndim > place
-        )
-        told.append(next(found, 0))
-    classes, channels = (
-        count if 1 <= count <= MOST else usual for count, usual in zip(told, REFERENCE, strict=True)
-    )
-    return classes, channels
+    classes = _infer_count(name, view, OTHER_CLASSES, REFERENCE_CHANNELS)
+    channels = _infer_count(name, view, REFERENCE_CLASSES, OTHER_CHANNELS)
+    return classes or REFERENCE_CLASSES, channels or REFERENCE_CHANNELS
 
 
-def _place(one: Size, other: Size) -> int | None:
-    """Return the one dimension in which two shapes differ as the reference counts do."""
-    pairs = list(enumerate(zip(one, other, strict=False)))
-    places = [i for i, sizes in pairs if sizes[0] != sizes[1]]
-    return places[0] if len(places) == 1 and one[places[0]] in REFERENCE else None
+def _infer_count(name: str, view: StateDictView, classes: int, channels: int) -> int | None:
+    """Return the view's size in the first dimension that changes with these counts."""
+    reference = reference_state_dict(name)
+    try:
+        varied = meta_state_dict(name, classes, channels)
+    except ValueError:  # the model cannot have that count
+        return None
+    prefix = strip_prefix(reference).stripped_prefix
+    for key, tensor in reference.items():
+        dim = _varied_dim(tensor.shape, varied[key].shape) if key in varied else None
+        weight = view.tensors.get(key[len(prefix) :])
+        if dim is not None and weight is not None and weight.ndim > dim:
+            count = int(weight.shape[dim])
+            return count if 1 <= count <= MAX_COUNT else None
+    return None
 
 
-def sizes(name: str, known: ImageSize) -> Iterator[ImageSize]:
-    """Yield the sizes of images at which the model may have been trained.
+def _varied_dim(reference: Size, varied: Size) -> int | None:
+    """Return the one dimension in which two shapes differ, if a reference count stands there."""
+    pairs = zip(reference, varied, strict=False)
+    dims = [dim for dim, (size, varied_size) in enumerate(pairs) if size != varied_size]
+    counts = (REFERENCE_CLASSES, REFERENCE_CHANNELS)
+    return dims[0] if len(dims) == 1 and reference[dims[0]] in counts else None
 
-    First None, the model's own one: the only one where the size changes no shape. ``known`` is
-    another one worth a try.
+
+def candidate_sizes(name: str, wanted: ImageSize) -> Iterator[ImageSize]:
+    """Yield image sizes on which the model may have been trained.
+
+    The first is None, the model's default; it is the only one if the size changes no shape.
+    ``wanted`` is another size to try early.
     """
     yield None
     if depends_on_size(name):
-        yield from (known,) if known else ()
+        yield from (wanted,) if wanted else ()
         yield from ((side, side) for side in SIDES)
 
 
 @cache
 def depends_on_size(name: str) -> bool:
-    """Tell whether the model's shapes depend on the size of the images (positional embeddings)."""
+    """Return whether the model's shapes depend on the image size (positional embeddings)."""
     if name.partition(":")[0] not in LIBRARIES:
         return False
-    seen: list[dict[str, Size]] = []
+    shapes: list[dict[str, Size]] = []
     for side in SIDES:
         try:
-            built = blank(name, *REFERENCE, (side, side))
+            state = reference_state_dict(name, (side, side))
         except ValueError:  # not a size for this model
             continue
-        seen.append({key: tensor.shape for key, tensor in built.items()})
-        if seen[-1] != seen[0]:
+        shapes.append({key: tensor.shape for key, tensor in state.items()})
+        if shapes[-1] != shapes[0]:
             return True
-        if len(seen) == ENOUGH:
+        if len(shapes) == SIDES_COMPARED:
             return False
     return False

@@ -1,48 +1,48 @@
-"""What stands in for the harmless objects that training scripts save beside the weights.
+"""Stubs for the harmless objects that training scripts save beside the weights.
 
-A pickle is a program: it names classes and functions, and reading it calls them. PyTorch's
-restricted reader calls only what is on a list. Scripts of the field save options (argparse's
-Namespace), learning rates (numpy scalars), paths and histories beside their weights, and a reader
-that refused these would refuse most files. So their names are on the list here, but none of them
-leads to the real class: each leads to a stand-in that runs nothing and keeps nothing but the
-attributes, as a plain dict. Whatever a file does with such a name, no code of argparse, numpy or
-pathlib runs, not even numpy's parsing of bytes. Every other name is refused.
+A pickle is a program: it names classes and functions, and unpickling calls them. PyTorch's
+restricted unpickler calls only what is on a list. The field's scripts save options (argparse's
+Namespace), learning rates (numpy scalars), paths and histories beside the weights, so refusing
+these would refuse most files. Their names are on the list here, but none of them leads to the real
+class: each leads to a stub that runs nothing and keeps nothing but the attributes, as a plain dict.
+No code of argparse, numpy or pathlib runs, not even numpy's parsing of bytes. Every other name is
+refused.
 """
 
 from typing import Any
 
 
-class Inert:
+class Stub:
     """Takes any arguments and any state, does nothing, and keeps attributes as data.
 
-    Without ``__dict__`` (slots), so that a state cannot put a method of its own choice into the
-    instance, which the reader would then call.
+    It has slots and no ``__dict__``: a state could otherwise put a method of its choice into the
+    instance, which the unpickler would then call.
     """
 
     __slots__ = ("attributes",)
 
     attributes: dict[Any, Any]
 
-    def __new__(cls, *args: Any) -> "Inert":
-        """Return an empty one, whatever it is made from."""
-        made = super().__new__(cls)
-        made.attributes = {}
-        return made
+    def __new__(cls, *args: Any) -> "Stub":
+        """Return a stub without attributes, whatever the arguments."""
+        stub = super().__new__(cls)
+        stub.attributes = {}
+        return stub
 
     def __init__(self, *args: Any) -> None:
         """Take any arguments."""
 
     def __setstate__(self, state: Any) -> None:
-        """Keep the attributes, if the state is made of them."""
+        """Keep the attributes if the state is a dict of attributes."""
         if type(state) is dict:
             self.attributes = state
 
 
-class InertDict:
-    """What a subclass of dict is read as: a plain, empty dict, which the reader then fills."""
+class DictStub:
+    """Replaces subclasses of dict by a plain, empty dict, which the unpickler then fills."""
 
     def __new__(cls, *args: Any) -> Any:
-        """Return a dict; a default factory is left out."""
+        """Return a dict; ignore a default factory."""
         return {}
 
 
@@ -58,7 +58,7 @@ NUMPY = (
     ),
 )
 
-# As default factories and as the types of options.
+# Used as default factories and as the types of options.
 TYPES = tuple(
     f"builtins.{kind.__name__}"
     for kind in (bool, dict, float, frozenset, int, list, range, slice, str, tuple)
@@ -87,7 +87,7 @@ DICTS = (
     "pytorch_lightning.utilities.parsing.AttributeDict",
 )
 
-STAND_INS: list[Any] = [
-    *((Inert, name) for name in (*OPTIONS, *NUMPY, *TYPES, *PATHS, *CALLBACKS)),
-    *((InertDict, name) for name in DICTS),
+STUBS: list[Any] = [
+    *((Stub, name) for name in (*OPTIONS, *NUMPY, *TYPES, *PATHS, *CALLBACKS)),
+    *((DictStub, name) for name in DICTS),
 ]

@@ -1,47 +1,49 @@
-"""What torchvision's and timm's published files hold otherwise than their models of today."""
+"""Upgrades the keys of torchvision's and timm's published files to those of today's models."""
 
 import re
 from collections.abc import Iterable, Mapping
 
 from torch import Tensor
 
-# Heads that only training uses, of networks that are told by the names of their first blocks.
-AUXILIARY = {"inception3a.": ("aux1", "aux2"), "Mixed_5b.": ("AuxLogits",)}
+# Auxiliary heads, which only training uses. A network is recognised by its first block's name.
+AUXILIARY_HEADS = {"inception3a.": ("aux1", "aux2"), "Mixed_5b.": ("AuxLogits",)}
 
-# Names as torchvision's DenseNets and vision transformers had them when their files were written.
-RENAMED = (
+# Keys of torchvision's DenseNets and vision transformers when their files were written.
+RENAMED_KEYS = (
     (re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.([12]\.)"), r"\1\2"),
     (re.compile(r"(encoder_layer_\d+\.mlp\.)linear_1\."), r"\g<1>0."),
     (re.compile(r"(encoder_layer_\d+\.mlp\.)linear_2\."), r"\g<1>3."),
 )
 
 
-def in_todays_form(
+def upgrade_keys(
     tensors: Mapping[str, Tensor], expected: Iterable[str]
 ) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    """Return the tensors under a model's names of today, and the auxiliary heads left out.
+    """Return the tensors under the keys that a model expects today, and the names of dropped heads.
 
-    Left out are exactly the heads of GoogLeNet and Inception that the model was built without.
+    Drops nothing but auxiliary heads of GoogLeNet and Inception that the model was built without.
     """
-    names = set(expected)
-    heads = tuple(
+    keys = set(expected)
+    dropped_heads = tuple(
         head
-        for first, heads in AUXILIARY.items()
+        for first_block, heads in AUXILIARY_HEADS.items()
         for head in heads
-        if _begin(names, first) and not _begin(names, f"{head}.") and _begin(tensors, f"{head}.")
+        if _has_prefix(keys, first_block)
+        and not _has_prefix(keys, f"{head}.")
+        and _has_prefix(tensors, f"{head}.")
     )
-    kept = {name: t for name, t in tensors.items() if name.partition(".")[0] not in heads}
-    today = {_renamed(name, names): tensor for name, tensor in kept.items()}
-    return today if len(today) == len(kept) else kept, heads
+    kept = {key: t for key, t in tensors.items() if key.partition(".")[0] not in dropped_heads}
+    upgraded = {_upgrade_key(key, keys): tensor for key, tensor in kept.items()}
+    return upgraded if len(upgraded) == len(kept) else kept, dropped_heads
 
 
-def _begin(names: Iterable[str], start: str) -> bool:
-    return any(name.startswith(start) for name in names)
+def _has_prefix(keys: Iterable[str], prefix: str) -> bool:
+    return any(key.startswith(prefix) for key in keys)
 
 
-def _renamed(name: str, names: set[str]) -> str:
-    for old, new in RENAMED:
-        today = old.sub(new, name)
-        if name not in names and today in names:
-            return today
-    return name
+def _upgrade_key(key: str, expected: set[str]) -> str:
+    for pattern, replacement in RENAMED_KEYS:
+        upgraded = pattern.sub(replacement, key)
+        if key not in expected and upgraded in expected:
+            return upgraded
+    return key

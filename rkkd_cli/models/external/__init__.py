@@ -1,1 +1,1 @@
-"""Networks of other libraries and of users, wrapped as classifiers."""
+"""Models of other libraries and of users, wrapped as classifiers."""

@@ -1,4 +1,4 @@
-"""What a library's model needs to take other images than it was made for."""
+"""Adapts a library's model to other images than those it was made for."""
 
 from collections.abc import Callable
 
@@ -8,14 +8,14 @@ from torch import nn
 from rkkd_cli.errors import UserError
 from rkkd_cli.models.external.feature_plan import trace
 
-LARGEST_TRIED = 512  # pixels a side, in search of a size that a model takes
+MAX_SUGGESTED_SIDE = 512
 
 
 def replace_stem(model: nn.Module, in_channels: int) -> None:
     """Give the model's first convolution ``in_channels`` inputs.
 
-    Nothing changes for as many as it has. Otherwise its weights are drawn anew, from a normal
-    distribution of the spread that the library's own draw has.
+    If their number changes, the weights are drawn anew from a normal distribution with the standard
+    deviation of the library's own initialisation.
     """
     name, conv = next((n, m) for n, m in model.named_modules() if isinstance(m, nn.Conv2d))
     if conv.in_channels == in_channels:
@@ -27,17 +27,17 @@ def replace_stem(model: nn.Module, in_channels: int) -> None:
     conv.in_channels = in_channels
 
 
-def built(build: Callable[[], nn.Module]) -> nn.Module:
-    """Return what ``build`` makes, on the meta device too where that is the default one.
+def build_on_default_device(build: Callable[[], nn.Module]) -> nn.Module:
+    """Return the result of ``build`` on the default device, even if that is the meta device.
 
-    Some libraries compute widths with tensors while they build, which meta tensors cannot do:
-    those are built on the CPU first.
+    Some libraries compute widths with tensors while they build a model, which meta tensors cannot
+    do. Such models are built on the CPU first.
     """
     if torch.get_default_device().type != "meta":
         return build()
     try:
         return build()
-    except (NotImplementedError, RuntimeError):  # what meta tensors raise when asked for numbers
+    except (NotImplementedError, RuntimeError):  # raised by meta tensors when values are needed
         with torch.device("cpu"):
             model = build()
         return model.to("meta")
@@ -46,20 +46,20 @@ def built(build: Callable[[], nn.Module]) -> nn.Module:
 def check_size(
     name: str, model: nn.Module, in_channels: int, size: tuple[int, int], search: bool = True
 ) -> None:
-    """Raise UserError where the model cannot take images of this height and width.
+    """Raise UserError if the model cannot take images of this height and width.
 
-    With ``search`` it names a size that the model takes, the next larger multiple of 8.
+    With ``search`` the message suggests a size that it takes, the next larger multiple of 8.
     """
-    if _takes(model, in_channels, size):
+    if _accepts(model, in_channels, size):
         return
-    larger = _sides(max(size)) if search else range(0)
-    sides = (side for side in larger if _takes(model, in_channels, (side, side)))
+    larger = _larger_sides(max(size)) if search else range(0)
+    sides = (side for side in larger if _accepts(model, in_channels, (side, side)))
     smallest = next(sides, None)
     hint = f"; it takes {smallest}×{smallest}" if smallest else ""
     raise UserError(f"model {name} cannot take {size[0]}×{size[1]} images{hint}")
 
 
-def _takes(model: nn.Module, in_channels: int, size: tuple[int, int]) -> bool:
+def _accepts(model: nn.Module, in_channels: int, size: tuple[int, int]) -> bool:
     try:
         trace(model, (2, in_channels, *size))
     except (RuntimeError, AssertionError, ValueError):
@@ -67,6 +67,6 @@ def _takes(model: nn.Module, in_channels: int, size: tuple[int, int]) -> bool:
     return True
 
 
-def _sides(start: int) -> range:
-    """Return sides worth a try: the multiples of 8 above, whose halves are whole three times."""
-    return range(start - start % 8 + 8, LARGEST_TRIED + 1, 8)
+def _larger_sides(side: int) -> range:
+    """Return the multiples of 8 above ``side``: they can be halved three times."""
+    return range(side - side % 8 + 8, MAX_SUGGESTED_SIDE + 1, 8)

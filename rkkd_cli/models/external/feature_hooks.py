@@ -1,77 +1,81 @@
-"""Features of any network that gives logits: read off its modules while it runs.
+"""Features of any network that returns logits, read by forward hooks.
 
-Which modules, a dry run tells; hooks on the instance, for the one call, read them. The network's
-own forward runs, so its logits are its own.
+A plan, made from a dry run, says which modules to read. The hooks exist only for one call, and the
+network's own forward pass runs, so its logits do not change.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from math import isqrt
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-from rkkd_cli.models.external.wrapper import Borrowed
+from rkkd_cli.models.external.wrapper import WrappedModel
 from rkkd_cli.models.features import Features
-from rkkd_cli.models.zoo.blocks import average
+from rkkd_cli.models.zoo.blocks import average_pool
 
 
-class Tap(NamedTuple):
-    """A module's output as a map (B, D, H, W).
+class MapHook(NamedTuple):
+    """A module whose output (or input) is read as a feature map (B, D, H, W).
 
-    ``layout``: ``map`` (B, D, H, W), ``rows`` (B, H, W, D), or ``tokens`` (B, 1 + H · W, D) of a
-    square of patches after a class token.
+    ``layout`` of the tensor: ``map`` (B, D, H, W), ``rows`` (B, H, W, D), or ``tokens``
+    (B, 1 + H · W, D), a class token and a square of patches.
     """
 
     module: str
     layout: str = "map"
 
 
-class Step(NamedTuple):
+class TailModule(NamedTuple):
     """A module between the pooled features and the logits; ``flat``: its input is (B, D)."""
 
     module: str
     flat: bool
 
 
-class Plan(NamedTuple):
+class FeaturePlan(NamedTuple):
     """Where a network's features are.
 
-    ``head`` is its last linear layer, whose input is the pooled features. ``tail`` are the modules
-    after the average over the places of the final map; ``final`` says whose output (``before``
-    false) or whose input (true) that map is. Without such an average, ``final`` is None.
+    Attributes:
+        maps: the hooks of the feature maps, from early to late.
+        head: the last linear layer, whose input is the pooled features.
+        tail: the modules after the average pooling of the final map.
+        final: the hook of the final map; None if the network averages no map.
+        final_is_input: the final map is the input of ``final``'s module, not its output.
+
     """
 
-    taps: tuple[Tap, ...]
+    maps: tuple[MapHook, ...]
     head: str
-    tail: tuple[Step, ...] = ()
-    final: Tap | None = None
-    before: bool = False
+    tail: tuple[TailModule, ...] = ()
+    final: MapHook | None = None
+    final_is_input: bool = False
 
 
-class Tapped(Borrowed):
-    """A network with a plan of where its features are. It has no ``preacts``."""
+class HookedModel(WrappedModel):
+    """A network whose features are read by hooks, as its plan says. It has no ``preacts``."""
 
-    plan: Plan
+    plan: FeaturePlan
 
-    def __init__(self, library: nn.Module, plan: Plan) -> None:
+    def __init__(self, library: nn.Module, plan: FeaturePlan) -> None:
         super().__init__(library, plan=plan)
 
     def forward_features(self, x: Tensor) -> Features:
-        """Return one map per stage, the head's input, the logits and the averaged map."""
+        """Return one map per stage, the head's input, the logits and the final map."""
         plan = self.plan
-        outputs = {tap.module for tap in plan.taps}
-        inputs = {plan.head}
+        read_outputs, read_inputs = {hook.module for hook in plan.maps}, {plan.head}
         if plan.final is not None:
-            (inputs if plan.before else outputs).add(plan.final.module)
-        with reading(self.library, outputs, inputs) as (given, taken):
+            (read_inputs if plan.final_is_input else read_outputs).add(plan.final.module)
+        with capture(self.library, read_outputs, read_inputs) as (outputs, inputs):
             logits: Tensor = self.library(x)
-        maps = tuple(as_map(given[tap.module], tap.layout) for tap in plan.taps)
+        maps = tuple(as_map(outputs[hook.module], hook.layout) for hook in plan.maps)
         final = None
         if plan.final is not None:
-            read = taken if plan.before else given
-            final = as_map(read[plan.final.module], plan.final.layout)
-        return Features(maps, as_pooled(taken[plan.head]), logits, (), final)
+            tensors = inputs if plan.final_is_input else outputs
+            final = as_map(tensors[plan.final.module], plan.final.layout)
+        return Features(maps, as_pooled(inputs[plan.head]), logits, (), final)
 
     def classify(self, final: Tensor) -> Tensor:
         """Return the logits of a final map (B, D, H, W). Raises UserError if there is none."""
@@ -84,47 +88,46 @@ class Tapped(Borrowed):
 
 
 @contextmanager
-def reading(
-    model: nn.Module, outputs: set[str], inputs: set[str]
+def capture(
+    model: nn.Module, read_outputs: set[str], read_inputs: set[str]
 ) -> Iterator[tuple[dict[str, Tensor], dict[str, Tensor]]]:
-    """Give two dicts that fill while the model runs: these modules' outputs, and these inputs."""
-    given: dict[str, Tensor] = {}
-    taken: dict[str, Tensor] = {}
-
-    def keep_output(name: str) -> Callable[..., None]:
-        def hook(_module: nn.Module, _arguments: Any, output: Tensor) -> None:
-            given[name] = output
-
-        return hook
-
-    def keep_input(name: str) -> Callable[..., None]:
-        def hook(_module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
-            taken[name] = arguments[0]
-
-        return hook
-
-    handles = [
-        model.get_submodule(name).register_forward_hook(keep_output(name)) for name in outputs
-    ] + [model.get_submodule(name).register_forward_pre_hook(keep_input(name)) for name in inputs]
-    try:
-        yield given, taken
-    finally:
-        for handle in handles:
-            handle.remove()
+    """Give two dicts that a forward pass fills: the outputs of modules, and inputs of modules."""
+    outputs: dict[str, Tensor] = {}
+    inputs: dict[str, Tensor] = {}
+    with ExitStack() as hooks:
+        for name in read_outputs:
+            keep = partial(_keep_output, outputs, name)
+            hooks.enter_context(model.get_submodule(name).register_forward_hook(keep))
+        for name in read_inputs:
+            keep = partial(_keep_input, inputs, name)
+            hooks.enter_context(model.get_submodule(name).register_forward_pre_hook(keep))
+        yield outputs, inputs
 
 
-def as_map(output: Tensor, layout: str) -> Tensor:
-    """Return an output of a :class:`Tap`'s layout as a map (B, D, H, W)."""
+def _keep_output(
+    outputs: dict[str, Tensor], name: str, _module: nn.Module, _arguments: Any, output: Tensor
+) -> None:
+    outputs[name] = output
+
+
+def _keep_input(
+    inputs: dict[str, Tensor], name: str, _module: nn.Module, arguments: tuple[Tensor, ...]
+) -> None:
+    inputs[name] = arguments[0]
+
+
+def as_map(tensor: Tensor, layout: str) -> Tensor:
+    """Return a tensor of a :class:`MapHook`'s layout as a map (B, D, H, W)."""
     if layout == "rows":
-        return output.permute(0, 3, 1, 2)
+        return tensor.permute(0, 3, 1, 2)
     if layout == "tokens":
-        side = isqrt(output.shape[1] - 1)
-        return output[:, 1:].transpose(1, 2).reshape(-1, output.shape[2], side, side)
-    return output
+        side = isqrt(tensor.shape[1] - 1)
+        return tensor[:, 1:].transpose(1, 2).reshape(-1, tensor.shape[2], side, side)
+    return tensor
 
 
-def as_pooled(read: Tensor) -> Tensor:
-    """Return what a head reads as (B, D): averaged over places or tokens, if it has any."""
-    if read.ndim == 4:
-        return average(read)
-    return read.mean(dim=1) if read.ndim == 3 else read
+def as_pooled(head_input: Tensor) -> Tensor:
+    """Return a head's input as (B, D): averaged over pixels or tokens, if it has any."""
+    if head_input.ndim == 4:
+        return average_pool(head_input)
+    return head_input.mean(dim=1) if head_input.ndim == 3 else head_input

@@ -1,58 +1,60 @@
-"""``timm:NAME``: the classifiers of timm, untrained, under timm's own names.
+"""``timm:NAME``: timm's classifiers with random weights, under timm's own parameter names.
 
-Needs the package timm. Its ``forward_intermediates`` gives the maps, tokens as maps too; the few
-models without it are tapped as any other network (:mod:`rkkd_cli.models.external.feature_hooks`).
+Needs the package timm. Feature maps come from timm's ``forward_intermediates``, which also turns
+tokens into maps. The few models without it get forward hooks, as any other network
+(:mod:`rkkd_cli.models.external.feature_hooks`).
 """
 
+from contextlib import ExitStack
 from types import ModuleType
 from typing import Any
 
 from torch import Tensor, nn
 
 from rkkd_cli.errors import UserError, unknown_among_many
-from rkkd_cli.models.external.adapt import built, check_size
-from rkkd_cli.models.external.feature_hooks import Tapped, as_pooled, reading
+from rkkd_cli.models.external.adapt import build_on_default_device, check_size
+from rkkd_cli.models.external.feature_hooks import HookedModel, as_pooled, capture
 from rkkd_cli.models.external.feature_plan import evenly_spaced, make_plan, stage_ends, trace
-from rkkd_cli.models.external.wrapper import Borrowed
+from rkkd_cli.models.external.wrapper import WrappedModel
 from rkkd_cli.models.features import Classifier, Features
 from rkkd_cli.models.shapes import dry_run
 
 PREFIX = "timm:"
-AVERAGES = ("AdaptiveAvgPool2d", "FastAdaptiveAvgPool")  # torch's, and timm's own
+AVERAGE_POOLS = ("AdaptiveAvgPool2d", "FastAdaptiveAvgPool")  # torch's, and timm's own
 PASSIVE = (nn.Identity, nn.Dropout)
 
 
-class TimmModel(Borrowed):
+class TimmModel(WrappedModel):
     """A model of timm with ``forward_intermediates`` and ``forward_head``. No ``preacts``.
 
-    ``mapped`` are the indices of the intermediates that are the maps; ``averages`` says that the
-    head begins with the average over the places of the last map.
+    ``map_indices`` are the indices of the intermediates that are feature maps. ``pools_last_map``:
+    the head begins with average pooling of the last map.
     """
 
-    mapped: list[int]
-    averages: bool
+    map_indices: list[int]
+    pools_last_map: bool
 
-    def __init__(self, library: nn.Module, mapped: list[int], averages: bool) -> None:
-        super().__init__(library, mapped=mapped, averages=averages)
+    def __init__(self, library: nn.Module, map_indices: list[int], pools_last_map: bool) -> None:
+        super().__init__(library, map_indices=map_indices, pools_last_map=pools_last_map)
 
     def forward_features(self, x: Tensor) -> Features:
-        """Return one map per stage, the classifier's input, the logits and the averaged map."""
+        """Return one map per stage, the head's input, the logits and the final map."""
         last, maps = self._intermediates(x)
         head = head_name(self.library)
-        with reading(self.library, set(), {head}) as (_, taken):
+        with capture(self.library, set(), {head}) as (_, inputs):
             logits: Tensor = self._head(last)
-        final = self._swap(last) if self.averages else None
-        return Features(tuple(maps), as_pooled(taken[head]), logits, (), final)
+        final = self._swap_layout(last) if self.pools_last_map else None
+        return Features(tuple(maps), as_pooled(inputs[head]), logits, (), final)
 
     def classify(self, final: Tensor) -> Tensor:
         """Return the logits of a final map (B, D, H, W). Raises UserError if there is none."""
-        if not self.averages:
+        if not self.pools_last_map:
             return super().classify(final)
-        return self._head(self._swap(final, back=True))
+        return self._head(self._swap_layout(final, back=True))
 
     def _intermediates(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
         library: Any = self.library
-        last, maps = library.forward_intermediates(x, indices=self.mapped, output_fmt="NCHW")
+        last, maps = library.forward_intermediates(x, indices=self.map_indices, output_fmt="NCHW")
         return last, maps
 
     def _head(self, last: Tensor) -> Tensor:
@@ -60,20 +62,20 @@ class TimmModel(Borrowed):
         logits: Tensor = library.forward_head(last)
         return logits
 
-    def _swap(self, final: Tensor, back: bool = False) -> Tensor:
-        """Turn timm's order of a map's sides into (B, D, H, W), or back."""
+    def _swap_layout(self, final: Tensor, back: bool = False) -> Tensor:
+        """Convert a map from the layout of timm's model to (B, D, H, W), or ``back``."""
         if str(getattr(self.library, "output_fmt", "NCHW")).rsplit(".", 1)[-1] != "NHWC":
             return final
         return final.permute(0, 2, 3, 1) if back else final.permute(0, 3, 1, 2)
 
 
 def timm_names() -> list[str]:
-    """Return the names of timm's models. Raises UserError without timm."""
+    """Return the names of timm's models. Raises UserError if timm is not installed."""
     return list(_timm().list_models())
 
 
 def check_timm_name(name: str) -> None:
-    """Raise UserError unless ``name`` (without its prefix; a tag after a dot is allowed) exists."""
+    """Raise UserError unless timm has the model ``name``; a tag after a dot is allowed."""
     names = timm_names()
     if name.split(".")[0] not in names:
         raise unknown_among_many("timm model", name, names, "rkkd ls models timm")
@@ -82,38 +84,41 @@ def check_timm_name(name: str) -> None:
 def timm_model(
     name: str, num_classes: int, in_channels: int, image_size: tuple[int, int] | None
 ) -> Classifier:
-    """Return a model of timm, initialised as timm does, without its weights.
+    """Return a model of timm with random weights, initialised by timm.
 
-    ``image_size`` (height, width) is built into the models that hold positions of a fixed number
-    (their own size without it); of every model it is checked. State dicts are timm's.
+    ``image_size`` (height, width) is checked for every model. Models with positional embeddings of
+    a fixed size are built for it (without it for their default size). State dicts are timm's.
 
-    Raises UserError for an unknown name, a size that the model cannot take, or without timm.
+    Raises UserError for an unknown name or a size that the model cannot take, and if timm is not
+    installed.
     """
     model = timm_network(name, num_classes, in_channels, image_size)
     full_name, settings = PREFIX + name, _settings(name)
-    fixed, own = bool(settings.fixed_input_size), settings.input_size[1:]
+    fixed_size, default_size = bool(settings.fixed_input_size), settings.input_size[1:]
     if image_size is not None:
         _check_patches(full_name, model, image_size)
-        check_size(full_name, model, in_channels, image_size, search=not fixed)
-    return _wrapped(model, in_channels, image_size if fixed and image_size else own)
+        check_size(full_name, model, in_channels, image_size, search=not fixed_size)
+    return _wrap(model, in_channels, image_size if fixed_size and image_size else default_size)
 
 
 def timm_network(
     name: str, num_classes: int, in_channels: int, image_size: tuple[int, int] | None
 ) -> nn.Module:
-    """Return timm's own module for :func:`timm_model`, which only some models have for a size."""
+    """Return timm's own module for :func:`timm_model`. Only some are built for an image size."""
     check_timm_name(name)
     settings = _settings(name)
     options: dict[str, Any] = {"num_classes": num_classes, "in_chans": in_channels}
-    own = settings.input_size[1:]
-    if settings.fixed_input_size and image_size is not None and image_size != own:
+    default_size = settings.input_size[1:]
+    if settings.fixed_input_size and image_size is not None and image_size != default_size:
         options["img_size"] = image_size
     try:
-        return built(lambda: _timm().create_model(name, pretrained=False, **options))
+        return build_on_default_device(
+            lambda: _timm().create_model(name, pretrained=False, **options)
+        )
     except (TypeError, AssertionError, ValueError, RuntimeError) as error:
         if "img_size" not in options:
             raise
-        raise _wrong_size(PREFIX + name, image_size, own, error) from error
+        raise _size_error(PREFIX + name, image_size, default_size, error) from error
 
 
 def _settings(name: str) -> Any:
@@ -121,28 +126,28 @@ def _settings(name: str) -> Any:
     return timm.get_pretrained_cfg(name) or timm.models.PretrainedCfg()
 
 
-def _wrapped(model: nn.Module, in_channels: int, size: tuple[int, int]) -> Classifier:
+def _wrap(model: nn.Module, in_channels: int, size: tuple[int, int]) -> Classifier:
     shape = (2, in_channels, *size)
     library: Any = model
     try:
         last, maps = dry_run(
             model, lambda x: library.forward_intermediates(x, output_fmt="NCHW"), shape
         )
-        sizes = [(one.shape[2], one.shape[3]) for one in maps]
+        sizes = [(feature_map.shape[2], feature_map.shape[3]) for feature_map in maps]
         ends = stage_ends(sizes, size)
-        mapped = ends if len(ends) > 1 else evenly_spaced(len(sizes))
-        averages = last.ndim == 4 and _pools_first(model, last)
-        wrapper = TimmModel(model, mapped, averages)
+        map_indices = ends if len(ends) > 1 else evenly_spaced(len(sizes))
+        pools_last_map = last.ndim == 4 and _head_pools_first(model, last)
+        wrapper = TimmModel(model, map_indices, pools_last_map)
         dry_run(wrapper, wrapper.forward_features, shape)
         return wrapper
-    except Exception:  # not there, or not of the usual form: a few models in a thousand
+    except Exception:  # no such method, or an unusual one: a few models in a thousand
         plan = make_plan(model, trace(model, shape), size)
         assert plan is not None, "a classifier of timm ends in a linear layer or convolution"
-        return Tapped(model, plan._replace(final=None))
+        return HookedModel(model, plan._replace(final=None))
 
 
 def head_name(library: Any) -> str:
-    """Return the name of the layer that gives the logits (the first one where there are two)."""
+    """Return the name of the layer that computes the logits (the first one if there are two)."""
     head = library.get_classifier()
     first = head[0] if isinstance(head, tuple | list) else head
     linear = [m for m in first.modules() if isinstance(m, nn.Linear | nn.Conv2d)][-1]
@@ -150,22 +155,20 @@ def head_name(library: Any) -> str:
     return names[linear]
 
 
-def _pools_first(model: nn.Module, last: Tensor) -> bool:
-    """Whether the head begins with an average over places: its first layer that does anything."""
-    ran: list[nn.Module] = []
+def _head_pools_first(model: nn.Module, last: Tensor) -> bool:
+    """Return whether the head's first layer that is not passive is average pooling."""
+    called: list[nn.Module] = []
     leaves = [m for m in model.modules() if not list(m.children()) and not isinstance(m, PASSIVE)]
-    handles = [leaf.register_forward_pre_hook(lambda m, _: ran.append(m)) for leaf in leaves]
     library: Any = model
-    try:
+    with ExitStack() as hooks:
+        for leaf in leaves:
+            hooks.enter_context(leaf.register_forward_pre_hook(lambda m, _: called.append(m)))
         dry_run(model, library.forward_head, tuple(last.shape))
-    finally:
-        for handle in handles:
-            handle.remove()
-    return bool(ran) and type(ran[0]).__name__ in AVERAGES
+    return bool(called) and type(called[0]).__name__ in AVERAGE_POOLS
 
 
 def _check_patches(full_name: str, model: nn.Module, size: tuple[int, int]) -> None:
-    """Raise UserError where patches would leave a rest of the image, which timm cuts off."""
+    """Raise UserError if the image's sides are no multiples of the patch size: timm crops them."""
     patch = getattr(getattr(model, "patch_embed", None), "patch_size", None)
     if isinstance(patch, tuple) and any(side % p for side, p in zip(size, patch, strict=True)):
         raise UserError(
@@ -174,14 +177,14 @@ def _check_patches(full_name: str, model: nn.Module, size: tuple[int, int]) -> N
         )
 
 
-def _wrong_size(
-    full_name: str, size: tuple[int, int] | None, own: tuple[int, int], error: Exception
+def _size_error(
+    full_name: str, size: tuple[int, int] | None, default_size: tuple[int, int], error: Exception
 ) -> UserError:
     assert size is not None
     reason = "" if isinstance(error, TypeError) else f" ({' '.join(str(error).split())})"
     return UserError(
         f"model {full_name} cannot take {size[0]}×{size[1]} images{reason}; "
-        f"it is made for {own[0]}×{own[1]}"
+        f"it is made for {default_size[0]}×{default_size[1]}"
     )
 
 

@@ -1,19 +1,19 @@
-"""``torchvision:NAME``: torchvision's classifiers, untrained, under torchvision's own names."""
+"""``torchvision:NAME``: torchvision's classifiers with random weights, under its own names."""
 
 from typing import Any
 
 from torch import nn
 
 from rkkd_cli.errors import UserError, unknown_among_many
-from rkkd_cli.models.external.adapt import built, check_size, replace_stem
-from rkkd_cli.models.external.feature_hooks import Plan, Tap, Tapped
+from rkkd_cli.models.external.adapt import build_on_default_device, check_size, replace_stem
+from rkkd_cli.models.external.feature_hooks import FeaturePlan, HookedModel, MapHook
 from rkkd_cli.models.external.feature_plan import evenly_spaced, make_plan, trace
 from rkkd_cli.models.features import Classifier
 
-# The size at which stages are told apart: every model takes it, and no stage is one pixel there.
-USUAL_SIZE = (224, 224)
+# The size at which stages are found: every model takes it, and no stage shrinks to one pixel.
+DEFAULT_SIZE = (224, 224)
 PREFIX = "torchvision:"
-# Auxiliary heads off; and the initialisation that these two warn about when it is not asked for.
+# Without auxiliary heads, and with the initialisation whose absence these two models warn about.
 WITHOUT_AUXILIARY = {"aux_logits": False, "init_weights": True}
 MAXVIT_STRIDE = 7 * 32  # windows of 7×7 after five halvings
 
@@ -35,24 +35,24 @@ def check_torchvision_name(name: str) -> None:
 def torchvision_model(
     name: str, num_classes: int, in_channels: int, image_size: tuple[int, int] | None
 ) -> Classifier:
-    """Return a torchvision classifier, initialised as torchvision does, without its weights.
+    """Return a torchvision classifier with random weights, initialised by torchvision.
 
-    ``image_size`` (height, width) is built into ViT and MaxViT (224 without it); of every model
-    it is checked. State dicts are torchvision's, so its files load (GoogLeNet's and Inception's
-    hold their auxiliary heads besides, which are off here).
+    ``image_size`` (height, width) is checked for every model. ViT and MaxViT are built for it (224
+    without it). State dicts are torchvision's, so its files load. GoogLeNet and Inception have no
+    auxiliary heads here; their files do.
 
     Raises UserError for an unknown name or a size that the model cannot take.
     """
     model = torchvision_network(name, num_classes, in_channels, image_size)
     full_name = PREFIX + name
     options = _options(full_name, name, image_size)
-    fixed = "image_size" in options or "input_size" in options
-    if image_size is not None and not fixed:
+    fixed_size = "image_size" in options or "input_size" in options
+    if image_size is not None and not fixed_size:
         check_size(full_name, model, in_channels, image_size)
-    size = image_size if fixed and image_size is not None else USUAL_SIZE
+    size = image_size if fixed_size and image_size is not None else DEFAULT_SIZE
     plan = make_plan(model, trace(model, (2, in_channels, *size)), size)
     assert plan is not None, "every torchvision classifier ends in a linear layer or convolution"
-    return Tapped(model, _of_blocks(plan, model))
+    return HookedModel(model, _use_transformer_blocks(plan, model))
 
 
 def torchvision_network(
@@ -63,7 +63,7 @@ def torchvision_network(
     from torchvision import models
 
     options = _options(PREFIX + name, name, image_size)
-    model: nn.Module = built(
+    model: nn.Module = build_on_default_device(
         lambda: models.get_model(name, weights=None, num_classes=num_classes, **options)
     )
     replace_stem(model, in_channels)
@@ -73,7 +73,7 @@ def torchvision_network(
 def _options(full_name: str, name: str, image_size: tuple[int, int] | None) -> dict[str, Any]:
     if name in ("googlenet", "inception_v3"):
         return WITHOUT_AUXILIARY
-    size = image_size or USUAL_SIZE
+    size = image_size or DEFAULT_SIZE
     if name.startswith("vit_"):
         patch = int(name.rsplit("_", 1)[1])
         if size[0] != size[1] or size[0] % patch:
@@ -92,12 +92,15 @@ def _options(full_name: str, name: str, image_size: tuple[int, int] | None) -> d
     return {}
 
 
-def _of_blocks(plan: Plan, model: nn.Module) -> Plan:
-    """Tap a vision transformer's blocks, of whose tokens the class token alone is classified."""
+def _use_transformer_blocks(plan: FeaturePlan, model: nn.Module) -> FeaturePlan:
+    """Plan maps from the tokens of a vision transformer's blocks; other models keep their plan.
+
+    Without a final map: the classifier reads only the class token.
+    """
     from torchvision.models import VisionTransformer
 
     if not isinstance(model, VisionTransformer):
         return plan
     names = [f"encoder.layers.{name}" for name, _ in model.encoder.layers.named_children()]
-    taps = tuple(Tap(names[index], "tokens") for index in evenly_spaced(len(names)))
-    return Plan(taps, plan.head)
+    maps = tuple(MapHook(names[index], "tokens") for index in evenly_spaced(len(names)))
+    return FeaturePlan(maps, plan.head)

@@ -1,34 +1,34 @@
-"""``package.module:name``: a user's own model."""
+"""``package.module:name``: a model of the user's own code."""
 
 import torch
 from torch import nn
 
 from rkkd_cli.errors import UserError
-from rkkd_cli.models.external.feature_hooks import Plan, Tapped
+from rkkd_cli.models.external.feature_hooks import FeaturePlan, HookedModel
 from rkkd_cli.models.external.feature_plan import make_plan, trace
 from rkkd_cli.models.features import Classifier
 from rkkd_cli.models.shapes import in_eval_mode
 from rkkd_cli.plugins import check_signature, load_plugin
 
-USUAL_SIZE = (32, 32)
+DEFAULT_SIZE = (32, 32)
 
 
-def check_own_name(spec: str) -> None:
-    """Raise UserError unless ``spec`` names something that takes (num_classes, in_channels)."""
+def check_user_model(spec: str) -> None:
+    """Raise UserError unless ``spec`` names a callable that takes (num_classes, in_channels)."""
     check_signature("model", spec, load_plugin("model", spec), 10, 3)
 
 
-def own_model(
+def user_model(
     spec: str, num_classes: int, in_channels: int, image_size: tuple[int, int] | None
 ) -> Classifier:
-    """Return what the user's ``name(num_classes, in_channels)`` builds.
+    """Return the model that the user's ``name(num_classes, in_channels)`` builds.
 
-    A Classifier is taken as it is. Of another module the features are tapped where a dry run on
-    images of ``image_size`` (32×32 without it) finds them; ``final`` only where a comparison of
-    logits confirms it.
+    A Classifier is returned unchanged. Another module gets forward hooks on the features that a dry
+    run on images of ``image_size`` (32×32 without it) finds. It has a ``final`` map only if
+    classifying that map gives the module's logits.
 
-    Raises UserError for what cannot be imported or called, for what is no ``nn.Module``, and for
-    a module whose output is not (B, num_classes).
+    Raises UserError if the name cannot be imported or called, or returns no ``nn.Module`` or one
+    whose output is not (B, num_classes).
     """
     function = load_plugin("model", spec)
     if isinstance(function, nn.Module):
@@ -37,45 +37,46 @@ def own_model(
     model = function(num_classes, in_channels)
     if not isinstance(model, nn.Module):
         raise UserError(f"model {spec} returned {type(model).__name__}, not an nn.Module")
-    size = image_size or USUAL_SIZE
+    size = image_size or DEFAULT_SIZE
     shape = (2, in_channels, *size)
     try:
         traced = trace(model, shape)
-    except Exception as error:  # whatever a user's forward may raise
+    except Exception as error:  # a user's forward may raise anything
         reason = " ".join(str(error).split())
         shown = "×".join(str(side) for side in shape)
         raise UserError(f"model {spec} fails on images of {shown}: {reason}") from error
-    if traced.output != (2, num_classes):
-        found = traced.output or "no tensor"
-        raise UserError(f"model {spec} must return logits (B, {num_classes}), not {found}")
+    if traced.output_shape != (2, num_classes):
+        actual = traced.output_shape or "no tensor"
+        raise UserError(f"model {spec} must return logits (B, {num_classes}), not {actual}")
     if isinstance(model, Classifier):
         return model
     plan = make_plan(model, traced, size)
     if plan is None:
         raise UserError(f"model {spec} has no linear layer or convolution to read features before")
-    return Tapped(model, _confirmed(plan, model, shape))
+    return HookedModel(model, _verify_final(plan, model, shape))
 
 
-def _confirmed(plan: Plan, model: nn.Module, shape: tuple[int, ...]) -> Plan:
-    """Leave the final map out of the plan where classifying it gives other logits than the model.
+def _verify_final(plan: FeaturePlan, model: nn.Module, shape: tuple[int, ...]) -> FeaturePlan:
+    """Return the plan without its final map, unless classifying that map gives the model's logits.
 
-    Nothing but numbers tells an average from a maximum or an activation written as a function.
-    On the meta device, where there are none, it is left out.
+    Only values tell average pooling from max pooling, or from an activation called as a function.
+    On the meta device, which has none, the final map is dropped.
     """
     parameter = next(model.parameters())
+    without_final = plan._replace(final=None)
     if plan.final is None or parameter.is_meta:
-        return plan._replace(final=None)
-    draws = torch.Generator().manual_seed(0)  # of its own: a model's weights hang on the global one
-    images = torch.randn(shape, generator=draws, device="cpu").to(parameter)
-    tapped = Tapped(model, plan)
+        return without_final
+    generator = torch.Generator().manual_seed(0)  # the global one draws the models' weights
+    images = torch.randn(shape, generator=generator, device="cpu").to(parameter)
+    hooked = HookedModel(model, plan)
     with in_eval_mode(model), torch.no_grad():
-        features = tapped.forward_features(images)
+        features = hooked.forward_features(images)
         assert features.final is not None
         try:
-            again = tapped.classify(features.final)
+            logits = hooked.classify(features.final)
         except RuntimeError:
-            return plan._replace(final=None)
-    same = again.shape == features.logits.shape and torch.allclose(
-        again, features.logits, rtol=1e-4, atol=1e-5
+            return without_final
+    same = logits.shape == features.logits.shape and torch.allclose(
+        logits, features.logits, rtol=1e-4, atol=1e-5
     )
-    return plan if same else plan._replace(final=None)
+    return plan if same else without_final

@@ -1,1 +1,1 @@
-"""The networks of the field's published code, one family a file."""
+"""The zoo's own models, one published family a file."""

@@ -1,17 +1,17 @@
-"""MobileNetV2 for 32×32 images, half as wide or as wide as the original.
+"""MobileNetV2 for 32×32 images, at half or full width.
 
-Source: Sandler et al., arXiv 1801.04381. ``MobileNetV2`` is the field's half width (RepDistiller,
-mdistiller), ``MobileNetV2x2`` SimKD's twice as wide one; both expand 6 times. Names, maps, ReLU in
-the place of ReLU6, and initialisation (convolutions of Kaiming's normal by fan-out, BatchNorm at
-identity, the classifier of a normal with deviation 0.01 and bias zero) as theirs.
+Source: Sandler et al., arXiv 1801.04381. ``MobileNetV2`` has half width (RepDistiller, mdistiller),
+``MobileNetV2x2`` full width (SimKD); both expand 6 times. Names, maps, ReLU instead of ReLU6, and
+initialisation (Kaiming normal by fan-out for convolutions, identity for BatchNorm, a normal with
+deviation 0.01 and zero bias for the classifier) are those of these projects.
 """
 
 from torch import Tensor, nn
 
-from rkkd_cli.models.features import Classifier, Features, conv3x3, initialise
-from rkkd_cli.models.zoo.blocks import average
+from rkkd_cli.models.features import Features, conv3x3, initialise
+from rkkd_cli.models.zoo.blocks import PoolingClassifier
 
-# Expansion, width at full width, number of blocks and first stride of the seven stages.
+# The seven stages: expansion, channels at full width, number of blocks and first stride.
 STAGES = (
     (1, 16, 1, 1),
     (6, 24, 2, 1),
@@ -21,12 +21,12 @@ STAGES = (
     (6, 160, 3, 2),
     (6, 320, 1, 1),
 )
-MAPPED = (1, 2, 4, 6)  # the stages whose outputs are maps
+MAP_STAGES = (1, 2, 4, 6)  # whose outputs are feature maps
 LAST_WIDTH = 1280
 
 
 class InvertedResidual(nn.Module):
-    """Expansion, depthwise 3×3 convolution and linear projection; a shortcut if the shape stays."""
+    """Expansion, depthwise 3×3 convolution, linear projection; a shortcut if the shape is kept."""
 
     def __init__(self, inputs: int, outputs: int, stride: int, expansion: int) -> None:
         super().__init__()
@@ -44,17 +44,19 @@ class InvertedResidual(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the projection, added to ``x`` where the shape stays."""
+        """Return the projection, added to ``x`` if the shape is kept."""
         projected: Tensor = self.conv(x)
         return x + projected if self.residual else projected
 
 
-class MobileNetV2(Classifier):
+class MobileNetV2(PoolingClassifier):
     """Stem, seven stages, a 1×1 convolution and a linear classifier.
 
     ``maps`` are the outputs of the stem and of stages 1, 2, 4 and 6 (counted from 0). The stages
-    end without a ReLU, so ``preacts`` are the same. ``final`` is what the 1×1 convolution gives.
+    end without a ReLU, so ``preacts`` are the same. ``final`` is the 1×1 convolution's output.
     """
+
+    head = "classifier"
 
     def __init__(self, width: float, classes: int, channels: int) -> None:
         super().__init__()
@@ -83,20 +85,8 @@ class MobileNetV2(Classifier):
         """Return five maps, the pooled features and the logits."""
         x = self.conv1(x)
         maps = [x]
-        for number, stage in enumerate(self.blocks):
+        for index, stage in enumerate(self.blocks):
             x = stage(x)
-            if number in MAPPED:
+            if index in MAP_STAGES:
                 maps.append(x)
-        final = self.conv2(x)
-        pooled = average(final)
-        return Features(tuple(maps), pooled, self.classifier(pooled), tuple(maps), final)
-
-    def classify(self, final: Tensor) -> Tensor:
-        """Return the logits of a map (B, 1280, H, W) after the last 1×1 convolution's ReLU."""
-        logits: Tensor = self.classifier(average(final))
-        return logits
-
-
-def mobilenet_v2(width: float, classes: int, channels: int) -> MobileNetV2:
-    """Return MobileNetV2 at ``width`` (0.5 or 1) of the original one."""
-    return MobileNetV2(width, classes, channels)
+        return self.features(maps, maps, self.conv2(x))

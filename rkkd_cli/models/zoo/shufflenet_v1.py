@@ -1,22 +1,30 @@
-"""ShuffleNet for 32×32 images: grouped 1×1 convolutions with their channels shuffled between.
+"""ShuffleNet for 32×32 images: grouped 1×1 convolutions, with channels shuffled between groups.
 
-Source: Zhang et al., arXiv 1707.01083, three groups; names, maps and initialisation (torch's own
-for every layer) as in RepDistiller and mdistiller.
+Source: Zhang et al., arXiv 1707.01083, three groups. Names, maps and initialisation (PyTorch's
+default) are those of RepDistiller and mdistiller.
 """
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rkkd_cli.models.features import Classifier, Features
-from rkkd_cli.models.zoo.blocks import Stage, average, shuffle_channels, staged
+from rkkd_cli.models.features import Features
+from rkkd_cli.models.zoo.blocks import (
+    PoolingClassifier,
+    ResidualStage,
+    run_stages,
+    shuffle_channels,
+)
 
 STEM_WIDTH, GROUPS = 24, 3
 STAGES = ((240, 4), (480, 8), (960, 4))  # width and number of blocks
 
 
-class Block(nn.Module):
-    """1×1, depthwise 3×3 and 1×1 convolution; at stride 2 beside the averaged input, not added."""
+class ShuffleV1Block(nn.Module):
+    """1×1, depthwise 3×3 and 1×1 convolution, and a shortcut.
+
+    At stride 2 the shortcut is the average-pooled input, concatenated instead of added.
+    """
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
@@ -32,7 +40,7 @@ class Block(nn.Module):
         self.bn3 = nn.BatchNorm2d(residual)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return residual and shortcut, added or (at stride 2) side by side, before the ReLU."""
+        """Return residual and shortcut, added or (at stride 2) concatenated, before the ReLU."""
         inner = shuffle_channels(F.relu(self.bn1(self.conv1(x))), self.groups)
         inner = F.relu(self.bn2(self.conv2(inner)))
         residual: Tensor = self.bn3(self.conv3(inner))
@@ -41,7 +49,7 @@ class Block(nn.Module):
         return residual + x
 
 
-class ShuffleNetV1(Classifier):
+class ShuffleNetV1(PoolingClassifier):
     """A 1×1 stem, three stages and a linear classifier; maps are the outputs of stem and stages."""
 
     def __init__(self, classes: int, channels: int) -> None:
@@ -57,21 +65,10 @@ class ShuffleNetV1(Classifier):
     def forward_features(self, x: Tensor) -> Features:
         """Return four maps, the pooled features and the logits."""
         stem = F.relu(self.bn1(self.conv1(x)))
-        maps, preacts = staged(stem, (self.layer1, self.layer2, self.layer3))
-        pooled = average(maps[-1])
-        return Features(tuple(maps), pooled, self.linear(pooled), tuple(preacts), maps[-1])
-
-    def classify(self, final: Tensor) -> Tensor:
-        """Return the logits of a last map (B, 960, H, W)."""
-        logits: Tensor = self.linear(average(final))
-        return logits
+        maps, preacts = run_stages(stem, (self.layer1, self.layer2, self.layer3))
+        return self.features(maps, preacts, maps[-1])
 
 
-def _stage(inputs: int, outputs: int, blocks: int) -> Stage:
-    later = (Block(outputs, outputs, 1) for _ in range(blocks - 1))
-    return Stage(Block(inputs, outputs, 2), *later)
-
-
-def shufflenet_v1(classes: int, channels: int) -> ShuffleNetV1:
-    """Return ShuffleNet with three groups."""
-    return ShuffleNetV1(classes, channels)
+def _stage(inputs: int, outputs: int, blocks: int) -> ResidualStage:
+    later = (ShuffleV1Block(outputs, outputs, 1) for _ in range(blocks - 1))
+    return ResidualStage(ShuffleV1Block(inputs, outputs, 2), *later)

@@ -1,16 +1,18 @@
-"""Plain convolutional networks: the digits pair, and the two-layer student of the α × T study."""
+"""Plain CNNs: teacher and student for digits, and the two-layer student of the α × T study."""
 
 from collections.abc import Sequence
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rkkd_cli.models.features import Classifier, Features, conv3x3, initialise
-from rkkd_cli.models.zoo.blocks import average
+from rkkd_cli.models.features import Features, conv3x3, initialise
+from rkkd_cli.models.zoo.blocks import PoolingClassifier
 
 
-class PlainCNN(Classifier):
-    """Layers of 3×3 convolution, BatchNorm, (where told) 2×2 max-pooling, and ReLU."""
+class PlainCNN(PoolingClassifier):
+    """Layers of 3×3 convolution, BatchNorm and ReLU; ``pooled_layers`` also max-pool 2×2."""
+
+    head = "fc"
 
     def __init__(
         self, widths: Sequence[int], pooled_layers: Sequence[int], classes: int, channels: int
@@ -32,15 +34,9 @@ class PlainCNN(Classifier):
             if layer in self.pooled_layers:
                 x = F.max_pool2d(x, 2)
             preacts.append(x)
-            x = F.relu(x)  # equal to the usual order, on a quarter of the values
+            x = F.relu(x)  # ReLU before pooling gives the same, on four times the values
             maps.append(x)
-        pooled = average(x)
-        return Features(tuple(maps), pooled, self.fc(pooled), tuple(preacts), x)
-
-    def classify(self, final: Tensor) -> Tensor:
-        """Return the logits of a last map (B, the last layer's width, H, W)."""
-        logits: Tensor = self.fc(average(final))
-        return logits
+        return self.features(maps, preacts, x)
 
 
 def digits_teacher(classes: int, channels: int) -> PlainCNN:
@@ -56,6 +52,6 @@ def digits_student(classes: int, channels: int) -> PlainCNN:
 def cnn2(classes: int, channels: int) -> PlainCNN:
     """Return the two-convolution student: 16 and 32 channels, each pooled.
 
-    The α × T study names a "two-layer CNN" without its widths; these are ours.
+    The α × T study only says "two-layer CNN"; the widths are ours.
     """
     return PlainCNN((16, 32), (0, 1), classes, channels)

@@ -1,4 +1,4 @@
-"""The interactive figures of a page, made with Bokeh: drawn by its own JavaScript in the page."""
+"""The interactive curves of a page, made with Bokeh and drawn by BokehJS."""
 
 from typing import Any
 
@@ -17,95 +17,101 @@ from bokeh.resources import Resources
 from rkkd_cli.report.page.panels import CurveLine, CurvePanel
 
 TOOLS = "box_zoom,reset,save"
-FONT = "13px"
-FEW = 8  # so many lines fit into one tooltip for all of them
-TIP = "color:#1b1f24;font:13px/1.4 system-ui,sans-serif;max-width:22rem;white-space:normal"
+FONT_SIZE = "13px"
+MAX_LINES_IN_TOOLTIP = 8  # more lines have a tooltip each, not one for all of them
+TOOLTIP_STYLE = (
+    "color:#1b1f24;font:13px/1.4 system-ui,sans-serif;max-width:22rem;white-space:normal"
+)
 BokehItem = dict[str, Any]
 
 
 def bokeh_script() -> str:
-    """Return BokehJS as it stands in the page."""
+    """Return the source of BokehJS."""
     return str(Resources(mode="inline", components=["bokeh"]).js_raw[0])
 
 
 def panel_item(panel: CurvePanel) -> BokehItem:
-    """Return a panel as Bokeh embeds it. The page's script fills the lines in.
+    """Return a panel as a Bokeh item without data; the page's script fills in the lines.
 
-    The source of line n is named ``line-n``, the band ``band-n``.
+    The data source of line n is named ``line-n``, its band ``band-n``.
     """
-    x_range, y_range, their_range = (DataRange1d(only_visible=True) for _ in range(3))
+    x_range, y_range, published_range = (DataRange1d(only_visible=True) for _ in range(3))
     plot = figure(
         sizing_mode="stretch_width", height=320, tools=TOOLS, active_drag=None,
         x_axis_label="epoch", y_axis_label=panel.label, x_range=x_range, y_range=y_range,
         y_axis_type="log" if panel.logarithmic else "linear",
     )  # fmt: skip
     if panel.own_axis:
-        plot.extra_y_ranges = {"published": their_range}
+        plot.extra_y_ranges = {"published": published_range}
         plot.add_layout(LinearAxis(y_range_name="published", axis_label=panel.own_axis), "right")
-    plain(plot)
+    set_plain_style(plot)
     if panel.drops:
         plot.vspan(x=list(panel.drops), line_dash=[2, 3], line_color="#999999")
-    drawn = [_draw(plot, number, line) for number, line in enumerate(panel.lines)]
-    both = list(zip(drawn, panel.lines, strict=True))
-    x_range.renderers = drawn
-    y_range.renderers = [one for one, line in both if not line.own_axis]
-    their_range.renderers = [one for one, line in both if line.own_axis]
-    plot.add_tools(_hover_of_all(plot, panel) if len(drawn) <= FEW else _hover_of_one(drawn))
-    return item(plot, panel.key)
+    renderers = [_draw_line(plot, index, line) for index, line in enumerate(panel.lines)]
+    own_axis = [line.own_axis for line in panel.lines]
+    x_range.renderers = renderers
+    y_range.renderers = [r for r, own in zip(renderers, own_axis, strict=True) if not own]
+    published_range.renderers = [r for r, own in zip(renderers, own_axis, strict=True) if own]
+    if len(renderers) <= MAX_LINES_IN_TOOLTIP:
+        plot.add_tools(_common_tooltip(plot, panel))
+    else:
+        plot.add_tools(_tooltip_per_line(renderers))
+    return embeddable(plot, panel.key)
 
 
-def _draw(plot: Any, number: int, line: CurveLine) -> Any:
+def _draw_line(plot: Any, index: int, line: CurveLine) -> Any:
     empty: dict[str, Any] = {"x": [], "y": [], "low": [], "high": [], "spread": []}
-    source = ColumnDataSource(empty, name=f"line-{number}")
-    # Glyphs by themselves: plot.line() makes four more of each, for selections that nobody makes.
+    source = ColumnDataSource(empty, name=f"line-{index}")
+    # Glyphs are added directly: plot.line() adds four more of each, for selections, unused here.
     if not line.published:
         band = glyphs.VArea(
             x="x", y1="low", y2="high", fill_color=line.colour, fill_alpha=0.15
         )  # fmt: skip
-        plot.add_glyph(source, band, name=f"band-{number}")
+        plot.add_glyph(source, band, name=f"band-{index}")
     if len(line.epochs) == 1:
         dot = glyphs.Scatter(x="x", y="y", size=8, line_color=line.colour, fill_color=line.colour)
-        plot.add_glyph(source, dot, name=f"band-{number}")
+        plot.add_glyph(source, dot, name=f"band-{index}")
     stroke = glyphs.Line(
         x="x", y="y", line_color=line.colour, line_dash=line.dash,
         line_width=1.5 if line.published else 2,
     )  # fmt: skip
     axis = {"y_range_name": "published"} if line.own_axis else {}
-    return plot.add_glyph(source, stroke, name=line.label, tags=[number], **axis)
+    return plot.add_glyph(source, stroke, name=line.label, tags=[index], **axis)
 
 
-def _hover_of_all(plot: Any, panel: CurvePanel) -> HoverTool:
-    """Return a tooltip with the values of all lines at an epoch: those of an unseen line.
+def _common_tooltip(plot: Any, panel: CurvePanel) -> HoverTool:
+    """Return a tooltip with the values of all lines at an epoch, attached to an invisible line.
 
-    Its source, ``probe``, has a column ``told-n`` for line n, which the page's script fills.
+    The data source of this line, ``probe``, has a column ``text-n`` for line n, which the page's
+    script fills.
     """
     empty: dict[str, list[float]] = {"x": [], "y": []}
-    told = "".join(
-        f'<div><span style="color:{line.colour}">■</span> @{{told-{number}}}</div>'
-        for number, line in enumerate(panel.lines)
+    texts = "".join(
+        f'<div><span style="color:{line.colour}">■</span> @{{text-{index}}}</div>'
+        for index, line in enumerate(panel.lines)
     )
     source = ColumnDataSource(data=dict(empty), name="probe")
     probe = plot.line("x", "y", source=source, line_alpha=0)
-    tip = f'<div style="{TIP}"><b>epoch @x</b>{told}</div>'
-    return HoverTool(renderers=[probe], tooltips=tip, mode="vline", line_policy="nearest")
+    tooltip = f'<div style="{TOOLTIP_STYLE}"><b>epoch @x</b>{texts}</div>'
+    return HoverTool(renderers=[probe], tooltips=tooltip, mode="vline", line_policy="nearest")
 
 
-def _hover_of_one(drawn: list[Any]) -> HoverTool:
-    tip = f'<div style="{TIP}"><b>$name</b><br>epoch @x: @y{{0.0000}} @spread</div>'
-    return HoverTool(renderers=drawn, tooltips=tip)
+def _tooltip_per_line(renderers: list[Any]) -> HoverTool:
+    tooltip = f'<div style="{TOOLTIP_STYLE}"><b>$name</b><br>epoch @x: @y{{0.0000}} @spread</div>'
+    return HoverTool(renderers=renderers, tooltips=tooltip)
 
 
-def plain(plot: Any) -> None:
-    """Let the page's own background show, without the library's logo."""
+def set_plain_style(plot: Any) -> None:
+    """Make the figure transparent, without Bokeh's logo, with plain axis labels."""
     plot.background_fill_color = plot.border_fill_color = plot.outline_line_color = None
     plot.toolbar.logo = None
     plot.toolbar_location = "above"
     for axis in (*plot.xaxis, *plot.yaxis):
         axis.axis_label_text_font_style = "normal"
-        axis.axis_label_text_font_size = axis.major_label_text_font_size = FONT
+        axis.axis_label_text_font_size = axis.major_label_text_font_size = FONT_SIZE
         axis.minor_tick_line_color = None
 
 
-def item(plot: Any, key: str) -> BokehItem:
-    """Return a figure as the page's script embeds it, in the element ``live-KEY``."""
+def embeddable(plot: Any, key: str) -> BokehItem:
+    """Return a figure as an item that the page's script embeds in the element ``live-KEY``."""
     return dict(json_item(plot, ID(f"live-{key}")))

@@ -1,4 +1,4 @@
-"""What stands beside the numbers of a run: setting, environment, commands, files."""
+"""The lists of facts of a run: setting, environment, command, files."""
 
 import gzip
 import shlex
@@ -9,9 +9,11 @@ from rkkd_cli.config.experiment import Experiment, TrainingConfig
 from rkkd_cli.errors import printable
 from rkkd_cli.report.page.sources import PageRun
 from rkkd_cli.report.page.stills import data_uri
+from rkkd_cli.report.run_text import dataset_text, teacher_text
 
-LARGE, MOST = 200_000, 1_200_000  # bytes of a file that is packed, and of all files of a page
-KINDS = {".csv": "text/csv", ".toml": "application/toml", ".json": "application/json"}
+COMPRESS_ABOVE = 200_000  # bytes of a file
+MAX_BYTES = 1_200_000  # of all files in a page
+MEDIA_TYPES = {".csv": "text/csv", ".toml": "application/toml", ".json": "application/json"}
 
 
 class Fact(NamedTuple):
@@ -22,7 +24,7 @@ class Fact(NamedTuple):
 
 
 class Download(NamedTuple):
-    """A file in the page; without a link it was too large, and the text says so."""
+    """A file in the page. One that is too large has no link, and its text says so."""
 
     name: str
     text: str
@@ -32,19 +34,22 @@ class Download(NamedTuple):
 def setting_of(run: PageRun) -> list[Fact]:
     """Return dataset, teacher, student, recipe, method, seeds and arms."""
     experiment = run.experiment
-    facts = [Fact("dataset", _dataset(one)) for one in run.manifest.datasets]
-    facts += [Fact("teacher", _teacher(one)) for one in run.manifest.teachers]
-    facts.append(Fact("student", experiment.student.model))
-    facts.append(Fact("training", _recipe(experiment.training)))
-    facts.append(Fact("method", _method(experiment)))
-    facts.append(Fact("ranking loss", _ranking(experiment)))
-    facts.append(Fact("seeds", ", ".join(str(seed) for seed in experiment.seeds)))
+    facts = [Fact("dataset", dataset_text(dataset)) for dataset in run.manifest.datasets]
+    facts += [Fact("teacher", teacher_text(teacher)) for teacher in run.manifest.teachers]
+    facts += [
+        Fact("student", experiment.student.model),
+        Fact("training", _recipe_text(experiment.training)),
+        Fact("method", _method_text(experiment)),
+        Fact("ranking loss", _ranking_text(experiment)),
+        Fact("seeds", _join_values(experiment.seeds)),
+    ]
     if experiment.vary:
-        facts += [Fact(f"varied: {key}", _list(values)) for key, values in experiment.vary.items()]
+        varied = experiment.vary.items()
+        facts += [Fact(f"varied: {key}", _join_values(values)) for key, values in varied]
         facts.append(Fact("arms", f"{len(experiment.arms)} cells and baselines"))
     else:
         facts += [Fact(f"arm {name}", _changes(arm)) for name, arm in experiment.arms.items()]
-    return [Fact(printable(one.name), printable(one.text)) for one in facts]
+    return [Fact(printable(fact.name), printable(fact.text)) for fact in facts]
 
 
 def environment_of(run: PageRun) -> list[Fact]:
@@ -54,90 +59,75 @@ def environment_of(run: PageRun) -> list[Fact]:
     facts += [Fact("ended", manifest.ended)] if manifest.ended else []
     facts += [Fact("stopped", sentence) for sentence in manifest.stopped]
     facts += [Fact("reason", manifest.reason)] if manifest.reason else []
+    versions = ", ".join(f"{package} {version}" for package, version in manifest.versions.items())
     facts += [
         Fact("device", manifest.device),
         Fact("processor", manifest.processor),
         Fact("platform", manifest.platform),
-        Fact("versions", ", ".join(f"{name} {one}" for name, one in manifest.versions.items())),
+        Fact("versions", versions),
         Fact("commit", manifest.git_commit or "not recorded"),
     ]
-    return [Fact(one.name, printable(one.text)) for one in facts]
+    return [Fact(fact.name, printable(fact.text)) for fact in facts]
 
 
 def command_of(run: PageRun) -> str:
-    """Return the command that was typed, as a shell takes it."""
+    """Return the command that was typed, quoted for a shell."""
     return printable(shlex.join(run.manifest.command))
 
 
-def downloads_of(run: PageRun, most: int = MOST) -> Iterator[Download]:
-    """Yield the run's files: as they are, packed where large, left out where larger."""
+def downloads_of(run: PageRun, max_bytes: int = MAX_BYTES) -> Iterator[Download]:
+    """Yield the run's files, compressed if large; those above ``max_bytes`` without a link."""
     for name, content in run.files.items():
-        saved = printable(f"{run.name}-{name}")
-        kind = KINDS.get(name[name.rfind(".") :], "application/octet-stream")
-        if len(content) > LARGE:
+        saved_as = printable(f"{run.name}-{name}")
+        media_type = MEDIA_TYPES.get(name[name.rfind(".") :], "application/octet-stream")
+        if len(content) > COMPRESS_ABOVE:
             content = gzip.compress(content, mtime=0)
-            saved, kind = f"{saved}.gz", "application/gzip"
-        size = f"{len(content) / 1000:,.0f} kB"
-        if len(content) > most:
-            too_large = f"{saved} ({size}) is too large for this page: see the run's folder"
-            yield Download(saved, too_large, None)
+            saved_as, media_type = f"{saved_as}.gz", "application/gzip"
+        text = f"{saved_as} ({len(content) / 1000:,.0f} kB)"
+        if len(content) > max_bytes:
+            too_large = f"{text} is too large for this page: see the run's folder"
+            yield Download(saved_as, too_large, None)
         else:
-            yield Download(saved, f"{saved} ({size})", data_uri(content, kind))
+            yield Download(saved_as, text, data_uri(content, media_type))
 
 
-def _dataset(facts: Any) -> str:
-    channels, height, width = facts["image_shape"]
-    val = f" + {facts['val_images']:,} validation" if facts["val_images"] else ""
-    return (
-        f"{facts['name']}: {facts['train_images']:,} training{val} + {facts['test_images']:,} test "
-        f"images, {facts['classes']} classes, {channels}×{height}×{width}"
-    )
-
-
-def _teacher(facts: Any) -> str:
-    return (
-        f"{facts['model']} ({facts['source']}): {facts['test_acc']:.2f} % test accuracy, "
-        f"{facts['parameters']:,} parameters, sha256 {facts['sha256'][:16]}…"
-    )
-
-
-def _recipe(one: TrainingConfig) -> str:
+def _recipe_text(training: TrainingConfig) -> str:
     text = (
-        f"{one.epochs} epochs, batches of {one.batch_size}, {one.optimizer}, learning rate "
-        f"{one.lr:g}, momentum {one.momentum:g}, weight decay {one.weight_decay:g}, "
-        f"schedule {one.schedule}"
+        f"{training.epochs} epochs, batches of {training.batch_size}, {training.optimizer}, "
+        f"learning rate {training.lr:g}, momentum {training.momentum:g}, weight decay "
+        f"{training.weight_decay:g}, schedule {training.schedule}"
     )
-    if one.schedule == "step":
-        text += f" × {one.gamma:g} at {_list(one.milestones)}"
+    if training.schedule == "step":
+        text += f" × {training.gamma:g} at {_join_values(training.milestones)}"
     return text
 
 
-def _method(experiment: Experiment) -> str:
+def _method_text(experiment: Experiment) -> str:
     table = experiment.method.model_dump(mode="json", exclude_none=True)
     name = str(table.pop("name"))
     scalars = {k: v for k, v in table.items() if isinstance(v, int | float | str)}
-    return ", ".join([name, *(f"{key} = {_value(value)}" for key, value in scalars.items())])
+    return ", ".join([name, *(f"{key} = {_value_text(v)}" for key, v in scalars.items())])
 
 
-def _ranking(experiment: Experiment) -> str:
+def _ranking_text(experiment: Experiment) -> str:
     table = experiment.rank.model_dump(mode="json", exclude_none=True)
-    return ", ".join(f"{key} = {_value(value)}" for key, value in table.items())
+    return ", ".join(f"{key} = {_value_text(value)}" for key, value in table.items())
 
 
 def _changes(arm: Any, prefix: str = "") -> str:
     table = arm if isinstance(arm, dict) else arm.model_dump(exclude_none=True)
-    parts = [
+    changes = [
         _changes(value, f"{prefix}{key}.")
         if isinstance(value, dict)
-        else f"{prefix}{key} = {_value(value)}"
+        else f"{prefix}{key} = {_value_text(value)}"
         for key, value in table.items()
     ]
-    return ", ".join(parts) or "the base experiment"
+    return ", ".join(changes) or "the base experiment"
 
 
-def _value(value: object) -> str:
+def _value_text(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _list(values: Any) -> str:
-    return ", ".join(_value(one) for one in values)
+def _join_values(values: Any) -> str:
+    return ", ".join(_value_text(value) for value in values)

@@ -1,4 +1,4 @@
-"""The heatmaps of a grid: measured, published and their difference, with a value at each place."""
+"""The heatmaps of a grid: measured, published and their difference, with a number in each cell."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
@@ -9,99 +9,115 @@ from bokeh.plotting import figure
 from matplotlib import colormaps
 from matplotlib.colors import to_hex
 
-from rkkd_cli.analysis.grid_tables import GridTable, CellKey, short_key, format_value
+from rkkd_cli.analysis.grid_tables import CellKey, GridTable, format_value, short_key
 from rkkd_cli.errors import printable
-from rkkd_cli.report.grid_figures import MOST_FACETS, GridPicture
+from rkkd_cli.report.grid_figures import MAX_FACETS, GridPicture
 from rkkd_cli.report.grid_text import facet_title
-from rkkd_cli.report.page.drawing import TIP, BokehItem, item, plain
+from rkkd_cli.report.page.drawing import (
+    TOOLTIP_STYLE,
+    BokehItem,
+    embeddable,
+    set_plain_style,
+)
 
 
 class Heatmap(NamedTuple):
-    """One heatmap: its key, its title and what Bokeh draws."""
+    """One heatmap: its key, its title, and its figure for Bokeh."""
 
     key: str
     title: str
     item: BokehItem
 
 
+class HeatmapValues(NamedTuple):
+    """The values of a heatmap, its colour map, and the format of its numbers."""
+
+    title: str
+    table: GridTable
+    values: Mapping[CellKey, float]
+    colours: str
+    digits: str
+
+
 def heatmaps_of(picture: GridPicture, prefix: str) -> list[Heatmap]:
-    """Return the heatmaps of a grid of at least two keys, if they are not too many."""
+    """Return the heatmaps of a grid of at least two keys, unless it has too many facets."""
     tables = picture.tables
-    if len(picture.keys) < 2 or len(tables) > MOST_FACETS:
+    if len(picture.keys) < 2 or len(tables) > MAX_FACETS:
         return []
     maps = []
-    for number, (title, table, values, colours, digits) in enumerate(_parts(tables)):
-        key = f"{prefix}-{number}"
-        maps.append(
-            Heatmap(key, printable(title), item(_draw(table, values, colours, digits), key))
-        )
+    for index, heatmap in enumerate(_heatmap_values(tables)):
+        key = f"{prefix}-{index}"
+        maps.append(Heatmap(key, printable(heatmap.title), embeddable(_draw(heatmap), key)))
     return maps
 
 
-def _parts(
-    tables: list[GridTable],
-) -> Iterator[tuple[str, GridTable, Mapping[CellKey, float], str, str]]:
+def _heatmap_values(tables: list[GridTable]) -> Iterator[HeatmapValues]:
     for table in tables:
         facet = facet_title(table)
-        after = f", {facet}" if facet else ""
-        means = {place: one.mean for place, one in table.cells.items()}
-        yield f"Test accuracy (%){after}", table, means, "viridis", ".1f"
+        suffix = f", {facet}" if facet else ""
+        means = {cell: accuracy.mean for cell, accuracy in table.cells.items()}
+        yield HeatmapValues(f"Test accuracy (%){suffix}", table, means, "viridis", ".1f")
         if table.published:
-            yield f"Published (%){after}", table, table.published, "viridis", ".1f"
-            both = table.published.keys() & means.keys()
-            difference = {place: means[place] - table.published[place] for place in both}
-            yield f"Measured − published{after}", table, difference, "PuOr", "+.1f"
+            stated = table.published
+            yield HeatmapValues(f"Published (%){suffix}", table, stated, "viridis", ".1f")
+            difference = {cell: means[cell] - stated[cell] for cell in means if cell in stated}
+            title = f"Measured − published{suffix}"
+            yield HeatmapValues(title, table, difference, "PuOr", "+.1f")
 
 
-def _draw(table: GridTable, values: Mapping[CellKey, float], colours: str, digits: str) -> Any:
+def _draw(heatmap: HeatmapValues) -> Any:
+    table = heatmap.table
     rows, columns = (
-        [printable(format_value(one)) for one in side] for side in (table.rows, table.columns)
+        [printable(format_value(value)) for value in values]
+        for values in (table.rows, table.columns)
     )
+    row_key, column_key = (printable(short_key(key, table.keys)) for key in table.keys[:2])
     plot = figure(
         x_range=FactorRange(factors=columns), y_range=FactorRange(factors=rows[::-1]),
         sizing_mode="stretch_width", height=110 + 34 * len(rows), tools="save",
-        x_axis_label=printable(short_key(table.keys[1], table.keys)),
-        y_axis_label=printable(short_key(table.keys[0], table.keys)),
+        x_axis_label=column_key, y_axis_label=row_key,
     )  # fmt: skip
-    plain(plot)
+    set_plain_style(plot)
     plot.grid.grid_line_color = None
-    plot.tags = ["plain"]  # the page's script gives it no grid lines
-    source = ColumnDataSource(_cells(table, values, colours, digits))
-    places = plot.rect("x", "y", 1, 1, source=source, fill_color="fill", line_color=None)
+    plot.tags = ["plain"]  # so that the page's script gives it no grid lines
+    source = ColumnDataSource(_columns(heatmap, row_key, column_key))
+    cells = plot.rect("x", "y", 1, 1, source=source, fill_color="fill", line_color=None)
     plot.text(
         "x", "y", "text", source=source, text_color="ink", text_align="center",
         text_baseline="middle", text_font_size="12px",
     )  # fmt: skip
-    tip = f'<div style="{TIP}">@row_name = @y, @column_name = @x<br>test accuracy (%): @told</div>'
-    plot.add_tools(HoverTool(renderers=[places], tooltips=tip))
+    tooltip = (
+        f'<div style="{TOOLTIP_STYLE}">@row_name = @y, @column_name = @x<br>'
+        "test accuracy (%): @accuracy</div>"
+    )
+    plot.add_tools(HoverTool(renderers=[cells], tooltips=tooltip))
     return plot
 
 
-def _cells(
-    table: GridTable, values: Mapping[CellKey, float], colours: str, digits: str
-) -> dict[str, Any]:
+def _columns(heatmap: HeatmapValues, row_key: str, column_key: str) -> dict[str, Any]:
+    """Return the columns of the data source, with one entry per cell."""
+    table, values = heatmap.table, heatmap.values
     numbers = np.array(list(values.values()) or [0.0])
     low, high = float(numbers.min()), float(numbers.max())
-    if digits.startswith("+"):
+    if heatmap.digits.startswith("+"):
         high = float(np.abs(numbers).max())
         low = -high
     width = high - low or 1.0
-    kinds = ("x", "y", "row_name", "column_name", "text", "told", "fill", "ink")
-    cells: dict[str, list[str]] = {key: [] for key in kinds}
-    names = [printable(short_key(key, table.keys)) for key in table.keys[:2]]
-    for place, value in values.items():
-        red, green, blue, _ = colormaps[colours]((value - low) / width)
-        measured = table.cells.get(place)
-        told = measured.text(2) if measured else ""
-        if place in table.published:
-            told += f" (published {table.published[place]:.2f})"
-        cells["x"].append(printable(format_value(place[1])))
-        cells["y"].append(printable(format_value(place[0])))
-        cells["row_name"].append(names[0])
-        cells["column_name"].append(names[1])
-        cells["text"].append(format(value, digits))
-        cells["told"].append(told)
-        cells["fill"].append(to_hex((red, green, blue)))
-        dark = 0.2126 * red**2.2 + 0.7152 * green**2.2 + 0.0722 * blue**2.2 < 0.18
-        cells["ink"].append("#ffffff" if dark else "#000000")
-    return dict(cells)
+    names = ("x", "y", "row_name", "column_name", "text", "accuracy", "fill", "ink")
+    columns: dict[str, list[str]] = {name: [] for name in names}
+    for cell, value in values.items():
+        red, green, blue, _ = colormaps[heatmap.colours]((value - low) / width)
+        measured = table.cells.get(cell)
+        accuracy = measured.text(2) if measured else ""
+        if cell in table.published:
+            accuracy += f" (published {table.published[cell]:.2f})"
+        is_dark = 0.2126 * red**2.2 + 0.7152 * green**2.2 + 0.0722 * blue**2.2 < 0.18
+        columns["x"].append(printable(format_value(cell[1])))
+        columns["y"].append(printable(format_value(cell[0])))
+        columns["row_name"].append(row_key)
+        columns["column_name"].append(column_key)
+        columns["text"].append(format(value, heatmap.digits))
+        columns["accuracy"].append(accuracy)
+        columns["fill"].append(to_hex((red, green, blue)))
+        columns["ink"].append("#ffffff" if is_dark else "#000000")
+    return dict(columns)

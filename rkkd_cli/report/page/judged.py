@@ -1,21 +1,22 @@
-"""What a page says of how sure its numbers are: comparisons of arms, and verdicts on claims."""
+"""The statistics of a page: comparisons of arms, and verdicts on claims."""
 
 import itertools
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from rkkd_cli.analysis.compare import METRICS, Comparison, compare_arms
-from rkkd_cli.analysis.findings import Finding, judge_findings
-from rkkd_cli.analysis.numbers import format_number, format_interval, format_p_value
-from rkkd_cli.analysis.pairing import RecordedRun, compare_runs, why_unpaired_within, add_caveats
+from rkkd_cli.analysis.compare import METRICS, Comparison
+from rkkd_cli.analysis.findings import ClaimPart, Finding, judge_findings
+from rkkd_cli.analysis.numbers import format_interval, format_number, format_p_value
+from rkkd_cli.analysis.pairing import RunRecord, compare_runs, compare_within
 from rkkd_cli.config.grid import is_baseline
 from rkkd_cli.errors import UserError, printable
 from rkkd_cli.report.comparison_text import comparison_notes
 from rkkd_cli.report.page.sources import PageRun
-from rkkd_cli.report.page.tables import Cell, Table
+from rkkd_cli.report.page.tables import PageTable
+from rkkd_cli.report.run_text import TableCell
 
-MOST_ARMS = 8  # of which all pairs are compared; of more, each with the first baseline
-MOST_RUNS = 6
+MAX_ARMS_ALL_PAIRS = 8  # of more arms, each is compared with the first baseline only
+MAX_RUNS_COMPARED = 6
 HEADER = (
     "difference of", "metric", "seeds", "mean", "95 % t", "95 % bootstrap", "p", "p Holm", "g",
     "seeds for 80 %", "verdict",
@@ -23,98 +24,80 @@ HEADER = (
 
 
 class ComparisonBlock(NamedTuple):
-    """Comparisons as a table, below it what the columns are, and a sentence for each row."""
+    """Comparisons as a table, with a legend of its columns and a sentence for each row."""
 
-    table: Table
+    table: PageTable
     legend: str
     sentences: Sequence[str]
 
 
-def recorded(run: PageRun) -> RecordedRun:
-    """Return the run as analysis takes it."""
-    return RecordedRun(run.name, run.experiment, run.manifest, run.metrics)
-
-
-def findings_in(run: PageRun) -> list[Finding]:
-    """Return the claims held against a run, with nothing in them that is not printable."""
+def printable_findings(run: PageRun) -> list[Finding]:
+    """Return the findings on a run, as printable text."""
+    ended_early = run.manifest.cells_ended_early
     return [
         Finding(
-            printable(one.name),
-            printable(one.claim),
-            one.verdict,
+            printable(finding.name),
+            printable(finding.claim),
+            finding.verdict,
             [
-                part.__class__(printable(part.what), part.verdict, printable(part.numbers))
-                for part in one.parts
+                ClaimPart(printable(part.what), part.verdict, printable(part.numbers))
+                for part in finding.parts
             ],
-            printable(one.note),
+            printable(finding.note),
         )
-        for one in judge_findings(run.experiment, run.metrics, ended_early=recorded(run).ended_early())
+        for finding in judge_findings(run.experiment, run.metrics, ended_early=ended_early)
     ]
 
 
 def comparison_blocks(runs: Sequence[PageRun]) -> list[ComparisonBlock]:
-    """Return the comparisons within each run, and between each two of a few runs."""
-    found = [(run.name, _within(recorded(run))) for run in runs]
-    for one, other in itertools.combinations(runs, 2) if len(runs) <= MOST_RUNS else ():
-        if not _of_the_same_images(one, other):
-            continue  # their levels say nothing about arms
+    """Return the comparisons within each run, and between every two runs of the same images."""
+    blocks = [_block(run.name, _compare_arms_of(run.recorded)) for run in runs]
+    for first, second in itertools.combinations(runs, 2) if len(runs) <= MAX_RUNS_COMPARED else ():
+        if _fingerprints(first) != _fingerprints(second):
+            continue  # on other images their difference says nothing about the arms
         try:
-            across = compare_runs(recorded(one), recorded(other), METRICS)
-        except UserError:  # no arms that belong together: the curves stand side by side
+            comparisons = compare_runs(first.recorded, second.recorded, METRICS)
+        except UserError:  # no matching arms: the page shows their curves only
             continue
-        found.append((f"{other.name} − {one.name}", across))
-    return [_judged(title, comparisons) for title, comparisons in found if comparisons]
+        blocks.append(_block(f"{second.name} − {first.name}", comparisons))
+    return [block for block in blocks if block is not None]
 
 
-def _of_the_same_images(one: PageRun, other: PageRun) -> bool:
-    before, after = (
-        [facts["fingerprint"] for facts in run.manifest.datasets] for run in (one, other)
-    )
-    return before == after
+def _fingerprints(run: PageRun) -> list[str]:
+    return [dataset["fingerprint"] for dataset in run.manifest.datasets]
 
 
-def _within(run: RecordedRun) -> list[Comparison]:
-    known = [arm for arm in run.arms if arm in run.by_arm]
-    names: tuple[str, ...] = METRICS
-    pairs = list(itertools.combinations(known, 2))
-    if len(known) > MOST_ARMS:
-        first = next((arm for arm in known if is_baseline(arm)), None)
-        pairs = [(first, arm) for arm in known if not is_baseline(arm)] if first else []
-        names = METRICS[:1]
-    if not pairs:
-        return []
-    reasons = why_unpaired_within({arm: run.by_arm[arm] for arm in itertools.chain(*pairs)})
-    return add_caveats(
-        compare_arms(
-            run.metrics,
-            names,
-            pairs=pairs,
-            why_unpaired=reasons,
-            ended_early=run.ended_early(),
-        ),
-        run.by_arm,
-    )
+def _compare_arms_of(run: RunRecord) -> list[Comparison]:
+    arms = [arm for arm in run.arms if arm in run.by_arm]
+    if len(arms) <= MAX_ARMS_ALL_PAIRS:
+        return compare_within(run, METRICS, list(itertools.combinations(arms, 2)))
+    first = next((arm for arm in arms if is_baseline(arm)), None)
+    pairs = [(first, arm) for arm in arms if not is_baseline(arm)] if first else []
+    return compare_within(run, METRICS[:1], pairs)
 
 
-def _judged(title: str, comparisons: Sequence[Comparison]) -> ComparisonBlock:
+def _block(title: str, comparisons: Sequence[Comparison]) -> ComparisonBlock | None:
+    if not comparisons:
+        return None
     legend, *sentences = comparison_notes(comparisons)
     caption = printable(f"{title}: differences at the last epoch")
-    return ComparisonBlock(Table(caption, HEADER, [_row(one) for one in comparisons]), legend, sentences)
+    return ComparisonBlock(
+        PageTable(caption, HEADER, [_row(c) for c in comparisons]), legend, sentences
+    )
 
 
-def _row(c: Comparison) -> list[Cell]:
+def _row(c: Comparison) -> list[TableCell]:
     d = c.difference
-    n = str(d.n) if d.paired else f"{d.n} and {d.n_second}"
     return [
-        Cell(printable(f"{c.other} − {c.one}")),
-        Cell(c.metric),
-        Cell(n, d.n),
-        Cell(format_number(d.mean, sign=True), d.mean),
-        Cell(format_interval(d.interval), d.interval.low if d.interval else None),
-        Cell(format_interval(d.bootstrap), d.bootstrap.low if d.bootstrap else None),
-        Cell(format_p_value(d.p), d.p),
-        Cell(format_p_value(c.p_holm), c.p_holm),
-        Cell(format_number(d.corrected, sign=True), d.corrected),
-        Cell("–" if c.seeds_needed is None else f"{c.seeds_needed:,}", c.seeds_needed),
-        Cell(c.verdict),
+        TableCell(printable(f"{c.second} − {c.first}")),
+        TableCell(c.metric),
+        TableCell(str(d.n) if d.paired else f"{d.n} and {d.n_second}", d.n),
+        TableCell(format_number(d.mean, sign=True), d.mean),
+        TableCell(format_interval(d.interval), d.interval.low if d.interval else None),
+        TableCell(format_interval(d.bootstrap), d.bootstrap.low if d.bootstrap else None),
+        TableCell(format_p_value(d.p), d.p),
+        TableCell(format_p_value(c.p_holm), c.p_holm),
+        TableCell(format_number(d.corrected, sign=True), d.corrected),
+        TableCell("–" if c.seeds_needed is None else f"{c.seeds_needed:,}", c.seeds_needed),
+        TableCell(c.verdict),
     ]

@@ -1,32 +1,30 @@
-"""The curves of a page as numbers: panels, their lines, and which arms are shown at first."""
+"""The curves of a page as numbers: panels, their lines, and the arms that are shown at first."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import pandas as pd
 
 from rkkd_cli.analysis.published_curves import PublishedCurves
 from rkkd_cli.config.grid import is_baseline
-from rkkd_cli.errors import printable
 from rkkd_cli.report import gradients
 from rkkd_cli.report.arms import ArmCurve
 from rkkd_cli.report.curves import QUANTITIES
-from rkkd_cli.report.published_lines import own_axis_label, published_lines
+from rkkd_cli.report.published_lines import PublishedLine, published_axis_label, published_lines
 from rkkd_cli.report.style import COLOURS
 
-MOST_AT_FIRST = 8  # more arms than these are not all shown at first
-MOST_ARMS = 60  # that a page draws: each costs it about 25 kB
-MOST_NUMBERS = 150_000  # raw values in one page: about a megabyte
+MAX_SHOWN_AT_FIRST = 8
+MAX_ARMS_DRAWN = 60  # each adds about 25 kB to the page
+MAX_VALUES = 150_000  # raw values in one page: about a megabyte
 DASHES = ("solid", "dashed", "dotted", "dashdot")
 TERM_DASHES = {"kl": "solid", "rank": "dashed"}
 
 
 @dataclass(frozen=True)
 class CurveLine:
-    """One line: the raw values of every seed by epoch, or a published line's own values.
+    """One line: the raw values of every seed by epoch, or the values of a published curve.
 
-    ``group`` is the number of the checkbox that shows it; published lines have one of their own.
+    ``group`` is the index of the checkbox that shows it; published curves have their own.
     """
 
     label: str
@@ -43,7 +41,8 @@ class CurveLine:
 class CurvePanel:
     """One pair of axes with its lines; ``drops`` are those of the learning rate.
 
-    ``columns`` of metrics.csv are drawn, each with its term where that tells the lines apart.
+    ``columns`` of metrics.csv are drawn, each with its term if that tells the lines apart.
+    ``own_axis`` is the label of a second axis, for published curves of another level.
     """
 
     key: str
@@ -58,131 +57,135 @@ class CurvePanel:
 
 @dataclass(frozen=True)
 class ArmToggle:
-    """A checkbox: an arm of a run, or an arm of the published curves."""
+    """The checkbox of an arm of a run, or of an arm of the published curves."""
 
     label: str
     colour: str
     shown: bool
 
 
-def colour_of(number: int) -> str:
-    """Return the colour of the arm of this number."""
-    return COLOURS[number % len(COLOURS)]
-
-
 def shown_at_first(curves: Sequence[ArmCurve]) -> list[int]:
-    """Return the numbers of the arms that are shown before anything is chosen.
+    """Return the indices of the arms that are shown before the reader chooses any.
 
-    Of many arms these are the baselines, the best and the worst at their last epoch.
+    Of many arms they are the baselines, the best and the worst at their last epoch.
     """
-    if len(curves) <= MOST_AT_FIRST:
+    if len(curves) <= MAX_SHOWN_AT_FIRST:
         return list(range(len(curves)))
-    ends = {
-        number: float(curve.rows.groupby("seed")["test_acc"].last().mean())
-        for number, curve in enumerate(curves)
-    }
-    baselines = [n for n, curve in enumerate(curves) if is_baseline(curve.arm)]
-    extremes = [max(ends, key=lambda n: ends[n]), min(ends, key=lambda n: ends[n])]
-    return sorted({*baselines[:MOST_AT_FIRST], *extremes})
+    ends = [float(curve.rows.groupby("seed")["test_acc"].last().mean()) for curve in curves]
+    baselines = [index for index, curve in enumerate(curves) if is_baseline(curve.arm)]
+    indices = range(len(curves))
+    extremes = [max(indices, key=ends.__getitem__), min(indices, key=ends.__getitem__)]
+    return sorted({*baselines[:MAX_SHOWN_AT_FIRST], *extremes})
 
 
 def drawn_in_page(curves: Sequence[ArmCurve]) -> list[ArmCurve]:
-    """Return the curves that a page has room for, in their order: those shown at first, and more.
+    """Return the curves that fit into a page, in their order, with those shown at first.
 
     The tables have all arms.
     """
-    if len(curves) <= MOST_ARMS:
+    if len(curves) <= MAX_ARMS_DRAWN:
         return list(curves)
     first = shown_at_first(curves)
-    others = [number for number in range(len(curves)) if number not in first]
-    kept = sorted([*first, *others[: MOST_ARMS - len(first)]])
-    return [curves[number] for number in kept]
+    others = [index for index in range(len(curves)) if index not in first]
+    drawn = sorted([*first, *others[: MAX_ARMS_DRAWN - len(first)]])
+    return [curves[index] for index in drawn]
 
 
-def groups_of(curves: Sequence[ArmCurve], published: PublishedCurves | None) -> list[ArmToggle]:
+def toggles_of(curves: Sequence[ArmCurve], published: PublishedCurves | None) -> list[ArmToggle]:
     """Return the checkboxes: arms in the order of the curves, then published arms."""
-    first = shown_at_first(curves)
-    arms = [ArmToggle(curve.label, colour_of(n), n in first) for n, curve in enumerate(curves)]
-    stated = {
+    shown = shown_at_first(curves)
+    arms = [
+        ArmToggle(curve.label, _colour(index), index in shown) for index, curve in enumerate(curves)
+    ]
+    by_label = {
         line.label: ArmToggle(line.label, line.colour, shown=True)
         for quantity in QUANTITIES
         for line in published_lines(quantity.column, curves, published)
     }
-    return [*arms, *stated.values()]
+    return [*arms, *by_label.values()]
 
 
 def panels_of(curves: Sequence[ArmCurve], published: PublishedCurves | None) -> list[CurvePanel]:
-    """Return the three ablation curves, and the gradients where there are diagnostics."""
-    kept = _kept_epochs(curves)
+    """Return the panels of the three ablation curves, and of the gradients if there are any."""
+    epochs = _kept_epochs(curves)
     drops = sorted(set().union(*(curve.drops for curve in curves)))
-    names = [group.label for group in groups_of(curves, published)]
+    labels = [toggle.label for toggle in toggles_of(curves, published)]
     panels = []
-    for quantity in QUANTITIES:
-        theirs = published_lines(quantity.column, curves, published)
-        columns: dict[str, str | None] = {quantity.column: None}
+    for q in QUANTITIES:
+        columns: dict[str, str | None] = {q.column: None}
+        theirs = published_lines(q.column, curves, published)
         lines = [
-            *_lines(curves, columns, kept),
-            *(_published(line, names.index(line.label)) for line in theirs),
+            *_arm_lines(curves, columns, epochs),
+            *(_published_line(line, labels.index(line.label)) for line in theirs),
         ]
-        caveat = own_axis_label(theirs[0]) if theirs and theirs[0].caveat else ""
-        said = (quantity.column, quantity.title, quantity.label)
-        panels.append(CurvePanel(*said, columns, lines, drops, own_axis=caveat))
-    for number, panel in enumerate(gradients.PANELS if gradients.has_diagnostics(curves) else ()):
-        of_one = dict.fromkeys(panel.columns)
-        terms = {**panel.columns} if len(panel.columns) > 1 else of_one
-        said = (f"gradients{number}", panel.title, panel.label)
-        lines = list(_lines(curves, terms, kept))
-        panels.append(CurvePanel(*said, terms, lines, drops, panel.logarithmic))
+        own_axis = published_axis_label(theirs[0]) if theirs and theirs[0].caveat else ""
+        panels.append(
+            CurvePanel(q.column, q.title, q.label, columns, lines, drops, own_axis=own_axis)
+        )
+    if gradients.has_diagnostics(curves):
+        for index, panel in enumerate(gradients.PANELS):
+            columns = {**panel.columns} if len(panel.columns) > 1 else dict.fromkeys(panel.columns)
+            lines = list(_arm_lines(curves, columns, epochs))
+            key, logarithmic = f"gradients{index}", panel.logarithmic
+            panels.append(
+                CurvePanel(key, panel.title, panel.label, columns, lines, drops, logarithmic)
+            )
     return panels
 
 
-def _lines(
-    curves: Sequence[ArmCurve], columns: Mapping[str, str | None], kept: set[int]
+def _colour(index: int) -> str:
+    return COLOURS[index % len(COLOURS)]
+
+
+def _arm_lines(
+    curves: Sequence[ArmCurve], columns: Mapping[str, str | None], epochs: set[int]
 ) -> Iterator[CurveLine]:
-    for number, curve in enumerate(curves):
+    for index, curve in enumerate(curves):
         for column, term in columns.items():
             if column not in curve.rows:
                 continue
             label = curve.label if term is None else f"{curve.label}, gradient of {term}"
-            dash = DASHES[number % len(DASHES)] if term is None else TERM_DASHES[term]
-            rows = curve.rows[curve.rows["epoch"].isin(kept)]
+            dash = DASHES[index % len(DASHES)] if term is None else TERM_DASHES[term]
+            rows = curve.rows[curve.rows["epoch"].isin(epochs)]
             table = rows.pivot(index="epoch", columns="seed", values=column).sort_index()
-            by_seed = {str(seed): _plain(table[seed]) for seed in table.columns}
-            epochs = [int(epoch) for epoch in table.index]
-            yield CurveLine(label, number, colour_of(number), dash, epochs, by_seed)
+            by_seed = {str(seed): _json_values(table[seed]) for seed in table.columns}
+            line_epochs = [int(epoch) for epoch in table.index]
+            yield CurveLine(label, index, _colour(index), dash, line_epochs, by_seed)
 
 
-def _published(line: Any, group: int) -> CurveLine:
+def _published_line(line: PublishedLine, group: int) -> CurveLine:
     epochs = [int(epoch) for epoch in line.values.index]
-    values = {"": _plain(line.values)}
-    axis = bool(line.caveat)
-    return CurveLine(line.label, group, line.colour, "dotted", epochs, values, True, axis)
+    return CurveLine(
+        line.label,
+        group,
+        line.colour,
+        "dotted",
+        epochs,
+        {"": _json_values(line.values)},
+        published=True,
+        own_axis=bool(line.caveat),
+    )
 
 
-def _plain(values: "pd.Series[float]") -> list[float | None]:
-    return [float(f"{one:.6g}") if abs(one) < float("inf") else None for one in values]
+def _json_values(values: "pd.Series[float]") -> list[float | None]:
+    return [float(f"{value:.6g}") if abs(value) < float("inf") else None for value in values]
 
 
 def _kept_epochs(curves: Sequence[ArmCurve]) -> set[int]:
-    """Return the epochs that fit into a page: all, or every n-th and the last ones of arms."""
+    """Return the epochs that fit into a page: all, or every n-th and the last one of each arm."""
     epochs = sorted({int(epoch) for curve in curves for epoch in curve.rows["epoch"].unique()})
-    panels = len(QUANTITIES) + 5 * gradients.has_diagnostics(curves)
-    numbers = panels * sum(len(curve.rows) for curve in curves)
-    every = -(-numbers // MOST_NUMBERS)
-    return {*epochs[::every], *(int(curve.rows["epoch"].max()) for curve in curves)}
+    columns = len(QUANTITIES) + 5 * gradients.has_diagnostics(curves)
+    values = columns * sum(len(curve.rows) for curve in curves)
+    step = -(-values // MAX_VALUES)
+    return {*epochs[::step], *(int(curve.rows["epoch"].max()) for curve in curves)}
 
 
 def is_thinned(curves: Sequence[ArmCurve]) -> bool:
-    """Tell whether some epochs are left out of the interactive curves."""
+    """Whether some epochs are left out of the interactive curves."""
     return len(_kept_epochs(curves)) < len({e for c in curves for e in c.rows["epoch"].unique()})
 
 
 def seeds_of(curves: Sequence[ArmCurve]) -> list[str]:
-    """Return all seeds, as text, in their order."""
+    """Return all seeds in their order, as text."""
     seeds = {int(seed) for curve in curves for seed in curve.rows["seed"].unique()}
     return [str(seed) for seed in sorted(seeds)]
-
-
-def named(names: Sequence[str]) -> str:
-    """Return the names of runs as one text."""
-    return printable(" and ".join(names))

@@ -1,9 +1,9 @@
 "use strict";
-// The page without this script is complete; this draws the figures anew, with hover values and
-// toggles, and lets tables be sorted. Bokeh draws; nothing is fetched.
+// The page is complete without this script. It replaces the static figures with interactive ones,
+// drawn by Bokeh, and makes tables sortable. Nothing is fetched.
 (() => {
   const data = JSON.parse(document.getElementById("rkkd-data").textContent);
-  const drawn = []; // one {panel, model, sources} for each figure with curves
+  const drawn = []; // a {panel, model} for each figure with curves
   const models = [];
 
   const checked = (name) =>
@@ -13,44 +13,44 @@
 
   const chosenSeeds = () => (data.seeds.length > 1 ? checked("seed") : data.seeds);
 
-  // The mean of the values within `reach` places on either side, of those that are there.
+  const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
+
+  // The mean of the known values up to `reach` epochs to either side.
   const smooth = (values, reach) =>
-    values.map((value, place) => {
+    values.map((value, index) => {
       if (value === null || reach === 0) return value;
-      const near = values.slice(Math.max(0, place - reach), place + reach + 1);
-      const known = near.filter((one) => one !== null);
-      return known.reduce((sum, one) => sum + one, 0) / known.length;
+      const near = values.slice(Math.max(0, index - reach), index + reach + 1);
+      return mean(near.filter((neighbour) => neighbour !== null));
     });
 
   const columns = (line, seeds, reach) => {
-    const wanted = line.published ? [""] : seeds.filter((seed) => seed in line.by_seed);
-    const width = line.published ? 0 : reach;
-    const series = wanted.map((seed) => smooth(line.by_seed[seed], width));
+    const keys = line.published ? [""] : seeds.filter((seed) => seed in line.by_seed);
+    const series = keys.map((seed) => smooth(line.by_seed[seed], line.published ? 0 : reach));
     const result = { x: [], y: [], low: [], high: [], spread: [] };
-    line.epochs.forEach((epoch, place) => {
-      const values = series.map((one) => one[place]).filter((one) => one !== null);
+    line.epochs.forEach((epoch, index) => {
+      const values = series.map((curve) => curve[index]).filter((value) => value !== null);
       if (values.length === 0) return;
-      const mean = values.reduce((sum, one) => sum + one, 0) / values.length;
-      const squares = values.reduce((sum, one) => sum + (one - mean) ** 2, 0);
+      const centre = mean(values);
+      const squares = values.reduce((sum, value) => sum + (value - centre) ** 2, 0);
       const spread = values.length > 1 ? Math.sqrt(squares / (values.length - 1)) : 0;
       result.x.push(epoch);
-      result.y.push(mean);
-      result.low.push(mean - spread);
-      result.high.push(mean + spread);
+      result.y.push(centre);
+      result.low.push(centre - spread);
+      result.high.push(centre + spread);
       result.spread.push(values.length > 1 ? `± ${spread.toPrecision(2)}` : "");
     });
     return result;
   };
 
-  // What the tooltip says at each epoch of any line: a text for every line.
+  // The texts of the tooltip: for each epoch of any line, one text per line.
   const probe = (panel, shown) => {
     const epochs = [...new Set(panel.lines.flatMap((line) => line.epochs))].sort((a, b) => a - b);
     const result = { x: epochs, y: epochs.map(() => NaN) };
     panel.lines.forEach((line, number) => {
       const { x, y, spread } = shown[number] || { x: [], y: [], spread: [] };
-      const place = new Map(x.map((epoch, index) => [epoch, index]));
-      result[`told-${number}`] = epochs.map((epoch, row) => {
-        const index = place.get(epoch);
+      const indexOf = new Map(x.map((epoch, index) => [epoch, index]));
+      result[`text-${number}`] = epochs.map((epoch, row) => {
+        const index = indexOf.get(epoch);
         if (index === undefined) return `${line.label}: –`;
         if (Number.isNaN(result.y[row]) && !line.own_axis) result.y[row] = y[index];
         return `${line.label}: ${y[index].toPrecision(5)} ${spread[index]}`;
@@ -76,8 +76,8 @@
           if (isLine || renderer.name === `band-${number}`) renderer.visible = visible;
         }
       });
-      const tips = model.renderers.find((one) => one.data_source?.name === "probe");
-      if (tips) tips.data_source.data = probe(panel, shown);
+      const tooltip = model.renderers.find((renderer) => renderer.data_source?.name === "probe");
+      if (tooltip) tooltip.data_source.data = probe(panel, shown);
     }
     const epochs = 2 * reach + 1;
     if (slider) {
@@ -120,7 +120,7 @@
     });
   };
 
-  // Put the first values of the lines into what Bokeh will read, so that it never draws none.
+  // Put the first values of the lines into the Bokeh item, so that it is never drawn without any.
   const fill = (part, panel) => {
     if (part === null || typeof part !== "object") return;
     const name = part.name === "ColumnDataSource" ? part.attributes.name : null;
@@ -141,7 +141,7 @@
 
   const draw = async () => {
     document.documentElement.classList.add("drawn");
-    Bokeh.set_log_level("error"); // that nothing is visible is nothing to warn of
+    Bokeh.set_log_level("error"); // no warning where nothing is visible
     for (const panel of data.panels) fill(panel.item, panel);
     for (const panel of data.panels) drawn.push({ panel, model: await embed(panel.item) });
     for (const item of data.figures) await embed(item);
@@ -181,14 +181,14 @@
       button.append(...head.childNodes);
       head.append(button);
       button.addEventListener("click", () => {
-        const down = head.getAttribute("aria-sort") === "ascending";
-        for (const other of heads) other.removeAttribute("aria-sort");
-        head.setAttribute("aria-sort", down ? "descending" : "ascending");
+        const descending = head.getAttribute("aria-sort") === "ascending";
+        for (const cell of heads) cell.removeAttribute("aria-sort");
+        head.setAttribute("aria-sort", descending ? "descending" : "ascending");
         const rows = [...table.tBodies[0].rows];
         rows.sort((a, b) => {
-          const [one, other] = [key(a, column), key(b, column)];
-          const order = compare(one, other);
-          return down && one !== "" && other !== "" ? -order : order;
+          const [first, second] = [key(a, column), key(b, column)];
+          const order = compare(first, second);
+          return descending && first !== "" && second !== "" ? -order : order;
         });
         table.tBodies[0].append(...rows);
       });

@@ -1,19 +1,30 @@
-"""What a page is made of: the records of runs, and what analysis says of them."""
+"""What a page shows: the records of runs, and the published values to compare them with."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pandas as pd
 
-from rkkd_cli.analysis.published_curves import PublishedCurves
+from rkkd_cli.analysis.grid_run import GridRecord
+from rkkd_cli.analysis.pairing import RunRecord
+from rkkd_cli.analysis.published import has_accuracies, read_published_arms
+from rkkd_cli.analysis.published_curves import (
+    PublishedCurves,
+    has_curves,
+    read_published_curves,
+)
 from rkkd_cli.config.experiment import Experiment
+from rkkd_cli.config.presets import published_path, read_experiment
+from rkkd_cli.errors import UserError
 from rkkd_cli.records.manifest import Manifest
+from rkkd_cli.records.run_directory import EXPERIMENT, MANIFEST, METRICS, RunDirectory
 from rkkd_cli.report.grid_figures import GridPicture
+from rkkd_cli.report.grid_text import reference_notes
 
 
 @dataclass(frozen=True)
 class PageGrid:
-    """A run that is a grid: its picture, and the lines below its tables."""
+    """The picture of a grid, and the sentences below its tables."""
 
     picture: GridPicture
     notes: Sequence[str]
@@ -21,7 +32,7 @@ class PageGrid:
 
 @dataclass(frozen=True)
 class PageRun:
-    """One run: its records, its files as they are, and published accuracies by arm."""
+    """One run: its records, its files' contents, and published accuracies by arm."""
 
     name: str
     experiment: Experiment
@@ -32,15 +43,51 @@ class PageRun:
     published: Mapping[str, float] = field(default_factory=dict)
     grid: PageGrid | None = None
 
+    @classmethod
+    def read(cls, run: RunDirectory, published: str | None) -> "PageRun":
+        """Read a run, and the accuracies that a file or preset states for its arms or cells.
+
+        Raises UserError, also for a run without rows.
+        """
+        manifest = run.read_manifest()
+        experiment = read_experiment(run.experiment)
+        metrics = run.read_metrics(manifest)
+        if metrics.empty:
+            raise UserError(f"run {run.path} has no finished epoch to report")
+        files = {name: (run.path / name).read_bytes() for name in (METRICS, EXPERIMENT, MANIFEST)}
+        arms: Mapping[str, float] = {}
+        grid = None
+        if experiment.vary:
+            record = GridRecord.of(run, manifest, experiment, metrics, published=published)
+            if record.has_cells:
+                grid = PageGrid(GridPicture.of(record), reference_notes(record))
+        elif published and has_accuracies(published_path(published)):
+            arms = read_published_arms(published_path(published), experiment.student.model)
+        status = run.status(manifest)
+        return cls(run.name, experiment, manifest, status, metrics, files, arms, grid)
+
+    @property
+    def recorded(self) -> RunRecord:
+        """The run's records, as comparisons take them."""
+        return RunRecord(self.name, self.experiment, self.manifest, self.metrics)
+
 
 @dataclass(frozen=True)
 class PageSource:
-    """All that a page shows. ``published`` curves belong to all the runs."""
+    """All that a page shows. The ``published`` curves are drawn with those of all runs."""
 
     runs: Sequence[PageRun]
     published: PublishedCurves | None = None
 
+    @classmethod
+    def read(cls, runs: Sequence[RunDirectory], published: str | None) -> "PageSource":
+        """Read runs, and the published values of a file or preset. Raises UserError."""
+        pages = [PageRun.read(run, published) for run in runs]
+        if published is None or not has_curves(published_path(published)):
+            return cls(pages)
+        return cls(pages, read_published_curves(published_path(published)))
+
     @property
     def named_metrics(self) -> list[tuple[str, pd.DataFrame]]:
-        """The metrics of each run with its name, as figures take them."""
+        """The (run name, metrics) of each run, as figures take them."""
         return [(run.name, run.metrics) for run in self.runs]

@@ -1,4 +1,4 @@
-"""The static figures of a page: what is seen without JavaScript, and on paper."""
+"""The static figures of a page, for readers without JavaScript and for print."""
 
 import base64
 import io
@@ -17,32 +17,32 @@ from rkkd_cli.report.style import STYLE
 
 
 def panel_stills(curves: Sequence[ArmCurve], published: PublishedCurves | None) -> dict[str, str]:
-    """Return a picture of each panel, by its key, as a data URI."""
+    """Return an SVG of each panel as a data URI, by the panel's key."""
     draw: dict[str, Callable[[], Figure]] = {
-        one.column: partial(quantity_figure, one, curves, published) for one in QUANTITIES
+        q.column: partial(quantity_figure, q, curves, published) for q in QUANTITIES
     }
     if gradients.has_diagnostics(curves):
-        for number, panel in enumerate(gradients.PANELS):
-            draw[f"gradients{number}"] = partial(gradients.panel_figure, panel, curves)
-    return _pictures(draw)
+        for index, panel in enumerate(gradients.PANELS):
+            draw[f"gradients{index}"] = partial(gradients.panel_figure, panel, curves)
+    return _svg_uris(draw)
 
 
 def grid_stills(picture: GridPicture) -> dict[str, str]:
-    """Return the figures of a grid by their names, as data URIs."""
+    """Return the figures of a grid as data URIs, by their names."""
     figures = grid_figures(picture)
-    return _pictures({name: partial(draw, picture) for name, draw in figures.items()})
+    return _svg_uris({name: partial(draw, picture) for name, draw in figures.items()})
 
 
-def _pictures(draw: Mapping[str, Callable[[], Figure]]) -> dict[str, str]:
-    pictures = {}
+def _svg_uris(draw: Mapping[str, Callable[[], Figure]]) -> dict[str, str]:
+    uris = {}
     with rc_context({**STYLE, "font.family": "sans-serif"}):
-        for name, one in draw.items():
+        for name, draw_figure in draw.items():
             file = io.BytesIO()
-            one().savefig(file, format="svg", metadata={"Date": None})
-            pictures[name] = data_uri(file.getvalue(), "image/svg+xml")
-    return pictures
+            draw_figure().savefig(file, format="svg", metadata={"Date": None})
+            uris[name] = data_uri(file.getvalue(), "image/svg+xml")
+    return uris
 
 
-def data_uri(content: bytes, kind: str) -> str:
-    """Return the content as a URI that needs no network."""
-    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+def data_uri(content: bytes, media_type: str) -> str:
+    """Return the content as a data URI."""
+    return f"data:{media_type};base64,{base64.b64encode(content).decode()}"

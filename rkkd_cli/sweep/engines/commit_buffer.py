@@ -9,7 +9,7 @@ from rkkd_cli.sweep.engines.worker import serialize_state
 from rkkd_cli.sweep.jobs import Job
 from rkkd_cli.train.events import (
     ArmStopped,
-    BestSoFar,
+    BestWeights,
     Checkpoint,
     EndedEarly,
     EpochDone,
@@ -24,52 +24,52 @@ MAX_RETRIES = 3
 class CommitBuffer:
     """Releases rows only together with the checkpoint after them.
 
-    So a job whose worker has died goes on from its last checkpoint without a lost or doubled row.
-    ``states`` are the checkpoints from which jobs go on. ``keep_going`` lets the other jobs go on
-    when one is given up.
+    So a job whose worker has died resumes from its last checkpoint, and no row is lost or doubled.
+    ``states`` are the checkpoints from which jobs resume. With ``keep_going`` the other jobs
+    continue when one is given up.
     """
 
     def __init__(self, states: Mapping[str, Mapping[str, Any]], keep_going: bool) -> None:
         self.keep_going = keep_going
         self.states = dict(states)
-        self.waiting: dict[str, list[Event]] = {}
+        self.pending: dict[str, list[Event]] = {}
         self.deaths: dict[str, int] = {}
 
     def state(self, job: Job) -> bytes | None:
-        """Return the serialised state from which the job goes on."""
+        """Return the serialised state from which the job resumes."""
         state = self.states.get(job.name)
         return None if state is None else serialize_state({"lockstep": state["lockstep"]})
 
     def take(self, job: Job, event: Event) -> Iterator[Event]:
         """Yield what may be recorded now."""
-        if isinstance(event, EpochDone | ArmStopped | EndedEarly | BestSoFar):
-            self.waiting.setdefault(job.name, []).append(event)
+        if isinstance(event, EpochDone | ArmStopped | EndedEarly | BestWeights):
+            self.pending.setdefault(job.name, []).append(event)
             return
         if isinstance(event, Checkpoint):
             self.states[job.name] = event.state
             self.deaths.pop(job.name, None)
-            yield from self.waiting.pop(job.name, [])
+            yield from self.pending.pop(job.name, [])
         yield event
 
-    def died(self, job: Job, what: str) -> Iterator[Event]:
-        """Forget what has no checkpoint. Yields JobFailed when the job has died too often.
+    def handle_death(self, job: Job, reason: str) -> Iterator[Event]:
+        """Drop the events without a checkpoint. Yields JobFailed if workers die too often.
 
-        A job that gets on between two deaths is tried again and again.
+        Only deaths without a checkpoint between them count.
         """
-        self.waiting.pop(job.name, None)
+        self.pending.pop(job.name, None)
         self.deaths[job.name] = self.deaths.get(job.name, 0) + 1
         if self.deaths[job.name] > MAX_RETRIES:
-            yield self.failed(job, f"{what}, {MAX_RETRIES + 1} times without getting on")
+            yield self.give_up(job, f"{reason}, {MAX_RETRIES + 1} times without getting on")
         else:
-            yield Note(f"{what}; {job.name} goes on from its last checkpoint")
+            yield Note(f"{reason}; {job.name} goes on from its last checkpoint")
 
     def may_retry(self, job: Job) -> bool:
-        """Tell whether a job that has died is to be tried again."""
+        """Tell whether a job whose worker has died is to be tried again."""
         return self.deaths.get(job.name, 0) <= MAX_RETRIES
 
-    def failed(self, job: Job, reason: str) -> JobFailed:
-        """Return the event of a job that is given up. Raises RunError unless others go on."""
-        self.waiting.pop(job.name, None)
+    def give_up(self, job: Job, reason: str) -> JobFailed:
+        """Return the event of a job that is given up. Raises RunError without ``keep_going``."""
+        self.pending.pop(job.name, None)
         if not self.keep_going:
             raise RunError(f"{job.name}: {reason}")
         return job_failed(job, reason)

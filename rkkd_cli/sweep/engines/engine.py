@@ -1,4 +1,4 @@
-"""What all engines have in common: an engine decides where the jobs of a run compute."""
+"""The interface of engines. An engine decides where the jobs of a run compute."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Protocol
 import torch
 
 from rkkd_cli.config.arms import Arm
-from rkkd_cli.sweep.estimate import memory_of
+from rkkd_cli.sweep.estimate import job_memory
 from rkkd_cli.sweep.jobs import Job
 from rkkd_cli.sweep.recording.run_state import Work
 from rkkd_cli.train.events import Event, JobFailed
@@ -23,19 +23,19 @@ class Engine(Protocol):
 
     @property
     def threads(self) -> int | None:
-        """The CPU threads of a job whose experiment names none; None for all cores."""
+        """The CPU threads of a job whose experiment sets none; None for all cores."""
 
     def device(self, name: str) -> torch.device:
         """Return the device of an experiment's ``device`` setting. Raises UserError."""
 
     def free_memory(self, device: torch.device) -> int:
-        """Return the free bytes that each job may plan with."""
+        """Return the free bytes for each job."""
 
     def run(self, work: Work, runtime: Runtime) -> Iterator[Event]:
-        """Yield everything that happens until the work is done.
+        """Yield all events until the work is done.
 
-        Raises Stopped where the runtime's controller was asked to stop, RunError where a job fails
-        and the others are not to go on.
+        Raises Stopped if the runtime's controller was asked to stop, RunError if a job fails and
+        the others are not to continue.
         """
 
 
@@ -43,7 +43,7 @@ class Engine(Protocol):
 class JobSize:
     """How many arms one job may have: as many as fit into memory, at most ``limit``.
 
-    Fewer where that gives each of the jobs at once something to do.
+    Fewer if that keeps all the jobs that run at once busy.
     """
 
     engine: Engine
@@ -54,7 +54,7 @@ class JobSize:
     def max_arms(self, arms: Sequence[Arm]) -> int:
         """Return how many of these arms of a stream go into one job."""
         parts = -(-self.engine.jobs_at_once // self.seeds)
-        fit = memory_of(arms).max_arms(self.engine.free_memory(self.device))
+        fit = job_memory(arms).max_arms(self.engine.free_memory(self.device))
         return min(fit, self.limit or fit, -(-len(arms) // parts))
 
 

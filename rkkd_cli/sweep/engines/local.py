@@ -17,7 +17,7 @@ from rkkd_cli.sweep.logit_cache import describe_logit_cache, logit_cache_of
 from rkkd_cli.sweep.recording.run_state import Work
 from rkkd_cli.sweep.sources import Sources, open_sources
 from rkkd_cli.train.arm import ArmOnStream
-from rkkd_cli.train.cost import costs_of
+from rkkd_cli.train.cost import inference_costs
 from rkkd_cli.train.cuda_graph import CudaGraphRecorder, GraphRecorder
 from rkkd_cli.train.device import pick_device
 from rkkd_cli.train.events import (
@@ -33,13 +33,13 @@ from rkkd_cli.train.events import (
 from rkkd_cli.train.lockstep import Lockstep
 from rkkd_cli.train.profile import untimed
 from rkkd_cli.train.runtime import Runtime
-from rkkd_cli.train.stacked.trial import seconds_a_step
+from rkkd_cli.train.stacked.trial import seconds_per_step
 
 State = Mapping[str, Any]
 
 
 class LocalEngine:
-    """This process. With ``keep_going`` a job that fails is given up, and the others go on."""
+    """This process. With ``keep_going`` a job that fails is given up, and the others continue."""
 
     jobs_at_once = 1
     threads = None
@@ -56,31 +56,31 @@ class LocalEngine:
         return free_memory(device)
 
     def run(self, work: Work, runtime: Runtime) -> Iterator[Event]:
-        """Yield everything that happens until the work is done."""
+        """Yield all events until the work is done."""
         return run_jobs(work, runtime, self.keep_going)
 
 
 def run_jobs(work: Work, runtime: Runtime, keep_going: bool = False) -> Iterator[Event]:
-    """Yield everything that happens, from reading the images to the last epoch of the last job.
+    """Yield all events, from reading the images to the last epoch of the last job.
 
-    With ``keep_going`` a job whose training fails (out of memory, say) is given up, and the others
-    go on: not among several ranks, of which each must do the same.
+    With ``keep_going`` a job that fails (for lack of memory, say) is given up, and the others
+    continue. Several ranks cannot do that, as each would have to do the same.
     """
     assert runtime.process_group.world_size == 1 or not keep_going
     for _, jobs in work.by_sources():
         try:
             sources = yield from open_sources(jobs[0].experiment, runtime, work.origin)
         except RunError as error:
-            yield from _given_up(jobs, error, keep_going)
+            yield from _give_up(jobs, error, keep_going)
             continue
         for job in jobs:
             try:
                 yield from run_job(job, sources, work.states.get(job.name), runtime)
             except (RuntimeError, MemoryError) as error:  # a RunError, or what torch raises
-                yield from _given_up([job], error, keep_going)
+                yield from _give_up([job], error, keep_going)
 
 
-def _given_up(jobs: Sequence[Job], error: Exception, keep_going: bool) -> Iterator[JobFailed]:
+def _give_up(jobs: Sequence[Job], error: Exception, keep_going: bool) -> Iterator[JobFailed]:
     if not keep_going:
         raise error
     for job in jobs:
@@ -90,13 +90,13 @@ def _given_up(jobs: Sequence[Job], error: Exception, keep_going: bool) -> Iterat
 def run_job(
     job: Job, sources: Sources, state: State | None, runtime: Runtime
 ) -> Generator[Event, None, None]:
-    """Train the job's arms from ``state`` (None: from their first weights) to their last epoch.
+    """Train the job's arms from ``state``, or from their first weights, to their last epoch.
 
-    Yields a checkpoint whenever one is due, and before a broken image.
+    Yields a checkpoint whenever one is due, and before a damaged image stops the training.
     """
-    lockstep = yield from _lockstep(job, sources, state, runtime)
+    lockstep = yield from _start_lockstep(job, sources, state, runtime)
     origin = {"seed": job.seed, "number": job.number, "sources": sources.fingerprints}
-    if job.is_retry and state is None:  # from now on the cells are this stream's
+    if job.is_retry and state is None:  # from now on the cells belong to this stream
         yield Checkpoint(job.name, {"lockstep": lockstep.state(), **origin})
 
     def checkpoint() -> Iterator[Event]:
@@ -108,67 +108,67 @@ def run_job(
         try:
             for event in lockstep.train():
                 yield event
-                may_leave = isinstance(event, BatchDone | Tick | EpochDone)
-                if may_leave and controller.should_checkpoint(isinstance(event, EpochDone)):
+                may_stop = isinstance(event, BatchDone | Tick | EpochDone)
+                if may_stop and controller.should_checkpoint(isinstance(event, EpochDone)):
                     yield from checkpoint()
                     controller.raise_if_stopped()
         except ImageError:
-            if runtime.process_group.world_size == 1:  # the others cannot know
+            if runtime.process_group.world_size == 1:  # other ranks would not take part
                 yield from checkpoint()
             raise
 
 
-def _lockstep(
+def _start_lockstep(
     job: Job, sources: Sources, state: State | None, runtime: Runtime
 ) -> Generator[Event, None, Lockstep]:
-    """Return the job's arms in lockstep, as they were in ``state``; yields what to say of them."""
+    """Return the job's arms in lockstep, as they were in ``state``; yields what the user sees."""
     recipe, teacher, process_group = job.experiment.training, sources.teacher, runtime.process_group
     strong = any(wants_strong_view(arm.experiment.method) for arm in job.arms)
     stream = Stream(sources.dataset, teacher.device, recipe.batch_size, job.seed, strong)
-    stacked = yield from _stacked(job, stream, sources, state, runtime)
+    stacked = yield from _choose_stacking(job, stream, sources, state, runtime)
     labels = stream.data.labels
     logit_cache = logit_cache_of(job, sources, runtime.cache)
-    graph_recorder = yield from _graph_recorder(job, runtime)
+    graph_recorder = yield from _make_graph_recorder(job, runtime)
     lockstep = Lockstep(
-        job.name,
-        stream,
-        teacher,
-        [ArmOnStream(arm, job.seed, teacher, labels, process_group) for arm in job.arms],
-        recipe.epochs,
-        sources.held_out,
+        name=job.name,
+        stream=stream,
+        teacher=teacher,
+        arms=[ArmOnStream(arm, job.seed, teacher, labels, process_group) for arm in job.arms],
+        epochs=recipe.epochs,
+        held_out=sources.held_out,
         stacked=stacked,
         logit_cache=logit_cache,
         process_group=process_group,
-        spans=runtime.spans,
+        timer=runtime.timer,
         graph_recorder=graph_recorder,
     )
     if state is not None:
         lockstep.load(state["lockstep"])
-    for arm in lockstep.active:  # other hardware may have drawn other first weights
+    for arm in lockstep.active:  # on other hardware the first weights may differ
         model = arm.trained.model
         process_group.all_reduce([], [*model.parameters(), *model.buffers()])
     active = {arm.name for arm in lockstep.active}
     yield StreamStarted(
-        job.name,
-        job.seed,
-        tuple(arm for arm in job.arms if arm.name in active),
-        recipe.epochs,
-        len(stream),
-        lockstep.epochs_done,
-        lockstep.batches_done,
-        costs_of(lockstep.active, teacher),
+        stream=job.name,
+        seed=job.seed,
+        arms=tuple(arm for arm in job.arms if arm.name in active),
+        epochs=recipe.epochs,
+        batches=len(stream),
+        epochs_done=lockstep.epochs_done,
+        batches_done=lockstep.batches_done,
+        costs=inference_costs(lockstep.active, teacher),
     )
     if logit_cache is not None:
         yield Note(describe_logit_cache(logit_cache, recipe.epochs))
     return lockstep
 
 
-def _stacked(
+def _choose_stacking(
     job: Job, stream: Stream, sources: Sources, state: State | None, runtime: Runtime
 ) -> Generator[Event, None, bool]:
-    """Return whether the arms step as stacks: as configured, as before, or as a trial shows.
+    """Return whether to stack the arms: as configured, as before, or as a trial decides.
 
-    Several ranks hold no trial: each could come to another result.
+    Several ranks hold no trial, as each could come to another result.
     """
     if state is not None:
         return bool(state["lockstep"]["stacked"])
@@ -177,17 +177,19 @@ def _stacked(
     if configured is not None or ranks > 1 or not on_cuda or len(job.arms) < 2:
         return bool(configured)
     batch, labels = next(stream.epoch(1)), stream.data.labels
-    alone, together = seconds_a_step(job.arms, job.seed, sources.teacher, batch, labels)
-    times = f"{1e3 * together:.1f} ms a batch stacked, {1e3 * alone:.1f} ms one after another"
+    one_by_one, stacked = seconds_per_step(job.arms, job.seed, sources.teacher, batch, labels)
+    times = f"{1e3 * stacked:.1f} ms a batch stacked, {1e3 * one_by_one:.1f} ms one after another"
     yield Note(f"{len(job.arms)} arms take {times}")
-    return together < alone
+    return stacked < one_by_one
 
 
-def _graph_recorder(job: Job, runtime: Runtime) -> Generator[Event, None, GraphRecorder | None]:
-    """Return what records steps as CUDA graphs, where the experiment asks for it."""
+def _make_graph_recorder(
+    job: Job, runtime: Runtime
+) -> Generator[Event, None, GraphRecorder | None]:
+    """Return the recorder of CUDA graphs, if the experiment asks for them."""
     if not job.experiment.cuda_graph:
         return None
-    if runtime.spans is not untimed:
+    if runtime.timer is not untimed:
         yield Note("a profile is of steps without a CUDA graph, which has no parts to look at")
         return None
     return CudaGraphRecorder(runtime.device)

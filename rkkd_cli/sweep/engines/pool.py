@@ -13,75 +13,75 @@ from rkkd_cli.train.stop_controller import StopController
 POLL_SECONDS = 0.2
 
 
-class WorkerDied(Exception):  # noqa: N818  # no error of the run: the job goes on elsewhere
-    """A worker has died, with every message that it had not sent; says which one and how."""
+class WorkerDied(Exception):  # noqa: N818  # no error of the run: another worker takes the job
+    """A worker has died, and its unsent messages are lost. The text says which one and how."""
 
 
 class Worker(Protocol):
-    """What trains one job at a time."""
+    """Trains one job at a time."""
 
-    def give(self, job: Job, state: bytes | None) -> None:
-        """Let it train the job from a serialised state."""
+    def submit(self, job: Job, state: bytes | None) -> None:
+        """Start training the job from a serialised state."""
 
     def receive(self) -> Message:
-        """Return its next message. Raises WorkerDied."""
+        """Return the worker's next message. Raises WorkerDied."""
 
-    def ask_to_stop(self) -> None:
-        """Let it stop after its current step and a checkpoint."""
+    def request_stop(self) -> None:
+        """Ask the worker to stop after its current step and a checkpoint."""
 
     def end(self) -> None:
-        """End it at once, if it has not ended."""
+        """Kill the worker, unless it has ended."""
 
 
 W = TypeVar("W", bound=Worker)
 
 
 class WorkerFactory(Protocol[W]):
-    """Where workers come from."""
+    """Starts workers."""
 
-    def room(self) -> int:
-        """Return how many workers there can be now. Raises RunError if there will never be one."""
+    def capacity(self) -> int:
+        """Return how many workers there can be now. Raises RunError if there can never be one."""
 
     def start(self) -> W:
         """Return a new worker."""
 
     def wait(self, workers: Sequence[W], seconds: float) -> Sequence[W]:
-        """Return the workers that have sent something, after at most so many seconds."""
+        """Return the workers that have sent a message, after at most so many seconds."""
 
 
 class Pool(Generic[W]):
-    """Some workers of a crew, each with one job at a time."""
+    """Workers with one job each."""
 
     def __init__(
         self, factory: WorkerFactory[W], buffer: CommitBuffer, controller: StopController
     ) -> None:
         self.factory, self.buffer, self.controller = factory, buffer, controller
         self.busy: dict[W, Job] = {}
-        self.silent: set[W] = set()  # busy ones that have not sent anything yet
+        self.silent: set[W] = set()  # busy ones that have not sent a message yet
         self.idle: list[W] = []
         self.is_stopping = False
 
     def run(self, jobs: Sequence[Job]) -> Iterator[Event]:
-        """Yield events until all jobs are done, or have stopped as they were asked to."""
-        left = deque(jobs)
-        while left or self.busy:
+        """Yield events until all jobs are done, or have stopped on request."""
+        queue = deque(jobs)
+        while queue or self.busy:
             if self.controller.stop_requested:
-                left.clear()
-                self._ask_to_stop()
-            self._hand_out(left)
+                queue.clear()
+                self._request_stop()
+            self._hand_out(queue)
             for worker in self.factory.wait(list(self.busy), POLL_SECONDS):
-                yield from self._receive(worker, left)
+                yield from self._receive(worker, queue)
 
-    def _hand_out(self, left: "deque[Job]") -> None:
-        while left and (self.idle or len(self.busy) < self.factory.room()):
+    def _hand_out(self, queue: "deque[Job]") -> None:
+        while queue and (self.idle or len(self.busy) < self.factory.capacity()):
             worker = self.idle.pop() if self.idle else self.factory.start()
-            job = left.popleft()
+            job = queue.popleft()
             self.busy[worker] = job
             self.silent.add(worker)
-            worker.give(job, self.buffer.state(job))
+            worker.submit(job, self.buffer.state(job))
 
-    def _ask_to_stop(self) -> None:
-        """Ask each worker once; one that is only starting has nothing to keep, and is ended."""
+    def _request_stop(self) -> None:
+        """Ask each worker once. One that is still starting has nothing to save, and is killed."""
         if self.is_stopping:
             return
         self.is_stopping = True
@@ -90,15 +90,19 @@ class Pool(Generic[W]):
                 del self.busy[worker]
                 worker.end()
             else:
-                worker.ask_to_stop()
+                worker.request_stop()
 
-    def _receive(self, worker: W, left: "deque[Job]") -> Iterator[Event]:
+    def _receive(self, worker: W, queue: "deque[Job]") -> Iterator[Event]:
         job = self.busy[worker]
         self.silent.discard(worker)
         try:
             kind, content = worker.receive()
         except WorkerDied as death:
-            yield from self._handle_death(worker, str(death), left)
+            del self.busy[worker]
+            worker.end()
+            yield from self.buffer.handle_death(job, str(death))
+            if self.buffer.may_retry(job) and not self.is_stopping:
+                queue.appendleft(job)
             return
         if kind == EVENT:
             yield from self.buffer.take(job, deserialize(content))
@@ -106,16 +110,9 @@ class Pool(Generic[W]):
         del self.busy[worker]
         self.idle.append(worker)
         if kind == FAILED:
-            yield self.buffer.failed(job, content)
-
-    def _handle_death(self, worker: W, what: str, left: "deque[Job]") -> Iterator[Event]:
-        job = self.busy.pop(worker)
-        worker.end()
-        yield from self.buffer.died(job, what)
-        if self.buffer.may_retry(job) and not self.is_stopping:
-            left.appendleft(job)
+            yield self.buffer.give_up(job, content)
 
     def end(self) -> None:
-        """End all workers."""
+        """Kill all workers."""
         for worker in (*self.busy, *self.idle):
             worker.end()

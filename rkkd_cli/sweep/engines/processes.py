@@ -20,8 +20,8 @@ from rkkd_cli.sweep.engines.worker import (
     WorkerOptions,
     check_sources,
     deserialize_state,
+    drain,
     messages,
-    result_of,
 )
 from rkkd_cli.sweep.estimate import free_memory
 from rkkd_cli.sweep.jobs import Job, SourcesKey, sources_key
@@ -32,21 +32,21 @@ from rkkd_cli.train.events import Event
 from rkkd_cli.train.runtime import Runtime
 from rkkd_cli.train.stop_controller import StopController
 
-Fingerprints = Mapping[SourcesKey, Mapping[str, str]]  # of the images and the teacher of each
+Fingerprints = Mapping[SourcesKey, Mapping[str, str]]  # of images and teacher
 
 
 @dataclass(frozen=True)
 class Folders:
-    """The cache, and where the run keeps the teachers that it has trained, if it has begun."""
+    """The cache, and the folder with the teachers of a run that has begun."""
 
     cache: Path
     teachers: Path | None
 
 
 class ProcessesEngine:
-    """Several processes of this machine, each with a GPU of its own where there are some.
+    """Several processes of this machine, each with a GPU of its own if there are GPUs.
 
-    With ``keep_going`` a job that fails is given up, and the others go on.
+    With ``keep_going`` a job that fails is given up, and the others continue.
     """
 
     def __init__(self, count: int, keep_going: bool) -> None:
@@ -58,17 +58,17 @@ class ProcessesEngine:
         return pick_device(name)
 
     def free_memory(self, device: torch.device) -> int:
-        """Return the free bytes of the device that each process may use."""
+        """Return each process's share of the free bytes of the device."""
         return free_memory(device) // self.jobs_at_once
 
     def run(self, work: Work, runtime: Runtime) -> Iterator[Event]:
-        """Yield everything that happens until the work is done."""
+        """Yield all events until the work is done."""
         device, controller = runtime.device, runtime.controller
         fingerprints = {}
         for key, jobs in work.by_sources():
             sources = yield from open_sources(jobs[0].experiment, runtime, work.origin)
             fingerprints[key] = sources.fingerprints
-            del sources  # the workers read them for themselves
+            del sources  # the workers read them themselves
         device_name = device.type if device.index is None else str(device)
         experiments = [job.experiment for job in work.jobs]
         options = WorkerOptions.like_this_process(device_name, experiments, runtime)
@@ -93,14 +93,14 @@ class ProcessFactory:
         self.fingerprints = fingerprints
         self.workers: list[WorkerProcess] = []
 
-    def room(self) -> int:
+    def capacity(self) -> int:
         """Return how many processes there may be."""
         return self.count
 
     def start(self) -> "WorkerProcess":
         """Return a new process."""
-        living = {worker.index for worker in self.workers if worker.process.is_alive()}
-        index = next(index for index in itertools.count() if index not in living)
+        alive = {worker.index for worker in self.workers if worker.process.is_alive()}
+        index = next(index for index in itertools.count() if index not in alive)
         gpu = None
         if self.options.device == "cuda":
             gpu = visible_gpus()[index % torch.cuda.device_count()]
@@ -109,7 +109,7 @@ class ProcessFactory:
         return worker
 
     def wait(self, workers: Sequence["WorkerProcess"], seconds: float) -> list["WorkerProcess"]:
-        """Return the processes that have sent something or ended."""
+        """Return the processes that have sent a message or ended."""
         by_connection = {worker.connection: worker for worker in workers}
         ready = wait(list(by_connection), seconds)
         return [by_connection[connection] for connection in ready]  # type: ignore[index]
@@ -128,20 +128,20 @@ class WorkerProcess:
     ) -> None:
         self.index, self.fingerprints = index, fingerprints
         context = mp.get_context("spawn")
-        self.connection, other_end = context.Pipe()
+        self.connection, worker_connection = context.Pipe()
         self.process = context.Process(
-            target=serve, args=(other_end, options, folders, gpu), daemon=True
+            target=serve, args=(worker_connection, options, folders, gpu), daemon=True
         )
         self.process.start()
-        other_end.close()
+        worker_connection.close()
 
-    def give(self, job: Job, state: bytes | None) -> None:
+    def submit(self, job: Job, state: bytes | None) -> None:
         """Send the job."""
         expected = self.fingerprints[sources_key(job.experiment)]
-        with suppress(OSError):  # it has died: that is noticed when it is read
+        with suppress(OSError):  # it has died, and receive() will raise
             self.connection.send((job, state, expected))
 
-    def ask_to_stop(self) -> None:
+    def request_stop(self) -> None:
         """Send None instead of a job."""
         with suppress(OSError):
             self.connection.send(None)
@@ -174,8 +174,8 @@ def visible_gpus() -> list[str]:
 def serve(
     connection: Connection, options: WorkerOptions, folders: Folders, gpu: str | None
 ) -> None:
-    """Be a worker: train the jobs that come in, until the other end goes away."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all: the other end decides
+    """Train the jobs that arrive, until the connection is closed. Runs in the worker process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the recording one decides
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
     trainer = JobTrainer(options.apply(), folders)
@@ -183,7 +183,7 @@ def serve(
         while True:
             request = connection.recv()
             if request is None:
-                continue  # asked to stop when it was done already
+                continue  # the job was done before the request to stop arrived
             job, state, expected = request
             controller = StopController(options.minutes)
             for message in messages(trainer.train(job, state, expected, controller)):
@@ -193,7 +193,7 @@ def serve(
 
 
 class JobTrainer:
-    """Trains jobs on images and a teacher that the recording process has put into the cache."""
+    """Trains jobs on images and a teacher that the recording process has cached."""
 
     def __init__(self, device: torch.device, folders: Folders) -> None:
         self.device, self.folders = device, folders
@@ -208,7 +208,7 @@ class JobTrainer:
         if key not in self.sources:
             self.sources.clear()
             origin = Origin(teachers=self.folders.teachers)
-            sources = result_of(open_sources(job.experiment, runtime, origin))
+            sources = drain(open_sources(job.experiment, runtime, origin))
             check_sources(sources.fingerprints, expected)
             self.sources[key] = sources
         yield from run_job(

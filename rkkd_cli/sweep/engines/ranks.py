@@ -1,4 +1,4 @@
-"""Runs jobs on several ranks of torchrun: rank 0 is the program, the others follow it."""
+"""Runs jobs on several ranks of torchrun. Rank 0 is the program; the other ranks follow it."""
 
 import os
 from collections.abc import Iterator
@@ -27,24 +27,18 @@ from rkkd_cli.train.stop_controller import SharedStopController, Stopped
 class RankTask:
     """What all ranks do together: train jobs, or the teacher of an experiment."""
 
-    what: Work | Experiment
+    task: Work | Experiment
     options: WorkerOptions
 
-    def announce(self, process_group: TorchrunGroup) -> None:
-        """Let the other ranks begin it too."""
-        process_group.send(self.options.device)
-        process_group.init(self.options.device)
-        process_group.broadcast(self)
-
     def events(self, runtime: Runtime) -> Iterator[Event]:
-        """Yield what happens on this rank."""
-        if isinstance(self.what, Experiment):
-            return prepare_teacher(self.what, runtime)
-        return run_jobs(self.what, runtime)
+        """Yield the events of this rank."""
+        if isinstance(self.task, Experiment):
+            return prepare_teacher(self.task, runtime)
+        return run_jobs(self.task, runtime)
 
 
 def check_ranks(experiment: Experiment, count: int) -> None:
-    """Raise UserError where so many ranks cannot share the experiment's batches."""
+    """Raise UserError if so many ranks cannot share the experiment's batches."""
     if experiment.sync_batchnorm and experiment.stacked:
         raise UserError("stacked arms have no sync_batchnorm; leave one of the two away")
     if experiment.cache_teacher != "off":
@@ -52,25 +46,25 @@ def check_ranks(experiment: Experiment, count: int) -> None:
     if experiment.cuda_graph:
         raise UserError("several ranks record no CUDA graph; leave out --cuda-graph")
     for arm in experiment.resolved_arms:
-        own = arm.experiment
-        recipes: dict[str, TrainingConfig] = {"training": own.training}
-        if own.teacher.checkpoint is None and own.teacher.training is not None:
-            recipes["teacher.training"] = own.teacher.training
+        config = arm.experiment
+        recipes: dict[str, TrainingConfig] = {"training": config.training}
+        if config.teacher.checkpoint is None and config.teacher.training is not None:
+            recipes["teacher.training"] = config.teacher.training
         for section, recipe in recipes.items():
             if recipe.batch_size < count:
                 raise UserError(
                     f"{section}.batch_size = {recipe.batch_size} is shared by all ranks, and there "
                     f"are {count}; raise it, or start fewer"
                 )
-        if method_class(own.method.name).has_memory_bank:
+        if method_class(config.method.name).has_memory_bank:
             raise UserError(
-                f"arm {arm.name}: method {own.method.name} keeps a memory of all training images, "
-                "which several ranks cannot share; train it without torchrun"
+                f"arm {arm.name}: method {config.method.name} keeps a memory of all training "
+                "images, which several ranks cannot share; train it without torchrun"
             )
 
 
 class RanksEngine:
-    """Rank 0 of several: each job is trained by all ranks together."""
+    """Rank 0 of several. All ranks train each job together."""
 
     jobs_at_once = 1
     threads = None
@@ -87,38 +81,41 @@ class RanksEngine:
         return free_memory(device)
 
     def run(self, work: Work, runtime: Runtime) -> Iterator[Event]:
-        """Yield everything that happens until the work is done."""
-        return _with_all_ranks(work, [job.experiment for job in work.jobs], runtime)
+        """Yield all events until the work is done."""
+        return _run_on_all_ranks(work, [job.experiment for job in work.jobs], runtime)
 
 
 def prepare_on_ranks(experiment: Experiment, runtime: Runtime) -> Iterator[Event]:
-    """Let all ranks train the experiment's teacher; rank 0 caches it."""
-    return _with_all_ranks(experiment, [experiment], runtime)
+    """Train the experiment's teacher on all ranks; rank 0 caches it."""
+    return _run_on_all_ranks(experiment, [experiment], runtime)
 
 
-def _with_all_ranks(
-    what: Work | Experiment, experiments: list[Experiment], runtime: Runtime
+def _run_on_all_ranks(
+    task: Work | Experiment, experiments: list[Experiment], runtime: Runtime
 ) -> Iterator[Event]:
-    assert isinstance(runtime.process_group, TorchrunGroup)
+    """Announce the task to the other ranks, which :func:`follow`; yield the events of rank 0."""
+    process_group = runtime.process_group
+    assert isinstance(process_group, TorchrunGroup)
     options = WorkerOptions.like_this_process(runtime.device.type, experiments, runtime)
-    task = RankTask(what, options)
-    task.announce(runtime.process_group)
-    yield from task.events(runtime)
+    process_group.send(options.device)
+    process_group.init(options.device)
+    rank_task = process_group.broadcast(RankTask(task, options))
+    yield from rank_task.events(runtime)
 
 
 def follow(process_group: TorchrunGroup, cache: Path, controller: SharedStopController) -> None:
     """Do what rank 0 does, and record nothing, until it ends.
 
-    Raises Dismissed at that end, and whatever the work raises.
+    Raises Dismissed when it ends, and whatever the work raises.
     """
     while True:
         device_type = process_group.receive()
-        own_device = str(device_of_rank(device_type, os.environ))
+        device_name = str(device_of_rank(device_type, os.environ))
         process_group.init(device_type)
-        task = process_group.broadcast(None)
-        assert isinstance(task, RankTask)
-        device = replace(task.options, device=own_device).apply()
+        rank_task = process_group.broadcast(None)
+        assert isinstance(rank_task, RankTask)
+        device = replace(rank_task.options, device=device_name).apply()
         with suppress(Stopped):
-            for _ in task.events(Runtime(device, cache, controller, process_group)):
+            for _ in rank_task.events(Runtime(device, cache, controller, process_group)):
                 pass
         process_group.destroy()

@@ -1,4 +1,4 @@
-"""What a worker does, wherever it runs: one task at a time, reported as a stream of messages.
+"""What every worker does: one task at a time, reported as a stream of messages.
 
 Events and checkpoints are serialised on their way to the process that records them.
 """
@@ -23,9 +23,9 @@ from rkkd_cli.train.events import BatchDone, Checkpoint, Event, Tick
 from rkkd_cli.train.runtime import Runtime
 from rkkd_cli.train.stop_controller import Stopped
 
-TICK_SECONDS = 0.25
+MIN_TICK_SECONDS = 0.25  # between two events that only show progress
 
-# A message is one of these words and its content: a serialised event, the result, a reason.
+# A message is one of these kinds with a serialised event, the result, nothing, or a reason.
 EVENT, DONE, STOPPED, FAILED = "event", "done", "stopped", "failed"
 Message = tuple[str, Any]
 State = Mapping[str, Any]
@@ -34,7 +34,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class WorkerOptions:
-    """How a worker computes, which is how the recording process does.
+    """How a worker computes: as the recording process does.
 
     ``minutes`` are those between two checkpoints within an epoch.
     """
@@ -48,12 +48,12 @@ class WorkerOptions:
     def like_this_process(
         cls, device: str, experiments: Iterable[Experiment], runtime: Runtime
     ) -> Self:
-        """Return this process' options for workers that train these experiments on ``device``."""
+        """Return this process's options, for workers that train the experiments on ``device``."""
         deterministic = any(experiment.deterministic for experiment in experiments)
         return cls(device, torch.get_num_threads(), deterministic, runtime.controller.minutes)
 
     def apply(self) -> torch.device:
-        """Set this process up so; return its device."""
+        """Set up this process; return its device."""
         use_threads(self.threads)
         device = pick_device(self.device)
         keep_freed_memory()
@@ -62,9 +62,9 @@ class WorkerOptions:
 
 
 def messages(events: Generator[Event, None, Any]) -> Iterator[Message]:
-    """Yield the events, progress ticks thinned out, and last how the work ended."""
+    """Yield the events, with fewer progress events, and finally how the work ended."""
     try:
-        result = yield from _throttled(events)
+        result = yield from _throttle(events)
     except Stopped:
         yield STOPPED, None
     except (RuntimeError, MemoryError, ValueError, OSError) as error:
@@ -73,8 +73,8 @@ def messages(events: Generator[Event, None, Any]) -> Iterator[Message]:
         yield DONE, result
 
 
-def _throttled(events: Generator[Event, None, Any]) -> Generator[Message, None, Any]:
-    last = 0.0
+def _throttle(events: Generator[Event, None, Any]) -> Generator[Message, None, Any]:
+    last_tick = 0.0
     while True:
         try:
             event = next(events)
@@ -82,14 +82,14 @@ def _throttled(events: Generator[Event, None, Any]) -> Generator[Message, None, 
             return end.value
         now = time.monotonic()
         if isinstance(event, BatchDone | Tick):
-            if now - last < TICK_SECONDS:
+            if now - last_tick < MIN_TICK_SECONDS:
                 continue
-            last = now
+            last_tick = now
         yield EVENT, serialize(event)
 
 
-def result_of(events: Generator[Event, None, T]) -> T:
-    """Return the result of a generator of events; the events were recorded elsewhere before."""
+def drain(events: Generator[Event, None, T]) -> T:
+    """Return the result of a generator; its events have been recorded elsewhere."""
     while True:
         try:
             next(events)
@@ -104,9 +104,9 @@ def error_line(error: BaseException) -> str:
     return text if isinstance(error, RunError) else f"{type(error).__name__}: {text}"
 
 
-def check_sources(found: Mapping[str, str], expected: Mapping[str, str]) -> None:
-    """Raise RunError where a worker has other images or another teacher than it should."""
-    if found != expected:
+def check_sources(fingerprints: Mapping[str, str], expected: Mapping[str, str]) -> None:
+    """Raise RunError if a worker has other images or another teacher than it should."""
+    if fingerprints != expected:
         raise RunError("this worker reads other images or another teacher; the files have changed")
 
 
@@ -125,21 +125,21 @@ def deserialize_state(content: bytes) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class SerializedCheckpoint:
-    """A checkpoint whose tensors travel by value: the reader may be on another machine."""
+    """A checkpoint as bytes, since its reader may be on another machine."""
 
     stream: str
     content: bytes
 
 
 def serialize(event: Event) -> Event | SerializedCheckpoint:
-    """Return an event in the form that travels."""
+    """Return an event in the form that is sent."""
     if isinstance(event, Checkpoint):
         return SerializedCheckpoint(event.stream, serialize_state(event.state))
     return event
 
 
-def deserialize(packed: Event | SerializedCheckpoint) -> Event:
+def deserialize(message: Event | SerializedCheckpoint) -> Event:
     """Return an event that has arrived."""
-    if isinstance(packed, SerializedCheckpoint):
-        return Checkpoint(packed.stream, deserialize_state(packed.content))
-    return packed
+    if isinstance(message, SerializedCheckpoint):
+        return Checkpoint(message.stream, deserialize_state(message.content))
+    return message

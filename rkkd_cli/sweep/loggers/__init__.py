@@ -1,14 +1,13 @@
-"""Where a run's rows go beside ``metrics.csv``: TensorBoard, Weights & Biases, MLflow.
+"""Loggers of a run's rows beside ``metrics.csv``: TensorBoard, Weights & Biases, MLflow.
 
-The CSV is the truth and is written first. A logger is told what the CSV has; one that fails is
-given up, and the run goes on.
+metrics.csv is written first. A logger that fails is given up, and the run continues.
 """
 
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 
 from rkkd_cli.errors import UserError
-from rkkd_cli.sweep.loggers.fan_out import Loggers, Tell
+from rkkd_cli.sweep.loggers.fan_out import Loggers, Warn
 from rkkd_cli.sweep.loggers.logger import Logger
 
 __all__ = ["Loggers", "check_installed", "make_loggers"]
@@ -37,7 +36,7 @@ LOGGERS: dict[str, Callable[[], Logger]] = {
     "wandb": _wandb,
     "mlflow": _mlflow,
 }
-NEEDS = {
+REQUIRED_PACKAGES = {
     "tensorboard": ("tensorboard",),
     "wandb": ("wandb",),
     "mlflow": ("mlflow", "sqlalchemy", "alembic"),
@@ -47,13 +46,14 @@ NEEDS = {
 def check_installed(names: Sequence[str]) -> None:
     """Raise UserError for a logger whose package is missing."""
     for name in names:
-        missing = next((one for one in NEEDS[name] if find_spec(one) is None), None)
+        packages = REQUIRED_PACKAGES[name]
+        missing = next((package for package in packages if find_spec(package) is None), None)
         if missing:
             raise UserError(
                 f"--{name} needs the package {missing}; install it: pip install 'rkkd[{name}]'"
             )
 
 
-def make_loggers(names: Sequence[str], tell: Tell) -> Loggers:
-    """Return the loggers of these names; ``tell`` takes a sentence for the user."""
-    return Loggers({name: LOGGERS[name] for name in names}, tell)
+def make_loggers(names: Sequence[str], warn: Warn) -> Loggers:
+    """Return the loggers of these names; ``warn`` shows a sentence to the user."""
+    return Loggers({name: LOGGERS[name] for name in names}, warn)

@@ -1,4 +1,4 @@
-"""What a logger is, and what it is told."""
+"""The interface of loggers, and what they are given."""
 
 import json
 from collections.abc import Mapping
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from rkkd_cli.config.arms import Arm
-from rkkd_cli.config.experiment import DESCRIPTION
+from rkkd_cli.config.experiment import DESCRIPTION_TEXTS
 from rkkd_cli.config.overrides import flatten
 from rkkd_cli.records.run_directory import RunDirectory
 from rkkd_cli.sweep.jobs import Cell
@@ -15,7 +15,7 @@ Setting = str | int | float | bool
 
 
 class Point(NamedTuple):
-    """A row of ``metrics.csv``: the columns that are numbers, those without a value left out."""
+    """A row of ``metrics.csv``: its numeric columns, without empty ones."""
 
     arm: str
     seed: int
@@ -29,31 +29,34 @@ class Point(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Logged:
-    """A run that is logged: its directory, what identifies it, and what each cell was told."""
+class LoggedRun:
+    """A run that is logged: its directory, its id and its arms by their names."""
 
-    run: RunDirectory
+    directory: RunDirectory
     id: str
     arms: Mapping[str, Arm]
 
     def settings(self, cell: Cell) -> dict[str, Setting]:
         """Return the cell's resolved experiment as flat keys: its hyper-parameters."""
         arm, seed = cell
-        left_out = {*DESCRIPTION, "arms", "vary", "seeds"}
-        flat = flatten(self.arms[arm].experiment.model_dump(mode="json", exclude=left_out))
-        told = {key: value for key, value in flat.items() if value is not None}
-        plain = {k: json.dumps(v) if isinstance(v, list) else v for k, v in told.items()}
-        return {"arm": arm, "seed": seed, **plain}
+        excluded = {*DESCRIPTION_TEXTS, "arms", "vary", "seeds"}
+        flat = flatten(self.arms[arm].experiment.model_dump(mode="json", exclude=excluded))
+        settings = {
+            key: json.dumps(value) if isinstance(value, list) else value
+            for key, value in flat.items()
+            if value is not None
+        }
+        return {"arm": arm, "seed": seed, **settings}
 
 
 class Logger(Protocol):
-    """Where rows go. It may raise anything: whoever calls it copes."""
+    """Takes rows. It may raise anything; the caller handles that."""
 
-    def begin(self, logged: Logged) -> Mapping[Cell, int]:
-        """Begin, or go on; return the last epoch that it has of each cell."""
+    def begin(self, run: LoggedRun) -> Mapping[Cell, int]:
+        """Begin, or continue; return the last epoch that is already logged of each cell."""
 
     def row(self, point: Point) -> None:
-        """Take in an epoch of a cell. Each comes once, in order."""
+        """Log an epoch of a cell. Each comes once, in order."""
 
     def end(self, last: Mapping[Cell, Point]) -> None:
-        """End for now; ``last`` has the last epoch of the cells that will have no more."""
+        """End for now; ``last`` has the last epoch of the cells that will get no more."""

@@ -1,6 +1,4 @@
-"""What the checkpoints of a run hold: states, and copies of its experiment and its manifest."""
-
-from typing import Any
+"""Reads the checkpoints of a run: states, and copies of its experiment and its manifest."""
 
 from pydantic import ValidationError
 
@@ -8,11 +6,10 @@ from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.errors import RunError, UserError
 from rkkd_cli.records.manifest import Manifest, parse_manifest
 from rkkd_cli.records.run_directory import RunDirectory
-from rkkd_cli.sweep.recording.recorder import FORMAT
-from rkkd_cli.train.checkpoint import CheckpointStore
+from rkkd_cli.sweep.recording.recorder import CHECKPOINT_FORMAT
+from rkkd_cli.train.checkpoint import CheckpointStore, State
 
-State = dict[str, Any]
-KEYS = {
+REQUIRED_KEYS = {
     "seed",
     "number",
     "format",
@@ -25,12 +22,12 @@ KEYS = {
 }
 
 
-def states_if_needed(run: RunDirectory, notes: list[str], is_whole: bool) -> dict[str, State]:
-    """Return the state of each stream; a run that has ended whole needs none of them."""
+def read_states(run: RunDirectory, notes: list[str], is_complete: bool) -> dict[str, State]:
+    """Return the state of each stream. A complete run does without, if they are damaged."""
     try:
         return _read_states(run, notes)
     except RunError as error:
-        if not is_whole:
+        if not is_complete:
             raise
         notes.append(str(error))
         return {}
@@ -43,7 +40,8 @@ def _read_states(run: RunDirectory, notes: list[str]) -> dict[str, State]:
         loaded = CheckpointStore(folder).load()
         if loaded is None:
             continue
-        if not loaded.state.keys() >= KEYS or loaded.state["format"] != FORMAT:
+        is_current = loaded.state.keys() >= REQUIRED_KEYS
+        if not is_current or loaded.state["format"] != CHECKPOINT_FORMAT:
             raise UserError(f"{loaded.path} was not written by this version of rkkd")
         for path in loaded.damaged:
             notes.append(f"checkpoint {path.name} of {folder.name} is damaged; using the previous")
@@ -52,20 +50,25 @@ def _read_states(run: RunDirectory, notes: list[str]) -> dict[str, State]:
 
 
 def checkpointed_experiment(states: dict[str, State]) -> Experiment | None:
-    """Return the longest experiment that a checkpoint holds: epochs, arms, seeds may be added."""
+    """Return the longest experiment in a checkpoint: epochs, arms, seeds may have been added."""
     try:
-        held = [Experiment.model_validate_json(one["experiment"]) for one in states.values()]
+        texts = [state["experiment"] for state in states.values()]
+        experiments = [Experiment.model_validate_json(text) for text in texts]
     except ValidationError as error:
         raise UserError(f"the checkpoints were not written by this version: {error}") from None
-    return max(held, key=_all_epochs, default=None)
+    return max(experiments, key=_total_epochs, default=None)
 
 
-def _all_epochs(experiment: Experiment) -> int:
+def _total_epochs(experiment: Experiment) -> int:
     epochs = sum(arm.experiment.training.epochs for arm in experiment.resolved_arms)
     return epochs * len(experiment.seeds)
 
 
 def checkpointed_manifest(states: dict[str, State]) -> Manifest | None:
-    """Return the newest manifest that a checkpoint holds."""
-    held = [parse_manifest(one["manifest"], "a checkpoint") for one in states.values()]
-    return max(held, key=lambda one: (len(one.resumed), len(one.stopped)), default=None)
+    """Return the newest manifest in a checkpoint."""
+    manifests = [parse_manifest(state["manifest"], "a checkpoint") for state in states.values()]
+    return max(
+        manifests,
+        key=lambda manifest: (len(manifest.resumed), len(manifest.stopped)),
+        default=None,
+    )

@@ -1,4 +1,4 @@
-"""Read back a run that has begun: from its files, and from the checkpoints that restore them."""
+"""Reads back a run that has begun, from its files and from the checkpoints that restore them."""
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -8,12 +8,17 @@ from typing import Any
 
 import torch
 
-from rkkd_cli.config.compatibility import continued, differences, extended, same_numbers
+from rkkd_cli.config.compatibility import (
+    continued_experiment,
+    differences,
+    extended_grid,
+    same_numbers,
+)
 from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.config.grid import NUMBERS_VERSION
 from rkkd_cli.config.presets import read_experiment, to_toml
 from rkkd_cli.errors import RunError, UserError
-from rkkd_cli.files import remove_leftovers, write_whole
+from rkkd_cli.files import remove_leftovers, write_atomically
 from rkkd_cli.records.manifest import ENDED_STATUSES, FailedJob, Manifest, parse_manifest
 from rkkd_cli.records.metrics import header_line, metrics_sha256
 from rkkd_cli.records.restore import restore_metrics
@@ -21,36 +26,37 @@ from rkkd_cli.records.run_directory import RunDirectory
 from rkkd_cli.sweep.jobs import Cell, Job
 from rkkd_cli.sweep.loggers import Loggers
 from rkkd_cli.sweep.recording.checkpoints import (
-    State,
     checkpointed_experiment,
     checkpointed_manifest,
-    states_if_needed,
+    read_states,
 )
 from rkkd_cli.sweep.recording.recorder import Recorder, metrics_header
 from rkkd_cli.sweep.recording.run_state import RunState, cell_of
+from rkkd_cli.train.checkpoint import State
 from rkkd_cli.train.events import ArmStopped, EndedEarly
 
 
 @dataclass
 class RecordedRun:
-    """A run read back: what its files and its checkpoints say.
+    """A run as its files and its checkpoints say.
 
-    ``experiment`` is what experiment.toml has, ``begun_as`` what the run was last told to do.
-    ``is_whole``: it has ended, and its rows are those that it wrote. ``notes`` say what is damaged.
+    ``experiment`` is that of experiment.toml, ``begun_experiment`` the longest that the run has
+    begun to train. ``is_complete``: it has ended, and its rows are those that it wrote. ``notes``
+    say what is damaged.
     """
 
     run: RunDirectory
     manifest: Manifest | None
     states: dict[str, State]
     experiment: Experiment
-    begun_as: Experiment
-    is_whole: bool
+    begun_experiment: Experiment
+    is_complete: bool
     notes: list[str]
 
 
 @dataclass
 class ResumedRun:
-    """A run that has begun, ready to go on; ``notes`` say what had to be repaired."""
+    """A run that is ready to continue; ``notes`` say what had to be repaired."""
 
     run: RunDirectory
     manifest: Manifest | None
@@ -60,25 +66,26 @@ class ResumedRun:
 
     @property
     def experiment(self) -> Experiment:
-        """The experiment with which it goes on."""
+        """The experiment with which it continues."""
         return self.state.experiment
 
     @property
     def stopped(self) -> list[ArmStopped]:
-        """The arms that stopped before, and have not been trained again."""
-        stops = [ArmStopped(**one) for one in self._gone("stopped")]
-        return [one for one in stops if self._is_owner(one)]
+        """The arms that diverged and have not been trained again."""
+        events = [ArmStopped(**event) for event in self._recorded_events("stopped")]
+        return [event for event in events if self._is_owner(event)]
 
     @property
     def ended_early(self) -> list[EndedEarly]:
-        """The arms that ended before their last epoch because they got no better."""
-        ends = [EndedEarly(**one) for one in self._gone("ended")]
+        """The arms that early stopping ended before their last epoch."""
+        events = [EndedEarly(**event) for event in self._recorded_events("ended")]
         epochs = {n: arm.experiment.training.epochs for n, arm in self.state.arms.items()}
-        return [one for one in ends if self._is_owner(one) and one.epoch < epochs[one.arm]]
+        events = [event for event in events if event.epoch < epochs[event.arm]]
+        return [event for event in events if self._is_owner(event)]
 
-    def _gone(self, how: str) -> list[dict[str, Any]]:
+    def _recorded_events(self, key: str) -> list[dict[str, Any]]:
         states = self.state.states.values()
-        return [one for state in states for one in state["lockstep"].get(how, ())]
+        return [event for state in states for event in state["lockstep"].get(key, ())]
 
     def _is_owner(self, event: ArmStopped | EndedEarly) -> bool:
         return self.state.owner[event.arm, event.seed] == event.stream
@@ -87,60 +94,63 @@ class ResumedRun:
 def read_run(run: RunDirectory) -> RecordedRun:
     """Read back a run that has begun. The caller holds the run's lock.
 
-    Raises UserError for checkpoints of another run or version, RunError where damage cannot be
+    Raises UserError for checkpoints of another run or version, RunError if damage cannot be
     repaired.
     """
     notes: list[str] = []
     remove_leftovers(run.path)
-    manifest, damage = _read_manifest(run)
-    is_whole = manifest is not None and _ended_whole(run, manifest)
-    states = states_if_needed(run, notes, is_whole)
+    manifest, problem = _read_manifest(run)
+    is_complete = manifest is not None and _is_complete(run, manifest)
+    states = read_states(run, notes, is_complete)
     if manifest is None:
         manifest = checkpointed_manifest(states)
-        notes.append(
-            f"{damage}; it is {'restored from the checkpoints' if manifest else 'renewed'}"
-        )
+        repair = "restored from the checkpoints" if manifest else "renewed"
+        notes.append(f"{problem}; it is {repair}")
     _check_origin(run, manifest, states)
     _check_version(run, manifest)
     checkpointed = checkpointed_experiment(states)
-    recorded = _recorded_experiment(run, checkpointed, notes)
-    begun_as = _begun_as(checkpointed, recorded, run.name)
-    return RecordedRun(run, manifest, states, recorded, begun_as, is_whole, notes)
+    experiment = _read_experiment(run, checkpointed, notes)
+    if checkpointed is None:
+        begun_experiment = experiment
+    elif experiment.vary:  # a grid may have been extended after its last checkpoint
+        begun_experiment = extended_grid(checkpointed, experiment, run.name)
+    else:
+        begun_experiment = checkpointed
+    return RecordedRun(
+        run=run,
+        manifest=manifest,
+        states=states,
+        experiment=experiment,
+        begun_experiment=begun_experiment,
+        is_complete=is_complete,
+        notes=notes,
+    )
 
 
 def resume_run(recorded: RecordedRun, wanted: Experiment, extend: bool = False) -> ResumedRun:
-    """Return the run, ready to go on as the ``wanted`` experiment; its files are repaired.
+    """Return the run, ready to continue as the ``wanted`` experiment; its files are repaired.
 
-    With ``extend`` it gets the cells and seeds of a grid that it lacks. Raises UserError for an
-    experiment that would give other numbers, RunError where the damage cannot be repaired.
+    With ``extend`` it gets the missing cells and seeds of a grid. Raises UserError for an
+    experiment that would give other numbers, RunError if damage cannot be repaired.
     """
-    run, begun_as, notes = recorded.run, recorded.begun_as, recorded.notes
-    change = extended if extend else continued
-    experiment = change(begun_as, wanted, run.name)
-    failed = _failed_cells(recorded.manifest)
+    run, begun, notes = recorded.run, recorded.begun_experiment, recorded.notes
+    change = extended_grid if extend else continued_experiment
+    experiment = change(begun, wanted, run.name)
+    failed_jobs = recorded.manifest.failed if recorded.manifest else []
+    failed = {cell for job in failed_jobs for cell in _cells(job)}
     state = RunState(experiment, recorded.states, run.path, failed)
-    resumed = ResumedRun(run, recorded.manifest, state, False, notes)
-    if same_numbers(begun_as, experiment):
-        resumed.has_ended = recorded.is_whole
+    resumed = ResumedRun(run, recorded.manifest, state, has_ended=False, notes=notes)
+    if same_numbers(begun, experiment):
+        resumed.has_ended = recorded.is_complete
     else:
-        notes.append(f"longer than it began: {differences(begun_as, experiment)}")
+        notes.append(f"longer than it began: {differences(begun, experiment)}")
     if not resumed.has_ended:
         check_streams(resumed)
         _restore_metrics(resumed)
-    _restore_experiment(resumed)
+    text = to_toml(experiment)
+    if not run.experiment.is_file() or run.experiment.read_bytes() != text.encode():
+        write_atomically(run.experiment, text)
     return resumed
-
-
-def _begun_as(checkpointed: Experiment | None, recorded: Experiment, run: str) -> Experiment:
-    """Return what the run was last told: a grid may be extended after its last checkpoint."""
-    if checkpointed is None:
-        return recorded
-    return extended(checkpointed, recorded, run) if recorded.vary else checkpointed
-
-
-def _failed_cells(manifest: Manifest | None) -> set[Cell]:
-    failed = manifest.failed if manifest else []
-    return {cell for job in failed for cell in _cells(job)}
 
 
 def _cells(job: FailedJob) -> list[Cell]:
@@ -148,7 +158,7 @@ def _cells(job: FailedJob) -> list[Cell]:
 
 
 def _read_manifest(run: RunDirectory) -> tuple[Manifest | None, str]:
-    """Return the manifest, or what is wrong with it."""
+    """Return the manifest, or the problem with it."""
     try:
         return run.read_manifest(), ""
     except UserError as error:
@@ -158,16 +168,16 @@ def _read_manifest(run: RunDirectory) -> tuple[Manifest | None, str]:
 def _check_origin(run: RunDirectory, manifest: Manifest | None, states: dict[str, State]) -> None:
     """Raise UserError for checkpoints of another run or of another stream."""
     for name, state in states.items():
-        held = parse_manifest(state["manifest"], "the manifest in a checkpoint")
-        if state["stream"] != name or manifest is None or held.id != manifest.id:
+        origin = parse_manifest(state["manifest"], "the manifest in a checkpoint")
+        if state["stream"] != name or manifest is None or origin.id != manifest.id:
             raise UserError(
                 f"{run.checkpoints / name} holds a checkpoint of {state['stream']} in run "
-                f"{held.run!r}, not of this one; put the right one back"
+                f"{origin.run!r}, not of this one; put the right one back"
             )
 
 
 def _check_version(run: RunDirectory, manifest: Manifest | None) -> None:
-    """Raise UserError where the training code has changed so that it gives other numbers."""
+    """Raise UserError if a version of rkkd began the run whose training gives other numbers."""
     if manifest is not None and manifest.numbers_version != NUMBERS_VERSION:
         raise UserError(
             f"run {run.name!r} was begun by a version of rkkd whose training gives other numbers "
@@ -175,7 +185,7 @@ def _check_version(run: RunDirectory, manifest: Manifest | None) -> None:
         )
 
 
-def _ended_whole(run: RunDirectory, manifest: Manifest) -> bool:
+def _is_complete(run: RunDirectory, manifest: Manifest) -> bool:
     """Tell whether the run has ended and its rows are those that it wrote."""
     if manifest.status not in ENDED_STATUSES:
         return False
@@ -185,10 +195,10 @@ def _ended_whole(run: RunDirectory, manifest: Manifest) -> bool:
         return False
 
 
-def _recorded_experiment(
+def _read_experiment(
     run: RunDirectory, checkpointed: Experiment | None, notes: list[str]
 ) -> Experiment:
-    """Return what experiment.toml says; where it cannot be read, what the checkpoints say."""
+    """Return the experiment of experiment.toml, or of the checkpoints if that cannot be read."""
     try:
         return read_experiment(run.experiment)
     except UserError as error:
@@ -199,33 +209,41 @@ def _recorded_experiment(
 
 
 def check_streams(resumed: ResumedRun) -> None:
-    """Raise RunError where the checkpoints of a stream are gone, but not its rows."""
+    """Raise RunError if the checkpoints of a stream are gone, but not its rows."""
     state, run = resumed.state, resumed.run
-    epochs: dict[Cell, set[str]] = {}
-    for cell, epoch in _epochs_found(run.metrics):
-        epochs.setdefault(cell, set()).add(epoch)
-    for (arm, seed), found in epochs.items():
-        past = {"1", "2"} <= found  # there was a checkpoint between them
-        if past and arm in state.arms and (arm, seed) not in state.owner:
+    epochs_of: dict[Cell, set[str]] = {}
+    for cell, epoch in _cells_and_epochs(run.metrics):
+        epochs_of.setdefault(cell, set()).add(epoch)
+    for (arm, seed), epochs in epochs_of.items():
+        had_checkpoint = {"1", "2"} <= epochs  # between these epochs
+        if had_checkpoint and arm in state.arms and (arm, seed) not in state.owner:
             raise RunError(
                 f"{run.metrics} has rows of arm {arm}, seed {seed}, but its checkpoints in "
                 f"{run.checkpoints} are gone; put them back, or start a new run"
             )
 
 
-def _epochs_found(path: Path) -> list[tuple[Cell, str]]:
-    """Return the cell of each line of a metrics.csv, damaged or not, with what stands for epoch."""
+def _cells_and_epochs(path: Path) -> list[tuple[Cell, str]]:
+    """Return the cell and the text of the epoch of each line of a metrics.csv, damaged or not."""
     with suppress(OSError, UnicodeDecodeError):
         lines = path.read_text(encoding="utf-8").splitlines()[1:]
-        found = [(cell_of(line), line.split(",")[2]) for line in lines if line.count(",") > 2]
-        return [(cell, epoch) for cell, epoch in found if cell is not None]
+        pairs = [(cell_of(line), line.split(",")[2]) for line in lines if line.count(",") > 2]
+        return [(cell, epoch) for cell, epoch in pairs if cell is not None]
     return []
 
 
-def _stream_of(state: RunState) -> Callable[[str], str | None]:
-    """Return what tells the stream of a line of metrics.csv: None for a foreign line.
+def _restore_metrics(resumed: ResumedRun) -> None:
+    header = header_line(metrics_header(resumed.experiment))
+    rows, stream_of = resumed.state.rows(), _stream_lookup(resumed.state)
+    note = restore_metrics(resumed.run.metrics, header, rows, stream_of)
+    if note:
+        resumed.notes.append(note)
 
-    A cell whose stream has no checkpoint yet has the stream "".
+
+def _stream_lookup(state: RunState) -> Callable[[str], str | None]:
+    """Return a function from a line of metrics.csv to its stream, or None for a foreign line.
+
+    It returns "" for a cell whose stream has no checkpoint yet.
     """
     cells = {(arm, seed) for arm in state.arms for seed in state.experiment.seeds}
 
@@ -236,50 +254,37 @@ def _stream_of(state: RunState) -> Callable[[str], str | None]:
     return stream_of
 
 
-def _restore_metrics(resumed: ResumedRun) -> None:
-    header = header_line(metrics_header(resumed.experiment))
-    stream_of = _stream_of(resumed.state)
-    note = restore_metrics(resumed.run.metrics, header, resumed.state.rows(), stream_of)
-    if note:
-        resumed.notes.append(note)
-
-
-def _restore_experiment(resumed: ResumedRun) -> None:
-    text, path = to_toml(resumed.experiment), resumed.run.experiment
-    if not path.is_file() or path.read_bytes() != text.encode():
-        write_whole(path, text)
-
-
 def check_machine(resumed: ResumedRun, device: torch.device, ranks: int = 1) -> list[str]:
-    """Return what is different here from where the run began, where that moves the last bits.
+    """Return the differences from the machine where the run began that move the last bits.
 
-    Raises UserError for another kind of device, or another number of ranks: their numbers are
-    other ones.
+    Raises UserError for another type of device or another number of ranks, which change the
+    numbers.
     """
     manifest = resumed.manifest
     if manifest is None:
         return []
-    kind = manifest.device.split()[0].partition(":")[0]
-    if kind != device.type:
+    device_type = manifest.device.split()[0].partition(":")[0]
+    if device_type != device.type:
         raise UserError(
-            f"run {resumed.run.name!r} began on {kind}, and {device.type} gives other numbers; "
-            f"resume it with --device {kind}"
+            f"run {resumed.run.name!r} began on {device_type}, and {device.type} gives other "
+            f"numbers; resume it with --device {device_type}"
         )
     if manifest.ranks != ranks:
         start = f"torchrun --nproc-per-node {manifest.ranks} -m rkkd_cli"
         way_on = "without torchrun" if manifest.ranks == 1 else f"with `{start} resume …`"
         raise UserError(
-            f"run {resumed.run.name!r} began on {_counted(manifest.ranks)}, and "
-            f"{_counted(ranks)} would normalise and add up in other parts; resume it {way_on}"
+            f"run {resumed.run.name!r} began on {_count_ranks(manifest.ranks)}, and "
+            f"{_count_ranks(ranks)} would normalise and add up in other parts; resume it {way_on}"
         )
-    here = str(torch.__version__)
-    if manifest.versions.get("torch") != here:
-        was = manifest.versions.get("torch")
-        return [f"PyTorch was {was} and is {here}: the last bits of the numbers may move"]
+    version, begun_version = str(torch.__version__), manifest.versions.get("torch")
+    if begun_version != version:
+        return [
+            f"PyTorch was {begun_version} and is {version}: the last bits of the numbers may move"
+        ]
     return []
 
 
-def _counted(ranks: int) -> str:
+def _count_ranks(ranks: int) -> str:
     return "one process" if ranks == 1 else f"{ranks} ranks"
 
 
@@ -290,34 +295,35 @@ def resumed_recorder(
     jobs: Sequence[Job],
     loggers: Loggers | None = None,
 ) -> Recorder:
-    """Return the recorder that goes on with the run, and says so in its manifest.
+    """Return the recorder that continues the run; the manifest lists the resumption.
 
-    Of the jobs that were given up, those that are now done again are no longer listed.
+    ``moved`` are the differences from :func:`check_machine`. The failed cells of ``jobs`` are
+    trained again, and are no longer listed as failed.
     """
     run = resumed.run
     recorder = Recorder(resumed.experiment, run.path.parent, run.name, device, loggers=loggers)
-    fresh = recorder.manifest
-    manifest = resumed.manifest or fresh
+    this_process = recorder.manifest
+    manifest = resumed.manifest or this_process
     if not resumed.state.states:
         manifest = manifest.model_copy(update={"datasets": [], "teachers": []})
     resumption = {
-        "at": fresh.started,
-        "command": fresh.command,
+        "at": this_process.started,
+        "command": this_process.command,
         "device": device,
-        "torch": fresh.versions["torch"],
+        "torch": this_process.versions["torch"],
         "notes": [*resumed.notes, *moved],
     }
-    again = {cell for job in jobs for cell in job.cells}
+    retried = {cell for job in jobs for cell in job.cells}
     update = {
-        "failed": [one for one in manifest.failed if again.isdisjoint(_cells(one))],
+        "failed": [job for job in manifest.failed if retried.isdisjoint(_cells(job))],
         "status": "running",
         "ended": None,
         "reason": None,
         "metrics_sha256": None,
-        "process": fresh.process,
+        "process": this_process.process,
         "resumed": [*manifest.resumed, resumption],
     }
     manifest = manifest.model_copy(update=update)
-    gone: list[ArmStopped | EndedEarly] = [*resumed.stopped, *resumed.ended_early]
-    recorder.continue_run(run, manifest, resumed.state.rows(), gone)
+    rows = resumed.state.rows()
+    recorder.continue_run(run, manifest, rows, resumed.stopped, resumed.ended_early)
     return recorder

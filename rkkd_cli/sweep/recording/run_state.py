@@ -1,4 +1,4 @@
-"""What a run has done before: the states of its streams, and what is left to do."""
+"""What a run has done so far: the states of its streams, and the work that is left."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,8 +9,8 @@ from typing import Any, Literal
 from rkkd_cli.config.arms import Arm
 from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.errors import UserError
-from rkkd_cli.sweep.jobs import Cell, Job, SourcesKey, grouped, sources_key, split_evenly
-from rkkd_cli.train.checkpoint import misfit
+from rkkd_cli.sweep.jobs import Cell, Job, SourcesKey, group_by_stream, sources_key, split_evenly
+from rkkd_cli.train.checkpoint import misfit_error
 from rkkd_cli.train.lockstep import check_state
 
 State = Mapping[str, Any]
@@ -19,7 +19,7 @@ MaxArms = Callable[[tuple[Arm, ...]], int]
 
 
 class Origin:
-    """The images and teachers that a run began with: it goes on with the same ones, or not at all.
+    """The images and teachers that a run began with. It continues with the same ones only.
 
     ``teachers`` is the folder in which the run keeps the teachers that it has trained.
     """
@@ -28,28 +28,23 @@ class Origin:
         self, jobs: Iterable[tuple[Job, State]] = (), teachers: Path | None = None
     ) -> None:
         self.teachers = teachers
-        self.fingerprints: dict[tuple[str, object], set[str | None]] = {}
+        self.fingerprints: dict[object, set[str | None]] = {}
         for job, state in jobs:
             key, sources = sources_key(job.experiment), state["sources"]
-            self._add("dataset", key.dataset, sources.get("dataset"))
-            self._add("teacher", key, sources.get("teacher"))
-
-    def _add(self, kind: str, key: object, fingerprint: str | None) -> None:
-        self.fingerprints.setdefault((kind, key), set()).add(fingerprint)
+            self.fingerprints.setdefault(key.dataset, set()).add(sources.get("dataset"))
+            self.fingerprints.setdefault(key, set()).add(sources.get("teacher"))
 
     def check_dataset(self, experiment: Experiment, fingerprint: str) -> None:
-        """Raise UserError where the images are not those that the run began with."""
-        known = self.fingerprints.get(("dataset", experiment.dataset), set())
-        if known - {fingerprint}:
+        """Raise UserError if the images are not those that the run began with."""
+        if self.fingerprints.get(experiment.dataset, set()) - {fingerprint}:
             raise UserError(
                 f"the images of {experiment.dataset.name} are not those that the run began "
                 "with; put them back, or start a new run"
             )
 
     def check_teacher(self, experiment: Experiment, fingerprint: str) -> None:
-        """Raise UserError where the teacher is not the one that the run began with."""
-        known = self.fingerprints.get(("teacher", sources_key(experiment)), set())
-        if known - {fingerprint}:
+        """Raise UserError if the teacher is not the one that the run began with."""
+        if self.fingerprints.get(sources_key(experiment), set()) - {fingerprint}:
             raise UserError(
                 f"the teacher {experiment.teacher.model} is not the one that the run began "
                 "with; put its checkpoint or the cache back, or start a new run"
@@ -58,23 +53,23 @@ class Origin:
 
 @dataclass(frozen=True)
 class Work:
-    """What an engine is given: jobs, the states from which begun ones go on, and their origin."""
+    """What an engine gets: jobs, the states from which jobs resume, and their origin."""
 
     jobs: tuple[Job, ...]
     states: Mapping[str, State] = field(default_factory=dict)
     origin: Origin = field(default_factory=Origin)
 
     def by_sources(self) -> Iterator[tuple[SourcesKey, list[Job]]]:
-        """Yield the jobs that follow each other with the same images and the same teacher."""
+        """Yield groups of successive jobs with the same images and the same teacher."""
         for key, jobs in groupby(self.jobs, key=lambda job: sources_key(job.experiment)):
             yield key, list(jobs)
 
 
 class RunState:
-    """What a run has done: the newest state of each of its streams; none of a new run.
+    """What a run has done: the newest state of each of its streams; none for a new run.
 
-    ``teachers`` is the folder in which the run keeps those that it began with; ``failed`` are the
-    cells whose job was given up. Raises RunError for a state that its stream cannot have had.
+    ``teachers`` is the folder in which the run keeps its teachers. ``failed`` are the cells whose
+    job was given up. Raises RunError for a state that its stream cannot have had.
     """
 
     def __init__(
@@ -95,18 +90,19 @@ class RunState:
                 self.states[job.name] = _without_weights(self.states[job.name])
 
     def _job_of(self, name: str, state: State) -> Job:
+        """Return the job of a stream that has a state. Raises UserError for arms that differ."""
         lockstep = state["lockstep"]
         try:
-            gone = [*lockstep["stopped"], *lockstep.get("ended", ())]
-            names = {*lockstep["arms"], *(one["arm"] for one in gone)}
+            dropped = [*lockstep["stopped"], *lockstep.get("ended", ())]
+            names = {*lockstep["arms"], *(event["arm"] for event in dropped)}
             unknown = names - self.arms.keys()
             if unknown or not names or type(state["seed"]) is not int:
                 raise ValueError("its arms are others")
             arms = tuple(arm for arm in self.arms.values() if arm.name in names)
         except (KeyError, TypeError, ValueError) as error:
-            raise misfit(name, error) from None
+            raise misfit_error(name, error) from None
         check_state(name, lockstep, names)
-        if len(grouped(arms)) > 1:
+        if len(group_by_stream(arms)) > 1:
             listed = ", ".join(arm.name for arm in arms)
             raise UserError(
                 f"{listed} began in lockstep and would no longer share a stream; arms that began "
@@ -115,36 +111,36 @@ class RunState:
         return Job(name, state["seed"], arms, state["number"])
 
     def status(self, cell: Cell) -> Status:
-        """Tell how a cell stands."""
-        if self._is_among("stopped", cell):
+        """Return the status of a cell."""
+        if self._has_event("stopped", cell):
             return "failed"
         if cell in self.owner and self._reached_end(self.jobs[self.owner[cell]]):
             return "done"
-        if self._is_among("ended", cell):
+        if self._has_event("ended", cell):
             return "done"
         return "failed" if cell in self.failed else "pending"
 
     def is_done(self, job: Job) -> bool:
-        """Tell whether the stream has reached its last epoch, or has no arm left that could."""
+        """Tell whether the stream has reached its last epoch, or has no active arm left."""
         state = self.states.get(job.name)
         return state is not None and (not state["lockstep"]["arms"] or self._reached_end(job))
 
     def _reached_end(self, job: Job) -> bool:
-        done: int = self.states[job.name]["lockstep"]["epochs_done"]
-        return done >= job.experiment.training.epochs
+        epochs_done: int = self.states[job.name]["lockstep"]["epochs_done"]
+        return epochs_done >= job.experiment.training.epochs
 
-    def _is_among(self, gone: Literal["stopped", "ended"], cell: Cell) -> bool:
-        """Tell whether the cell's arm has left its stream: it diverged, or ended early."""
+    def _has_event(self, key: Literal["stopped", "ended"], cell: Cell) -> bool:
+        """Tell whether the cell has diverged (``stopped``) or ended early."""
         if cell not in self.owner:
             return False
-        lockstep = self.states[self.owner[cell]]["lockstep"]
-        return cell[0] in {one["arm"] for one in lockstep.get(gone, ())}
+        events = self.states[self.owner[cell]]["lockstep"].get(key, ())
+        return cell[0] in {event["arm"] for event in events}
 
     def work(self, max_arms: MaxArms | None = None, retry: bool = False) -> Work:
-        """Return what is left: streams that go on, then new ones.
+        """Return what is left: streams that continue, then new ones.
 
-        ``max_arms`` tells how many of some arms fit into one job; ``retry`` trains the cells that
-        failed again, those that diverged from their start.
+        ``max_arms`` returns how many of some arms fit into one job. ``retry`` trains failed cells
+        again; those that diverged start from their first weights.
         """
         given_up = set() if retry else self.failed
         jobs = [
@@ -152,25 +148,23 @@ class RunState:
             for job in self.jobs.values()
             if not self.is_done(job) and given_up.isdisjoint(job.cells)
         ]
-        taken, number = set(self.jobs), self._next_number()
-        for group in grouped(self.arms.values()):
+        names = set(self.jobs)
+        number = max((job.number for job in self.jobs.values()), default=-1) + 1
+        for group in group_by_stream(self.arms.values()):
             for seed in self.experiment.seeds:
                 cells = {(arm.name, seed): arm for arm in group}
-                fresh = [cells[c] for c in cells if c not in self.owner and c not in given_up]
-                diverged = [cells[c] for c in cells if retry and self._is_among("stopped", c)]
-                for arms, again in ((fresh, False), (diverged, True)):
-                    for part in _parts(arms, max_arms):
-                        name = _free_name(f"seed-{seed}-{part[0].name}", taken)
-                        taken.add(name)
-                        jobs.append(Job(name, seed, part, number, again))
+                new = [cells[c] for c in cells if c not in self.owner and c not in given_up]
+                diverged = [cells[c] for c in cells if retry and self._has_event("stopped", c)]
+                for arms, is_retry in ((new, False), (diverged, True)):
+                    for part in _split_to_fit(arms, max_arms):
+                        name = _unused_name(f"seed-{seed}-{part[0].name}", names)
+                        names.add(name)
+                        jobs.append(Job(name, seed, part, number, is_retry))
                         number += 1
         return Work(tuple(jobs), self.states, self.origin)
 
-    def _next_number(self) -> int:
-        return max((job.number for job in self.jobs.values()), default=-1) + 1
-
     def rows(self) -> dict[str, str]:
-        """Return the checkpointed rows of each stream, without those of cells that moved to another."""
+        """Return the checkpointed rows of each stream, without cells that another one owns now."""
         rows = {}
         for name in self.jobs:
             lines = self.states[name]["rows"].splitlines(keepends=True)
@@ -183,27 +177,28 @@ class RunState:
 
 
 def _without_weights(state: State) -> State:
-    """Return the state of a stream that has ended without what only training would need."""
+    """Return the state of a finished stream without what only further training would need."""
     lockstep = state["lockstep"]
     return {**state, "lockstep": {**lockstep, "arms": dict.fromkeys(lockstep["arms"])}}
 
 
 def cell_of(line: str) -> Cell | None:
-    """Return the cell of a line of metrics.csv; None for a line that has none."""
+    """Return the cell of a line of metrics.csv; None for a malformed line."""
     arm, _, rest = line.partition(",")
     seed = rest.partition(",")[0]
     return (arm, int(seed)) if seed.isascii() and seed.isdigit() else None
 
 
-def _parts(arms: Sequence[Arm], max_arms: MaxArms | None) -> list[tuple[Arm, ...]]:
+def _split_to_fit(arms: Sequence[Arm], max_arms: MaxArms | None) -> list[tuple[Arm, ...]]:
     if not arms:
         return []
     return split_evenly(arms, max(1, max_arms(tuple(arms))) if max_arms else len(arms))
 
 
-def _free_name(name: str, taken: Collection[str]) -> str:
-    number, free = 1, name
-    while free in taken:
-        number += 1
-        free = f"{name}-{number}"
-    return free
+def _unused_name(name: str, used: Collection[str]) -> str:
+    """Return the name, or the first free one of ``name-2``, ``name-3`` and so on."""
+    suffix, unused = 1, name
+    while unused in used:
+        suffix += 1
+        unused = f"{name}-{suffix}"
+    return unused

@@ -1,7 +1,7 @@
 """The processes that train one stream together, each on its shard of every batch.
 
-An arm minimises Σ_r B_r / B · loss_r over ranks r, each with B_r of the batch's B images: for
-terms that are means over images, that is the loss of the whole batch.
+An arm minimises Σ_r B_r / B · loss_r over ranks r, where rank r has B_r of the batch's B images.
+For terms that are means over images, that is the loss of the global batch.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,22 +15,22 @@ from torch import Tensor, nn
 
 from rkkd_cli.data.stream import Batch, Shard
 from rkkd_cli.errors import RunError
-from rkkd_cli.train.distributed.control_channel import ControlChannel, reason
+from rkkd_cli.train.distributed.control_channel import ControlChannel, first_sentence
 
-# A rank that has died is noticed at once; one that hangs, after this.
-TIMEOUT = timedelta(minutes=30)
+# After this time a rank that hangs is noticed; one that has died is noticed at once.
+COLLECTIVE_TIMEOUT = timedelta(minutes=30)
 
 T = TypeVar("T")
 
 
 class ProcessGroup:
-    """A single process: nothing is communicated, and no number changes."""
+    """A single process: it communicates nothing, and no number changes."""
 
     rank, world_size = 0, 1
 
     @property
     def is_first(self) -> bool:
-        """Tell whether this is rank 0, which decides, records and prints."""
+        """Whether this is rank 0, which decides, records and prints."""
         return self.rank == 0
 
     @property
@@ -39,11 +39,11 @@ class ProcessGroup:
         return Shard(self.rank, self.world_size)
 
     def scale_loss(self, loss: Tensor, batch: Batch) -> Tensor:
-        """Return this rank's summand of the loss of the global batch."""
+        """Return this rank's contribution to the loss of the global batch."""
         return loss
 
-    def all_reduce(self, summed: Sequence[Tensor], of_first: Sequence[Tensor] = ()) -> None:
-        """Sum ``summed`` over all ranks in place; overwrite ``of_first`` with rank 0's values."""
+    def all_reduce(self, summed: Sequence[Tensor], from_first: Sequence[Tensor] = ()) -> None:
+        """Sum ``summed`` over all ranks in place; overwrite ``from_first`` with rank 0's values."""
 
     def sync_gradients(self, model: nn.Module) -> None:
         """Give every rank the gradients of the global batch, and rank 0's buffers."""
@@ -55,22 +55,22 @@ class ProcessGroup:
         return means, counts
 
     def any(self, *flags: bool) -> tuple[bool, ...]:
-        """Return, for each flag, whether any rank has raised it."""
+        """Return, for each flag, whether any rank has set it."""
         return flags
 
-    def gather(self, thing: T) -> list[T]:
-        """Return every rank's object on rank 0; on others perhaps an empty list."""
-        return [thing]
+    def gather(self, value: T) -> list[T]:
+        """Return every rank's value on rank 0; on other ranks the list may be empty."""
+        return [value]
 
-    def broadcast(self, thing: T) -> T:
-        """Return rank 0's object."""
-        return thing
+    def broadcast(self, value: T) -> T:
+        """Return rank 0's value."""
+        return value
 
-    def send(self, word: str) -> None:
-        """Send a word from rank 0; the other ranks :meth:`receive` it whenever they get there."""
+    def send(self, message: str) -> None:
+        """Send a message from rank 0. The other ranks :meth:`receive` it when they get there."""
 
     def receive(self) -> str:
-        """Return the next word from rank 0, however long that takes."""
+        """Return the next message from rank 0, however long that takes."""
         raise AssertionError("a single process receives nothing")
 
 
@@ -78,9 +78,9 @@ SINGLE_PROCESS = ProcessGroup()
 
 
 class TorchrunGroup(ProcessGroup):
-    """Several processes. Each calls the same methods in the same order, after :meth:`init`.
+    """Several processes. After :meth:`init`, all call the same methods in the same order.
 
-    Rank 0 leaves words for the others in ``channel``.
+    Messages of rank 0 travel through ``channel``.
     """
 
     def __init__(self, rank: int, world_size: int, channel: ControlChannel) -> None:
@@ -95,11 +95,11 @@ class TorchrunGroup(ProcessGroup):
                 store=self.channel.store,
                 rank=self.rank,
                 world_size=self.world_size,
-                timeout=TIMEOUT,
+                timeout=COLLECTIVE_TIMEOUT,
             )
 
     def destroy(self) -> None:
-        """Disconnect; ranks that still wait for this one then see that it has gone."""
+        """Disconnect. Ranks that still wait for this one then notice that it is gone."""
         if dist.is_initialized():
             dist.destroy_process_group()
 
@@ -107,78 +107,79 @@ class TorchrunGroup(ProcessGroup):
         """Return B_r / B · loss."""
         return loss * batch.weight
 
-    def all_reduce(self, summed: Sequence[Tensor], of_first: Sequence[Tensor] = ()) -> None:
-        """Sum ``summed`` over all ranks in place; overwrite ``of_first`` with rank 0's values.
+    def all_reduce(self, summed: Sequence[Tensor], from_first: Sequence[Tensor] = ()) -> None:
+        """Sum ``summed`` over all ranks in place; overwrite ``from_first`` with rank 0's values.
 
-        One collective for each dtype: what only rank 0 has is a sum as well, of zeros elsewhere.
+        One collective per dtype: rank 0's values are summed as well, with zeros on other ranks.
         """
-        tensors = [*summed, *of_first]
-        given = [*summed, *(one if self.is_first else torch.zeros_like(one) for one in of_first)]
+        tensors, values = [*summed, *from_first], list(summed)
+        values += from_first if self.is_first else [torch.zeros_like(t) for t in from_first]
         for dtype in dict.fromkeys(tensor.dtype for tensor in tensors):
-            of_dtype = [index for index, tensor in enumerate(tensors) if tensor.dtype == dtype]
-            flat = torch.cat([given[index].detach().reshape(-1) for index in of_dtype])
+            indices = [index for index, tensor in enumerate(tensors) if tensor.dtype == dtype]
+            flat = torch.cat([values[index].detach().reshape(-1) for index in indices])
             with self._collective():
                 dist.all_reduce(flat)
-            pieces = torch.split(flat, [tensors[index].numel() for index in of_dtype])
-            for index, piece in zip(of_dtype, pieces, strict=True):
-                tensors[index].detach().copy_(piece.view(tensors[index].shape))
+            parts = torch.split(flat, [tensors[index].numel() for index in indices])
+            for index, part in zip(indices, parts, strict=True):
+                tensors[index].detach().copy_(part.view(tensors[index].shape))
 
     def sync_gradients(self, model: nn.Module) -> None:
-        """Sum the gradients of the ranks' scaled losses; buffers become rank 0's.
+        """Sum the gradients of the ranks' scaled losses; overwrite the buffers with rank 0's.
 
-        Integer buffers count steps, and are the same everywhere.
+        Integer buffers count steps, and are equal on all ranks.
         """
-        gradients = [one.grad for one in model.parameters() if one.grad is not None]
-        self.all_reduce(gradients, [one for one in model.buffers() if one.is_floating_point()])
+        gradients = [p.grad for p in model.parameters() if p.grad is not None]
+        self.all_reduce(gradients, [b for b in model.buffers() if b.is_floating_point()])
 
     def reduce_metrics(
         self, means: Sequence[Tensor], counts: Sequence[Tensor], batch: Batch
     ) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
-        """Return Σ_r B_r / B · means, and the summed counts; padding counts for nothing."""
-        weighted = [one.detach().double() * batch.weight for one in means]
-        counted = [one * int(batch.weight > 0) for one in counts]
+        """Return Σ_r B_r / B · means, and the summed counts. Padding counts as nothing."""
+        weighted_means = [mean.detach().double() * batch.weight for mean in means]
+        own_counts = [count * int(batch.weight > 0) for count in counts]
         if batch.weight == 0:  # 0 · NaN is NaN
-            weighted = [torch.zeros_like(one) for one in weighted]
-        self.all_reduce([*weighted, *counted])
-        return weighted, counted
+            weighted_means = [torch.zeros_like(mean) for mean in weighted_means]
+        self.all_reduce([*weighted_means, *own_counts])
+        return weighted_means, own_counts
 
     def any(self, *flags: bool) -> tuple[bool, ...]:
-        """Return, for each flag, whether any rank has raised it. No GPU waits for it."""
-        raised = torch.tensor(flags, dtype=torch.int32)
+        """Return, for each flag, whether any rank has set it. No GPU waits for this."""
+        counts = torch.tensor(flags, dtype=torch.int32)
         with self._collective():
-            dist.all_reduce(raised)
-        return tuple(count > 0 for count in raised.tolist())
+            dist.all_reduce(counts)
+        return tuple(count > 0 for count in counts.tolist())
 
-    def gather(self, thing: T) -> list[T]:
-        """Return every rank's object on rank 0; on others an empty list."""
-        things: list[Any] | None = [None] * self.world_size if self.is_first else None
+    def gather(self, value: T) -> list[T]:
+        """Return every rank's value on rank 0; an empty list on other ranks."""
+        values: list[Any] | None = [None] * self.world_size if self.is_first else None
         with self._collective():
-            dist.gather_object(thing, things)
-        return things or []
+            dist.gather_object(value, values)
+        return values or []
 
-    def broadcast(self, thing: T) -> T:
-        """Return rank 0's object."""
-        things = [thing]
+    def broadcast(self, value: T) -> T:
+        """Return rank 0's value."""
+        values = [value]
         with self._collective():
-            dist.broadcast_object_list(things)
-        return things[0]
+            dist.broadcast_object_list(values)
+        return values[0]
 
-    def send(self, word: str) -> None:
-        """Send a word from rank 0; the other ranks :meth:`receive` it whenever they get there."""
+    def send(self, message: str) -> None:
+        """Send a message from rank 0. The other ranks :meth:`receive` it when they get there."""
         if self.is_first:
-            self.channel.send(word)
+            self.channel.send(message)
 
     def receive(self) -> str:
-        """Return the next word from rank 0. Raises Dismissed where there will be none."""
+        """Return the next message from rank 0. Raises Dismissed if there will be none."""
         return self.channel.receive()
 
     @contextmanager
     def _collective(self) -> Iterator[None]:
-        """Turn the failure of a collective into a sentence for the user."""
+        """Turn the failure of a collective into a RunError."""
         try:
             yield
         except RuntimeError as error:
             raise RunError(
-                f"rank {self.rank} of {self.world_size} has lost another one ({reason(error)}); "
-                "with --max-restarts torchrun goes on from the last checkpoint"
+                f"rank {self.rank} of {self.world_size} has lost another one "
+                f"({first_sentence(error)}); with --max-restarts torchrun goes on from the last "
+                "checkpoint"
             ) from None

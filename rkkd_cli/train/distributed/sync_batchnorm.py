@@ -1,4 +1,4 @@
-"""Batch normalisation with the statistics of the whole batch, whichever ranks have its images.
+"""Batch normalisation with the statistics of the global batch.
 
 Shapes: B the rank's images, D channels, x (B, D, …).
 """
@@ -12,24 +12,25 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from rkkd_cli.errors import UserError
 from rkkd_cli.train.distributed.process_group import ProcessGroup
 
-KINDS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+BATCHNORM_TYPES = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
 class SyncBatchNorm(_BatchNorm):
-    """The layer ``former`` over all ranks: mean and variance are those of all their images.
+    """Replaces the layer ``former``: mean and variance are those of the images of all ranks.
 
-    y = (x − μ) / √(σ² + ε) · w + b with μ = Σ x / n and σ² = Σ (x − μ)² / n, sums and n over all
-    ranks, and so is the gradient through them. In eval mode as before. torch.nn.SyncBatchNorm does
-    the same in fewer kernels, on GPUs alone; here CPUs compute it too, in whatever precision.
+    y = (x − μ) / √(σ² + ε) · w + b with μ = Σ x / n and σ² = Σ (x − μ)² / n, where the sums and n
+    go over all ranks; so does the gradient. In eval mode it computes what ``former`` does.
+    torch.nn.SyncBatchNorm does the same in fewer kernels, but on GPUs only. This one also runs on
+    CPUs, in any precision.
     """
 
     def __init__(self, former: _BatchNorm, process_group: ProcessGroup) -> None:
         super().__init__(
             former.num_features,
-            former.eps,
-            former.momentum,
-            former.affine,
-            former.track_running_stats,
+            eps=former.eps,
+            momentum=former.momentum,
+            affine=former.affine,
+            track_running_stats=former.track_running_stats,
         )
         self.process_group = process_group
         self.weight, self.bias = former.weight, former.bias
@@ -41,46 +42,45 @@ class SyncBatchNorm(_BatchNorm):
         pass
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the normalised values, in the precision of x."""
+        """Return the normalised values, in the dtype of x."""
         if not self.training:
             evaluated: Tensor = super().forward(x)
             return evaluated
         values = x.float() if x.dtype.itemsize < 4 else x
-        over, shape = [0, *range(2, x.dim())], [1, -1] + [1] * (x.dim() - 2)
+        dims, shape = [0, *range(2, x.dim())], [1, -1] + [1] * (x.dim() - 2)
         count = values.new_full((1,), x.numel() / x.shape[1])
-        sums = self._summed(torch.cat([values.sum(over), count]))
+        sums = self._sum_over_ranks(torch.cat([values.sum(dims), count]))
         count = sums[-1].detach()
         mean = sums[:-1] / count
         centred = values - mean.view(shape)
-        variance = self._summed(centred.square().sum(over)) / count
-        self._follow(mean.detach(), variance.detach() * count / (count - 1))
+        variance = self._sum_over_ranks(centred.square().sum(dims)) / count
+        self._update_running_stats(mean.detach(), variance.detach() * count / (count - 1))
         normal = centred * (variance + self.eps).rsqrt().view(shape)
         if self.affine:
             normal = normal * self.weight.view(shape) + self.bias.view(shape)
         return normal.to(x.dtype)
 
-    def _summed(self, own: Tensor) -> Tensor:
-        summed: Tensor = _Summed.apply(own, self.process_group)
+    def _sum_over_ranks(self, values: Tensor) -> Tensor:
+        summed: Tensor = _AllReduce.apply(values, self.process_group)
         return summed
 
-    def _follow(self, mean: Tensor, unbiased: Tensor) -> None:
-        """Move the running statistics towards those of the batch."""
+    def _update_running_stats(self, mean: Tensor, unbiased_variance: Tensor) -> None:
         if self.running_mean is None or self.running_var is None:
             return
         assert self.num_batches_tracked is not None
         self.num_batches_tracked += 1
         rate = 1 / int(self.num_batches_tracked) if self.momentum is None else self.momentum
         self.running_mean.lerp_(mean.to(self.running_mean.dtype), rate)
-        self.running_var.lerp_(unbiased.to(self.running_var.dtype), rate)
+        self.running_var.lerp_(unbiased_variance.to(self.running_var.dtype), rate)
 
 
-class _Summed(torch.autograd.Function):
-    """Σ over ranks. Each rank's loss depends on it, so its gradient is their sum as well."""
+class _AllReduce(torch.autograd.Function):
+    """Σ over ranks. Each rank's loss depends on the sum, so the gradient is summed as well."""
 
     @staticmethod
-    def forward(context: Any, own: Tensor, process_group: ProcessGroup) -> Tensor:
+    def forward(context: Any, values: Tensor, process_group: ProcessGroup) -> Tensor:
         context.process_group = process_group
-        summed = own.clone()
+        summed = values.clone()
         process_group.all_reduce([summed])
         return summed
 
@@ -91,14 +91,14 @@ class _Summed(torch.autograd.Function):
         return summed, None
 
 
-def synchronise(model: nn.Module, process_group: ProcessGroup) -> None:
-    """Let all batch normalisation of the model be over all ranks; parameters stay as they are.
+def convert_sync_batchnorm(model: nn.Module, process_group: ProcessGroup) -> None:
+    """Replace every BatchNorm layer of the model by a SyncBatchNorm with the same parameters.
 
-    Raises UserError for a layer that does more than that.
+    Raises UserError for a subclass of BatchNorm, which may compute something else.
     """
     for module in list(model.modules()):
         for name, child in list(module.named_children()):
-            if isinstance(child, _BatchNorm) and type(child) in KINDS:
+            if isinstance(child, _BatchNorm) and type(child) in BATCHNORM_TYPES:
                 setattr(module, name, SyncBatchNorm(child, process_group))
             elif isinstance(child, _BatchNorm) and not isinstance(child, SyncBatchNorm):
                 raise UserError(

@@ -1,4 +1,4 @@
-"""How torchrun tells a process which of several it is."""
+"""Reads from torchrun's environment variables which rank this process is."""
 
 import os
 import socket
@@ -11,46 +11,50 @@ from torch._C._distributed_c10d import PrefixStore, TCPStore
 
 from rkkd_cli.errors import RunError, UserError
 from rkkd_cli.train.device import pick_device
-from rkkd_cli.train.distributed.control_channel import ControlChannel, reason
+from rkkd_cli.train.distributed.control_channel import ControlChannel, first_sentence
 from rkkd_cli.train.distributed.process_group import TorchrunGroup
 
-TO_CONNECT = timedelta(minutes=5)
-UNSHARED = "TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1"
+CONNECT_TIMEOUT = timedelta(minutes=5)
+UNSHARED_STORE = "TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1"
 
 
 def connect(environment: Mapping[str, str]) -> TorchrunGroup:
-    """Return the ranks that torchrun has started, of which this process is one.
+    """Return the process group that torchrun has started, of which this process is one rank.
 
-    torchrun keeps its store over restarts, with all that the dead have written there: gloo would
-    look for them until its timeout. So each attempt has names of its own. Nodes count their
-    restarts apart, so several of them need a store that does not outlive an attempt.
+    torchrun keeps its store over restarts, with everything that dead processes have written there,
+    and gloo would look for those until its timeout. So each restart has its own key prefix. Nodes
+    count their restarts separately, so several nodes need a store that does not outlive a restart.
 
-    Raises UserError for such nodes, RunError where the store cannot be reached.
+    Raises UserError for several nodes without one, RunError if the store cannot be reached.
     """
-    rank, count = int(environment["RANK"]), int(environment["WORLD_SIZE"])
+    rank, world_size = int(environment["RANK"]), int(environment["WORLD_SIZE"])
     is_shared = environment.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
     if is_shared and environment.get("GROUP_WORLD_SIZE", "1") != "1":
         raise UserError(
             "several nodes need a store that does not outlive a restart; start torchrun on each "
-            f"of them with {UNSHARED} in its environment"
+            f"of them with {UNSHARED_STORE} in its environment"
         )
     host, port = environment["MASTER_ADDR"], int(environment["MASTER_PORT"])
-    attempt = environment.get("TORCHELASTIC_RESTART_COUNT", "0") if is_shared else "0"
-    serves = rank == 0 and not is_shared
+    restart = environment.get("TORCHELASTIC_RESTART_COUNT", "0") if is_shared else "0"
+    is_server = rank == 0 and not is_shared
     try:
-        store = TCPStore(host, port, None, serves, TO_CONNECT, wait_for_workers=False)
+        store = TCPStore(host, port, None, is_server, CONNECT_TIMEOUT, wait_for_workers=False)
     except RuntimeError as error:
-        told = f"rank {rank} cannot reach {host}:{port} ({reason(error)}); start torchrun again"
-        raise RunError(told) from None
-    return TorchrunGroup(rank, count, ControlChannel(PrefixStore(f"rkkd {attempt}", store)))
+        raise RunError(
+            f"rank {rank} cannot reach {host}:{port} ({first_sentence(error)}); start torchrun "
+            "again"
+        ) from None
+    channel = ControlChannel(PrefixStore(f"rkkd {restart}", store))
+    return TorchrunGroup(rank, world_size, channel)
 
 
 def device_of_rank(name: str, environment: Mapping[str, str]) -> torch.device:
-    """Return the device of this process among those of its node: a GPU of its own, or the CPU.
+    """Return the device of this rank on its node: its own GPU, or the CPU.
 
-    Raises UserError where the node has too few GPUs, and for a device that only one can have.
+    Raises UserError if the node has too few GPUs, or for a device that only one rank can have.
     """
-    local, on_node = int(environment["LOCAL_RANK"]), int(environment["LOCAL_WORLD_SIZE"])
+    local_rank = int(environment["LOCAL_RANK"])
+    local_world_size = int(environment["LOCAL_WORLD_SIZE"])
     has_cuda = torch.cuda.is_available()
     if name == "cpu" or (name == "auto" and not has_cuda):
         return torch.device("cpu")
@@ -58,16 +62,16 @@ def device_of_rank(name: str, environment: Mapping[str, str]) -> torch.device:
         raise UserError(
             f"device {name}: each rank takes a device of its own; use --device auto, cuda or cpu"
         )
-    if has_cuda and torch.cuda.device_count() < on_node:
+    if has_cuda and torch.cuda.device_count() < local_world_size:
         raise UserError(
-            f"{on_node} ranks on a machine with {torch.cuda.device_count()} GPUs; start torchrun "
-            "with --nproc-per-node gpu, or use --device cpu"
+            f"{local_world_size} ranks on a machine with {torch.cuda.device_count()} GPUs; start "
+            "torchrun with --nproc-per-node gpu, or use --device cpu"
         )
-    return pick_device(f"cuda:{local}" if has_cuda else "cuda")
+    return pick_device(f"cuda:{local_rank}" if has_cuda else "cuda")
 
 
-def launch() -> str | None:
-    """Return what tells this torchrun from all others, over its restarts; None without one."""
+def launch_id() -> str | None:
+    """Return what identifies this launch of torchrun, over its restarts; None without torchrun."""
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         return None
     agent = psutil.Process(os.getppid())

@@ -1,4 +1,4 @@
-"""What is recorded of a batch: the raw terms and metrics of all arms, measured at once.
+"""The terms and metrics of a batch, for all arms at once.
 
 Shapes: A arms, B batch, C classes.
 """
@@ -19,15 +19,15 @@ from rkkd_cli.methods.objective import SHARED_TERMS, Objective
 MEANS = (*SHARED_TERMS, "kendall_tau")
 CORRECT = ("agreement", "acc", "top5")
 
-RankSettings = tuple[float, str, str]
-OfLogits = Callable[[Tensor, Tensor, RankSettings], Tensor]
+# Of student and teacher logits (B, C), and of steepness, surrogate and channels.
+RankingFunction = Callable[[Tensor, Tensor, float, str, str], Tensor]
 
 
-class Measured(NamedTuple):
-    """Batch means, (A, 4), in the order of ``MEANS``, and counts of images, (A, 3), of ``CORRECT``.
+class BatchMetrics(NamedTuple):
+    """Batch means (A, 4) in the order of ``MEANS``, and counts of images (A, 3) of ``CORRECT``.
 
-    ``agreement`` counts the images for which student and teacher name the same
-    class. With fewer than five classes, ``top5`` looks at all of them.
+    ``agreement`` counts the images for which student and teacher predict the same class. With
+    fewer than five classes, ``top5`` considers all of them.
     """
 
     means: Tensor
@@ -37,90 +37,76 @@ class Measured(NamedTuple):
 @torch.no_grad()
 def measure(
     objectives: Sequence[Objective], students: Tensor, teacher: Tensor, labels: Tensor
-) -> Measured:
-    """Return the terms and metrics of the arms' logits (A, B, C), teacher's (B, C), labels (B,).
+) -> BatchMetrics:
+    """Return the metrics of student logits (A, B, C), teacher logits (B, C) and labels (B,).
 
-    No number of an arm depends on the others, to the last bit: everything is computed image by
-    image, and where pairs of classes would be cut into blocks, arm by arm.
+    An arm's numbers do not depend on the other arms, bit for bit: everything is computed image by
+    image, and arm by arm where the pairs of classes would be split into blocks.
     """
     students = students.float() if students.dtype.itemsize < 4 else students
     teachers = teacher.expand(students.shape)
-    per_image = torch.stack(
-        [
-            _cross_entropies(students, labels),
-            _divergences(objectives, students, teachers),
-            _rankings(objectives, students, teachers),
-            _taus(students, teachers),
-        ]
-    )
-    return Measured(per_image.mean(dim=2).T, _correct(students, teacher, labels))
-
-
-def _cross_entropies(students: Tensor, labels: Tensor) -> Tensor:
     arms, images, _ = students.shape
-    rows = F.cross_entropy(students.flatten(0, 1), labels.repeat(arms), reduction="none")
-    return rows.view(arms, images)
+    cross_entropy = F.cross_entropy(
+        students.flatten(0, 1), labels.repeat(arms), reduction="none"
+    ).view(arms, images)
+    divergence = kl_per_image(students, teachers, temperatures(objectives, students))
+    ranking = map_ranking(ranking_per_image, objectives, students, teachers)
+    per_image = torch.stack([cross_entropy, divergence, ranking, kendall_tau(students, teachers)])
+    return BatchMetrics(per_image.mean(dim=2).T, _count_correct(students, teacher, labels))
 
 
-def _divergences(objectives: Sequence[Objective], students: Tensor, teachers: Tensor) -> Tensor:
-    return kl_per_image(students, teachers, temperatures_of(objectives, students))
+def temperatures(objectives: Sequence[Objective], like: Tensor) -> Tensor:
+    """Return the arms' temperatures (A, 1, 1), with the dtype and on the device of ``like``.
+
+    They are filled in on the device: a copy from the CPU would make a GPU wait.
+    """
+    return torch.cat([like.new_full((1, 1, 1), objective.temperature) for objective in objectives])
 
 
-def temperatures_of(objectives: Sequence[Objective], like: Tensor) -> Tensor:
-    """Return the arms' temperatures, (A, 1, 1), filled in where ``like`` is: nothing is sent."""
-    return torch.cat([like.new_full((1, 1, 1), one.temperature) for one in objectives])
-
-
-def _rankings(objectives: Sequence[Objective], students: Tensor, teachers: Tensor) -> Tensor:
-    def ranked(student: Tensor, teacher: Tensor, settings: RankSettings) -> Tensor:
-        return ranking_per_image(student, teacher, *settings)
-
-    return of_arms_ranked_alike(objectives, students, teachers, ranked)
-
-
-def of_arms_ranked_alike(
-    objectives: Sequence[Objective], students: Tensor, teachers: Tensor, function: OfLogits
+def map_ranking(
+    function: RankingFunction, objectives: Sequence[Objective], students: Tensor, teachers: Tensor
 ) -> Tensor:
-    """Return ``function`` of the logits of all arms, (A, B, …), of those together that can be."""
+    """Return ``function`` of the logits of each arm, with its settings of the ranking loss.
+
+    Takes logits (A, B, C). Arms with the same settings are computed together as far as possible.
+    """
+    arms_of: dict[tuple[float, str, str], list[int]] = {}
+    for arm, objective in enumerate(objectives):
+        arms_of.setdefault(objective.ranking.settings, []).append(arm)
     values: dict[int, Tensor] = {}
-    for settings, numbers in ranked_alike(objectives).items():
-        for part in parts_of_arms(numbers, students):
-            joined = function(_joined(students, part), _joined(teachers, part), settings)
-            values |= zip(part, joined.chunk(len(part)), strict=True)
-    return torch.stack([values[number] for number in sorted(values)])
+    for (steepness, surrogate, channels), arms in arms_of.items():
+        for block in _arm_blocks(arms, students):
+            student, teacher = _concatenate(students, block), _concatenate(teachers, block)
+            joined = function(student, teacher, steepness, surrogate, channels)
+            values |= zip(block, joined.chunk(len(block)), strict=True)
+    return torch.stack([values[arm] for arm in sorted(values)])
 
 
-def ranked_alike(objectives: Sequence[Objective]) -> dict[RankSettings, list[int]]:
-    """Return the numbers of the arms that have the same settings of the ranking loss."""
-    alike: dict[RankSettings, list[int]] = {}
-    for number, objective in enumerate(objectives):
-        alike.setdefault(objective.ranking.settings, []).append(number)
-    return alike
-
-
-def _taus(students: Tensor, teachers: Tensor) -> Tensor:
+def kendall_tau(students: Tensor, teachers: Tensor) -> Tensor:
+    """Return τ-b of each arm and image, (A, B), of logits (A, B, C)."""
     values = [
-        tau_b_per_image(_joined(students, part), _joined(teachers, part))
-        for part in parts_of_arms(range(len(students)), students)
+        tau_b_per_image(_concatenate(students, block), _concatenate(teachers, block))
+        for block in _arm_blocks(range(len(students)), students)
     ]
     return torch.cat(values).view(students.shape[:2])
 
 
-def _joined(logits: Tensor, arms: Sequence[int]) -> Tensor:
-    """Return the rows (B, C) of the arms, one after another. An index would wait for a GPU."""
-    return torch.cat([logits[number] for number in arms])
+def _concatenate(logits: Tensor, arms: Sequence[int]) -> Tensor:
+    """Return the rows of the arms, one arm after another. An index would make a GPU wait."""
+    return torch.cat([logits[arm] for arm in arms])
 
 
-def parts_of_arms(arms: Sequence[int], students: Tensor) -> Iterator[list[int]]:
-    """Yield the arms in parts whose pairs of classes are one block, or one arm at a time."""
+def _arm_blocks(arms: Sequence[int], students: Tensor) -> Iterator[list[int]]:
+    """Yield the arms in groups whose pairs of classes fit into one block, or one by one."""
     _, images, classes = students.shape
     size = max(1, PAIRS_PER_BLOCK // (images * classes**2))
     for start in range(0, len(arms), size):
         yield list(arms[start : start + size])
 
 
-def _correct(students: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
-    best = students.topk(min(5, students.shape[2]), dim=2).indices
-    named = [best[..., 0] == teacher.argmax(dim=1), best[..., 0] == labels]
-    counts = [one.sum(dim=1) for one in named]
-    return torch.stack([*counts, (best == labels[:, None]).sum(dim=(1, 2))], dim=1)
+def _count_correct(students: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
+    top5 = students.topk(min(5, students.shape[2]), dim=2).indices
+    agreement = (top5[..., 0] == teacher.argmax(dim=1)).sum(dim=1)
+    accuracy = (top5[..., 0] == labels).sum(dim=1)
+    in_top5 = (top5 == labels[:, None]).sum(dim=(1, 2))
+    return torch.stack([agreement, accuracy, in_top5], dim=1)

@@ -1,7 +1,6 @@
 """Accuracy and terms on a whole split, in eval mode and without augmentation."""
 
-from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Generator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -17,14 +16,14 @@ from rkkd_cli.train.metrics.batch import CORRECT, MEANS, measure
 from rkkd_cli.train.metrics.meters import EpochMeters
 
 EVALUATION_BATCH = 500
-SPLIT_CORRECT = CORRECT[1:]  # a held-out split has no column of agreement
+SPLIT_CORRECT = CORRECT[1:]  # metrics.csv has no agreement on a held-out split
 
 
 class TaughtSplit(NamedTuple):
-    """A held-out split, or a rank's part of it, and the teacher's logits (N, C) on it.
+    """A held-out split, or a rank's shard of it, and the teacher's logits (N, C) on it.
 
-    The logits stay on the device in float32 whatever becomes of the images: of ImageNet's 50,000
-    images 200 MB. ``batches`` are those of the longest part, where it is one.
+    The logits stay on the device in float32, even if the images are streamed: 200 MB for
+    ImageNet's 50,000 images. ``batches`` counts the batches of the largest rank's shard.
     """
 
     images: DeviceImages
@@ -32,23 +31,10 @@ class TaughtSplit(NamedTuple):
     batches: int = 0
 
 
-class Evaluated(NamedTuple):
-    """A student and what its arm optimises."""
-
-    model: nn.Module
-    objective: Objective
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Put the model into eval mode without gradient, and back into its former mode."""
-    with in_eval_mode(model), torch.no_grad():
-        yield
-
-
+@torch.no_grad()
 def all_logits(model: nn.Module, split: DeviceImages, precision: str) -> Tensor:
     """Return the logits (N, C) of every image of the split."""
-    with evaluating(model), autocast(split.device, precision):
+    with in_eval_mode(model), autocast(split.device, precision):
         batches = split.in_order(EVALUATION_BATCH)
         return torch.cat([model(batch.images).float() for batch in batches])
 
@@ -60,28 +46,30 @@ def accuracy(model: nn.Module, split: DeviceImages, precision: str) -> float:
 
 
 def evaluate(
-    students: Sequence[Evaluated],
+    students: Sequence[nn.Module],
+    objectives: Sequence[Objective],
     split: TaughtSplit,
     precision: str,
     process_group: ProcessGroup = SINGLE_PROCESS,
 ) -> Generator[Tick, None, list[EpochMeters]]:
-    """Return each student's totals of terms, τ-b and accuracies over all ranks.
+    """Return the meters of each student with its objective, over all ranks.
 
-    All see a batch before the next one is read. Yields a moment to leave for each of them, on
-    every rank as often.
+    Every batch is read once for all students. Yields a Tick for each student and batch, so that
+    the training can stop; every rank yields equally many.
     """
-    meters = [EpochMeters(MEANS, SPLIT_CORRECT, split.images.device) for _ in students]
+    device = split.images.device
+    meters = [EpochMeters(MEANS, SPLIT_CORRECT, device) for _ in students]
     batches = 0
     for batch in split.images.in_order(EVALUATION_BATCH):
         teacher, batches = split.teacher_logits[batch.indices], batches + 1
-        for (model, objective), own in zip(students, meters, strict=True):
-            with evaluating(model), autocast(own.device, precision):
-                student = model(batch.images)
-            measured = measure([objective], student[None], teacher, batch.labels)
-            own.add_row(measured.means[0], measured.correct[0, 1:], len(batch.labels))
+        for student, objective, student_meters in zip(students, objectives, meters, strict=True):
+            with in_eval_mode(student), torch.no_grad(), autocast(device, precision):
+                logits = student(batch.images)
+            metrics = measure([objective], logits[None], teacher, batch.labels)
+            student_meters.add(metrics.means[0], metrics.correct[0, 1:], len(batch.labels))
             yield Tick()
     for _ in range(len(students) * (split.batches - batches)):
         yield Tick()
-    for own in meters:
-        own.reduce(process_group)
+    for student_meters in meters:
+        student_meters.reduce(process_group)
     return meters

@@ -1,13 +1,13 @@
-"""Logit diagnostics: how the gradients of ``kl`` and ``rank`` by the student's logits compare.
+"""Logit diagnostics: the gradients of ``kl`` and ``rank`` by the student's logits, compared.
 
-Both gradients are closed forms of the logits, of the raw, unweighted terms, and taken of every
-arm whether it optimises them or not. Of each image, with the student's logits s, the teacher's t,
-and the temperature T:
+They are the gradients of the raw, unweighted terms, and are measured for every arm, whether or not
+it optimises the terms. Both are closed forms. For one image with student logits s, teacher logits t
+and temperature T:
 
   ∂kl/∂s = T · (σ(s/T) − σ(t/T)),  ∂rank/∂s as in :mod:`rkkd_cli.losses.ranking`.
 
-What is summed over images is chosen so that an epoch's numbers are those of the gradient of all
-its images laid end to end, and no image without gradient leaves a hole.
+The sums over images are chosen such that an epoch's numbers are those of the concatenated
+gradients of all its images, so an image without a gradient leaves no gap.
 
 Shapes: A arms, B batch, C classes.
 """
@@ -20,57 +20,47 @@ from torch import Tensor
 
 from rkkd_cli.losses.ranking import ranking_gradient_per_image
 from rkkd_cli.methods import Objective
-from rkkd_cli.train.metrics.batch import RankSettings, of_arms_ranked_alike, temperatures_of
+from rkkd_cli.train.metrics.batch import map_ranking, temperatures
 
-# One batch in so many is looked at, the first of each epoch among them.
-EVERY = 10
+# Every so many batches, beginning with the first of each epoch.
+GRADIENT_LOG_INTERVAL = 10
 
-SUMS = ("kl_square", "rank_square", "product", "kl_mass", "kl_low", "rank_mass", "rank_low")
+GRADIENT_MEANS = (
+    "kl_square", "rank_square", "product", "kl_mass", "kl_low", "rank_mass", "rank_low"
+)  # fmt: skip
 
 
 @torch.no_grad()
 def diagnose(objectives: Sequence[Objective], students: Tensor, teacher: Tensor) -> Tensor:
-    """Return the means over images of ``SUMS``, (A, 7), of logits (A, B, C) and (B, C).
+    """Return the means over images of ``GRADIENT_MEANS``, (A, 7), of logits (A, B, C) and (B, C).
 
-    No number of an arm depends on the others, to the last bit.
+    An arm's numbers do not depend on the other arms, bit for bit.
     """
     students = students.float() if students.dtype.itemsize < 4 else students
-    temperatures = temperatures_of(objectives, students)
-    divergence = (students / temperatures).softmax(dim=2)
-    divergence = (divergence - (teacher / temperatures).softmax(dim=2)) * temperatures
-    ranking = _ranking_gradients(objectives, students, teacher)
-    low = _lower_half(teacher)
-    masses = (divergence.abs(), ranking.abs())
+    t = temperatures(objectives, students)
+    divergence = ((students / t).softmax(dim=2) - (teacher / t).softmax(dim=2)) * t
+    teachers = teacher.expand(students.shape)
+    ranking = map_ranking(ranking_gradient_per_image, objectives, students, teachers)
+    lowest = teacher.topk(teacher.shape[1] // 2, dim=1, largest=False).indices
+    low = torch.zeros_like(teacher).scatter_(1, lowest, 1.0)
+    kl_mass, rank_mass = divergence.abs(), ranking.abs()
     per_image = [
         divergence.square().sum(dim=2),
         ranking.square().sum(dim=2),
         (divergence * ranking).sum(dim=2),
-        *(values for mass in masses for values in (mass.sum(dim=2), (mass * low).sum(dim=2))),
+        kl_mass.sum(dim=2),
+        (kl_mass * low).sum(dim=2),
+        rank_mass.sum(dim=2),
+        (rank_mass * low).sum(dim=2),
     ]
-    return torch.stack([one.mean(dim=1) for one in per_image], dim=1)
+    return torch.stack([values.mean(dim=1) for values in per_image], dim=1)
 
 
-def _ranking_gradients(
-    objectives: Sequence[Objective], students: Tensor, teacher: Tensor
-) -> Tensor:
-    def gradient(student: Tensor, taught: Tensor, settings: RankSettings) -> Tensor:
-        return ranking_gradient_per_image(student, taught, *settings)
-
-    teachers = teacher.expand(students.shape)
-    return of_arms_ranked_alike(objectives, students, teachers, gradient)
-
-
-def _lower_half(teacher: Tensor) -> Tensor:
-    """Return 1 for the ⌊C/2⌋ channels (B, C) to which the teacher gives the lowest logits."""
-    index = teacher.topk(teacher.shape[1] // 2, dim=1, largest=False).indices
-    return torch.zeros_like(teacher).scatter_(1, index, 1.0)
-
-
-def derived(means: Mapping[str, float]) -> dict[str, float | None]:
-    """Return the columns of metrics.csv; None is what is not defined because a gradient is 0.
+def gradient_columns(means: Mapping[str, float]) -> dict[str, float | None]:
+    """Return the columns of metrics.csv; None where a gradient of 0 leaves a ratio undefined.
 
     Norms are root mean squares over images. ``grad_low_share`` is the share of the sum of
-    absolute values that lies on the lower half of the channels, by the teacher's logits.
+    absolute values on the ⌊C/2⌋ channels to which the teacher gives the lowest logits.
     """
     kl, rank = math.sqrt(means["kl_square"]), math.sqrt(means["rank_square"])
     return {
@@ -82,5 +72,5 @@ def derived(means: Mapping[str, float]) -> dict[str, float | None]:
     }
 
 
-def _ratio(part: float, whole: float) -> float | None:
-    return part / whole if whole > 0 else None
+def _ratio(numerator: float, denominator: float) -> float | None:
+    return numerator / denominator if denominator > 0 else None

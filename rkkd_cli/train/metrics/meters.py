@@ -1,4 +1,4 @@
-"""Sums over an epoch, kept on the device and read once."""
+"""Sums over an epoch, kept on the device and read once at its end."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -10,19 +10,22 @@ from rkkd_cli.train.distributed.process_group import ProcessGroup
 
 
 class NonFinite(NamedTuple):
-    """The first step (from 1) at which a term was NaN or infinite."""
+    """A term that was NaN or infinite, and the first such step (from 1).
+
+    ``step`` is None for a value of a held-out split.
+    """
 
     term: str
-    step: int
+    step: int | None
 
 
-TENSORS = ("sums", "correct", "finite", "finite_steps")
+TENSOR_NAMES = ("sums", "correct", "finite", "finite_steps")
 
 
 class EpochMeters:
-    """Sums of named batch means and of hits, and when a mean first stopped being finite.
+    """Sums of named batch means and of correct counts, and when a mean first was not finite.
 
-    Means are weighted by their batch's images; hits (counts of images) become percent.
+    Each mean is weighted by the number of images of its batch. Counts of images become percent.
     """
 
     def __init__(self, means: Sequence[str], correct: Sequence[str], device: torch.device) -> None:
@@ -36,11 +39,11 @@ class EpochMeters:
 
     @property
     def tensors(self) -> list[Tensor]:
-        """All that is on the device; always the same tensors, which a CUDA graph writes to."""
-        return [getattr(self, name) for name in TENSORS]
+        """The tensors on the device. They are never replaced, so a CUDA graph can write to them."""
+        return [getattr(self, name) for name in TENSOR_NAMES]
 
     def reset(self) -> None:
-        """Begin again from nothing."""
+        """Set everything to its initial value."""
         self.sums.zero_()
         self.correct.zero_()
         self.finite.fill_(True)
@@ -48,34 +51,29 @@ class EpochMeters:
         self.images = 0
 
     def state(self) -> dict[str, Any]:
-        """Return all sums as plain containers."""
-        return {name: getattr(self, name) for name in (*TENSORS, "images")}
+        """Return the state dict."""
+        return {name: getattr(self, name) for name in (*TENSOR_NAMES, "images")}
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """Go back to earlier sums."""
-        for name in TENSORS:
+        """Load a state dict."""
+        for name in TENSOR_NAMES:
             getattr(self, name).copy_(state[name])
         self.images = state["images"]
 
-    def add(self, values: Mapping[str, Tensor], images: int) -> None:
-        """Add one batch: the mean of every name of means, the count of every name of hits."""
-        means = torch.stack([values[name].detach() for name in self.mean_names])
-        self.add_row(means, torch.stack([values[name] for name in self.correct_names]), images)
-
-    def add_row(self, means: Tensor, correct: Tensor, images: int) -> None:
-        """Add one batch whose means and counts stand in the order of their names."""
+    def add(self, means: Tensor, correct: Tensor, images: int) -> None:
+        """Add a batch of so many images: its means and correct counts in the order of the names."""
         self.accumulate(means, correct, images)
         self.images += images
 
     def accumulate(self, means: Tensor, correct: Tensor, images: int) -> None:
-        """Do what :meth:`add_row` does on the device; the images are left to be counted."""
+        """Do the part of :meth:`add` that runs on the device; ``self.images`` stays as it is."""
         self.sums += means.to(self.sums.dtype) * images
         self.correct += correct
         self.finite &= torch.isfinite(means)
         self.finite_steps += self.finite
 
     def reduce(self, process_group: ProcessGroup) -> None:
-        """Add the sums of all ranks, each of which has seen other images in steps of its own."""
+        """Sum over all ranks, which have seen different images in different steps."""
         if process_group.world_size == 1:
             return
         images = torch.tensor(self.images, device=self.device)
@@ -85,16 +83,17 @@ class EpochMeters:
         self.finite.copy_(non_finite == 0)
 
     def averages(self) -> dict[str, float]:
-        """Return the averages over all images so far, hits in percent. Waits for the device."""
+        """Return the means over all images, and the counts in percent. Waits for the device."""
         means = [value / self.images for value in self.sums.tolist()]
         percents = [100 * count / self.images for count in self.correct.tolist()]
         names = self.mean_names + self.correct_names
         return dict(zip(names, means + percents, strict=True))
 
     def first_non_finite(self) -> NonFinite | None:
-        """Return the earliest mean that was NaN or infinite, if any. Waits for the device."""
-        columns = (self.mean_names, self.finite.tolist(), self.finite_steps.tolist())
-        bad = [
-            NonFinite(name, steps + 1) for name, ok, steps in zip(*columns, strict=True) if not ok
-        ]
-        return min(bad, key=lambda one: one.step, default=None)
+        """Return the mean that was NaN or infinite first, if any was. Waits for the device."""
+        finite, finite_steps = self.finite.tolist(), self.finite_steps.tolist()
+        diverged = [index for index, is_finite in enumerate(finite) if not is_finite]
+        if not diverged:
+            return None
+        first = min(diverged, key=lambda index: finite_steps[index])
+        return NonFinite(self.mean_names[first], finite_steps[first] + 1)

@@ -11,53 +11,51 @@ from torch import Tensor, optim
 
 from rkkd_cli.config.experiment import TrainingConfig
 
-Pieces = Callable[[Tensor], list[Tensor]]
+ParameterViews = Callable[[Tensor], list[Tensor]]
 
 
 class StackedOptimizer(ABC):
-    """The optimisers of the arms of a stack: their states are rows of common tensors.
+    """The optimisers of the arms of a stack; their states are rows of shared tensors.
 
     ``slots`` are the names of those tensors in the state of torch's optimiser.
     """
 
     slots: tuple[str, ...]
-    capturable = True  # by a CUDA graph: all that changes is on the device
+    capturable = True  # by a CUDA graph: everything that changes is on the device
 
     def __init__(self, recipes: Sequence[TrainingConfig], weights: Tensor) -> None:
-        self.like = weights.detach()
-        self.states = {name: torch.zeros_like(self.like) for name in self.slots}
+        self.weights = weights.detach()
+        self.states = {slot: torch.zeros_like(self.weights) for slot in self.slots}
         self.decay = self.column([recipe.weight_decay for recipe in recipes])
         self.rates = self.column([recipe.lr for recipe in recipes])
-        self.set_to = [recipe.lr for recipe in recipes]
+        self.current_rates = [recipe.lr for recipe in recipes]
 
     def column(self, values: Sequence[float]) -> Tensor:
-        """Return one value for each arm, (A, 1)."""
-        return self.like.new_tensor(values)[:, None]
+        """Return one value per arm as a tensor (A, 1)."""
+        return self.weights.new_tensor(values)[:, None]
 
-    def share(self, number: int, own: optim.Optimizer, pieces: Pieces) -> None:
-        """Take the state of an arm's own optimiser over; let it be views of the arm's row."""
-        parameters = [p for group in own.param_groups for p in group["params"]]
-        for name in self.slots:
-            for parameter, view in zip(parameters, pieces(self.states[name][number]), strict=True):
-                former = own.state[parameter].get(name)
-                if former is not None:
-                    view.copy_(former)
-                own.state[parameter][name] = view
+    def adopt(self, row: int, optimizer: optim.Optimizer, views: ParameterViews) -> None:
+        """Copy the state of an arm's optimiser into a row, and make it views of that row.
+
+        ``views`` splits a row (P,) into views with the shapes of the parameters.
+        """
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        for slot in self.slots:
+            for parameter, view in zip(parameters, views(self.states[slot][row]), strict=True):
+                value = optimizer.state[parameter].get(slot)
+                if value is not None:
+                    view.copy_(value)
+                optimizer.state[parameter][slot] = view
 
     def set_rates(self, rates: Sequence[float]) -> None:
-        """Take the arms' learning rates. What has not changed is not sent to the device."""
-        if list(rates) != self.set_to:
+        """Set the arms' learning rates. Unchanged ones are not sent to the device again."""
+        if list(rates) != self.current_rates:
             self.rates.copy_(self.column(rates))
-            self.set_to = list(rates)
-
-    @torch.no_grad()
-    def step(self, weights: Tensor, gradient: Tensor) -> None:
-        """Take one step against the gradient."""
-        self._descend(weights, gradient)
+            self.current_rates = list(rates)
 
     @abstractmethod
-    def _descend(self, weights: Tensor, gradient: Tensor) -> None:
-        """Change the weights in place."""
+    def step(self, weights: Tensor, gradient: Tensor) -> None:
+        """Update the weights in place."""
 
 
 class StackedSGD(StackedOptimizer):
@@ -70,11 +68,13 @@ class StackedSGD(StackedOptimizer):
         self.momentum = self.column([recipe.momentum for recipe in recipes])
         self.nesterov = self.column([float(recipe.nesterov) for recipe in recipes])
 
-    def _descend(self, weights: Tensor, gradient: Tensor) -> None:
+    @torch.no_grad()
+    def step(self, weights: Tensor, gradient: Tensor) -> None:
+        """Update the weights in place."""
         gradient = gradient + self.decay * weights
         buffer = self.states["momentum_buffer"].mul_(self.momentum).add_(gradient)
-        ahead = gradient + self.momentum * buffer
-        weights.sub_(self.rates * torch.where(self.nesterov > 0, ahead, buffer))
+        nesterov_step = gradient + self.momentum * buffer
+        weights.sub_(self.rates * torch.where(self.nesterov > 0, nesterov_step, buffer))
 
 
 class StackedAdamW(StackedOptimizer):
@@ -86,24 +86,26 @@ class StackedAdamW(StackedOptimizer):
 
     def __init__(self, recipes: Sequence[TrainingConfig], weights: Tensor) -> None:
         super().__init__(recipes, weights)
-        self.steps: list[Tensor] = []  # of each arm, one count for each parameter
+        self.step_counts: list[Tensor] = []  # for each arm, the count of each parameter
 
-    def share(self, number: int, own: optim.Optimizer, pieces: Pieces) -> None:
-        """Take the state over, with the counts of steps, which all arms of a stack have alike."""
-        super().share(number, own, pieces)
-        self.steps.append(torch.zeros(len(own.state)))
-        for count, state in zip(self.steps[-1], own.state.values(), strict=True):
+    def adopt(self, row: int, optimizer: optim.Optimizer, views: ParameterViews) -> None:
+        """Adopt the state with its step counts, which are equal for all arms of a stack."""
+        super().adopt(row, optimizer, views)
+        self.step_counts.append(torch.zeros(len(optimizer.state)))
+        for count, state in zip(self.step_counts[-1], optimizer.state.values(), strict=True):
             count.copy_(state.get("step", count))
             state["step"] = count
 
-    def _descend(self, weights: Tensor, gradient: Tensor) -> None:
-        first, second = self.betas
-        for counts in self.steps:
+    @torch.no_grad()
+    def step(self, weights: Tensor, gradient: Tensor) -> None:
+        """Update the weights in place."""
+        beta1, beta2 = self.betas
+        for counts in self.step_counts:
             counts += 1
-        count = float(self.steps[0][0])
-        average = self.states["exp_avg"].lerp_(gradient, 1 - first)
-        square = self.states["exp_avg_sq"].mul_(second)
-        square.addcmul_(gradient, gradient, value=1 - second)
+        count = float(self.step_counts[0][0])
+        average = self.states["exp_avg"].lerp_(gradient, 1 - beta1)
+        square = self.states["exp_avg_sq"].mul_(beta2)
+        square.addcmul_(gradient, gradient, value=1 - beta2)
         weights.mul_(1 - self.rates * self.decay)
-        spread = (square / (1 - second**count)).sqrt_().add_(self.eps)
-        weights.sub_(self.rates * (average / (1 - first**count)) / spread)
+        denominator = (square / (1 - beta2**count)).sqrt_().add_(self.eps)
+        weights.sub_(self.rates * (average / (1 - beta1**count)) / denominator)

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from rkkd_cli.config.experiment import TrainingConfig
+from rkkd_cli.methods.inputs import logits_only
 from rkkd_cli.train.arm import ArmOnStream
 from rkkd_cli.train.device import autocast
-from rkkd_cli.train.profile import Spans, untimed
+from rkkd_cli.train.profile import Timer, untimed
 from rkkd_cli.train.stacked.optimizer import StackedAdamW, StackedOptimizer, StackedSGD
-from rkkd_cli.train.taught_batch import StepOutput, TaughtBatch, inputs_of_logits
+from rkkd_cli.train.taught_batch import StepOutput, TaughtBatch
 
 OPTIMIZERS: dict[str, type[StackedOptimizer]] = {"sgd": StackedSGD, "adamw": StackedAdamW}
 
@@ -28,77 +28,78 @@ class ArmGroup(Protocol):
         """The arms."""
 
     def set_rates(self, epochs_done: float) -> None:
-        """Let each arm take the learning rate that it has after ``epochs_done`` epochs."""
+        """Set the learning rate that each arm has after ``epochs_done`` epochs."""
 
-    def step(self, taught: TaughtBatch, spans: Spans = untimed) -> StepOutput:
-        """Let each arm take its optimisation step; return what is recorded of it."""
+    def step(self, taught: TaughtBatch, timer: Timer = untimed) -> StepOutput:
+        """Take one optimisation step with each arm; return what is recorded of it."""
 
 
 class Stack:
-    """Arms whose weights, buffers and optimiser states are the rows of common tensors.
+    """Arms whose weights, buffers and optimiser states are the rows of shared tensors.
 
-    The arms' own tensors become views of their rows, so that whatever reads an arm (evaluation,
-    checkpoints) sees what the stack has done. What is loaded into an arm afterwards is not seen by
-    the stack: make it when the arms are as they shall be. The numbers of an arm are those that it
-    has alone but for rounding: convolutions of many arms add up in another order.
+    The arms' own tensors become views of their rows, so evaluation and checkpoints read them as
+    ever. The stack does not see what is loaded into an arm later: load first, then stack. An arm's
+    numbers are those that it has alone, up to rounding: a convolution of many arms adds in another
+    order.
     """
 
     def __init__(self, arms: Sequence[ArmOnStream]) -> None:
         self.members = list(arms)
         self.student = arms[0].student
+        self.process_group = arms[0].trained.process_group
         self.names = [name for name, _ in self.student.named_parameters()]
         rows = [[p.detach() for p in arm.student.parameters()] for arm in arms]
-        self.shapes = [one.shape for one in rows[0]]
-        self.sizes = [one.numel() for one in rows[0]]
-        self.weights = torch.stack([torch.cat([one.reshape(-1) for one in row]) for row in rows])
-        for arm, row in zip(self.members, self.weights, strict=True):
-            for parameter, view in zip(arm.student.parameters(), self.pieces(row), strict=True):
+        self.shapes = [parameter.shape for parameter in rows[0]]
+        self.sizes = [parameter.numel() for parameter in rows[0]]
+        self.weights = torch.stack([torch.cat([p.reshape(-1) for p in row]) for row in rows])
+        for arm, weights in zip(self.members, self.weights, strict=True):
+            views = self.parameter_views(weights)
+            for parameter, view in zip(arm.student.parameters(), views, strict=True):
                 parameter.data = view
         self.weights.requires_grad_()
         self.buffers = {name: self._stack_buffer(name) for name, _ in self.student.named_buffers()}
         recipes = [arm.trained.recipe for arm in arms]
         self.optimizer = OPTIMIZERS[recipes[0].optimizer](recipes, self.weights)
-        for number, arm in enumerate(self.members):
-            self.optimizer.share(number, arm.trained.optimizer, self.pieces)
+        for row, arm in enumerate(self.members):
+            self.optimizer.adopt(row, arm.trained.optimizer, self.parameter_views)
 
-    def pieces(self, row: Tensor) -> list[Tensor]:
-        """Return the views of a row (P,) that have the shapes of the student's parameters."""
+    def parameter_views(self, row: Tensor) -> list[Tensor]:
+        """Return views of a row (P,) with the shapes of the student's parameters."""
         parts = torch.split(row, self.sizes)
         return [part.view(shape) for part, shape in zip(parts, self.shapes, strict=True)]
 
     def _stack_buffer(self, name: str) -> Tensor:
         stacked = torch.stack([arm.student.get_buffer(name) for arm in self.members])
-        path, _, last = name.rpartition(".")
+        module_path, _, buffer_name = name.rpartition(".")
         for arm, row in zip(self.members, stacked, strict=True):
-            setattr(arm.student.get_submodule(path), last, row)
+            setattr(arm.student.get_submodule(module_path), buffer_name, row)
         return stacked
 
     def set_rates(self, epochs_done: float) -> None:
-        """Let each arm take the learning rate that it has after ``epochs_done`` epochs."""
+        """Set the learning rate that each arm has after ``epochs_done`` epochs."""
         for arm in self.members:
             arm.trained.set_rate(epochs_done)
         self.optimizer.set_rates([arm.trained.lr for arm in self.members])
 
-    def step(self, taught: TaughtBatch, spans: Spans = untimed) -> StepOutput:
-        """Let each arm take its optimisation step; return what is recorded of it."""
-        who, process_group = f"{len(self.members)} arms", self.members[0].trained.process_group
-        with spans(who, "forward"):
+    def step(self, taught: TaughtBatch, timer: Timer = untimed) -> StepOutput:
+        """Take one optimisation step with each arm; return what is recorded of it."""
+        owner = f"{len(self.members)} arms"
+        with timer(owner, "forward"):
             with autocast(self.weights.device, self.members[0].precision):
                 logits = self._logits(taught.batch.images)
             losses = [
-                arm.objective.loss(inputs_of_logits(own, taught))
-                for arm, own in zip(self.members, logits.unbind(), strict=True)
+                arm.objective.loss(taught.inputs(logits_only(arm_logits)))
+                for arm, arm_logits in zip(self.members, logits.unbind(), strict=True)
             ]
-            total = torch.stack([one.total for one in losses]).sum()
-        with spans(who, "backward"):
-            (gradient,) = torch.autograd.grad(
-                process_group.scale_loss(total, taught.batch), self.weights
-            )
-            floating = [one for one in self.buffers.values() if one.is_floating_point()]
-            process_group.all_reduce([gradient], floating)
-        with spans(who, "optimiser"):
+            total = torch.stack([loss.total for loss in losses]).sum()
+        with timer(owner, "backward"):
+            loss = self.process_group.scale_loss(total, taught.batch)
+            (gradient,) = torch.autograd.grad(loss, self.weights)
+            buffers = [buffer for buffer in self.buffers.values() if buffer.is_floating_point()]
+            self.process_group.all_reduce([gradient], buffers)
+        with timer(owner, "optimiser"):
             self.optimizer.step(self.weights, gradient)
-        return StepOutput(logits.detach(), [one.method_terms for one in losses])
+        return StepOutput(logits.detach(), [loss.method_terms for loss in losses])
 
     def _logits(self, images: Tensor) -> Tensor:
         """Return the logits (A, B, C) of the images."""
@@ -108,30 +109,31 @@ class Stack:
             for name, part, shape in zip(self.names, parts, self.shapes, strict=True)
         }
 
-        def forward(own: Mapping[str, Tensor], buffers: Mapping[str, Tensor]) -> Tensor:
-            logits: Tensor = functional_call(self.student, (dict(own), dict(buffers)), (images,))
+        def forward(weights: Mapping[str, Tensor], buffers: Mapping[str, Tensor]) -> Tensor:
+            tensors = {**weights, **buffers}
+            logits: Tensor = functional_call(self.student, tensors, (images,))
             return logits
 
         logits: Tensor = vmap(forward)(parameters, self.buffers)
         return logits
 
 
-def stacks_of(arms: Sequence[ArmOnStream]) -> list[ArmGroup]:
-    """Return the arms, those that can be stacked as stacks, in the order of their first one."""
+def group_into_stacks(arms: Sequence[ArmOnStream]) -> list[ArmGroup]:
+    """Return the arms, stacked where possible, in the order of the first arm of each group."""
     groups: dict[object, list[ArmOnStream]] = {}
     for arm in arms:
-        groups.setdefault(_kind(arm), []).append(arm)
-    return [Stack(one) if len(one) > 1 else one[0] for one in groups.values()]
+        groups.setdefault(_stack_key(arm), []).append(arm)
+    return [Stack(group) if len(group) > 1 else group[0] for group in groups.values()]
 
 
-def _kind(arm: ArmOnStream) -> object:
-    """Return what arms of one stack have in common.
+def _stack_key(arm: ArmOnStream) -> object:
+    """Return what the arms of one stack have in common.
 
-    Each arm is alone that draws noise, or whose method looks at more than logits.
+    An arm that draws noise, or whose method reads more than logits, stays alone.
     """
-    draws = any(isinstance(one, nn.modules.dropout._DropoutNd) for one in arm.student.modules())
-    if draws or not arm.objective.uses_logits_only:
+    modules = arm.student.modules()
+    has_dropout = any(isinstance(module, nn.modules.dropout._DropoutNd) for module in modules)
+    if has_dropout or not arm.objective.uses_logits_only:
         return arm.name
-    recipe: TrainingConfig = arm.trained.recipe
     shapes = tuple((name, p.shape) for name, p in arm.student.named_parameters())
-    return type(arm.student), shapes, recipe.optimizer
+    return type(arm.student), shapes, arm.trained.recipe.optimizer

@@ -1,4 +1,4 @@
-"""Whether stacked arms or arms one after another are faster here: both are tried."""
+"""Tries which is faster on this device: arms one after another, or stacked."""
 
 import statistics
 import time
@@ -10,38 +10,39 @@ from torch import Tensor
 from rkkd_cli.config.arms import Arm
 from rkkd_cli.data.stream import Batch
 from rkkd_cli.train.arm import ArmOnStream
-from rkkd_cli.train.stacked.stack import ArmGroup, stacks_of
+from rkkd_cli.train.stacked.stack import ArmGroup, group_into_stacks
 from rkkd_cli.train.taught_batch import TaughtBatch, feature_needs, run_teacher
 from rkkd_cli.train.teacher.model import Teacher
 
-WARM_UP, TIMED = 2, 5
+WARM_UP_STEPS, TIMED_STEPS = 2, 5
 
 
-def seconds_a_step(
+def seconds_per_step(
     arms: Sequence[Arm], seed: int, teacher: Teacher, batch: Batch, labels: Tensor
-) -> list[float]:
+) -> tuple[float, float]:
     """Return the median seconds of a step of all arms: one after another, and stacked.
 
-    Copies of the arms are trained and thrown away. Arms that cannot be stacked, or for which there
-    is no memory, take infinitely long.
+    The steps are taken by copies of the arms. The second time is infinite if the arms cannot be
+    stacked, or if the memory does not suffice.
     """
-    alone = [ArmOnStream(arm, seed, teacher, labels) for arm in arms]
-    taught = run_teacher(teacher, batch, feature_needs(arm.objective for arm in alone))
-    seconds = [_seconds(alone, taught)]
+    unstacked = [ArmOnStream(arm, seed, teacher, labels) for arm in arms]
+    taught = run_teacher(teacher, batch, feature_needs(arm.objective for arm in unstacked))
+    one_by_one = _median_seconds(unstacked, taught)
     try:
         copies = [ArmOnStream(arm, seed, teacher, labels) for arm in arms]
-        return [*seconds, _seconds(stacks_of(copies), taught)]
+        return one_by_one, _median_seconds(group_into_stacks(copies), taught)
     except RuntimeError:  # out of memory, or an operation that cannot be stacked
-        return [*seconds, float("inf")]
+        return one_by_one, float("inf")
 
 
-def _seconds(groups: Sequence[ArmGroup], taught: TaughtBatch) -> float:
+def _median_seconds(groups: Sequence[ArmGroup], taught: TaughtBatch) -> float:
+    device = taught.teacher.logits.device
     times = []
-    for _ in range(WARM_UP + TIMED):
+    for _ in range(WARM_UP_STEPS + TIMED_STEPS):
         started = time.perf_counter()
-        for one in groups:
-            one.step(taught)
-        if taught.teacher.logits.device.type == "cuda":
-            torch.cuda.synchronize(taught.teacher.logits.device)
+        for group in groups:
+            group.step(taught)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
         times.append(time.perf_counter() - started)
-    return statistics.median(times[WARM_UP:])
+    return statistics.median(times[WARM_UP_STEPS:])

@@ -1,4 +1,4 @@
-"""The teacher: frozen, in eval mode, one forward per batch."""
+"""The teacher: frozen, in eval mode, one forward pass per batch."""
 
 import hashlib
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from rkkd_cli.train.metrics.evaluate import TaughtSplit, accuracy, all_logits
 
 @dataclass(frozen=True)
 class Teacher:
-    """A trained model that is only ever read; what it says of images comes from ``folded``."""
+    """A trained model that does not change. Its outputs are computed by ``folded``."""
 
     model: Classifier
     device: torch.device
@@ -39,19 +39,18 @@ class Teacher:
 
     @cached_property
     def folded(self) -> Classifier:
-        """The model with its BatchNorms folded away: faster, the same but for rounding."""
+        """The model with BatchNorm folded into convolutions: faster, equal up to rounding."""
         return fold(self.model, (self.in_channels, *self.image_size))
 
     @torch.no_grad()
     def outputs(self, images: Tensor, features: bool) -> Features:
-        """Return the logits (B, C) of a batch, with all other features if asked for, in float32."""
+        """Return the logits (B, C) of a batch in float32, and all other features if requested."""
         with autocast(self.device, self.precision):
-            inputs = (
-                self.folded.forward_features(images)
-                if features
-                else logits_only(self.folded(images))
-            )
-        return as_float32(inputs)._replace(logits=inputs.logits.float())
+            if features:
+                outputs = self.folded.forward_features(images)
+            else:
+                outputs = logits_only(self.folded(images))
+        return as_float32(outputs)._replace(logits=outputs.logits.float())
 
     def taught_split(self, split: DeviceImages) -> TaughtSplit:
         """Return the split with this teacher's logits on it."""
@@ -66,13 +65,13 @@ def freeze(
     in_channels: int,
     image_size: tuple[int, int],
 ) -> Teacher:
-    """Return the model as a teacher on the device: eval mode, no parameter takes a gradient."""
+    """Return the model as a teacher on the device: in eval mode, without gradients."""
     model = model.to(device).eval().requires_grad_(False)
     return Teacher(model, device, precision, num_classes, in_channels, image_size)
 
 
-def measured_facts(teacher: Teacher, name: str, test: DeviceImages) -> dict[str, Any]:
-    """Return a teacher's model, parameters and test accuracy, measured now."""
+def measure_teacher(teacher: Teacher, name: str, test: DeviceImages) -> dict[str, Any]:
+    """Return a teacher's model name, parameters and test accuracy in percent."""
     return {
         "model": name,
         "parameters": count_parameters(teacher.model),

@@ -1,4 +1,4 @@
-"""Where a teacher comes from: a checkpoint file, the cache, or its own training."""
+"""Gets a teacher from a checkpoint file, from the cache, or by training it."""
 
 import time
 from collections.abc import Generator, Iterator
@@ -14,33 +14,33 @@ from rkkd_cli.data.images import Dataset
 from rkkd_cli.data.seeding import derive_seed
 from rkkd_cli.data.stream import DeviceImages
 from rkkd_cli.data.streaming.pool import ImageError
-from rkkd_cli.files import try_lock
+from rkkd_cli.files import file_sha256, remove_leftovers, try_lock
 from rkkd_cli.models import Classifier, build_model, load_checkpoint
-from rkkd_cli.train.checkpoint import CheckpointStore, misfit
+from rkkd_cli.train.checkpoint import CheckpointStore, misfit_error
 from rkkd_cli.train.device import use_precision
 from rkkd_cli.train.events import Event, Note, TeacherEpoch, TeacherReady, Tick
-from rkkd_cli.train.rng import Randomness
+from rkkd_cli.train.rng import IsolatedRng
 from rkkd_cli.train.runtime import Runtime
 from rkkd_cli.train.stop_controller import StopController
-from rkkd_cli.train.teacher.model import Teacher, freeze, measured_facts
-from rkkd_cli.train.teacher.store import TeacherStore, file_sha256, size_text, teacher_key
+from rkkd_cli.train.teacher.model import Teacher, freeze, measure_teacher
+from rkkd_cli.train.teacher.store import TeacherStore, format_image_size, teacher_key
 from rkkd_cli.train.teacher.training import TeacherTraining, required_recipe
 
 POLL_SECONDS = 0.5
 
-TRAIN, READY = "train", "ready"  # what rank 0 sends the others of the teacher
+TRAIN, READY = "train", "ready"  # messages of rank 0 to the other ranks
 
 Facts = dict[str, Any]
 
 
 def obtain_teacher(
-    experiment: Experiment, dataset: Dataset, runtime: Runtime, kept: Path | None = None
+    experiment: Experiment, dataset: Dataset, runtime: Runtime, run_folder: Path | None = None
 ) -> Generator[Event, None, tuple[Teacher, TeacherReady]]:
-    """Return the experiment's teacher and the event that tells of it; yields its training.
+    """Return the experiment's teacher and the event that announces it; yields its training.
 
-    ``kept`` is a folder like the cache, where a run keeps the teacher that it began with. Of
-    several ranks the first one reads and writes; all of them train. From now on the device
-    computes in the experiment's precision.
+    ``run_folder`` is the folder of a run that has begun, which holds its teacher as the cache does.
+    Of several ranks, rank 0 reads and writes, and all train. From here on the device computes in
+    the experiment's precision.
 
     Raises:
         UserError: a checkpoint does not fit.
@@ -51,7 +51,7 @@ def obtain_teacher(
     use_precision(runtime.device, experiment.precision)
     process_group = runtime.process_group
     if process_group.is_first:
-        teacher, ready = yield from _load_or_train(experiment, dataset, runtime, kept)
+        teacher, ready = yield from _load_or_train(experiment, dataset, runtime, run_folder)
         process_group.send(READY)
     else:
         teacher, ready = yield from _follow_first_rank(experiment, dataset, runtime)
@@ -60,83 +60,80 @@ def obtain_teacher(
 
 
 def _load_or_train(
-    experiment: Experiment, dataset: Dataset, runtime: Runtime, kept: Path | None
+    experiment: Experiment, dataset: Dataset, runtime: Runtime, run_folder: Path | None
 ) -> Generator[Event, None, tuple[Teacher, TeacherReady]]:
-    """Return the teacher of the checkpoint file, of a folder, or of a training here."""
+    """Return the teacher of the checkpoint file or of a folder, or train it."""
     if experiment.teacher.checkpoint is not None:
         path = Path(experiment.teacher.checkpoint).expanduser()
         model = new_teacher(experiment, dataset, runtime.device)
         load_checkpoint(model, path)
         origin = {"source": "checkpoint", "sha256": file_sha256(path)}
-        teacher, facts = _measured(model, experiment, dataset, runtime.device)
+        teacher, facts = _freeze_and_measure(model, experiment, dataset, runtime.device)
         return teacher, TeacherReady(facts | origin)
     required_recipe(experiment)
-    for folder in (kept, runtime.cache):
+    for folder in (run_folder, runtime.cache):
         stored = _load_stored(experiment, dataset, runtime.device, folder) if folder else None
         if stored is not None:
-            teacher, facts = stored
-            return teacher, TeacherReady(facts, folder)
-    teacher, facts = yield from _train_and_store(experiment, dataset, runtime)
-    return teacher, TeacherReady(facts, runtime.cache)
+            return stored
+    return (yield from _train_and_store(experiment, dataset, runtime))
 
 
 def _follow_first_rank(
     experiment: Experiment, dataset: Dataset, runtime: Runtime
 ) -> Generator[Event, None, tuple[Teacher, TeacherReady]]:
-    """Return a teacher whose weights rank 0 has; help to train it if that is needed."""
-    model = new_teacher(experiment, dataset, runtime.device)
-    if runtime.process_group.receive() == TRAIN:
-        training = TeacherTraining(
-            model, experiment, dataset, runtime.device, runtime.process_group
-        )
+    """Return a teacher that gets its weights from rank 0; help to train it if that is needed."""
+    model, process_group = new_teacher(experiment, dataset, runtime.device), runtime.process_group
+    if process_group.receive() == TRAIN:
+        training = TeacherTraining(model, experiment, dataset, runtime.device, process_group)
         checkpoints = TeacherStore(runtime.cache).checkpoints(teacher_key(experiment, dataset))
         yield from _train(training, checkpoints, runtime.controller)
-        runtime.process_group.receive()
+        process_group.receive()
     return _freeze(model, experiment, dataset, runtime.device), TeacherReady({})
 
 
 def _load_stored(
     experiment: Experiment, dataset: Dataset, device: torch.device, folder: Path
-) -> tuple[Teacher, Facts] | None:
-    """Return the teacher that is stored in the folder, if it is, and its facts."""
+) -> tuple[Teacher, TeacherReady] | None:
+    """Return the teacher that is stored in the folder, if it is."""
     model, key = new_teacher(experiment, dataset, device), teacher_key(experiment, dataset)
     sha256 = TeacherStore(folder).load(key, model)
     if sha256 is None:
         return None
-    teacher, measured = _measured(model, experiment, dataset, device)
-    return teacher, measured | {"source": "cache", "sha256": sha256, "key": key}
+    teacher, facts = _freeze_and_measure(model, experiment, dataset, device)
+    return teacher, TeacherReady(facts | {"source": "cache", "sha256": sha256, "key": key}, folder)
 
 
 def _train_and_store(
     experiment: Experiment, dataset: Dataset, runtime: Runtime
-) -> Generator[Event, None, tuple[Teacher, Facts]]:
-    """Train the teacher and store it in the cache; return it with its facts.
+) -> Generator[Event, None, tuple[Teacher, TeacherReady]]:
+    """Train the teacher and store it in the cache.
 
     Only one process trains a teacher; others wait for it and then find it stored.
     """
     store, key = TeacherStore(runtime.cache), teacher_key(experiment, dataset)
     device, process_group = runtime.device, runtime.process_group
-    lock = yield from _lock_when_free(store.lock_path(key))
+    lock = yield from _acquire_lock(store.lock_path(key))
     try:
         stored = _load_stored(experiment, dataset, device, runtime.cache)
         if stored is not None:
             return stored
-        store.remove_leftovers(key)
+        remove_leftovers(store.folder / key)
         model = new_teacher(experiment, dataset, device)
         process_group.send(TRAIN)
         training = TeacherTraining(model, experiment, dataset, device, process_group)
         yield from _train(training, store.checkpoints(key), runtime.controller)
-        teacher, measured = _measured(model, experiment, dataset, device)
-        further = _training_facts(experiment, dataset, process_group.world_size)
-        sha256 = store.save(key, model, measured | further)
+        teacher, facts = _freeze_and_measure(model, experiment, dataset, device)
+        training_facts = _training_facts(experiment, dataset, process_group.world_size)
+        sha256 = store.save(key, model, facts | training_facts)
         store.checkpoints(key).remove()
-        return teacher, measured | {"source": "trained", "sha256": sha256, "key": key}
+        facts |= {"source": "trained", "sha256": sha256, "key": key}
+        return teacher, TeacherReady(facts, runtime.cache)
     finally:
         lock.release()
 
 
-def _lock_when_free(path: Path) -> Generator[Event, None, BaseFileLock]:
-    """Return the lock, taken; wait for whoever holds it."""
+def _acquire_lock(path: Path) -> Generator[Event, None, BaseFileLock]:
+    """Return the acquired lock; wait for the process that holds it."""
     lock = try_lock(path)
     if lock is None:
         yield Note("another process trains this teacher; waiting for it")
@@ -150,10 +147,13 @@ def _lock_when_free(path: Path) -> Generator[Event, None, BaseFileLock]:
 def _train(
     training: TeacherTraining, checkpoints: CheckpointStore, controller: StopController
 ) -> Generator[Event, None, None]:
-    """Train from the last checkpoint, if there is one, to the end; keep one at a broken image."""
-    yield from _load_state(training, checkpoints)
+    """Train to the end, from the last checkpoint if there is one.
 
-    def keep() -> None:
+    Saves checkpoints when they are due, and before a damaged image stops the training.
+    """
+    yield from _resume(training, checkpoints)
+
+    def save_checkpoint() -> None:
         if training.is_finite():
             state = training.state()
             if training.process_group.is_first:
@@ -164,59 +164,65 @@ def _train(
             for event in training.train():
                 yield event
                 if controller.should_checkpoint(isinstance(event, TeacherEpoch)):
-                    keep()
+                    save_checkpoint()
                     controller.raise_if_stopped()
         except ImageError:
-            if training.process_group.world_size == 1:  # the others cannot know
-                keep()
+            if training.process_group.world_size == 1:  # other ranks would not take part
+                save_checkpoint()
             raise
 
 
-def _load_state(training: TeacherTraining, checkpoints: CheckpointStore) -> Iterator[Note]:
-    """Go back to the last checkpoint, if there is one of as many ranks and this kind of device."""
-    what, process_group = f"the teacher {training.name}", training.process_group
+def _resume(training: TeacherTraining, checkpoints: CheckpointStore) -> Iterator[Note]:
+    """Load the last checkpoint, if there is one from as many ranks and this type of device."""
+    name, process_group = f"the teacher {training.name}", training.process_group
     loaded = checkpoints.load() if process_group.is_first else None
     for path in loaded.damaged if loaded else ():
-        yield Note(f"checkpoint {path} of {what} is damaged; using the previous one")
+        yield Note(f"checkpoint {path} of {name} is damaged; using the previous one")
     state = None if loaded is None else loaded.state
     if state is not None:
-        there = state.get("device", training.device), state.get("ranks", 1)
-        state = state if there == (training.device, process_group.world_size) else None
+        origin = state.get("device", training.device_type), state.get("ranks", 1)
+        state = state if origin == (training.device_type, process_group.world_size) else None
     state = process_group.broadcast(state)
     if state is not None:
         try:
             training.load(state)
         except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-            raise misfit(f"{what} in {checkpoints.folder}", error) from None
-        yield Note(f"training {what} on after {training.progress}")
+            raise misfit_error(f"{name} in {checkpoints.folder}", error) from None
+        yield Note(f"training {name} on after {training.progress}")
     else:
-        yield Note(f"training {what} for {training.recipe.epochs} epochs")
+        yield Note(f"training {name} for {training.recipe.epochs} epochs")
 
 
 def new_teacher(experiment: Experiment, dataset: Dataset, device: torch.device) -> Classifier:
     """Return the teacher's model with the first weights of its seed."""
     config = experiment.teacher
-    with Randomness(derive_seed(config.seed, "teacher"), device).active():
+    with IsolatedRng(derive_seed(config.seed, "teacher"), device).active():
         model = build_model(
             config.model, len(dataset.classes), dataset.in_channels, dataset.image_size
         )
     return model.to(device).to(memory_format=torch.channels_last)
 
 
-def _measured(
+def _freeze_and_measure(
     model: Classifier, experiment: Experiment, dataset: Dataset, device: torch.device
 ) -> tuple[Teacher, Facts]:
-    """Return the model as a teacher, and what was measured of it."""
+    """Return the model as a teacher, with its accuracy and size."""
     teacher = _freeze(model, experiment, dataset, device)
     test = DeviceImages(dataset.test, dataset, device)
-    return teacher, measured_facts(teacher, experiment.teacher.model, test)
+    return teacher, measure_teacher(teacher, experiment.teacher.model, test)
 
 
 def _freeze(
     model: Classifier, experiment: Experiment, dataset: Dataset, device: torch.device
 ) -> Teacher:
-    classes, channels = len(dataset.classes), dataset.in_channels
-    return freeze(model, device, experiment.precision, classes, channels, dataset.image_size)
+    return freeze(
+        model,
+        device,
+        precision=experiment.precision,
+        num_classes=len(dataset.classes),
+        in_channels=dataset.in_channels,
+        image_size=dataset.image_size,
+    )
 
 
 def _training_facts(experiment: Experiment, dataset: Dataset, world_size: int) -> Facts:
@@ -227,7 +233,7 @@ def _training_facts(experiment: Experiment, dataset: Dataset, world_size: int) -
         "train_images": len(dataset.train),
         "classes": len(dataset.classes),
         "channels": dataset.in_channels,
-        "image_size": size_text(dataset.image_size),
+        "image_size": format_image_size(dataset.image_size),
         "epochs": recipe.epochs,
         "recipe": recipe.model_dump(mode="json"),
         "seed": experiment.teacher.seed,

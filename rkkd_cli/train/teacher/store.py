@@ -13,23 +13,24 @@ from torch import nn
 from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.data.images import Dataset
 from rkkd_cli.errors import UserError
-from rkkd_cli.files import remove_leftovers, whole_file, write_whole
+from rkkd_cli.files import atomic_file, file_sha256, write_atomically
 from rkkd_cli.models import load_checkpoint
 from rkkd_cli.train.checkpoint import CheckpointStore
 
-# Raised whenever the training code changes so that the same recipe gives another teacher.
+# Raised whenever the training code changes such that the same recipe gives another teacher.
 TRAINING_VERSION = 1
 
-ENTRY = ("weights.pt", "teacher.json")  # the facts last: without them the weights count as none
-IMPORTED = "weights.safetensors"  # what an entry has instead that came out of a file
+WEIGHTS_FILE, FACTS_FILE = "weights.pt", "teacher.json"
+IMPORTED_WEIGHTS_FILE = "weights.safetensors"
+IMPORTED_PREFIX = "imported-"  # of the keys of imported teachers
 
 
 def teacher_key(experiment: Experiment, dataset: Dataset) -> str:
     """Return the key of the teacher that the experiment would train on the dataset.
 
     It covers the training images, their order, augmentation and normalisation, the model, the
-    recipe, the seed and the precision. Device and library versions are recorded beside the
-    weights instead: they move the last bits, and nobody wants to train again for a new torch.
+    recipe, the seed and the precision. Device and library versions are recorded beside the weights
+    instead: they change the last bits only, and nobody wants to train again for a new PyTorch.
     """
     teacher = experiment.teacher
     assert teacher.training is not None
@@ -49,108 +50,105 @@ def teacher_key(experiment: Experiment, dataset: Dataset) -> str:
 
 
 class TeacherStore:
-    """The folder of cached teachers: ``<key>/weights.pt`` and ``<key>/teacher.json``."""
+    """A folder of teachers, each in a folder named by its key.
+
+    It holds the weights and their facts. The facts are written last: without them, or with those
+    of other weights, there is no teacher.
+    """
 
     def __init__(self, cache: Path) -> None:
         self.folder = cache / "teachers"
 
     def load(self, key: str, model: nn.Module) -> str | None:
-        """Load a cached teacher into ``model``; return its SHA-256, or None if there is none.
+        """Load a teacher into ``model``; return the SHA-256 of its weights.
 
-        A teacher whose file no longer matches its recorded SHA-256 counts as none; the model is
-        then as it was.
+        Returns None, and leaves the model as it is, if there is none or its weights are damaged.
         """
         try:
-            sha256 = self._sha256(key)
+            sha256 = self._intact_sha256(key)
             if sha256 is not None:
-                load_checkpoint(model, self.folder / key / "weights.pt")
+                load_checkpoint(model, self.weights_path(key))
             return sha256
         except (UserError, OSError):
             return None
 
     def save(self, key: str, model: nn.Module, facts: dict[str, Any]) -> str:
-        """Write weights and facts; return the SHA-256 of the weights file.
-
-        The facts come last: without them, or with older ones, the weights count as none.
-        """
+        """Write a trained teacher; return the SHA-256 of its weights."""
         content = io.BytesIO()
-        torch.save({k: v.cpu() for k, v in model.state_dict().items()}, content)
+        torch.save({name: value.cpu() for name, value in model.state_dict().items()}, content)
         sha256 = hashlib.sha256(content.getvalue()).hexdigest()
-        text = json.dumps(facts | {"key": key, "sha256": sha256}, indent=2, ensure_ascii=False)
-        (self.folder / key).mkdir(parents=True, exist_ok=True)
-        with whole_file(self.folder / key / "weights.pt") as file:
-            file.write(content.getvalue())
-        write_whole(self.folder / key / "teacher.json", text)
+        self.write(key, content.getvalue(), facts | {"key": key, "sha256": sha256})
         return sha256
 
-    def entry(self, key: str) -> dict[str, bytes] | None:
-        """Return the files of a teacher, if there is one."""
-        if self._sha256(key) is None:
-            return None
-        return {name: (self.folder / key / name).read_bytes() for name in ENTRY}
+    def write(self, key: str, weights: bytes, facts: Mapping[str, Any]) -> None:
+        """Write a teacher's weights file, then its facts."""
+        text = json.dumps(facts, indent=2, ensure_ascii=False)
+        (self.folder / key).mkdir(parents=True, exist_ok=True)
+        with atomic_file(self.weights_path(key)) as file:
+            file.write(weights)
+        write_atomically(self.folder / key / FACTS_FILE, text)
 
-    def put(self, key: str, files: Mapping[str, bytes]) -> None:
-        """Keep the files of a teacher, the facts last; one that is there stays."""
-        if self._sha256(key) is not None:
+    def read_files(self, key: str) -> dict[str, bytes] | None:
+        """Return the files of a trained teacher by their names, if there is one."""
+        if self._intact_sha256(key) is None:
+            return None
+        names = (WEIGHTS_FILE, FACTS_FILE)
+        return {name: (self.folder / key / name).read_bytes() for name in names}
+
+    def write_files(self, key: str, files: Mapping[str, bytes]) -> None:
+        """Write the files of a trained teacher, the facts last, unless there is one already."""
+        if self._intact_sha256(key) is not None:
             return
         (self.folder / key).mkdir(parents=True, exist_ok=True)
-        for name in ENTRY:
-            with whole_file(self.folder / key / name) as file:
+        for name in (WEIGHTS_FILE, FACTS_FILE):
+            with atomic_file(self.folder / key / name) as file:
                 file.write(files[name])
 
-    def copy_from(self, other: "TeacherStore", key: str) -> None:
-        """Take a teacher over from another folder, if that one has it and this one does not."""
-        files = None if self._sha256(key) is not None else other.entry(key)
+    def copy_from(self, store: "TeacherStore", key: str) -> None:
+        """Copy a teacher from another store, if it has it and this one does not."""
+        files = None if self._intact_sha256(key) is not None else store.read_files(key)
         if files is not None:
-            self.put(key, files)
+            self.write_files(key, files)
 
-    def _sha256(self, key: str) -> str | None:
-        """Return the SHA-256 of the weights, or None where they are not those of the facts."""
-        facts = self._facts(self.folder / key)
+    def _intact_sha256(self, key: str) -> str | None:
+        """Return the SHA-256 of the weights, or None if they are not those of the facts."""
+        facts = self._read_facts(self.folder / key)
         if facts is None:
             return None
-        sha256 = file_sha256(self.folder / key / "weights.pt")
+        sha256 = file_sha256(self.folder / key / WEIGHTS_FILE)
         return sha256 if sha256 == facts["sha256"] else None
 
     def checkpoints(self, key: str) -> CheckpointStore:
-        """Return where the training of a teacher keeps its checkpoints until it is done."""
+        """Return the store for the checkpoints of a teacher's training."""
         return CheckpointStore(self.folder / key / "training")
 
     def lock_path(self, key: str) -> Path:
-        """Return the file that is locked by the process that trains the teacher."""
+        """Return the file that the process that trains the teacher locks."""
         (self.folder / key).mkdir(parents=True, exist_ok=True)
         return self.folder / key / ".lock"
 
-    def remove_leftovers(self, key: str) -> None:
-        """Remove what killed writers have left; the caller holds the lock."""
-        remove_leftovers(self.folder / key)
-
     def weights_path(self, key: str) -> Path:
         """Return the weights file of a teacher, trained here or imported."""
-        return self.folder / key / (IMPORTED if key.startswith("imported-") else ENTRY[0])
+        is_imported = key.startswith(IMPORTED_PREFIX)
+        return self.folder / key / (IMPORTED_WEIGHTS_FILE if is_imported else WEIGHTS_FILE)
 
     def list(self) -> list[dict[str, Any]]:
-        """Return the facts of all cached teachers, the newest last."""
-        found = [self._facts(path) for path in self.folder.glob("*/")]
+        """Return the facts of all teachers, the newest last."""
+        teachers = [self._read_facts(path) for path in self.folder.glob("*/")]
         return sorted(
-            (f for f in found if f), key=lambda f: str(f.get("trained", f.get("imported")))
+            (facts for facts in teachers if facts),
+            key=lambda facts: str(facts.get("trained", facts.get("imported"))),
         )
 
-    def _facts(self, folder: Path) -> dict[str, Any] | None:
+    def _read_facts(self, folder: Path) -> dict[str, Any] | None:
         try:
-            facts = json.loads((folder / "teacher.json").read_text(encoding="utf-8"))
+            facts = json.loads((folder / FACTS_FILE).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return None
-        complete = isinstance(facts, dict) and "sha256" in facts
-        return facts if complete and self.weights_path(folder.name).is_file() else None
+        is_complete = isinstance(facts, dict) and "sha256" in facts
+        return facts if is_complete and self.weights_path(folder.name).is_file() else None
 
 
-def size_text(size: tuple[int, int]) -> str:
-    """Return the (height, width) of images as teachers' facts have it: ``32x32``."""
+def format_image_size(size: tuple[int, int]) -> str:
+    """Return the (height, width) of images as in a teacher's facts: ``32x32``."""
     return f"{size[0]}x{size[1]}"
-
-
-def file_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,4 +1,4 @@
-"""Training a teacher on hard labels by its own recipe."""
+"""Trains a teacher on hard labels with its own recipe."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -14,14 +14,14 @@ from rkkd_cli.errors import RunError, UserError
 from rkkd_cli.models import Classifier
 from rkkd_cli.train.device import autocast
 from rkkd_cli.train.distributed.process_group import SINGLE_PROCESS, ProcessGroup
-from rkkd_cli.train.distributed.sync_batchnorm import synchronise
+from rkkd_cli.train.distributed.sync_batchnorm import convert_sync_batchnorm
 from rkkd_cli.train.events import Event, TeacherEpoch, Tick
 from rkkd_cli.train.metrics.meters import EpochMeters
 from rkkd_cli.train.trained_model import TrainedModel
 
 
 def required_recipe(experiment: Experiment) -> TrainingConfig:
-    """Return the teacher's recipe. Raises UserError where there is none."""
+    """Return the teacher's recipe. Raises UserError if there is none."""
     if experiment.teacher.training is None:
         raise UserError(
             "the teacher has neither a recipe nor a checkpoint; give --teacher-checkpoint FILE "
@@ -31,7 +31,7 @@ def required_recipe(experiment: Experiment) -> TrainingConfig:
 
 
 class TeacherTraining:
-    """A teacher in training and how far it is."""
+    """A teacher in training, and how far it is."""
 
     def __init__(
         self,
@@ -43,15 +43,14 @@ class TeacherTraining:
     ) -> None:
         self.name, self.seed = experiment.teacher.model, experiment.teacher.seed
         self.recipe, self.precision = required_recipe(experiment), experiment.precision
-        seed = derive_seed(self.seed, "teacher-stream")
-        self.stream = Stream(dataset, device, self.recipe.batch_size, seed)
+        self.process_group, self.device_type = process_group, device.type
+        stream_seed = derive_seed(self.seed, "teacher-stream")
+        self.stream = Stream(dataset, device, self.recipe.batch_size, stream_seed)
         meters = EpochMeters(("ce",), ("acc",), device)
-        noise = derive_seed(self.seed, "teacher-noise")
+        noise_seed = derive_seed(self.seed, "teacher-noise")
         if experiment.sync_batchnorm and process_group.world_size > 1:
-            synchronise(model, process_group)
-        self.trained = TrainedModel(model, self.recipe, noise, meters, process_group)
-        self.process_group = process_group
-        self.device = device.type
+            convert_sync_batchnorm(model, process_group)
+        self.trained = TrainedModel(model, self.recipe, noise_seed, meters, process_group)
         self.epochs_done = self.batches_done = 0
 
     @property
@@ -62,9 +61,9 @@ class TeacherTraining:
         )
 
     def train(self) -> Iterator[Event]:
-        """Train from where it is to the end; :meth:`state` may be taken at each event.
+        """Train to the end; :meth:`state` may be called at each event.
 
-        Raises RunError when the loss stops being finite.
+        Raises RunError if the loss stops being finite.
         """
         self.trained.model.train()
         while self.epochs_done < self.recipe.epochs:
@@ -78,7 +77,7 @@ class TeacherTraining:
     def _step(self, batch: Batch) -> None:
         trained = self.trained
         trained.set_rate(self.epochs_done + self.batches_done / len(self.stream))
-        with trained.randomness.active():
+        with trained.rng.active():
             with autocast(trained.meters.device, self.precision):
                 logits = trained.model(batch.images)
             loss = F.cross_entropy(logits.float(), batch.labels)
@@ -87,28 +86,29 @@ class TeacherTraining:
         (means,), (counts,) = self.process_group.reduce_metrics(
             [loss.detach()[None]], [correct[None]], batch
         )
-        trained.meters.add_row(means, counts, batch.total)
+        trained.meters.add(means, counts, batch.total)
 
     def _finish_epoch(self) -> TeacherEpoch:
         meters, epoch = self.trained.meters, self.epochs_done + 1
-        bad, means = meters.first_non_finite(), meters.averages()
-        if bad is not None:
+        non_finite, means = meters.first_non_finite(), meters.averages()
+        if non_finite is not None:
             raise RunError(
                 f"the teacher {self.name}, seed {self.seed} diverged at epoch {epoch}, step "
-                f"{bad.step}: {bad.term} is not finite; try a lower teacher.training.lr"
+                f"{non_finite.step}: {non_finite.term} is not finite; try a lower "
+                "teacher.training.lr"
             )
         meters.reset()
         self.epochs_done, self.batches_done = epoch, 0
         return TeacherEpoch(epoch, self.recipe.epochs, means["ce"], means["acc"])
 
     def is_finite(self) -> bool:
-        """Tell whether the loss was finite in the whole epoch so far."""
+        """Tell whether the loss was finite in the epoch so far."""
         return self.trained.meters.first_non_finite() is None
 
     def state(self) -> dict[str, Any]:
-        """Return all that :meth:`load` needs to go on as if nothing had happened."""
+        """Return the state dict."""
         return {
-            "device": self.device,
+            "device": self.device_type,
             "ranks": self.process_group.world_size,
             "epochs_done": self.epochs_done,
             "batches_done": self.batches_done,
@@ -116,7 +116,7 @@ class TeacherTraining:
         }
 
     def load(self, state: dict[str, Any]) -> None:
-        """Go back to a state. Raises ValueError, or what Python or torch raise, for a misfit."""
+        """Load a state dict. Raises ValueError, or what Python or torch raise, for a misfit."""
         epochs_done, batches_done = state["epochs_done"], state["batches_done"]
         if not (epochs_done >= 0 and 0 <= batches_done <= len(self.stream)):
             raise ValueError(f"batch {batches_done} after epoch {epochs_done}")

@@ -9,7 +9,7 @@ from made_rows import ARMS, arm_seed_epoch, metric_row
 from rkkd_cli.analysis.compare import compare_arms
 from rkkd_cli.analysis.conclusion import comparison_sentence
 from rkkd_cli.analysis.pairing import (
-    RecordedRun,
+    RunRecord,
     add_caveats,
     concat_runs,
     matching_arms,
@@ -83,7 +83,7 @@ def test_an_unfinished_run_is_told() -> None:
     assert "kd is at epoch 2 of 30" in comparison_sentence(found[0])
 
 
-def run(name: str, metrics: pd.DataFrame, fingerprint: str | None = "f") -> RecordedRun:
+def run(name: str, metrics: pd.DataFrame, fingerprint: str | None = "f") -> RunRecord:
     facts = {
         "name": "digits", "train_images": 1, "val_images": 0, "test_images": 1, "classes": 10,
         "image_shape": [1, 8, 8], "fingerprint": fingerprint,
@@ -93,7 +93,7 @@ def run(name: str, metrics: pd.DataFrame, fingerprint: str | None = "f") -> Reco
         "threads": 1, "versions": {}, "platform": "", "processor": "", "git_commit": None,
         "datasets": [facts] if fingerprint else [],
     }  # fmt: skip
-    return RecordedRun(name, BASE, Manifest.model_validate(content), metrics)
+    return RunRecord(name, BASE, Manifest.model_validate(content), metrics)
 
 
 def test_two_runs_are_matched_by_the_names_of_their_arms() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from rkkd_cli.config.arms import select_by_rank_grad
-from rkkd_cli.config.experiment import DESCRIPTION, Experiment
+from rkkd_cli.config.experiment import DESCRIPTION_TEXTS, Experiment
 from rkkd_cli.config.overrides import Override, flatten, parse_override
 from rkkd_cli.config.presets import load_experiment, to_toml
 from rkkd_cli.errors import UserError
@@ -32,9 +32,9 @@ def test_an_arm_is_the_base_with_its_own_keys_changed_and_no_other() -> None:
     resolved = experiment.resolved_arms
     assert [arm.name for arm in resolved] == ["kd", "hot", "other"]
     for arm in resolved:
-        own = settings_of(arm.experiment)
-        changed = {key: value for key, value in own.items() if value != base[key]}
-        assert own.keys() == base.keys()
+        settings = settings_of(arm.experiment)
+        changed = {key: value for key, value in settings.items() if value != base[key]}
+        assert settings.keys() == base.keys()
         assert changed == flatten(arms[arm.name])
 
 
@@ -47,12 +47,12 @@ def test_the_default_arms_differ_in_rank_grad_alone() -> None:
 
 
 def test_a_base_override_reaches_every_arm_that_does_not_set_the_key() -> None:
-    own: dict[str, dict[str, Any]] = {"kd": {}, "hot": {"method": {"temperature": 8.0}}}
-    kd, hot = with_arms(own, "method.temperature=2").resolved_arms
+    arms: dict[str, dict[str, Any]] = {"kd": {}, "hot": {"method": {"temperature": 8.0}}}
+    kd, hot = with_arms(arms, "method.temperature=2").resolved_arms
     assert (kd.experiment.method.temperature, hot.experiment.method.temperature) == (2.0, 8.0)
 
 
-@pytest.mark.parametrize("key", ["seeds", "arms", "device", *DESCRIPTION])
+@pytest.mark.parametrize("key", ["seeds", "arms", "device", *DESCRIPTION_TEXTS])
 def test_an_arm_may_not_override_what_all_arms_share(key: str) -> None:
     with pytest.raises(UserError, match=f"arm 'a' overrides '{key}', which all arms of a run"):
         with_arms({"a": {key: "0"}})
@@ -100,15 +100,17 @@ def test_a_choice_of_rank_grad_that_leaves_no_arm_is_refused() -> None:
 
 
 def test_a_key_that_every_arm_sets_itself_is_refused_on_the_base() -> None:
-    with pytest.raises(UserError, match=r"rank\.grad is what the arms vary.*--rank-grad"):
+    with pytest.raises(UserError, match=r"the arms set rank\.grad themselves.*--rank-grad"):
         load_experiment("rank_grad", [Override("rank.grad", True)])
     arms = {"a": {"method": {"alpha": 0.1}}, "b": {"method": {"alpha": 0.2}}}
-    with pytest.raises(UserError, match=r"method\.alpha is what the arms vary.*arms\.NAME\.method"):
+    with pytest.raises(
+        UserError, match=r"the arms set method\.alpha themselves.*arms\.NAME\.method"
+    ):
         with_arms(arms, "method.alpha=0.5")
 
 
 def test_a_section_of_keys_that_every_arm_sets_is_refused_on_the_base() -> None:
-    with pytest.raises(UserError, match=r"rank\.grad is what the arms vary"):
+    with pytest.raises(UserError, match=r"the arms set rank\.grad themselves"):
         load_experiment("rank_grad", [Override("rank", {"grad": True})])
 
 
@@ -146,3 +148,21 @@ def test_a_recorded_run_of_the_default_arms_can_be_repeated_with_another_method(
     (tmp_path / "mine.toml").write_text(to_toml(load_experiment("rank_grad")), encoding="utf-8")
     again = load_experiment(str(tmp_path / "mine.toml"), [Override("method.name", "dist")])
     assert tuple(again.arms) == ("dist", "dist_rank")
+
+
+def test_an_arm_named_after_the_method_of_its_file_follows_another_one() -> None:
+    experiment = load_experiment("rkd_imagenet", [Override("method.name", "kd")])
+    methods = {arm.name: arm.experiment.method.name for arm in experiment.resolved_arms}
+    assert methods == {"ce": "ce", "kd": "kd"}
+    assert not experiment.findings  # they speak of rkd
+
+
+def test_it_does_not_take_the_name_of_another_arm() -> None:
+    with pytest.raises(UserError, match="arm 'rkd' would be called 'ce'"):
+        load_experiment("rkd_imagenet", [Override("method.name", "ce")])
+
+
+def test_arms_that_set_their_method_keep_their_names() -> None:
+    experiment = load_experiment("kendall_steepness", [Override("method.name", "dkd")])
+    assert list(experiment.arms) == ["dkd", "k0.5", "k1", "k10", "k100", "k1000"]
+    assert "sp" in load_experiment("sp_cifar10", [Override("method.name", "dkd")]).arms

@@ -1,7 +1,4 @@
-"""What an experiment accepts, and the one sentence for what it refuses.
-
-And that what it says of itself, for its readers, is without influence on any number.
-"""
+"""What an experiment accepts, the sentence for what it refuses, and keys without influence."""
 
 import math
 from typing import Any
@@ -11,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from rkkd_cli.config.compatibility import continued, differences, same_numbers
-from rkkd_cli.config.experiment import DESCRIPTION, Experiment
+from rkkd_cli.config.compatibility import continued_experiment, differences, same_numbers
+from rkkd_cli.config.experiment import DESCRIPTION_TEXTS, Experiment
 from rkkd_cli.config.grid import cell_hash, check_axes
 from rkkd_cli.config.overrides import Override, apply_overrides
 from rkkd_cli.config.presets import load_experiment
@@ -261,19 +258,19 @@ def test_any_text_is_seeds_or_refused_in_one_sentence(text: str) -> None:
     assert all(seed >= 0 for seed in seeds)
 
 
-@pytest.mark.parametrize("key", DESCRIPTION)
+@pytest.mark.parametrize("key", DESCRIPTION_TEXTS)
 def test_a_description_changes_neither_numbers_nor_cells(key: str) -> None:
     plain = load_experiment("rank_grad")
     other = load_experiment("rank_grad", [Override(key, "something else")])
     assert getattr(other, key) != getattr(plain, key)
     assert same_numbers(plain, other)
     assert differences(plain, other) == ""
-    assert continued(plain, other, "run") == other
-    for one, two in zip(plain.resolved_arms, other.resolved_arms, strict=True):
-        assert cell_hash(one, 0) == cell_hash(two, 0)
+    assert continued_experiment(plain, other, "run") == other
+    for arm, other_arm in zip(plain.resolved_arms, other.resolved_arms, strict=True):
+        assert cell_hash(arm, 0) == cell_hash(other_arm, 0)
 
 
-@pytest.mark.parametrize("key", DESCRIPTION)
+@pytest.mark.parametrize("key", DESCRIPTION_TEXTS)
 def test_a_description_cannot_be_varied(key: str) -> None:
     with pytest.raises(UserError, match=f"{key} cannot be varied"):
         check_axes({key: ("a", "b")})

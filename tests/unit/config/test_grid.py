@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from rkkd_cli.config.compatibility import extended
+from rkkd_cli.config.compatibility import extended_grid
 from rkkd_cli.config.experiment import ARM_NAME, Experiment
 from rkkd_cli.config.grid import (
-    Choice,
+    CellSelection,
     cell_hash,
     count_cells,
     grid_arms,
@@ -27,7 +27,7 @@ WIDE = {"method.alpha": tuple(range(40)), "training.lr": tuple(range(50)), "rank
 def grid(
     axes: dict[str, tuple[Any, ...]], *overrides: str, preset: str = "rank_grad"
 ) -> Experiment:
-    return load_grid(preset, [parse_override(one) for one in overrides], axes, Choice())
+    return load_grid(preset, [parse_override(text) for text in overrides], axes, CellSelection())
 
 
 def test_the_product_and_one_baseline() -> None:
@@ -83,32 +83,32 @@ def test_a_larger_sample_begins_with_the_smaller_one(sampler: str) -> None:
 
 @pytest.mark.parametrize("sampler", ["random", "sobol"])
 def test_a_sample_of_all_cells_is_the_product(sampler: str) -> None:
-    found = sample(AXES, count_cells(AXES), sampler, 0)
-    assert sorted(map(str, found)) == sorted(map(str, product(AXES)))
+    cells = sample(AXES, count_cells(AXES), sampler, 0)
+    assert sorted(map(str, cells)) == sorted(map(str, product(AXES)))
 
 
 def test_sobol_covers_every_value_of_a_key_evenly() -> None:
-    found = sample(
+    cells = sample(
         {"method.alpha": tuple(range(8)), "rank.weight": tuple(range(8))}, 16, "sobol", 0
     )
     for key in ("method.alpha", "rank.weight"):
-        assert sorted(cell[key] for cell in found) == sorted([*range(8)] * 2)
+        assert sorted(cell[key] for cell in cells) == sorted([*range(8)] * 2)
 
 
 @pytest.mark.parametrize(
-    ("axes", "choice", "says"),
+    ("axes", "selection", "message"),
     [
-        ({"seeds": (0, 1)}, Choice(), "--seeds"),
-        ({"method": (1,)}, Choice(), "is a section"),
-        ({"method.alhpa": (1,)}, Choice(), "did you mean 'method.alpha'"),
-        (WIDE, Choice(), "4,000 cells"),
-        (AXES, Choice(sample=7), "6 cells"),
-        (AXES, Choice(sample=2, sampler="sobl"), "did you mean 'sobol'"),
+        ({"seeds": (0, 1)}, CellSelection(), "--seeds"),
+        ({"method": (1,)}, CellSelection(), "is a section"),
+        ({"method.alhpa": (1,)}, CellSelection(), "did you mean 'method.alpha'"),
+        (WIDE, CellSelection(), "4,000 cells"),
+        (AXES, CellSelection(sample=7), "6 cells"),
+        (AXES, CellSelection(sample=2, sampler="sobl"), "did you mean 'sobol'"),
     ],
 )
-def test_what_cannot_be_a_grid(axes: Any, choice: Choice, says: str) -> None:
-    with pytest.raises(UserError, match=says):
-        choice.cells(axes)
+def test_what_cannot_be_a_grid(axes: Any, selection: CellSelection, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        selection.cells(axes)
 
 
 def test_a_refused_value_names_its_cell() -> None:
@@ -119,7 +119,7 @@ def test_a_refused_value_names_its_cell() -> None:
 def test_a_preset_with_varied_keys_is_a_grid_without_flags() -> None:
     experiment = load_experiment("alpha_temperature")
     assert len(experiment.arms) == 46
-    assert load_grid("alpha_temperature", [], {}, Choice()) == experiment
+    assert load_grid("alpha_temperature", [], {}, CellSelection()) == experiment
 
 
 def test_a_grid_survives_its_own_file(tmp_path: Any) -> None:
@@ -127,7 +127,7 @@ def test_a_grid_survives_its_own_file(tmp_path: Any) -> None:
     path = tmp_path / "experiment.toml"
     path.write_text(to_toml(experiment), encoding="utf-8")
     assert read_experiment(path) == experiment
-    assert load_grid(str(path), [], {}, Choice()) == experiment
+    assert load_grid(str(path), [], {}, CellSelection()) == experiment
 
 
 def test_arms_of_a_presets_own_are_not_dropped_in_silence(tmp_path: Any) -> None:
@@ -136,7 +136,7 @@ def test_arms_of_a_presets_own_are_not_dropped_in_silence(tmp_path: Any) -> None
         to_toml(load_experiment("rank_grad")).replace("[arms.kd.rank]", "[arms.mine.rank]")
     )
     with pytest.raises(UserError, match="names arms of its own"):
-        load_grid(str(path), [], AXES, Choice())
+        load_grid(str(path), [], AXES, CellSelection())
 
 
 def test_a_varied_key_cannot_be_set_for_all() -> None:
@@ -147,23 +147,23 @@ def test_a_varied_key_cannot_be_set_for_all() -> None:
 def test_a_grid_grows_by_new_values_and_seeds_only() -> None:
     first = grid({"method.alpha": (0.5,), "method.temperature": (1.0, 4.0)}, "seeds=0")
     more = grid({"method.alpha": (0.1, 0.5), "method.temperature": (4,)}, "seeds=[0, 1]")
-    both = extended(first, more, "run")
+    both = extended_grid(first, more, "run")
     assert list(both.arms) == [*first.arms, "alpha=0.1_temperature=4"]
     assert both.seeds == (0, 1)
     assert both.vary == {"method.alpha": (0.1, 0.5), "method.temperature": (1.0, 4.0)}
-    assert extended(both, first, "run") == both
+    assert extended_grid(both, first, "run") == both
 
 
 @pytest.mark.parametrize(
-    ("axes", "overrides", "says"),
+    ("axes", "overrides", "message"),
     [
         (AXES, ("training.lr=0.7",), r"training\.lr \(0\.02 → 0\.7\)"),
         ({"method.alpha": (0.1,)}, (), r"varies method\.alpha, method\.temperature, not"),
     ],
 )
-def test_another_base_is_refused(axes: Any, overrides: tuple[str, ...], says: str) -> None:
-    with pytest.raises(UserError, match=says):
-        extended(grid(AXES), grid(axes, *overrides), "run")
+def test_another_base_is_refused(axes: Any, overrides: tuple[str, ...], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        extended_grid(grid(AXES), grid(axes, *overrides), "run")
 
 
 def test_a_cell_is_known_by_what_it_computes() -> None:

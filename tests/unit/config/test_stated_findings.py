@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from rkkd_cli.config.compatibility import continued, differences, same_numbers
+from rkkd_cli.config.compatibility import continued_experiment, differences, same_numbers
 from rkkd_cli.config.grid import cell_hash, check_axes
 from rkkd_cli.config.overrides import Override
 from rkkd_cli.config.presets import load_experiment, preset_names, read_experiment, to_toml
@@ -75,9 +75,9 @@ def test_findings_change_neither_numbers_nor_cells() -> None:
     assert plain != other
     assert same_numbers(plain, other)
     assert differences(plain, other) == ""
-    assert continued(plain, other, "run") == other
-    for one, two in zip(plain.resolved_arms, other.resolved_arms, strict=True):
-        assert cell_hash(one, 0) == cell_hash(two, 0)
+    assert continued_experiment(plain, other, "run") == other
+    for arm, other_arm in zip(plain.resolved_arms, other.resolved_arms, strict=True):
+        assert cell_hash(arm, 0) == cell_hash(other_arm, 0)
 
 
 def test_findings_are_no_arms_and_cannot_be_varied() -> None:

@@ -26,13 +26,13 @@ from rkkd_cli.config.value_lists import parse_axes, parse_values
     ],
 )
 def test_lists_and_ranges(text: str, values: tuple[object, ...]) -> None:
-    found = parse_values(text)
-    assert found == values
-    assert [type(one) for one in found] == [type(one) for one in values]
+    parsed = parse_values(text)
+    assert parsed == values
+    assert [type(value) for value in parsed] == [type(value) for value in values]
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "message"),
     [
         ("", "empty"),
         (" , ", "empty"),
@@ -47,12 +47,14 @@ def test_lists_and_ranges(text: str, values: tuple[object, ...]) -> None:
         ("1:5:0", "never arrives"),
         ("1:5:-1", "never arrives"),
         ("0:1:1e-9", "at most 10,000"),
+        ("1e999999:0:-1", "at most 10,000"),
+        ("1e999999:-1e999999:-1e-9", "at most 10,000"),
         ("nan,1", "not finite"),
         ("{a = 1}", "section"),
     ],
 )
-def test_what_is_no_list_is_refused(text: str, says: str) -> None:
-    with pytest.raises(ValueError, match=says):
+def test_what_is_no_list_is_refused(text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         parse_values(text)
 
 

@@ -1,7 +1,7 @@
 """Image folders: what is listed, what is decoded, what is refused and what is cached."""
 
-import io
-import tarfile
+import os
+import shutil
 from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
@@ -11,14 +11,13 @@ import pytest
 from in_memory import pixels_of
 from numpy.typing import NDArray
 from PIL import Image
+from running import FolderMaker
 
-from rkkd_cli.data.catalogue import DatasetRequest, load_dataset, peek
+from rkkd_cli.data.catalogue import DatasetRequest, inspect_dataset, load_dataset
 from rkkd_cli.data.folder_arrays import read_arrays, write_arrays
+from rkkd_cli.data.folder_scan import scan_folder
 from rkkd_cli.data.images import Dataset, LabelledImages
 from rkkd_cli.errors import UserError
-
-FolderMaker = Callable[..., Path]
-ARCHIVE = Path(__file__).parents[4] / "shared" / "data" / "cifar100-classes-00-24.tar.xz"
 
 
 def load(root: Path, cache: Path, image_size: int | None = None) -> Dataset:
@@ -72,9 +71,11 @@ def test_test_is_preferred_to_val(make_folder: FolderMaker, tmp_path: Path) -> N
     assert len(load(root, tmp_path / "cache").test) == 6
 
 
-def test_peek_tells_the_shape_and_writes_nothing(make_folder: FolderMaker, tmp_path: Path) -> None:
+def test_inspect_dataset_tells_the_shape_and_writes_nothing(
+    make_folder: FolderMaker, tmp_path: Path
+) -> None:
     request = DatasetRequest("folder", str(make_folder(classes=5, size=9)))
-    shape = peek(request)
+    shape = inspect_dataset(request)
     assert (shape.num_classes, shape.in_channels, shape.size) == (5, 3, (9, 9))
     assert not (tmp_path / "cache").exists()
 
@@ -278,23 +279,17 @@ def test_one_flipped_bit_anywhere_in_an_array_file_is_harmless_or_noticed(tmp_pa
         assert read is None or read[0].fingerprint == read[1].fingerprint == split.fingerprint
 
 
-def first_images(archive: Path, count: int) -> list[bytes]:
-    with tarfile.open(archive, "r|xz") as members:
-        files = (members.extractfile(member) for member in members)
-        return [file.read() for file in islice(filter(None, files), count)]
-
-
-@pytest.mark.skipif(not ARCHIVE.is_file(), reason="the CIFAR-100 images are not beside this folder")
+@pytest.mark.skipif("RKKD_TEST_IMAGES" not in os.environ, reason="names no folder of photographs")
 def test_real_photographs_are_read_as_they_are(tmp_path: Path) -> None:
-    root = tmp_path / "cifar"
-    photographs = first_images(ARCHIVE, 4)
-    for number, (photograph, place) in enumerate(
-        zip(photographs, ("train/a", "train/b", "test/a", "test/b"), strict=True)
-    ):
-        (root / place).mkdir(parents=True)
-        (root / place / f"{number}.webp").write_bytes(photograph)
-    dataset = load(root, tmp_path / "cache")
-    expected = [np.asarray(Image.open(io.BytesIO(one))).transpose(2, 0, 1) for one in photographs]
-    assert expected[0].shape == (3, 32, 32)
-    assert np.array_equal(pixels_of(dataset.train), expected[:2])
-    assert np.array_equal(pixels_of(dataset.test), expected[2:])
+    """The variable names an image folder: train/ and test/ with a folder for each class."""
+    tree = scan_folder(Path(os.environ["RKKD_TEST_IMAGES"]))
+    for number, path in enumerate([*islice(tree.train.paths(), 2), *islice(tree.test.paths(), 2)]):
+        root = tmp_path / str(number)
+        for place in ("train/a", "train/b", "test/a", "test/b"):
+            (root / place).mkdir(parents=True)
+            shutil.copy(path, root / place)
+        with Image.open(path) as image:
+            expected = np.asarray(image.convert("RGB")).transpose(2, 0, 1)
+        dataset = load(root, tmp_path / "cache")
+        assert np.array_equal(pixels_of(dataset.train), [expected] * 2)
+        assert np.array_equal(pixels_of(dataset.test), [expected] * 2)

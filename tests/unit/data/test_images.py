@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from in_memory import pixels_of
 from numpy.typing import NDArray
 
-from rkkd_cli.data.catalogue import DATASETS, DatasetRequest, load_dataset, peek
+from rkkd_cli.data.catalogue import DATASETS, DatasetRequest, inspect_dataset, load_dataset
 from rkkd_cli.data.images import (
     LabelledImages,
     balanced_order,
@@ -211,13 +211,13 @@ def test_a_request_that_does_not_fit_is_refused_before_anything_is_read(
     request_: DatasetRequest, sentence: str, tmp_path: Path
 ) -> None:
     with pytest.raises(UserError, match=sentence):
-        peek(request_)
+        inspect_dataset(request_)
     with pytest.raises(UserError, match=sentence):
         load_dataset(request_, tmp_path)
 
 
-def test_every_definition_states_both_mean_and_std_for_its_channels_or_neither() -> None:
-    for definition in DATASETS.values():
-        stated = [v for v in (definition.mean, definition.std) if v is not None]
+def test_every_spec_has_both_mean_and_std_for_its_channels_or_neither() -> None:
+    for spec in DATASETS.values():
+        stated = [v for v in (spec.mean, spec.std) if v is not None]
         assert len(stated) in (0, 2)
-        assert all(len(values) == definition.in_channels for values in stated)
+        assert all(len(values) == spec.in_channels for values in stated)

@@ -37,7 +37,7 @@ def batches(data: Dataset, epoch: int = 1, seed: int = 0, batch_size: int = 8) -
 
 
 def whole(parts: Iterable[Batch]) -> tuple[Pixels, list[int]]:
-    """All images as pixels again, and their labels (which are their numbers)."""
+    """All images as pixels again, and their labels (which are their sample indices)."""
     listed = list(parts)
     pixels = torch.cat([part.images for part in listed]).round().to(torch.uint8).numpy()
     return pixels, torch.cat([part.labels for part in listed]).tolist()
@@ -90,8 +90,8 @@ def test_every_image_is_a_window_of_its_zero_padded_self(
     padding: int, flip: bool, channels: int
 ) -> None:
     data = dataset(30, channels, padding=padding, flip=flip)
-    for image, number in zip(*whole(batches(data)), strict=True):
-        crops = naive_crops(pixels_of(data.train)[number], padding)
+    for image, index in zip(*whole(batches(data)), strict=True):
+        crops = naive_crops(pixels_of(data.train)[index], padding)
         matches = [key for key, crop in crops.items() if np.array_equal(crop, image)]
         assert any(flip or not mirrored for *_, mirrored in matches)
 
@@ -99,8 +99,8 @@ def test_every_image_is_a_window_of_its_zero_padded_self(
 def test_windows_are_uniform_and_half_of_the_images_are_flipped() -> None:
     data = dataset(1800, 1, padding=1, flip=True)
     drawn: Counter[tuple[int, int, bool]] = Counter()
-    for image, number in zip(*whole(batches(data, batch_size=256)), strict=True):
-        crops = naive_crops(pixels_of(data.train)[number], 1)
+    for image, index in zip(*whole(batches(data, batch_size=256)), strict=True):
+        crops = naive_crops(pixels_of(data.train)[index], 1)
         drawn.update(key for key, crop in crops.items() if np.array_equal(crop, image))
     assert sum(drawn.values()) == 1800
     assert len(drawn) == 18
@@ -190,24 +190,28 @@ def test_in_order_gives_all_images_as_they_are_every_time(batch_size: int) -> No
 
 
 @given(st.integers(0, 40), st.integers(0, 50), st.integers(1, 9))
-def test_parts_are_contiguous_and_of_nearly_the_same_size(start: int, count: int, of: int) -> None:
-    parts = [Shard(number, of).within(start, start + count) for number in range(of)]
-    indices = [place for part in parts for place in range(part.start, part.stop)]
+def test_shards_are_contiguous_and_of_nearly_the_same_size(
+    start: int, count: int, world_size: int
+) -> None:
+    shards = [Shard(rank, world_size).within(start, start + count) for rank in range(world_size)]
+    indices = [index for shard in shards for index in range(shard.start, shard.stop)]
     assert indices == list(range(start, start + count))
-    sizes = [part.stop - part.start for part in parts]
+    sizes = [shard.stop - shard.start for shard in shards]
     assert sizes[0] == max(sizes)
     assert max(sizes) - min(sizes) <= 1
 
 
 @pytest.mark.parametrize("strong", [False, True])
-@pytest.mark.parametrize(("count", "of"), [(20, 2), (21, 3), (17, 2), (17, 4)])
-def test_the_parts_of_ranks_are_the_whole_batches(count: int, of: int, strong: bool) -> None:
+@pytest.mark.parametrize(("count", "world_size"), [(20, 2), (21, 3), (17, 2), (17, 4)])
+def test_the_shards_of_ranks_are_the_whole_batches(
+    count: int, world_size: int, strong: bool
+) -> None:
     data = dataset(count, size=(8, 8), padding=1, flip=True)
 
-    def read(part: Shard) -> list[Batch]:
-        return list(Stream(data, CPU, 8, 0, strong).epoch(2, 1, part))
+    def read(shard: Shard) -> list[Batch]:
+        return list(Stream(data, CPU, 8, 0, strong).epoch(2, 1, shard))
 
-    streams = [read(Shard(number, of)) for number in range(of)]
+    streams = [read(Shard(rank, world_size)) for rank in range(world_size)]
     for wanted, *parts in zip(read(Shard()), *streams, strict=True):
         counting = [part for part in parts if not part.is_padding]
         for name in ("images", "labels", "indices", *(["strong"] if strong else [])):

@@ -58,7 +58,7 @@ def test_skipped_batches_change_nothing_about_the_others() -> None:
     assert not torch.equal(next(stream.epoch(1)).strong, whole[0].strong)  # type: ignore[arg-type]
 
 
-def test_places_are_those_of_the_training_set() -> None:
+def test_indices_are_those_of_the_training_set() -> None:
     data = dataset()
     stream = Stream(data, CPU, 8, seed=0)
     seen = torch.cat([batch.indices for batch in stream.epoch(1)])

@@ -8,7 +8,7 @@ import pytest
 from in_memory import pixels_of
 from numpy.typing import NDArray
 
-from rkkd_cli.data.catalogue import DatasetRequest, load_dataset, needs_download, peek
+from rkkd_cli.data.catalogue import DatasetRequest, inspect_dataset, load_dataset, needs_download
 from rkkd_cli.data.torchvision_sets import READERS
 from rkkd_cli.errors import RunError, UserError
 
@@ -72,11 +72,11 @@ def test_the_cache_is_where_downloads_lie_unless_told(
     assert (len(dataset.train), len(dataset.test)) == (30, 20)
 
 
-def test_peek_tells_whether_the_files_are_there_and_writes_nothing(
+def test_inspect_dataset_tells_the_facts_and_writes_nothing(
     fashion: Fashion, tmp_path: Path
 ) -> None:
     cache = tmp_path / "cache"
-    there = peek(DatasetRequest("fashion_mnist", str(fashion[0])))
+    there = inspect_dataset(DatasetRequest("fashion_mnist", str(fashion[0])))
     assert (there.num_classes, there.in_channels, there.size) == (10, 1, (28, 28))
     assert not needs_download(DatasetRequest("fashion_mnist", str(fashion[0])), cache)
     for name in READERS:

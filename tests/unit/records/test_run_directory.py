@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from rkkd_cli.errors import RunError, UserError
-from rkkd_cli.files import write_whole
+from rkkd_cli.files import write_atomically
 from rkkd_cli.records.manifest import Manifest
 from rkkd_cli.records.run_directory import (
     RunDirectory,
@@ -122,9 +122,9 @@ def test_a_manifest_that_cannot_be_written_leaves_the_former_one(tmp_path: Path)
 
 def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     path = tmp_path / "text"
-    write_whole(path, "first")
+    write_atomically(path, "first")
     with pytest.raises(UnicodeEncodeError):
-        write_whole(path, "\ud800")
+        write_atomically(path, "\ud800")
     assert path.read_text() == "first"
     assert contents(tmp_path) == {"text"}
 

@@ -25,8 +25,8 @@ from matplotlib.text import Annotation
 from report_runs import made_grid
 
 from rkkd_cli.report.grid_figures import (
-    MOST_FACETS,
-    MOST_LINES,
+    MAX_FACETS,
+    MAX_LINES,
     GridPicture,
     draw_grid,
     grid_figures,
@@ -54,8 +54,8 @@ def drawn(name: str, grid: GridPicture) -> Figure:
         ({ALPHA: ALPHAS}, {"marginals"}),
         (TWO_KEYS, {"marginals", "heatmap"}),
         (THREE_KEYS, {"marginals", "heatmap", "parallel"}),
-        (TWO_KEYS | {GRAD: range(MOST_FACETS)}, {"marginals", "heatmap", "parallel"}),
-        (TWO_KEYS | {GRAD: range(MOST_FACETS + 1)}, {"marginals", "parallel"}),
+        (TWO_KEYS | {GRAD: range(MAX_FACETS)}, {"marginals", "heatmap", "parallel"}),
+        (TWO_KEYS | {GRAD: range(MAX_FACETS + 1)}, {"marginals", "parallel"}),
     ],
 )
 def test_the_number_of_keys_and_facets_says_what_is_drawn(
@@ -218,11 +218,11 @@ def test_thin_lines_are_the_values_of_the_other_key() -> None:
     assert thick.get_color() == "black"
 
 
-@pytest.mark.parametrize("count", [MOST_LINES, MOST_LINES + 1])
+@pytest.mark.parametrize("count", [MAX_LINES, MAX_LINES + 1])
 def test_too_many_values_of_the_other_key_have_no_lines(count: int) -> None:
     values = {ALPHA: ALPHAS, TEMPERATURE: [float(t) for t in range(1, count + 1)]}
     alpha, temperature = drawn("marginals", made_grid(values, seeds=1)).axes
-    assert len(alpha.lines) == (count + 1 if count <= MOST_LINES else 1)
+    assert len(alpha.lines) == (count + 1 if count <= MAX_LINES else 1)
     assert len(temperature.lines) == len(ALPHAS) + 1
 
 

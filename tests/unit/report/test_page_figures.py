@@ -11,8 +11,8 @@ from made_rows import ALPHA, ALPHAS, ARMS, GRAD, TEMPERATURE, TEMPERATURES, metr
 from report_runs import made_grid, made_metrics, made_published
 
 from rkkd_cli.report.arms import arm_curves
-from rkkd_cli.report.grid_figures import MOST_FACETS
-from rkkd_cli.report.page.drawing import FEW, BokehItem, panel_item
+from rkkd_cli.report.grid_figures import MAX_FACETS
+from rkkd_cli.report.page.drawing import MAX_LINES_IN_TOOLTIP, BokehItem, panel_item
 from rkkd_cli.report.page.heatmaps import heatmaps_of
 from rkkd_cli.report.page.panels import panels_of
 from rkkd_cli.report.page.stills import grid_stills, panel_stills
@@ -56,7 +56,7 @@ def test_a_heatmap_has_a_number_and_a_colour_for_each_finished_cell() -> None:
     assert plot.y_range.factors == ["0.9", "0.5", "0.1"]  # the first row on top
     assert (plot.xaxis[0].axis_label, plot.yaxis[0].axis_label) == ("temperature", "alpha")
     assert [renderer.glyph.__class__.__name__ for renderer in plot.renderers] == ["Rect", "Text"]
-    assert source_columns(heatmap.item, "text", "told") == {
+    assert source_columns(heatmap.item, "text", "accuracy") == {
         ("0.1", "1"): ("11.5", "11.50 ± 0.71"),
         ("0.1", "4"): ("14.5", "14.50 ± 0.71"),
         ("0.5", "1"): ("51.5", "51.50 ± 0.71"),
@@ -78,11 +78,13 @@ def test_published_values_and_the_differences_have_heatmaps_of_their_own() -> No
     measured, published, difference = heatmaps_of(grid, "grid-0")
     titles = [heatmap.title for heatmap in (measured, published, difference)]
     assert titles == ["Test accuracy (%)", "Published (%)", "Measured − published"]
-    assert source_columns(measured.item, "told")["0.1", "1"] == ("11.50 ± 0.71 (published 10.00)",)
+    assert source_columns(measured.item, "accuracy")["0.1", "1"] == (
+        "11.50 ± 0.71 (published 10.00)",
+    )
     assert source_columns(published.item, "text") == {
         ("0.1", "1"): ("10.0",), ("0.5", "4"): ("60.0",), ("0.9", "4"): ("80.0",)
     }  # fmt: skip
-    (without_measured,) = source_columns(published.item, "told")["0.9", "4"]
+    (without_measured,) = source_columns(published.item, "accuracy")["0.9", "4"]
     assert without_measured.strip() == "(published 80.00)"
     assert source_columns(difference.item, "text") == {
         ("0.1", "1"): ("+1.5",),
@@ -102,7 +104,7 @@ def test_published_values_and_the_differences_have_heatmaps_of_their_own() -> No
             TWO_KEYS | {GRAD: (True, False)},
             ["Test accuracy (%), grad = true", "Test accuracy (%), grad = false"],
         ),
-        (TWO_KEYS | {GRAD: range(MOST_FACETS + 1)}, []),
+        (TWO_KEYS | {GRAD: range(MAX_FACETS + 1)}, []),
     ],
 )
 def test_there_is_a_heatmap_for_each_facet_unless_they_are_too_many(
@@ -136,7 +138,7 @@ def test_a_panel_has_a_line_and_a_band_for_each_arm_and_an_axis_for_other_levels
     assert bands == ["band-0", "band-1"]
     assert plot.y_range.renderers == lines[:2]
     assert plot.extra_y_ranges["published"].renderers == lines[2:]
-    assert all(f"@{{told-{number}}}" in hover_of(plot).tooltips for number in range(4))
+    assert all(f"@{{text-{number}}}" in hover_of(plot).tooltips for number in range(4))
 
 
 def test_accuracies_share_their_axis_and_norms_have_a_logarithmic_one() -> None:
@@ -151,7 +153,7 @@ def test_accuracies_share_their_axis_and_norms_have_a_logarithmic_one() -> None:
 
 
 def test_more_than_a_few_lines_have_a_tooltip_each() -> None:
-    arms = tuple(f"arm{number}" for number in range(FEW + 1))
+    arms = tuple(f"arm{number}" for number in range(MAX_LINES_IN_TOOLTIP + 1))
     curves = arm_curves([("run", made_metrics(arms, seeds=1, epochs=2))])
     plot = plot_of(panel_item(panels_of(curves, None)[0]))
     assert "$name" in hover_of(plot).tooltips

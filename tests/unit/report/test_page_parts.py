@@ -47,14 +47,14 @@ def test_of_many_arms_few_are_shown_at_first_and_no_more_than_fit() -> None:
     assert "baseline" in shown
     assert len(shown) <= 3
     drawn = [curve.arm for curve in panels.drawn_in_page(curves)]
-    assert len(drawn) == panels.MOST_ARMS
+    assert len(drawn) == panels.MAX_ARMS_DRAWN
     assert set(shown) <= set(drawn)
 
 
 def test_a_long_run_is_thinned_but_keeps_its_last_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
     curves = arm_curves([("run", made_metrics(seeds=1, epochs=50))])
     assert not panels.is_thinned(curves)
-    monkeypatch.setattr(panels, "MOST_NUMBERS", 200)
+    monkeypatch.setattr(panels, "MAX_VALUES", 200)
     assert panels.is_thinned(curves)
     line = panels.panels_of(curves, None)[0].lines[0]
     assert len(line.epochs) < 20
@@ -84,13 +84,13 @@ def test_large_files_are_packed_and_larger_ones_left_to_the_folder() -> None:
     assert packed.name == "made-a.csv.gz"
     assert packed.link is not None
     assert gzip.decompress(base64.b64decode(packed.link.partition(",")[2])) == content
-    left = list(facts.downloads_of(run, most=10))
+    left = list(facts.downloads_of(run, max_bytes=10))
     assert {one.link for one in left} == {None}
     assert all("too large" in one.text for one in left)
 
 
 def test_the_summary_shows_published_and_the_difference() -> None:
-    table = tables.summary_table(replace(made_run(), published={"kd": 80.0}))
+    (table,) = tables.summary_tables(replace(made_run(), published={"kd": 80.0}))
     assert table.header[-2:] == ["published accuracy (%)", "measured − published"]
     kd, kd_rank = table.rows
     assert kd[-2].text == "80.00"
@@ -100,11 +100,11 @@ def test_the_summary_shows_published_and_the_difference() -> None:
 
 def test_the_epochs_that_a_monitor_chose_have_a_table_of_their_own() -> None:
     run = made_run()
-    assert tables.selected_tables(run) == []
+    assert len(tables.summary_tables(run)) == 1
     metrics = run.metrics.assign(val_kl=(run.metrics["epoch"] - 5).abs())
     monitored = run.manifest.model_copy(update={"monitors": {"kd": "val_kl"}})
     run = replace(run, metrics=metrics, manifest=monitored)
-    (table,) = tables.selected_tables(run)
+    _, table = tables.summary_tables(run)
     assert [row[0].text for row in table.rows] == ["kd"]
     assert table.rows[0][2].value == 5
     chosen = metrics[(metrics["arm"] == "kd") & (metrics["epoch"] == 5)]["test_acc"].mean()

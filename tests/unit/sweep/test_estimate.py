@@ -1,19 +1,25 @@
 """What a job is said to need, against what can be counted by hand."""
 
-import pytest
-import torch
-from torch import Tensor
+from pathlib import Path
+from typing import Any
 
-from rkkd_cli.config.overrides import Override, parse_override
+import pytest
+from clock import Clock
+from running import FolderMaker
+from trained import CPU, experiment_on, experiment_with
+
+from rkkd_cli.config.arms import Arm
+from rkkd_cli.config.overrides import parse_override
 from rkkd_cli.config.presets import load_experiment
-from rkkd_cli.models import Features
-from rkkd_cli.sweep.estimate import Memory, epoch_time, memory_of
+from rkkd_cli.sweep import estimate
+from rkkd_cli.sweep.estimate import TIMED_STEPS, JobMemory, epoch_time, job_memory
+from rkkd_cli.train.arm import ArmOnStream
 from rkkd_cli.train.teacher.model import Teacher
 
 
-def memory(*overrides: str) -> Memory:
+def memory(*overrides: str) -> JobMemory:
     given = [parse_override(one) for one in overrides]
-    return memory_of(load_experiment("rank_grad", given).resolved_arms)
+    return job_memory(load_experiment("rank_grad", given).resolved_arms)
 
 
 def test_an_arm_keeps_weights_gradients_optimizer_and_checkpoints() -> None:
@@ -24,34 +30,85 @@ def test_an_arm_keeps_weights_gradients_optimizer_and_checkpoints() -> None:
 
 def test_larger_batches_need_more_and_more_arms_nothing_shared() -> None:
     assert memory("training.batch_size=128").shared > memory().shared
-    one = memory_of(load_experiment("rank_grad", []).resolved_arms[:1])
+    one = job_memory(load_experiment("rank_grad", []).resolved_arms[:1])
     assert one.shared == memory().shared
 
 
 @pytest.mark.parametrize(("free", "arms"), [(0, 1), (1_000, 1), (10_000, 70), (20_000, 150)])
 def test_as_many_arms_fit_as_four_fifths_of_the_memory_hold(free: int, arms: int) -> None:
-    assert Memory(shared=1_000, per_arm=100).max_arms(free) == arms
+    assert JobMemory(shared=1_000, per_arm=100).max_arms(free) == arms
 
 
-def test_an_epoch_takes_longer_with_more_arms() -> None:
-    arms = load_experiment("rank_grad", []).resolved_arms
-    one, both = (epoch_time(some, torch.device("cpu")) for some in (arms[:1], arms))
-    assert 0 < one.teacher < one.epoch < 60
-    assert both.arms / one.arms == pytest.approx(2, rel=0.9)
+class Steps:
+    """A step of an arm takes a second, a look of the teacher 10, decoding an image 100."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.clock, self.looks = Clock(), 0
+        monkeypatch.setattr(estimate, "time", self.clock)
+        monkeypatch.setattr(estimate, "decode", lambda _: self.clock.sleep(100))
+        step, look = ArmOnStream.step, Teacher.outputs
+
+        def timed_step(arm: ArmOnStream, *batch: Any) -> Any:
+            self.clock.sleep(1)
+            return step(arm, *batch)
+
+        def timed_look(teacher: Teacher, *images: Any, **how: Any) -> Any:
+            self.clock.sleep(10)
+            self.looks += 1
+            return look(teacher, *images, **how)
+
+        monkeypatch.setattr(ArmOnStream, "step", timed_step)
+        monkeypatch.setattr(Teacher, "outputs", timed_look)
 
 
+@pytest.fixture
+def steps(monkeypatch: pytest.MonkeyPatch) -> Steps:
+    return Steps(monkeypatch)
+
+
+def test_an_epoch_takes_its_steps_its_evaluation_and_the_teachers_looks(steps: Steps) -> None:
+    arms = experiment_with("dataset.limit_train=256", "training.batch_size=64").resolved_arms
+    one, both = (epoch_time(some, CPU) for some in (arms[:1], arms))
+    evaluation = 100 / 64 / 3  # the images of a batch, forward alone
+    assert one.teacher == 4 * 10
+    assert one.arms == pytest.approx(4 + evaluation)
+    assert (both.teacher, both.arms) == (one.teacher, 2 * one.arms)
+    assert one.epoch == one.teacher + one.arms
+
+
+@pytest.mark.parametrize(("method", "looks"), [("kd", 1), ("mlkd", 2)])
 def test_the_teachers_second_look_is_counted_only_where_a_method_asks_for_it(
-    monkeypatch: pytest.MonkeyPatch,
+    method: str, looks: int, steps: Steps
 ) -> None:
-    looks: list[str] = []
-    see, method = Teacher.outputs, ""
+    arms = experiment_with(f"method.name={method}").resolved_arms
+    assert epoch_time(arms, CPU).teacher == looks * 4 * 10
+    assert steps.looks == looks * (1 + 1 + TIMED_STEPS)
 
-    def counted(self: Teacher, images: Tensor, features: bool) -> Features:
-        looks.append(method)
-        return see(self, images, features)
 
-    monkeypatch.setattr(Teacher, "outputs", counted)
-    for method in ("kd", "mlkd"):
-        arms = load_experiment("rank_grad", [Override("method.name", method)]).resolved_arms
-        epoch_time(arms, torch.device("cpu"))
-    assert looks.count("mlkd") == 2 * looks.count("kd") > 0
+def arms_on(root: Path, *overrides: str) -> tuple[Arm, ...]:
+    return experiment_on(root, *overrides).resolved_arms
+
+
+def test_a_stream_needs_no_more_memory_for_more_images(make_folder: FolderMaker) -> None:
+    few, many = make_folder(classes=2, train=50), make_folder(classes=2, train=400)
+    small, large = (job_memory(arms_on(root, "dataset.streaming=true")) for root in (few, many))
+    assert small == large
+    held = [job_memory(arms_on(root, "dataset.streaming=false")).shared for root in (few, many)]
+    assert held[1] - held[0] == 2 * 700 * 3 * 16**2
+
+
+def test_an_epoch_takes_at_least_as_long_as_its_decoding(
+    make_folder: FolderMaker, steps: Steps
+) -> None:
+    root = make_folder(classes=2, train=300)
+    by_one, by_hundred, held = (
+        epoch_time(arms_on(root, *words), CPU)
+        for words in (
+            ("dataset.streaming=true", "decoders=1"),
+            ("dataset.streaming=true", "decoders=100"),
+            ("dataset.streaming=false",),
+        )
+    )
+    assert (held.decoding, by_one.decoding) == (0, 604 * 100)
+    assert by_one.epoch == by_one.decoding == 100 * by_hundred.decoding
+    assert by_hundred.epoch == max(604, by_hundred.teacher + by_hundred.arms)

@@ -4,47 +4,39 @@ A CUDA graph repeats operations on the same memory with the constants of the mom
 So does the tape here, on the CPU: whatever a step leaves to Python is missing from its replays.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
 import torch
+import trained
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
+from trained import CPU, NEVER, Arms, Row, arm_of, notes_of, rows_of
 
 from rkkd_cli.config.experiment import Experiment
-from rkkd_cli.config.overrides import Override, parse_override
-from rkkd_cli.config.presets import load_experiment
 from rkkd_cli.data.stream import DeviceImages, Stream
 from rkkd_cli.losses.kernels import cpu
 from rkkd_cli.methods import METHODS
 from rkkd_cli.methods.ctkd import CTKD
-from rkkd_cli.sweep.engines.worker import result_of
+from rkkd_cli.sweep.engines.worker import drain
 from rkkd_cli.sweep.sources import read_dataset
 from rkkd_cli.train.arm import ArmOnStream
-from rkkd_cli.train.cuda_graph import WARM_UP, CudaGraphRecorder, GraphRecorder, Recording
-from rkkd_cli.train.events import EpochDone, Event, Note
+from rkkd_cli.train.cuda_graph import WARM_UP_STEPS, CudaGraphRecorder, GraphRecorder, Recording
+from rkkd_cli.train.events import Event
 from rkkd_cli.train.lockstep import Lockstep
-from rkkd_cli.train.recipe import hold_rate_on
+from rkkd_cli.train.recipe import put_lr_on
 from rkkd_cli.train.runtime import Runtime
 from rkkd_cli.train.stop_controller import StopController
-from rkkd_cli.train.teacher.model import Teacher
 from rkkd_cli.train.teacher.obtain import obtain_teacher
 
-CPU = torch.device("cpu")
-QUICK = (
-    "training.epochs=2",
-    "training.warmup_epochs=1",
-    'training.schedule="cosine"',
-    "teacher.training.epochs=2",
-    "training.batch_size=40",
+RECIPE = (
+    "training.warmup_epochs=1", 'training.schedule="cosine"', "training.batch_size=40",
     "dataset.limit_train=220",  # five whole batches an epoch, and one of 20 images
-    "dataset.limit_test=50",
-    'student.model="resnet8"',
-    "dataset.crop_padding=1",
-)
+    "dataset.limit_test=50", 'student.model="resnet8"', "dataset.crop_padding=1",
+)  # fmt: skip
 T = TypeVar("T")
 
 
@@ -89,7 +81,7 @@ class Tapes:
         with Tape() as tape:
             result = work()
         self.recorded += 1
-        held = list(_tensors_in(result))
+        held = [leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor)]
 
         def replay() -> None:
             self.replayed += 1
@@ -100,25 +92,14 @@ class Tapes:
         return Recording(replay, result)
 
 
-def _tensors_in(thing: Any) -> Iterator[Tensor]:
-    """Yield the tensors of nested tuples, lists and dicts."""
-    if isinstance(thing, Tensor):
-        yield thing
-    elif isinstance(thing, dict):
-        yield from (tensor for one in thing.values() for tensor in _tensors_in(one))
-    elif isinstance(thing, tuple | list):
-        yield from (tensor for one in thing for tensor in _tensors_in(one))
-
-
 @pytest.fixture(autouse=True)
 def _in_operations(monkeypatch: pytest.MonkeyPatch) -> None:
     """Compiled kernels of the CPU are no operations of PyTorch; CUDA's are launched into graphs."""
     monkeypatch.setattr(cpu, "supports", lambda *_: False)
 
 
-def experiment_with(arms: dict[str, Any], *overrides: str) -> Experiment:
-    given = [parse_override(text) for text in (*QUICK, *overrides)]
-    return load_experiment("rank_grad", [*given, Override("arms", arms)])
+def experiment_with(arms: Arms, *overrides: str) -> Experiment:
+    return trained.experiment_with(*RECIPE, *overrides, arms=arms)
 
 
 def lockstep_of(
@@ -128,51 +109,36 @@ def lockstep_of(
     change: Callable[[ArmOnStream], None] = lambda _: None,
     device: torch.device = CPU,
 ) -> Lockstep:
-    dataset = result_of(read_dataset(experiment, cache))
-    teacher: Teacher = result_of(
-        obtain_teacher(experiment, dataset, Runtime(device, cache, StopController(10)))
-    )[0]
+    dataset = drain(read_dataset(experiment, cache))
+    runtime = Runtime(device, cache, StopController(NEVER))
+    teacher, _ = drain(obtain_teacher(experiment, dataset, runtime))
     recipe, views = experiment.training, any("mlkd" in name for name in experiment.arms)
     stream = Stream(dataset, device, recipe.batch_size, 0, views)
     arms = [ArmOnStream(one, 0, teacher, stream.data.labels) for one in experiment.resolved_arms]
     for arm in arms:  # as build_optimizer has it on CUDA
         arm.trained.optimizer.param_groups[0]["fused"] = True
-        hold_rate_on(device, arm.trained.optimizer)
+        put_lr_on(device, arm.trained.optimizer)
         change(arm)
     held_out = {"test": teacher.taught_split(DeviceImages(dataset.test, dataset, device))}
     how = recipe.epochs, held_out, bool(experiment.stacked)
     return Lockstep("seed-0", stream, teacher, arms, *how, graph_recorder=recorder)
 
 
-def trained(lockstep: Lockstep) -> tuple[list[Event], list[dict[str, Any]], list[Tensor]]:
+def train(lockstep: Lockstep) -> tuple[list[Event], list[Row], list[Tensor]]:
     """Return what happens, the rows, and all that was trained."""
     events = list(lockstep.train())
-    timing = ("epoch_seconds", "images_per_second")
-    rows = [
-        {key: value for key, value in row.items() if key not in timing}
-        for event in events
-        for row in (event.rows if isinstance(event, EpochDone) else ())
-    ]
-    arms = lockstep.active
-    return events, rows, [one for arm in arms for one in arm.trained.model.state_dict().values()]
-
-
-def notes(events: list[Event]) -> list[str]:
-    return [event.text for event in events if isinstance(event, Note)]
-
-
-def method(name: str, **settings: Any) -> dict[str, Any]:
-    return {"method": {"name": name, **settings}}
+    weights = [one for arm in lockstep.active for one in arm.trained.model.state_dict().values()]
+    return events, rows_of(events), weights
 
 
 ARMS: dict[str, dict[str, Any]] = {
     "kd": {"rank": {"grad": False}},
     "kd_rank": {"rank": {"grad": True, "steepness": 10.0}},
-    "standardised": {**method("kd", standardize_logits=True), "rank": {"channels": "top:0.3"}},
+    "standardised": {"method": {"standardize_logits": True}, "rank": {"channels": "top:0.3"}},
     "adamw": {"training": {"optimizer": "adamw", "lr": 0.01}},
     "no_momentum": {"training": {"momentum": 0.0}},
     **{
-        name: method(name, **({name: {"hint_layer": 1}} if name == "fitnet" else {}))
+        name: arm_of(name)
         for name in METHODS
         if name not in ("kd", "crd", "reviewkd")  # crd draws; reviewkd wants other stages
     },
@@ -183,10 +149,10 @@ ARMS: dict[str, dict[str, Any]] = {
 def test_replayed_steps_are_the_steps_themselves(name: str, cache: Path) -> None:
     experiment = experiment_with({name: ARMS[name]})
     tapes = Tapes()
-    events, rows, weights = trained(lockstep_of(cache, experiment, tapes))
-    assert notes(events) == []
+    events, rows, weights = train(lockstep_of(cache, experiment, tapes))
+    assert notes_of(events) == []
     assert tapes.replayed > tapes.recorded  # not only to be held against the step
-    _, expected, same = trained(lockstep_of(cache, experiment, None))
+    _, expected, same = train(lockstep_of(cache, experiment, None))
     assert rows == expected
     assert all(map(torch.equal, weights, same))
 
@@ -194,18 +160,18 @@ def test_replayed_steps_are_the_steps_themselves(name: str, cache: Path) -> None
 def test_one_recording_serves_all_epochs_and_all_arms(cache: Path) -> None:
     chosen = {name: ARMS[name] for name in ("kd", "kd_rank", "dkd", "simkd")}
     experiment, tapes = experiment_with(chosen, "method.dkd.warmup_epochs=0"), Tapes()
-    _, rows, _ = trained(lockstep_of(cache, experiment, tapes))
+    _, rows, _ = train(lockstep_of(cache, experiment, tapes))
     assert tapes.recorded == 1
-    assert tapes.replayed == 2 * 5 - WARM_UP  # the small batches are worked on as ever
-    assert rows == trained(lockstep_of(cache, experiment, None))[1]
+    assert tapes.replayed == 2 * 5 - WARM_UP_STEPS  # the small batches are worked on as ever
+    assert rows == train(lockstep_of(cache, experiment, None))[1]
 
 
 def test_stacked_arms_are_replayed(cache: Path) -> None:
     chosen = {name: ARMS[name] for name in ("kd", "kd_rank")}
     experiment, tapes = experiment_with(chosen, "stacked=true"), Tapes()
-    events, rows, _ = trained(lockstep_of(cache, experiment, tapes))
-    assert (notes(events), tapes.recorded) == ([], 1)
-    assert rows == trained(lockstep_of(cache, experiment, None))[1]
+    events, rows, _ = train(lockstep_of(cache, experiment, tapes))
+    assert (notes_of(events), tapes.recorded) == ([], 1)
+    assert rows == train(lockstep_of(cache, experiment, None))[1]
 
 
 def with_dropout(arm: ArmOnStream) -> None:
@@ -248,10 +214,10 @@ def test_where_it_cannot_be_the_reason_is_told_once_and_no_number_changes(
 ) -> None:
     arms, recorder, change, why = OBSTACLES[what]
     experiment = experiment_with(arms, f"stacked={str(what == 'adamw').lower()}")
-    events, rows, weights = trained(lockstep_of(cache, experiment, recorder, change))
-    (said,) = notes(events)
+    events, rows, weights = train(lockstep_of(cache, experiment, recorder, change))
+    (said,) = notes_of(events)
     assert said.startswith(f"seed-0 trains without a CUDA graph: {why}")
-    _, expected, same = trained(lockstep_of(cache, experiment, None, change))
+    _, expected, same = train(lockstep_of(cache, experiment, None, change))
     assert rows == expected
     assert all(map(torch.equal, weights, same))
 
@@ -262,8 +228,8 @@ def test_a_method_that_reads_the_epoch_must_say_so(
     """The tests above would see one that does not."""
     monkeypatch.setattr(CTKD, "reads_epoch", False)
     experiment = experiment_with({"ctkd": ARMS["ctkd"]})
-    rows = trained(lockstep_of(cache, experiment, Tapes()))[1]
-    assert rows != trained(lockstep_of(cache, experiment, None))[1]
+    rows = train(lockstep_of(cache, experiment, Tapes()))[1]
+    assert rows != train(lockstep_of(cache, experiment, None))[1]
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -272,8 +238,8 @@ def test_on_cuda_a_graph_takes_the_steps_that_it_stands_for(name: str, cache: Pa
     device = torch.device("cuda")
     experiment = experiment_with({name: ARMS[name]})
     recorder = CudaGraphRecorder(device)
-    events, rows, _ = trained(lockstep_of(cache, experiment, recorder, device=device))
-    assert notes(events) == []
-    expected = trained(lockstep_of(cache, experiment, None, device=device))[1]
+    events, rows, _ = train(lockstep_of(cache, experiment, recorder, device=device))
+    assert notes_of(events) == []
+    expected = train(lockstep_of(cache, experiment, None, device=device))[1]
     for row, own in zip(rows, expected, strict=True):
         assert row == pytest.approx(own, rel=1e-2, abs=1e-2)

@@ -1,42 +1,31 @@
 """Early stopping: when an arm ends, that no other arm notices, and the same from any moment."""
 
-import io
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
+import trained
 from safetensors import safe_open
+from trained import Arms, checkpoints_of, events_of, going_on, rows_by_arm, rows_of
 
 from rkkd_cli.config.experiment import Experiment, StudentTrainingConfig
-from rkkd_cli.config.overrides import Override, parse_override
-from rkkd_cli.config.presets import load_experiment
 from rkkd_cli.errors import RunError, UserError
 from rkkd_cli.sweep.engines.commit_buffer import CommitBuffer
-from rkkd_cli.sweep.engines.local import run_jobs
 from rkkd_cli.sweep.jobs import Job
 from rkkd_cli.sweep.recording.recorder import Recorder
 from rkkd_cli.sweep.recording.run_state import RunState
 from rkkd_cli.train.early_stopping import EarlyStopping
-from rkkd_cli.train.events import BestSoFar, Checkpoint, EndedEarly, EpochDone, Event
-from rkkd_cli.train.runtime import Runtime
+from rkkd_cli.train.events import BestWeights, Checkpoint, EndedEarly, Event
 from rkkd_cli.train.stop_controller import StopController
 
-CPU = torch.device("cpu")
-NEVER = 1e9
 EPOCHS = 3
-QUICK = (
-    "training.schedule=constant",
-    "teacher.training.epochs=1",
-    "seeds=[0]",
-    "dataset.limit_train=120",
-    "dataset.limit_test=50",
-    "dataset.val_share=0.2",
-)
-Arms = dict[str, dict[str, Any]]
+RECIPE = (
+    "training.schedule=constant", "teacher.training.epochs=1", "dataset.limit_train=120",
+    "dataset.limit_test=50", "dataset.val_share=0.2",
+)  # fmt: skip
 PATIENT: dict[str, Any] = {"training": {"patience": 1, "min_delta": 200.0}}
-OTHERS: Arms = {
+OTHERS: dict[str, dict[str, Any]] = {
     "kd_rank": {"rank": {"grad": True}},
     "chosen": {"training": {"monitor": "val_kl"}, "method": {"temperature": 2.0}},
 }
@@ -44,42 +33,19 @@ STREAM = "seed-0-short"
 
 
 def experiment_with(arms: Arms, *overrides: str, epochs: int = EPOCHS) -> Experiment:
-    given = [parse_override(text) for text in (*QUICK, f"training.epochs={epochs}", *overrides)]
-    return load_experiment("rank_grad", [*given, Override("arms", arms)])
+    words = (*RECIPE, f"training.epochs={epochs}", *overrides)
+    return trained.experiment_with(*words, arms=arms)
 
 
-def events_of(
-    experiment: Experiment, cache: Path, minutes: float = NEVER, begun: Any = None
-) -> list[Event]:
-    """Return what happens; checkpoints as they are at that moment."""
-    events: list[Event] = []
-    for event in run_jobs(
-        RunState(experiment, begun).work(), Runtime(CPU, cache, StopController(minutes))
-    ):
-        if isinstance(event, Checkpoint):
-            file = io.BytesIO()
-            torch.save(event.state, file)
-            events.append(Checkpoint(event.stream, {"content": file.getvalue()}))
-        else:
-            events.append(event)
-    return events
-
-
-def state_of(event: Checkpoint) -> dict[str, Any]:
-    state: dict[str, Any] = torch.load(io.BytesIO(event.state["content"]), weights_only=True)
-    return state
-
-
-def rows_of(events: list[Event], *arms: str) -> list[dict[str, Any]]:
-    timing = ("epoch_seconds", "images_per_second")
-    rows = [row for event in events if isinstance(event, EpochDone) for row in event.rows]
-    kept = [row for row in rows if not arms or row["arm"] in arms]
-    return [{key: row[key] for key in row if key not in timing} for row in kept]
+def last_of(events: list[Event]) -> Checkpoint:
+    place, checkpoint = checkpoints_of(events)[-1]
+    assert place == len(events) - 1
+    return checkpoint
 
 
 def ends_and_weights(events: list[Event]) -> list[Event]:
     """Return what is recorded beside rows and checkpoints."""
-    return [event for event in events if isinstance(event, EndedEarly | BestSoFar)]
+    return [event for event in events if isinstance(event, EndedEarly | BestWeights)]
 
 
 @pytest.mark.parametrize(
@@ -88,14 +54,7 @@ def ends_and_weights(events: list[Event]) -> list[Event]:
         ("val_acc", 2, 0.0, [1, 3, 2, 3, 4], 2, 4),  # an equal value is not better
         ("val_acc", 2, 0.0, [1, 3, 2, 4, 4, 4], 4, 6),
         ("val_acc", 1, 0.0, [1, 2, 3, 4], 4, None),
-        (
-            "val_acc",
-            2,
-            1.0,
-            [1, 1.6, 2.2, 2.8, 3],
-            5,
-            5,
-        ),  # 2.2 was the last such one
+        ("val_acc", 2, 1.0, [1, 1.6, 2.2, 2.8, 3], 5, 5),  # 2.2 was the last such one
         ("val_acc", 2, 1.0, [1, 1.6, 1.9], 3, 3),  # the best epoch needs no least distance
         ("val_kl", 2, 0.0, [3, 1, 2, 2], 2, 4),
         ("val_rank", 1, 0.0, [-0.5, -0.6, -0.6], 2, 3),
@@ -128,14 +87,14 @@ def test_an_arm_that_ends_early_changes_no_number_of_another(stacked: bool, cach
     arms = {"short": PATIENT} | OTHERS
     both = events_of(experiment_with(arms, f"stacked={str(stacked).lower()}"), cache)
     alone = events_of(experiment_with(OTHERS), cache)
-    rows = rows_of(both, *OTHERS)
-    assert len(rows) == 2 * EPOCHS
-    if stacked:  # rounding
-        for one, other in zip(rows, rows_of(alone), strict=True):
-            assert one["kl"] == pytest.approx(other["kl"], rel=2e-3)
-    else:
-        assert rows == rows_of(alone)
-    assert [row["epoch"] for row in rows_of(both, "short")] == [1, 2]
+    rows, expected = rows_by_arm(both), rows_by_arm(alone)
+    assert [row["epoch"] for row in rows.pop("short")] == [1, 2]
+    for arm, its in expected.items():
+        assert [row["epoch"] for row in rows[arm]] == [1, 2, 3]
+        if stacked:  # rounding
+            wanted = [pytest.approx(row["kl"], rel=2e-3) for row in its]
+            assert [row["kl"] for row in rows[arm]] == wanted
+    assert stacked or rows == expected
     (ended,) = [event for event in both if isinstance(event, EndedEarly)]
     assert (ended.arm, ended.epoch, ended.monitor) == ("short", 2, "val_acc")
 
@@ -143,24 +102,20 @@ def test_an_arm_that_ends_early_changes_no_number_of_another(stacked: bool, cach
 def test_from_a_checkpoint_at_any_moment_the_same_rows_ends_and_weights_follow(cache: Path) -> None:
     experiment = experiment_with({"short": PATIENT} | OTHERS)
     undisturbed = events_of(experiment, cache)
-    events = events_of(experiment, cache, minutes=0)
+    events = events_of(experiment, cache, controller=StopController(0))
     assert rows_of(events) == rows_of(undisturbed)
     assert ends_and_weights(events) == ends_and_weights(undisturbed)
-    indices = [n for n, event in enumerate(events) if isinstance(event, Checkpoint)]
-    assert len(indices) > 3 * EPOCHS
-    for place in indices:
-        checkpoint = events[place]
-        assert isinstance(checkpoint, Checkpoint)
-        later = events_of(experiment, cache, begun={STREAM: state_of(checkpoint)})
+    assert len(checkpoints_of(events)) > 3 * EPOCHS
+    for place, checkpoint in checkpoints_of(events):
+        later = events_of(experiment, cache, going_on(checkpoint))
         assert rows_of(events[:place]) + rows_of(later) == rows_of(undisturbed)
-        assert ends_and_weights(events[:place]) + ends_and_weights(later) == ends_and_weights(undisturbed)
+        both = ends_and_weights(events[:place]) + ends_and_weights(later)
+        assert both == ends_and_weights(undisturbed)
 
 
 def test_a_stream_whose_arms_have_all_ended_early_is_done(cache: Path) -> None:
     experiment = experiment_with({"short": PATIENT})
-    events = events_of(experiment, cache)
-    (last,) = [event for event in events[-1:] if isinstance(event, Checkpoint)]
-    begun = RunState(experiment, {STREAM: state_of(last)})
+    begun = RunState(experiment, going_on(last_of(events_of(experiment, cache))))
     assert begun.status(("short", 0)) == "done"
     assert not begun.work(retry=True).jobs
 
@@ -172,17 +127,14 @@ def test_more_epochs_give_what_they_had_given_at_once_also_where_patience_ends_w
     short, long = experiment_with(arms, epochs=2), experiment_with(arms)
     before = events_of(short, cache)
     assert not any(isinstance(event, EndedEarly) for event in before)  # it is at its end anyway
-    (last,) = [event for event in before[-1:] if isinstance(event, Checkpoint)]
-    later = events_of(long, cache, begun={STREAM: state_of(last)})
+    later = events_of(long, cache, going_on(last_of(before)))
     assert rows_of(before) + rows_of(later) == rows_of(events_of(long, cache))
 
 
 def test_weights_of_the_best_epoch_say_what_they_are(cache: Path, tmp_path: Path) -> None:
     experiment = experiment_with({"short": PATIENT} | OTHERS)
     recorder = Recorder(experiment, tmp_path, "run", "cpu")
-    events = list(run_jobs(RunState(experiment).work(), Runtime(CPU, cache, StopController(NEVER))))
-    for event in events:
-        recorder.take(event)
+    events = events_of(experiment, cache, at_each=recorder.take)
     recorder.close("finished")
     assert recorder.run is not None
     manifest = recorder.run.read_manifest()
@@ -191,8 +143,7 @@ def test_weights_of_the_best_epoch_say_what_they_are(cache: Path, tmp_path: Path
     assert manifest.stopped == []
     files = sorted(path.name for path in (tmp_path / "run/best").iterdir())
     assert files == ["chosen-seed0.safetensors", "short-seed0.safetensors"]
-    rows = rows_of(events, "chosen")
-    best = min(rows, key=lambda row: row["val_kl"])
+    best = min(rows_by_arm(events)["chosen"], key=lambda row: row["val_kl"])
     with safe_open(recorder.run.best("chosen", 0), "pt") as file:
         facts = file.metadata()
     assert facts["rkkd.epoch"] == str(best["epoch"])
@@ -205,9 +156,9 @@ def test_a_worker_that_dies_takes_early_ends_and_weights_with_it(cache: Path) ->
     job = Job(STREAM, 0, RunState(experiment).work().jobs[0].arms, 0)
     buffer = CommitBuffer(RunState(experiment).states, keep_going=False)
     ended = EndedEarly(STREAM, "short", 0, 2, "val_acc", 50.0, 1)
-    best = BestSoFar(STREAM, "short", 0, b"")
+    best = BestWeights(STREAM, "short", 0, b"")
     assert [*buffer.take(job, best), *buffer.take(job, ended)] == []
-    list(buffer.died(job, "gone"))
+    list(buffer.handle_death(job, "gone"))
     assert list(buffer.take(job, Checkpoint(STREAM, {}))) == [Checkpoint(STREAM, {})]
     assert [*buffer.take(job, best), *buffer.take(job, ended)] == []
     kept = list(buffer.take(job, Checkpoint(STREAM, {})))
@@ -217,8 +168,7 @@ def test_a_worker_that_dies_takes_early_ends_and_weights_with_it(cache: Path) ->
 @pytest.mark.parametrize("broken", [{"ended": [{}]}, {"ended": 1}])
 def test_a_state_with_a_senseless_end_is_refused(broken: dict[str, Any], cache: Path) -> None:
     experiment = experiment_with({"short": PATIENT})
-    (last,) = [one for one in events_of(experiment, cache)[-1:] if isinstance(one, Checkpoint)]
-    state = state_of(last)
-    state["lockstep"] |= broken
+    states = going_on(last_of(events_of(experiment, cache)))
+    states[STREAM]["lockstep"] |= broken
     with pytest.raises((RunError, UserError), match="checkpoint"):
-        RunState(experiment, {STREAM: state})
+        RunState(experiment, states)

@@ -1,7 +1,5 @@
 """Files that somebody else put where a checkpoint belongs: refused, named, never executed."""
 
-import hashlib
-import io
 import os
 import pickle
 from collections import OrderedDict
@@ -11,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from weights import Call, foreign, saved
 
 from rkkd_cli.errors import UserError
 from rkkd_cli.train.checkpoint import CheckpointStore
@@ -18,28 +17,10 @@ from rkkd_cli.train.checkpoint import CheckpointStore
 STATE: dict[str, Any] = {"number": 1, "weights": torch.ones(8)}
 
 
-def foreign(folder: Path, content: bytes) -> Path:
-    """Write a newer checkpoint as anybody could: its name has the right hash."""
+def newest(folder: Path, content: bytes) -> Path:
+    """Write a foreign checkpoint beside one of ours."""
     CheckpointStore(folder).save(STATE)
-    path = folder / f"000007-{hashlib.sha256(content).hexdigest()}.pt"
-    path.write_bytes(content)
-    return path
-
-
-def saved(thing: object, zipped: bool = True) -> bytes:
-    file = io.BytesIO()
-    torch.save(thing, file, _use_new_zipfile_serialization=zipped)
-    return file.getvalue()
-
-
-class Payload:
-    """Makes a folder when it is unpickled."""
-
-    def __init__(self, mark: Path) -> None:
-        self.mark = mark
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return os.mkdir, (str(self.mark),)
+    return foreign(folder, content)
 
 
 class Disguised(nn.Module):
@@ -47,7 +28,7 @@ class Disguised(nn.Module):
 
     def __init__(self, mark: Path) -> None:
         super().__init__()
-        self.layer, self.extra = nn.Linear(2, 2), Payload(mark)
+        self.layer, self.extra = nn.Linear(2, 2), Call(os.mkdir, str(mark))
 
 
 @pytest.mark.parametrize("form", ["zip", "old format", "bare pickle", "inside", "key", "model"])
@@ -55,7 +36,7 @@ def test_a_payload_with_the_right_hash_is_refused_and_not_executed(
     form: str, tmp_path: Path
 ) -> None:
     mark = tmp_path / "executed"
-    bad = Payload(mark)
+    bad = Call(os.mkdir, str(mark))
     content = {
         "zip": lambda: saved(bad),
         "old format": lambda: saved(STATE | {"lockstep": bad}, zipped=False),
@@ -64,7 +45,7 @@ def test_a_payload_with_the_right_hash_is_refused_and_not_executed(
         "key": lambda: saved(STATE | {bad: 1}),
         "model": lambda: saved(Disguised(mark)),
     }[form]()
-    path = foreign(tmp_path / "checkpoints", content)
+    path = newest(tmp_path / "checkpoints", content)
     with pytest.raises(UserError, match=r"remove it$") as refused:
         CheckpointStore(path.parent).load()
     assert str(path) in str(refused.value)
@@ -90,7 +71,7 @@ FOREIGN = {
 def test_a_file_that_is_no_checkpoint_is_named_even_with_the_right_hash(
     form: str, tmp_path: Path
 ) -> None:
-    path = foreign(tmp_path, FOREIGN[form])
+    path = newest(tmp_path, FOREIGN[form])
     with pytest.raises(UserError, match=r"checkpoint.*remove it$") as refused:
         CheckpointStore(tmp_path).load()
     assert str(path) in str(refused.value)

@@ -2,41 +2,22 @@
 
 import math
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from trained import CPU, DIVERGING, Arms, Row, events_of, experiment_with, rows_by_arm, runtime
 
-from rkkd_cli.config.experiment import Experiment
-from rkkd_cli.config.overrides import Override, parse_override
-from rkkd_cli.config.presets import load_experiment
 from rkkd_cli.data.stream import DeviceImages, Stream
 from rkkd_cli.records.metrics import VAL_COLUMNS, columns
-from rkkd_cli.sweep.engines.local import run_jobs
-from rkkd_cli.sweep.engines.worker import result_of
-from rkkd_cli.sweep.recording.run_state import RunState
+from rkkd_cli.sweep.engines.worker import drain
 from rkkd_cli.sweep.sources import read_dataset
 from rkkd_cli.train.arm import ArmOnStream, new_student
-from rkkd_cli.train.events import ArmStopped, BatchDone, EpochDone, Event
+from rkkd_cli.train.events import ArmStopped, BatchDone, EpochDone
 from rkkd_cli.train.lockstep import Lockstep
 from rkkd_cli.train.metrics.evaluate import EVALUATION_BATCH
-from rkkd_cli.train.rng import Randomness
-from rkkd_cli.train.runtime import Runtime
-from rkkd_cli.train.stop_controller import StopController
-from rkkd_cli.train.teacher.model import Teacher
+from rkkd_cli.train.rng import IsolatedRng
 from rkkd_cli.train.teacher.obtain import obtain_teacher
-
-CPU = torch.device("cpu")
-QUICK = (
-    "training.epochs=2",
-    "teacher.training.epochs=2",
-    "seeds=[0]",
-    "dataset.limit_train=200",
-    "dataset.limit_test=100",
-)
-Arms = dict[str, dict[str, Any]]
-Row = dict[str, Any]
 
 ARMS: Arms = {
     "kd": {"rank": {"grad": False}},
@@ -47,41 +28,21 @@ ARMS: Arms = {
 }
 
 
-def experiment_with(arms: Arms, *overrides: str) -> Experiment:
-    given = [parse_override(text) for text in (*QUICK, *overrides)]
-    return load_experiment("rank_grad", [*given, Override("arms", arms)])
-
-
-def events_of(cache: Path, arms: Arms, *overrides: str) -> list[Event]:
-    return list(
-        run_jobs(
-            RunState(experiment_with(arms, *overrides)).work(),
-            Runtime(CPU, cache, StopController(10)),
-        )
-    )
-
-
-def rows_of(events: list[Event]) -> dict[str, list[Row]]:
-    """Return each arm's rows without the two columns that are about time."""
-    rows: dict[str, list[Row]] = {}
-    for event in events:
-        for row in event.rows if isinstance(event, EpochDone) else ():
-            kept = {k: v for k, v in row.items() if k not in ("epoch_seconds", "images_per_second")}
-            rows.setdefault(row["arm"], []).append(kept)
-    return rows
+def rows_with(cache: Path, arms: Arms, *overrides: str) -> dict[str, list[Row]]:
+    return rows_by_arm(events_of(experiment_with(*overrides, arms=arms), cache))
 
 
 def unnamed(rows: list[Row]) -> list[Row]:
     return [{key: value for key, value in row.items() if key != "arm"} for row in rows]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def company(cache: Path) -> dict[str, list[Row]]:
-    return rows_of(events_of(cache, ARMS))
+    return rows_with(cache, ARMS)
 
 
 def test_every_arm_gets_one_whole_row_an_epoch(cache: Path) -> None:
-    events = events_of(cache, ARMS)
+    events = events_of(experiment_with(arms=ARMS), cache)
     epochs = [event for event in events if isinstance(event, EpochDone)]
     assert [event.epoch for event in epochs] == [1, 2]
     for event in epochs:
@@ -97,33 +58,29 @@ def test_every_arm_gets_one_whole_row_an_epoch(cache: Path) -> None:
 def test_an_arm_alone_gives_the_same_rows_as_in_company(
     name: str, cache: Path, company: dict[str, list[Row]]
 ) -> None:
-    assert rows_of(events_of(cache, {name: ARMS[name]})) == {name: company[name]}
+    assert rows_with(cache, {name: ARMS[name]}) == {name: company[name]}
 
 
 def test_the_order_of_the_arms_changes_no_number(
     cache: Path, company: dict[str, list[Row]]
 ) -> None:
-    assert rows_of(events_of(cache, dict(reversed(ARMS.items())))) == company
+    assert rows_with(cache, dict(reversed([*ARMS.items()]))) == company
 
 
 def test_the_same_run_twice_gives_the_same_rows(cache: Path, company: dict[str, list[Row]]) -> None:
     torch.rand(7)  # whatever else happens to the global generator
-    assert rows_of(events_of(cache, ARMS)) == company
+    assert rows_with(cache, ARMS) == company
 
 
-def test_another_seed_gives_other_rows(cache: Path) -> None:
-    given = [parse_override(text) for text in QUICK if not text.startswith("seeds")]
-    both = load_experiment("rank_grad", [*given, Override("seeds", [0, 1])])
-    rows = rows_of(list(run_jobs(RunState(both).work(), Runtime(CPU, cache, StopController(10)))))[
-        "kd"
-    ]
+def test_another_seed_gives_other_rows(cache: Path, company: dict[str, list[Row]]) -> None:
+    rows = rows_with(cache, {"kd": ARMS["kd"]}, "seeds=[0,1]")["kd"]
     assert [(row["seed"], row["epoch"]) for row in rows] == [(0, 1), (0, 2), (1, 1), (1, 2)]
     assert rows[0]["ce"] != rows[2]["ce"]
-    assert rows[:2] == rows_of(events_of(cache, ARMS))["kd"]
+    assert rows[:2] == company["kd"]
 
 
 def test_two_identical_arms_give_identical_rows(cache: Path) -> None:
-    rows = rows_of(events_of(cache, {"a": ARMS["kd_rank"], "b": ARMS["hot"], "c": ARMS["kd_rank"]}))
+    rows = rows_with(cache, {"a": ARMS["kd_rank"], "b": ARMS["hot"], "c": ARMS["kd_rank"]})
     assert unnamed(rows["a"]) == unnamed(rows["c"])
     assert unnamed(rows["a"]) != unnamed(rows["b"])
 
@@ -136,7 +93,7 @@ def test_the_control_arm_logs_the_ranking_loss_and_never_learns_from_it(
         "heavy": {"rank": {"grad": False, "weight": 1000.0}},
         "steep": {"rank": {"grad": False, "weight": 7.0, "steepness": 50.0}},
     }
-    rows = rows_of(events_of(cache, arms))
+    rows = rows_with(cache, arms)
     ranking = {"rank", "test_rank", "grad_norm_rank", "grad_cosine", "grad_low_share_rank"}
     for name in ("heavy", "steep"):
         for row, plain in zip(unnamed(rows[name]), unnamed(rows["plain"]), strict=True):
@@ -149,7 +106,7 @@ def test_the_control_arm_logs_the_ranking_loss_and_never_learns_from_it(
 
 def test_learning_from_the_ranking_loss_lowers_it(cache: Path) -> None:
     arms: Arms = {"off": {"rank": {"grad": False}}, "on": {"rank": {"grad": True, "weight": 5.0}}}
-    rows = rows_of(events_of(cache, arms))
+    rows = rows_with(cache, arms)
     assert rows["on"][-1]["rank"] < rows["off"][-1]["rank"]
     assert rows["on"][-1]["kendall_tau"] > rows["off"][-1]["kendall_tau"]
 
@@ -157,25 +114,25 @@ def test_learning_from_the_ranking_loss_lowers_it(cache: Path) -> None:
 def test_an_arm_that_diverges_stops_and_leaves_the_others_as_they_are(
     cache: Path, company: dict[str, list[Row]]
 ) -> None:
-    events = events_of(cache, {"bad": {"training": {"lr": 1e30}}, "kd": ARMS["kd"]})
+    events = events_of(experiment_with(arms={**DIVERGING, "kd": ARMS["kd"]}), cache)
     (stopped,) = [event for event in events if isinstance(event, ArmStopped)]
     assert (stopped.arm, stopped.seed, stopped.epoch) == ("bad", 0, 1)
     assert stopped.step in (2, 3, 4)  # the first step still has the first weights
     assert stopped.term in ("ce", "kl", "rank")
     place = f"arm bad, seed 0 stopped at epoch 1, step {stopped.step}: {stopped.term} is not finite"
     assert place in stopped.sentence
-    assert rows_of(events) == {"kd": company["kd"]}
+    assert rows_by_arm(events) == {"kd": company["kd"]}
 
 
 def test_a_run_whose_arms_have_all_stopped_ends_without_rows(cache: Path) -> None:
-    events = events_of(cache, {"bad": {"training": {"lr": 1e30}}})
-    assert rows_of(events) == {}
+    events = events_of(experiment_with(arms=DIVERGING), cache)
+    assert rows_by_arm(events) == {}
     assert [event.arm for event in events if isinstance(event, ArmStopped)] == ["bad"]
     assert max(event.epoch for event in events if isinstance(event, BatchDone)) == 1
 
 
 def test_a_validation_share_adds_its_columns(cache: Path) -> None:
-    (first, _) = rows_of(events_of(cache, {"kd": ARMS["kd"]}, "dataset.val_share=0.2"))["kd"]
+    (first, _) = rows_with(cache, {"kd": ARMS["kd"]}, "dataset.val_share=0.2")["kd"]
     assert set(VAL_COLUMNS) <= set(first)
     assert all(math.isfinite(first[name]) for name in VAL_COLUMNS)
     assert first["val_ce"] != first["test_ce"]
@@ -185,7 +142,7 @@ def test_a_validation_share_adds_its_columns(cache: Path) -> None:
 def test_bfloat16_trains_on_a_cpu_close_to_float32(
     cache: Path, company: dict[str, list[Row]]
 ) -> None:
-    (first, last) = rows_of(events_of(cache, {"kd": ARMS["kd"]}, "precision=bf16"))["kd"]
+    (first, last) = rows_with(cache, {"kd": ARMS["kd"]}, "precision=bf16")["kd"]
     assert first["ce"] != company["kd"][0]["ce"]
     assert first["ce"] == pytest.approx(company["kd"][0]["ce"], rel=0.1)
     assert math.isfinite(last["kl"])
@@ -195,12 +152,10 @@ class Bench:
     """A teacher and a stream as a run has them, to look at from outside."""
 
     def __init__(self, cache: Path, arms: Arms) -> None:
-        self.arms = experiment_with(arms).resolved_arms
+        self.arms = experiment_with(arms=arms).resolved_arms
         experiment = self.arms[0].experiment
-        self.dataset = result_of(read_dataset(experiment, cache))
-        self.teacher: Teacher = result_of(
-            obtain_teacher(experiment, self.dataset, Runtime(CPU, cache, StopController(10)))
-        )[0]
+        self.dataset = drain(read_dataset(experiment, cache))
+        self.teacher, _ = drain(obtain_teacher(experiment, self.dataset, runtime(cache)))
         self.stream = Stream(self.dataset, CPU, experiment.training.batch_size, seed=0)
 
     def train(self, epochs: int) -> None:
@@ -250,14 +205,14 @@ def test_all_arms_of_a_seed_start_from_the_same_weights(cache: Path) -> None:
     assert not torch.equal(other["convs.0.weight"], states[0]["convs.0.weight"])
 
 
-def draw(owner: Randomness) -> Tensor:
+def draw(owner: IsolatedRng) -> Tensor:
     with owner.active():
         return nn.functional.dropout(torch.ones(50))
 
 
 def test_owners_that_take_turns_draw_the_same_noise_as_alone() -> None:
-    alone = [draw(owner) for owner in [Randomness(3, CPU)] for _ in range(4)]
-    first, second = Randomness(3, CPU), Randomness(4, CPU)
+    alone = [draw(owner) for owner in [IsolatedRng(3, CPU)] for _ in range(4)]
+    first, second = IsolatedRng(3, CPU), IsolatedRng(4, CPU)
     turns = []
     for _ in range(4):
         turns.append(draw(first))
@@ -271,5 +226,5 @@ def test_an_owners_draws_leave_the_global_generator_alone() -> None:
     torch.manual_seed(5)
     undisturbed = torch.rand(3)
     torch.manual_seed(5)
-    draw(Randomness(3, CPU))
+    draw(IsolatedRng(3, CPU))
     assert torch.equal(torch.rand(3), undisturbed)

@@ -15,16 +15,15 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+from trained import Arms, arm_of, experiment_with
 
 from rkkd_cli.config.experiment import TrainingConfig
-from rkkd_cli.config.overrides import Override, parse_override
-from rkkd_cli.config.presets import load_experiment
 from rkkd_cli.data.stream import Batch
 from rkkd_cli.methods import METHODS
 from rkkd_cli.models import build_model
-from rkkd_cli.train.arm import ArmOnStream, record, record_gradients
+from rkkd_cli.train.arm import ArmOnStream, record_metrics, record_gradients
 from rkkd_cli.train.recipe import build_optimizer, set_learning_rate
-from rkkd_cli.train.rng import Randomness
+from rkkd_cli.train.rng import IsolatedRng
 from rkkd_cli.train.stacked.stack import ArmGroup, Stack
 from rkkd_cli.train.taught_batch import feature_needs, run_teacher
 from rkkd_cli.train.teacher.model import Teacher, freeze
@@ -83,16 +82,15 @@ def watched() -> Iterator[list[str]]:
 def teacher(monkeypatch: pytest.MonkeyPatch) -> Teacher:
     monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())  # it knows no meta
     # While a CUDA graph is recorded the generators, which are on the CPU, stay as they are.
-    monkeypatch.setattr(Randomness, "active", lambda _: nullcontext())
+    monkeypatch.setattr(IsolatedRng, "active", lambda _: nullcontext())
     made = freeze(build_model("resnet8x4", 10), META, "fp32", 10, 3, (32, 32))
     made.__dict__["folded"] = made.model  # folding compares values, once
     return made
 
 
-def arms_of(teacher: Teacher, arms: dict[str, Any]) -> list[ArmOnStream]:
-    given = [parse_override('student.model="resnet8"'), Override("arms", arms)]
+def arms_of(teacher: Teacher, arms: Arms) -> list[ArmOnStream]:
     labels = torch.arange(100) % 10  # crd sorts them when it is made
-    resolved = load_experiment("rank_grad", given).resolved_arms
+    resolved = experiment_with("student.model=resnet8", arms=arms).resolved_arms
     return [ArmOnStream(arm, 0, teacher, labels) for arm in resolved]
 
 
@@ -107,19 +105,15 @@ def step(teacher: Teacher, groups: list[ArmGroup]) -> None:
     arms = [arm for one in groups for arm in one.members]
     taught = run_teacher(teacher, batch(), feature_needs(arm.objective for arm in arms))
     outputs = [one.step(taught) for one in groups]
-    record(arms, outputs, taught)
+    record_metrics(arms, outputs, taught)
     record_gradients(arms, outputs, taught)
-
-
-SETTINGS: dict[str, dict[str, Any]] = {"crd": {"negatives": 20}, "fitnet": {"hint_layer": 1}}
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_a_step_of_any_method_reads_and_sends_nothing(name: str, teacher: Teacher) -> None:
-    method = {"name": name} | ({name: SETTINGS[name]} if name in SETTINGS else {})
     arms = {
-        "logged": {"method": method, "rank": {"grad": False}},
-        "trained": {"method": method, "rank": {"grad": True, "channels": "top:0.5"}},
+        "logged": {**arm_of(name), "rank": {"grad": False}},
+        "trained": {**arm_of(name), "rank": {"grad": True, "channels": "top:0.5"}},
     }
     groups: list[ArmGroup] = [*arms_of(teacher, arms)]
     with watched() as found:
@@ -128,7 +122,7 @@ def test_a_step_of_any_method_reads_and_sends_nothing(name: str, teacher: Teache
 
 
 def test_a_step_of_stacked_arms_reads_and_sends_nothing(teacher: Teacher) -> None:
-    arms = {"logged": {"rank": {"grad": False}}, "hot": {"method": {"temperature": 8.0}}}
+    arms: Arms = {"logged": {"rank": {"grad": False}}, "hot": {"method": {"temperature": 8.0}}}
     stack = Stack(arms_of(teacher, arms))
     with watched() as found:
         step(teacher, [stack])

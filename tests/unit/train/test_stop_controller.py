@@ -1,41 +1,42 @@
 """When a checkpoint is due, when the training leaves, and where a stream goes on."""
 
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from clock import Clock
+from trained import CPU
 
 from rkkd_cli.data.catalogue import DatasetRequest, load_dataset
 from rkkd_cli.data.stream import Stream
 from rkkd_cli.train.stop_controller import StopController, Stopped
 
-CPU = torch.device("cpu")
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr("rkkd_cli.train.stop_controller.time", clock)
+    return clock
 
 
-def test_within_an_epoch_a_checkpoint_is_due_once_the_minutes_are_over() -> None:
-    controller = StopController(minutes=0.2 / 60)
+def test_within_an_epoch_a_checkpoint_is_due_once_the_minutes_are_over(clock: Clock) -> None:
+    controller = StopController(minutes=2)
     assert not controller.should_checkpoint(epoch_over=False)
-    time.sleep(0.25)
-    assert [controller.should_checkpoint(epoch_over=False) for _ in range(3)] == [
-        True,
-        False,
-        False,
-    ]
-    time.sleep(0.15)
+    clock.sleep(120)
+    due = [controller.should_checkpoint(epoch_over=False) for _ in range(3)]
+    assert due == [True, False, False]
+    clock.sleep(90)
     assert controller.should_checkpoint(epoch_over=True)
-    time.sleep(0.1)
-    assert not controller.should_checkpoint(
-        epoch_over=False
-    )  # the epoch's checkpoint began the minutes anew
-    time.sleep(0.15)
+    clock.sleep(60)  # the epoch's checkpoint began the minutes anew
+    assert not controller.should_checkpoint(epoch_over=False)
+    clock.sleep(60)
     assert controller.should_checkpoint(epoch_over=False)
 
 
-def test_the_minutes_begin_with_the_training_and_not_with_what_comes_before() -> None:
-    controller = StopController(minutes=0.2 / 60)
-    time.sleep(0.25)
+def test_the_minutes_begin_with_the_training_and_not_with_what_comes_before(clock: Clock) -> None:
+    controller = StopController(minutes=2)
+    clock.sleep(150)
     with controller.graceful():
         assert not controller.should_checkpoint(epoch_over=False)
 

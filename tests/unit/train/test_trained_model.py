@@ -1,6 +1,5 @@
 """A model in training, stopped after any step and gone on with elsewhere: bit for bit the same."""
 
-import io
 import math
 from typing import Any
 
@@ -9,13 +8,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from trained import CPU
+from weights import through_a_file
 
 from rkkd_cli.config.experiment import TrainingConfig
 from rkkd_cli.train.metrics.meters import EpochMeters
-from rkkd_cli.train.recipe import hold_rate_on
+from rkkd_cli.train.recipe import put_lr_on
 from rkkd_cli.train.trained_model import TrainedModel
 
-CPU = torch.device("cpu")
 STEPS = 5
 IMAGES = torch.randn(STEPS, 6, 3, 5, 5, generator=torch.Generator().manual_seed(0))
 LABELS = torch.arange(6) % 4
@@ -55,20 +55,12 @@ def trainee_of(recipe: str, layout: torch.memory_format, seed: int = 1) -> Train
 def step(trained: TrainedModel, number: int) -> None:
     trained.set_rate(number / STEPS)
     torch.rand(number + 1)  # others draw from the global generator in between
-    with trained.randomness.active():
+    with trained.rng.active():
         logits = trained.model(IMAGES[number])
         loss = nn.functional.cross_entropy(logits, LABELS)
         trained.backward_and_step(loss)
     correct = (logits.argmax(dim=1) == LABELS).sum()
-    trained.meters.add({"ce": loss, "acc": correct}, len(LABELS))
-
-
-def through_a_file(state: dict[str, Any]) -> dict[str, Any]:
-    file = io.BytesIO()
-    torch.save(state, file)
-    file.seek(0)
-    loaded: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
-    return loaded
+    trained.meters.add(loss.detach()[None], correct[None], len(LABELS))
 
 
 def assert_same(one: Any, other: Any, where: str = "state") -> None:
@@ -161,7 +153,7 @@ def test_loading_and_going_on_leaves_the_global_generator_alone() -> None:
     torch.manual_seed(3)
     other = trainee_of("momentum", torch.contiguous_format, seed=99)
     other.load(kept)
-    with other.randomness.active():
+    with other.rng.active():
         torch.rand(100)
     assert torch.equal(torch.rand(4), expected)
 
@@ -184,8 +176,7 @@ STEP = st.tuples(VALUES, VALUES, st.integers(0, 4))
 
 def add(meters: EpochMeters, steps: list[tuple[float, float, int]]) -> EpochMeters:
     for ce, kl, correct in steps:
-        tensors = {"ce": torch.tensor(ce), "kl": torch.tensor(kl), "acc": torch.tensor(correct)}
-        meters.add(tensors, 4)
+        meters.add(torch.tensor([ce, kl]), torch.tensor([correct]), 4)
     return meters
 
 
@@ -213,7 +204,7 @@ def test_a_state_of_a_fused_optimiser_goes_on_in_one_that_is_not_and_back(recipe
     wanted = never_stopped(recipe, layout)["model"]
     fused, plain = trainee_of(recipe, layout), trainee_of(recipe, layout)
     fused.optimizer.param_groups[0]["fused"] = True
-    hold_rate_on(CPU, fused.optimizer)
+    put_lr_on(CPU, fused.optimizer)
     for number in range(STEPS):
         one, other = (fused, plain) if number % 2 else (plain, fused)
         step(one, number)

@@ -11,7 +11,7 @@ from rkkd_cli.errors import RunError
 from rkkd_cli.sweep.engines.commit_buffer import MAX_RETRIES, CommitBuffer
 from rkkd_cli.sweep.engines.pool import POLL_SECONDS, Pool, WorkerDied
 from rkkd_cli.sweep.engines.ray.cluster import Actor, Cluster
-from rkkd_cli.sweep.engines.ray.teacher_files import TeacherBundle, files_here
+from rkkd_cli.sweep.engines.ray.teacher_files import TeacherBundle, read_teacher_files
 from rkkd_cli.sweep.engines.worker import EVENT, FAILED, STOPPED, WorkerOptions, deserialize
 from rkkd_cli.sweep.recording.run_state import Origin, Work
 from rkkd_cli.sweep.sources import dataset_facts, read_dataset
@@ -22,29 +22,30 @@ from rkkd_cli.train.teacher.store import TeacherStore
 
 
 class RayEngine:
-    """A Ray cluster. With ``keep_going`` a job that fails is given up, and the others go on."""
+    """A Ray cluster. With ``keep_going`` a job that fails is given up, and the others continue."""
 
     def __init__(self, cluster: Cluster, keep_going: bool) -> None:
         self.cluster, self.keep_going = cluster, keep_going
-        self.jobs_at_once, self.threads = cluster.checked_room(), cluster.request.cpus
+        self.jobs_at_once = cluster.checked_capacity()
+        self.threads = cluster.resources.cpus
 
     def device(self, name: str) -> torch.device:
         """Return the device of the cluster's jobs."""
-        return self.cluster.request.device
+        return self.cluster.resources.device
 
     def free_memory(self, device: torch.device) -> int:
-        """Return the free bytes of a job on a worker's machine. Raises RunError."""
-        return self.cluster.free_for_a_job()
+        """Return the free bytes for each job on a worker's machine. Raises RunError."""
+        return self.cluster.free_memory_per_job()
 
     def run(self, work: Work, runtime: Runtime) -> Iterator[Event]:
-        """Yield everything that happens until the work is done."""
+        """Yield all events until the work is done."""
         cluster, controller = self.cluster, runtime.controller
         experiments = [job.experiment for job in work.jobs]
         cluster.options = WorkerOptions.like_this_process(str(runtime.device), experiments, runtime)
         pool = Pool(cluster, CommitBuffer(work.states, self.keep_going), controller)
         try:
             for key, jobs in work.by_sources():
-                refs = yield from _share(jobs[0].experiment, cluster, runtime, work.origin)
+                refs = yield from _put_sources(jobs[0].experiment, cluster, runtime, work.origin)
                 cluster.object_refs[key] = refs
             with controller.graceful():
                 yield from pool.run(work.jobs)
@@ -55,7 +56,7 @@ class RayEngine:
         controller.raise_if_stopped()
 
 
-def _share(
+def _put_sources(
     experiment: Experiment, cluster: Cluster, runtime: Runtime, origin: Origin
 ) -> Generator[Event, None, tuple[Any, Any]]:
     """Put the images and the teacher into Ray's object store; return references to both."""
@@ -63,43 +64,43 @@ def _share(
     dataset = yield from read_dataset(experiment, cache)
     origin.check_dataset(experiment, dataset.fingerprint)
     yield DatasetReady(dataset_facts(dataset))
-    stores = [folder for folder in (origin.teachers, cache) if folder]
-    files, images = files_here(experiment, dataset, stores), ray.put(dataset)
-    bundle = yield from _taught(experiment, images, files, cluster, runtime.controller)
+    folders = [folder for folder in (origin.teachers, cache) if folder]
+    files, dataset_ref = read_teacher_files(experiment, dataset, folders), ray.put(dataset)
+    bundle = yield from _obtain_teacher(experiment, dataset_ref, files, cluster, runtime.controller)
     origin.check_teacher(experiment, bundle.fingerprint)
     in_cache = "key" in bundle.facts
     if in_cache:
-        TeacherStore(cache).put(bundle.facts["key"], bundle.files)
+        TeacherStore(cache).write_files(bundle.facts["key"], bundle.files)
     yield TeacherReady(bundle.facts, cache if in_cache else None)
-    return images, ray.put(bundle)
+    return dataset_ref, ray.put(bundle)
 
 
-def _taught(
+def _obtain_teacher(
     experiment: Experiment,
-    images: Any,
+    dataset_ref: Any,
     files: Mapping[str, bytes],
     cluster: Cluster,
     controller: StopController,
 ) -> Generator[Event, None, TeacherBundle]:
-    """Return the teacher that a worker has loaded or trained; a worker that dies is replaced."""
+    """Return the teacher that a worker has loaded or trained; replaces a worker that dies."""
     deaths = 0
     while True:
         actor = cluster.start()
         try:
-            actor.teach(experiment, images, files)
-            bundle = yield from _until_taught(actor, cluster, controller)
+            actor.obtain_teacher(experiment, dataset_ref, files)
+            bundle = yield from _receive_bundle(actor, cluster, controller)
         except WorkerDied as death:
             deaths += 1
             if deaths > MAX_RETRIES:
                 raise RunError(f"{death}, {deaths} times while the teacher was trained") from None
-            cluster.room()
+            cluster.capacity()  # raises RunError if there can be no worker any more
             yield Note(f"{death}; the teacher begins again")
         else:
             cluster.idle.append(actor)
             return bundle
 
 
-def _until_taught(
+def _receive_bundle(
     actor: Actor, cluster: Cluster, controller: StopController
 ) -> Generator[Event, None, TeacherBundle]:
     is_stopping = False
@@ -107,7 +108,7 @@ def _until_taught(
         while True:
             if controller.stop_requested and not is_stopping:
                 is_stopping = True
-                actor.ask_to_stop()
+                actor.request_stop()
             if not cluster.wait([actor], POLL_SECONDS):
                 yield Tick()
                 continue

@@ -1,4 +1,4 @@
-"""A teacher on its way to a worker without the same disk, and back: its files as bytes."""
+"""A teacher's files as bytes, for workers that do not share this disk."""
 
 import tempfile
 from collections.abc import Generator, Iterator, Mapping
@@ -19,45 +19,46 @@ CHECKPOINT = "checkpoint"
 
 
 class TeacherBundle(NamedTuple):
-    """A teacher: its files, what the manifest says of it, and what tells it from others."""
+    """A teacher's files, its facts for the manifest, and its fingerprint."""
 
     files: Files
     facts: dict[str, Any]
     fingerprint: str
 
 
-def files_here(experiment: Experiment, dataset: Dataset, stores: list[Path]) -> Files:
-    """Return the files of the experiment's teacher that are on this disk; none if there is none."""
+def read_teacher_files(experiment: Experiment, dataset: Dataset, folders: list[Path]) -> Files:
+    """Return the files of the experiment's teacher from this disk; none if it is not there."""
     if experiment.teacher.checkpoint is not None:
         return {CHECKPOINT: Path(experiment.teacher.checkpoint).expanduser().read_bytes()}
     key = teacher_key(experiment, dataset)
-    found = (TeacherStore(folder).entry(key) for folder in stores)
-    return next((files for files in found if files), {})
+    candidates = (TeacherStore(folder).read_files(key) for folder in folders)
+    return next((files for files in candidates if files), {})
 
 
-def teacher_from(
+def teacher_from_files(
     files: Files, experiment: Experiment, dataset: Dataset, runtime: Runtime
 ) -> Generator[Event, None, tuple[Teacher, TeacherBundle]]:
-    """Return the teacher of the files, or train it where there are none; yields its training."""
-    with _unpacked(files, experiment, dataset) as (here, kept):
-        teacher, ready = yield from obtain_teacher(here, dataset, runtime, kept)
+    """Return the teacher of the files, or train it if there are none; yields its training."""
+    with _written(files, experiment, dataset) as (local_experiment, folder):
+        teacher, ready = yield from obtain_teacher(local_experiment, dataset, runtime, folder)
     if not files and ready.cache is not None:
-        files = TeacherStore(ready.cache).entry(teacher_key(experiment, dataset)) or {}
+        key = teacher_key(experiment, dataset)
+        files = TeacherStore(ready.cache).read_files(key) or {}
     return teacher, TeacherBundle(files, ready.facts, teacher.fingerprint)
 
 
 @contextmanager
-def _unpacked(
+def _written(
     files: Files, experiment: Experiment, dataset: Dataset
 ) -> Iterator[tuple[Experiment, Path]]:
-    """Give the experiment and the folder in which its teacher is found."""
-    with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder)
+    """Write the files into a temporary folder; give it, and the experiment with a path in it."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
         if CHECKPOINT in files:
-            path = place / CHECKPOINT
+            path = folder / CHECKPOINT
             path.write_bytes(files[CHECKPOINT])
             teacher = experiment.teacher.model_copy(update={"checkpoint": str(path)})
             experiment = experiment.model_copy(update={"teacher": teacher})
         elif files:
-            TeacherStore(place).put(teacher_key(experiment, dataset), files)
-        yield experiment, place
+            TeacherStore(folder).write_files(teacher_key(experiment, dataset), files)
+        yield experiment, folder

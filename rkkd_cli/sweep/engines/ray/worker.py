@@ -1,4 +1,4 @@
-"""A worker on a Ray cluster. Needs no disk in common with the process that records."""
+"""A worker on a Ray cluster. It need not share a disk with the process that records."""
 
 from collections.abc import Generator, Iterator, Mapping
 
@@ -8,18 +8,18 @@ import rkkd_cli
 from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.config.grid import NUMBERS_VERSION
 from rkkd_cli.data.images import Dataset
-from rkkd_cli.data.streaming.split import ListedImages
+from rkkd_cli.data.streaming.split import StreamedSplit
 from rkkd_cli.errors import RunError, UserError
 from rkkd_cli.records.cache import cache_directory
 from rkkd_cli.sweep.engines.local import run_job
-from rkkd_cli.sweep.engines.ray.teacher_files import Files, TeacherBundle, teacher_from
+from rkkd_cli.sweep.engines.ray.teacher_files import Files, TeacherBundle, teacher_from_files
 from rkkd_cli.sweep.engines.worker import (
     Message,
     WorkerOptions,
     check_sources,
     deserialize_state,
+    drain,
     messages,
-    result_of,
 )
 from rkkd_cli.sweep.estimate import free_memory
 from rkkd_cli.sweep.jobs import Job, SourcesKey, sources_key
@@ -31,7 +31,7 @@ from rkkd_cli.train.stop_controller import StopController
 
 
 class RayWorker:
-    """The body of an actor: it trains one thing at a time, while :meth:`stop` may be called."""
+    """The body of an actor. It does one task at a time; :meth:`stop` may be called meanwhile."""
 
     def __init__(self, versions: Mapping[str, str]) -> None:
         self.versions = versions
@@ -44,12 +44,11 @@ class RayWorker:
         check_versions(self.versions)
         return free_memory(pick_device(device))
 
-    def teach(
+    def obtain_teacher(
         self, options: WorkerOptions, experiment: Experiment, dataset: Dataset, files: Files
     ) -> Iterator[Message]:
-        """Make sure of the teacher: train it where there are no files of one."""
-        controller = self._new_controller(options)
-        yield from messages(self._teach(options, controller, experiment, dataset, files))
+        """Load the teacher, or train it if it has no files. The result is its bundle."""
+        yield from messages(self._obtain_teacher(options, experiment, dataset, files))
 
     def train(
         self,
@@ -59,69 +58,64 @@ class RayWorker:
         dataset: Dataset,
         teacher: TeacherBundle,
     ) -> Iterator[Message]:
-        """Train the job from its state."""
-        controller = self._new_controller(options)
-        yield from messages(self._train(options, controller, job, state, dataset, teacher))
+        """Train the job from its serialised state."""
+        yield from messages(self._train(options, job, state, dataset, teacher))
 
     def stop(self) -> None:
-        """Let what is being trained leave off after its step and a checkpoint."""
+        """Stop the task after its current step and a checkpoint."""
         self.is_stopping = True
         if self.controller is not None:
             self.controller.stop_requested = True
 
-    def _new_controller(self, options: WorkerOptions) -> StopController:
+    def _start_task(self, options: WorkerOptions) -> Runtime:
+        """Set up this process for a task. Raises RunError for other versions."""
         self.controller = StopController(options.minutes)
-        self.controller.stop_requested = self.is_stopping  # it may have been said before this began
-        return self.controller
-
-    def _teach(
-        self,
-        options: WorkerOptions,
-        controller: StopController,
-        experiment: Experiment,
-        dataset: Dataset,
-        files: Files,
-    ) -> Generator[Event, None, TeacherBundle]:
+        self.controller.stop_requested = self.is_stopping  # the request may have come before
         check_versions(self.versions)
+        return Runtime(options.apply(), cache_directory(), self.controller)
+
+    def _obtain_teacher(
+        self, options: WorkerOptions, experiment: Experiment, dataset: Dataset, files: Files
+    ) -> Generator[Event, None, TeacherBundle]:
+        runtime = self._start_task(options)
         check_images_here(dataset)
-        runtime = Runtime(options.apply(), cache_directory(), controller)
-        _, bundle = yield from teacher_from(files, experiment, dataset, runtime)
+        _, bundle = yield from teacher_from_files(files, experiment, dataset, runtime)
         return bundle
 
     def _train(
         self,
         options: WorkerOptions,
-        controller: StopController,
         job: Job,
         state: bytes | None,
         dataset: Dataset,
         bundle: TeacherBundle,
     ) -> Generator[Event, None, None]:
-        check_versions(self.versions)
-        runtime = Runtime(options.apply(), cache_directory(), controller)
+        runtime = self._start_task(options)
         key = sources_key(job.experiment)
         if key not in self.sources:
             self.sources.clear()
             check_images_here(dataset)
-            found = teacher_from(bundle.files, job.experiment, dataset, runtime)
-            teacher, same = result_of(found)
-            check_sources({"teacher": same.fingerprint}, {"teacher": bundle.fingerprint})
+            teacher, own_bundle = drain(
+                teacher_from_files(bundle.files, job.experiment, dataset, runtime)
+            )
+            check_sources({"teacher": own_bundle.fingerprint}, {"teacher": bundle.fingerprint})
             self.sources[key] = make_sources(dataset, teacher)
-        here = None if state is None else deserialize_state(state)
-        yield from run_job(job, self.sources[key], here, runtime)
+        yield from run_job(
+            job, self.sources[key], None if state is None else deserialize_state(state), runtime
+        )
 
 
 def check_images_here(dataset: Dataset) -> None:
-    """Raise RunError where this node's disk has not the images of a dataset that is streamed.
+    """Raise RunError if this node's disk lacks the images of a streamed dataset.
 
-    Images in memory come with the dataset; of streamed ones only the list does.
+    A dataset in memory comes with its images, a streamed one only with their list.
     """
     for split in (dataset.train, dataset.test, dataset.val):
-        if not isinstance(split, ListedImages):
+        if not isinstance(split, StreamedSplit):
             continue
         reason = ""
         try:
-            is_here = split.fingerprint_now() == split.fingerprint
+            is_here = split.compute_fingerprint() == split.fingerprint
         except UserError as error:
             is_here, reason = False, f" ({error})"
         if not is_here:
@@ -133,7 +127,7 @@ def check_images_here(dataset: Dataset) -> None:
 
 
 def versions() -> dict[str, str]:
-    """Return what must be the same everywhere for the rows to be those of one process."""
+    """Return the versions that determine a run's numbers."""
     return {
         "rkkd": rkkd_cli.__version__,
         "rkkd's numbers": str(NUMBERS_VERSION),
@@ -143,12 +137,13 @@ def versions() -> dict[str, str]:
 
 def check_versions(expected: Mapping[str, str]) -> None:
     """Raise RunError unless this machine has the versions of the one that records."""
-    other = [
-        f"{name} {here} instead of {expected[name]}"
-        for name, here in versions().items()
-        if here != expected[name]
+    differences = [
+        f"{name} {version} instead of {expected[name]}"
+        for name, version in versions().items()
+        if version != expected[name]
     ]
-    if other:
+    if differences:
         raise RunError(
-            f"a node of the cluster has {', '.join(other)}; install the same versions on all nodes"
+            f"a node of the cluster has {', '.join(differences)}; install the same versions on all "
+            "nodes"
         )

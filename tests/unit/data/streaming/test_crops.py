@@ -12,7 +12,7 @@ from scipy.stats import ks_2samp
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
-from rkkd_cli.data.streaming.crops import AREA, SHAPE, Cut, random_box
+from rkkd_cli.data.streaming.crops import AREA_RANGE, ASPECT_RANGE, Crop, random_box
 
 sides = st.integers(1, 300)
 seeds = st.integers(0, 2**62)
@@ -37,7 +37,7 @@ def test_a_random_crop_has_the_pixels_of_torchvisions(
     expected = F.resized_crop(image, top, left, bottom - top, right - left, [size, size])
     if draws.random() < 0.5 and flip:
         expected = F.horizontal_flip(expected)
-    assert same(Cut(size, "random", flip)(image, seed), expected)
+    assert same(Crop(size, "random", flip)(image, seed), expected)
 
 
 @settings(max_examples=60)
@@ -47,7 +47,7 @@ def test_a_held_out_image_has_the_pixels_of_torchvisions_references(
 ) -> None:
     image = picture(width, height)
     reference = v2.Compose([v2.Resize(size * 256 // 224), v2.CenterCrop(size)])
-    assert same(Cut(size, "held_out")(image, 0), reference(image))
+    assert same(Crop(size, "held_out")(image, 0), reference(image))
 
 
 @given(width=st.integers(1, 5000), height=st.integers(1, 5000), seed=seeds)
@@ -61,9 +61,9 @@ def test_a_box_lies_within_the_image(width: int, height: int, seed: int) -> None
 def test_area_and_shape_are_allowed_ones(width: int, height: int, seed: int) -> None:
     left, top, right, bottom = random_box(width, height, Random(seed))
     w, h = right - left, bottom - top
-    assert SHAPE[0] * 0.98 < w / h < SHAPE[1] * 1.02
+    assert ASPECT_RANGE[0] * 0.98 < w / h < ASPECT_RANGE[1] * 1.02
     is_fallback = w == width or h == height
-    assert is_fallback or AREA[0] * 0.97 < w * h / (width * height) < AREA[1] * 1.01
+    assert is_fallback or AREA_RANGE[0] * 0.97 < w * h / (width * height) < AREA_RANGE[1] * 1.01
 
 
 @pytest.mark.parametrize(("width", "height"), [(500, 375), (375, 500), (64, 64), (300, 200)])
@@ -87,18 +87,18 @@ def test_where_no_shape_fits_the_box_is_torchvisions(width: int, height: int) ->
 
 
 def test_a_seed_makes_one_crop_and_half_of_all_are_flipped() -> None:
-    image, cut = picture(40, 30), Cut(8, "random", flip=True)
-    first = [cut(image, seed).tobytes() for seed in range(400)]
-    assert first == [cut(image, seed).tobytes() for seed in range(400)]
+    image, crop = picture(40, 30), Crop(8, "random", flip=True)
+    first = [crop(image, seed).tobytes() for seed in range(400)]
+    assert first == [crop(image, seed).tobytes() for seed in range(400)]
     assert len(set(first)) > 390
-    plain = Cut(8, "random")
+    plain = Crop(8, "random")
     flipped = sum(one != plain(image, seed).tobytes() for seed, one in enumerate(first))
     assert flipped == pytest.approx(200, abs=60)  # six standard deviations
 
 
 def test_a_thin_image_is_not_enlarged_beyond_all_measure() -> None:
     thin = Image.new("RGB", (9_000_000, 1))
-    for cut in (Cut(64, "held_out"), Cut(64, "centre")):
+    for crop in (Crop(64, "held_out"), Crop(64, "centre")):
         with pytest.raises(Image.DecompressionBombError):
-            cut(thin, 0)
-    assert Cut(64, "random")(thin, 0).size == (64, 64)
+            crop(thin, 0)
+    assert Crop(64, "random")(thin, 0).size == (64, 64)

@@ -12,17 +12,17 @@ from PIL import Image
 from torch import Tensor
 
 from rkkd_cli.data.catalogue import (
-    MOST_RESIDENT,
+    MAX_RESIDENT_BYTES,
     STREAMED_MEAN,
     STREAMED_STD,
     DatasetRequest,
+    inspect_dataset,
     load_dataset,
-    peek,
 )
 from rkkd_cli.data.images import Dataset
 from rkkd_cli.data.stream import Batch, DeviceImages, Stream
 from rkkd_cli.data.streaming.pool import ImageError
-from rkkd_cli.data.streaming.split import SAMPLE, ListedImages
+from rkkd_cli.data.streaming.split import SAMPLED_FILES, StreamedSplit
 from rkkd_cli.errors import UserError
 
 CPU = torch.device("cpu")
@@ -89,11 +89,11 @@ def test_epochs_seeds_and_images_have_draws_of_their_own(root: Path) -> None:
     assert len({image.numpy().tobytes() for image in shown}) == len(shown) == 90
 
 
-def test_every_image_comes_once_an_epoch_with_its_label_and_place(root: Path) -> None:
+def test_every_image_comes_once_an_epoch_with_its_label_and_index(root: Path) -> None:
     parts = batches(load(root))
-    places = torch.cat([part.indices for part in parts])
-    assert sorted(places.tolist()) == list(range(30))
-    assert torch.equal(torch.cat([part.labels for part in parts]), places // 10)
+    indices = torch.cat([part.indices for part in parts])
+    assert sorted(indices.tolist()) == list(range(30))
+    assert torch.equal(torch.cat([part.labels for part in parts]), indices // 10)
     assert [len(part.labels) for part in parts] == [7, 7, 7, 7, 2]
 
 
@@ -168,13 +168,13 @@ def test_subsets_are_those_of_the_images_in_memory(
 
 def test_a_folder_is_streamed_where_it_is_told_or_too_large_for_memory(root: Path) -> None:
     def streamed(**settings: Any) -> bool:
-        return peek(DatasetRequest("folder", str(root), **settings)).streamed
+        return inspect_dataset(DatasetRequest("folder", str(root), **settings)).streamed
 
     assert not streamed()
     assert not streamed(streaming=False, image_size=4096)
     assert streamed(streaming=True)
     assert streamed(crop="resized")
-    largest = int((MOST_RESIDENT / 39 / 3) ** 0.5)  # of 39 images
+    largest = int((MAX_RESIDENT_BYTES / 39 / 3) ** 0.5)  # of 39 images
     assert not streamed(image_size=largest)
     assert streamed(image_size=largest + 1)
 
@@ -199,7 +199,7 @@ def test_what_is_no_folder_is_not_streamed(
     settings: dict[str, Any], words: str, tmp_path: Path
 ) -> None:
     with pytest.raises(UserError, match=words):
-        peek(DatasetRequest("digits", **settings))
+        inspect_dataset(DatasetRequest("digits", **settings))
 
 
 def fingerprints(root: Path, **settings: Any) -> tuple[str, str]:
@@ -234,19 +234,19 @@ def test_the_fingerprint_knows_a_moved_tree_again_and_tells_other_files(
 def test_of_many_files_every_size_but_only_a_sample_of_contents_is_told(
     make_folder: FolderMaker,
 ) -> None:
-    root = make_folder(classes=1, train=SAMPLE + 40, test=1, size=4)
+    root = make_folder(classes=1, train=SAMPLED_FILES + 40, test=1, size=4)
     before = load(root).train
-    assert isinstance(before, ListedImages)
+    assert isinstance(before, StreamedSplit)
     kinds = []
-    for number in range(len(before)):
-        path = Path(before.path(number))
+    for index in range(len(before)):
+        path = Path(before.path(index))
         content = path.read_bytes()
         path.write_bytes(bytes(len(content)))
-        kinds.append(before.fingerprint_now() == before.fingerprint)
+        kinds.append(before.compute_fingerprint() == before.fingerprint)
         path.write_bytes(bytes(len(content) + 1))
-        assert before.fingerprint_now() != before.fingerprint
+        assert before.compute_fingerprint() != before.fingerprint
         path.write_bytes(content)
-        if number > 30:
+        if index > 30:
             break
     assert {*kinds} == {True, False}
 
@@ -256,7 +256,7 @@ def test_a_file_that_has_gone_is_named_and_one_that_breaks_is_named_in_its_turn(
 ) -> None:
     dataset = load(root, decoders=2)
     order = torch.cat([batch.indices for batch in batches(dataset)])
-    assert isinstance(dataset.train, ListedImages)
+    assert isinstance(dataset.train, StreamedSplit)
     broken = dataset.train.path(int(order[20]))
     Path(broken).write_bytes(b"no image")
     epoch = Stream(dataset, CPU, 7, seed=3).epoch(1)
@@ -265,4 +265,4 @@ def test_a_file_that_has_gone_is_named_and_one_that_breaks_is_named_in_its_turn(
         next(epoch)
     Path(broken).unlink()
     with pytest.raises(UserError, match=rf"cannot read the image {broken}: No such file"):
-        dataset.train.fingerprint_now()
+        dataset.train.compute_fingerprint()

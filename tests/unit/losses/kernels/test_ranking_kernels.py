@@ -33,7 +33,7 @@ def ours(s: Tensor, t: Tensor, k: float, surrogate: str) -> tuple[Tensor, Tensor
 
 
 def errors(s: Tensor, t: Tensor, k: float, surrogate: str) -> tuple[float, float]:
-    """The errors against float64 of the value, and of the gradient relative to its largest, 2k/C."""
+    """The errors of value and gradient against float64; the gradient's is relative to 2k/C."""
     value, gradient = ours(s, t, k, surrogate)
     exact = torch_blocks.losses_and_gradients(s.double(), t.double(), k, SURROGATES[surrogate])
     largest = 2 * k / s.shape[1]

@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from torch import nn
+from weights import same
 
 from rkkd_cli.errors import UserError
 from rkkd_cli.models import Classifier, build_model, load_checkpoint
@@ -163,10 +164,6 @@ WRITERS: list[Callable[[Classifier], tuple[str, Any]]] = [
 ]
 
 
-def same(one: Any, other: Any) -> bool:
-    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
-
-
 @pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
 @pytest.mark.parametrize("write", WRITERS, ids=lambda writer: writer.__name__)
 def test_a_project_s_file_is_recognised_and_loads(
@@ -199,8 +196,8 @@ def test_moving_averages_are_taken_where_asked_for_and_told(
     path = tmp_path / "both.pth"
     torch.save(write(network())[1], path)
     plain, averaged = read_weights(path), read_weights(path, ema=True)
-    assert (plain.ema, plain.other_ema) == (False, True)
-    assert (averaged.ema, averaged.other_ema) == (True, False)
+    assert (plain.ema, plain.has_other_ema) == (False, True)
+    assert (averaged.ema, averaged.has_other_ema) == (True, False)
     assert same(recognise(averaged).state, network(9).state_dict())
 
 

@@ -12,14 +12,15 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 from torchvision import models
+from weights import same
 
 from rkkd_cli.errors import UserError
 from rkkd_cli.models import build_model, load_checkpoint
 from rkkd_cli.models.checkpoint.layout import read_weights
 from rkkd_cli.models.checkpoint.library_names import library_candidates
-from rkkd_cli.models.checkpoint.recognise import Images, Recognised, recognise, trained_size
-from rkkd_cli.models.checkpoint.skeleton import Unfilled
-from rkkd_cli.models.checkpoint.upgrade import in_todays_form
+from rkkd_cli.models.checkpoint.recognise import ImageSpec, RecognisedModel, recognise, trained_size
+from rkkd_cli.models.checkpoint.skeleton import SkipInit
+from rkkd_cli.models.checkpoint.upgrade import upgrade_keys
 
 timm = pytest.importorskip("timm")
 
@@ -39,13 +40,13 @@ def of_timm(name: str, **options: Any) -> nn.Module:
     return model.eval()
 
 
-def found(path: Path, content: Any, model: str | None = None) -> Recognised:
+def found(path: Path, content: Any, model: str | None = None) -> RecognisedModel:
     path.parent.mkdir(exist_ok=True, parents=True)
     torch.save(content, path)
     return recognise(read_weights(path), model)
 
 
-def gives_outputs_of(answer: Recognised, library: nn.Module, side: int = 64) -> bool:
+def gives_outputs_of(answer: RecognisedModel, library: nn.Module, side: int = 64) -> bool:
     model = build_model(answer.model, answer.classes, answer.channels).eval()
     model.load_state_dict(answer.state)
     images = torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(1))
@@ -69,7 +70,7 @@ def test_torchvisions_own_files(name: str, file: str, tmp_path: Path) -> None:
     assert (answer.model, answer.classes, answer.channels) == (f"torchvision:{name}", CLASSES, 3)
     model = build_model(answer.model, CLASSES)
     load_checkpoint(model, tmp_path / file)
-    assert all(torch.equal(t, library.state_dict()[k]) for k, t in model.state_dict().items())
+    assert same(model.state_dict(), library.state_dict())
 
 
 def test_torchvisions_training_script_names_the_model(tmp_path: Path) -> None:
@@ -86,7 +87,9 @@ def test_torchvisions_training_script_names_the_model(tmp_path: Path) -> None:
     answer = found(tmp_path / "out" / "model_9.pth", content)
     assert answer.model == "torchvision:mobilenet_v3_small"
     assert gives_outputs_of(answer, library)
-    assert found(tmp_path / "out" / "x.pth", content | {"model": wrapped}).taken_off == "module."
+    assert (
+        found(tmp_path / "out" / "x.pth", content | {"model": wrapped}).stripped_prefix == "module."
+    )
 
 
 def test_timms_training_script_names_the_model(tmp_path: Path) -> None:
@@ -143,7 +146,7 @@ def test_both_libraries_have_it_and_one_is_taken(
     state = library.state_dict()
     answer = found(tmp_path / file, {"state_dict": state, **beside} if beside else state)
     assert answer.model == first
-    assert {answer.model, *answer.also} == {RESNET18, "timm:resnet18"}
+    assert {answer.model, *answer.equivalents} == {RESNET18, "timm:resnet18"}
     assert gives_outputs_of(answer, library)
 
 
@@ -161,7 +164,7 @@ def test_auxiliary_heads_are_left_out_and_nothing_else(tmp_path: Path) -> None:
     library = of_torchvision("googlenet", aux_logits=True, init_weights=False)
     state, path = library.state_dict(), tmp_path / "googlenet-0011aabb.pth"
     answer = found(path, state)
-    assert (answer.model, answer.left_out) == ("torchvision:googlenet", ("aux1", "aux2"))
+    assert (answer.model, answer.dropped_heads) == ("torchvision:googlenet", ("aux1", "aux2"))
     left = {name for name in state if name not in answer.state}
     assert left == {name for name in state if name.startswith(("aux1.", "aux2."))}
     assert gives_outputs_of(answer, library)
@@ -177,10 +180,10 @@ def test_auxiliary_heads_are_left_out_and_nothing_else(tmp_path: Path) -> None:
 def test_inceptions_auxiliary_head_is_left_out(
     make: Callable[..., nn.Module], options: dict[str, bool]
 ) -> None:
-    with torch.device("meta"), Unfilled():
+    with torch.device("meta"), SkipInit():
         state = make("inception_v3", aux_logits=True, **options).state_dict()
         target = make("inception_v3", aux_logits=False, **options).state_dict()
-    kept, heads = in_todays_form(state, target)
+    kept, heads = upgrade_keys(state, target)
     assert heads == ("AuxLogits",)
     assert kept.keys() == target.keys()
 
@@ -199,13 +202,13 @@ def test_auxiliary_heads_of_other_models_are_not_left_out(tmp_path: Path) -> Non
     ],
 )
 def test_names_of_torchvisions_older_files(name: str, renamed: list[tuple[str, str]]) -> None:
-    with torch.device("meta"), Unfilled():
+    with torch.device("meta"), SkipInit():
         state = of_torchvision(name).state_dict()
     old = dict(state)
     for today, then in renamed:
         old = {re.sub(rf"(?<=\.){re.escape(today)}", then, k): t for k, t in old.items()}
     assert sum(key not in state for key in old) > 20
-    assert in_todays_form(old, state) == (dict(state), ())
+    assert upgrade_keys(old, state) == (dict(state), ())
 
 
 def test_a_vision_transformer_of_another_size(tmp_path: Path) -> None:
@@ -220,7 +223,7 @@ def test_a_vision_transformer_of_another_size(tmp_path: Path) -> None:
     assert [trained_size(answer) for answer in answers] == [(224, 224), (32, 32)]
     path = tmp_path / f"{name}.pth"
     torch.save(states[2], path)
-    assert recognise(read_weights(path), None, Images(6, 3, (80, 80))).size == (80, 80)
+    assert recognise(read_weights(path), None, ImageSpec(6, 3, (80, 80))).size == (80, 80)
     with pytest.raises(UserError, match="fits no model of the zoo, nor timm:deit_tiny_patch16_224"):
         recognise(read_weights(path))
 

@@ -1,6 +1,6 @@
 """Checkpoint files: the layouts in use load strictly, everything else is refused untouched."""
 
-import io
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import torch
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from weights import Call, same, saved
 
 from rkkd_cli.errors import UserError
 from rkkd_cli.models import Classifier, build_model, load_checkpoint
@@ -23,16 +24,6 @@ FILE_FIXTURES = [HealthCheck.function_scoped_fixture]
 def student(classes: int = 10, name: str = "digits_student", seed: int = 0) -> Classifier:
     torch.manual_seed(seed)
     return build_model(name, classes, 1)
-
-
-def saved(content: object, zipped: bool = True) -> bytes:
-    buffer = io.BytesIO()
-    torch.save(content, buffer, _use_new_zipfile_serialization=zipped)
-    return buffer.getvalue()
-
-
-def same(one: State, other: State) -> bool:
-    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
 
 
 def copied(model: Classifier) -> dict[str, Tensor]:
@@ -151,20 +142,12 @@ def test_a_flipped_bit_gives_weights_or_a_refusal(
         assert same(model.state_dict(), before)
 
 
-class Payload:
-    """Pickled as a call that makes a folder."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def __reduce__(self) -> tuple[Callable[[Path], None], tuple[Path]]:
-        return Path.mkdir, (self.folder,)
-
-
 @FORMATS
 def test_a_payload_is_refused_and_never_run(zipped: bool, tmp_path: Path) -> None:
     path, trace = tmp_path / "evil.pth", tmp_path / "trace"
-    path.write_bytes(saved({"model": student().state_dict(), "x": Payload(trace)}, zipped))
+    path.write_bytes(
+        saved({"model": student().state_dict(), "x": Call(os.mkdir, str(trace))}, zipped)
+    )
     assert "never unpickled" in refusal(path)
     assert not trace.exists()
     torch.load(path, weights_only=False)  # it does what it says where files are trusted

@@ -8,12 +8,12 @@ import torch
 
 from rkkd_cli.errors import UserError
 from rkkd_cli.models import MODELS, build_model
-from rkkd_cli.models.checkpoint.layout import read_weights, shared_start
-from rkkd_cli.models.checkpoint.names import model_words, named_among
-from rkkd_cli.models.checkpoint.recognise import Recognised, recognise
+from rkkd_cli.models.checkpoint.layout import common_prefix, read_weights
+from rkkd_cli.models.checkpoint.names import first_named, name_hints
+from rkkd_cli.models.checkpoint.recognise import RecognisedModel, recognise
 
 
-def found(path: Path, content: Any, model: str | None = None) -> Recognised:
+def found(path: Path, content: Any, model: str | None = None) -> RecognisedModel:
     path.parent.mkdir(exist_ok=True)
     torch.save(content, path)
     return recognise(read_weights(path), model)
@@ -120,16 +120,16 @@ def test_looking_for_the_model_draws_no_random_number(tmp_path: Path) -> None:
 )
 def test_names_begin_what_files_and_folders_are_called(word: str, name: str | None) -> None:
     names = ["resnet32", "resnet32x4", "resnet34", "wrn_40_2", "wrn_40_1", "ResNet50", "resnet50"]
-    assert named_among([word], names) == name
+    assert first_named([word], names) == name
 
 
 def test_words_come_from_the_file_its_name_and_its_folder() -> None:
     path = Path("S~resnet8x4_T~resnet32x4_cifar100_kd_x") / "last.pth.tar"
-    assert list(model_words(path, ["stated"])) == ["stated", "last", "resnet8x4"]
+    assert list(name_hints(path, ["stated"])) == ["stated", "last", "resnet8x4"]
 
 
 def test_only_a_beginning_of_all_names_is_shared() -> None:
-    assert shared_start(["module.model.a.b", "module.model.c"]) == "module.model."
-    assert shared_start(["model.a", "models.b"]) == ""
-    assert shared_start(["a", "b"]) == ""
-    assert shared_start(["fc.weight"]) == "fc."
+    assert common_prefix(["module.model.a.b", "module.model.c"]) == "module.model."
+    assert common_prefix(["model.a", "models.b"]) == ""
+    assert common_prefix(["a", "b"]) == ""
+    assert common_prefix(["fc.weight"]) == "fc."

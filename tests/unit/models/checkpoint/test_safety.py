@@ -10,7 +10,6 @@ import sys
 import tarfile
 import zipfile
 from collections import OrderedDict
-from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from types import SimpleNamespace
 from typing import Any
@@ -18,23 +17,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from weights import Call, same
 
 from rkkd_cli.errors import UserError
 from rkkd_cli.models import build_model, load_checkpoint
 from rkkd_cli.models.checkpoint.read import read_file
-from rkkd_cli.models.checkpoint.stand_ins import Inert
+from rkkd_cli.models.checkpoint.stand_ins import Stub
 
 FORMATS = pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
-
-
-class Call:
-    """Pickled as a call."""
-
-    def __init__(self, function: Callable[..., Any], *arguments: Any) -> None:
-        self.call = function, arguments
-
-    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-        return self.call
 
 
 class Config:
@@ -133,7 +123,7 @@ def test_a_method_put_into_options_is_never_called(tmp_path: Path) -> None:
         for name, content in entries.items():
             new.writestr(name, calls if name.endswith("data.pkl") else content)
     read = read_file(path).content
-    assert type(read) is Inert
+    assert type(read) is Stub
     assert read.attributes == {"a": 1}
 
 
@@ -176,7 +166,7 @@ def test_plain_data_beside_the_weights_does_no_harm(
     torch.save({"model": state(), "x": beside}, path, _use_new_zipfile_serialization=zipped)
     model = build_model("digits_student", 10, 1)
     load_checkpoint(model, path)
-    assert all(torch.equal(tensor, state()[name]) for name, tensor in model.state_dict().items())
+    assert same(model.state_dict(), state())
 
 
 def test_a_script_archive_is_refused_and_never_run(tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ def test_rows_wait_for_their_checkpoint(begun: RunState, job: Job) -> None:
 def test_what_had_no_checkpoint_dies_with_its_worker(begun: RunState, job: Job) -> None:
     buffer, checkpoint = CommitBuffer(begun.states, keep_going=True), Checkpoint("s", STATE)
     assert taken(buffer, job, ROW) == []
-    (note,) = buffer.died(job, "worker 1 ended")
+    (note,) = buffer.handle_death(job, "worker 1 ended")
     assert isinstance(note, Note)
     assert taken(buffer, job, checkpoint) == [checkpoint]
 
@@ -72,9 +72,9 @@ def test_a_job_goes_on_from_the_newest_checkpoint(begun: RunState, job: Job) -> 
 def test_a_job_that_never_gets_on_is_given_up(begun: RunState, job: Job) -> None:
     buffer = CommitBuffer(begun.states, keep_going=True)
     for _ in range(MAX_RETRIES):
-        list(buffer.died(job, "worker 1 ended"))
+        list(buffer.handle_death(job, "worker 1 ended"))
         assert buffer.may_retry(job)
-    (failed,) = buffer.died(job, "worker 1 ended")
+    (failed,) = buffer.handle_death(job, "worker 1 ended")
     assert failed == JobFailed(job.name, 0, ("kd", "kd_rank"),
                                "worker 1 ended, 4 times without getting on")  # fmt: skip
     assert not buffer.may_retry(job)
@@ -85,14 +85,14 @@ def test_a_job_that_gets_on_between_deaths_is_tried_again_and_again(
 ) -> None:
     buffer = CommitBuffer(begun.states, keep_going=True)
     for _ in range(3 * MAX_RETRIES):
-        (note,) = buffer.died(job, "worker 1 ended")
+        (note,) = buffer.handle_death(job, "worker 1 ended")
         assert isinstance(note, Note)
         taken(buffer, job, Checkpoint("s", STATE))
 
 
 def test_without_keep_going_a_failure_ends_the_run(begun: RunState, job: Job) -> None:
     with pytest.raises(RunError, match="seed-0-kd: out of memory"):
-        CommitBuffer(begun.states, keep_going=False).failed(job, "out of memory")
+        CommitBuffer(begun.states, keep_going=False).give_up(job, "out of memory")
 
 
 def test_events_travel_unchanged_and_checkpoints_by_value() -> None:

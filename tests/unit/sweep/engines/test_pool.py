@@ -25,7 +25,7 @@ class Scripted:
         self.script, self.given = deque(script), list[str]()
         self.asked = self.ended = False
 
-    def give(self, job: Job, state: bytes | None) -> None:
+    def submit(self, job: Job, state: bytes | None) -> None:
         assert state is None
         self.given.append(job.name)
 
@@ -35,7 +35,7 @@ class Scripted:
             raise WorkerDied("it fell over")
         return message
 
-    def ask_to_stop(self) -> None:
+    def request_stop(self) -> None:
         self.asked = True
         self.script.append((STOPPED, None))
 
@@ -49,7 +49,7 @@ class Troupe:
     def __init__(self, *scripts: Sequence[Message | None]) -> None:
         self.scripts, self.started = deque(scripts), list[Scripted]()
 
-    def room(self) -> int:
+    def capacity(self) -> int:
         return 2
 
     def start(self) -> Scripted:

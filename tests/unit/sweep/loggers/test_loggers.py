@@ -11,7 +11,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from rkkd_cli.config.experiment import Experiment
-from rkkd_cli.config.grid import Choice, with_cells
+from rkkd_cli.config.grid import CellSelection, with_cells
 from rkkd_cli.config.overrides import Override
 from rkkd_cli.config.presets import load_experiment
 from rkkd_cli.errors import UserError
@@ -20,7 +20,7 @@ from rkkd_cli.records.run_directory import RunDirectory
 from rkkd_cli.sweep.jobs import Cell
 from rkkd_cli.sweep.loggers import check_installed, make_loggers
 from rkkd_cli.sweep.loggers.fan_out import Loggers
-from rkkd_cli.sweep.loggers.logger import Logged, Point
+from rkkd_cli.sweep.loggers.logger import LoggedRun, Point
 from rkkd_cli.sweep.recording.recorder import metrics_header
 
 EPOCHS = 3
@@ -61,7 +61,7 @@ class Fake:
         self.told: list[tuple[str, int, int]] = []
         self.last: Mapping[Cell, Point] = {}
 
-    def begin(self, logged: Logged) -> Mapping[Cell, int]:
+    def begin(self, logged: LoggedRun) -> Mapping[Cell, int]:
         if self.fails_at == 0:
             raise OSError("no\nroom")
         return self.had
@@ -163,7 +163,7 @@ def test_event_files_have_every_epoch_once_also_after_a_torn_end(tmp_path: Path)
 def test_a_grid_with_many_cells_is_logged(tmp_path: Path) -> None:
     axes = {"method.temperature": tuple(range(1, 31)), "training.lr": (0.1, 0.01)}
     base = experiment_with(epochs=1).model_copy(update={"vary": axes, "seeds": (0,)})
-    experiment, said = with_cells(base, Choice()), list[str]()
+    experiment, said = with_cells(base, CellSelection()), list[str]()
     loggers = make_loggers(["tensorboard"], said.append)
     loggers.begin(RunDirectory(tmp_path), "id", experiment, lines(experiment, []))
     loggers.rows(rows(experiment, range(1, 2), (0,)), experiment.vary)

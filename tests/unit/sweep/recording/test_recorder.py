@@ -1,19 +1,19 @@
 """Which arms share a stream, and what a run leaves behind at each of its stages."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from trained import DIVERGING, experiment_with, runtime
+from written import manifest_of, numbers_of
 
 from rkkd_cli.config.experiment import Experiment
-from rkkd_cli.config.overrides import Override
 from rkkd_cli.config.presets import load_experiment
 from rkkd_cli.errors import UserError
 from rkkd_cli.records.metrics import columns, read_metrics
 from rkkd_cli.sweep.engines.local import run_jobs
-from rkkd_cli.sweep.jobs import grouped
+from rkkd_cli.sweep.jobs import group_by_stream
 from rkkd_cli.sweep.recording.recorder import Recorder
 from rkkd_cli.sweep.recording.run_state import RunState
 from rkkd_cli.train.events import (
@@ -24,26 +24,11 @@ from rkkd_cli.train.events import (
     StreamStarted,
     TeacherReady,
 )
-from rkkd_cli.train.runtime import Runtime
-from rkkd_cli.train.stop_controller import StopController
 
-CPU = torch.device("cpu")
-QUICK: dict[str, Any] = {
-    "training.epochs": 2,
-    "teacher.training.epochs": 2,
-    "seeds": [0],
-    "dataset.limit_train": 200,
-    "dataset.limit_test": 100,
-}
 REQUIRED = {
     "run", "status", "started", "ended", "command", "device", "datasets", "teachers", "stopped",
     "versions", "platform", "processor", "git_commit",
 }  # fmt: skip
-
-
-def experiment_with(arms: dict[str, dict[str, Any]], **settings: Any) -> Experiment:
-    values = QUICK | {"arms": arms} | settings
-    return load_experiment("rank_grad", [Override(key, value) for key, value in values.items()])
 
 
 @pytest.mark.parametrize(
@@ -58,7 +43,7 @@ def experiment_with(arms: dict[str, dict[str, Any]], **settings: Any) -> Experim
 def test_arms_that_differ_in_what_the_student_does_share_a_stream(
     overrides: dict[str, Any],
 ) -> None:
-    (arms,) = grouped(experiment_with({"base": {}, "other": overrides}).resolved_arms)
+    (arms,) = group_by_stream(experiment_with(arms={"base": {}, "other": overrides}).resolved_arms)
     assert [arm.name for arm in arms] == ["base", "other"]
 
 
@@ -77,7 +62,7 @@ def test_arms_that_differ_in_what_the_student_does_share_a_stream(
 def test_arms_that_differ_in_data_batches_or_teacher_ride_on_streams_of_their_own(
     overrides: dict[str, Any],
 ) -> None:
-    groups = grouped(experiment_with({"a": {}, "other": overrides, "b": {}}).resolved_arms)
+    groups = group_by_stream(experiment_with(arms={"a": {}, "other": overrides, "b": {}}).resolved_arms)
     assert [[arm.name for arm in arms] for arms in groups] == [["a", "b"], ["other"]]
 
 
@@ -86,7 +71,7 @@ class Run:
 
     def __init__(self, experiment: Experiment, out: Path, cache: Path) -> None:
         self.recorder = Recorder(experiment, out, "first", "cpu (test)")
-        self.events = run_jobs(RunState(experiment).work(), Runtime(CPU, cache, StopController(10)))
+        self.events = run_jobs(RunState(experiment).work(), runtime(cache))
         self.directory = out / "first"
 
     def until(self, kind: type) -> None:
@@ -100,13 +85,12 @@ class Run:
             self.recorder.take(event)
 
     def manifest(self) -> dict[str, Any]:
-        content: dict[str, Any] = json.loads((self.directory / "manifest.json").read_text())
-        return content
+        return manifest_of(self.directory)
 
 
 @pytest.fixture
 def run(tmp_path: Path, cache: Path) -> Run:
-    return Run(experiment_with({"kd": {}}), tmp_path, cache)
+    return Run(experiment_with(arms={"kd": {}}), tmp_path, cache)
 
 
 def test_nothing_is_written_before_the_images_are_read(run: Run, tmp_path: Path) -> None:
@@ -173,14 +157,11 @@ def test_the_recorded_experiment_repeats_the_run(run: Run, tmp_path: Path, cache
     assert again == run.recorder.experiment
     repeated = Run(again, tmp_path / "again", cache)
     repeated.to_the_end()
-    first, second = (read_metrics(one.directory / "metrics.csv") for one in (run, repeated))
-    timing = ["epoch_seconds", "images_per_second"]
-    assert first.drop(columns=timing).equals(second.drop(columns=timing))
+    assert numbers_of(run.directory) == numbers_of(repeated.directory)
 
 
 def test_an_arm_that_stops_is_in_the_manifest_at_once(tmp_path: Path, cache: Path) -> None:
-    arms: dict[str, dict[str, Any]] = {"bad": {"training": {"lr": 1e30}}, "kd": {}}
-    run = Run(experiment_with(arms), tmp_path, cache)
+    run = Run(experiment_with(arms={**DIVERGING, "kd": {}}), tmp_path, cache)
     run.until(ArmStopped)
     (sentence,) = run.manifest()["stopped"]
     assert sentence.startswith("arm bad, seed 0 stopped at epoch 1")
@@ -196,7 +177,7 @@ def test_a_validation_split_of_one_arm_gives_the_file_its_columns(
     tmp_path: Path, cache: Path
 ) -> None:
     arms: dict[str, dict[str, Any]] = {"whole": {}, "held": {"dataset": {"val_share": 0.2}}}
-    run = Run(experiment_with(arms), tmp_path, cache)
+    run = Run(experiment_with(arms=arms), tmp_path, cache)
     run.to_the_end()
     frame = read_metrics(run.directory / "metrics.csv")
     assert tuple(frame.columns) == columns(with_validation=True)

@@ -82,7 +82,10 @@ def test_a_job_that_was_given_up_goes_on_only_when_asked() -> None:
     failed = {("a", 0), ("b", 0), ("c", 0)}
     run_state = RunState(experiment_with("abcd", (0,)), states, failed=failed)
     assert described(run_state.work().jobs) == [("seed-0-d", 0, "d")]
-    assert described(run_state.work(retry=True).jobs) == [("seed-0-a", 0, "ab"), ("seed-0-c", 0, "cd")]
+    assert described(run_state.work(retry=True).jobs) == [
+        ("seed-0-a", 0, "ab"),
+        ("seed-0-c", 0, "cd"),
+    ]
     assert [run_state.status((arm, 0)) for arm in "abcd"] == ["failed"] * 3 + ["pending"]
 
 

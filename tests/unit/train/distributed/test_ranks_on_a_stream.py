@@ -1,59 +1,35 @@
 """Whole streams on several ranks: the same rows everywhere, and those of one process."""
 
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
+import trained
+from trained import NEVER, Row, checkpoints_of, rows_of
 
 from rkkd_cli.config.experiment import Experiment
-from rkkd_cli.config.overrides import parse_override
-from rkkd_cli.config.presets import load_experiment
 from rkkd_cli.errors import UserError
-from rkkd_cli.sweep.engines.local import run_jobs
 from rkkd_cli.sweep.engines.ranks import check_ranks
-from rkkd_cli.sweep.recording.run_state import RunState
 from rkkd_cli.train.distributed.process_group import SINGLE_PROCESS, ProcessGroup, TorchrunGroup
-from rkkd_cli.train.events import BatchDone, Checkpoint, EpochDone, Event, TeacherReady, Tick
-from rkkd_cli.train.runtime import Runtime
-from rkkd_cli.train.stop_controller import SharedStopController, StopController, Stopped
+from rkkd_cli.train.events import BatchDone, Event, TeacherReady, Tick
+from rkkd_cli.train.stop_controller import SharedStopController
 
 Together = Callable[..., list[Any]]
-Row = dict[str, Any]
-CPU = torch.device("cpu")
 
 # 65 images: the last batch has one, which only the first rank gets.
 SMALL = (
-    "training.epochs=2", "training.batch_size=16", "teacher.training.epochs=1", "seeds=[0]",
-    "dataset.limit_train=65", "dataset.limit_test=33", "dataset.val_share=0.0",
+    "training.batch_size=16", "teacher.training.epochs=1", "dataset.limit_train=65",
+    "dataset.limit_test=33", "dataset.val_share=0.0",
 )  # fmt: skip
 
 
 def experiment_with(*overrides: str) -> Experiment:
-    given = {text.partition("=")[0]: text for text in (*SMALL, *overrides)}
-    return load_experiment("rank_grad", [parse_override(text) for text in given.values()])
+    return trained.experiment_with(*SMALL, *overrides)
 
 
-def rows_of(events: list[Event]) -> list[Row]:
-    timing = ("epoch_seconds", "images_per_second")
-    rows = [row for event in events if isinstance(event, EpochDone) for row in event.rows]
-    return [{k: v for k, v in row.items() if k not in timing} for row in rows]
-
-
-def events_of(cache: Path, process_group: ProcessGroup, *overrides: str) -> list[Event]:
-    controller = (
-        SharedStopController(10, process_group)
-        if process_group.world_size > 1
-        else StopController(10)
-    )
-    return list(
-        run_jobs(
-            RunState(experiment_with(*overrides)).work(),
-            Runtime(CPU, cache, controller, process_group),
-        )
-    )
+def events_of(cache: Path, group: ProcessGroup, *overrides: str) -> list[Event]:
+    return trained.events_of(experiment_with(*overrides), cache, group=group)
 
 
 def rows_together(together: Together, cache: Path, count: int, *overrides: str) -> list[list[Row]]:
@@ -116,27 +92,19 @@ def test_stopped_after_any_batch_they_go_on_as_if_nothing_had_happened(
 ) -> None:
     experiment = experiment_with()
 
-    def stopped(group: TorchrunGroup) -> tuple[list[Row], Any]:
-        events: list[Event] = []
-        controller = SharedStopController(10, group)
-        with suppress(Stopped):
-            for event in run_jobs(
-                RunState(experiment).work(), Runtime(CPU, cache, controller, group)
-            ):
-                events.append(event)
-                done = sum(isinstance(one, BatchDone) for one in events)
-                controller.stop_requested = group.rank == 1 and done >= stop_after
-        assert sum(isinstance(one, BatchDone) for one in events) == stop_after
-        state = [event for event in events if isinstance(event, Checkpoint)][-1]
-        return rows_of(events), group.broadcast({state.stream: state.state})
-
     def resumed(group: TorchrunGroup) -> list[Row]:
-        before, states = stopped(group)
-        events = run_jobs(
-            RunState(experiment, states).work(),
-            Runtime(CPU, cache, SharedStopController(10, group), group),
-        )
-        return before + rows_of(list(events))
+        controller, steps = SharedStopController(NEVER, group), 0
+
+        def ask(event: Event) -> None:
+            nonlocal steps
+            steps += isinstance(event, BatchDone)
+            controller.stop_requested = group.rank == 1 and steps >= stop_after
+
+        before = trained.events_of(experiment, cache, None, controller, ask, group)
+        assert steps == stop_after
+        _, checkpoint = checkpoints_of(before)[-1]
+        states = group.broadcast({checkpoint.stream: checkpoint.state})
+        return rows_of(before + trained.events_of(experiment, cache, states, group=group))
 
     assert together(2, resumed) == rows_together(together, cache, 2)
 
@@ -151,11 +119,7 @@ def test_an_arm_that_diverges_leaves_all_ranks(cache: Path, together: Together) 
 @pytest.mark.parametrize(
     ("overrides", "count", "sentence"),
     [
-        (
-            ("training.batch_size=3",),
-            4,
-            "training.batch_size = 3 is shared by all ranks, and there",
-        ),
+        (("training.batch_size=3",), 4, "training.batch_size = 3 is shared by all ranks, and"),
         (("teacher.training.batch_size=1",), 2, "teacher.training.batch_size = 1 is shared"),
         (("method.name=crd",), 2, "method crd keeps a memory of all training images"),
         (("stacked=true", "sync_batchnorm=true"), 2, "stacked arms have no sync_batchnorm"),

@@ -8,7 +8,7 @@ import torch
 from torch._C._distributed_c10d import TCPStore
 
 from rkkd_cli.errors import UserError
-from rkkd_cli.train.distributed.torchrun import connect, device_of_rank, launch
+from rkkd_cli.train.distributed.torchrun import connect, device_of_rank, launch_id
 
 NODE = {"LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "2"}
 
@@ -54,9 +54,9 @@ def test_without_a_gpu_auto_is_the_cpu_and_cuda_is_refused() -> None:
 
 def test_a_launch_is_told_by_its_agent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
-    assert launch() is None
+    assert launch_id() is None
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
-    own = launch()
+    own = launch_id()
     assert own is not None
     assert str(os.getppid()) in own.split()
-    assert launch() == own
+    assert launch_id() == own

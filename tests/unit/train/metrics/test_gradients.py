@@ -12,7 +12,7 @@ from rkkd_cli.config.experiment import MethodConfig, RankConfig
 from rkkd_cli.losses import kendall_ranking_loss, kl_divergence
 from rkkd_cli.methods import ModelPair, Objective, build_objective
 from rkkd_cli.models.zoo.small import cnn2
-from rkkd_cli.train.metrics.gradients import SUMS, derived, diagnose
+from rkkd_cli.train.metrics.gradients import GRADIENT_MEANS, diagnose, gradient_columns
 
 PAIR = ModelPair(cnn2(10, 1), cnn2(10, 1), 1, (8, 8), torch.arange(10))
 
@@ -37,7 +37,7 @@ def logits(arms: int, images: int, classes: int) -> Tensor:
 
 
 def columns(sums: Tensor) -> dict[str, float | None]:
-    return derived(dict(zip(SUMS, sums.tolist(), strict=True)))
+    return gradient_columns(dict(zip(GRADIENT_MEANS, sums.tolist(), strict=True)))
 
 
 def by_autograd(one: Objective, student: Tensor, teacher: Tensor) -> dict[str, float]:

@@ -1,32 +1,27 @@
 """Stacked arms: the numbers that each arm has alone, but for rounding."""
 
-from collections.abc import Iterator
-from contextlib import suppress
+import math
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import trained
 from torch import nn
+from trained import CPU, DIVERGING, NEVER, checkpoints_of, events_of, experiment_with, going_on
 
-from rkkd_cli.config.experiment import Experiment
-from rkkd_cli.config.overrides import Override, parse_override
-from rkkd_cli.config.presets import load_experiment
 from rkkd_cli.data.stream import Batch
 from rkkd_cli.methods.inputs import logits_only
 from rkkd_cli.models import build_model
-from rkkd_cli.sweep.engines.local import run_jobs
-from rkkd_cli.sweep.recording.run_state import RunState
 from rkkd_cli.train.arm import ArmOnStream
-from rkkd_cli.train.events import ArmStopped, BatchDone, Checkpoint, EpochDone, Event
-from rkkd_cli.train.runtime import Runtime
-from rkkd_cli.train.stacked.stack import Stack, stacks_of
-from rkkd_cli.train.stacked.trial import seconds_a_step
-from rkkd_cli.train.stop_controller import StopController, Stopped
+from rkkd_cli.train.events import ArmStopped, BatchDone, Event
+from rkkd_cli.train.stacked.stack import Stack, group_into_stacks
+from rkkd_cli.train.stacked.trial import seconds_per_step
+from rkkd_cli.train.stop_controller import StopController
 from rkkd_cli.train.taught_batch import TaughtBatch
 from rkkd_cli.train.teacher.model import Teacher, freeze
 
-CPU = torch.device("cpu")
 ARMS: dict[str, Any] = {
     "kd": {},
     "nesterov": {"training": {"lr": 0.02, "nesterov": True, "weight_decay": 0.01}},
@@ -36,22 +31,10 @@ ARMS: dict[str, Any] = {
     "decayed": {"training": {"optimizer": "adamw", "lr": 0.003, "weight_decay": 0.1}},
     "wide": {"student": {"model": "digits_teacher"}},
 }
-QUICK = (
-    "training.epochs=2",
-    "teacher.training.epochs=2",
-    "seeds=[0]",
-    "dataset.limit_train=200",
-    "dataset.limit_test=100",
-)
 # Of a term after two short epochs, in float32: what rounding has grown to.
 TOLERANCE = 2e-3
 
 LABELS = torch.arange(200) % 10
-
-
-def experiment_with(arms: dict[str, Any], *overrides: str) -> Experiment:
-    given = [parse_override(text) for text in (*QUICK, *overrides)]
-    return load_experiment("rank_grad", [*given, Override("arms", arms)])
 
 
 @pytest.fixture
@@ -61,7 +44,9 @@ def teacher() -> Teacher:
 
 
 def students(teacher: Teacher, arms: dict[str, Any] = ARMS) -> list[ArmOnStream]:
-    made = [ArmOnStream(arm, 0, teacher, LABELS) for arm in experiment_with(arms).resolved_arms]
+    made = [
+        ArmOnStream(arm, 0, teacher, LABELS) for arm in experiment_with(arms=arms).resolved_arms
+    ]
     for one in made:
         one.student.double()
     return made
@@ -82,7 +67,7 @@ def close(one: Any, other: Any) -> None:
 
 def test_in_float64_every_state_of_every_arm_is_the_one_it_has_alone(teacher: Teacher) -> None:
     alone, together = students(teacher), students(teacher)
-    steppings = stacks_of(together)
+    steppings = group_into_stacks(together)
     assert [len(s.members) for s in steppings] == [4, 2, 1]
     for epochs_done, taught in lessons(8):
         for one in (*alone, *steppings):
@@ -101,7 +86,7 @@ def test_in_float64_every_state_of_every_arm_is_the_one_it_has_alone(teacher: Te
 def test_a_stack_goes_on_from_arms_that_have_stepped_alone_and_back(teacher: Teacher) -> None:
     alone, moved = students(teacher), students(teacher)
     for number, (epochs_done, taught) in enumerate(lessons(6)):
-        steppings = stacks_of(moved) if 2 <= number < 4 else moved
+        steppings = group_into_stacks(moved) if 2 <= number < 4 else moved
         for one in (*alone, *steppings):
             one.set_rates(epochs_done)
             one.step(taught)
@@ -112,26 +97,23 @@ def test_a_stack_goes_on_from_arms_that_have_stepped_alone_and_back(teacher: Tea
 def test_an_arm_that_draws_noise_is_alone(teacher: Teacher) -> None:
     arms = students(teacher, {name: ARMS[name] for name in ("kd", "hot", "nesterov")})
     arms[1].student.add_module("noise", nn.Dropout(0.5))
-    assert [type(one) for one in stacks_of(arms)] == [Stack, ArmOnStream]
+    assert [type(one) for one in group_into_stacks(arms)] == [Stack, ArmOnStream]
 
 
-def rows_of(events: list[Event]) -> dict[tuple[str, int], dict[str, Any]]:
-    timing = ("epoch_seconds", "images_per_second")
-    return {
-        (row["arm"], row["epoch"]): {k: v for k, v in row.items() if k not in timing}
-        for event in events
-        if isinstance(event, EpochDone)
-        for row in event.rows
-    }
+def rows_of(events: Sequence[Event]) -> dict[tuple[str, int], trained.Row]:
+    return {(row["arm"], row["epoch"]): row for row in trained.rows_of(events)}
 
 
-def run(cache: Path, experiment: Experiment) -> list[Event]:
-    return list(run_jobs(RunState(experiment).work(), Runtime(CPU, cache, StopController(10))))
+@pytest.fixture(scope="module")
+def stacked(cache: Path) -> dict[tuple[str, int], trained.Row]:
+    """The rows of all arms, stacked."""
+    return rows_of(events_of(experiment_with("stacked=true", arms=ARMS), cache))
 
 
-def test_the_rows_are_those_of_arms_one_after_another(cache: Path) -> None:
-    alone = rows_of(run(cache, experiment_with(ARMS)))
-    stacked = rows_of(run(cache, experiment_with(ARMS, "stacked=true")))
+def test_the_rows_are_those_of_arms_one_after_another(
+    stacked: dict[tuple[str, int], trained.Row], cache: Path
+) -> None:
+    alone = rows_of(events_of(experiment_with(arms=ARMS), cache))
     assert stacked.keys() == alone.keys()
     for cell, row in alone.items():
         for term in ("ce", "kl", "rank", "test_ce", "test_kl", "test_rank"):
@@ -140,40 +122,35 @@ def test_the_rows_are_those_of_arms_one_after_another(cache: Path) -> None:
     assert any(some), "nothing was stacked"
 
 
-def test_an_interrupted_stack_goes_on_as_if_nothing_had_happened(cache: Path) -> None:
-    experiment = experiment_with(ARMS, "stacked=true")
-    undisturbed = rows_of(run(cache, experiment))
-    controller, seen = StopController(10), list[Event]()
-    with suppress(Stopped):
-        for event in run_jobs(RunState(experiment).work(), Runtime(CPU, cache, controller)):
-            seen.append(event)
-            if isinstance(event, BatchDone) and event.batch == 3:
-                controller.stop_requested = True
-    checkpoint = next(event for event in reversed(seen) if isinstance(event, Checkpoint))
+def test_an_interrupted_stack_goes_on_as_if_nothing_had_happened(
+    stacked: dict[tuple[str, int], trained.Row], cache: Path
+) -> None:
+    experiment, controller = experiment_with("stacked=true", arms=ARMS), StopController(NEVER)
+
+    def ask(event: Event) -> None:
+        controller.stop_requested |= isinstance(event, BatchDone) and event.batch == 3
+
+    events = events_of(experiment, cache, controller=controller, at_each=ask)
+    _, checkpoint = checkpoints_of(events)[-1]
     assert checkpoint.state["lockstep"]["batches_done"] == 3
-    begun = RunState(experiment, {checkpoint.stream: checkpoint.state | {"rows": ""}})
-    assert (
-        rows_of(list(run_jobs(begun.work(), Runtime(CPU, cache, StopController(10)))))
-        == undisturbed
-    )
+    assert rows_of(events_of(experiment, cache, going_on(checkpoint))) == stacked
 
 
-def test_an_arm_that_diverges_leaves_the_others_as_they_are(cache: Path) -> None:
-    hot = {"bad": {"training": {"lr": 1e30}}}
-    with_it = run(cache, experiment_with(ARMS | hot, "stacked=true"))
-    assert [event.arm for event in with_it if isinstance(event, ArmStopped)] == ["bad"]
-    without = rows_of(run(cache, experiment_with(ARMS, "stacked=true")))
-    rows = rows_of(with_it)
-    assert rows.keys() == without.keys()
-    for cell, row in without.items():
+def test_an_arm_that_diverges_leaves_the_others_as_they_are(
+    stacked: dict[tuple[str, int], trained.Row], cache: Path
+) -> None:
+    events = events_of(experiment_with("stacked=true", arms={**ARMS, **DIVERGING}), cache)
+    assert [event.arm for event in events if isinstance(event, ArmStopped)] == ["bad"]
+    rows = rows_of(events)
+    assert rows.keys() == stacked.keys()
+    for cell, row in stacked.items():
         assert rows[cell]["kl"] == pytest.approx(row["kl"], rel=TOLERANCE)
 
 
 def test_a_trial_times_both_ways(teacher: Teacher, monkeypatch: pytest.MonkeyPatch) -> None:
-    arms = experiment_with(ARMS).resolved_arms
+    arms = experiment_with(arms=ARMS).resolved_arms
     batch = Batch(torch.randn(8, 1, 8, 8), torch.randint(0, 10, (8,)), torch.arange(8))
-    assert all(0 < seconds < 5 for seconds in seconds_a_step(arms, 0, teacher, batch, LABELS))
+    assert all(0 < one < math.inf for one in seconds_per_step(arms, 0, teacher, batch, LABELS))
     monkeypatch.setattr(nn.BatchNorm2d, "forward", lambda _, x: x * float(x.detach().mean()))
-    alone, together = seconds_a_step(arms, 0, teacher, batch, LABELS)
-    assert 0 < alone < 5
-    assert together == float("inf")
+    alone, together = seconds_per_step(arms, 0, teacher, batch, LABELS)
+    assert 0 < alone < together == math.inf

@@ -1,70 +1,57 @@
 """A teacher that is left at any moment ends as the same file; one process trains it."""
 
 import hashlib
-import io
-import json
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import pytest
 import torch
+import trained
+from trained import CPU, NEVER, notes_of
+from weights import through_a_file
 
 from rkkd_cli.config.experiment import Experiment
-from rkkd_cli.config.overrides import Override
-from rkkd_cli.config.presets import load_experiment
+from rkkd_cli.config.presets import to_toml
 from rkkd_cli.data.catalogue import load_dataset
 from rkkd_cli.errors import RunError, UserError
 from rkkd_cli.sweep.check import dataset_request
 from rkkd_cli.sweep.sources import prepare_teacher
-from rkkd_cli.train.checkpoint import CheckpointStore, is_whole
-from rkkd_cli.train.events import Event, Note, TeacherEpoch, TeacherReady, Tick
+from rkkd_cli.train.checkpoint import CheckpointStore, is_intact
+from rkkd_cli.train.events import Event, TeacherEpoch, TeacherReady, Tick
 from rkkd_cli.train.runtime import Runtime
 from rkkd_cli.train.stop_controller import StopController, Stopped
 from rkkd_cli.train.teacher.obtain import new_teacher
 from rkkd_cli.train.teacher.store import TeacherStore, teacher_key
 from rkkd_cli.train.teacher.training import TeacherTraining
 
-CPU = torch.device("cpu")
-NEVER = 1e9  # minutes
-QUICK: dict[str, Any] = {
-    "teacher.model": "cnn2",
-    "teacher.training.epochs": 2,
-    "dataset.limit_train": 200,
-    "dataset.limit_test": 100,
-    "dataset.crop_padding": 1,
-}
-DIVERGING = {"teacher.training.lr": 1e30}
+DIVERGING = "teacher.training.lr=1e30"
 
 
-Changes = Mapping[str, Any]
-
-
-def experiment_with(changes: Changes) -> Experiment:
-    return load_experiment("rank_grad", [Override(*one) for one in {**QUICK, **changes}.items()])
+def experiment_with(*overrides: str) -> Experiment:
+    return trained.experiment_with("teacher.model=cnn2", "dataset.crop_padding=1", *overrides)
 
 
 def prepare(
     cache: Path,
     controller: StopController,
     at_each: Callable[[Event], object] = type,
-    changes: Changes = MappingProxyType({}),
+    *changes: str,
 ) -> list[Event]:
     """Train the teacher to its end, or to where ``controller`` stops it."""
     events = []
     with suppress(Stopped):
-        for event in prepare_teacher(experiment_with(changes), Runtime(CPU, cache, controller)):
+        for event in prepare_teacher(experiment_with(*changes), Runtime(CPU, cache, controller)):
             events.append(event)
             at_each(event)
     return events
 
 
-def store_of(cache: Path, changes: Changes = MappingProxyType({})) -> CheckpointStore:
-    experiment = experiment_with(changes)
+def store_of(cache: Path, *changes: str) -> CheckpointStore:
+    experiment = experiment_with(*changes)
     dataset = load_dataset(dataset_request(experiment), cache)
     return TeacherStore(cache).checkpoints(teacher_key(experiment, dataset))
 
@@ -72,10 +59,6 @@ def store_of(cache: Path, changes: Changes = MappingProxyType({})) -> Checkpoint
 def facts_of(events: list[Event]) -> dict[str, Any]:
     (ready,) = [event for event in events if isinstance(event, TeacherReady)]
     return ready.facts
-
-
-def notes_of(events: list[Event]) -> list[str]:
-    return [event.text for event in events if isinstance(event, Note)]
 
 
 def stop_at(cache: Path, progress: int) -> list[Event]:
@@ -95,13 +78,6 @@ def sha256(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(facts_of(prepare(tmp_path_factory.mktemp("alone"), StopController(NEVER)))["sha256"])
 
 
-def through_a_file(state: dict[str, Any]) -> dict[str, Any]:
-    file = io.BytesIO()
-    torch.save(state, file)
-    loaded: dict[str, Any] = torch.load(io.BytesIO(file.getvalue()), weights_only=True)
-    return loaded
-
-
 def bits(value: Any) -> Any:
     """Return the value with each tensor as its type and its bytes."""
     if isinstance(value, torch.Tensor):
@@ -115,7 +91,7 @@ def bits(value: Any) -> Any:
 def test_from_the_state_at_any_batch_the_training_ends_with_the_same_weights(
     optimizer: str,
 ) -> None:
-    experiment = experiment_with({"teacher.training.optimizer": optimizer})
+    experiment = experiment_with(f"teacher.training.optimizer={optimizer}")
     dataset = load_dataset(dataset_request(experiment), Path("unused"))
 
     def fresh() -> TeacherTraining:
@@ -174,7 +150,7 @@ def test_a_damaged_checkpoint_is_named_and_the_previous_one_is_used_and_kept(
 
     def look(event: Event) -> None:
         if isinstance(event, Tick | TeacherEpoch):
-            seen.append([is_whole(path) for path in store_of(tmp_path).paths()])
+            seen.append([is_intact(path) for path in store_of(tmp_path).paths()])
         if len(seen) == 9:
             raise Stopped  # as a process that is killed: without another checkpoint
 
@@ -223,7 +199,7 @@ def test_a_teacher_that_diverges_says_the_same_with_and_without_checkpoints(
     sentences = set()
     for cache, minutes in (("a", NEVER), ("b", 0), ("b", 0), ("b", NEVER)):
         with pytest.raises(RunError, match=r"diverged at epoch 1, step \d: ce is not") as error:
-            prepare(tmp_path / cache, StopController(minutes), changes=DIVERGING)
+            prepare(tmp_path / cache, StopController(minutes), type, DIVERGING)
         sentences.add(str(error.value))
     assert len(sentences) == 1
     assert store_of(tmp_path / "a", DIVERGING).load() is None
@@ -233,18 +209,18 @@ def test_a_teacher_that_diverges_says_the_same_with_and_without_checkpoints(
 
 
 TRAINER = """
-import json, sys
+import sys
 from pathlib import Path
 import torch
-from rkkd_cli.config.overrides import Override
-from rkkd_cli.config.presets import load_experiment
+from rkkd_cli.config.presets import read_experiment
 from rkkd_cli.sweep.sources import prepare_teacher
 from rkkd_cli.train.events import TeacherEpoch, Tick
+from rkkd_cli.train.runtime import Runtime
 from rkkd_cli.train.stop_controller import StopController
 torch.set_num_threads(1)
-experiment = load_experiment("rank_grad", [Override(*one) for one in json.loads(sys.argv[2])])
-epochs = 0
-for event in prepare_teacher(experiment, Runtime(torch.device("cpu"), Path(sys.argv[1]), StopController(1e9))):
+cache, epochs = Path(sys.argv[1]), 0
+runtime = Runtime(torch.device("cpu"), cache, StopController(1e9))
+for event in prepare_teacher(read_experiment(cache / "experiment.toml"), runtime):
     epochs += isinstance(event, TeacherEpoch)
     if epochs == 1 and isinstance(event, Tick):
         print("in the second epoch", flush=True)
@@ -257,7 +233,8 @@ for event in prepare_teacher(experiment, Runtime(torch.device("cpu"), Path(sys.a
 def test_a_second_process_waits_and_then_finds_it_cached_or_goes_on_with_it(
     end: str, tmp_path: Path, sha256: str
 ) -> None:
-    command = [sys.executable, "-c", TRAINER, str(tmp_path), json.dumps(list(QUICK.items()))]
+    (tmp_path / "experiment.toml").write_text(to_toml(experiment_with()), encoding="utf-8")
+    command = [sys.executable, "-c", TRAINER, str(tmp_path)]
     with subprocess.Popen(
         command, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as first:
@@ -273,7 +250,7 @@ def test_a_second_process_waits_and_then_finds_it_cached_or_goes_on_with_it(
                 ends[end]()
 
         later = prepare(tmp_path, StopController(NEVER), look)
-        assert (first.wait(30) == 0) == (end == "finishes")
+        assert (first.wait(60) == 0) == (end == "finishes")
     assert "another process trains this teacher; waiting for it" in notes_of(later)
     epochs = [event.epoch for event in later if isinstance(event, TeacherEpoch)]
     assert epochs == ([] if end == "finishes" else [2])

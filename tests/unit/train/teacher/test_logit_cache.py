@@ -8,29 +8,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from trained import CPU, events_of, experiment_with, notes_of, rows_of
 
-from rkkd_cli.config.overrides import parse_override
-from rkkd_cli.config.presets import load_experiment
 from rkkd_cli.errors import RunError
 from rkkd_cli.models import Classifier, Features
-from rkkd_cli.sweep.engines.local import run_jobs
 from rkkd_cli.sweep.logit_cache import cached_streams, evict
-from rkkd_cli.sweep.recording.run_state import RunState
-from rkkd_cli.train.events import EpochDone, Event, Note
-from rkkd_cli.train.runtime import Runtime
-from rkkd_cli.train.stop_controller import StopController
-from rkkd_cli.train.teacher.logit_cache import Kind, LogitCache
+from rkkd_cli.train.events import Event
+from rkkd_cli.train.teacher.logit_cache import CachePrecision, LogitCache
 from rkkd_cli.train.teacher.model import Teacher
 
-CPU = torch.device("cpu")
 IMAGES, CLASSES = 10, 3
-QUICK = (
-    "training.epochs=2",
-    "teacher.training.epochs=1",
-    "seeds=[0]",
-    "dataset.limit_train=200",
-    "dataset.limit_test=100",
-)
 
 
 class Scaled(Classifier):
@@ -60,13 +47,13 @@ def said(
     outputs: LogitCache, who: Teacher, first: int = 0, some: list[Tensor] | None = None
 ) -> list[Tensor]:
     """Return the logits of the batches of epoch 1 from the image ``first`` on."""
-    with outputs.epoch(1, first, who) as seer:
+    with outputs.open_epoch(1, first, who) as seer:
         return [
             seer.outputs(one, features=False).logits for one in (some or batches())[first // 4 :]
         ]
 
 
-def store(folder: Path, kind: Kind = "exact") -> LogitCache:
+def store(folder: Path, kind: CachePrecision = "exact") -> LogitCache:
     return LogitCache(folder / "some" / "stream", kind, IMAGES, CLASSES)
 
 
@@ -78,7 +65,7 @@ def test_what_was_said_is_read_and_nobody_is_asked_again(tmp_path: Path) -> None
     outputs = store(tmp_path)
     alone = [teacher().outputs(one, features=False).logits for one in batches()]
     assert same(said(outputs, teacher()), alone)
-    assert outputs.epochs_there() == {1}
+    assert outputs.cached_epochs() == {1}
     stranger = teacher(factor=7.0)  # whose own answers would be others
     assert same(said(outputs, stranger), alone)
     assert same(said(outputs, stranger, first=8), alone[2:])
@@ -88,7 +75,7 @@ def test_what_was_said_is_read_and_nobody_is_asked_again(tmp_path: Path) -> None
 def test_an_epoch_that_is_not_seen_whole_is_not_kept(tmp_path: Path) -> None:
     outputs = store(tmp_path)
     said(outputs, teacher(), first=4)
-    with outputs.epoch(1, 0, teacher()) as seer:
+    with outputs.open_epoch(1, 0, teacher()) as seer:
         seer.outputs(batches()[0], features=False)
     with pytest.raises(AttributeError):
         said(outputs, teacher(), some=[batches()[0], None])  # type: ignore[list-item]
@@ -144,8 +131,8 @@ def test_fp16_rounds_by_half_a_unit_and_in_the_same_way_each_time(
     exact = np.array(logits)
     assert (np.abs(first[0][0].numpy() - exact) <= 2.0**-11 * np.abs(exact)).all()
     (path,) = outputs.folder.iterdir()
-    assert path.stat().st_size == pytest.approx(outputs.bytes_an_epoch, abs=200)
-    assert outputs.bytes_an_epoch == IMAGES * CLASSES * 2
+    assert path.stat().st_size == pytest.approx(outputs.bytes_per_epoch, abs=200)
+    assert outputs.bytes_per_epoch == IMAGES * CLASSES * 2
 
 
 def test_logits_that_fp16_cannot_hold_are_refused(tmp_path: Path) -> None:
@@ -162,37 +149,24 @@ def empty(cache: Path) -> Path:
 
 
 def run(cache: Path, *overrides: str) -> list[Event]:
-    keys = {text.partition("=")[0]: text for text in (*QUICK, *overrides)}
-    given = [parse_override(text) for text in keys.values()]
-    return list(
-        run_jobs(
-            RunState(load_experiment("rank_grad", given)).work(),
-            Runtime(CPU, cache, StopController(10)),
-        )
-    )
+    return events_of(experiment_with(*overrides), cache)
 
 
-def rows(events: list[Event]) -> list[dict[str, object]]:
-    timing = {"epoch_seconds", "images_per_second"}
-    found = [row for event in events if isinstance(event, EpochDone) for row in event.rows]
-    return [{k: v for k, v in row.items() if k not in timing} for row in found]
-
-
-def notes(events: list[Event]) -> list[str]:
-    return [event.text for event in events if isinstance(event, Note) and "outputs" in event.text]
+def told_of_outputs(events: list[Event]) -> list[str]:
+    return [text for text in notes_of(events) if "outputs" in text]
 
 
 def test_a_run_has_the_same_rows_without_the_files_writing_them_and_reading_them(
     empty: Path,
 ) -> None:
     without = run(empty)
-    assert notes(without) == []
+    assert told_of_outputs(without) == []
     writing, reading = run(empty, "cache_teacher=exact"), run(empty, "cache_teacher=exact")
-    assert rows(writing) == rows(reading) == rows(without)
-    assert "0 of 2 epochs are kept" in notes(writing)[0]
-    assert "2 of 2 epochs are kept" in notes(reading)[0]
+    assert rows_of(writing) == rows_of(reading) == rows_of(without)
+    assert "0 of 2 epochs are kept" in told_of_outputs(writing)[0]
+    assert "2 of 2 epochs are kept" in told_of_outputs(reading)[0]
     longer = run(empty, "cache_teacher=exact", "training.epochs=3")
-    assert "2 of 3 epochs are kept" in notes(longer)[0]
+    assert "2 of 3 epochs are kept" in told_of_outputs(longer)[0]
     (kept,) = cached_streams(empty)
     assert len(kept.files) == 3
     assert kept.facts["model"] == "digits_teacher"
@@ -200,8 +174,8 @@ def test_a_run_has_the_same_rows_without_the_files_writing_them_and_reading_them
 
 def test_fp16_has_the_same_rows_the_second_time_and_nearly_those_of_exact(empty: Path) -> None:
     first, second = run(empty, "cache_teacher=fp16"), run(empty, "cache_teacher=fp16")
-    assert rows(first) == rows(second)
-    for rounded, exact in zip(rows(first), rows(run(empty)), strict=True):
+    assert rows_of(first) == rows_of(second)
+    for rounded, exact in zip(rows_of(first), rows_of(run(empty)), strict=True):
         assert rounded["kl"] == pytest.approx(exact["kl"], rel=1e-2)
 
 

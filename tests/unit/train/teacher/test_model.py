@@ -6,43 +6,29 @@ from typing import Any
 
 import pytest
 import torch
+import trained
+from trained import events_of, rows_of, runtime
 
 from rkkd_cli.config.experiment import Experiment
-from rkkd_cli.config.overrides import Override, parse_override
-from rkkd_cli.config.presets import load_experiment
 from rkkd_cli.data.catalogue import load_dataset
 from rkkd_cli.errors import RunError, UserError
 from rkkd_cli.models import build_model, count_parameters
 from rkkd_cli.sweep.check import dataset_request
-from rkkd_cli.sweep.engines.local import run_jobs
-from rkkd_cli.sweep.recording.run_state import RunState
 from rkkd_cli.sweep.sources import prepare_teacher
-from rkkd_cli.train.events import EpochDone, TeacherEpoch, TeacherReady
-from rkkd_cli.train.runtime import Runtime
-from rkkd_cli.train.stop_controller import StopController
+from rkkd_cli.train.events import TeacherEpoch, TeacherReady
 from rkkd_cli.train.teacher.store import TeacherStore, teacher_key
-
-CPU = torch.device("cpu")
-QUICK: dict[str, Any] = {
-    "training.epochs": 1,
-    "teacher.training.epochs": 1,
-    "dataset.limit_train": 200,
-    "dataset.limit_test": 100,
-}
 
 
 def experiment_with(*overrides: str) -> Experiment:
-    values = QUICK | dict(parse_override(text) for text in overrides)
-    return load_experiment("rank_grad", [Override(key, value) for key, value in values.items()])
+    one_epoch = ("training.epochs=1", "teacher.training.epochs=1")
+    return trained.experiment_with(*one_epoch, *overrides)
 
 
 def ready(cache: Path, *overrides: str) -> dict[str, Any]:
-    events = list(
-        prepare_teacher(experiment_with(*overrides), Runtime(CPU, cache, StopController(10)))
-    )
+    events = list(prepare_teacher(experiment_with(*overrides), runtime(cache)))
     (event,) = [event for event in events if isinstance(event, TeacherReady)]
-    trained = any(isinstance(event, TeacherEpoch) for event in events)
-    assert trained == (event.facts["source"] == "trained")
+    has_trained = any(isinstance(event, TeacherEpoch) for event in events)
+    assert has_trained == (event.facts["source"] == "trained")
     return event.facts
 
 
@@ -124,14 +110,8 @@ def test_a_trained_teacher_knows_more_than_chance(tmp_path: Path) -> None:
 
 
 def test_a_found_teacher_teaches_exactly_like_the_one_just_trained(tmp_path: Path) -> None:
-    rows = []
-    for _ in range(2):
-        events = run_jobs(
-            RunState(experiment_with("seeds=0")).work(), Runtime(CPU, tmp_path, StopController(10))
-        )
-        (epoch,) = [event for event in events if isinstance(event, EpochDone)]
-        rows.append([(row["kl"], row["ce"], row["test_kl"]) for row in epoch.rows])
-    assert rows[0] == rows[1]
+    first, second = (rows_of(events_of(experiment_with(), tmp_path)) for _ in range(2))
+    assert first == second
 
 
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "emptied", "removed", "other weights"])
@@ -174,13 +154,13 @@ def test_nothing_half_written_stays_in_the_cache(tmp_path: Path) -> None:
 
 
 def test_a_checkpoint_file_is_taken_instead_of_training(tmp_path: Path) -> None:
-    trained = ready(tmp_path)
+    first = ready(tmp_path)
     copy = tmp_path / "mine.pt"
-    copy.write_bytes((tmp_path / "teachers" / trained["key"] / "weights.pt").read_bytes())
+    copy.write_bytes((tmp_path / "teachers" / first["key"] / "weights.pt").read_bytes())
     facts = ready(tmp_path / "empty", f"teacher.checkpoint={copy}")
     assert facts["source"] == "checkpoint"
     for name in ("test_acc", "parameters", "sha256", "model"):
-        assert facts[name] == trained[name]
+        assert facts[name] == first[name]
     assert not (tmp_path / "empty").exists()
 
 
@@ -196,7 +176,7 @@ def test_a_teacher_without_recipe_or_checkpoint_is_refused(tmp_path: Path) -> No
     teacher = experiment.teacher.model_copy(update={"training": None})
     bare = experiment.model_copy(update={"teacher": teacher, "arms": {"kd": {}}})
     with pytest.raises(UserError, match="neither a recipe nor a checkpoint"):
-        list(prepare_teacher(bare, Runtime(CPU, tmp_path, StopController(10))))
+        list(prepare_teacher(bare, runtime(tmp_path)))
 
 
 def test_a_teacher_that_diverges_is_an_error_and_is_not_cached(tmp_path: Path) -> None:

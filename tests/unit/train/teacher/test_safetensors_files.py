@@ -12,7 +12,7 @@ from safetensors.torch import load
 from rkkd_cli import __version__
 from rkkd_cli.errors import UserError
 from rkkd_cli.models import build_model
-from rkkd_cli.train.teacher.safetensors_files import find_teacher, keep_imported, teacher_bytes
+from rkkd_cli.train.teacher.safetensors_files import find_teacher, save_imported, teacher_bytes
 from rkkd_cli.train.teacher.store import TeacherStore
 
 FACTS: dict[str, Any] = {
@@ -63,7 +63,7 @@ def test_the_same_teacher_gives_the_same_bytes() -> None:
 
 
 def test_an_imported_teacher_is_listed_and_found_by_key_and_model(tmp_path: Path) -> None:
-    path = keep_imported(tmp_path, "imported-0123456789abcdef", state(), FACTS)
+    path = save_imported(tmp_path, "imported-0123456789abcdef", state(), FACTS)
     (facts,) = TeacherStore(tmp_path).list()
     assert (facts["key"], facts["sha256"]) == ("imported-0123456789abcdef", "ab" * 32)
     names = ["imported-0123456789abcdef", "0123", "resnet8", str(path), str(path.parent)]
@@ -72,7 +72,7 @@ def test_an_imported_teacher_is_listed_and_found_by_key_and_model(tmp_path: Path
 
 def test_a_name_that_means_several_teachers_or_none_is_refused(tmp_path: Path) -> None:
     for key in ("imported-0123456789abcdef", "imported-0123400000000000"):
-        keep_imported(tmp_path, key, state(), FACTS)
+        save_imported(tmp_path, key, state(), FACTS)
     for name in ("resnet8", "01234"):
         with pytest.raises(UserError, match=r"may be imported-\d+\w* or imported-"):
             find_teacher(name, tmp_path)
@@ -82,14 +82,14 @@ def test_a_name_that_means_several_teachers_or_none_is_refused(tmp_path: Path) -
 
 
 def test_a_damaged_teacher_is_refused(tmp_path: Path) -> None:
-    path = keep_imported(tmp_path, "imported-0123456789abcdef", state(), FACTS)
+    path = save_imported(tmp_path, "imported-0123456789abcdef", state(), FACTS)
     path.write_bytes(teacher_bytes(state(1), FACTS))
     with pytest.raises(UserError, match="is damaged; train or import the teacher again"):
         find_teacher("0123", tmp_path)
 
 
 def test_facts_without_weights_count_as_none(tmp_path: Path) -> None:
-    path = keep_imported(tmp_path, "imported-0123456789abcdef", state(), FACTS)
+    path = save_imported(tmp_path, "imported-0123456789abcdef", state(), FACTS)
     assert json.loads((path.parent / "teacher.json").read_text())["weights_sha256"]
     path.unlink()
     assert TeacherStore(tmp_path).list() == []

@@ -5,7 +5,7 @@ import pytest
 pytest.importorskip("ray")
 from rkkd_cli.cli.runtime.engines import _gpus_per_job
 from rkkd_cli.errors import RunError, UserError
-from rkkd_cli.sweep.engines.ray.cluster import Request
+from rkkd_cli.sweep.engines.ray.cluster import JobResources
 from rkkd_cli.sweep.engines.ray.worker import check_versions, versions
 
 
@@ -24,7 +24,7 @@ from rkkd_cli.sweep.engines.ray.worker import check_versions, versions
 def test_how_many_jobs_fit_on_a_node(
     cpus: int, gpus: float, node: dict[str, float], jobs: int, told: str
 ) -> None:
-    request = Request(cpus, gpus, None)
+    request = JobResources(cpus, gpus, None)
     assert request.fit(node) == jobs
     assert request.describe() == told
     assert request.device.type == ("cuda" if gpus else "cpu")

@@ -1,33 +1,31 @@
-"""A teacher that travels between machines without a common disk stays the same teacher."""
+"""What travels between machines without a common disk: teachers whole, streamed images as lists."""
 
+import pickle
 from collections.abc import Generator
 from pathlib import Path
 
 import pytest
 import torch
+from running import FolderMaker
+from trained import CPU, experiment_on, experiment_with, runtime
 
 from rkkd_cli.config.experiment import Experiment
-from rkkd_cli.config.overrides import Override, parse_override
-from rkkd_cli.config.presets import load_experiment
 from rkkd_cli.data.catalogue import load_dataset
 from rkkd_cli.data.images import Dataset
+from rkkd_cli.data.stream import Stream
 from rkkd_cli.errors import RunError
 from rkkd_cli.sweep.check import dataset_request
-from rkkd_cli.sweep.engines.ray.teacher_files import Files, TeacherBundle, files_here, teacher_from
-from rkkd_cli.sweep.engines.worker import DONE, EVENT, FAILED, check_sources, messages, result_of
+from rkkd_cli.sweep.engines.ray.teacher_files import Files, TeacherBundle, read_teacher_files, teacher_from_files
+from rkkd_cli.sweep.engines.ray.worker import check_images_here
+from rkkd_cli.sweep.engines.worker import DONE, EVENT, FAILED, check_sources, messages, drain
 from rkkd_cli.train.events import Event, TeacherEpoch
-from rkkd_cli.train.runtime import Runtime
-from rkkd_cli.train.stop_controller import StopController
 from rkkd_cli.train.teacher.model import Teacher
 from rkkd_cli.train.teacher.store import TeacherStore, teacher_key
-
-CPU = torch.device("cpu")
-QUICK = ("teacher.training.epochs=2", "dataset.limit_train=200", "dataset.limit_test=100")
 
 
 @pytest.fixture
 def experiment() -> Experiment:
-    return load_experiment("rank_grad", [parse_override(one) for one in QUICK])
+    return experiment_with()
 
 
 @pytest.fixture
@@ -38,20 +36,18 @@ def dataset(experiment: Experiment, cache: Path) -> Dataset:
 def obtained(
     files: Files, experiment: Experiment, dataset: Dataset, cache: Path
 ) -> tuple[Teacher, TeacherBundle]:
-    return result_of(
-        teacher_from(files, experiment, dataset, Runtime(CPU, cache, StopController(10)))
-    )
+    return drain(teacher_from_files(files, experiment, dataset, runtime(cache)))
 
 
 def test_trained_elsewhere_it_is_the_same_here(
     experiment: Experiment, dataset: Dataset, tmp_path: Path
 ) -> None:
     there, here, third = (tmp_path / name for name in ("there", "here", "third"))
-    assert files_here(experiment, dataset, [here]) == {}
+    assert read_teacher_files(experiment, dataset, [here]) == {}
     teacher, shipped = obtained({}, experiment, dataset, there)
     assert (shipped.facts["source"], shipped.fingerprint) == ("trained", teacher.fingerprint)
-    TeacherStore(here).put(teacher_key(experiment, dataset), shipped.files)
-    files = files_here(experiment, dataset, [third, here])
+    TeacherStore(here).write_files(teacher_key(experiment, dataset), shipped.files)
+    files = read_teacher_files(experiment, dataset, [third, here])
     assert files == shipped.files
     same, again = obtained(files, experiment, dataset, third)
     assert (again.facts["source"], again.fingerprint) == ("cache", shipped.fingerprint)
@@ -64,10 +60,8 @@ def test_a_checkpoint_file_travels_too(
 ) -> None:
     teacher, _ = obtained({}, experiment, dataset, tmp_path / "there")
     torch.save(teacher.model.state_dict(), tmp_path / "file.pt")
-    given = [*(parse_override(one) for one in QUICK)]
-    given.append(Override("teacher.checkpoint", str(tmp_path / "file.pt")))
-    with_file = load_experiment("rank_grad", given)
-    files = files_here(with_file, dataset, [])
+    with_file = experiment_with(f"teacher.checkpoint={tmp_path}/file.pt")
+    files = read_teacher_files(with_file, dataset, [])
     (tmp_path / "file.pt").unlink()
     same, shipped = obtained(files, with_file, dataset, tmp_path / "elsewhere")
     assert (same.fingerprint, shipped.facts["source"]) == (teacher.fingerprint, "checkpoint")
@@ -76,9 +70,7 @@ def test_a_checkpoint_file_travels_too(
 def test_its_training_is_told_and_its_result_comes_last(
     experiment: Experiment, dataset: Dataset, tmp_path: Path
 ) -> None:
-    sent = list(
-        messages(teacher_from({}, experiment, dataset, Runtime(CPU, tmp_path, StopController(10))))
-    )
+    sent = list(messages(teacher_from_files({}, experiment, dataset, runtime(tmp_path))))
     epochs = [one for kind, one in sent if kind == EVENT and isinstance(one, TeacherEpoch)]
     assert [one.epoch for one in epochs] == [1, 2]
     assert [kind for kind, _ in sent].index(DONE) == len(sent) - 1
@@ -96,3 +88,33 @@ def test_other_images_are_refused() -> None:
     check_sources({"dataset": "a"}, {"dataset": "a"})
     with pytest.raises(RunError, match="other images or another teacher"):
         check_sources({"dataset": "a"}, {"dataset": "b"})
+
+
+@pytest.fixture
+def shipped(make_folder: FolderMaker, tmp_path: Path) -> Dataset:
+    """A streamed dataset as it comes out at a node."""
+    experiment = experiment_on(make_folder(), "dataset.streaming=true", "decoders=2")
+    dataset = load_dataset(dataset_request(experiment), tmp_path)
+    first = next(Stream(dataset, CPU, 4, seed=0).epoch(1))  # its decoders are at work
+    assert dataset.fingerprint
+    copy: Dataset = pickle.loads(pickle.dumps(dataset))
+    assert torch.equal(next(Stream(copy, CPU, 4, seed=0).epoch(1)).images, first.images)
+    return copy
+
+
+def test_a_node_with_the_same_images_reads_them_from_its_own_disk(shipped: Dataset) -> None:
+    check_images_here(shipped)
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_a_node_with_other_images_or_none_refuses(shipped: Dataset, split: str) -> None:
+    listed = {"train": shipped.train, "test": shipped.test}[split]
+    root = listed.files.root  # type: ignore[union-attr]
+    image = root / split / "class001" / "0.png"
+    content = image.read_bytes()
+    image.write_bytes(bytes(len(content)))
+    with pytest.raises(RunError, match=rf"a node of the cluster has other images in {root}; a str"):
+        check_images_here(shipped)
+    image.unlink()
+    with pytest.raises(RunError, match=r"cannot read the image .*0\.png: No such file.*same place"):
+        check_images_here(shipped)

@@ -1,7 +1,9 @@
-"""torchvision's classifiers as models: their own logits and names, with features."""
+"""torchvision's and timm's classifiers as models: their own logits and names, with features."""
 
 import copy
 import pickle
+import sys
+from typing import Any
 
 import pytest
 import torch
@@ -10,26 +12,45 @@ from torch import Tensor
 from torch.func import functional_call, stack_module_state, vmap
 
 from rkkd_cli.errors import UserError
-from rkkd_cli.models import build_model, check_model_name, feature_shapes
+from rkkd_cli.models import Classifier, build_model, check_model_name, feature_shapes
 from rkkd_cli.models.external.torchvision_models import torchvision_names
 
-# Name, side of the images, whether the classifier reads the average of a map.
+# Name, side of the images, number of maps, whether the classifier reads the average of a map.
 MODELS = [
-    ("resnet18", 32, True),
-    ("mobilenet_v3_small", 32, True),
-    ("shufflenet_v2_x0_5", 32, True),
-    ("mnasnet0_5", 32, True),
-    ("efficientnet_b0", 32, True),
-    ("convnext_tiny", 32, True),
-    ("densenet121", 32, True),
-    ("googlenet", 32, True),
-    ("regnet_y_400mf", 32, True),
-    ("swin_t", 32, True),
-    ("squeezenet1_1", 32, False),
-    ("vit_b_16", 32, False),
+    ("torchvision:resnet18", 32, 5, True),
+    ("torchvision:mobilenet_v3_small", 32, 5, True),
+    ("torchvision:shufflenet_v2_x0_5", 32, 5, True),
+    ("torchvision:mnasnet0_5", 32, 5, True),
+    ("torchvision:efficientnet_b0", 32, 5, True),
+    ("torchvision:convnext_tiny", 32, 4, True),
+    ("torchvision:densenet121", 32, 5, True),
+    ("torchvision:googlenet", 32, 5, True),
+    ("torchvision:regnet_y_400mf", 32, 5, True),
+    ("torchvision:swin_t", 32, 4, True),
+    ("torchvision:squeezenet1_1", 32, 4, False),
+    ("torchvision:vit_b_16", 32, 4, False),
+    ("timm:resnet10t", 32, 5, True),
+    ("timm:deit_tiny_patch16_224", 32, 4, False),
+    ("timm:deit_tiny_distilled_patch16_224", 64, 4, False),
+    ("timm:mobilenetv3_small_050", 32, 5, True),
+    ("timm:convnext_atto", 32, 4, True),
+    ("timm:swin_tiny_patch4_window7_224", 64, 4, True),
+    ("timm:levit_128s", 224, 3, False),
+    ("timm:crossvit_9_240", 240, 0, False),
 ]
+# Options with which torchvision builds what stands for its model here.
+OPTIONS: dict[str, dict[str, Any]] = {
+    "googlenet": {"aux_logits": False, "init_weights": False},
+    "vit_b_16": {"image_size": 32},
+}
 # More than 100 million parameters, or slow to build on a CPU, as torchvision's RegNets must be.
 GIANTS = ("regnet_y_128gf", "regnet_y_32gf", "regnet_x_32gf", "regnet_y_16gf", "vit_h_14")
+
+
+def built(name: str, classes: int = 10, channels: int = 3, *size: tuple[int, int]) -> Classifier:
+    """Build a model, if its library is installed."""
+    pytest.importorskip(name.partition(":")[0])
+    return build_model(name, classes, channels, *size)
 
 
 def images(channels: int, side: int) -> Tensor:
@@ -37,46 +58,57 @@ def images(channels: int, side: int) -> Tensor:
     return torch.randn(2, channels, side, side, generator=draws)
 
 
-@pytest.mark.parametrize(("name", "side", "averages"), MODELS)
-def test_logits_names_and_features(name: str, side: int, averages: bool) -> None:
-    model = build_model(f"torchvision:{name}", 10, 1, (side, side)).eval()
+@pytest.mark.parametrize(("name", "side", "count", "averages"), MODELS)
+def test_logits_names_and_features(name: str, side: int, count: int, averages: bool) -> None:
+    model = built(name, 10, 1, (side, side)).eval()
+    library = model.library
+    assert isinstance(library, torch.nn.Module)
     x = images(1, side)
     with torch.no_grad():
         features = model.forward_features(x)
+        assert torch.equal(features.logits, library(x))
         assert torch.equal(features.logits, model(x))
         assert features.logits.shape == (2, 10)
         assert (features.final is not None) == averages
         if features.final is not None:
             assert torch.equal(model.classify(features.final), features.logits)
-    options: dict[str, object] = (
-        {"aux_logits": False, "init_weights": False} if name == "googlenet" else {}
-    )
-    if name == "vit_b_16":
-        options = {"image_size": side}
-    with torch.device("cpu" if name.startswith("regnet") else "meta"):
-        library = torchvision.models.get_model(name, num_classes=10, **options)
     assert list(model.state_dict()) == list(library.state_dict())
-    assert [key for key, _ in model.named_parameters()] == [
-        k for k, _ in library.named_parameters()
-    ]
+    assert [k for k, _ in model.named_parameters()] == [k for k, _ in library.named_parameters()]
     areas = [one.shape[2] * one.shape[3] for one in features.maps]
-    assert len(areas) >= 4
+    assert len(areas) == count
     assert areas == sorted(areas, reverse=True)
     assert all(one.ndim == 4 for one in features.maps)
     shapes = feature_shapes(model, 1, (side, side))
     assert [tuple(s) for s in shapes.maps] == [tuple(one.shape[1:]) for one in features.maps]
+    assert shapes.pooled == features.pooled.shape[1]
 
 
-def test_weights_of_the_library_load_and_give_its_logits() -> None:
-    library = torchvision.models.resnet18(num_classes=10).eval()
-    model = build_model("torchvision:resnet18", 10).eval()
+@pytest.mark.parametrize("name", [n for n, *_ in MODELS if n.startswith("torchvision:")])
+def test_names_are_those_of_a_model_that_torchvision_builds(name: str) -> None:
+    own = name.partition(":")[2]
+    with torch.device("cpu" if own.startswith("regnet") else "meta"):
+        model = build_model(name, 10, 1, (32, 32))
+        library = torchvision.models.get_model(own, num_classes=10, **OPTIONS.get(own, {}))
+    assert list(model.state_dict()) == list(library.state_dict())
+    assert [k for k, _ in model.named_parameters()] == [k for k, _ in library.named_parameters()]
+
+
+@pytest.mark.parametrize("name", ["torchvision:resnet18", "timm:resnet10t"])
+def test_weights_of_the_library_load_and_give_its_logits(name: str) -> None:
+    kind, _, own = name.partition(":")
+    package = pytest.importorskip(kind)
+    create = package.create_model if kind == "timm" else torchvision.models.get_model
+    library = create(own, num_classes=10).eval()
+    model = build_model(name, 10).eval()
     model.load_state_dict(library.state_dict(), strict=True)
     x = images(3, 32)
     with torch.no_grad():
         assert torch.equal(model(x), library(x))
-        assert torch.equal(model.forward_features(x).pooled, library.layer4(
-            library.layer3(library.layer2(library.layer1(library.maxpool(library.relu(
-                library.bn1(library.conv1(x)))))))).mean(dim=(2, 3)))  # fmt: skip
+        if kind == "torchvision":
+            out = library.maxpool(library.relu(library.bn1(library.conv1(x))))
+            for layer in (library.layer1, library.layer2, library.layer3, library.layer4):
+                out = layer(out)
+            assert torch.equal(model.forward_features(x).pooled, out.mean(dim=(2, 3)))
 
 
 def test_three_channels_draw_what_the_library_draws() -> None:
@@ -99,10 +131,19 @@ def test_another_number_of_channels_keeps_the_spread_of_the_stem() -> None:
 
 
 @pytest.mark.parametrize("training", [True, False])
-@pytest.mark.parametrize("name", ["resnet18", "swin_t", "mobilenet_v3_small"])
-def test_gradients_reach_the_first_layer(name: str, training: bool) -> None:
-    model = build_model(f"torchvision:{name}", 10, 3, (64, 64)).train(training)
-    features = model.forward_features(images(3, 64))
+@pytest.mark.parametrize(
+    ("name", "side"),
+    [
+        ("torchvision:resnet18", 64),
+        ("torchvision:swin_t", 64),
+        ("torchvision:mobilenet_v3_small", 64),
+        ("timm:resnet10t", 32),
+        ("timm:deit_tiny_patch16_224", 32),
+    ],
+)
+def test_gradients_reach_the_first_layer(name: str, side: int, training: bool) -> None:
+    model = built(name, 10, 3, (side, side)).train(training)
+    features = model.forward_features(images(3, side))
     loss = features.maps[-1].square().sum() + features.pooled.square().sum() + features.logits.sum()
     (first,) = torch.autograd.grad(loss, [next(iter(model.parameters()))])
     assert first.abs().sum() > 0
@@ -121,8 +162,9 @@ def test_the_mode_reaches_every_module_and_a_dry_run_leaves_it() -> None:
     assert not any(module.training for module in model.modules())
 
 
-def test_channels_last_copies_and_pickles_give_the_same_logits() -> None:
-    model = build_model("torchvision:mobilenet_v3_small", 10, 3, (32, 32)).eval()
+@pytest.mark.parametrize("name", ["torchvision:mobilenet_v3_small", "timm:resnet10t"])
+def test_channels_last_copies_and_pickles_give_the_same_logits(name: str) -> None:
+    model = built(name, 10, 3, (32, 32)).eval()
     x = images(3, 32)
     with torch.no_grad():
         logits = model(x)
@@ -162,32 +204,52 @@ def test_two_models_run_in_one_vectorised_call() -> None:
     torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
 
 
+def test_models_build_on_the_meta_device() -> None:
+    with torch.device("meta"):
+        model = built("timm:convnext_atto", 10, 3, (32, 32)).eval()
+        features = model.forward_features(torch.empty(2, 3, 32, 32))
+    assert features.logits.is_meta
+    assert features.logits.shape == (2, 10)
+
+
 @pytest.mark.parametrize(
     ("name", "size", "message"),
     [
-        ("vit_b_16", (30, 30), "needs square images with sides divisible by 16, not 30×30"),
-        ("vit_b_16", (32, 64), "needs square images with sides divisible by 16, not 32×64"),
-        ("maxvit_t", (32, 32), "sides divisible by 224, not 32×32"),
-        ("alexnet", (32, 32), "cannot take 32×32 images; it takes 64×64"),
+        ("torchvision:vit_b_16", (30, 30), r"needs square images .* divisible by 16, not 30×30"),
+        ("torchvision:vit_b_16", (32, 64), r"needs square images .* divisible by 16, not 32×64"),
+        ("torchvision:maxvit_t", (32, 32), "sides divisible by 224, not 32×32"),
+        ("torchvision:alexnet", (32, 32), "cannot take 32×32 images; it takes 64×64"),
+        ("timm:deit_tiny_patch16_224", (30, 30), "sides divisible by 16, not 30×30"),
+        ("timm:inception_v3", (32, 32), "cannot take 32×32 images; it takes 80×80"),
     ],
 )
 def test_a_size_that_a_model_cannot_take_is_refused(
     name: str, size: tuple[int, int], message: str
 ) -> None:
     with torch.device("meta"), pytest.raises(UserError, match=message):
-        build_model(f"torchvision:{name}", 10, 3, size)
+        built(name, 10, 3, size)
 
 
-def test_an_unknown_name_is_answered_with_the_nearest_and_the_list() -> None:
-    message = r"did you mean 'resnet18'\? All of them: rkkd ls models torchvision"
-    for ask in (check_model_name, lambda name: build_model(name, 10)):
+@pytest.mark.parametrize("wrong", ["torchvision:resnet19", "timm:resnet_18"])
+def test_an_unknown_name_is_answered_with_the_nearest_and_the_list(wrong: str) -> None:
+    library = wrong.partition(":")[0]
+    message = rf"did you mean 'resnet18'\? All of them: rkkd ls models {library}"
+    for ask in (check_model_name, built):
         with pytest.raises(UserError, match=message):
-            ask("torchvision:resnet19")
+            ask(wrong)
 
 
 def test_known_names_pass_without_building() -> None:
     check_model_name("torchvision:regnet_y_128gf")
     check_model_name("resnet8")
+
+
+def test_without_the_package_the_answer_says_how_to_install_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "timm", None)
+    with pytest.raises(UserError, match=r"pip install 'rkkd\[timm\]'"):
+        check_model_name("timm:resnet18")
 
 
 @pytest.mark.slow

@@ -1,0 +1,58 @@
+"""What the checks before a run refuse, although every setting is allowed by itself."""
+
+from pathlib import Path
+
+import pytest
+
+from rkkd_cli.config.overrides import parse_override
+from rkkd_cli.config.presets import load_experiment
+from rkkd_cli.errors import UserError
+from rkkd_cli.methods import METHODS
+from rkkd_cli.sweep.check import check_experiment
+
+PLUGIN = '''
+from rkkd_cli.methods import Method
+
+class Broken(Method):
+    terms = ("broken",)
+
+    def term_weights(self, epoch):
+        return {"broken": 1.0}
+
+    def forward(self, inputs):
+        return {"broken": {returned}}
+'''
+
+
+def check(cache: Path, *words: str) -> None:
+    check_experiment(load_experiment("rank_grad", [parse_override(word) for word in words]), cache)
+
+
+def test_a_power_that_the_loss_does_not_take_is_refused(cache: Path) -> None:
+    with pytest.raises(UserError, match=r"method\.at\.p = 0\.5: must be greater than or equal to 1"):
+        check(cache, "method.name=at", "method.at.p=0.5")
+
+
+@pytest.mark.parametrize(
+    ("returned", "reason"),
+    [
+        ("inputs.student.logits.no_such_thing", "AttributeError"),
+        ("inputs.student.logits @ inputs.student.logits", "RuntimeError"),
+        ("inputs.student.logits", "RuntimeError: .*scalar"),
+        ("inputs.student.maps[0].mean()", "IndexError"),  # it asks for no features
+    ],
+)
+def test_so_is_a_plugin_that_fails(
+    returned: str, reason: str, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = f"broken_{abs(hash(returned))}"
+    (tmp_path / f"{module}.py").write_text(PLUGIN.replace("{returned}", returned))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=rf"method {module}:Broken cannot compute .*{reason}"):
+        check(cache, f"method.name={module}:Broken")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_passes_on_a_pair_that_fits(method: str, cache: Path) -> None:
+    models = ["student.model=resnet8", "teacher.model=resnet20"] if method in ("fitnet", "reviewkd") else []
+    check(cache, f"method.name={method}", *models)
