@@ -71,7 +71,7 @@ class Comparison:
     def verdict(self) -> Literal["higher", "lower", "not resolved"]:
         """How ``second`` compares with ``first``; not resolved if the t interval contains 0."""
         interval = self.difference.interval
-        if interval is None or interval.contains_zero:
+        if interval is None or interval.low <= 0 <= interval.high:
             return "not resolved"
         return "higher" if interval.low > 0 else "lower"
 
@@ -118,16 +118,18 @@ def compare_arms(
                 c = _compare_pair(pair, first, second, metric, select, reason)
                 dropped = len(seeds[pair[0]] | seeds[pair[1]]) - c.seeds
                 comparisons.append(replace(c, dropped=dropped, monitors=(by_first, by_second)))
-    return _with_holm_p_values(comparisons)
+    corrected = holm_corrected([c.difference.p for c in comparisons])
+    family = sum(p is not None for p in corrected)
+    with_p = zip(comparisons, corrected, strict=True)
+    return [replace(c, p_holm=p, family=family) for c, p in with_p]
 
 
 def _check_metrics_names(metrics: pd.DataFrame, names: Sequence[str]) -> None:
     """Raise UserError if there are no rows, or a name is no column of numbers."""
     if metrics.empty:
         raise UserError("there is no finished epoch to compare")
-    header = list(metrics.columns)
-    not_numbers = {*ROW_KEY, *varied_keys_in(header)}
-    choices = [column for column in header if column not in not_numbers]
+    not_numbers = {*ROW_KEY, *varied_keys_in(list(metrics.columns))}
+    choices = [column for column in metrics.columns if column not in not_numbers]
     for name in names:
         if name not in choices:
             raise unknown_name("metric", name, choices)
@@ -148,12 +150,10 @@ def _compare_pair(
         why_unpaired = "only one seed is in common"
     if not why_unpaired:
         first, second = first.loc[common], second.loc[common]
-    difference_of = unpaired_difference if why_unpaired else paired_difference
     values = [rows[metric].to_numpy(dtype=float) for rows in (first, second)]
-    difference = difference_of(*values)
-    needed = None
-    if difference.effect is not None:
-        needed = seeds_needed(difference.effect, difference.paired)
+    difference = (unpaired_difference if why_unpaired else paired_difference)(*values)
+    effect = difference.effect
+    needed = None if effect is None else seeds_needed(effect, difference.paired)
     return Comparison(
         first=pair[0], second=pair[1], metric=metric, select=select,
         mean_first=float(values[0].mean()), mean_second=float(values[1].mean()),
@@ -169,11 +169,3 @@ def _finite(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
 
 def _epochs(rows: pd.DataFrame) -> tuple[int, ...]:
     return tuple(sorted({int(epoch) for epoch in rows["epoch"]}))
-
-
-def _with_holm_p_values(comparisons: list[Comparison]) -> list[Comparison]:
-    corrected = holm_corrected([c.difference.p for c in comparisons])
-    family = sum(p is not None for p in corrected)
-    return [
-        replace(c, p_holm=p, family=family) for c, p in zip(comparisons, corrected, strict=True)
-    ]

@@ -53,11 +53,8 @@ def _why_no_interval(c: Comparison) -> str:
 def _seeds_needed(c: Comparison) -> str:
     if c.seeds_needed is None:
         return f"; not even {MAX_SEEDS:,} seeds would resolve so small a difference"
-    each = "" if c.difference.paired else " of each arm"
-    return (
-        f"; about {c.seeds_needed} seeds{each} would resolve a difference of this effect size at "
-        "80 % power"
-    )
+    seeds = f"{c.seeds_needed} seeds" + ("" if c.difference.paired else " of each arm")
+    return f"; about {seeds} would resolve a difference of this effect size at 80 % power"
 
 
 def _permutation_limit(c: Comparison) -> str:
@@ -65,18 +62,14 @@ def _permutation_limit(c: Comparison) -> str:
     smallest = c.difference.smallest_p
     if smallest is not None and smallest > ALPHA:
         return f"; {_seeds(c)} cannot give a permutation p below {format_p_value(smallest)}"
-    if c.p_holm is not None and c.p_holm > ALPHA:
-        return (
-            f"; but among the {c.family} comparisons made here p is {format_p_value(c.p_holm)} "
-            "(permutation, Holm)"
-        )
-    return ""
+    if c.p_holm is None or c.p_holm <= ALPHA:
+        return ""
+    p = f"{format_p_value(c.p_holm)} (permutation, Holm)"
+    return f"; but among the {c.family} comparisons made here p is {p}"
 
 
 def _limits(c: Comparison) -> list[str]:
-    limits = []
-    if c.caveat:
-        limits.append(c.caveat)
+    limits = [c.caveat] if c.caveat else []
     if c.why_unpaired:
         limits.append(f"not paired, since {c.why_unpaired}")
     if c.dropped:

@@ -4,7 +4,7 @@ Each combination of the further keys has a table of its own.
 """
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,20 +36,16 @@ class GridTable:
     @property
     def best(self) -> CellKey | None:
         """The cell with the best mean of the table."""
-        return _best(self.cells)
+        return max(self.cells, key=lambda cell: self.cells[cell].mean, default=None)
 
     @property
     def best_of_columns(self) -> set[CellKey]:
         """The cells with the best mean of their column."""
-        by_column = [
-            _best({cell: accuracy for cell, accuracy in self.cells.items() if cell[1] == column})
-            for column in self.columns
-        ]
-        return {cell for cell in by_column if cell is not None}
-
-
-def _best(cells: Mapping[CellKey, MeanStd]) -> CellKey | None:
-    return max(cells, key=lambda cell: cells[cell].mean, default=None)
+        best: dict[Any, CellKey] = {}
+        for cell, accuracy in self.cells.items():
+            if cell[1] not in best or accuracy.mean > self.cells[best[cell[1]]].mean:
+                best[cell[1]] = cell
+        return {*best.values()}
 
 
 def short_key(key: str, keys: Sequence[str]) -> str:
@@ -74,8 +70,7 @@ def key_values(frame: pd.DataFrame, key: str) -> list[Any]:
 
 def finished_cells(frame: pd.DataFrame) -> pd.DataFrame:
     """Return the finished cells, without baselines."""
-    baseline = frame["arm"].map(is_baseline).astype(bool)
-    return frame[~baseline & (frame["status"] == "done")]
+    return frame[~frame["arm"].map(is_baseline).astype(bool) & (frame["status"] == "done")]
 
 
 def finished_baselines(frame: pd.DataFrame, column: str) -> dict[str, MeanStd]:

@@ -46,11 +46,11 @@ class RunRecord:
 
 def why_unpaired_within(experiments: Mapping[str, Experiment]) -> dict[ArmNames, str]:
     """Return the pairs of arms of a run, in both orders, whose batches differ, with the reason."""
-    reasons = {
-        (first, second): why_batches_differ(experiments[first], experiments[second])
-        for first, second in itertools.permutations(experiments, 2)
+    return {
+        pair: reason
+        for pair in itertools.permutations(experiments, 2)
+        if (reason := why_batches_differ(*(experiments[arm] for arm in pair)))
     }
-    return {pair: reason for pair, reason in reasons.items() if reason}
 
 
 def why_batches_differ(first: Experiment, second: Experiment) -> str:
@@ -59,19 +59,17 @@ def why_batches_differ(first: Experiment, second: Experiment) -> str:
     They depend on the images, their augmentation and the batch size, but not on the teacher, the
     student or the number of epochs.
     """
-    of_first, of_second = (_batch_keys(experiment) for experiment in (first, second))
+    of_first, of_second = (
+        flatten({"dataset": arm.dataset.model_dump(exclude=NOT_IN_BATCHES)})
+        | {"training.batch_size": arm.training.batch_size}
+        for arm in (first, second)
+    )
     for key, value in of_first.items():
         other_value = of_second.get(key)
         if other_value != value:
             values = ("none" if v is None else str(v) for v in (value, other_value))
             return f"{key} differs ({' and '.join(values)})"
     return ""
-
-
-def _batch_keys(experiment: Experiment) -> dict[str, object]:
-    dataset = experiment.dataset.model_dump(exclude=NOT_IN_BATCHES)
-    table = {"dataset": dataset, "training": {"batch_size": experiment.training.batch_size}}
-    return flatten(table)
 
 
 def why_scales_differ(first: Experiment, second: Experiment, metric: str) -> str:
@@ -122,9 +120,8 @@ def compare_within(
 ) -> list[Comparison]:
     """Compare pairs of arms of one run, with caveats: see :func:`compare_arms`."""
     reasons = why_unpaired_within({arm: run.by_arm[arm] for arm in itertools.chain(*pairs)})
-    ended_early, monitors = run.ended_early(), run.monitors()
     comparisons = compare_arms(
-        run.metrics, metrics_names, select, pairs, reasons, ended_early, monitors
+        run.metrics, metrics_names, select, pairs, reasons, run.ended_early(), run.monitors()
     )
     return add_caveats(comparisons, run.by_arm)
 

@@ -1,5 +1,6 @@
 """Published accuracies, read from a CSV file, to compare the measured ones with."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,14 +33,12 @@ class PublishedGrid:
     ) -> dict[tuple[Any, Any], float]:
         """Return the accuracies of the cells of a table; of equal rows the first counts."""
         accuracies = {}
-        for row in rows:
-            for column in columns:
-                values = {**facet, **dict(zip(axes, (row, column), strict=False))}
-                matching = self.cells
-                for key, value in values.items():
-                    matching = matching[matching[key] == value]
-                if len(matching):
-                    accuracies[row, column] = float(matching["acc"].iloc[0])
+        for cell in itertools.product(rows, columns):
+            matching = self.cells
+            for key, value in {**facet, **dict(zip(axes, cell, strict=False))}.items():
+                matching = matching[matching[key] == value]
+            if len(matching):
+                accuracies[cell] = float(matching["acc"].iloc[0])
         return accuracies
 
 
@@ -53,8 +52,7 @@ def read_published_grid(
     ``teacher`` and "no distillation" for the student. Raises UserError.
     """
     table = _read_accuracies(path)
-    columns = {_column_of(table, key, path): key for key in keys}
-    table = table.rename(columns=columns)
+    table = table.rename(columns={_column_of(table, key, path): key for key in keys})
     has_value = table[list(keys)].notna()
     students = table["student"].astype(str) if "student" in table else None
     is_ours = True if students is None else students.str.lower() == student.lower()

@@ -23,6 +23,7 @@ observed d tends to be too large, and so does this power.
 
 import math
 import warnings
+from bisect import bisect_left
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,11 +48,6 @@ class Interval:
 
     low: float
     high: float
-
-    @property
-    def contains_zero(self) -> bool:
-        """Whether the sign of the value is open."""
-        return self.low <= 0 <= self.high
 
 
 @dataclass(frozen=True)
@@ -240,11 +236,5 @@ def seeds_needed(effect: float, paired: bool = True) -> int | None:
     """Return the fewest seeds (of each arm) with 80 % power; None if more than ``MAX_SEEDS``."""
     if effect == 0 or power(effect, MAX_SEEDS, paired) < TARGET_POWER:
         return None
-    low, high = 1, 2
-    while power(effect, high, paired) < TARGET_POWER:
-        low, high = high, high * 2
-    while high - low > 1:
-        middle = (low + high) // 2
-        enough = power(effect, middle, paired) >= TARGET_POWER
-        low, high = (low, middle) if enough else (middle, high)
-    return high
+    ns = range(2, MAX_SEEDS)
+    return 2 + bisect_left(ns, TARGET_POWER, key=lambda n: power(effect, n, paired))

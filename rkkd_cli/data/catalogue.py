@@ -7,7 +7,7 @@ same experiment gives the same numbers everywhere.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from rkkd_cli.data.digits import load_digits
 from rkkd_cli.data.folder_arrays import (
@@ -20,7 +20,6 @@ from rkkd_cli.data.folder_arrays import (
 from rkkd_cli.data.folder_scan import Tree, scan_folder
 from rkkd_cli.data.images import (
     Dataset,
-    LabelledImages,
     Splits,
     SplitT,
     balanced_subset,
@@ -175,19 +174,16 @@ def load_dataset(request: DatasetRequest, cache: Path) -> Dataset:
 
 
 def _checked_spec(request: DatasetRequest) -> DatasetSpec:
-    """Return the dataset's entry. Raises UserError for settings that it does not have."""
+    """Return the dataset's entry with the requested augmentation and normalisation.
+
+    Raises UserError for settings that the dataset does not have.
+    """
     spec = _find_spec(request)
     if request.image_size is not None and request.name != "folder":
         raise UserError(f"dataset.image_size is for image folders; {request.name} has its own size")
-    streaming_settings = {
-        "streaming = true": request.streaming,
-        "crop = 'resized'": request.crop == "resized",
-    }
-    for setting, is_requested in streaming_settings.items():
-        if is_requested and request.name != "folder":
-            raise UserError(
-                f"dataset.{setting} is for image folders; {request.name} is held in memory"
-            )
+    if (request.streaming or request.crop == "resized") and request.name != "folder":
+        setting = "streaming = true" if request.streaming else "crop = 'resized'"
+        raise UserError(f"dataset.{setting} is for image folders; {request.name} is held in memory")
     if request.root is not None and request.name == "digits":
         raise UserError(
             "digits ships inside scikit-learn and has no --data-root; for images of your own add "
@@ -199,7 +195,9 @@ def _checked_spec(request: DatasetRequest) -> DatasetSpec:
                 f"dataset.{key} has {len(values)} values, {request.name} has "
                 f"{spec.in_channels} channels"
             )
-    return spec
+    keys = ("crop_padding", "flip", "mean", "std")
+    requested: dict[str, Any] = {key: getattr(request, key) for key in keys}
+    return spec._replace(**{k: value for k, value in requested.items() if value is not None})
 
 
 def _find_spec(request: DatasetRequest) -> DatasetSpec:
@@ -256,13 +254,15 @@ def _decode_folder(request: DatasetRequest, tree: Tree, cache: Path) -> Splits:
 
 def _resident_dataset(request: DatasetRequest, spec: DatasetSpec, splits: Splits) -> Dataset:
     train, test, val = _select_images(request, splits[0], splits[1])
-    mean, std = _normalisation(request, spec, train)
-    padding, flip = _augmentation(request, spec)
-    return Dataset(request.name, train, test, val, splits[2], mean, std, padding, flip)
+    mean, std = spec.mean, spec.std
+    if mean is None or std is None:
+        measured_mean, measured_std = channel_statistics(train.images)
+        mean, std = mean or measured_mean, std or measured_std
+    augmentation = spec.crop_padding, spec.flip
+    return Dataset(request.name, train, test, val, splits[2], mean, std, *augmentation)
 
 
 def _streamed_dataset(request: DatasetRequest, spec: DatasetSpec, tree: Tree, size: int) -> Dataset:
-    padding, flip = _augmentation(request, spec)
     crop = request.crop or ("resized" if request.crop_padding is None else "padded")
     decoders, root = DecoderPool(request.decoders), tree.root.absolute()
     train, test, val = _select_images(
@@ -270,9 +270,9 @@ def _streamed_dataset(request: DatasetRequest, spec: DatasetSpec, tree: Tree, si
         StreamedSplit(tree.train._replace(root=root), size, crop, decoders),
         StreamedSplit(tree.test._replace(root=root), size, crop, decoders),
     )
-    mean, std = request.mean or STREAMED_MEAN, request.std or STREAMED_STD
-    padding = padding if crop == "padded" else 0
-    return Dataset(request.name, train, test, val, tree.classes, mean, std, padding, flip, crop)
+    mean, std = spec.mean or STREAMED_MEAN, spec.std or STREAMED_STD
+    augmentation = spec.crop_padding if crop == "padded" else 0, spec.flip, crop
+    return Dataset(request.name, train, test, val, tree.classes, mean, std, *augmentation)
 
 
 def _select_images(
@@ -283,23 +283,3 @@ def _select_images(
     test = balanced_subset(test, request.limit_test, "dataset.limit_test")
     train, val = hold_out(train, request.val_share)
     return train, test, val
-
-
-def _augmentation(request: DatasetRequest, spec: DatasetSpec) -> tuple[int, bool]:
-    """Return the padding of the crops, and whether images are flipped."""
-    padding, flip = request.crop_padding, request.flip
-    return (
-        spec.crop_padding if padding is None else padding,
-        spec.flip if flip is None else flip,
-    )
-
-
-def _normalisation(
-    request: DatasetRequest, spec: DatasetSpec, train: LabelledImages
-) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return mean and std of each channel, measured on the training images unless given."""
-    mean, std = request.mean or spec.mean, request.std or spec.std
-    if mean is not None and std is not None:
-        return mean, std
-    measured_mean, measured_std = channel_statistics(train.images)
-    return mean or measured_mean, std or measured_std

@@ -20,4 +20,4 @@ def load_digits() -> Splits:
     order = balanced_order(digits.labels, seed=0)
     train = digits.take(np.sort(order[TEST_IMAGES:]))
     test = digits.take(np.sort(order[:TEST_IMAGES]))
-    return train, test, tuple(str(name) for name in bunch.target_names)
+    return train, test, tuple(map(str, bunch.target_names))

@@ -82,18 +82,15 @@ def scan_folder(root: Path, follow_links: bool = False) -> Tree:
 def _refuse_links_out(root: Path, links: Sequence[Path]) -> None:
     resolved_root = root.resolve()
     for link in links:
-        if not _resolve(link).is_relative_to(resolved_root):
+        try:
+            is_inside = link.resolve().is_relative_to(resolved_root)
+        except (OSError, RuntimeError):  # RuntimeError before Python 3.13
+            raise UserError(f"{link} is a link that leads to itself; remove it") from None
+        if not is_inside:
             raise UserError(
                 f"{link} is a link that leads out of the image folder {root}; copy what it links "
                 "to, or allow such links with dataset.follow_links=true"
             )
-
-
-def _resolve(link: Path) -> Path:
-    try:
-        return link.resolve()
-    except (OSError, RuntimeError):  # RuntimeError before Python 3.13
-        raise UserError(f"{link} is a link that leads to itself; remove it") from None
 
 
 def _class_folders(split: Path) -> list[Path]:

@@ -104,8 +104,7 @@ def balanced_order(labels: NDArray[np.int64], seed: int) -> Indices:
     Images are shuffled within their class. The first image of each class comes first, then the
     second of each, and so on; classes that have run out are skipped.
     """
-    generator = np.random.default_rng(seed)
-    shuffled = generator.permutation(len(labels))
+    shuffled = np.random.default_rng(seed).permutation(len(labels))
     rank = _rank_within_class(labels[shuffled])
     return shuffled[np.lexsort((labels[shuffled], rank))].astype(np.int64)
 

@@ -4,12 +4,11 @@ Shapes: B batch, C channels; pixels (B, C, H, W) uint8.
 """
 
 from collections.abc import Iterable, Iterator
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from rkkd_cli.data.images import LabelledImages, Split
+from rkkd_cli.data.images import LabelledImages
 from rkkd_cli.data.seeding import derive_seed
 from rkkd_cli.data.streaming.crops import Crop
 from rkkd_cli.data.streaming.split import StreamedSplit
@@ -17,24 +16,6 @@ from rkkd_cli.data.streaming.worker import DecodeTask
 
 # The largest fraction of a GPU's free memory in which a split stays on the GPU.
 MAX_GPU_FRACTION = 0.5
-
-Size = tuple[int, int]
-
-
-class PixelSource(Protocol):
-    """The pixels of a split. All random numbers come from the generator that is passed in."""
-
-    def in_order(self, slices: Iterable[slice]) -> Iterator[Tensor]:
-        """Yield the images of each slice of the split, as they are evaluated."""
-
-    def augmented(
-        self, order: Tensor, generator: torch.Generator, slices: Iterable[slice]
-    ) -> Iterator[Tensor]:
-        """Yield the images of each slice of ``order`` (sample indices), cropped and flipped.
-
-        Random numbers are always drawn for the whole epoch, so an image gets the same crop and
-        flip whichever slices are requested.
-        """
 
 
 class RandomCrops:
@@ -46,7 +27,7 @@ class RandomCrops:
     def __init__(
         self,
         count: int,
-        size: Size,
+        size: tuple[int, int],
         padding: int,
         flip: bool,
         generator: torch.Generator,
@@ -83,19 +64,26 @@ class ResidentPixels:
     def __init__(
         self, split: LabelledImages, device: torch.device, padding: int, flip: bool
     ) -> None:
-        images = torch.from_numpy(split.images)
-        storage = device if _fits(images.nbytes, device) else torch.device("cpu")
+        images, storage = torch.from_numpy(split.images), device
+        if device.type == "cuda":
+            free_bytes, _ = torch.cuda.mem_get_info(device)
+            if images.nbytes >= MAX_GPU_FRACTION * free_bytes:
+                storage = torch.device("cpu")
         self.images = torch.nn.functional.pad(images, (padding,) * 4).to(storage)
         self.size, self.padding, self.flip = split.shape[1:], padding, flip
 
     def in_order(self, slices: Iterable[slice]) -> Iterator[Tensor]:
-        """Yield the images of each slice. Only called without padding."""
+        """Yield the images of each slice of the split. Only called without padding."""
         return (self.images[batch] for batch in slices)
 
     def augmented(
         self, order: Tensor, generator: torch.Generator, slices: Iterable[slice]
     ) -> Iterator[Tensor]:
-        """Yield the images of each slice of ``order``, cropped and flipped."""
+        """Yield the images of each slice of ``order`` (sample indices), cropped and flipped.
+
+        Random numbers are always drawn for the whole epoch, so an image gets the same crop and
+        flip whichever slices are requested.
+        """
         device = self.images.device
         crops = RandomCrops(len(order), self.size, self.padding, self.flip, generator, device)
         order = order.to(device)
@@ -123,7 +111,7 @@ class StreamedPixels:
     def augmented(
         self, order: Tensor, generator: torch.Generator, slices: Iterable[slice]
     ) -> Iterator[Tensor]:
-        """Yield the images of each slice of ``order``, cropped and flipped."""
+        """Yield the images of each slice of ``order``, as :class:`ResidentPixels` does."""
         if self.split.crop == "resized":
             return self._resized_crops(order, generator, slices)
         return self._padded_crops(order, generator, slices)
@@ -165,17 +153,3 @@ class StreamedPixels:
         """Return an empty batch, in page-locked memory if a GPU will read it."""
         pinned = self.device.type == "cuda"
         return torch.empty((count, size, size, 3), dtype=torch.uint8, pin_memory=pinned)
-
-
-def pixel_source(split: Split, device: torch.device, padding: int, flip: bool) -> PixelSource:
-    """Return the source of the split's pixels: memory or disk."""
-    if isinstance(split, StreamedSplit):
-        return StreamedPixels(split, device, padding, flip)
-    return ResidentPixels(split, device, padding, flip)
-
-
-def _fits(nbytes: int, device: torch.device) -> bool:
-    if device.type != "cuda":
-        return True
-    free, _ = torch.cuda.mem_get_info(device)
-    return nbytes < MAX_GPU_FRACTION * free

@@ -5,5 +5,5 @@ import hashlib
 
 def derive_seed(seed: int, *purpose: str | int) -> int:
     """Return a 63-bit seed that is a fixed function of ``seed`` and ``purpose``."""
-    text = "/".join(str(part) for part in (seed, *purpose))
+    text = "/".join(map(str, (seed, *purpose)))
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1

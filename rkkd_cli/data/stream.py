@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from rkkd_cli.data.images import Dataset, Split
-from rkkd_cli.data.pixels import pixel_source
+from rkkd_cli.data.pixels import ResidentPixels, StreamedPixels
 from rkkd_cli.data.seeding import derive_seed
+from rkkd_cli.data.streaming.split import StreamedSplit
 from rkkd_cli.data.strong_augment import StrongView
 
 
@@ -94,7 +95,11 @@ class DeviceImages:
         flip: bool = False,
     ) -> None:
         self.device = device
-        self.pixels = pixel_source(split, device, padding, flip)
+        self.pixels: ResidentPixels | StreamedPixels = (
+            StreamedPixels(split, device, padding, flip)
+            if isinstance(split, StreamedSplit)
+            else ResidentPixels(split, device, padding, flip)
+        )
         self.labels = torch.from_numpy(split.labels).to(device)
         mean, std = torch.tensor(dataset.mean), torch.tensor(dataset.std)
         self.scale = (1 / (255 * std)).view(1, -1, 1, 1).to(device)
@@ -116,8 +121,8 @@ class DeviceImages:
     def in_order(self, batch_size: int) -> Iterator[Batch]:
         """Yield all images once, in the order of the split and without augmentation."""
         indices = torch.arange(len(self), device=self.device)
-        parts = self.parts(batch_size)
-        for part, pixels in zip(parts, self.pixels.in_order(self.parts(batch_size)), strict=True):
+        parts = list(self.parts(batch_size))
+        for part, pixels in zip(parts, self.pixels.in_order(parts), strict=True):
             yield Batch(self.normalise(pixels), self.labels[part], indices[part])
 
 

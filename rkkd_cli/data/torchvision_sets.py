@@ -1,7 +1,6 @@
 """Datasets that torchvision downloads and verifies by checksum."""
 
 import sys
-from collections.abc import Callable
 from contextlib import redirect_stdout, suppress
 from pathlib import Path
 from typing import Any
@@ -12,15 +11,11 @@ from torchvision import datasets
 from rkkd_cli.data.images import LabelledImages, Splits
 from rkkd_cli.errors import RunError, UserError
 
-READERS: dict[str, Callable[[Path, bool, bool], Any]] = {
-    "cifar10": lambda root, train, fetch: datasets.CIFAR10(root, train=train, download=fetch),
-    "cifar100": lambda root, train, fetch: datasets.CIFAR100(root, train=train, download=fetch),
-    "fashion_mnist": lambda root, train, fetch: datasets.FashionMNIST(
-        root, train=train, download=fetch
-    ),
-    "svhn": lambda root, train, fetch: datasets.SVHN(
-        root, split="train" if train else "test", download=fetch
-    ),
+READERS = {
+    "cifar10": datasets.CIFAR10,
+    "cifar100": datasets.CIFAR100,
+    "fashion_mnist": datasets.FashionMNIST,
+    "svhn": datasets.SVHN,
 }
 
 
@@ -36,32 +31,32 @@ def load_torchvision(name: str, root: Path) -> Splits:
         root.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"cannot use the data folder {root}: {error.strerror}") from None
-    train, test = (
-        _open_or_download(name, root, train=True),
-        _open_or_download(name, root, train=False),
-    )
-    classes = tuple(
-        str(c) for c in getattr(train, "classes", range(int(max(_labels_of(train))) + 1))
-    )
-    return _to_arrays(train), _to_arrays(test), classes
+    train, test = (_open_or_download(name, root, train) for train in (True, False))
+    classes = getattr(train, "classes", range(int(max(_labels_of(train))) + 1))
+    return _to_arrays(train), _to_arrays(test), tuple(map(str, classes))
 
 
 def is_present(name: str, root: Path) -> bool:
     """Return whether the dataset lies under ``root``. Downloads nothing."""
     try:
-        READERS[name](root, True, False)
-        READERS[name](root, False, False)
+        for train in (True, False):
+            _open(name, root, train, download=False)
     except Exception:  # a damaged file makes the readers raise nearly anything
         return False
     return True
 
 
+def _open(name: str, root: Path, train: bool, download: bool) -> Any:
+    split = {"split": "train" if train else "test"} if name == "svhn" else {"train": train}
+    return READERS[name](root, **split, download=download)
+
+
 def _open_or_download(name: str, root: Path, train: bool) -> Any:
     with suppress(Exception):  # missing or damaged: download it
-        return READERS[name](root, train, False)
+        return _open(name, root, train, download=False)
     try:
         with redirect_stdout(sys.stderr):  # torchvision prints its mirrors' failures
-            return READERS[name](root, train, True)
+            return _open(name, root, train, download=True)
     except (OSError, RuntimeError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise RunError(

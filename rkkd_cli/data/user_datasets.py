@@ -37,7 +37,7 @@ def load_user_dataset(spec: str, root: str | None) -> Splits:
     missing = set(range(num_classes)) - set(train.labels.tolist())
     if missing:
         raise UserError(f"dataset {spec}: class {min(missing)} has no training image")
-    return train, test, tuple(str(label) for label in range(num_classes))
+    return train, test, tuple(map(str, range(num_classes)))
 
 
 def _checked_split(spec: str, split: str, images: Any, labels: Any) -> LabelledImages:

@@ -1,9 +1,9 @@
 """Fold each BatchNorm of a frozen model into the convolution before it."""
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Mapping
 from contextlib import ExitStack
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -51,32 +51,30 @@ def _convolutions_before_norms(
 
     Only modules that a forward pass calls exactly once.
     """
-    conv_outputs: dict[str, list[Tensor]] = {}
-    norm_inputs: dict[str, list[Tensor]] = {}
+    names = {module: name for name, module in model.named_modules()}
+    conv_outputs: defaultdict[nn.Module, list[Tensor]] = defaultdict(list)
+    norm_inputs: defaultdict[nn.Module, list[Tensor]] = defaultdict(list)
+
+    def keep_output(conv: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        conv_outputs[conv].append(output)
+
+    def keep_input(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        norm_inputs[norm].append(inputs[0])
+
     with ExitStack() as hooks:
-        for name, module in model.named_modules():
+        for module in names:
             if type(module) is nn.Conv2d:
-                hook = _keep_output(conv_outputs, name)
-                hooks.enter_context(module.register_forward_hook(hook))
+                hooks.enter_context(module.register_forward_hook(keep_output))
             elif type(module) is nn.BatchNorm2d and module.track_running_stats:
-                hook = _keep_input(norm_inputs, name)
-                hooks.enter_context(module.register_forward_hook(hook))
+                hooks.enter_context(module.register_forward_pre_hook(keep_input))
         features = model.forward_features(images)
-    conv_of = {id(calls[0]): name for name, calls in conv_outputs.items() if len(calls) == 1}
+    conv_of = {id(calls[0]): names[conv] for conv, calls in conv_outputs.items() if len(calls) == 1}
     conv_names = {
-        name: conv_of[id(calls[0])]
-        for name, calls in norm_inputs.items()
+        names[norm]: conv_of[id(calls[0])]
+        for norm, calls in norm_inputs.items()
         if len(calls) == 1 and id(calls[0]) in conv_of
     }
     return conv_names, features
-
-
-def _keep_output(kept: dict[str, list[Tensor]], name: str) -> Any:
-    return lambda _module, _inputs, output: kept.setdefault(name, []).append(output)
-
-
-def _keep_input(kept: dict[str, list[Tensor]], name: str) -> Any:
-    return lambda _module, inputs, _output: kept.setdefault(name, []).append(inputs[0])
 
 
 def _noise(model: nn.Module, image_shape: tuple[int, int, int]) -> Tensor:
@@ -92,7 +90,6 @@ def _are_close(expected: Features, actual: Features) -> bool:
     )
 
 
-def _tensors(features: Features) -> Iterator[Tensor]:
-    yield from (*features.maps, *features.preacts, features.pooled, features.logits)
-    if features.final is not None:
-        yield features.final
+def _tensors(features: Features) -> list[Tensor]:
+    tensors = (*features.maps, *features.preacts, features.pooled, features.logits, features.final)
+    return [tensor for tensor in tensors if tensor is not None]

@@ -46,12 +46,9 @@ def _git_commit() -> str | None:
     try:
         head = _git("rev-parse", "HEAD")
         names = _git("config", "--name-only", "--list").splitlines()
-        filters = {
-            name: "false" if name.endswith(".required") else ""
-            for name in names
-            if name.startswith("filter.")
-        }
-        changed = _git("status", "--porcelain", "-uno", "--ignore-submodules=all", settings=filters)
+        filters = [name for name in names if name.startswith("filter.")]
+        off = {name: "false" if name.endswith(".required") else "" for name in filters}
+        changed = _git("status", "--porcelain", "-uno", "--ignore-submodules=all", settings=off)
         return f"{head}+changes" if changed else head
     except (OSError, subprocess.SubprocessError):
         return None

@@ -128,7 +128,8 @@ def manifest_text(manifest: Manifest) -> str:
     """Return the manifest as JSON, with a checksum of its content at the end."""
     content = manifest.model_dump(mode="json")
     content.pop("checksum", None)
-    return _json(content | {"checksum": _checksum(content)})
+    content["checksum"] = _checksum(content)
+    return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def parse_manifest(text: str, where: str) -> Manifest:
@@ -147,10 +148,6 @@ def parse_manifest(text: str, where: str) -> Manifest:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         raise UserError(f"{where} is damaged: {key}: {first['msg']}") from None
-
-
-def _json(content: dict[str, Any]) -> str:
-    return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def _checksum(content: dict[str, Any]) -> str:

@@ -20,33 +20,14 @@ from rkkd_cli.errors import UserError
 from rkkd_cli.files import add_path_to_errors
 
 COLUMNS = (
-    "arm",
-    "seed",
-    "epoch",
-    "lr",
-    "ce",
-    "kl",
-    "rank",
-    "kendall_tau",
-    "agreement",
-    "train_acc",
-    "test_acc",
-    "test_top5",
-    "test_ce",
-    "test_kl",
-    "test_rank",
-    "test_kendall_tau",
-    "epoch_seconds",
-    "images_per_second",
-)
+    "arm", "seed", "epoch", "lr", "ce", "kl", "rank", "kendall_tau", "agreement", "train_acc",
+    "test_acc", "test_top5", "test_ce", "test_kl", "test_rank", "test_kendall_tau",
+    "epoch_seconds", "images_per_second",
+)  # fmt: skip
 # Gradients of kl and rank by the student's logits, empty where undefined.
 DIAGNOSTICS = (
-    "grad_norm_kl",
-    "grad_norm_rank",
-    "grad_cosine",
-    "grad_low_share_kl",
-    "grad_low_share_rank",
-)
+    "grad_norm_kl", "grad_norm_rank", "grad_cosine", "grad_low_share_kl", "grad_low_share_rank",
+)  # fmt: skip
 # Only in runs with a validation split (dataset.val_share > 0).
 VAL_COLUMNS = ("val_acc", "val_top5", "val_ce", "val_kl", "val_rank", "val_kendall_tau")
 ROW_KEY = ["arm", "seed", "epoch"]
@@ -188,10 +169,9 @@ def _parse_rows(text: str, path: Path, varied: Sequence[str], extra: Sequence[st
         )
     except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise UserError(f"{path} cannot be read as CSV: {error}") from None
-    if len(frame):
-        for column in frame.columns[1:]:
-            if column not in varied:
-                _check_numbers(frame[column], path)
+    for column in frame.columns[1:] if len(frame) else ():
+        if column not in varied:
+            _check_numbers(frame[column], path)
     return frame
 
 

@@ -13,23 +13,22 @@ from rkkd_cli.records import DEFAULT_RESULTS
 from rkkd_cli.records.manifest import Manifest, manifest_text, parse_manifest
 from rkkd_cli.records.metrics import metrics_sha256, read_metrics
 
-EXPERIMENT, MANIFEST, METRICS, FIGURES, BEST, CHECKPOINTS, LOCK = (
-    "experiment.toml",
-    "manifest.json",
-    "metrics.csv",
-    "figures",
-    "best",
-    "checkpoints",
-    ".lock",
-)
+EXPERIMENT, MANIFEST, METRICS = "experiment.toml", "manifest.json", "metrics.csv"
+FIGURES, BEST, CHECKPOINTS, LOCK = "figures", "best", "checkpoints", ".lock"
 AUTO = "auto"  # a value of --resume, so no run's name
 
 
 class RunDirectory:
-    """The files of one run."""
+    """The files of one run.
+
+    ``metrics`` is the file of the rows per arm, seed and epoch, ``experiment`` that of the resolved
+    experiment; ``checkpoints`` has one folder per stream.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.metrics, self.experiment = path / METRICS, path / EXPERIMENT
+        self.figures, self.checkpoints = path / FIGURES, path / CHECKPOINTS
         self.lock: BaseFileLock | None = None
 
     @property
@@ -42,29 +41,9 @@ class RunDirectory:
         """The argument that names this run in a command: its name, or its folder if elsewhere."""
         return self.name if self.path.parent == DEFAULT_RESULTS else str(self.path)
 
-    @property
-    def metrics(self) -> Path:
-        """The file of the rows per arm, seed and epoch."""
-        return self.path / METRICS
-
-    @property
-    def experiment(self) -> Path:
-        """The file of the resolved experiment."""
-        return self.path / EXPERIMENT
-
-    @property
-    def figures(self) -> Path:
-        """The folder of the figures."""
-        return self.path / FIGURES
-
     def best(self, arm: str, seed: int) -> Path:
         """The weights of an arm's best epoch, kept if training.monitor or patience is set."""
         return self.path / BEST / f"{arm}-seed{seed}.safetensors"
-
-    @property
-    def checkpoints(self) -> Path:
-        """The folder of the checkpoints, with one folder per stream."""
-        return self.path / CHECKPOINTS
 
     def acquire(self) -> None:
         """Lock the run until :meth:`release`, or until this process ends.
@@ -215,11 +194,9 @@ def never_began(path: Path) -> bool:
     if not path.is_dir():
         return False
     names = {file.name for file in path.iterdir()}
-    if not names:
-        return True
     visible = {name for name in names if not name.startswith(".")}
     has_rows = METRICS in names and (path / METRICS).read_bytes().count(b"\n") > 1
-    return LOCK in names and visible <= {EXPERIMENT, METRICS} and not has_rows
+    return not names or (LOCK in names and visible <= {EXPERIMENT, METRICS} and not has_rows)
 
 
 def is_run(path: Path) -> bool:

@@ -25,34 +25,26 @@ def draw_means(
         if column in curve.rows
     ]
     if len(curves) > MAX_DISTINCT_ARMS and all(len(curve.means) > 1 for _, curve in drawn):
-        axes.add_collection(
-            LineCollection(
-                [np.column_stack(_epochs_and_means(curve, column)) for _, curve in drawn],
-                colors=[style.colour for style, _ in drawn],
-                linewidths=[style.width for style, _ in drawn],
-                linestyles=dash or "-",
-            )
-        )
+        lines = LineCollection(
+            [np.column_stack((curve.means.index, curve.means[column])) for _, curve in drawn],
+            colors=[style.colour for style, _ in drawn],
+            linewidths=[style.width for style, _ in drawn], linestyles=dash or "-",
+        )  # fmt: skip
+        axes.add_collection(lines)
         axes.autoscale_view()
         return
     for style, curve in drawn:
         _draw_mean(axes, curve, column, style, opacity, dash or style.dash)
 
 
-def _epochs_and_means(curve: ArmCurve, column: str) -> tuple[Any, Any]:
-    means = curve.means[column]
-    return means.index.to_numpy(), means.to_numpy()
-
-
 def _draw_mean(
     axes: Axes, curve: ArmCurve, column: str, style: LineStyle, opacity: float, dash: Any
 ) -> None:
-    epochs, means = _epochs_and_means(curve, column)
+    means, std = curve.means[column], curve.stds[column]
     axes.plot(
-        epochs, means, color=style.colour, linewidth=style.width, linestyle=dash,
+        means.index, means, color=style.colour, linewidth=style.width, linestyle=dash,
         marker="o" if len(means) == 1 else None, label=shorten_label(curve.label),
     )  # fmt: skip
-    std = curve.stds[column].to_numpy() if style.has_band else np.full(1, np.nan)
-    if not np.isnan(std).all():
-        low, high = means - std, means + std
-        axes.fill_between(epochs, low, high, color=style.colour, alpha=opacity, linewidth=0)
+    if style.has_band and std.notna().any():
+        axes.fill_between(means.index, means - std, means + std, color=style.colour,
+                          alpha=opacity, linewidth=0)  # fmt: skip

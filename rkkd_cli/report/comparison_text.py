@@ -1,38 +1,29 @@
 """Comparisons of arms as text: a table per pair, a row per metric, and a sentence each."""
 
-import csv
-import io
 from collections.abc import Sequence
 from typing import Any
 
+import pandas as pd
+
 from rkkd_cli.analysis.compare import Comparison
 from rkkd_cli.analysis.conclusion import comparison_sentence
-from rkkd_cli.analysis.numbers import (
-    format_count,
-    format_interval,
-    format_number,
-    format_p_value,
-)
+from rkkd_cli.analysis.numbers import format_count, format_interval, format_number, format_p_value
 from rkkd_cli.errors import printable
 from rkkd_cli.report.text_tables import TextCell, TextTable
 
 
 def lay_out_comparisons(comparisons: Sequence[Comparison]) -> list[TextTable]:
     """Return a table for each pair of arms."""
-    by_pair: dict[tuple[str, str], list[Comparison]] = {}
+    tables: dict[tuple[str, str], TextTable] = {}
     for c in comparisons:
-        by_pair.setdefault((c.first, c.second), []).append(c)
-    return [_lay_out_pair(of_pair) for of_pair in by_pair.values()]
-
-
-def _lay_out_pair(comparisons: Sequence[Comparison]) -> TextTable:
-    first, second = printable(comparisons[0].first), printable(comparisons[0].second)
-    header = [
-        "metric", "n", first, second, "difference", "95 % t", "95 % bootstrap", "p", "p Holm",
-        "d", "g", "seeds for 80 %",
-    ]  # fmt: skip
-    title = f"{second} − {first}, {comparisons[0].which_epoch}"
-    return TextTable(title, header, [[*map(TextCell, _cells(c))] for c in comparisons])
+        first, second = printable(c.first), printable(c.second)
+        header = [
+            "metric", "n", first, second, "difference", "95 % t", "95 % bootstrap", "p", "p Holm",
+            "d", "g", "seeds for 80 %",
+        ]  # fmt: skip
+        table = TextTable(f"{second} − {first}, {c.which_epoch}", header, [])
+        tables.setdefault((c.first, c.second), table).rows.append([*map(TextCell, _cells(c))])
+    return [*tables.values()]
 
 
 def _cells(c: Comparison) -> list[str]:
@@ -71,12 +62,8 @@ def comparison_notes(comparisons: Sequence[Comparison]) -> list[str]:
 
 def comparison_csv(comparisons: Sequence[Comparison]) -> str:
     """Return a line per comparison with all digits, for pandas."""
-    lines = io.StringIO()
-    rows = [comparison_row(c) for c in comparisons]
-    writer = csv.DictWriter(lines, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return lines.getvalue()
+    rows = pd.DataFrame([comparison_row(c) for c in comparisons], dtype=object)
+    return rows.to_csv(index=False, lineterminator="\n")
 
 
 def comparison_row(c: Comparison) -> dict[str, Any]:

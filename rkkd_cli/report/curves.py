@@ -17,16 +17,10 @@ from rkkd_cli.errors import printable
 from rkkd_cli.report.arms import ArmCurve, arm_curves
 from rkkd_cli.report.bands import draw_means
 from rkkd_cli.report.gradients import gradients_figure, has_diagnostics
-from rkkd_cli.report.published_lines import (
-    DOTS,
-    published_axis_label,
-    published_lines,
-    source_line,
-)
+from rkkd_cli.report.published_lines import DOTS, published_lines, source_line
 from rkkd_cli.report.style import (
     MAX_DISTINCT_ARMS,
     STYLE,
-    LineStyle,
     arms_in_legend,
     legend_title,
     line_styles,
@@ -112,11 +106,9 @@ def sheet_figure(
         for handle in (*_arm_handles(curves), *published_handles):
             handles.setdefault(str(handle.get_label()), handle)
     legend = figure.legend(
-        handles=list(handles.values()),
-        loc="outside lower center",
-        ncols=min(4, len(handles)),
-        title=legend_title(len(curves)),
-    )
+        handles=list(handles.values()), loc="outside lower center",
+        ncols=min(4, len(handles)), title=legend_title(len(curves)),
+    )  # fmt: skip
     if published is not None and len(handles) > len(arms_in_legend(len(curves))):
         legend.set_title(source_line(published), prop=FontProperties(size=7))
     figure.suptitle(printable(" and ".join(names)), fontsize=10)
@@ -125,16 +117,12 @@ def sheet_figure(
 
 def _arm_handles(curves: Sequence[ArmCurve]) -> list[Line2D]:
     """Return the legend handles of the arms that the legend names."""
-    styles = line_styles(len(curves))
-    return [_handle(styles[index], curves[index]) for index in arms_in_legend(len(curves))]
-
-
-def _handle(style: LineStyle, curve: ArmCurve) -> Line2D:
-    marker = "o" if len(curve.means) == 1 else None
-    return Line2D(
-        [], [], color=style.colour, linewidth=style.width, linestyle=style.dash, marker=marker,
-        label=shorten_label(curve.label),
-    )  # fmt: skip
+    styled = list(zip(line_styles(len(curves)), curves, strict=True))
+    return [
+        Line2D([], [], color=style.colour, linewidth=style.width, linestyle=style.dash,
+               marker="o" if len(curve.means) == 1 else None, label=shorten_label(curve.label))
+        for style, curve in (styled[index] for index in arms_in_legend(len(curves)))
+    ]  # fmt: skip
 
 
 def _draw(axes: Axes, quantity: Quantity, curves: Sequence[ArmCurve]) -> None:
@@ -158,7 +146,7 @@ def _draw_published(
         return []
     if lines[0].caveat:
         axes = axes.twinx()
-        axes.set_ylabel(published_axis_label(lines[0]), fontsize=8, color="#555555")
+        axes.set_ylabel(f"published, {lines[0].caveat}", fontsize=8, color="#555555")
         axes.spines["right"].set_visible(True)
         axes.grid(visible=False)
     drawn: list[Line2D] = []

@@ -14,7 +14,7 @@ from rkkd_cli.report.arms import ArmCurve
 from rkkd_cli.report.bands import draw_means
 from rkkd_cli.report.style import arms_in_legend, legend_title, line_styles, shorten_label
 
-TERM_DASHES: dict[str, Literal["-", "--"]] = {"kl": "-", "rank": "--"}
+TERM_DASHES: dict[str, Literal["solid", "dashed"]] = {"kl": "solid", "rank": "dashed"}
 
 
 class GradientPanel(NamedTuple):
@@ -27,19 +27,12 @@ class GradientPanel(NamedTuple):
 
 
 PANELS = (
-    GradientPanel(
-        "Gradient by the logits",
-        "root mean square norm per image",
-        {"grad_norm_kl": "kl", "grad_norm_rank": "rank"},
-        logarithmic=True,
-    ),
+    GradientPanel("Gradient by the logits", "root mean square norm per image",
+                  {"grad_norm_kl": "kl", "grad_norm_rank": "rank"}, logarithmic=True),
     GradientPanel("Angle between the two gradients", "cosine", {"grad_cosine": "kl"}),
-    GradientPanel(
-        "Share on the lower half of the channels",
-        "share of absolute values",
-        {"grad_low_share_kl": "kl", "grad_low_share_rank": "rank"},
-    ),
-)
+    GradientPanel("Share on the lower half of the channels", "share of absolute values",
+                  {"grad_low_share_kl": "kl", "grad_low_share_rank": "rank"}),
+)  # fmt: skip
 
 
 class PlainNumbers(LogFormatter):

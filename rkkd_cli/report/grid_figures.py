@@ -152,8 +152,8 @@ def _draw_heatmap(
 ) -> None:  # fmt: skip
     image = axes.imshow(values, cmap=colours, norm=norm, aspect="auto")
     axes.grid(visible=False)
-    axes.set_xticks(range(len(table.columns)), _value_labels(table.columns))
-    axes.set_yticks(range(len(table.rows)), _value_labels(table.rows))
+    axes.set_xticks(range(len(table.columns)), value_labels(table.columns))
+    axes.set_yticks(range(len(table.rows)), value_labels(table.rows))
     row_key, column_key = (short_key(key, table.keys) for key in table.keys[:2])
     axes.set(xlabel=column_key, ylabel=row_key)
     axes.set_title(printable(title), fontsize=9)
@@ -166,7 +166,8 @@ def _draw_heatmap(
                           color=ink, fontsize=7.5)  # fmt: skip
 
 
-def _value_labels(values: Sequence[Any]) -> list[str]:
+def value_labels(values: Sequence[Any]) -> list[str]:
+    """Return the values of a key as the labels of an axis."""
     return [printable(format_value(value)) for value in values]
 
 
@@ -181,39 +182,30 @@ def _draw_marginals(picture: GridPicture) -> Figure:
     for axes, key in zip(panels, keys, strict=True):
         values = key_values(finished_cells(picture.frame), key)
         others = [other for other in keys if other != key]
-        if len(keys) == 2 and len(key_values(means, others[0])) <= MAX_LINES:
-            _draw_thin_lines(axes, means, key, values, others[0], keys)
-        overall = means.groupby(key)["acc"].mean()
         names = ", ".join(short_key(other, keys) for other in others)
+        if len(keys) == 2 and len(key_values(means, others[0])) <= MAX_LINES:
+            _draw_thin_lines(axes, means, key, values, others[0], names)
+        overall = means.groupby(key)["acc"].mean()
         axes.plot(range(len(values)), [overall.get(value, np.nan) for value in values],
                   color="black", linewidth=2, marker="o", markersize=4,
                   label=f"mean over {names}" if others else "measured")  # fmt: skip
         if not others:
             _draw_error_bars(axes, picture, values)
         _draw_references(axes, picture)
-        axes.set_xticks(range(len(values)), _value_labels(values))
+        axes.set_xticks(range(len(values)), value_labels(values))
         axes.set_xlabel(short_key(key, keys))
-        axes.legend(
-            fontsize=7,
-            ncols=3 if len(keys) == 2 else 1,
-            loc="upper center",
-            bbox_to_anchor=(0.5, -0.16),
-        )
+        axes.legend(fontsize=7, ncols=3 if len(keys) == 2 else 1, loc="upper center",
+                    bbox_to_anchor=(0.5, -0.16))  # fmt: skip
     panels[0].set_ylabel("test accuracy (%)")
     figure.suptitle(printable(f"{picture.title}: {picture.subtitle}"), fontsize=10)
     return figure
 
 
 def _draw_thin_lines(
-    axes: Axes,
-    means: pd.DataFrame,
-    key: str,
-    values: Sequence[Any],
-    other: str,
-    keys: Sequence[str],
+    axes: Axes, means: pd.DataFrame, key: str, values: Sequence[Any], other: str, name: str
 ) -> None:
     """Draw a line per value of the ``other`` key."""
-    other_values, name = key_values(means, other), short_key(other, keys)
+    other_values = key_values(means, other)
     shades = colormaps["viridis"](np.linspace(0, 0.95, len(other_values)))
     for shade, other_value in zip(shades, other_values, strict=True):
         accuracies = means[means[other] == other_value].set_index(key)["acc"]

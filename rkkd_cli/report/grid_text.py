@@ -1,8 +1,8 @@
 """A grid as text: its tables, and the sentences below them."""
 
-import csv
-import io
 from collections.abc import Sequence
+
+import pandas as pd
 
 from rkkd_cli.analysis.grid_run import GridRecord
 from rkkd_cli.analysis.grid_tables import CellKey, GridTable, format_value, short_key
@@ -81,15 +81,15 @@ def _published_beside(measured: float, published: float | None) -> str:
 
 def long_csv(tables: Sequence[GridTable]) -> str:
     """Return a line per cell with its keys, mean, std and published value, for pandas."""
-    lines = io.StringIO()
-    writer = csv.writer(lines, lineterminator="\n")
-    keys = list(tables[0].keys) if tables else []
-    writer.writerow([*keys, "mean", "std", "n", "published", "difference"])
+    rows = []
     for table in tables:
         for cell, accuracy in table.cells.items():
-            values = [*cell[: len(keys[:2])], *table.facet.values()]
+            values = [*cell[: len(table.keys[:2])], *table.facet.values()]
             published = table.published.get(cell)
             difference = None if published is None else accuracy.mean - published
             spread = [accuracy.mean, accuracy.std, accuracy.n]
-            writer.writerow([*values, *spread, published, difference])
-    return lines.getvalue()
+            rows.append([*values, *spread, published, difference])
+    keys = tables[0].keys if tables else ()
+    header = [*keys, "mean", "std", "n", "published", "difference"]
+    frame = pd.DataFrame(rows, columns=header, dtype=object)
+    return frame.to_csv(index=False, lineterminator="\n")

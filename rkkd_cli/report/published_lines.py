@@ -40,11 +40,6 @@ def published_lines(
     return lines
 
 
-def published_axis_label(line: PublishedLine) -> str:
-    """Return the label of the axis of published lines whose level is not comparable."""
-    return f"published, {line.caveat}"
-
-
 def source_line(published: PublishedCurves) -> str:
     """Return the sentence that names the source, wrapped to fit below a figure."""
     return textwrap.fill(printable(f"Dotted: published, {published.source}"), 110)

@@ -85,17 +85,12 @@ def legend_title(arms: int) -> str | None:
 def save_figure(figure: Figure, folder: Path, name: str, formats: Sequence[str]) -> list[Path]:
     """Write the figure in each format, atomically; return the files."""
     figure.set_dpi(DPI)
-    _freeze_layout(figure)
+    layout = figure.get_layout_engine()
+    if layout is not None:  # compute it once: each savefig would compute it twice
+        layout.execute(figure)
+        figure.set_layout_engine(None)
     paths = [folder / f"{name}.{suffix}" for suffix in formats]
     for path in paths:
         with atomic_file(path) as file:
             figure.savefig(file, format=path.suffix[1:], dpi=DPI, **SAVE_OPTIONS[path.suffix[1:]])
     return paths
-
-
-def _freeze_layout(figure: Figure) -> None:
-    """Compute the layout once: each ``savefig`` would compute it twice."""
-    layout = figure.get_layout_engine()
-    if layout is not None:
-        layout.execute(figure)
-        figure.set_layout_engine(None)

@@ -152,8 +152,8 @@ def _check_method(arm: Arm, models: Mapping[str, Classifier], dataset: DatasetIn
     reads_more = method.needs_features or method.needs_strong_view
     if experiment.cache_teacher != "off" and reads_more:
         raise UserError(
-            f"method {experiment.method.name} looks at more of the teacher than its logits, which "
-            "is not kept; leave out --cache-teacher"
+            f"method {experiment.method.name} uses more of the teacher than its logits, which "
+            "are all that is cached; leave out --cache-teacher"
         )
 
 
@@ -260,9 +260,9 @@ def image_size_error(
     was = "another size" if trained is None else _format_size(trained)
     side = "that" if trained is None else trained[0]
     return UserError(
-        f"checkpoint {path} holds a {recognised.model} trained on images of {was}, whose positions "
-        f"it keeps; those of the dataset {dataset_name} are {_format_size(dataset.size)}: use an "
-        f"image folder with dataset.image_size={side}"
+        f"checkpoint {path} holds a {recognised.model} trained on images of {was}, and has their "
+        f"positional embeddings; the images of the dataset {dataset_name} are "
+        f"{_format_size(dataset.size)}: use an image folder with dataset.image_size={side}"
     )
 
 

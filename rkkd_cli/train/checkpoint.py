@@ -141,7 +141,7 @@ def _read(path: Path) -> State:
             "remove it"
         ) from None
     except Exception:  # a file that only looks like a checkpoint may make torch raise anything
-        raise UserError(f"{path} is no checkpoint of rkkd; remove it") from None
+        raise UserError(f"{path} is not a checkpoint of rkkd; remove it") from None
     if not isinstance(state, dict):
-        raise UserError(f"{path} is no checkpoint of rkkd; remove it")
+        raise UserError(f"{path} is not a checkpoint of rkkd; remove it")
     return state

@@ -133,7 +133,7 @@ class CudaGraphStep(Generic[T]):
             self.recording.replay()
             if all(map(_is_close, self.state(), after)):
                 return self.recording.result
-            self.problem = "replayed, it changes the weights otherwise than it should"
+            self.problem = "a replayed step changes the weights differently"
         self._restore(after)
         self._reset(None)
         return result

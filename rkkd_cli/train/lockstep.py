@@ -212,8 +212,8 @@ class Lockstep:
 
     def stop_diverged(self) -> list[ArmStopped]:
         """Drop the arms with a term in this epoch that is not finite: no checkpoint has them."""
-        diverged = [(arm, arm.meters.first_non_finite()) for arm in self.active]
-        return [self._stop(arm, bad) for arm, bad in diverged if bad is not None]
+        found = [(arm, arm.meters.first_non_finite()) for arm in self.active]
+        return [self._stop(arm, non_finite) for arm, non_finite in found if non_finite is not None]
 
     def _stop(self, arm: ArmOnStream, non_finite: NonFinite) -> ArmStopped:
         """Drop an arm with a term that is not finite."""
@@ -249,8 +249,8 @@ class Lockstep:
     def load(self, state: Mapping[str, Any]) -> None:
         """Load a state dict. Raises RunError where it does not fit the stream and its arms."""
         if state["batches"] != len(self.stream):
-            what = f"{state['batches']} batches an epoch instead of {len(self.stream)}"
-            raise misfit_error(self.name, ValueError(what))
+            reason = f"{state['batches']} batches an epoch instead of {len(self.stream)}"
+            raise misfit_error(self.name, ValueError(reason))
         try:
             self.stopped = [ArmStopped(**event) for event in state["stopped"]]
             self.ended = [EndedEarly(**event) for event in state.get("ended", ())]
@@ -271,11 +271,11 @@ def check_state(name: str, state: Mapping[str, Any], arms: Collection[str]) -> N
         epochs_done, batches_done = state["epochs_done"], state["batches_done"]
         batches = state["batches"]
         if any(type(count) is not int for count in (epochs_done, batches_done, batches)):
-            raise TypeError("its position is no whole number")
+            raise TypeError("its position is not an integer")
         if not (epochs_done >= 0 and 0 <= batches_done <= batches):
             raise ValueError(f"batch {batches_done} of {batches} after epoch {epochs_done}")
         if sorted([*state["arms"], *dropped]) != sorted(arms):
-            raise ValueError("its arms are others")
+            raise ValueError("it has other arms")
         if not state["seconds"] >= 0:
             raise ValueError("its time is negative")
         if type(state["stacked"]) is not bool:

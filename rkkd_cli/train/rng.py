@@ -42,7 +42,7 @@ class IsolatedRng:
     def load(self, states: list[Tensor]) -> None:
         """Continue from saved states. Raises ValueError for those of another kind of device."""
         if len(states) != len(self.states):
-            raise ValueError("its generators are those of another kind of device")
+            raise ValueError("its random generators are those of another kind of device")
         self.states = states
 
     def _global_states(self) -> list[Tensor]:

@@ -110,7 +110,7 @@ def test_what_only_logits_have_is_refused_for_methods_of_features(
 ) -> None:
     for method in ("simkd", "mlkd"):
         answer = warm_rkkd("run", "--cache-teacher", "--method", method, *quick(), cwd=tmp_path)
-        refused(answer, f"method {method} looks at more of the teacher than its logits")
+        refused(answer, f"method {method} uses more of the teacher than its logits")
         assert not (tmp_path / "results").exists()
     refused(warm_rkkd("run", "cache_teacher=fp8", *quick(), cwd=tmp_path), "cache_teacher")
 

@@ -59,8 +59,9 @@ def test_a_file_of_another_model_or_image_size_is_one_sentence(
     torch.save(models.mobilenet_v3_small(num_classes=3).state_dict(), tmp_path / FILE)
     network = timm.create_model("vit_tiny_patch16_224", num_classes=3)
     torch.save(network.state_dict(), tmp_path / "vit_tiny_patch16_224.pth")
-    size = f"holds a {vit} trained on images of 224×224, whose positions it keeps; those of the "
-    size += "dataset folder are 32×32: use an image folder with dataset.image_size=224\n"
+    size = f"holds a {vit} trained on images of 224×224, and has their positional embeddings; "
+    size += "the images of the dataset folder are 32×32: use an image folder with "
+    size += "dataset.image_size=224\n"
     for words, part in (
         (("teacher", "import", "vit_tiny_patch16_224.pth"), size),
         (("run", "--teacher", vit, "--teacher-checkpoint", "vit_tiny_patch16_224.pth"), size),

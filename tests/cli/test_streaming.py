@@ -108,17 +108,17 @@ def test_other_methods_and_splits_train_on_a_stream(
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (("dataset.crop=resized", "dataset.crop_padding=2"), "crop_padding = 2 belongs to crop = 'padded'"),
-        (("dataset.crop=resized", "dataset.streaming=false"), "leave streaming = false out"),
-        (("dataset.crop=square",), "dataset.crop = 'square': must be 'padded' or 'resized'"),
-        (("decoders=-1",), "decoders = -1: must be greater than or equal to 0"),
-        (("--stream",), "dataset.streaming = true is for image folders; digits is held in memory"),
+        ("dataset.crop=resized dataset.crop_padding=2", "padding = 2 belongs to crop = 'padded'"),
+        ("dataset.crop=resized dataset.streaming=false", "leave streaming = false out"),
+        ("dataset.crop=square", "dataset.crop = 'square': must be 'padded' or 'resized'"),
+        ("decoders=-1", "decoders = -1: must be greater than or equal to 0"),
+        ("--stream", "dataset.streaming = true is for image folders; digits is held in memory"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused_in_a_sentence(
-    words: tuple[str, ...], sentence: str, warm_rkkd: Program, tmp_path: Path
+    words: str, sentence: str, warm_rkkd: Program, tmp_path: Path
 ) -> None:
-    refused(warm_rkkd("run", *words, cwd=tmp_path), sentence)
+    refused(warm_rkkd("run", *words.split(), cwd=tmp_path), sentence)
 
 
 def test_a_folder_that_memory_cannot_hold_is_refused_with_the_way_out(

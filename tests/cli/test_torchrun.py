@@ -162,7 +162,7 @@ def test_without_restarts_a_lost_rank_ends_the_run_and_says_so(tmp_path: Path) -
         second.kill()
         result = ended(process)
     assert result.returncode == 1
-    lost = [line for line in said(result.stderr) if "lost another one" in line]
+    lost = [line for line in said(result.stderr) if "lost another rank" in line]
     assert len(lost) <= 1  # none where torchrun's SIGTERM came first
     assert manifest_of(tmp_path / "results" / "y")["status"] in ("failed", "interrupted")
 

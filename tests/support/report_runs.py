@@ -52,7 +52,7 @@ def made_run(name: str = "made", text: str = "", **shape: Any) -> PageRun:
         "experiment.toml": to_toml(experiment).encode(),
         "manifest.json": manifest_text(manifest).encode(),
     }
-    return PageRun(name, experiment, manifest, "finished", metrics, files)
+    return PageRun(name, experiment, manifest, metrics, "finished", files)
 
 
 def made_published(arms: tuple[str, ...] = ("kd", "kd_rank")) -> PublishedCurves:

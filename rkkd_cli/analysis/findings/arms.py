@@ -29,7 +29,8 @@ def control_arms(experiment: Experiment) -> list[Arm]:
     return [
         arm
         for arm in experiment.resolved_arms
-        if not arm.experiment.rank.grad and not _is_without_kl(arm)
+        if not (arm.experiment.rank.grad or is_baseline(arm.name))
+        and arm.experiment.method.name != "ce"
     ]
 
 
@@ -48,13 +49,8 @@ def rank_pairs(experiment: Experiment) -> list[ArmPair]:
     return pairs
 
 
-def _is_without_kl(arm: Arm) -> bool:
-    return is_baseline(arm.name) or arm.experiment.method.name == "ce"
-
-
 def _without_rank(arm: Arm) -> dict[str, Any]:
-    settings = cell_settings(arm.experiment)
-    return {key: value for key, value in settings.items() if key != "rank"}
+    return {key: value for key, value in cell_settings(arm.experiment).items() if key != "rank"}
 
 
 def _rank_settings(arm: Arm) -> tuple[Any, ...]:

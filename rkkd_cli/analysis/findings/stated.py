@@ -6,14 +6,15 @@ from collections.abc import Collection, Mapping, Sequence
 import pandas as pd
 
 from rkkd_cli.analysis.compare import ArmNames, Comparison, compare_arms
-from rkkd_cli.analysis.findings.verdict import ClaimPart, Finding, Verdict, combine_verdicts
-from rkkd_cli.analysis.grid_tables import format_value
-from rkkd_cli.analysis.numbers import (
-    format_count,
-    format_interval,
-    format_number,
-    more_is_better,
+from rkkd_cli.analysis.findings.verdict import (
+    ClaimPart,
+    Finding,
+    Verdict,
+    combine_verdicts,
+    judge_interval,
 )
+from rkkd_cli.analysis.grid_tables import format_value
+from rkkd_cli.analysis.numbers import format_count, format_interval, format_number, more_is_better
 from rkkd_cli.analysis.pairing import add_caveats, why_unpaired_within
 from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.config.grid import is_baseline
@@ -57,10 +58,8 @@ def _judge(
         open_questions.append("one seed has no interval, so nothing is resolved")
     parts = [_judge_pair(stated, c) for c in comparisons]
     verdict = "not resolved" if open_questions else combine_verdicts(parts)
-    remarks = [
-        f"not paired, since {reason}"
-        for reason in dict.fromkeys(c.why_unpaired for c in comparisons if c.why_unpaired)
-    ]
+    reasons = dict.fromkeys(c.why_unpaired for c in comparisons if c.why_unpaired)
+    remarks = [f"not paired, since {reason}" for reason in reasons]
     dropped = max((c.dropped for c in comparisons), default=0)
     if dropped:
         remarks.append(f"{format_count(dropped, 'seed')} left out that not all arms have")
@@ -146,32 +145,21 @@ def _judge_pair(stated: StatedFinding, c: Comparison) -> ClaimPart:
         interval_text = f"95 % interval {format_interval(interval)}"
     difference = format_number(c.difference.mean, sign=True)
     numbers = f"{difference} ({c.metric}), {interval_text}, n = {c.difference.n}"
+    better = 1 if more_is_better(c.metric) else -1
     if stated.within is not None:
         what = f"{c.second} is within {format_number(stated.within)} of {c.first}"
-        return ClaimPart(what, _verdict_same(stated.within, c), numbers)
-    word = "higher" if more_is_better(c.metric) else "lower"
-    beyond = f" by more than {format_number(stated.margin)}" if stated.margin else ""
-    what = f"{c.second} is {word} than {c.first}{beyond}"
-    return ClaimPart(what, _verdict_better(stated.margin, c), numbers)
-
-
-def _verdict_same(within: float, c: Comparison) -> Verdict:
-    interval = c.difference.interval
+    else:
+        beyond = f" by more than {format_number(stated.margin)}" if stated.margin else ""
+        what = f"{c.second} is {'higher' if better > 0 else 'lower'} than {c.first}{beyond}"
     if interval is None:
-        return "not resolved"
-    if -within < interval.low and interval.high < within:
-        return "supported"
-    outside = interval.low > within or interval.high < -within
-    return "contradicted" if outside else "not resolved"
-
-
-def _verdict_better(margin: float, c: Comparison) -> Verdict:
-    interval = c.difference.interval
-    if interval is None:
-        return "not resolved"
+        return ClaimPart(what, "not resolved", numbers)
     low, high = interval.low, interval.high
-    if not more_is_better(c.metric):
-        low, high = -high, -low
-    if low > margin:
+    if stated.within is None:
+        return ClaimPart(what, judge_interval(low, high, better, better * stated.margin), numbers)
+    return ClaimPart(what, _verdict_same(stated.within, low, high), numbers)
+
+
+def _verdict_same(within: float, low: float, high: float) -> Verdict:
+    if -within < low and high < within:
         return "supported"
-    return "contradicted" if high < margin else "not resolved"
+    return "contradicted" if low > within or high < -within else "not resolved"

@@ -37,6 +37,8 @@ CLAIMS_ABOUT_A_PAIR = (
 )
 STUDY_CLAIMS = (CLAIMS_ABOUT_A_CONTROL[0], *CLAIMS_ABOUT_A_PAIR, CLAIMS_ABOUT_A_CONTROL[1])
 MAX_ARMS = 12
+NO_CONTROL = "no arm distils with rank.grad = false"
+NO_PAIR = "no arm with rank.grad = true has a control: the same arm with rank.grad = false"
 
 
 def judge_study_claims(
@@ -54,22 +56,15 @@ def judge_study_claims(
         count = max(len(controls), len(pairs))
         note = f"{count} arms are too many to judge one by one; name some of them"
         return [_not_resolved(claim, note) for claim in STUDY_CLAIMS]
-    by_claim: dict[str, list[Finding]] = {}
-    for claim in CLAIMS_ABOUT_A_CONTROL:
-        by_claim[claim.name] = [_judge_control(claim, arm, metrics) for arm in controls]
-    for claim in CLAIMS_ABOUT_A_PAIR:
-        by_claim[claim.name] = [_judge_pair(claim, pair, metrics) for pair in pairs]
-    return [
-        finding
-        for claim in STUDY_CLAIMS
-        for finding in by_claim[claim.name] or [_not_resolved(claim, _why_no_arms(claim))]
-    ]
-
-
-def _why_no_arms(claim: StudyClaim) -> str:
-    if claim in CLAIMS_ABOUT_A_CONTROL:
-        return "no arm distils with rank.grad = false"
-    return "no arm with rank.grad = true has a control: the same arm with rank.grad = false"
+    findings = []
+    for claim in STUDY_CLAIMS:
+        if claim in CLAIMS_ABOUT_A_CONTROL:
+            judged = [_judge_control(claim, arm, metrics) for arm in controls]
+            findings += judged or [_not_resolved(claim, NO_CONTROL)]
+        else:
+            judged = [_judge_pair(claim, pair, metrics) for pair in pairs]
+            findings += judged or [_not_resolved(claim, NO_PAIR)]
+    return findings
 
 
 def _not_resolved(claim: StudyClaim, note: str) -> Finding:

@@ -73,23 +73,25 @@ def judge_part(
             all seeds may share one: then this value alone is compared with ``than``.
     """
     finite = values[np.isfinite(values.to_numpy(dtype=float))].to_numpy(dtype=float)
-    missing = f"; {len(values) - len(finite)} of {len(values)} seeds have no value"
-    end = (missing if len(finite) < len(values) else "") + (f"; {more}" if more else "")
-    if not finite.size:
-        return ClaimPart(what, "not resolved", f"no seed has a value{'; ' + more if more else ''}")
-    mean, n = float(finite.mean()), len(finite)
+    n, end = len(finite), f"; {more}" if more else ""
+    if not n:
+        return ClaimPart(what, "not resolved", f"no seed has a value{end}")
+    if n < len(values):
+        end = f"; {len(values) - n} of {len(values)} seeds have no value{end}"
+    mean = float(finite.mean())
     mean_text = format_number(mean, sign=than == 0 and not coarse) + unit
     if n == 1:
         return ClaimPart(what, "not resolved", f"{mean_text} in one seed, no interval{end}")
     interval = t_interval(finite)
     if interval is None:
-        verdict = _verdict(mean, mean, wanted, than) if coarse else "not resolved"
+        verdict = judge_interval(mean, mean, wanted, than) if coarse else "not resolved"
         return ClaimPart(what, verdict, f"{mean_text} in each of {n} seeds, no spread{end}")
     numbers = f"{mean_text}, 95 % interval {format_interval(interval)}, n = {n}{end}"
-    return ClaimPart(what, _verdict(interval.low, interval.high, wanted, than), numbers)
+    return ClaimPart(what, judge_interval(interval.low, interval.high, wanted, than), numbers)
 
 
-def _verdict(low: float, high: float, wanted: int, than: float) -> Verdict:
+def judge_interval(low: float, high: float, wanted: int, than: float) -> Verdict:
+    """Return the verdict on a claim of values above ``than`` (``wanted`` +1), or below (−1)."""
     if low > than or high < than:
         return "supported" if (low > than) == (wanted > 0) else "contradicted"
     return "not resolved"

@@ -113,6 +113,5 @@ def _print_comparisons(comparisons: "list[Comparison]", to: str, as_json: bool) 
     elif to == "csv":
         typer.echo(comparison_csv(comparisons), nl=False)
     else:
-        tables, notes = lay_out_comparisons(comparisons), comparison_notes(comparisons)
-        text = WRITERS[to](tables, notes)
+        text = WRITERS[to](lay_out_comparisons(comparisons), comparison_notes(comparisons))
         typer.echo(text.replace("<", "&lt;") if to == "md" else text, nl=False)

@@ -26,17 +26,18 @@ def doctor(out: Path) -> None:
     facts = environment()
     rows = [[name, text] for name, text in facts["versions"].items()]
     rows += [[name, version(name)] for name in ("pydantic", "pandas", "matplotlib", "typer")]
-    rows.append(["processor", f"{facts['processor']}, {os.cpu_count()} cores"])
-    rows.append(["torch threads", str(torch.get_num_threads())])
-    rows.append(["device auto", describe_device(pick_device("auto"))])
-    rows.append(["CUDA devices", str(torch.cuda.device_count())])
-    rows.append(["presets", f"{len(preset_names())} in {preset_directory()}"])
+    rows += [
+        ["processor", f"{facts['processor']}, {os.cpu_count()} cores"],
+        ["torch threads", str(torch.get_num_threads())],
+        ["device auto", describe_device(pick_device("auto"))],
+        ["CUDA devices", str(torch.cuda.device_count())],
+        ["presets", f"{len(preset_names())} in {preset_directory()}"],
+    ]
     paths = {"cache": cache_directory(), "results": out.absolute()}
     problems = {name: write_problem(path) for name, path in paths.items()}
-    for name, path in paths.items():
-        problem = problems[name]
+    for name, problem in problems.items():
         state = f"cannot be written: {problem}" if problem else "can be written"
-        rows.append([name, f"{path} ({state})"])
+        rows.append([name, f"{paths[name]} ({state})"])
     rows.append(["cache size", _folder_size(paths["cache"])])
     console.out.print(tables.plain_table(["what", "here"], rows))
     if any(problems.values()):

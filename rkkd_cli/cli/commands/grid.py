@@ -74,15 +74,9 @@ def grid(
 
     engine = make_engine(engine_options, experiment, not fail_fast, ctx.obj)
     options = RunOptions(
-        checkpoint_minutes,
-        quiet,
-        loggers,
-        retry_failed=retry_failed,
-        fail_fast=fail_fast,
-        fit_memory=True,
-        cells_per_job=cells_per_job,
-        published=published,
-    )
+        checkpoint_minutes, quiet, loggers, retry_failed=retry_failed, fail_fast=fail_fast,
+        fit_memory=True, cells_per_job=cells_per_job, published=published,
+    )  # fmt: skip
     executor, begun = Executor(engine, options, ctx.obj), request.begun
     if begun is None:
         result = executor.begin(request.experiment(), out, request.name, or_next=False)

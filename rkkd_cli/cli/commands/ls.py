@@ -36,11 +36,11 @@ def ls(what: str, library: str | None, out: Path) -> None:
 def _presets(out: Path) -> Table:
     from rkkd_cli.config.presets import preset_names, read_preset
 
-    rows = []
-    for name in preset_names():
-        table = read_preset(name)
-        cost = str(table.get("cost", "")).partition(".")[0]
-        rows.append([name, cost, str(table.get("title", ""))])
+    presets = {name: read_preset(name) for name in preset_names()}
+    rows = [
+        [name, str(preset.get("cost", "")).partition(".")[0], str(preset.get("title", ""))]
+        for name, preset in presets.items()
+    ]
     return ["preset", "needs", "title"], rows
 
 
@@ -81,8 +81,7 @@ def _methods(out: Path) -> Table:
 
 
 def _settings(config: "type[FrozenConfig]") -> str:
-    fields = config.model_fields.items()
-    return ", ".join(f"{name} {field.default}" for name, field in fields)
+    return ", ".join(f"{name} {field.default}" for name, field in config.model_fields.items())
 
 
 def _surrogates(out: Path) -> Table:
@@ -105,16 +104,11 @@ def _runs(out: Path) -> Table:
         teachers = ", ".join(facts["model"] for facts in manifest.teachers)
         datasets = ", ".join(facts["name"] for facts in manifest.datasets)
         started = manifest.started[:16].replace("T", " ")
-        content = f"{datasets}, teacher {teachers}"
-        rows.append([run.name, run.status(manifest), started, content])
+        rows.append([run.name, run.status(manifest), started, f"{datasets}, teacher {teachers}"])
     return ["run", "status", "started", "what"], rows
 
 
 LISTS: dict[str, Callable[[Path], Table]] = {
-    "presets": _presets,
-    "models": _models,
-    "methods": _methods,
-    "datasets": _datasets,
-    "runs": _runs,
-    "surrogates": _surrogates,
-}
+    "presets": _presets, "models": _models, "methods": _methods, "datasets": _datasets,
+    "runs": _runs, "surrogates": _surrogates,
+}  # fmt: skip

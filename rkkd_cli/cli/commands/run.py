@@ -5,15 +5,7 @@ from pathlib import Path
 
 import typer
 
-from rkkd_cli.cli.flags.experiment import (
-    COMPUTE,
-    DATA,
-    MODELS,
-    OBJECTIVE,
-    RANKING,
-    TRAINING,
-    WORDS,
-)
+from rkkd_cli.cli.flags.experiment import COMPUTE, DATA, MODELS, OBJECTIVE, RANKING, TRAINING, WORDS
 from rkkd_cli.cli.flags.flag import takes
 from rkkd_cli.cli.flags.runs import (
     CHECKPOINT_MINUTES,

@@ -29,6 +29,7 @@ def show(run: str | None, published: str | None, as_json: bool, out: Path) -> No
     from rkkd_cli.cli.output.console import print_line
     from rkkd_cli.cli.output.watching import RESUME_ADVICE
     from rkkd_cli.records.run_directory import newest_run, open_run
+    from rkkd_cli.report.run_text import dataset_text, teacher_text
 
     opened = open_run(run, out) if run else newest_run(out)
     manifest = opened.read_manifest()
@@ -42,8 +43,8 @@ def show(run: str | None, published: str | None, as_json: bool, out: Path) -> No
     advice = RESUME_ADVICE.get(status, "").format(opened.handle)
     headline = f"{opened.path}: {status}, started {manifest.started}"
     lines = [f"{headline}; {advice}" if advice else headline]
-    lines += [tables.dataset_line(facts) for facts in manifest.datasets]
-    lines += [tables.teacher_line(facts) for facts in manifest.teachers]
+    lines += [f"dataset {dataset_text(facts)}" for facts in manifest.datasets]
+    lines += [f"teacher {teacher_text(facts)}" for facts in manifest.teachers]
     lines += [f"stopped: {sentence}" for sentence in manifest.stopped]
     lines += tables.early_lines(manifest)
     for line in lines:

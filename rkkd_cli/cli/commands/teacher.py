@@ -5,22 +5,7 @@ from pathlib import Path
 
 import typer
 
-from rkkd_cli.cli.flags.experiment import (
-    BATCH_SIZE,
-    DATA,
-    DATA_ROOT,
-    DATASET,
-    DETERMINISTIC,
-    DEVICE,
-    EPOCHS,
-    LIMIT_TEST,
-    LR,
-    PRECISION,
-    STREAM,
-    SYNC_BATCHNORM,
-    TEACHER,
-    WORDS,
-)
+from rkkd_cli.cli.flags import experiment as flags
 from rkkd_cli.cli.flags.flag import REQUIRED, Flag, takes
 from rkkd_cli.cli.flags.runs import CHECKPOINT_MINUTES
 from rkkd_cli.config.overrides import Override
@@ -33,12 +18,12 @@ app = typer.Typer(
 
 @app.command()
 @takes(
-    WORDS, DATA, TEACHER,
-    replace(EPOCHS, key="teacher.training.epochs"),
-    replace(BATCH_SIZE, key="teacher.training.batch_size"),
-    replace(LR, key="teacher.training.lr"),
+    flags.WORDS, flags.DATA, flags.TEACHER,
+    replace(flags.EPOCHS, key="teacher.training.epochs"),
+    replace(flags.BATCH_SIZE, key="teacher.training.batch_size"),
+    replace(flags.LR, key="teacher.training.lr"),
     Flag("seed", int | None, "Seed of the teacher's weights and batches.", key="teacher.seed"),
-    DEVICE, PRECISION, DETERMINISTIC, SYNC_BATCHNORM, CHECKPOINT_MINUTES,
+    flags.DEVICE, flags.PRECISION, flags.DETERMINISTIC, flags.SYNC_BATCHNORM, CHECKPOINT_MINUTES,
 )  # fmt: skip
 def train(
     ctx: typer.Context, preset: str | None, overrides: list[Override], checkpoint_minutes: float
@@ -59,10 +44,10 @@ def train(
 @takes(
     Flag("file", Path, "A PyTorch or safetensors checkpoint.", positional=True, default=REQUIRED,
          metavar="FILE"),
-    WORDS,
+    flags.WORDS,
     Flag("model", str | None, "Model of the checkpoint, where names and shapes fit several."),
     Flag("ema", bool, "Take the moving averages of the weights.", default=False),
-    DATASET, DATA_ROOT, LIMIT_TEST, STREAM, DEVICE, PRECISION,
+    flags.DATASET, flags.DATA_ROOT, flags.LIMIT_TEST, flags.STREAM, flags.DEVICE, flags.PRECISION,
 )  # fmt: skip
 def import_(
     preset: str | None, overrides: list[Override], file: Path, model: str | None, ema: bool
@@ -99,18 +84,12 @@ def ls() -> None:
 
     header = ["key", "model", "dataset", "images", "epochs", "test acc (%)", "parameters", "sha256"]
     rows = [
-        [
-            facts["key"],
-            facts["model"],
-            facts["dataset"],
-            f"{facts['train_images']:,}" if "train_images" in facts else "imported",
-            str(facts.get("epochs", "–")),
-            f"{facts['test_acc']:.2f}",
-            f"{facts['parameters']:,}",
-            facts["sha256"][:16],
-        ]
+        [facts["key"], facts["model"], facts["dataset"],
+         f"{facts['train_images']:,}" if "train_images" in facts else "imported",
+         str(facts.get("epochs", "–")), f"{facts['test_acc']:.2f}", f"{facts['parameters']:,}",
+         facts["sha256"][:16]]
         for facts in TeacherStore(cache_directory()).list()
-    ]
+    ]  # fmt: skip
     console.wide.print(tables.plain_table(header, rows))
 
 

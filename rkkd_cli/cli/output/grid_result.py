@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rkkd_cli.analysis.grid_run import GridRecord
-from rkkd_cli.cli.output.console import out, wide
+from rkkd_cli.cli.output.console import out, print_line, wide
 from rkkd_cli.cli.output.run_result import Result, make_run_result
 from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.errors import printable
@@ -61,7 +61,7 @@ class GridResult:
         """Print the tables and the files."""
         print_tables(self.grid)
         for path in (self.grid.run.metrics, *self.files):
-            out.print(str(path), markup=False, highlight=False, soft_wrap=True)
+            print_line(out, str(path))
 
 
 def ended_run(
@@ -103,7 +103,7 @@ def print_tables(grid: GridRecord) -> None:
     if len(tables) > MAX_TABLES:
         out.print(f"… and {len(tables) - MAX_TABLES} more tables: grid.csv has all cells")
     for note in grid_notes(grid):
-        out.print(printable(note), markup=False, highlight=False, soft_wrap=True)
+        print_line(out, note)
 
 
 def _rich_table(table: TextTable) -> Table:
@@ -112,13 +112,7 @@ def _rich_table(table: TextTable) -> Table:
         header = Text(printable(name))
         rich_table.add_column(header, justify="right" if index else "left", no_wrap=True)
     for row in table.rows:
-        rich_table.add_row(
-            *(
-                Text(
-                    printable(cell.text) + BEST_MARK * cell.best,
-                    "bold" if cell.best_of_column else "",
-                )
-                for cell in row
-            )
-        )
+        texts = [printable(cell.text) + BEST_MARK * cell.best for cell in row]
+        styles = ["bold" if cell.best_of_column else "" for cell in row]
+        rich_table.add_row(*map(Text, texts, styles))
     return rich_table

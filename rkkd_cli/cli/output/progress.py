@@ -1,14 +1,13 @@
 """Progress of a training: a bar per arm on a terminal, plain lines elsewhere."""
 
 from collections.abc import Mapping
-from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from rkkd_cli.cli.output.console import print_line
-from rkkd_cli.cli.output.tables import dataset_line, teacher_line
+from rkkd_cli.report.run_text import dataset_text, teacher_text
 from rkkd_cli.train.events import (
     ArmStopped,
     BatchDone,
@@ -23,20 +22,7 @@ from rkkd_cli.train.events import (
 )
 
 
-class Reporter(Protocol):
-    """Shows events. A context manager, so that a live display always ends."""
-
-    def __enter__(self) -> Self:
-        """Begin."""
-
-    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
-        """End, also after an error."""
-
-    def show(self, event: Event) -> None:
-        """Show one event."""
-
-
-def make_reporter(console: Console, quiet: bool) -> Reporter:
+def make_reporter(console: Console, quiet: bool) -> "SilentReporter":
     """Return a silent reporter, one with bars for a terminal, or one that prints lines."""
     if quiet:
         return SilentReporter()
@@ -44,12 +30,12 @@ def make_reporter(console: Console, quiet: bool) -> Reporter:
 
 
 class SilentReporter:
-    """Shows nothing."""
+    """Shows no events. A context manager, so that a live display always ends."""
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+    def __exit__(self, *error: object) -> None:
         pass
 
     def show(self, event: Event) -> None:
@@ -103,12 +89,7 @@ class BarReporter(LineReporter):
         self.bars.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.bars.stop()
 
     def show(self, event: Event) -> None:
@@ -186,9 +167,9 @@ def milestone_line(event: Event) -> str:
         case Note(text):
             return f"{text} …"
         case DatasetReady(facts):
-            return dataset_line(facts)
+            return f"dataset {dataset_text(facts)}"
         case TeacherReady(facts):
-            return teacher_line(facts)
+            return f"teacher {teacher_text(facts)}"
         case StreamStarted():
             names = ", ".join(arm.name for arm in event.arms)
             return f"seed {event.seed}: {names}, {epochs_text(event)}"

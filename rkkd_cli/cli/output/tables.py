@@ -1,7 +1,6 @@
 """Tables and lines that several commands print."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -10,17 +9,7 @@ from rich.text import Text
 from rkkd_cli.analysis.summary import ArmSummary, RunSummaries
 from rkkd_cli.errors import printable
 from rkkd_cli.records.manifest import Manifest, StudentCost
-from rkkd_cli.report.run_text import SUMMARY_COLUMNS, dataset_text, summary_rows, teacher_text
-
-
-def dataset_line(facts: Mapping[str, Any]) -> str:
-    """Return one line about a dataset."""
-    return f"dataset {dataset_text(facts)}"
-
-
-def teacher_line(facts: Mapping[str, Any]) -> str:
-    """Return one line about a teacher."""
-    return f"teacher {teacher_text(facts)}"
+from rkkd_cli.report.run_text import SUMMARY_COLUMNS, summary_rows
 
 
 def early_lines(manifest: Manifest) -> list[str]:
@@ -51,10 +40,8 @@ def print_summary(
 ) -> None:
     """Print the tables of the arms; the first one with ``published`` accuracies, if given."""
     epochs = {epoch for arm in summaries.last for epoch in arm.epochs.values()}
-    which = (
-        "Last epoch of each arm and seed (not the same one)" if len(epochs) > 1 else "Last epoch"
-    )
-    title = f"{which}, mean ± sample standard deviation over n seeds:"
+    of_each = " of each arm and seed (not the same one)" if len(epochs) > 1 else ""
+    title = f"Last epoch{of_each}, mean ± sample standard deviation over n seeds:"
     console.print(title, soft_wrap=True)
     console.print(_summary_table(summaries.last, published))
     for monitor, arms in summaries.selected.items():
@@ -86,11 +73,10 @@ def _cost_table(summaries: Sequence[ArmSummary], students: Mapping[str, StudentC
     for arm in summaries:
         if arm.arm in students:
             cost = students[arm.arm]
-            parameters = (
-                cost["parameters"], cost["projector_parameters"], cost["training_parameters"],
-            )  # fmt: skip
-            macs = (cost["macs"], cost["projector_macs"])
+            counts = (cost["parameters"], cost["projector_parameters"], cost["training_parameters"])
+            mega = (cost["macs"] / 1e6, cost["projector_macs"] / 1e6)
             test_acc = arm.metrics[accuracy.metric].text(accuracy.digits)
-            counts = [f"{count:,}" for count in parameters]
-            rows.append([arm.arm, test_acc, *counts, *(f"{m / 1e6:,.1f}" for m in macs)])
+            rows.append(
+                [arm.arm, test_acc, *(f"{n:,}" for n in counts), *(f"{m:,.1f}" for m in mega)]
+            )
     return plain_table(header, rows)

@@ -1,12 +1,11 @@
 """What ``rkkd watch`` does: read the files of a run repeatedly, and show its progress."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from rich.console import Group
 from rich.live import Live
-from rich.table import Table
 from rich.text import Text
 
 from rkkd_cli.analysis.summary import ArmProgress, progress_by_arm
@@ -47,11 +46,6 @@ class Snapshot(NamedTuple):
     arms: list[ArmProgress]
     plan: Plan
 
-    @property
-    def has_ended(self) -> bool:
-        """Whether no process is training the run."""
-        return self.status != RUNNING
-
     def print(self) -> None:
         """Print all arms."""
         console = out if out.is_terminal else wide
@@ -63,9 +57,13 @@ class Snapshot(NamedTuple):
         lines = [Text(printable(line)) for line in [self._headline(), *self._notes()]]
         if not self.arms:
             return Group(*lines, Text("no epoch has been finished yet"))
+        header = ["arm", "seeds", "epoch"]
+        for label, _ in METRICS.values():
+            header += [label, ""]
+        table = plain_table(header, [self._row(arm) for arm in self.arms[-max_arms:]])
         hidden = len(self.arms) - max_arms
         more = [Text(f"… and {hidden} more arms")] if hidden > 0 else []
-        return Group(*lines, self._table(self.arms[-max_arms:]), *more)
+        return Group(*lines, table, *more)
 
     def _headline(self) -> str:
         done = sum(epoch for arm in self.arms for epoch in arm.epochs.values())
@@ -83,12 +81,6 @@ class Snapshot(NamedTuple):
         if self.status in RESUME_ADVICE:
             notes.append(RESUME_ADVICE[self.status].format(self.run.handle))
         return notes
-
-    def _table(self, arms: Sequence[ArmProgress]) -> Table:
-        header = ["arm", "seeds", "epoch"]
-        for label, _ in METRICS.values():
-            header += [label, ""]
-        return plain_table(header, [self._row(arm) for arm in arms])
 
     def _row(self, arm: ArmProgress) -> list[str]:
         first, last = min(arm.epochs.values()), max(arm.epochs.values())
@@ -124,30 +116,26 @@ def _read_plan(run: RunDirectory) -> Plan:
 
 def follow(run: RunDirectory, seconds: float) -> int:
     """Show the run every so many seconds until it ends. Return the exit status: 1 if it died."""
-    last = _follow_live(run, seconds) if out.is_terminal else _follow_in_lines(run, seconds)
-    return 1 if last.status == "dead" else 0
+    if out.is_terminal:
+        with Live(console=out, auto_refresh=False) as live:
+            for snapshot in _snapshots(run, seconds):
+                live.update(snapshot.render(max(1, out.height - LINES_BESIDE_ARMS)), refresh=True)
+    else:
+        printed = None
+        for snapshot in _snapshots(run, seconds):
+            state = (snapshot.status, snapshot.arms, snapshot.manifest.stopped)
+            if state != printed:
+                snapshot.print()
+                printed = state
+    return 1 if snapshot.status == "dead" else 0
 
 
-def _follow_live(run: RunDirectory, seconds: float) -> Snapshot:
+def _snapshots(run: RunDirectory, seconds: float) -> Iterator[Snapshot]:
+    """Yield the run's state every so many seconds; the last one when the run has ended."""
     plan = _read_plan(run)
-    with Live(console=out, auto_refresh=False) as live:
-        while True:
-            snapshot = take_snapshot(run, plan)
-            live.update(snapshot.render(max(1, out.height - LINES_BESIDE_ARMS)), refresh=True)
-            if snapshot.has_ended:
-                return snapshot
-            time.sleep(seconds)
-
-
-def _follow_in_lines(run: RunDirectory, seconds: float) -> Snapshot:
-    """Print a snapshot whenever something has changed."""
-    plan, printed = _read_plan(run), None
     while True:
         snapshot = take_snapshot(run, plan)
-        state = (snapshot.status, snapshot.arms, snapshot.manifest.stopped)
-        if state != printed:
-            snapshot.print()
-            printed = state
-        if snapshot.has_ended:
-            return snapshot
+        yield snapshot
+        if snapshot.status != RUNNING:
+            return
         time.sleep(seconds)

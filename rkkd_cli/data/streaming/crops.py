@@ -37,18 +37,15 @@ class Crop(NamedTuple):
 
     def __call__(self, image: Image.Image, seed: int) -> Image.Image:
         """Return the cropped image. Raises DecompressionBombError if resizing it makes a giant."""
-        if self.mode == "random":
-            return _random_crop(image, self.size, self.flip, Random(seed))
         if self.mode == "held_out":
             return _held_out_crop(image, self.size)
-        return centre_crop(image, self.size)
-
-
-def _random_crop(image: Image.Image, size: int, flip: bool, rng: Random) -> Image.Image:
-    crop = image.crop(random_box(*image.size, rng))
-    crop = crop.resize((size, size), Image.Resampling.BILINEAR)
-    is_flipped = rng.random() < 0.5 and flip
-    return crop.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if is_flipped else crop
+        if self.mode == "centre":
+            return centre_crop(image, self.size)
+        rng = Random(seed)
+        crop = image.crop(random_box(*image.size, rng))
+        crop = crop.resize((self.size, self.size), Image.Resampling.BILINEAR)
+        is_flipped = rng.random() < 0.5 and self.flip
+        return crop.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if is_flipped else crop
 
 
 def random_box(width: int, height: int, rng: Random) -> Box:
@@ -77,7 +74,7 @@ def _held_out_crop(image: Image.Image, size: int) -> Image.Image:
     width, height = (shorter_side * side // min(image.size) for side in image.size)
     _refuse_giant(width, height)
     resized = image.resize((width, height), Image.Resampling.BILINEAR)
-    left, top = (round((side - size) / 2) for side in resized.size)
+    left, top = round((width - size) / 2), round((height - size) / 2)
     return resized.crop((left, top, left + size, top + size))
 
 

@@ -202,14 +202,10 @@ class DecodeProcess:
                 raise ImageError(json.loads(self.responses.readline()))
             buffer = memoryview(pixels).cast("B")
             if not status or self.responses.readinto(buffer) < len(buffer):  # type: ignore[attr-defined]
-                raise self._death_error(task)
-
-    def _death_error(self, task: DecodeTask) -> ImageError:
-        status = self.process.wait()
-        return ImageError(
-            f"a process that decodes images ended with exit status {status}, at {task.path} or an "
-            "image beside it"
-        )
+                raise ImageError(
+                    f"a process that decodes images ended with exit status {self.process.wait()}, "
+                    f"at {task.path} or an image beside it"
+                )
 
     def end(self) -> None:
         """End the process and wait for it."""

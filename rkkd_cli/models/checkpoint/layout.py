@@ -7,6 +7,7 @@ DistributedDataParallel, ``model.`` of Lightning, ``_orig_mod.`` of torch.compil
 """
 
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -68,7 +69,7 @@ def read_weights(path: Path, ema: bool = False) -> CheckpointWeights:
     :func:`rkkd_cli.models.checkpoint.read.read_file` refuses.
     """
     file = read_file(path)
-    content = _plain_dict(file.content)
+    content = _plain_dict(file.content) or {}
     plain = _find_state_dict(content, STATE_DICT_KEYS)
     averaged = _find_state_dict(content, EMA_KEYS)
     if ema and averaged is None:
@@ -85,7 +86,7 @@ def read_weights(path: Path, ema: bool = False) -> CheckpointWeights:
         hints=tuple(_stated_names(content)),
         metadata=file.metadata,
         format=file.format,
-        entries=frozenset(name for name in content or {} if isinstance(name, str) and key),
+        entries=frozenset(name for name in content if isinstance(name, str) and key),
     )
 
 
@@ -94,11 +95,8 @@ def candidate_views(tensors: Tensors) -> Iterator[StateDictView]:
     whole = strip_prefix(tensors)
     yield whole
     for submodule in SUBMODULES:
-        inside = {
-            key.removeprefix(f"{submodule}."): tensor
-            for key, tensor in whole.tensors.items()
-            if key.startswith(f"{submodule}.")
-        }
+        start = f"{submodule}."
+        inside = {k.removeprefix(start): t for k, t in whole.tensors.items() if k.startswith(start)}
         if inside:
             inner = strip_prefix(inside)
             prefix = f"{whole.stripped_prefix}{submodule}.{inner.stripped_prefix}"
@@ -118,12 +116,8 @@ def strip_prefix(tensors: Mapping[str, Tensor]) -> StateDictView:
 def common_prefix(keys: Iterable[str]) -> str:
     """Return the prefix that all keys share, up to a dot: ``module.model.`` for example."""
     paths = [key.split(".")[:-1] for key in keys]
-    shared = []
-    for names in zip(*paths, strict=False):
-        if len(set(names)) > 1:
-            break
-        shared.append(names[0])
-    return "".join(f"{name}." for name in shared)
+    shared = takewhile(lambda names: len(set(names)) == 1, zip(*paths, strict=False))
+    return "".join(f"{names[0]}." for names in shared)
 
 
 def _plain_dict(value: Any) -> dict[Any, Any] | None:
@@ -134,10 +128,10 @@ def _plain_dict(value: Any) -> dict[Any, Any] | None:
     return dict(dict.items(value)) if isinstance(value, dict) else None
 
 
-def _find_state_dict(content: dict[Any, Any] | None, keys: Iterable[str]) -> tuple[str, Any] | None:
+def _find_state_dict(content: dict[Any, Any], keys: Iterable[str]) -> tuple[str, Any] | None:
     """Return the first of the entries that is a mapping, or such an entry inside it."""
     for key in keys:
-        entry = _plain_dict((content or {}).get(key))
+        entry = _plain_dict(content.get(key))
         if entry is not None:
             is_state_dict = all(isinstance(value, Tensor) for value in entry.values())
             inner = None if is_state_dict else _find_state_dict(entry, keys)
@@ -145,7 +139,7 @@ def _find_state_dict(content: dict[Any, Any] | None, keys: Iterable[str]) -> tup
     return None
 
 
-def _checked_tensors(state_dict: dict[Any, Any] | None, path: Path) -> Tensors:
+def _checked_tensors(state_dict: dict[Any, Any], path: Path) -> Tensors:
     """Return the state dict's tensors. Raises UserError for anything that is no state dict."""
     if not state_dict:
         raise UserError(f"checkpoint {path} holds no weights")
@@ -154,7 +148,9 @@ def _checked_tensors(state_dict: dict[Any, Any] | None, path: Path) -> Tensors:
             f"checkpoint {path} holds no state dict; looked under {', '.join(STATE_DICT_KEYS)}"
         )
     for key, tensor in state_dict.items():
-        if not _is_plain(tensor):
+        has_values = tensor.layout is torch.strided and tensor.device.type == "cpu"
+        is_usual_type = type(tensor) in (Tensor, torch.nn.Parameter) and not tensor.is_quantized
+        if not has_values or not is_usual_type:
             raise UserError(
                 f"checkpoint {path} holds no plain numbers in {key} (sparse, quantised or empty "
                 "of values); save the state_dict of the plain model"
@@ -164,15 +160,9 @@ def _checked_tensors(state_dict: dict[Any, Any] | None, path: Path) -> Tensors:
     return {key: tensor.detach() for key, tensor in state_dict.items()}
 
 
-def _is_plain(tensor: Tensor) -> bool:
-    has_values = tensor.layout is torch.strided and tensor.device.type == "cpu"
-    is_usual_type = type(tensor) in (Tensor, torch.nn.Parameter)
-    return has_values and is_usual_type and not tensor.is_quantized
-
-
-def _stated_names(content: dict[Any, Any] | None) -> Iterator[str]:
+def _stated_names(content: dict[Any, Any]) -> Iterator[str]:
     """Yield the names of its model that a file states."""
-    options = [(content or {}).get(key) for key in OPTION_KEYS]
+    options = [content.get(key) for key in OPTION_KEYS]
     attributes = [o.attributes if isinstance(o, Stub) else _plain_dict(o) for o in options]
     for entries in (content, *attributes):
         for key in NAME_KEYS:

@@ -34,7 +34,8 @@ def library_candidates(weights: CheckpointWeights) -> Iterator[list[str]]:
     if published is not None:
         yield [f"torchvision:{published}"]
     hub_hints = _hub_hints(weights)
-    timm_first = bool(hub_hints) or _is_from_timm(weights)
+    in_timm_folder = weights.path.absolute().parent.parent.name == "timm"
+    timm_first = bool(hub_hints) or weights.entries >= TIMM_ENTRIES or in_timm_folder
     for hint in dict.fromkeys([*hub_hints, *name_hints(weights.path, weights.hints)]):
         if _is_qualified(hint):
             yield [hint]
@@ -42,11 +43,6 @@ def library_candidates(weights: CheckpointWeights) -> Iterator[list[str]]:
         models = _models_named(hint.rsplit("/", 1)[-1], timm_first)
         if models:
             yield models
-
-
-def _is_from_timm(weights: CheckpointWeights) -> bool:
-    """Return whether the file's entries or its folder are those of timm's script or the hub."""
-    return weights.entries >= TIMM_ENTRIES or weights.path.absolute().parent.parent.name == "timm"
 
 
 def _is_qualified(hint: str) -> bool:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from rkkd_cli.errors import UserError
@@ -69,22 +70,13 @@ def fit_weights(weights: CheckpointWeights, expected: Mapping[str, Tensor]) -> F
         tensors, dropped_heads = upgrade_keys(view.tensors, target.tensors)
         misfit = find_misfit(tensors, target.tensors)
         if misfit is None:
-            tensors = _add_batch_counters(tensors, target.tensors)
+            counters = target.tensors.keys() - tensors.keys()  # which old files lack
+            tensors |= {key: torch.zeros((), dtype=torch.long) for key in counters}
             state = {target.stripped_prefix + key: tensors[key] for key in target.tensors}
             return FittedWeights(state, view.stripped_prefix, dropped_heads)
         misfits.append(misfit)
     closest = next((misfit for misfit in misfits if misfit.startswith(OTHER_CLASSES)), misfits[0])
     raise UserError(f"checkpoint {weights.path} {closest}")
-
-
-def _add_batch_counters(tensors: Tensors, expected: Mapping[str, Tensor]) -> Tensors:
-    """Return the tensors with the batch counters that old files lack, at zero."""
-    missing = {
-        key: tensor.new_zeros((), device="cpu")
-        for key, tensor in expected.items()
-        if key not in tensors and key.endswith(BATCH_COUNTER)
-    }
-    return tensors | missing
 
 
 def find_misfit(tensors: Tensors, expected: Mapping[str, Tensor]) -> str | None:

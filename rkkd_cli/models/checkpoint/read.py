@@ -4,7 +4,6 @@ Nothing in a file is ever executed. PyTorch files are read with ``weights_only=T
 :mod:`rkkd_cli.models.checkpoint.stand_ins` for the allowed names); safetensors files hold no code.
 """
 
-import json
 import re
 import tarfile
 import warnings
@@ -40,13 +39,12 @@ def read_file(path: Path) -> FileContent:
 
     """
     if not path.is_file():
-        is_folder = path.is_dir()
-        raise UserError(f"no such checkpoint file: {path}" + (" is a folder" if is_folder else ""))
+        hint = " is a folder" if path.is_dir() else ""
+        raise UserError(f"no such checkpoint file: {path}{hint}")
     try:
         with path.open("rb") as file:
             head = file.read(HEAD_BYTES)
-        size = path.stat().st_size
-        if _is_safetensors(path, head, size):
+        if _is_safetensors(path, head):
             return _read_safetensors(path)
         _refuse_other_kinds(path, head)
         return FileContent(_read_torch(path), {}, "PyTorch")
@@ -54,29 +52,26 @@ def read_file(path: Path) -> FileContent:
         raise UserError(f"cannot read checkpoint {path}: {error.strerror or error}") from None
 
 
-def _is_safetensors(path: Path, head: bytes, size: int) -> bool:
+def _is_safetensors(path: Path, head: bytes) -> bool:
     if path.suffix == ".safetensors":
         return bool(head) and not head.startswith(b"PK")
-    begins_with_brace = head[LENGTH_BYTES : LENGTH_BYTES + 1] == b"{"
-    return (
-        begins_with_brace and int.from_bytes(head[:LENGTH_BYTES], "little") <= size - LENGTH_BYTES
-    )
+    length = int.from_bytes(head[:LENGTH_BYTES], "little")
+    return head[LENGTH_BYTES:].startswith(b"{") and LENGTH_BYTES + length <= path.stat().st_size
 
 
 def _read_safetensors(path: Path) -> FileContent:
+    from safetensors import safe_open
     from safetensors.torch import load_file
 
     try:
-        tensors = load_file(path, device="cpu")
-        with path.open("rb") as file:
-            length = int.from_bytes(file.read(LENGTH_BYTES), "little")
-            header = json.loads(file.read(length))
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+        return FileContent(load_file(path, device="cpu"), metadata, "safetensors")
     except OSError:
         raise
     except Exception as error:  # safetensors has several kinds of errors
         reason = str(error).splitlines()[0][: 2 * MAX_SHOWN_LENGTH] if str(error) else "unreadable"
         raise UserError(f"checkpoint {path} is no sound safetensors file: {reason}") from None
-    return FileContent(tensors, header.get("__metadata__") or {}, "safetensors")
 
 
 def _refuse_other_kinds(path: Path, head: bytes) -> None:
@@ -102,9 +97,8 @@ def _is_text(head: bytes) -> bool:
     try:
         text = head.decode()
     except UnicodeDecodeError as error:
-        if (
-            error.start < HEAD_BYTES - 4 or len(head) < HEAD_BYTES
-        ):  # otherwise the head cuts a character
+        cuts_character = error.start >= HEAD_BYTES - 4 and len(head) == HEAD_BYTES
+        if not cuts_character:
             return False
         text = head[: error.start].decode()
     return all(c.isprintable() or c in "\r\n\t\f" for c in text)

@@ -1,11 +1,12 @@
 """Finds the model that a checkpoint holds, by keys and shapes.
 
-Every model of the zoo is built on the meta device and compared with the file. Names stated in the
-file, in its own name or its folder's only decide between models that fit equally well. Of the
-libraries' models, those that such names mention are compared.
+Models are built on the meta device and compared with the file: all of the zoo, and those of the
+libraries that the file, its own name or its folder's mention. In the zoo these names only decide
+between models that fit equally well.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
 import torch
@@ -24,6 +25,7 @@ from rkkd_cli.models.checkpoint.library_names import library_candidates
 from rkkd_cli.models.checkpoint.load import BATCH_COUNTER, fit_weights, load_fitted
 from rkkd_cli.models.checkpoint.names import first_named, name_hints
 from rkkd_cli.models.checkpoint.skeleton import (
+    SIDES,
     ImageSize,
     SkipInit,
     candidate_sizes,
@@ -91,15 +93,12 @@ def trained_size(recognised: RecognisedModel) -> ImageSize:
     name = recognised.model
     if recognised.size is not None or not depends_on_size(name):
         return recognised.size
-    for size in candidate_sizes(name, None):
-        if size is None:
-            continue
-        try:
+    for side in SIDES:
+        with suppress(ValueError):  # not a size for this model
+            size = (side, side)
             expected = meta_state_dict(name, recognised.classes, recognised.channels, size)
-        except ValueError:  # not a size for this model
-            continue
-        if same_shapes(expected, recognised.state):
-            return size
+            if same_shapes(expected, recognised.state):
+                return size
     return None
 
 
@@ -115,8 +114,8 @@ def _fit_named_model(
     if model not in MODELS and model.partition(":")[0] not in LIBRARIES and images is not None:
         # A user's own model may be written for these counts only.
         expected = meta_state_dict(model, images.classes, images.channels, images.size)
-        state, prefix, heads = fit_weights(weights, expected)
-        return RecognisedModel(model, images.classes, images.channels, state, prefix, heads)
+        fitted = fit_weights(weights, expected)
+        return RecognisedModel(model, images.classes, images.channels, *fitted)
     fit = _fit_model(weights, model, images)
     if fit is None:
         raise _misfit_error(weights, model)
@@ -124,33 +123,29 @@ def _fit_named_model(
 
 
 def _find_library_model(weights: CheckpointWeights, images: ImageSpec | None) -> RecognisedModel:
-    """Return the library's model that fits, from the first hint that names a fitting one."""
+    """Return the library's model that fits, from the first hint that names a fitting one.
+
+    Raises UserError if none fits, or if several fit whose outputs differ.
+    """
     tried: list[str] = []
     for names in library_candidates(weights):
         fits: dict[str, RecognisedModel] = {}
         for name in names:  # for each library the longest name that fits
             library = name.partition(":")[0]
-            fit = None if library in fits else _fit_model(weights, name, images)
-            if fit is not None:
+            if library not in fits and (fit := _fit_model(weights, name, images)) is not None:
                 fits[library] = fit
+        if len(fits) > 1 and not _equal_outputs(list(fits.values())):
+            raise _several_fit_error(weights, [fit.model for fit in fits.values()])
         if fits:
-            return _choose_library(weights, list(fits.values()))
+            likeliest, *others = fits.values()
+            return likeliest._replace(equivalents=tuple(fit.model for fit in others))
         tried += names
     raise _no_fit_error(weights, list(dict.fromkeys(tried)))
 
 
-def _choose_library(weights: CheckpointWeights, fits: Sequence[RecognisedModel]) -> RecognisedModel:
-    """Return the likeliest of the models that fit. Raises UserError if their outputs differ."""
-    names = tuple(fit.model for fit in fits)
-    if len(fits) > 1 and not _equal_outputs(fits):
-        raise _several_fit_error(weights, names)
-    return fits[0]._replace(equivalents=names[1:])
-
-
 def _equal_outputs(fits: Sequence[RecognisedModel]) -> bool:
     generator = torch.Generator().manual_seed(0)
-    shape = (2, fits[0].channels, COMPARED_SIDE, COMPARED_SIDE)
-    images = torch.randn(shape, generator=generator)
+    images = torch.randn(2, fits[0].channels, COMPARED_SIDE, COMPARED_SIDE, generator=generator)
     outputs = []
     for fit in fits:
         with torch.random.fork_rng(devices=[]), SkipInit():
@@ -175,12 +170,9 @@ def _fit_model(
             continue
         classes, channels = infer_counts(name, view)
         for size in candidate_sizes(name, images.size if images else None):
-            try:
-                expected = meta_state_dict(name, classes, channels, size)
-                state, prefix, heads = fit_weights(weights, expected)
-            except ValueError:  # another shape, or a count that the model cannot have
-                continue
-            return RecognisedModel(name, classes, channels, state, prefix, heads, size)
+            with suppress(ValueError):  # another shape, or a count that the model cannot have
+                fitted = fit_weights(weights, meta_state_dict(name, classes, channels, size))
+                return RecognisedModel(name, classes, channels, *fitted, size)
     return None
 
 

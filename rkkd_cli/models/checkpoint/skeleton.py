@@ -4,7 +4,7 @@ Building a model on the meta device gives its keys and shapes but takes no memor
 """
 
 from collections.abc import Iterator, Mapping
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from torch.overrides import TorchFunctionMode
 
 from rkkd_cli.models.catalogue import LIBRARIES, build_model
 from rkkd_cli.models.checkpoint.layout import StateDictView, strip_prefix
+from rkkd_cli.models.external.adapt import build_on_default_device
 from rkkd_cli.models.external.timm_models import timm_network
 from rkkd_cli.models.external.torchvision_models import torchvision_network
 
@@ -28,7 +29,6 @@ SIDES_COMPARED = 3  # enough to see whether the image size changes a model's sha
 
 NETWORKS = {"torchvision": torchvision_network, "timm": timm_network}
 
-MetaStateDict = Mapping[str, Tensor]
 ImageSize = tuple[int, int] | None
 
 
@@ -52,21 +52,17 @@ DRAWING_METHODS = (Tensor.normal_, Tensor.uniform_)
 @cache
 def meta_state_dict(
     name: str, classes: int, channels: int, size: ImageSize = None
-) -> MetaStateDict:
+) -> Mapping[str, Tensor]:
     """Return the model's state dict on the meta device. Raises ValueError as build_model does.
 
     ``size`` is the images' height and width; None means the model's default.
     """
-    with torch.random.fork_rng(devices=[]), SkipInit():
-        try:
-            with torch.device("meta"):
-                return _build_network(name, classes, channels, size).state_dict()
-        except (NotImplementedError, RuntimeError):  # building it needs values
-            state = _build_network(name, classes, channels, size).state_dict()
-            return {key: tensor.to("meta") for key, tensor in state.items()}
+    with torch.random.fork_rng(devices=[]), SkipInit(), torch.device("meta"):
+        build = partial(_build_network, name, classes, channels, size)
+        return build_on_default_device(build).state_dict()
 
 
-def reference_state_dict(name: str, size: ImageSize = None) -> MetaStateDict:
+def reference_state_dict(name: str, size: ImageSize = None) -> Mapping[str, Tensor]:
     """Return the model's state dict on the meta device, for the reference counts."""
     return meta_state_dict(name, REFERENCE_CLASSES, REFERENCE_CHANNELS, size)
 
@@ -74,10 +70,9 @@ def reference_state_dict(name: str, size: ImageSize = None) -> MetaStateDict:
 def _build_network(name: str, classes: int, channels: int, size: ImageSize) -> nn.Module:
     """Build the model; of a library only its module, as finding the features takes dry runs."""
     library, _, library_name = name.partition(":")
-    build = NETWORKS.get(library)
-    if build is None:
-        return build_model(name, classes, channels, size)
-    return build(library_name, classes, channels, size)
+    if library in NETWORKS:
+        return NETWORKS[library](library_name, classes, channels, size)
+    return build_model(name, classes, channels, size)
 
 
 def infer_counts(name: str, view: StateDictView) -> tuple[int, int]:

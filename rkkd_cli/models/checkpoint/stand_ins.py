@@ -29,9 +29,6 @@ class Stub:
         stub.attributes = {}
         return stub
 
-    def __init__(self, *args: Any) -> None:
-        """Take any arguments."""
-
     def __setstate__(self, state: Any) -> None:
         """Keep the attributes if the state is a dict of attributes."""
         if type(state) is dict:
@@ -49,14 +46,10 @@ class DictStub:
 OPTIONS = ("argparse.Namespace", "types.SimpleNamespace")
 
 NUMPY = (
-    "numpy.dtype",
-    "numpy.ndarray",
-    *(
-        f"numpy.{core}.multiarray.{name}"
-        for core in ("core", "_core")
-        for name in ("scalar", "_reconstruct")
-    ),
-)
+    "numpy.dtype", "numpy.ndarray",
+    "numpy.core.multiarray.scalar", "numpy.core.multiarray._reconstruct",
+    "numpy._core.multiarray.scalar", "numpy._core.multiarray._reconstruct",
+)  # fmt: skip
 
 # Used as default factories and as the types of options.
 TYPES = tuple(
@@ -71,13 +64,10 @@ PATHS = tuple(
 )
 
 # Lightning before 1.5 kept the states of its callbacks under their classes.
-CALLBACKS = tuple(
-    f"pytorch_lightning.callbacks.{name}"
-    for name in (
-        "early_stopping.EarlyStopping",
-        "lr_monitor.LearningRateMonitor",
-        "model_checkpoint.ModelCheckpoint",
-    )
+CALLBACKS = (
+    "pytorch_lightning.callbacks.early_stopping.EarlyStopping",
+    "pytorch_lightning.callbacks.lr_monitor.LearningRateMonitor",
+    "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint",
 )
 
 DICTS = (

@@ -48,13 +48,13 @@ def check_size(
 ) -> None:
     """Raise UserError if the model cannot take images of this height and width.
 
-    With ``search`` the message suggests a size that it takes, the next larger multiple of 8.
+    With ``search`` the message suggests a size that it takes, the next larger multiple of 8: its
+    sides can be halved three times.
     """
     if _accepts(model, in_channels, size):
         return
-    larger = _larger_sides(max(size)) if search else range(0)
-    sides = (side for side in larger if _accepts(model, in_channels, (side, side)))
-    smallest = next(sides, None)
+    larger = range(max(size) // 8 * 8 + 8, MAX_SUGGESTED_SIDE + 1, 8) if search else ()
+    smallest = next((side for side in larger if _accepts(model, in_channels, (side, side))), None)
     hint = f"; it takes {smallest}×{smallest}" if smallest else ""
     raise UserError(f"model {name} cannot take {size[0]}×{size[1]} images{hint}")
 
@@ -65,8 +65,3 @@ def _accepts(model: nn.Module, in_channels: int, size: tuple[int, int]) -> bool:
     except (RuntimeError, AssertionError, ValueError):
         return False
     return True
-
-
-def _larger_sides(side: int) -> range:
-    """Return the multiples of 8 above ``side``: they can be halved three times."""
-    return range(side - side % 8 + 8, MAX_SUGGESTED_SIDE + 1, 8)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from math import isqrt
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from torch import Tensor, nn
 
@@ -59,9 +59,6 @@ class HookedModel(WrappedModel):
 
     plan: FeaturePlan
 
-    def __init__(self, library: nn.Module, plan: FeaturePlan) -> None:
-        super().__init__(library, plan=plan)
-
     def forward_features(self, x: Tensor) -> Features:
         """Return one map per stage, the head's input, the logits and the final map."""
         plan = self.plan
@@ -96,24 +93,12 @@ def capture(
     inputs: dict[str, Tensor] = {}
     with ExitStack() as hooks:
         for name in read_outputs:
-            keep = partial(_keep_output, outputs, name)
-            hooks.enter_context(model.get_submodule(name).register_forward_hook(keep))
+            hook = partial(lambda name, _module, _args, x: outputs.update({name: x}), name)
+            hooks.enter_context(model.get_submodule(name).register_forward_hook(hook))
         for name in read_inputs:
-            keep = partial(_keep_input, inputs, name)
-            hooks.enter_context(model.get_submodule(name).register_forward_pre_hook(keep))
+            hook = partial(lambda name, _module, args: inputs.update({name: args[0]}), name)
+            hooks.enter_context(model.get_submodule(name).register_forward_pre_hook(hook))
         yield outputs, inputs
-
-
-def _keep_output(
-    outputs: dict[str, Tensor], name: str, _module: nn.Module, _arguments: Any, output: Tensor
-) -> None:
-    outputs[name] = output
-
-
-def _keep_input(
-    inputs: dict[str, Tensor], name: str, _module: nn.Module, arguments: tuple[Tensor, ...]
-) -> None:
-    inputs[name] = arguments[0]
 
 
 def as_map(tensor: Tensor, layout: str) -> Tensor:

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor, nn
 
 from rkkd_cli.models.external.feature_hooks import FeaturePlan, MapHook, TailModule
@@ -38,31 +37,24 @@ class Trace(NamedTuple):
 
 def trace(model: nn.Module, shape: Shape) -> Trace:
     """Return the calls of a dry run on images of a shape. Raises whatever the model raises."""
-    calls: dict[str, ModuleCall] = {}
+    names = {module: name for name, module in model.named_modules()}
+    calls: dict[nn.Module, ModuleCall] = {}
 
     def run(x: Tensor) -> Any:
         calls.clear()
         return model(x)
 
+    def record(module: nn.Module, arguments: tuple[Any, ...], output: Any) -> None:
+        calls.pop(module, None)  # of a module that is called twice, the last call counts
+        if arguments and isinstance(arguments[0], Tensor) and isinstance(output, Tensor):
+            shapes = tuple(arguments[0].shape), tuple(output.shape)
+            calls[module] = ModuleCall(names[module], module, *shapes)
+
     with ExitStack() as hooks:
-        for name, module in model.named_modules():
-            hooks.enter_context(module.register_forward_hook(_record_call(calls, name)))
+        for module in names:
+            hooks.enter_context(module.register_forward_hook(record))
         output = dry_run(model, run, shape)
-    return Trace(list(calls.values()), tuple(output.shape) if _is_tensor(output) else None)
-
-
-def _record_call(calls: dict[str, ModuleCall], name: str) -> Any:
-    def hook(module: nn.Module, arguments: tuple[Any, ...], output: Any) -> None:
-        calls.pop(name, None)  # of a module that is called twice, the last call counts
-        if arguments and _is_tensor(arguments[0]) and _is_tensor(output):
-            input_shape, output_shape = tuple(arguments[0].shape), tuple(output.shape)
-            calls[name] = ModuleCall(name, module, input_shape, output_shape)
-
-    return hook
-
-
-def _is_tensor(value: Any) -> bool:
-    return isinstance(value, torch.Tensor)
+    return Trace(list(calls.values()), tuple(output.shape) if isinstance(output, Tensor) else None)
 
 
 def make_plan(model: nn.Module, traced: Trace, image_size: tuple[int, int]) -> FeaturePlan | None:
@@ -96,8 +88,11 @@ def _with_final(
     plan: FeaturePlan, model: nn.Module, traced: Trace, head: ModuleCall
 ) -> FeaturePlan:
     """Add the final map and the modules after its average pooling, if the modules show them."""
-    steps = [call for call in traced.calls if call.name in set(_leaves(model))]
-    first_tail = next((i for i, call in enumerate(steps) if _holds(call.name, head.name)), None)
+    names = list(trunk_names(model))
+    leaves = {name for name in names if not any(n.startswith(f"{name}.") for n in names)}
+    steps = [call for call in traced.calls if call.name in leaves]
+    parents = (i for i, c in enumerate(steps) if f"{head.name}.".startswith(f"{c.name}."))
+    first_tail = next(parents, None)
     if first_tail is None or not plan.maps:
         return plan
     pools = [i for i, call in enumerate(steps[:first_tail]) if _is_average_pool(call)]
@@ -112,15 +107,6 @@ def _with_final(
     if steps[first_tail].input_shape[1:] != (width,):
         return plan
     return plan._replace(tail=_tail(steps[first_tail:]), final=last_hook)
-
-
-def _leaves(model: nn.Module) -> Iterator[str]:
-    names = list(trunk_names(model))
-    return (name for name in names if not any(n.startswith(f"{name}.") for n in names))
-
-
-def _holds(name: str, inner: str) -> bool:
-    return name == inner or inner.startswith(f"{name}.")
 
 
 def _is_average_pool(call: ModuleCall) -> bool:

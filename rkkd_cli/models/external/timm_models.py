@@ -6,7 +6,6 @@ tokens into maps. The few models without it get forward hooks, as any other netw
 """
 
 from contextlib import ExitStack
-from types import ModuleType
 from typing import Any
 
 from torch import Tensor, nn
@@ -31,18 +30,18 @@ class TimmModel(WrappedModel):
     the head begins with average pooling of the last map.
     """
 
+    library: Any
     map_indices: list[int]
     pools_last_map: bool
 
-    def __init__(self, library: nn.Module, map_indices: list[int], pools_last_map: bool) -> None:
-        super().__init__(library, map_indices=map_indices, pools_last_map=pools_last_map)
-
     def forward_features(self, x: Tensor) -> Features:
         """Return one map per stage, the head's input, the logits and the final map."""
-        last, maps = self._intermediates(x)
+        last, maps = self.library.forward_intermediates(
+            x, indices=self.map_indices, output_fmt="NCHW"
+        )
         head = head_name(self.library)
         with capture(self.library, set(), {head}) as (_, inputs):
-            logits: Tensor = self._head(last)
+            logits: Tensor = self.library.forward_head(last)
         final = self._swap_layout(last) if self.pools_last_map else None
         return Features(tuple(maps), as_pooled(inputs[head]), logits, (), final)
 
@@ -50,16 +49,7 @@ class TimmModel(WrappedModel):
         """Return the logits of a final map (B, D, H, W). Raises UserError if there is none."""
         if not self.pools_last_map:
             return super().classify(final)
-        return self._head(self._swap_layout(final, back=True))
-
-    def _intermediates(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
-        library: Any = self.library
-        last, maps = library.forward_intermediates(x, indices=self.map_indices, output_fmt="NCHW")
-        return last, maps
-
-    def _head(self, last: Tensor) -> Tensor:
-        library: Any = self.library
-        logits: Tensor = library.forward_head(last)
+        logits: Tensor = self.library.forward_head(self._swap_layout(final, back=True))
         return logits
 
     def _swap_layout(self, final: Tensor, back: bool = False) -> Tensor:
@@ -93,11 +83,11 @@ def timm_model(
     installed.
     """
     model = timm_network(name, num_classes, in_channels, image_size)
-    full_name, settings = PREFIX + name, _settings(name)
+    settings = _settings(name)
     fixed_size, default_size = bool(settings.fixed_input_size), settings.input_size[1:]
     if image_size is not None:
-        _check_patches(full_name, model, image_size)
-        check_size(full_name, model, in_channels, image_size, search=not fixed_size)
+        _check_patches(name, model, image_size)
+        check_size(PREFIX + name, model, in_channels, image_size, search=not fixed_size)
     return _wrap(model, in_channels, image_size if fixed_size and image_size else default_size)
 
 
@@ -116,9 +106,13 @@ def timm_network(
             lambda: _timm().create_model(name, pretrained=False, **options)
         )
     except (TypeError, AssertionError, ValueError, RuntimeError) as error:
-        if "img_size" not in options:
+        if image_size is None or "img_size" not in options:
             raise
-        raise _size_error(PREFIX + name, image_size, default_size, error) from error
+        reason = "" if isinstance(error, TypeError) else f" ({' '.join(str(error).split())})"
+        raise UserError(
+            f"model {PREFIX}{name} cannot take {image_size[0]}×{image_size[1]} images{reason}; "
+            f"it is made for {default_size[0]}×{default_size[1]}"
+        ) from error
 
 
 def _settings(name: str) -> Any:
@@ -126,24 +120,23 @@ def _settings(name: str) -> Any:
     return timm.get_pretrained_cfg(name) or timm.models.PretrainedCfg()
 
 
-def _wrap(model: nn.Module, in_channels: int, size: tuple[int, int]) -> Classifier:
+def _wrap(model: Any, in_channels: int, size: tuple[int, int]) -> Classifier:
     shape = (2, in_channels, *size)
-    library: Any = model
     try:
         last, maps = dry_run(
-            model, lambda x: library.forward_intermediates(x, output_fmt="NCHW"), shape
+            model, lambda x: model.forward_intermediates(x, output_fmt="NCHW"), shape
         )
         sizes = [(feature_map.shape[2], feature_map.shape[3]) for feature_map in maps]
         ends = stage_ends(sizes, size)
         map_indices = ends if len(ends) > 1 else evenly_spaced(len(sizes))
         pools_last_map = last.ndim == 4 and _head_pools_first(model, last)
-        wrapper = TimmModel(model, map_indices, pools_last_map)
+        wrapper = TimmModel(model, map_indices=map_indices, pools_last_map=pools_last_map)
         dry_run(wrapper, wrapper.forward_features, shape)
         return wrapper
     except Exception:  # no such method, or an unusual one: a few models in a thousand
         plan = make_plan(model, trace(model, shape), size)
         assert plan is not None, "a classifier of timm ends in a linear layer or convolution"
-        return HookedModel(model, plan._replace(final=None))
+        return HookedModel(model, plan=plan._replace(final=None))
 
 
 def head_name(library: Any) -> str:
@@ -155,45 +148,32 @@ def head_name(library: Any) -> str:
     return names[linear]
 
 
-def _head_pools_first(model: nn.Module, last: Tensor) -> bool:
+def _head_pools_first(model: Any, last: Tensor) -> bool:
     """Return whether the head's first layer that is not passive is average pooling."""
     called: list[nn.Module] = []
     leaves = [m for m in model.modules() if not list(m.children()) and not isinstance(m, PASSIVE)]
-    library: Any = model
     with ExitStack() as hooks:
         for leaf in leaves:
             hooks.enter_context(leaf.register_forward_pre_hook(lambda m, _: called.append(m)))
-        dry_run(model, library.forward_head, tuple(last.shape))
+        dry_run(model, model.forward_head, tuple(last.shape))
     return bool(called) and type(called[0]).__name__ in AVERAGE_POOLS
 
 
-def _check_patches(full_name: str, model: nn.Module, size: tuple[int, int]) -> None:
+def _check_patches(name: str, model: nn.Module, size: tuple[int, int]) -> None:
     """Raise UserError if the image's sides are no multiples of the patch size: timm crops them."""
     patch = getattr(getattr(model, "patch_embed", None), "patch_size", None)
     if isinstance(patch, tuple) and any(side % p for side, p in zip(size, patch, strict=True)):
         raise UserError(
-            f"model {full_name} needs images with sides divisible by {patch[0]}, "
+            f"model {PREFIX}{name} needs images with sides divisible by {patch[0]}, "
             f"not {size[0]}×{size[1]}"
         )
 
 
-def _size_error(
-    full_name: str, size: tuple[int, int] | None, default_size: tuple[int, int], error: Exception
-) -> UserError:
-    assert size is not None
-    reason = "" if isinstance(error, TypeError) else f" ({' '.join(str(error).split())})"
-    return UserError(
-        f"model {full_name} cannot take {size[0]}×{size[1]} images{reason}; "
-        f"it is made for {default_size[0]}×{default_size[1]}"
-    )
-
-
-def _timm() -> ModuleType:
+def _timm() -> Any:
     try:
         import timm
     except ImportError:
         raise UserError(
             "models of timm need the package timm; install it: pip install 'rkkd[timm]'"
         ) from None
-    module: ModuleType = timm
-    return module
+    return timm

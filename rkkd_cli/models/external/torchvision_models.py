@@ -44,15 +44,14 @@ def torchvision_model(
     Raises UserError for an unknown name or a size that the model cannot take.
     """
     model = torchvision_network(name, num_classes, in_channels, image_size)
-    full_name = PREFIX + name
-    options = _options(full_name, name, image_size)
+    options = _options(name, image_size)
     fixed_size = "image_size" in options or "input_size" in options
     if image_size is not None and not fixed_size:
-        check_size(full_name, model, in_channels, image_size)
+        check_size(PREFIX + name, model, in_channels, image_size)
     size = image_size if fixed_size and image_size is not None else DEFAULT_SIZE
     plan = make_plan(model, trace(model, (2, in_channels, *size)), size)
     assert plan is not None, "every torchvision classifier ends in a linear layer or convolution"
-    return HookedModel(model, _use_transformer_blocks(plan, model))
+    return HookedModel(model, plan=_use_transformer_blocks(plan, model))
 
 
 def torchvision_network(
@@ -62,7 +61,7 @@ def torchvision_network(
     check_torchvision_name(name)
     from torchvision import models
 
-    options = _options(PREFIX + name, name, image_size)
+    options = _options(name, image_size)
     model: nn.Module = build_on_default_device(
         lambda: models.get_model(name, weights=None, num_classes=num_classes, **options)
     )
@@ -70,26 +69,27 @@ def torchvision_network(
     return model
 
 
-def _options(full_name: str, name: str, image_size: tuple[int, int] | None) -> dict[str, Any]:
+def _options(name: str, image_size: tuple[int, int] | None) -> dict[str, Any]:
     if name in ("googlenet", "inception_v3"):
         return WITHOUT_AUXILIARY
     size = image_size or DEFAULT_SIZE
     if name.startswith("vit_"):
         patch = int(name.rsplit("_", 1)[1])
         if size[0] != size[1] or size[0] % patch:
-            raise UserError(
-                f"model {full_name} needs square images with sides divisible by {patch}, "
-                f"not {size[0]}×{size[1]}"
-            )
+            raise _stride_error(name, "square images", patch, size)
         return {"image_size": size[0]}
     if name.startswith("maxvit_"):
         if any(side % MAXVIT_STRIDE for side in size):
-            raise UserError(
-                f"model {full_name} needs images with sides divisible by {MAXVIT_STRIDE}, "
-                f"not {size[0]}×{size[1]}"
-            )
+            raise _stride_error(name, "images", MAXVIT_STRIDE, size)
         return {"input_size": size}
     return {}
+
+
+def _stride_error(name: str, images: str, stride: int, size: tuple[int, int]) -> UserError:
+    return UserError(
+        f"model {PREFIX}{name} needs {images} with sides divisible by {stride}, "
+        f"not {size[0]}×{size[1]}"
+    )
 
 
 def _use_transformer_blocks(plan: FeaturePlan, model: nn.Module) -> FeaturePlan:

@@ -53,7 +53,7 @@ def user_model(
     plan = make_plan(model, traced, size)
     if plan is None:
         raise UserError(f"model {spec} has no linear layer or convolution to read features before")
-    return HookedModel(model, _verify_final(plan, model, shape))
+    return HookedModel(model, plan=_verify_final(plan, model, shape))
 
 
 def _verify_final(plan: FeaturePlan, model: nn.Module, shape: tuple[int, ...]) -> FeaturePlan:
@@ -68,7 +68,7 @@ def _verify_final(plan: FeaturePlan, model: nn.Module, shape: tuple[int, ...]) -
         return without_final
     generator = torch.Generator().manual_seed(0)  # the global one draws the models' weights
     images = torch.randn(shape, generator=generator, device="cpu").to(parameter)
-    hooked = HookedModel(model, plan)
+    hooked = HookedModel(model, plan=plan)
     with in_eval_mode(model), torch.no_grad():
         features = hooked.forward_features(images)
         assert features.final is not None

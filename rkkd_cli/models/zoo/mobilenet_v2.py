@@ -2,8 +2,7 @@
 
 Source: Sandler et al., arXiv 1801.04381. ``MobileNetV2`` has half width (RepDistiller, mdistiller),
 ``MobileNetV2x2`` full width (SimKD); both expand 6 times. Names, maps, ReLU instead of ReLU6, and
-initialisation (Kaiming normal by fan-out for convolutions, identity for BatchNorm, a normal with
-deviation 0.01 and zero bias for the classifier) are those of these projects.
+initialisation are those of these projects.
 """
 
 from torch import Tensor, nn
@@ -64,14 +63,13 @@ class MobileNetV2(PoolingClassifier):
         self.conv1 = nn.Sequential(
             conv3x3(channels, inputs, stride=2), nn.BatchNorm2d(inputs), nn.ReLU()
         )
-        stages: list[nn.Module] = []
+        self.blocks = nn.ModuleList()
         for expansion, full_width, depth, stride in STAGES:
             outputs = int(full_width * width)
             blocks = [InvertedResidual(inputs, outputs, stride, expansion)]
             blocks += [InvertedResidual(outputs, outputs, 1, expansion) for _ in range(depth - 1)]
-            stages.append(nn.Sequential(*blocks))
+            self.blocks.append(nn.Sequential(*blocks))
             inputs = outputs
-        self.blocks = nn.ModuleList(stages)
         self.conv2 = nn.Sequential(
             nn.Conv2d(inputs, LAST_WIDTH, 1, bias=False), nn.BatchNorm2d(LAST_WIDTH), nn.ReLU()
         )

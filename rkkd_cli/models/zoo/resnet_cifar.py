@@ -1,8 +1,7 @@
 """The CIFAR ResNets of depth 6n + 2, with the parameter names of the published checkpoints.
 
 Source: He et al., arXiv 1512.03385, section 4.2. Names, widths (x4: four times as wide), maps and
-initialisation (Kaiming normal by fan-out for convolutions, identity for BatchNorm) are those of
-RepDistiller and mdistiller, so their teacher files load strictly.
+initialisation are those of RepDistiller and mdistiller, so their teacher files load strictly.
 """
 
 from collections.abc import Sequence

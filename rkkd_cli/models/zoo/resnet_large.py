@@ -1,8 +1,7 @@
 """ResNet-18, 34 and 50 for 32×32 images: a 3×3 stem without pooling, then four stages.
 
 Source: He et al., arXiv 1512.03385. Parameter names (``shortcut``, ``linear``), maps and
-initialisation (Kaiming normal by fan-out for convolutions, identity for BatchNorm) are those of
-RepDistiller and mdistiller.
+initialisation are those of RepDistiller and mdistiller.
 """
 
 from collections.abc import Sequence

@@ -1,9 +1,7 @@
 """VGG with BatchNorm for 32×32 images: five blocks of 3×3 convolutions and one linear layer.
 
-Source: Simonyan and Zisserman, arXiv 1409.1556. Names, maps and initialisation (Kaiming normal by
-fan-out and zero bias for convolutions, identity for BatchNorm, a normal with deviation 0.01 and
-zero bias for the classifier) are those of RepDistiller and mdistiller, whose ``vgg8`` to ``vgg19``
-have BatchNorm.
+Source: Simonyan and Zisserman, arXiv 1409.1556. Names, maps and initialisation are those of
+RepDistiller and mdistiller, whose ``vgg8`` to ``vgg19`` have BatchNorm.
 """
 
 from torch import Tensor, nn

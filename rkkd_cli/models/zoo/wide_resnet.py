@@ -1,7 +1,6 @@
 """Wide ResNets of depth 6n + 4 for 32×32 images: BatchNorm and ReLU before each convolution.
 
-Source: Zagoruyko and Komodakis, arXiv 1605.07146. Names, maps and initialisation (Kaiming normal
-by fan-out for convolutions, identity for BatchNorm, zero for the classifier's bias) are those of
+Source: Zagoruyko and Komodakis, arXiv 1605.07146. Names, maps and initialisation are those of
 RepDistiller and mdistiller. ``wrn_40_2``: depth 40, twice as wide.
 """
 

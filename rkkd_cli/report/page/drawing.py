@@ -4,15 +4,8 @@ from typing import Any
 
 from bokeh.core.types import ID
 from bokeh.embed import json_item
-from bokeh.models import (
-    ColumnDataSource,
-    DataRange1d,
-    HoverTool,
-    LinearAxis,
-    glyphs,
-)
+from bokeh.models import ColumnDataSource, DataRange1d, HoverTool, LinearAxis, glyphs
 from bokeh.plotting import figure
-from bokeh.resources import Resources
 
 from rkkd_cli.report.page.panels import CurveLine, CurvePanel
 
@@ -23,11 +16,6 @@ TOOLTIP_STYLE = (
     "color:#1b1f24;font:13px/1.4 system-ui,sans-serif;max-width:22rem;white-space:normal"
 )
 BokehItem = dict[str, Any]
-
-
-def bokeh_script() -> str:
-    """Return the source of BokehJS."""
-    return str(Resources(mode="inline", components=["bokeh"]).js_raw[0])
 
 
 def panel_item(panel: CurvePanel) -> BokehItem:

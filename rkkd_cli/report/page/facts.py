@@ -55,19 +55,15 @@ def setting_of(run: PageRun) -> list[Fact]:
 def environment_of(run: PageRun) -> list[Fact]:
     """Return status, device, processor, versions and commit."""
     manifest = run.manifest
-    facts = [Fact("status", run.status), Fact("started", manifest.started)]
-    facts += [Fact("ended", manifest.ended)] if manifest.ended else []
-    facts += [Fact("stopped", sentence) for sentence in manifest.stopped]
-    facts += [Fact("reason", manifest.reason)] if manifest.reason else []
     versions = ", ".join(f"{package} {version}" for package, version in manifest.versions.items())
-    facts += [
-        Fact("device", manifest.device),
-        Fact("processor", manifest.processor),
-        Fact("platform", manifest.platform),
-        Fact("versions", versions),
-        Fact("commit", manifest.git_commit or "not recorded"),
-    ]
-    return [Fact(fact.name, printable(fact.text)) for fact in facts]
+    facts = [
+        ("status", run.status), ("started", manifest.started), ("ended", manifest.ended),
+        *(("stopped", sentence) for sentence in manifest.stopped), ("reason", manifest.reason),
+        ("device", manifest.device), ("processor", manifest.processor),
+        ("platform", manifest.platform), ("versions", versions),
+        ("commit", manifest.git_commit or "not recorded"),
+    ]  # fmt: skip
+    return [Fact(name, printable(text)) for name, text in facts if text is not None]
 
 
 def command_of(run: PageRun) -> str:
@@ -85,8 +81,8 @@ def downloads_of(run: PageRun, max_bytes: int = MAX_BYTES) -> Iterator[Download]
             saved_as, media_type = f"{saved_as}.gz", "application/gzip"
         text = f"{saved_as} ({len(content) / 1000:,.0f} kB)"
         if len(content) > max_bytes:
-            too_large = f"{text} is too large for this page: see the run's folder"
-            yield Download(saved_as, too_large, None)
+            text += " is too large for this page: see the run's folder"
+            yield Download(saved_as, text, None)
         else:
             yield Download(saved_as, text, data_uri(content, media_type))
 

@@ -11,14 +11,9 @@ from matplotlib.colors import to_hex
 
 from rkkd_cli.analysis.grid_tables import CellKey, GridTable, format_value, short_key
 from rkkd_cli.errors import printable
-from rkkd_cli.report.grid_figures import MAX_FACETS, GridPicture
+from rkkd_cli.report.grid_figures import MAX_FACETS, GridPicture, value_labels
 from rkkd_cli.report.grid_text import facet_title
-from rkkd_cli.report.page.drawing import (
-    TOOLTIP_STYLE,
-    BokehItem,
-    embeddable,
-    set_plain_style,
-)
+from rkkd_cli.report.page.drawing import TOOLTIP_STYLE, BokehItem, embeddable, set_plain_style
 
 
 class Heatmap(NamedTuple):
@@ -44,11 +39,8 @@ def heatmaps_of(picture: GridPicture, prefix: str) -> list[Heatmap]:
     tables = picture.tables
     if len(picture.keys) < 2 or len(tables) > MAX_FACETS:
         return []
-    maps = []
-    for index, heatmap in enumerate(_heatmap_values(tables)):
-        key = f"{prefix}-{index}"
-        maps.append(Heatmap(key, printable(heatmap.title), embeddable(_draw(heatmap), key)))
-    return maps
+    maps = {f"{prefix}-{n}": heatmap for n, heatmap in enumerate(_heatmap_values(tables))}
+    return [Heatmap(key, printable(m.title), embeddable(_draw(m), key)) for key, m in maps.items()]
 
 
 def _heatmap_values(tables: list[GridTable]) -> Iterator[HeatmapValues]:
@@ -67,10 +59,7 @@ def _heatmap_values(tables: list[GridTable]) -> Iterator[HeatmapValues]:
 
 def _draw(heatmap: HeatmapValues) -> Any:
     table = heatmap.table
-    rows, columns = (
-        [printable(format_value(value)) for value in values]
-        for values in (table.rows, table.columns)
-    )
+    rows, columns = value_labels(table.rows), value_labels(table.columns)
     row_key, column_key = (printable(short_key(key, table.keys)) for key in table.keys[:2])
     plot = figure(
         x_range=FactorRange(factors=columns), y_range=FactorRange(factors=rows[::-1]),
@@ -82,10 +71,8 @@ def _draw(heatmap: HeatmapValues) -> Any:
     plot.tags = ["plain"]  # so that the page's script gives it no grid lines
     source = ColumnDataSource(_columns(heatmap, row_key, column_key))
     cells = plot.rect("x", "y", 1, 1, source=source, fill_color="fill", line_color=None)
-    plot.text(
-        "x", "y", "text", source=source, text_color="ink", text_align="center",
-        text_baseline="middle", text_font_size="12px",
-    )  # fmt: skip
+    plot.text("x", "y", "text", source=source, text_color="ink", text_align="center",
+              text_baseline="middle", text_font_size="12px")  # fmt: skip
     tooltip = (
         f'<div style="{TOOLTIP_STYLE}">@row_name = @y, @column_name = @x<br>'
         "test accuracy (%): @accuracy</div>"
@@ -103,21 +90,18 @@ def _columns(heatmap: HeatmapValues, row_key: str, column_key: str) -> dict[str,
         high = float(np.abs(numbers).max())
         low = -high
     width = high - low or 1.0
-    names = ("x", "y", "row_name", "column_name", "text", "accuracy", "fill", "ink")
-    columns: dict[str, list[str]] = {name: [] for name in names}
-    for cell, value in values.items():
+    cells = []
+    for (row, column), value in values.items():
         red, green, blue, _ = colormaps[heatmap.colours]((value - low) / width)
-        measured = table.cells.get(cell)
-        accuracy = measured.text(2) if measured else ""
-        if cell in table.published:
-            accuracy += f" (published {table.published[cell]:.2f})"
         is_dark = 0.2126 * red**2.2 + 0.7152 * green**2.2 + 0.0722 * blue**2.2 < 0.18
-        columns["x"].append(printable(format_value(cell[1])))
-        columns["y"].append(printable(format_value(cell[0])))
-        columns["row_name"].append(row_key)
-        columns["column_name"].append(column_key)
-        columns["text"].append(format(value, heatmap.digits))
-        columns["accuracy"].append(accuracy)
-        columns["fill"].append(to_hex((red, green, blue)))
-        columns["ink"].append("#ffffff" if is_dark else "#000000")
-    return dict(columns)
+        measured = table.cells.get((row, column))
+        accuracy = measured.text(2) if measured else ""
+        if (row, column) in table.published:
+            accuracy += f" (published {table.published[row, column]:.2f})"
+        cells.append((
+            printable(format_value(column)), printable(format_value(row)), row_key, column_key,
+            format(value, heatmap.digits), accuracy, to_hex((red, green, blue)),
+            "#ffffff" if is_dark else "#000000",
+        ))  # fmt: skip
+    names = ("x", "y", "row_name", "column_name", "text", "accuracy", "fill", "ink")
+    return {name: [cell[index] for cell in cells] for index, name in enumerate(names)}

@@ -33,30 +33,22 @@ class ComparisonBlock(NamedTuple):
 
 def printable_findings(run: PageRun) -> list[Finding]:
     """Return the findings on a run, as printable text."""
-    ended_early = run.manifest.cells_ended_early
-    return [
-        Finding(
-            printable(finding.name),
-            printable(finding.claim),
-            finding.verdict,
-            [
-                ClaimPart(printable(part.what), part.verdict, printable(part.numbers))
-                for part in finding.parts
-            ],
-            printable(finding.note),
-        )
-        for finding in judge_findings(run.experiment, run.metrics, ended_early=ended_early)
-    ]
+    findings = []
+    for f in judge_findings(run.experiment, run.metrics, ended_early=run.ended_early()):
+        parts = [ClaimPart(printable(p.what), p.verdict, printable(p.numbers)) for p in f.parts]
+        name, claim, note = map(printable, (f.name, f.claim, f.note))
+        findings.append(Finding(name, claim, f.verdict, parts, note))
+    return findings
 
 
 def comparison_blocks(runs: Sequence[PageRun]) -> list[ComparisonBlock]:
     """Return the comparisons within each run, and between every two runs of the same images."""
-    blocks = [_block(run.name, _compare_arms_of(run.recorded)) for run in runs]
+    blocks = [_block(run.name, _compare_arms_of(run)) for run in runs]
     for first, second in itertools.combinations(runs, 2) if len(runs) <= MAX_RUNS_COMPARED else ():
         if _fingerprints(first) != _fingerprints(second):
             continue  # on other images their difference says nothing about the arms
         try:
-            comparisons = compare_runs(first.recorded, second.recorded, METRICS)
+            comparisons = compare_runs(first, second, METRICS)
         except UserError:  # no matching arms: the page shows their curves only
             continue
         blocks.append(_block(f"{second.name} − {first.name}", comparisons))
@@ -81,9 +73,8 @@ def _block(title: str, comparisons: Sequence[Comparison]) -> ComparisonBlock | N
         return None
     legend, *sentences = comparison_notes(comparisons)
     caption = printable(f"{title}: differences at the last epoch")
-    return ComparisonBlock(
-        PageTable(caption, HEADER, [_row(c) for c in comparisons]), legend, sentences
-    )
+    table = PageTable(caption, HEADER, [_row(c) for c in comparisons])
+    return ComparisonBlock(table, legend, sentences)
 
 
 def _row(c: Comparison) -> list[TableCell]:

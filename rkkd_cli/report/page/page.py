@@ -8,6 +8,7 @@ from dataclasses import asdict
 from importlib.resources import files
 from typing import Any
 
+from bokeh.resources import Resources
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
@@ -32,7 +33,7 @@ SCRIPT_ESCAPES = str.maketrans(
 
 def report_page(source: PageSource) -> str:
     """Return the whole page: HTML with its styles, scripts, figures and data."""
-    all_curves = arm_curves(source.named_metrics)
+    all_curves = arm_curves([(run.name, run.metrics) for run in source.runs])
     curves = panels.drawn_in_page(all_curves)
     heatmaps = [
         heatmaps_of(run.grid.picture, f"grid-{index}") if run.grid else []
@@ -47,7 +48,8 @@ def report_page(source: PageSource) -> str:
         "panels": [{"item": drawing.panel_item(panel), **asdict(panel)} for panel in drawn],
         "figures": [heatmap.item for of_run in heatmaps for heatmap in of_run],
     }
-    scripts = [Markup(drawing.bokeh_script()), Markup(_read("report.js"))]
+    bokeh_script = Resources(mode="inline", components=["bokeh"]).js_raw[0]
+    scripts = [Markup(bokeh_script), Markup(_read("report.js"))]
     environment = Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined
     )

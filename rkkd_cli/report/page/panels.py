@@ -10,14 +10,13 @@ from rkkd_cli.config.grid import is_baseline
 from rkkd_cli.report import gradients
 from rkkd_cli.report.arms import ArmCurve
 from rkkd_cli.report.curves import QUANTITIES
-from rkkd_cli.report.published_lines import PublishedLine, published_axis_label, published_lines
+from rkkd_cli.report.published_lines import PublishedLine, published_lines
 from rkkd_cli.report.style import COLOURS
 
 MAX_SHOWN_AT_FIRST = 8
 MAX_ARMS_DRAWN = 60  # each adds about 25 kB to the page
 MAX_VALUES = 150_000  # raw values in one page: about a megabyte
 DASHES = ("solid", "dashed", "dotted", "dashdot")
-TERM_DASHES = {"kl": "solid", "rank": "dashed"}
 
 
 @dataclass(frozen=True)
@@ -73,8 +72,7 @@ def shown_at_first(curves: Sequence[ArmCurve]) -> list[int]:
         return list(range(len(curves)))
     ends = [float(curve.rows.groupby("seed")["test_acc"].last().mean()) for curve in curves]
     baselines = [index for index, curve in enumerate(curves) if is_baseline(curve.arm)]
-    indices = range(len(curves))
-    extremes = [max(indices, key=ends.__getitem__), min(indices, key=ends.__getitem__)]
+    extremes = [ends.index(max(ends)), ends.index(min(ends))]
     return sorted({*baselines[:MAX_SHOWN_AT_FIRST], *extremes})
 
 
@@ -118,18 +116,14 @@ def panels_of(curves: Sequence[ArmCurve], published: PublishedCurves | None) -> 
             *_arm_lines(curves, columns, epochs),
             *(_published_line(line, labels.index(line.label)) for line in theirs),
         ]
-        own_axis = published_axis_label(theirs[0]) if theirs and theirs[0].caveat else ""
+        own_axis = f"published, {theirs[0].caveat}" if theirs and theirs[0].caveat else ""
         panels.append(
             CurvePanel(q.column, q.title, q.label, columns, lines, drops, own_axis=own_axis)
         )
-    if gradients.has_diagnostics(curves):
-        for index, panel in enumerate(gradients.PANELS):
-            columns = {**panel.columns} if len(panel.columns) > 1 else dict.fromkeys(panel.columns)
-            lines = list(_arm_lines(curves, columns, epochs))
-            key, logarithmic = f"gradients{index}", panel.logarithmic
-            panels.append(
-                CurvePanel(key, panel.title, panel.label, columns, lines, drops, logarithmic)
-            )
+    for index, p in enumerate(gradients.PANELS if gradients.has_diagnostics(curves) else ()):
+        columns = {**p.columns} if len(p.columns) > 1 else dict.fromkeys(p.columns)
+        lines, key = list(_arm_lines(curves, columns, epochs)), f"gradients{index}"
+        panels.append(CurvePanel(key, p.title, p.label, columns, lines, drops, p.logarithmic))
     return panels
 
 
@@ -145,26 +139,19 @@ def _arm_lines(
             if column not in curve.rows:
                 continue
             label = curve.label if term is None else f"{curve.label}, gradient of {term}"
-            dash = DASHES[index % len(DASHES)] if term is None else TERM_DASHES[term]
+            dash = DASHES[index % len(DASHES)] if term is None else gradients.TERM_DASHES[term]
             rows = curve.rows[curve.rows["epoch"].isin(epochs)]
             table = rows.pivot(index="epoch", columns="seed", values=column).sort_index()
             by_seed = {str(seed): _json_values(table[seed]) for seed in table.columns}
-            line_epochs = [int(epoch) for epoch in table.index]
-            yield CurveLine(label, index, _colour(index), dash, line_epochs, by_seed)
+            yield CurveLine(label, index, _colour(index), dash, table.index.tolist(), by_seed)
 
 
 def _published_line(line: PublishedLine, group: int) -> CurveLine:
     epochs = [int(epoch) for epoch in line.values.index]
     return CurveLine(
-        line.label,
-        group,
-        line.colour,
-        "dotted",
-        epochs,
-        {"": _json_values(line.values)},
-        published=True,
-        own_axis=bool(line.caveat),
-    )
+        line.label, group, line.colour, "dotted", epochs, {"": _json_values(line.values)},
+        published=True, own_axis=bool(line.caveat),
+    )  # fmt: skip
 
 
 def _json_values(values: "pd.Series[float]") -> list[float | None]:

@@ -3,20 +3,12 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-import pandas as pd
-
 from rkkd_cli.analysis.grid_run import GridRecord
 from rkkd_cli.analysis.pairing import RunRecord
 from rkkd_cli.analysis.published import has_accuracies, read_published_arms
-from rkkd_cli.analysis.published_curves import (
-    PublishedCurves,
-    has_curves,
-    read_published_curves,
-)
-from rkkd_cli.config.experiment import Experiment
+from rkkd_cli.analysis.published_curves import PublishedCurves, has_curves, read_published_curves
 from rkkd_cli.config.presets import published_path, read_experiment
 from rkkd_cli.errors import UserError
-from rkkd_cli.records.manifest import Manifest
 from rkkd_cli.records.run_directory import EXPERIMENT, MANIFEST, METRICS, RunDirectory
 from rkkd_cli.report.grid_figures import GridPicture
 from rkkd_cli.report.grid_text import reference_notes
@@ -31,14 +23,10 @@ class PageGrid:
 
 
 @dataclass(frozen=True)
-class PageRun:
+class PageRun(RunRecord):
     """One run: its records, its files' contents, and published accuracies by arm."""
 
-    name: str
-    experiment: Experiment
-    manifest: Manifest
     status: str
-    metrics: pd.DataFrame
     files: Mapping[str, bytes]
     published: Mapping[str, float] = field(default_factory=dict)
     grid: PageGrid | None = None
@@ -64,12 +52,7 @@ class PageRun:
         elif published and has_accuracies(published_path(published)):
             arms = read_published_arms(published_path(published), experiment.student.model)
         status = run.status(manifest)
-        return cls(run.name, experiment, manifest, status, metrics, files, arms, grid)
-
-    @property
-    def recorded(self) -> RunRecord:
-        """The run's records, as comparisons take them."""
-        return RunRecord(self.name, self.experiment, self.manifest, self.metrics)
+        return cls(run.name, experiment, manifest, metrics, status, files, arms, grid)
 
 
 @dataclass(frozen=True)
@@ -86,8 +69,3 @@ class PageSource:
         if published is None or not has_curves(published_path(published)):
             return cls(pages)
         return cls(pages, read_published_curves(published_path(published)))
-
-    @property
-    def named_metrics(self) -> list[tuple[str, pd.DataFrame]]:
-        """The (run name, metrics) of each run, as figures take them."""
-        return [(run.name, run.metrics) for run in self.runs]

@@ -18,6 +18,7 @@ from rkkd_cli.report.run_text import (
 )
 
 SHOWN_EPOCHS = 8
+MEAN_STD = "mean ± sample standard deviation over seeds"
 SUMMARY_HEADER = ("arm", "seeds", "epoch", *(column.label for column in SUMMARY_COLUMNS))
 
 
@@ -36,9 +37,7 @@ def summary_tables(run: PageRun) -> list[PageTable]:
     """
     summaries = summarise_run(run.metrics, run.manifest)
     each = "seed" if run.manifest.ended_early else "arm"
-    caption = (
-        f"{run.name}: each {each} at its last epoch, mean ± sample standard deviation over seeds"
-    )
+    caption = f"{run.name}: each {each} at its last epoch, {MEAN_STD}"
     header = list(SUMMARY_HEADER)
     if run.published:
         header += ["published accuracy (%)", "measured − published"]
@@ -68,20 +67,16 @@ def curve_table(
             if column in curve.rows:
                 label = curve.label if term is None else f"{curve.label}, gradient of {term}"
                 rows.append([TableCell(label), *_cells_at(curve, column, shown, digits)])
-    caption = f"{title} at some epochs, mean ± sample standard deviation over seeds"
+    caption = f"{title} at some epochs, {MEAN_STD}"
     return PageTable(caption, ["arm", *(f"epoch {epoch}" for epoch in shown)], rows)
 
 
 def _cells_at(
     curve: ArmCurve, column: str, epochs: Sequence[int], digits: int
 ) -> Iterator[TableCell]:
-    by_epoch = dict(list(curve.rows.groupby("epoch")[column]))
     for epoch in epochs:
-        values = by_epoch[epoch].dropna() if epoch in by_epoch else None
-        if values is None or values.empty:
-            yield TableCell("")
-        else:
-            yield mean_cell(mean_std(values), digits)
+        values = curve.rows.loc[curve.rows["epoch"] == epoch, column].dropna()
+        yield mean_cell(mean_std(values), digits) if len(values) else TableCell("")
 
 
 def cells_table(grid: PageGrid, name: str) -> PageTable:

@@ -59,7 +59,7 @@ class CommitBuffer:
         self.pending.pop(job.name, None)
         self.deaths[job.name] = self.deaths.get(job.name, 0) + 1
         if self.deaths[job.name] > MAX_RETRIES:
-            yield self.give_up(job, f"{reason}, {MAX_RETRIES + 1} times without getting on")
+            yield self.give_up(job, f"{reason}, {MAX_RETRIES + 1} times without progress")
         else:
             yield Note(f"{reason}; {job.name} goes on from its last checkpoint")
 

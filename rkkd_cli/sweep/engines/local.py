@@ -190,6 +190,6 @@ def _make_graph_recorder(
     if not job.experiment.cuda_graph:
         return None
     if runtime.timer is not untimed:
-        yield Note("a profile is of steps without a CUDA graph, which has no parts to look at")
+        yield Note("the profile is of steps without a CUDA graph, whose phases cannot be timed")
         return None
     return CudaGraphRecorder(runtime.device)

@@ -40,11 +40,11 @@ class RankTask:
 def check_ranks(experiment: Experiment, count: int) -> None:
     """Raise UserError if so many ranks cannot share the experiment's batches."""
     if experiment.sync_batchnorm and experiment.stacked:
-        raise UserError("stacked arms have no sync_batchnorm; leave one of the two away")
+        raise UserError("stacked arms have no sync_batchnorm; leave out one of the two")
     if experiment.cache_teacher != "off":
-        raise UserError("several ranks keep no teacher's logits; leave out --cache-teacher")
+        raise UserError("several ranks cannot cache teacher logits; leave out --cache-teacher")
     if experiment.cuda_graph:
-        raise UserError("several ranks record no CUDA graph; leave out --cuda-graph")
+        raise UserError("several ranks cannot record CUDA graphs; leave out --cuda-graph")
     for arm in experiment.resolved_arms:
         config = arm.experiment
         recipes: dict[str, TrainingConfig] = {"training": config.training}

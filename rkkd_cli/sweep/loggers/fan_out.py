@@ -77,8 +77,10 @@ class Loggers:
 
     def _give_up(self, name: str, error: Exception) -> None:
         self.loggers.pop(name, None)
-        what = " ".join(f"{type(error).__name__}: {error}".split())
-        self.warn(f"--{name} is given up ({what}); the run goes on, and metrics.csv has all of it")
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        self.warn(
+            f"--{name} is given up ({reason}); the run continues, and metrics.csv has all rows"
+        )
 
 
 def _point(row: Mapping[str, Any], varied: set[str]) -> Point:

@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -33,7 +32,6 @@ from rkkd_cli.sweep.recording.checkpoints import (
 from rkkd_cli.sweep.recording.recorder import Recorder, metrics_header
 from rkkd_cli.sweep.recording.run_state import RunState, cell_of
 from rkkd_cli.train.checkpoint import State
-from rkkd_cli.train.events import ArmStopped, EndedEarly
 
 
 @dataclass
@@ -68,27 +66,6 @@ class ResumedRun:
     def experiment(self) -> Experiment:
         """The experiment with which it continues."""
         return self.state.experiment
-
-    @property
-    def stopped(self) -> list[ArmStopped]:
-        """The arms that diverged and have not been trained again."""
-        events = [ArmStopped(**event) for event in self._recorded_events("stopped")]
-        return [event for event in events if self._is_owner(event)]
-
-    @property
-    def ended_early(self) -> list[EndedEarly]:
-        """The arms that early stopping ended before their last epoch."""
-        events = [EndedEarly(**event) for event in self._recorded_events("ended")]
-        epochs = {n: arm.experiment.training.epochs for n, arm in self.state.arms.items()}
-        events = [event for event in events if event.epoch < epochs[event.arm]]
-        return [event for event in events if self._is_owner(event)]
-
-    def _recorded_events(self, key: str) -> list[dict[str, Any]]:
-        states = self.state.states.values()
-        return [event for state in states for event in state["lockstep"].get(key, ())]
-
-    def _is_owner(self, event: ArmStopped | EndedEarly) -> bool:
-        return self.state.owner[event.arm, event.seed] == event.stream
 
 
 def read_run(run: RunDirectory) -> RecordedRun:
@@ -274,7 +251,7 @@ def check_machine(resumed: ResumedRun, device: torch.device, ranks: int = 1) -> 
         way_on = "without torchrun" if manifest.ranks == 1 else f"with `{start} resume …`"
         raise UserError(
             f"run {resumed.run.name!r} began on {_count_ranks(manifest.ranks)}, and "
-            f"{_count_ranks(ranks)} would normalise and add up in other parts; resume it {way_on}"
+            f"{_count_ranks(ranks)} would give other numbers; resume it {way_on}"
         )
     version, begun_version = str(torch.__version__), manifest.versions.get("torch")
     if begun_version != version:
@@ -325,5 +302,6 @@ def resumed_recorder(
     }
     manifest = manifest.model_copy(update=update)
     rows = resumed.state.rows()
-    recorder.continue_run(run, manifest, rows, resumed.stopped, resumed.ended_early)
+    stopped, ended = resumed.state.stopped(), resumed.state.ended_early()
+    recorder.continue_run(run, manifest, rows, stopped, ended)
     return recorder

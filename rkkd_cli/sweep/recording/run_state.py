@@ -11,6 +11,7 @@ from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.errors import UserError
 from rkkd_cli.sweep.jobs import Cell, Job, SourcesKey, group_by_stream, sources_key, split_evenly
 from rkkd_cli.train.checkpoint import misfit_error
+from rkkd_cli.train.events import ArmStopped, EndedEarly
 from rkkd_cli.train.lockstep import check_state
 
 State = Mapping[str, Any]
@@ -97,7 +98,7 @@ class RunState:
             names = {*lockstep["arms"], *(event["arm"] for event in dropped)}
             unknown = names - self.arms.keys()
             if unknown or not names or type(state["seed"]) is not int:
-                raise ValueError("its arms are others")
+                raise ValueError("it has other arms")
             arms = tuple(arm for arm in self.arms.values() if arm.name in names)
         except (KeyError, TypeError, ValueError) as error:
             raise misfit_error(name, error) from None
@@ -106,7 +107,7 @@ class RunState:
             listed = ", ".join(arm.name for arm in arms)
             raise UserError(
                 f"{listed} began in lockstep and would no longer share a stream; arms that began "
-                "together go on for as many training.epochs"
+                "together need equal training.epochs"
             )
         return Job(name, state["seed"], arms, state["number"])
 
@@ -135,6 +136,24 @@ class RunState:
             return False
         events = self.states[self.owner[cell]]["lockstep"].get(key, ())
         return cell[0] in {event["arm"] for event in events}
+
+    def stopped(self) -> list[ArmStopped]:
+        """Return the arms that diverged and have not been trained again."""
+        events = [ArmStopped(**event) for event in self._recorded_events("stopped")]
+        return [event for event in events if self._is_owner(event)]
+
+    def ended_early(self) -> list[EndedEarly]:
+        """Return the arms that early stopping ended before their last epoch."""
+        events = [EndedEarly(**event) for event in self._recorded_events("ended")]
+        epochs = {n: arm.experiment.training.epochs for n, arm in self.arms.items()}
+        return [e for e in events if self._is_owner(e) and e.epoch < epochs[e.arm]]
+
+    def _recorded_events(self, key: str) -> list[dict[str, Any]]:
+        states = self.states.values()
+        return [event for state in states for event in state["lockstep"].get(key, ())]
+
+    def _is_owner(self, event: ArmStopped | EndedEarly) -> bool:
+        return self.owner[event.arm, event.seed] == event.stream
 
     def work(self, max_arms: MaxArms | None = None, retry: bool = False) -> Work:
         """Return what is left: streams that continue, then new ones.

@@ -47,7 +47,7 @@ class ControlChannel:
             self.index += 1
             return self.store.get(f"message {self.index - 1}").decode()
         except RuntimeError as error:
-            raise RunError(f"the first rank has gone ({first_sentence(error)})") from None
+            raise RunError(f"rank 0 is gone ({first_sentence(error)})") from None
 
     def dismiss(self, status: int, ranks: int) -> None:
         """Let so many other ranks end with this exit status; wait a moment until they have."""

@@ -179,7 +179,7 @@ class TorchrunGroup(ProcessGroup):
             yield
         except RuntimeError as error:
             raise RunError(
-                f"rank {self.rank} of {self.world_size} has lost another one "
+                f"rank {self.rank} of {self.world_size} has lost another rank "
                 f"({first_sentence(error)}); with --max-restarts torchrun goes on from the last "
                 "checkpoint"
             ) from None

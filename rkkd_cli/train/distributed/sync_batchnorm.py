@@ -103,5 +103,5 @@ def convert_sync_batchnorm(model: nn.Module, process_group: ProcessGroup) -> Non
             elif isinstance(child, _BatchNorm) and not isinstance(child, SyncBatchNorm):
                 raise UserError(
                     f"sync_batchnorm: {type(child).__name__} of {type(model).__name__} is more "
-                    "than batch normalisation and cannot be synchronised; leave sync_batchnorm away"
+                    "than batch normalisation and cannot be synchronised; leave out sync_batchnorm"
                 )

@@ -1,1 +1,1 @@
-"""What is measured of students: on a batch, over an epoch, on held-out images."""
+"""Metrics of students: of a batch, of an epoch, of a held-out split."""

@@ -1,1 +1,1 @@
-"""Many equal arms as one vmapped student."""
+"""Arms with equal students, trained as one vmapped student."""

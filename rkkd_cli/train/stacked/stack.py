@@ -37,10 +37,10 @@ class ArmGroup(Protocol):
 class Stack:
     """Arms whose weights, buffers and optimiser states are the rows of shared tensors.
 
-    The arms' own tensors become views of their rows, so evaluation and checkpoints read them as
-    ever. The stack does not see what is loaded into an arm later: load first, then stack. An arm's
-    numbers are those that it has alone, up to rounding: a convolution of many arms adds in another
-    order.
+    The arms' own tensors become views of their rows, so evaluation and checkpoints need not know of
+    the stack. The stack does not see what is loaded into an arm later: load first, then stack. An
+    arm's numbers are those that it has alone, up to rounding: a convolution of many arms adds in
+    another order.
     """
 
     def __init__(self, arms: Sequence[ArmOnStream]) -> None:

@@ -90,7 +90,7 @@ class LogitCache:
             except (OSError, ValueError) as error:
                 self.problems.append(f"{path} cannot be read ({error}); the teacher runs again")
                 continue
-            self.problems.append(f"{path} is damaged; the teacher runs again in its epoch")
+            self.problems.append(f"{path} is damaged; the teacher runs again in this epoch")
             path.unlink(missing_ok=True)
         return None
 
@@ -178,7 +178,7 @@ class LogitWriter:
         except OSError as error:
             self.cache.problems.append(
                 f"the teacher's outputs cannot be kept ({error.strerror}: {error.filename}); the "
-                "run goes on without"
+                "run continues without them"
             )
             self.cache.can_write = False
             self.abandon()

@@ -17,7 +17,7 @@ from rkkd_cli.files import atomic_file, file_sha256, write_atomically
 from rkkd_cli.models import load_checkpoint
 from rkkd_cli.train.checkpoint import CheckpointStore
 
-# Raised whenever the training code changes such that the same recipe gives another teacher.
+# Increase this when the training code changes such that the same recipe gives another teacher.
 TRAINING_VERSION = 1
 
 WEIGHTS_FILE, FACTS_FILE = "weights.pt", "teacher.json"

@@ -92,7 +92,7 @@ def _check_reachable(address: str) -> None:
     except (OSError, OverflowError) as error:
         raise UserError(
             f"no Ray cluster answers at {address}: {error}; start one with `ray start --head`, or "
-            "leave --address away"
+            "leave out --address"
         ) from None
 
 

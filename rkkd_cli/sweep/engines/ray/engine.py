@@ -94,7 +94,7 @@ def _obtain_teacher(
             if deaths > MAX_RETRIES:
                 raise RunError(f"{death}, {deaths} times while the teacher was trained") from None
             cluster.capacity()  # raises RunError if there can be no worker any more
-            yield Note(f"{death}; the teacher begins again")
+            yield Note(f"{death}; the training of the teacher begins again")
         else:
             cluster.idle.append(actor)
             return bundle

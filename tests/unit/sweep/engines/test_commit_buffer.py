@@ -76,7 +76,7 @@ def test_a_job_that_never_gets_on_is_given_up(begun: RunState, job: Job) -> None
         assert buffer.may_retry(job)
     (failed,) = buffer.handle_death(job, "worker 1 ended")
     assert failed == JobFailed(job.name, 0, ("kd", "kd_rank"),
-                               "worker 1 ended, 4 times without getting on")  # fmt: skip
+                               "worker 1 ended, 4 times without progress")  # fmt: skip
     assert not buffer.may_retry(job)
 
 

@@ -270,7 +270,7 @@ def test_a_rank_that_has_gone_is_noticed_long_before_the_timeout(together: Toget
         group.any(False)
         if group.rank == 1:
             os._exit(1)
-        with pytest.raises(RunError, match="rank 0 of 2 has lost another one"):
+        with pytest.raises(RunError, match="rank 0 of 2 has lost another rank"):
             group.all_reduce([torch.zeros(3)])
         return "noticed"
 
