@@ -112,7 +112,8 @@ def compare_arms(
     for pair in pairs:
         by_first, by_second = (monitors.get(arm, DEFAULT_MONITOR) for arm in pair)
         for metric in metrics_names:
-            first, second = (_finite(by_arm[arm], metric) for arm in pair)
+            of_arms = [by_arm[arm] for arm in pair]
+            first, second = (rows[mask_diverged(rows[metric]).notna()] for rows in of_arms)
             if len(first) and len(second):
                 reason = (why_unpaired or {}).get(pair, "")
                 c = _compare_pair(pair, first, second, metric, select, reason)
@@ -161,10 +162,6 @@ def _compare_pair(
         seeds=len(first.index.union(second.index)),
         why_unpaired=why_unpaired, seeds_needed=needed,
     )  # fmt: skip
-
-
-def _finite(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
-    return rows.loc[mask_diverged(rows[metric]).notna()]
 
 
 def _epochs(rows: pd.DataFrame) -> tuple[int, ...]:

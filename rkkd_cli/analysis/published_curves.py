@@ -68,10 +68,6 @@ def read_published_curves(path: Path) -> PublishedCurves:
     for column in ("epoch", *quantities):
         if not pd.api.types.is_numeric_dtype(table[column]):
             raise UserError(f"{path}: the column {column} must hold numbers")
-    return PublishedCurves(table.dropna(subset=["arm", "epoch"]), _source_of(table, path))
-
-
-def _source_of(table: pd.DataFrame, path: Path) -> str:
-    """Return the text of the column ``source``, or the file's name."""
-    sources = table["source"].dropna() if "source" in table else ()
-    return "; ".join(dict.fromkeys(str(source) for source in sources)) or path.name
+    sources = table["source"].dropna().astype(str) if "source" in table else ()
+    source = "; ".join(dict.fromkeys(sources)) or path.name
+    return PublishedCurves(table.dropna(subset=["arm", "epoch"]), source)

@@ -1,6 +1,6 @@
 """Which epoch of an arm and seed counts: the last, the best on the test set, or by validation."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -54,17 +54,15 @@ def select_rows(
     pairs = zip(metrics["arm"], metrics["seed"], strict=True)
     has_ended = pd.Series([pair in ended_early for pair in pairs], metrics.index, dtype=bool)
     rows = metrics[(last_of_seed == last_of_arm) | has_ended]
-    return rows.loc[[*_selected_labels(rows, select, monitors)]]
-
-
-def _selected_labels(rows: pd.DataFrame, select: str, monitors: Mapping[str, str]) -> Iterator[Any]:
-    """Yield the index label of the selected row of each arm and seed that has a value."""
+    selected = []
     for (arm, _), epochs in rows.groupby(["arm", "seed"], sort=False):
         monitor = monitors.get(str(arm), DEFAULT_MONITOR)
         column = {"last": "epoch", "best": "test_acc", "val": monitor}[select]
         values = epochs[column].dropna()
         if len(values):
-            yield values.idxmax() if MONITORS.get(column, True) else values.idxmin()
+            higher_is_better = MONITORS.get(column, True)
+            selected.append(values.idxmax() if higher_is_better else values.idxmin())
+    return rows.loc[selected]
 
 
 def mask_diverged(values: "pd.Series[Any]") -> "pd.Series[Any]":

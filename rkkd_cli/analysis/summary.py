@@ -148,14 +148,13 @@ class ArmProgress:
 
 def progress_by_arm(metrics: pd.DataFrame) -> list[ArmProgress]:
     """Return the arms that have rows, in the order of the file."""
-    return [_progress(str(arm), rows) for arm, rows in metrics.groupby("arm", sort=False)]
-
-
-def _progress(arm: str, rows: pd.DataFrame) -> ArmProgress:
-    newest = rows.loc[rows.groupby("seed", sort=False)["epoch"].idxmax()]
-    by_epoch = rows.groupby("epoch")
-    metrics = {
-        name: MetricProgress(float(newest[name].mean()), by_epoch[name].mean().tolist())
-        for name in PROGRESS_METRICS
-    }
-    return ArmProgress(arm, _epoch_by_seed(newest), metrics)
+    arms = []
+    for arm, rows in metrics.groupby("arm", sort=False):
+        newest = rows.loc[rows.groupby("seed", sort=False)["epoch"].idxmax()]
+        curves = rows.groupby("epoch")
+        progress = {
+            name: MetricProgress(float(newest[name].mean()), curves[name].mean().tolist())
+            for name in PROGRESS_METRICS
+        }
+        arms.append(ArmProgress(str(arm), _epoch_by_seed(newest), progress))
+    return arms

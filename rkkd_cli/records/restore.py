@@ -30,19 +30,14 @@ def restore_metrics(
             return None
         write_atomically(path, expected)
         return f"rows after the last checkpoint were cut from {path.name}: {cut}"
-    damaged = _unused_path(path)
+    names = (f"{path.stem}.damaged{n or ''}{path.suffix}" for n in itertools.count())
+    damaged = next(path.with_name(name) for name in names if not path.with_name(name).exists())
     path.replace(damaged)
     write_atomically(path, expected)
     return (
         f"{path.name} was damaged ({damage}); it is restored from the checkpoints, the damaged one "
         f"is {damaged.name}"
     )
-
-
-def _unused_path(path: Path) -> Path:
-    """Return a path for the damaged file that overwrites no earlier one."""
-    names = (f"{path.stem}.damaged{n or ''}{path.suffix}" for n in itertools.count())
-    return next(path.with_name(name) for name in names if not path.with_name(name).exists())
 
 
 def _describe_damage(

@@ -1,5 +1,6 @@
 """``results/<run>/``: the folder with the experiment, manifest, metrics and figures of a run."""
 
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -64,10 +65,9 @@ class RunDirectory:
 
     def holder(self) -> str:
         """Return a name of the process that has locked the run."""
-        try:
+        with suppress(UserError):
             return f"process {self.read_manifest().process}"
-        except UserError:
-            return "another process"
+        return "another process"
 
     def is_held(self) -> bool:
         """Whether a living process has locked the run."""
@@ -102,10 +102,9 @@ class RunDirectory:
 
     def launch(self) -> str | None:
         """Return the torchrun launch that began the run, or None if none did or it is unknown."""
-        try:
+        with suppress(UserError):
             return self.read_manifest().launch
-        except UserError:
-            return None
+        return None
 
     def write_manifest(self, manifest: Manifest) -> None:
         """Write the manifest atomically."""
@@ -206,15 +205,13 @@ def is_run(path: Path) -> bool:
 
 def find_runs(out: Path) -> list[RunDirectory]:
     """Return the runs in ``out``, in the order in which they started."""
-    runs = [RunDirectory(path.parent) for path in out.glob(f"*/{MANIFEST}")]
-    return sorted(runs, key=_start_time)
 
-
-def _start_time(run: RunDirectory) -> str:
-    try:
-        return run.read_manifest().started
-    except UserError:
+    def start_time(run: RunDirectory) -> str:
+        with suppress(UserError):
+            return run.read_manifest().started
         return ""
+
+    return sorted((RunDirectory(path.parent) for path in out.glob(f"*/{MANIFEST}")), key=start_time)
 
 
 def open_run(run: str, out: Path) -> RunDirectory:

@@ -80,8 +80,7 @@ def quantity_figure(
     """Return the figure of one quantity."""
     figure = Figure(figsize=(5.2, 3.6), layout="constrained")
     axes = figure.subplots()
-    _draw(axes, quantity, curves)
-    published_handles = _draw_published(axes, quantity, curves, published)
+    published_handles = _draw(axes, quantity, curves, published)
     handles = [*_arm_handles(curves), *published_handles]
     if len(curves) > MAX_DISTINCT_ARMS:
         title = legend_title(len(curves))
@@ -101,9 +100,7 @@ def sheet_figure(
     panels = figure.subplots(1, len(QUANTITIES))
     handles: dict[str, Any] = {}
     for axes, quantity in zip(panels, QUANTITIES, strict=True):
-        _draw(axes, quantity, curves)
-        published_handles = _draw_published(axes, quantity, curves, published)
-        for handle in (*_arm_handles(curves), *published_handles):
+        for handle in (*_arm_handles(curves), *_draw(axes, quantity, curves, published)):
             handles.setdefault(str(handle.get_label()), handle)
     legend = figure.legend(
         handles=list(handles.values()), loc="outside lower center",
@@ -125,7 +122,13 @@ def _arm_handles(curves: Sequence[ArmCurve]) -> list[Line2D]:
     ]  # fmt: skip
 
 
-def _draw(axes: Axes, quantity: Quantity, curves: Sequence[ArmCurve]) -> None:
+def _draw(
+    axes: Axes, quantity: Quantity, curves: Sequence[ArmCurve], published: PublishedCurves | None
+) -> list[Line2D]:
+    """Draw the arms, then the published lines, which are returned.
+
+    These have an axis of their own if their level is not comparable.
+    """
     for epoch in sorted(set().union(*(curve.drops for curve in curves))):
         axes.axvline(epoch, color="#999999", linewidth=0.8, linestyle=":", zorder=0.5)
     draw_means(axes, curves, quantity.column, 0.18)
@@ -135,16 +138,8 @@ def _draw(axes: Axes, quantity: Quantity, curves: Sequence[ArmCurve]) -> None:
             axes.plot(curve.ends, last, "x", color=style.colour, markersize=5)
     axes.set(title=quantity.title, xlabel="epoch", ylabel=quantity.label)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-
-
-def _draw_published(
-    axes: Axes, quantity: Quantity, curves: Sequence[ArmCurve], published: PublishedCurves | None
-) -> list[Line2D]:
-    """Draw the published lines, on an axis of their own if their level is not comparable."""
     lines = published_lines(quantity.column, curves, published)
-    if not lines:
-        return []
-    if lines[0].caveat:
+    if lines and lines[0].caveat:
         axes = axes.twinx()
         axes.set_ylabel(f"published, {lines[0].caveat}", fontsize=8, color="#555555")
         axes.spines["right"].set_visible(True)

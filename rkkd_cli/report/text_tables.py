@@ -4,6 +4,12 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 BEST_MARK = "*"
+LATEX_ESCAPES = str.maketrans(
+    {
+        "\\": "$\\backslash$", "%": "\\%", "_": "\\_", "&": "\\&", "#": "\\#", "$": "\\$",
+        "{": "\\{", "}": "\\}", "±": "$\\pm$", "–": "--", "×": "$\\times$", "<": "$<$",
+    }
+)  # fmt: skip
 
 
 class TextCell(NamedTuple):
@@ -26,7 +32,8 @@ def plain_text(tables: Sequence[TextTable], notes: Sequence[str]) -> str:
     """Return the tables as aligned text, with the best of a column in brackets."""
     blocks = []
     for table in tables:
-        lines = [table.header, *([_plain_cell(cell) for cell in row] for row in table.rows)]
+        rows = [[_marked(c.text, c, "[{}]", BEST_MARK) for c in row] for row in table.rows]
+        lines = [table.header, *rows]
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         body = [
             "  ".join(
@@ -39,8 +46,8 @@ def plain_text(tables: Sequence[TextTable], notes: Sequence[str]) -> str:
     return "\n\n".join([*blocks, *notes]) + "\n"
 
 
-def _plain_cell(cell: TextCell) -> str:
-    return (f"[{cell.text}]" if cell.best_of_column else cell.text) + BEST_MARK * cell.best
+def _marked(text: str, cell: TextCell, best_of_column: str, best: str) -> str:
+    return (best_of_column.format(text) if cell.best_of_column else text) + best * cell.best
 
 
 def markdown(tables: Sequence[TextTable], notes: Sequence[str]) -> str:
@@ -49,15 +56,11 @@ def markdown(tables: Sequence[TextTable], notes: Sequence[str]) -> str:
     for table in tables:
         header = [name.replace("\\", "\\\\").replace("|", "\\|") for name in table.header]
         lines = [header, ["---", *["---:"] * (len(table.header) - 1)]]
-        lines += [[_markdown_cell(cell) for cell in row] for row in table.rows]
+        for row in table.rows:
+            lines.append([_marked(c.text.replace("|", "\\|"), c, "**{}**", "\\*") for c in row])
         body = "\n".join(f"| {' | '.join(line)} |" for line in lines)
         blocks.append(f"{table.title}\n\n{body}" if table.title else body)
     return "\n\n".join([*blocks, *notes]) + "\n"
-
-
-def _markdown_cell(cell: TextCell) -> str:
-    text = cell.text.replace("|", "\\|")
-    return (f"**{text}**" if cell.best_of_column else text) + "\\*" * cell.best
 
 
 def latex(tables: Sequence[TextTable], notes: Sequence[str]) -> str:
@@ -66,28 +69,17 @@ def latex(tables: Sequence[TextTable], notes: Sequence[str]) -> str:
     for table in tables:
         lines = [f"% {table.title}"] if table.title else []
         lines += [f"\\begin{{tabular}}{{l{'r' * (len(table.header) - 1)}}}", "\\toprule"]
-        lines += [" & ".join(_escape_latex(name) for name in table.header) + " \\\\", "\\midrule"]
+        lines += [
+            " & ".join(name.translate(LATEX_ESCAPES) for name in table.header) + " \\\\",
+            "\\midrule",
+        ]
         lines += [" & ".join(_latex_cell(cell) for cell in row) + " \\\\" for row in table.rows]
         blocks.append("\n".join([*lines, "\\bottomrule", "\\end{tabular}"]))
     return "\n\n".join([*blocks, "\n".join(f"% {note}" for note in notes)]) + "\n"
 
 
 def _latex_cell(cell: TextCell) -> str:
-    text = _escape_latex(cell.text)
-    mark = "$^{\\ast}$" if cell.best else ""
-    return (f"\\textbf{{{text}}}" if cell.best_of_column else text) + mark
-
-
-LATEX_ESCAPES = str.maketrans(
-    {
-        "\\": "$\\backslash$", "%": "\\%", "_": "\\_", "&": "\\&", "#": "\\#", "$": "\\$",
-        "{": "\\{", "}": "\\}", "±": "$\\pm$", "–": "--", "×": "$\\times$", "<": "$<$",
-    }
-)  # fmt: skip
-
-
-def _escape_latex(text: str) -> str:
-    return text.translate(LATEX_ESCAPES)
+    return _marked(cell.text.translate(LATEX_ESCAPES), cell, "\\textbf{{{}}}", "$^{\\ast}$")
 
 
 WRITERS: dict[str, Callable[[Sequence[TextTable], Sequence[str]], str]] = {

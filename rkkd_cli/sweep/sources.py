@@ -47,7 +47,7 @@ def make_sources(
     for name, split in splits.items():
         shard, batches = _shard_split(name, split, process_group)
         images = DeviceImages(shard, dataset, teacher.device)
-        held_out[name] = teacher.taught_split(images)._replace(batches=batches)
+        held_out[name] = teacher.taught_split(images, batches)
     return Sources(dataset, teacher, held_out)
 
 

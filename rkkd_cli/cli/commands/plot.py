@@ -38,8 +38,7 @@ def plot(
         if frame.empty:
             raise UserError(f"run {run.path} has no finished epoch to draw")
     folder = to or (opened[0].figures if len(opened) == 1 else Path("figures"))
-    problem = write_problem(folder)
-    if problem:
+    if problem := write_problem(folder):
         raise UserError(f"cannot write figures to {folder}: {problem}")
     for path in _draw(opened, metrics, folder, file_formats, published):
         typer.echo(path)

@@ -30,8 +30,7 @@ def report(runs: list[str] | None, to: Path | None, published: str | None, out: 
     path = to or (opened[0].path / FILE if len(opened) == 1 else Path(FILE))
     if path.is_dir():
         raise UserError(f"{path} is a folder; name a file, such as {path / FILE}")
-    problem = write_problem(path.parent)
-    if problem:
+    if problem := write_problem(path.parent):
         raise UserError(f"cannot write {path}: {problem}")
     stated = resolve_published(published, opened) if published else published_preset_of(opened)
     from rkkd_cli.report.page.page import report_page

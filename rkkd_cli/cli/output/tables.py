@@ -74,9 +74,7 @@ def _cost_table(summaries: Sequence[ArmSummary], students: Mapping[str, StudentC
         if arm.arm in students:
             cost = students[arm.arm]
             counts = (cost["parameters"], cost["projector_parameters"], cost["training_parameters"])
-            mega = (cost["macs"] / 1e6, cost["projector_macs"] / 1e6)
-            test_acc = arm.metrics[accuracy.metric].text(accuracy.digits)
-            rows.append(
-                [arm.arm, test_acc, *(f"{n:,}" for n in counts), *(f"{m:,.1f}" for m in mega)]
-            )
+            macs = (cost["macs"], cost["projector_macs"])
+            texts = [*(f"{n:,}" for n in counts), *(f"{n / 1e6:,.1f}" for n in macs)]
+            rows.append([arm.arm, arm.metrics[accuracy.metric].text(accuracy.digits), *texts])
     return plain_table(header, rows)

@@ -43,7 +43,8 @@ def panel_item(panel: CurvePanel) -> BokehItem:
     if len(renderers) <= MAX_LINES_IN_TOOLTIP:
         plot.add_tools(_common_tooltip(plot, panel))
     else:
-        plot.add_tools(_tooltip_per_line(renderers))
+        text = f'<div style="{TOOLTIP_STYLE}"><b>$name</b><br>epoch @x: @y{{0.0000}} @spread</div>'
+        plot.add_tools(HoverTool(renderers=renderers, tooltips=text))
     return embeddable(plot, panel.key)
 
 
@@ -52,9 +53,7 @@ def _draw_line(plot: Any, index: int, line: CurveLine) -> Any:
     source = ColumnDataSource(empty, name=f"line-{index}")
     # Glyphs are added directly: plot.line() adds four more of each, for selections, unused here.
     if not line.published:
-        band = glyphs.VArea(
-            x="x", y1="low", y2="high", fill_color=line.colour, fill_alpha=0.15
-        )  # fmt: skip
+        band = glyphs.VArea(x="x", y1="low", y2="high", fill_color=line.colour, fill_alpha=0.15)
         plot.add_glyph(source, band, name=f"band-{index}")
     if len(line.epochs) == 1:
         dot = glyphs.Scatter(x="x", y="y", size=8, line_color=line.colour, fill_color=line.colour)
@@ -73,20 +72,14 @@ def _common_tooltip(plot: Any, panel: CurvePanel) -> HoverTool:
     The data source of this line, ``probe``, has a column ``text-n`` for line n, which the page's
     script fills.
     """
-    empty: dict[str, list[float]] = {"x": [], "y": []}
     texts = "".join(
         f'<div><span style="color:{line.colour}">■</span> @{{text-{index}}}</div>'
         for index, line in enumerate(panel.lines)
     )
-    source = ColumnDataSource(data=dict(empty), name="probe")
+    source = ColumnDataSource({"x": [], "y": []}, name="probe")
     probe = plot.line("x", "y", source=source, line_alpha=0)
     tooltip = f'<div style="{TOOLTIP_STYLE}"><b>epoch @x</b>{texts}</div>'
     return HoverTool(renderers=[probe], tooltips=tooltip, mode="vline", line_policy="nearest")
-
-
-def _tooltip_per_line(renderers: list[Any]) -> HoverTool:
-    tooltip = f'<div style="{TOOLTIP_STYLE}"><b>$name</b><br>epoch @x: @y{{0.0000}} @spread</div>'
-    return HoverTool(renderers=renderers, tooltips=tooltip)
 
 
 def set_plain_style(plot: Any) -> None:

@@ -40,7 +40,7 @@ def setting_of(run: PageRun) -> list[Fact]:
         Fact("student", experiment.student.model),
         Fact("training", _recipe_text(experiment.training)),
         Fact("method", _method_text(experiment)),
-        Fact("ranking loss", _ranking_text(experiment)),
+        Fact("ranking loss", _changes(experiment.rank.model_dump(mode="json", exclude_none=True))),
         Fact("seeds", _join_values(experiment.seeds)),
     ]
     if experiment.vary:
@@ -103,11 +103,6 @@ def _method_text(experiment: Experiment) -> str:
     name = str(table.pop("name"))
     scalars = {k: v for k, v in table.items() if isinstance(v, int | float | str)}
     return ", ".join([name, *(f"{key} = {_value_text(v)}" for key, v in scalars.items())])
-
-
-def _ranking_text(experiment: Experiment) -> str:
-    table = experiment.rank.model_dump(mode="json", exclude_none=True)
-    return ", ".join(f"{key} = {_value_text(value)}" for key, value in table.items())
 
 
 def _changes(arm: Any, prefix: str = "") -> str:

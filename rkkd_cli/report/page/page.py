@@ -50,6 +50,7 @@ def report_page(source: PageSource) -> str:
     }
     bokeh_script = Resources(mode="inline", components=["bokeh"]).js_raw[0]
     scripts = [Markup(bokeh_script), Markup(_read("report.js"))]
+    longest = max(int(curve.rows["epoch"].nunique()) for curve in curves)
     environment = Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined
     )
@@ -62,7 +63,7 @@ def report_page(source: PageSource) -> str:
         data=Markup(json_in_script(data)),
         groups=data["groups"],
         seeds=data["seeds"],
-        max_smoothing=_max_smoothing(curves),
+        max_smoothing=min(MAX_SMOOTHING, longest // 4),
         runs=[
             _run_context(run, of_run, max_bytes)
             for run, of_run in zip(source.runs, heatmaps, strict=True)
@@ -128,11 +129,6 @@ def _panel_contexts(
         }
         for panel in drawn
     ]
-
-
-def _max_smoothing(curves: Sequence[ArmCurve]) -> int:
-    """Return the largest number of epochs on each side that smoothing averages over."""
-    return min(MAX_SMOOTHING, max(int(c.rows["epoch"].nunique()) for c in curves) // 4)
 
 
 def _content_policy(scripts: Sequence[str]) -> str:

@@ -52,9 +52,9 @@ class Teacher:
                 outputs = logits_only(self.folded(images))
         return as_float32(outputs)._replace(logits=outputs.logits.float())
 
-    def taught_split(self, split: DeviceImages) -> TaughtSplit:
-        """Return the split with this teacher's logits on it."""
-        return TaughtSplit(split, all_logits(self.folded, split, self.precision))
+    def taught_split(self, split: DeviceImages, batches: int = 0) -> TaughtSplit:
+        """Return the split with this teacher's logits on it; see TaughtSplit for ``batches``."""
+        return TaughtSplit(split, all_logits(self.folded, split, self.precision), batches)
 
 
 def freeze(
