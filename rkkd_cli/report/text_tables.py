@@ -69,10 +69,8 @@ def latex(tables: Sequence[TextTable], notes: Sequence[str]) -> str:
     for table in tables:
         lines = [f"% {table.title}"] if table.title else []
         lines += [f"\\begin{{tabular}}{{l{'r' * (len(table.header) - 1)}}}", "\\toprule"]
-        lines += [
-            " & ".join(name.translate(LATEX_ESCAPES) for name in table.header) + " \\\\",
-            "\\midrule",
-        ]
+        header = [name.translate(LATEX_ESCAPES) for name in table.header]
+        lines += [" & ".join(header) + " \\\\", "\\midrule"]
         lines += [" & ".join(_latex_cell(cell) for cell in row) + " \\\\" for row in table.rows]
         blocks.append("\n".join([*lines, "\\bottomrule", "\\end{tabular}"]))
     return "\n\n".join([*blocks, "\n".join(f"% {note}" for note in notes)]) + "\n"

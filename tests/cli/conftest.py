@@ -29,6 +29,8 @@ for line in sys.stdin:
     child = os.fork()
     if child == 0:
         signal.alarm(200)
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # which a job in the background
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # is started to ignore
         os.chdir(folder)
         os.environ.update(environment)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)

@@ -3,15 +3,14 @@
 import json
 import shutil
 import signal
-import subprocess
-import sys
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from processes import children_of
-from running import FolderMaker, Program, quick, refused, succeeded, wait_until
-from written import numbers_of
+from running import FolderMaker, Program, meanwhile, quick, refused, signalled, succeeded
+from written import manifest_of, numbers_of
 
 SIX = ("--alpha=0.1,0.5,0.9", "--temperature=1,4")
 NAMED = (*quick(), "--name=six")
@@ -22,6 +21,10 @@ def in_any_order(run: Path) -> set[str]:
     rows = numbers_of(run)
     assert len(set(rows)) == len(rows)
     return set(rows)
+
+
+def any_checkpoint(run: Path) -> bool:
+    return any(run.glob("checkpoints/*/*.pt"))
 
 
 @pytest.fixture(scope="module")
@@ -102,9 +105,8 @@ def test_shared_out_it_has_the_same_rows_in_the_same_order(
 
 def test_killed_it_goes_on_and_loses_no_row(warm_rkkd: Program, six: Path, tmp_path: Path) -> None:
     run = tmp_path / "results/six"
-    with subprocess.Popen([sys.executable, "-m", "rkkd_cli", *GRID, "-q"], cwd=tmp_path) as process:
-        wait_until(lambda: any(run.glob("checkpoints/*/*.pt")))
-        process.send_signal(signal.SIGKILL)
+    seen = partial(any_checkpoint, run)
+    signalled(warm_rkkd, run, seen, *GRID, "-q", number=signal.SIGKILL)
     succeeded(warm_rkkd(*GRID, "-q", cwd=tmp_path))
     assert numbers_of(run) == numbers_of(six)
 
@@ -115,16 +117,15 @@ def test_plot_and_resume_know_a_grid(warm_rkkd: Program, copy: Path) -> None:
     assert "alpha \\ temperature" in succeeded(warm_rkkd("resume", "six", cwd=copy)).stdout
 
 
-def test_a_killed_worker_costs_a_retry_and_no_row(tmp_path: Path) -> None:
-    longer = ("grid", *SIX, *quick("training.epochs=30"), "--name=six", "--workers=2")
-    command = [sys.executable, "-m", "rkkd_cli", *longer]
+def test_a_killed_worker_costs_a_retry_and_no_row(warm_rkkd: Program, tmp_path: Path) -> None:
     run = tmp_path / "results/six"
-    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
-        wait_until(lambda: any(run.glob("checkpoints/*/*.pt")))
-        children_of(process.pid, "spawn_main")[0].kill()
-        _, said = process.communicate(timeout=120)
-    assert process.returncode == 0, said
-    assert "goes on from its last checkpoint" in said
+
+    def kill() -> None:
+        children_of(manifest_of(run)["process"], "spawn_main")[0].kill()
+
+    words = ("grid", *SIX, *quick("training.epochs=30"), "--name=six", "--workers=2")
+    done = meanwhile(kill, partial(any_checkpoint, run), warm_rkkd, *words, cwd=tmp_path)
+    assert "goes on from its last checkpoint" in succeeded(done).stderr
     frame = pd.read_csv(run / "metrics.csv")
     assert len(frame) == 7 * 30
     assert not frame.duplicated(["arm", "seed", "epoch"]).any()

@@ -1,12 +1,11 @@
 """A run on a terminal: the live display, and the end by Ctrl-C. Both in processes started cold."""
 
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from running import quick
+from running import quick, started
 from terminals import on_a_terminal
 from written import manifest_of, numbers_of
 
@@ -23,10 +22,7 @@ def test_a_terminal_shows_a_live_line_per_arm_and_ends_clean(tmp_path: Path) -> 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
 def test_ctrl_c_ends_the_run_with_130_and_whole_rows(tmp_path: Path) -> None:
     words = ("run", *quick("device=cpu", "training.epochs=100000"))
-    with subprocess.Popen(
-        [sys.executable, "-m", "rkkd_cli", *words], cwd=tmp_path, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    ) as process:  # fmt: skip
+    with started(*words, cwd=tmp_path) as process:
         assert process.stderr is not None
         for line in process.stderr:
             if "kd_rank" in line and " 3/100000" in line:

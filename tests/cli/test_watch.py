@@ -2,18 +2,14 @@
 
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from shutil import copytree
 
 import pytest
-from running import Program, has_rows, quick, refused, succeeded, wait_until
+from running import Program, has_rows, quick, refused, started, succeeded, wait_until
 
 from rkkd_cli.records.run_directory import RunDirectory
-
-COMMAND = [sys.executable, "-m", "rkkd_cli"]
 
 
 @pytest.fixture(scope="module")
@@ -37,13 +33,11 @@ def held(ended: Path, tmp_path: Path) -> Iterator[RunDirectory]:
 
 
 def test_it_follows_a_run_to_its_end(tmp_path: Path) -> None:
-    command = [*COMMAND, "run", *quick("training.epochs=30"), "--name", "live", "--quiet"]
-    surroundings = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "160"}
-    with subprocess.Popen(command, cwd=tmp_path, env=surroundings, stdout=-3, stderr=-3) as trains:
+    train = ("run", *quick("training.epochs=30"), "--name", "live", "--quiet")
+    with started(*train, cwd=tmp_path) as trains:
         wait_until(has_rows(tmp_path / "results/live", 1))
         trains.send_signal(signal.SIGSTOP)  # until the watching has begun
-        watch = [*COMMAND, "watch", "live", "--every", "0.1"]
-        with subprocess.Popen(watch, cwd=tmp_path, env=surroundings, stdout=-1, text=True) as looks:
+        with started("watch", "live", "--every", "0.1", cwd=tmp_path) as looks:
             assert looks.stdout is not None
             first = looks.stdout.readline()
             trains.send_signal(signal.SIGCONT)
@@ -87,14 +81,12 @@ def test_a_header_that_is_half_there_is_no_damage(
 
 
 def test_ctrl_c_leaves_it(held: RunDirectory, tmp_path: Path) -> None:
-    with subprocess.Popen(
-        [*COMMAND, "watch"], cwd=tmp_path, stdout=-1, stderr=-1, text=True
-    ) as watching:
+    with started("watch", cwd=tmp_path) as watching:
         assert watching.stdout is not None
         assert watching.stderr is not None
         assert "results/live: running" in watching.stdout.readline()
         watching.send_signal(signal.SIGINT)
-        assert watching.wait(timeout=20) == 130
+        assert watching.wait(timeout=60) == 130
         assert watching.stderr.read() == ""
 
 

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -50,6 +52,20 @@ def refused(answer: Ended, *parts: str, status: int = 2, alone: bool = True) -> 
     assert [part for part in parts if part not in sentence] == [], sentence
     assert not [line for line in before if alone or "error" in line], answer.stderr
     return sentence
+
+
+def started(*words: str, cwd: Path) -> "subprocess.Popen[str]":
+    """Start the program in a process of its own, from nothing."""
+
+    def heed_signals() -> None:  # which a job in the background is started to ignore
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    return subprocess.Popen(
+        [sys.executable, "-m", "rkkd_cli", *words], cwd=cwd, text=True,
+        env={**os.environ, "COLUMNS": "160", "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        preexec_fn=None if sys.platform == "win32" else heed_signals,
+    )  # fmt: skip
 
 
 def wait_until(seen: Condition) -> None:

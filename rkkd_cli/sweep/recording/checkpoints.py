@@ -42,7 +42,10 @@ def _read_states(run: RunDirectory, notes: list[str]) -> dict[str, State]:
             continue
         is_current = loaded.state.keys() >= REQUIRED_KEYS
         if not is_current or loaded.state["format"] != CHECKPOINT_FORMAT:
-            raise UserError(f"{loaded.path} was not written by this version of rkkd")
+            raise UserError(
+                f"{loaded.path} was not written by this version of rkkd; continue the run with the "
+                "version that began it, or start a new one"
+            )
         for path in loaded.damaged:
             notes.append(f"checkpoint {path.name} of {folder.name} is damaged; using the previous")
         states[folder.name] = loaded.state

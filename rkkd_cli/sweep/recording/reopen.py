@@ -35,7 +35,7 @@ from rkkd_cli.train.checkpoint import State
 
 
 @dataclass
-class RecordedRun:
+class StoredRun:
     """A run as its files and its checkpoints say.
 
     ``experiment`` is that of experiment.toml, ``begun_experiment`` the longest that the run has
@@ -68,7 +68,7 @@ class ResumedRun:
         return self.state.experiment
 
 
-def read_run(run: RunDirectory) -> RecordedRun:
+def read_run(run: RunDirectory) -> StoredRun:
     """Read back a run that has begun. The caller holds the run's lock.
 
     Raises UserError for checkpoints of another run or version, RunError if damage cannot be
@@ -93,7 +93,7 @@ def read_run(run: RunDirectory) -> RecordedRun:
         begun_experiment = extended_grid(checkpointed, experiment, run.name)
     else:
         begun_experiment = checkpointed
-    return RecordedRun(
+    return StoredRun(
         run=run,
         manifest=manifest,
         states=states,
@@ -104,7 +104,7 @@ def read_run(run: RunDirectory) -> RecordedRun:
     )
 
 
-def resume_run(recorded: RecordedRun, wanted: Experiment, extend: bool = False) -> ResumedRun:
+def resume_run(recorded: StoredRun, wanted: Experiment, extend: bool = False) -> ResumedRun:
     """Return the run, ready to continue as the ``wanted`` experiment; its files are repaired.
 
     With ``extend`` it gets the missing cells and seeds of a grid. Raises UserError for an

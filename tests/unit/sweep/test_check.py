@@ -10,7 +10,7 @@ from rkkd_cli.errors import UserError
 from rkkd_cli.methods import METHODS
 from rkkd_cli.sweep.check import check_experiment
 
-PLUGIN = '''
+PLUGIN = """
 from rkkd_cli.methods import Method
 
 class Broken(Method):
@@ -21,7 +21,7 @@ class Broken(Method):
 
     def forward(self, inputs):
         return {"broken": {returned}}
-'''
+"""
 
 
 def check(cache: Path, *words: str) -> None:
@@ -29,7 +29,7 @@ def check(cache: Path, *words: str) -> None:
 
 
 def test_a_power_that_the_loss_does_not_take_is_refused(cache: Path) -> None:
-    with pytest.raises(UserError, match=r"method\.at\.p = 0\.5: must be greater than or equal to 1"):
+    with pytest.raises(UserError, match=r"method\.at\.p = 0\.5: must be .* equal to 1"):
         check(cache, "method.name=at", "method.at.p=0.5")
 
 
@@ -54,5 +54,6 @@ def test_so_is_a_plugin_that_fails(
 
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_passes_on_a_pair_that_fits(method: str, cache: Path) -> None:
-    models = ["student.model=resnet8", "teacher.model=resnet20"] if method in ("fitnet", "reviewkd") else []
+    words = ["student.model=resnet8", "teacher.model=resnet20"]
+    models = words if method in ("fitnet", "reviewkd") else []
     check(cache, f"method.name={method}", *models)

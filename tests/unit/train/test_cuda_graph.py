@@ -203,7 +203,7 @@ OBSTACLES = {
         lambda _: None,
         "RuntimeError: operation not permitted when stream is capturing",
     ),
-    "unlike": ({"kd": ARMS["kd"]}, Broken(), lambda _: None, "replayed, it changes the weights"),
+    "unlike": ({"kd": ARMS["kd"]}, Broken(), lambda _: None, "a replayed step changes the weights"),
     "adamw": (STACKED_ADAMW, Tapes(), lambda _: None, "stacked AdamW counts its steps"),
 }
 

@@ -21,7 +21,7 @@ from rkkd_cli.config.experiment import TrainingConfig
 from rkkd_cli.data.stream import Batch
 from rkkd_cli.methods import METHODS
 from rkkd_cli.models import build_model
-from rkkd_cli.train.arm import ArmOnStream, record_metrics, record_gradients
+from rkkd_cli.train.arm import ArmOnStream, record_gradients, record_metrics
 from rkkd_cli.train.recipe import build_optimizer, set_learning_rate
 from rkkd_cli.train.rng import IsolatedRng
 from rkkd_cli.train.stacked.stack import ArmGroup, Stack

@@ -62,7 +62,9 @@ def test_arms_that_differ_in_what_the_student_does_share_a_stream(
 def test_arms_that_differ_in_data_batches_or_teacher_ride_on_streams_of_their_own(
     overrides: dict[str, Any],
 ) -> None:
-    groups = group_by_stream(experiment_with(arms={"a": {}, "other": overrides, "b": {}}).resolved_arms)
+    groups = group_by_stream(
+        experiment_with(arms={"a": {}, "other": overrides, "b": {}}).resolved_arms
+    )
     assert [[arm.name for arm in arms] for arms in groups] == [["a", "b"], ["other"]]
 
 

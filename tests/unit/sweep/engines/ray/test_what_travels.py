@@ -15,9 +15,14 @@ from rkkd_cli.data.images import Dataset
 from rkkd_cli.data.stream import Stream
 from rkkd_cli.errors import RunError
 from rkkd_cli.sweep.check import dataset_request
-from rkkd_cli.sweep.engines.ray.teacher_files import Files, TeacherBundle, read_teacher_files, teacher_from_files
+from rkkd_cli.sweep.engines.ray.teacher_files import (
+    Files,
+    TeacherBundle,
+    read_teacher_files,
+    teacher_from_files,
+)
 from rkkd_cli.sweep.engines.ray.worker import check_images_here
-from rkkd_cli.sweep.engines.worker import DONE, EVENT, FAILED, check_sources, messages, drain
+from rkkd_cli.sweep.engines.worker import DONE, EVENT, FAILED, check_sources, drain, messages
 from rkkd_cli.train.events import Event, TeacherEpoch
 from rkkd_cli.train.teacher.model import Teacher
 from rkkd_cli.train.teacher.store import TeacherStore, teacher_key
