@@ -20,7 +20,7 @@ from written import manifest_of, numbers_of
 
 SERVER = """
 import gc, json, os, signal, sys, traceback
-import sklearn.datasets, rkkd_cli.cli.runtime.execute, rkkd_cli.cli.runtime.dry_run
+import numba, sklearn.datasets, rkkd_cli.cli.runtime.execute, rkkd_cli.cli.runtime.dry_run
 import rkkd_cli.report.page.page, rkkd_cli.analysis.findings
 from rkkd_cli.cli.main import main
 gc.freeze()

@@ -67,23 +67,19 @@ def step(
     return {name: one.detach() for name, one in (*student.state_dict().items(), *gradients.items())}
 
 
-@pytest.mark.parametrize("method", IMAGE_WISE)
-@pytest.mark.parametrize(("world_size", "images"), [(2, 8), (2, 7), (3, 7), (2, 1)])
+SHARED = [(2, 8), (2, 7), (3, 7)]  # ranks and images
+CASES = [
+    *((method, False, *shared) for method in IMAGE_WISE for shared in [*SHARED, (2, 1)]),
+    *(("kd", True, *shared) for shared in SHARED),  # where images see each other
+]
+
+
+@pytest.mark.parametrize(("method", "normalised", "world_size", "images"), CASES)
 def test_ranks_step_as_one_process_does_on_all_the_images(
-    method: str, world_size: int, images: int, together: Together
+    method: str, normalised: bool, world_size: int, images: int, together: Together
 ) -> None:
-    alone = step(SINGLE_PROCESS, method, False, images)
-    for own in together(world_size, lambda group: step(group, method, False, images)):
-        for name, value in alone.items():
-            torch.testing.assert_close(own[name], value, rtol=0, atol=1e-12, msg=name)
-
-
-@pytest.mark.parametrize(("world_size", "images"), [(2, 8), (2, 7), (3, 7)])
-def test_with_synchronised_normalisation_so_do_images_that_see_each_other(
-    world_size: int, images: int, together: Together
-) -> None:
-    alone = step(SINGLE_PROCESS, "kd", True, images)
-    for own in together(world_size, lambda group: step(group, "kd", True, images)):
+    alone = step(SINGLE_PROCESS, method, normalised, images)
+    for own in together(world_size, lambda group: step(group, method, normalised, images)):
         for name, value in alone.items():
             torch.testing.assert_close(own[name], value, rtol=0, atol=1e-12, msg=name)
 
@@ -257,10 +253,7 @@ def test_the_clock_of_the_first_rank_says_when_all_keep_a_checkpoint(together: T
     def should_checkpoint(group: TorchrunGroup) -> list[bool]:
         controller = SharedStopController(60.0 if group.rank else 0.0, group)
         other = SharedStopController(0.0 if group.rank else 60.0, group)
-        return [
-            controller.should_checkpoint(epoch_over=False),
-            other.should_checkpoint(epoch_over=False),
-        ]
+        return [one.should_checkpoint(epoch_over=False) for one in (controller, other)]
 
     assert together(2, should_checkpoint) == [[True, False]] * 2
 
@@ -280,8 +273,7 @@ def test_a_rank_that_has_gone_is_noticed_long_before_the_timeout(together: Toget
 def test_words_are_heard_in_order_and_the_last_one_is_the_exit_status(
     together: Together, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # The first does not wait for one that has left.
-    monkeypatch.setattr(control_channel, "SECONDS_TO_LEAVE", 1e6)
+    monkeypatch.setattr(control_channel, "SECONDS_TO_LEAVE", 1e6)  # who has left is not awaited
 
     def talk(group: TorchrunGroup) -> Any:
         if group.is_first:
