@@ -1,16 +1,15 @@
 """What a flag is, and ``takes``, the decorator that gives a command its flags."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import wraps
 from typing import Any
 
 import typer
 
-from rkkd_cli.cli.flags.words import split_words
-from rkkd_cli.config.overrides import Override
-from rkkd_cli.errors import unknown_name
+from rkkd_cli.config.overrides import Override, looks_like_override, parse_override
+from rkkd_cli.errors import UserError, unknown_name
 
 REQUIRED = ...  # the default of a flag that has to be given
 
@@ -135,3 +134,14 @@ def _arguments(items: list[Flag | Bundle], values: dict[str, Any]) -> dict[str, 
         elif values[item.name] is not None:
             overrides.append(Override(item.key, values[item.name]))
     return arguments
+
+
+def split_words(words: Sequence[str] | None) -> tuple[str | None, list[Override]]:
+    """Return the preset, if one is named, and the overrides. Raises UserError."""
+    presets = [word for word in words or () if not looks_like_override(word)]
+    if len(presets) > 1:
+        raise UserError(
+            f"more than one preset: {', '.join(presets)}; overrides are written KEY=VALUE"
+        )
+    overrides = [parse_override(word) for word in words or () if looks_like_override(word)]
+    return (presets[0] if presets else None), overrides
