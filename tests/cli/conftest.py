@@ -20,6 +20,7 @@ from written import manifest_of, numbers_of
 
 SERVER = """
 import gc, json, os, signal, sys, traceback
+import torch._dynamo, rkkd_cli.losses.kernels.numba_pairs, rkkd_cli.report.curves
 import numba, sklearn.datasets, rkkd_cli.cli.runtime.execute, rkkd_cli.cli.runtime.dry_run
 import rkkd_cli.report.page.page, rkkd_cli.analysis.findings
 from rkkd_cli.cli.main import main
@@ -53,7 +54,10 @@ for line in sys.stdin:
 
 @pytest.fixture(scope="session")
 def warm_rkkd(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
-    """Run the program in a forked process: ``warm_rkkd("run", "--seeds", "0", cwd=folder)``."""
+    """Run the program in a forked process: ``warm_rkkd("run", "--seeds", "0", cwd=folder)``.
+
+    Runs draw no figures, which takes most of a short run's time, but with ``figures=True``.
+    """
     if sys.platform == "win32":
         pytest.skip("needs fork")
     files = [tmp_path_factory.mktemp("output") / name for name in ("stdout", "stderr")]
@@ -66,7 +70,14 @@ def warm_rkkd(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         assert server.stdout is not None
         requests, answers = server.stdin, server.stdout
 
-        def program(*arguments: str, cwd: Path, env: Mapping[str, str] | None = None) -> Ended:
+        def program(
+            *arguments: str,
+            cwd: Path,
+            env: Mapping[str, str] | None = None,
+            figures: bool = False,
+        ) -> Ended:
+            if arguments[:1] in (("run",), ("grid",), ("resume",)) and not figures:
+                arguments = (*arguments, "--no-figures")
             request = [arguments, str(cwd), dict(env or {}), [str(path) for path in files]]
             requests.write(json.dumps(request) + "\n")
             requests.flush()

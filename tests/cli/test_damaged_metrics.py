@@ -1,6 +1,5 @@
 """A damaged metrics.csv is restored from the checkpoints, or named; its numbers are never shown."""
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -106,7 +105,6 @@ def test_no_number_of_a_changed_file_is_shown_or_drawn(
 ) -> None:
     with copied(ended) as run:
         damaged(run, EVERY[name])
-        shutil.rmtree(run / "figures")
         refused(warm_rkkd(command, "run", cwd=run.parent.parent), "rkkd resume ")
         assert not (run / "figures").exists()
 

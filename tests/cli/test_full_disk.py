@@ -146,7 +146,8 @@ def test_figures_that_do_not_fit_leave_the_run_finished(
 ) -> None:
     torch.save(build_model("digits_teacher", 10, 1).state_dict(), tmp_path / "teacher.pth")
     with largest_file(45_000, server):
-        answer = warm_rkkd(*RUN, "--teacher-checkpoint", "teacher.pth", cwd=tmp_path)
+        words = (*RUN, "--teacher-checkpoint", "teacher.pth")
+        answer = warm_rkkd(*words, cwd=tmp_path, figures=True)
     assert "figures" in the_sentence(answer, way_on="")
     run = tmp_path / "results" / "run"
     assert RunDirectory(run).read_manifest().status == "finished"

@@ -31,7 +31,7 @@ def any_checkpoint(run: Path) -> bool:
 def six(warm_rkkd: Program, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The grid of six cells, run at once."""
     folder = tmp_path_factory.mktemp("six")
-    done = succeeded(warm_rkkd(*GRID, cwd=folder))
+    done = succeeded(warm_rkkd(*GRID, cwd=folder, figures=True))
     assert "alpha \\ temperature" in done.stdout
     return folder / "results" / "six"
 
@@ -123,11 +123,11 @@ def test_a_killed_worker_costs_a_retry_and_no_row(warm_rkkd: Program, tmp_path: 
     def kill() -> None:
         children_of(manifest_of(run)["process"], "spawn_main")[0].kill()
 
-    words = ("grid", *SIX, *quick("training.epochs=30"), "--name=six", "--workers=2")
+    words = ("grid", *SIX, *quick("training.epochs=10"), "--name=six", "--workers=2")
     done = meanwhile(kill, partial(any_checkpoint, run), warm_rkkd, *words, cwd=tmp_path)
     assert "goes on from its last checkpoint" in succeeded(done).stderr
     frame = pd.read_csv(run / "metrics.csv")
-    assert len(frame) == 7 * 30
+    assert len(frame) == 7 * 10
     assert not frame.duplicated(["arm", "seed", "epoch"]).any()
 
 
@@ -247,7 +247,8 @@ def test_more_than_two_keys_have_parallel_coordinates_and_a_validation_choice(
     warm_rkkd: Program, tmp_path: Path
 ) -> None:
     words = (*SIX[1:], "--alpha=0.1,0.9", "--vary=rank.grad=true,false", "--val-share=0.2")
-    done = succeeded(warm_rkkd("grid", *words, *quick(), "--name=three", cwd=tmp_path))
+    line = ("grid", *words, *quick(), "--name=three")
+    done = succeeded(warm_rkkd(*line, cwd=tmp_path, figures=True))
     assert "grad = true" in done.stdout
     figures = {path.stem for path in (tmp_path / "results/three/figures").iterdir()}
     assert figures == {"heatmap", "marginals", "parallel"}

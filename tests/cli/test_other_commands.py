@@ -22,7 +22,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, warm_rkkd: Program) -> Path
     place = tmp_path_factory.mktemp("two-runs")
     for name, seeds in (("older", "seeds=[0]"), ("newer", "seeds=[0,1]")):
         words = quick("device=cpu", seeds)
-        succeeded(warm_rkkd("run", *words, "--name", name, "-q", cwd=place))
+        succeeded(warm_rkkd("run", *words, "--name", name, "-q", cwd=place, figures=True))
     return place
 
 

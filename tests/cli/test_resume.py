@@ -15,7 +15,7 @@ FIGURES = {"rank.png", "kl.png", "test_acc.png", "sheet.png", "gradients.png"}
 def test_a_resumed_run_ends_with_the_same_numbers_and_its_figures(
     stopped: Path, whole: list[str], warm_rkkd: Program, tmp_path: Path
 ) -> None:
-    result = warm_rkkd("resume", "stopped", cwd=tmp_path)
+    result = warm_rkkd("resume", "stopped", cwd=tmp_path, figures=True)
     assert (result.returncode, numbers_of(stopped)) == (0, whole), result.stderr
     assert "going on after epoch" in result.stderr
     assert {path.name for path in (stopped / "figures").iterdir()} == FIGURES
@@ -49,7 +49,7 @@ def test_auto_begins_goes_on_after_a_kill_and_then_says_that_it_is_finished(
     assert gone_on.stdout == "results/x\n"
     (entry,) = manifest_of(run)["resumed"]
     assert entry.keys() == {"at", "command", "device", "torch", "notes"}
-    assert entry["command"] == ["rkkd", *line]
+    assert entry["command"] == ["rkkd", *line, "--no-figures"]
     assert entry["at"] > first["started"] == manifest_of(run)["started"]
     written = (run / "metrics.csv").stat().st_mtime_ns
     again = warm_rkkd(*line, cwd=tmp_path)

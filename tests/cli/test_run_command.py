@@ -42,7 +42,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def first(folder: Path, warm_rkkd: Program) -> Ended:
     """The run that most tests look at, named ``first``."""
-    return warm_rkkd("run", *QUICK, "--name", "first", cwd=folder)
+    return warm_rkkd("run", *QUICK, "--name", "first", cwd=folder, figures=True)
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from rkkd_cli.cli.flags.grid import (
     RETRY_FAILED,
     EngineOptions,
 )
-from rkkd_cli.cli.flags.runs import CHECKPOINT_MINUTES, DRY_RUN, JSON, LOGGERS, OUT, QUIET
+from rkkd_cli.cli.flags.runs import CHECKPOINT_MINUTES, DRY_RUN, FIGURES, JSON, LOGGERS, OUT, QUIET
 from rkkd_cli.config.overrides import Override
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 @takes(
     WORDS, GRID_AXES, GRID_CELLS, RETRY_FAILED, FAIL_FAST, PUBLISHED_GRID, ENGINE_OPTIONS,
     CELLS_PER_JOB, DATA, MODELS, TRAINING, COMPUTE,
-    OUT, GRID_NAME, CHECKPOINT_MINUTES, LOGGERS, DRY_RUN, QUIET, JSON,
+    OUT, GRID_NAME, CHECKPOINT_MINUTES, LOGGERS, DRY_RUN, FIGURES, QUIET, JSON,
 )  # fmt: skip
 def grid(
     ctx: typer.Context,
@@ -46,6 +46,7 @@ def grid(
     checkpoint_minutes: float,
     loggers: tuple[str, ...],
     dry_run: bool,
+    figures: bool,
     quiet: bool,
     as_json: bool,
 ) -> None:
@@ -74,7 +75,7 @@ def grid(
 
     engine = make_engine(engine_options, experiment, not fail_fast, ctx.obj)
     options = RunOptions(
-        checkpoint_minutes, quiet, loggers, retry_failed=retry_failed, fail_fast=fail_fast,
+        checkpoint_minutes, quiet, loggers, figures, retry_failed=retry_failed, fail_fast=fail_fast,
         fit_memory=True, cells_per_job=cells_per_job, published=published,
     )  # fmt: skip
     executor, begun = Executor(engine, options, ctx.obj), request.begun

@@ -7,7 +7,7 @@ import typer
 
 from rkkd_cli.cli.flags.experiment import DEVICE, EPOCHS, WORDS
 from rkkd_cli.cli.flags.flag import takes
-from rkkd_cli.cli.flags.runs import CHECKPOINT_MINUTES, JSON, LOGGERS, OUT, QUIET, RUN
+from rkkd_cli.cli.flags.runs import CHECKPOINT_MINUTES, FIGURES, JSON, LOGGERS, OUT, QUIET, RUN
 from rkkd_cli.config.overrides import Override
 from rkkd_cli.errors import UserError
 
@@ -15,7 +15,7 @@ from rkkd_cli.errors import UserError
 @takes(
     RUN,
     replace(WORDS, metavar="KEY=VALUE", help="Overrides, as long as they change no number."),
-    EPOCHS, DEVICE, CHECKPOINT_MINUTES, OUT, LOGGERS, QUIET, JSON,
+    EPOCHS, DEVICE, CHECKPOINT_MINUTES, OUT, LOGGERS, FIGURES, QUIET, JSON,
 )  # fmt: skip
 def resume(
     ctx: typer.Context,
@@ -25,6 +25,7 @@ def resume(
     checkpoint_minutes: float,
     out: Path,
     loggers: tuple[str, ...],
+    figures: bool,
     quiet: bool,
     as_json: bool,
 ) -> None:
@@ -43,6 +44,6 @@ def resume(
     from rkkd_cli.cli.runtime.requests import ExperimentRequest
 
     request = ExperimentRequest(None, overrides, from_record=True)
-    options = RunOptions(checkpoint_minutes, quiet, loggers)
+    options = RunOptions(checkpoint_minutes, quiet, loggers, figures)
     executor = Executor(single_job_engine(ctx.obj), options, ctx.obj)
     print_result(executor.resume(begun, request), quiet, as_json)

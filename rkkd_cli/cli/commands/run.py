@@ -10,6 +10,7 @@ from rkkd_cli.cli.flags.flag import takes
 from rkkd_cli.cli.flags.runs import (
     CHECKPOINT_MINUTES,
     DRY_RUN,
+    FIGURES,
     JSON,
     LOGGERS,
     PROFILE,
@@ -22,7 +23,7 @@ from rkkd_cli.config.overrides import Override
 
 @takes(
     WORDS, DATA, MODELS, TRAINING, OBJECTIVE, RANKING, COMPUTE,
-    RUN_FOLDER, RESUME, CHECKPOINT_MINUTES, LOGGERS, DRY_RUN, QUIET, PROFILE, JSON,
+    RUN_FOLDER, RESUME, CHECKPOINT_MINUTES, LOGGERS, DRY_RUN, FIGURES, QUIET, PROFILE, JSON,
 )  # fmt: skip
 def run(
     ctx: typer.Context,
@@ -35,6 +36,7 @@ def run(
     checkpoint_minutes: float,
     loggers: tuple[str, ...],
     dry_run: bool,
+    figures: bool,
     quiet: bool,
     profile: bool,
     as_json: bool,
@@ -70,7 +72,7 @@ def run(
     from rkkd_cli.cli.runtime.profile import print_profile, step_timer
 
     timer = step_timer(profile, ctx.obj)
-    options = RunOptions(checkpoint_minutes, quiet, loggers)
+    options = RunOptions(checkpoint_minutes, quiet, loggers, figures)
     executor = Executor(single_job_engine(ctx.obj), options, ctx.obj, timer)
     if begun is None:
         assert experiment is not None

@@ -34,6 +34,8 @@ MLFLOW = Flag("mlflow", bool, panel=WHERE, default=False,
 
 DRY_RUN = Flag("dry_run", bool, panel=WHERE, default=False,
     help="Check everything and show what would run; write nothing.")
+FIGURES = Flag("figures", bool, panel=WHERE, default=True, option=("--figures/--no-figures",),
+    help="Draw the figures at the end, or leave them to `rkkd plot`.")
 QUIET = Flag("quiet", bool, panel=WHERE, default=False, option=("--quiet", "-q"),
     help="Print the run's folder and nothing else.")
 PROFILE = Flag("profile", bool, default=False,

@@ -10,12 +10,8 @@ from rich.text import Text
 
 from rkkd_cli.analysis.grid_run import GridRecord
 from rkkd_cli.cli.output.console import out, print_line, wide
-from rkkd_cli.cli.output.run_result import Result, make_run_result
-from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.errors import printable
 from rkkd_cli.files import write_atomically
-from rkkd_cli.records.manifest import Manifest
-from rkkd_cli.records.run_directory import RunDirectory
 from rkkd_cli.report.grid_text import grid_notes, lay_out
 from rkkd_cli.report.text_tables import BEST_MARK, TextTable
 
@@ -64,27 +60,16 @@ class GridResult:
             print_line(out, str(path))
 
 
-def ended_run(
-    run: RunDirectory,
-    manifest: Manifest,
-    experiment: Experiment,
-    metrics: pd.DataFrame,
-    published: str | None = None,
-) -> Result:
-    """Draw the figures of a run that has ended, as PNG; a grid gets its grid.csv.
-
-    A run without rows, or a grid without finished cells, has no figures.
-    """
-    if not experiment.vary:
-        return make_run_result(run, manifest, metrics)
-    grid = GridRecord.of(run, manifest, experiment, metrics, published=published)
-    path = run.path / "grid.csv"
+def make_grid_result(grid: GridRecord, figures: bool) -> GridResult:
+    """Write grid.csv, draw the ``figures`` as PNG if wanted, and return the grid's result."""
+    path = grid.run.path / "grid.csv"
     write_atomically(path, grid.frame.to_csv(index=False, lineterminator="\n"))
-    return GridResult(grid, [path, *draw_figures(grid, run.figures, ["png"])])
+    drawn = draw_figures(grid, grid.run.figures, ["png"]) if figures else []
+    return GridResult(grid, [path, *drawn])
 
 
 def draw_figures(grid: GridRecord, folder: Path, formats: list[str]) -> list[Path]:
-    """Save the grid's figures in the folder; return the files."""
+    """Save the grid's figures in the folder; return the files: none without finished cells."""
     if not grid.has_cells:
         return []
     from rkkd_cli.report.grid_figures import GridPicture, draw_grid

@@ -93,9 +93,13 @@ def print_result(result: Result, quiet: bool, as_json: bool) -> None:
     raise typer.Exit(result.exit_status)
 
 
-def make_run_result(run: RunDirectory, manifest: Manifest, metrics: "DataFrame") -> RunResult:
-    """Draw the run's figures as PNG, unless it has no rows, and return its result."""
+def make_run_result(
+    run: RunDirectory, manifest: Manifest, metrics: "DataFrame", figures: bool
+) -> RunResult:
+    """Draw the ``figures`` as PNG if wanted and there are rows, and return the run's result."""
+    if not figures or not len(metrics):
+        return RunResult(run, manifest, metrics, [])
     from rkkd_cli.report.curves import draw_figures
 
-    figures = draw_figures([(run.name, metrics)], run.figures, ["png"]) if len(metrics) else []
-    return RunResult(run, manifest, metrics, figures)
+    drawn = draw_figures([(run.name, metrics)], run.figures, ["png"])
+    return RunResult(run, manifest, metrics, drawn)

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from pandas import DataFrame
 
+from rkkd_cli.analysis.grid_run import GridRecord
 from rkkd_cli.cli.output.console import err, print_line
-from rkkd_cli.cli.output.grid_result import ended_run
+from rkkd_cli.cli.output.grid_result import make_grid_result
 from rkkd_cli.cli.output.progress import make_reporter
-from rkkd_cli.cli.output.run_result import Result
+from rkkd_cli.cli.output.run_result import Result, make_run_result
 from rkkd_cli.cli.runtime.requests import RunRequest
 from rkkd_cli.cli.runtime.signals import Interrupted, stopping_on_signals
 from rkkd_cli.config.experiment import Experiment
@@ -54,6 +56,7 @@ class RunOptions:
 
     ``minutes``: time between checkpoints within an epoch.
     ``loggers``: names of further loggers beside metrics.csv.
+    ``figures``: draw the run's figures at its end.
     ``retry_failed``: train again the arms that failed before.
     ``fail_fast``: end the run at the first arm or job that fails.
     ``fit_memory``: a job gets as many arms as fit into memory, at most ``cells_per_job``. Otherwise
@@ -64,6 +67,7 @@ class RunOptions:
     minutes: float
     quiet: bool = False
     loggers: tuple[str, ...] = ()
+    figures: bool = True
     retry_failed: bool = False
     fail_fast: bool = False
     fit_memory: bool = False
@@ -133,8 +137,7 @@ class Executor:
         lines = run.metrics.read_text(encoding="utf-8").splitlines()
         loggers.begin(run, manifest.id, experiment, lines)
         loggers.end((early["arm"], early["seed"]) for early in manifest.ended_early)
-        metrics = run.read_metrics(manifest)
-        return ended_run(run, manifest, experiment, metrics, self.options.published)
+        return self._result(run, manifest, experiment, run.read_metrics(manifest))
 
     def _continue_run(self, resumed: ResumedRun, controller: StopController) -> Result:
         experiment, manifest = resumed.experiment, resumed.manifest
@@ -200,8 +203,17 @@ class Executor:
             raise _close_after_error(recorder, error) from None
         _warn(recorder.manifest.stopped, style="red")
         run, manifest = recorder.started_run, recorder.manifest
-        metrics = recorder.metrics()
-        return ended_run(run, manifest, recorder.experiment, metrics, self.options.published)
+        return self._result(run, manifest, recorder.experiment, recorder.metrics())
+
+    def _result(
+        self, run: RunDirectory, manifest: Manifest, experiment: Experiment, metrics: DataFrame
+    ) -> Result:
+        """Draw the figures of a run that has ended, and write a grid's grid.csv."""
+        if not experiment.vary:
+            return make_run_result(run, manifest, metrics, self.options.figures)
+        published = self.options.published
+        grid = GridRecord.of(run, manifest, experiment, metrics, published=published)
+        return make_grid_result(grid, self.options.figures)
 
 
 def _close_after_error(recorder: Recorder, error: BaseException) -> BaseException:
