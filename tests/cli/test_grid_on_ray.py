@@ -6,7 +6,8 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -59,13 +60,17 @@ def cluster() -> Iterator[Cluster]:
 
 
 @pytest.fixture(scope="module")
-def expected(warm_rkkd: Program, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
-    """The rows of the short and of the long grid, trained in one process."""
-    rows = {}
-    for epochs in (SHORT, LONG):
+def expected(
+    warm_rkkd: Program, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], list[str]]:
+    """The rows of a grid of so many epochs, trained in one process."""
+
+    @cache
+    def rows(epochs: str) -> list[str]:
         folder = tmp_path_factory.mktemp("local")
         succeeded(warm_rkkd(*GRID, epochs, "-q", cwd=folder))
-        rows[epochs] = numbers_of(folder / "results/six")
+        return numbers_of(folder / "results/six")
+
     return rows
 
 
@@ -76,7 +81,7 @@ def test_a_cluster_gives_the_rows_of_one_process_and_needs_no_common_disk(
     with start(tmp_path, cluster.address, SHORT) as process:
         _, said = process.communicate(timeout=120)
     assert process.returncode == 0, said
-    assert numbers_of(tmp_path / "results/six") == expected[SHORT]
+    assert numbers_of(tmp_path / "results/six") == expected(SHORT)
     assert len(list((tmp_path / "results/six/checkpoints").iterdir())) == 2
     assert list((tmp_path / "cache of the driver/teachers").glob("*/weights.pt"))
     wait_until(lambda: not workers(cluster))
@@ -109,7 +114,7 @@ def test_a_killed_worker_costs_a_retry_and_no_row(
         _, said = process.communicate(timeout=120)
     assert process.returncode == 0, said
     assert "goes on from its last checkpoint" in said
-    assert numbers_of(tmp_path / "results/six") == expected[LONG]
+    assert numbers_of(tmp_path / "results/six") == expected(LONG)
 
 
 @pytest.mark.slow
@@ -129,14 +134,11 @@ def test_a_node_that_goes_away_costs_a_retry_and_no_row(
         _, said = process.communicate(timeout=120)
     assert process.returncode == 0, said
     assert "goes on from its last checkpoint" in said
-    assert numbers_of(tmp_path / "results/six") == expected[LONG]
+    assert numbers_of(tmp_path / "results/six") == expected(LONG)
 
 
-@pytest.mark.parametrize(
-    "number",
-    [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)],
-    ids=lambda one: one.name,
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=lambda number: number.name)
 def test_a_killed_driver_goes_on(
     number: signal.Signals, cluster: Cluster, expected: Any, warm_rkkd: Program, tmp_path: Path
 ) -> None:
@@ -147,7 +149,7 @@ def test_a_killed_driver_goes_on(
     assert process.returncode == (143 if number == signal.SIGTERM else -number), said
     wait_until(lambda: not workers(cluster))
     succeeded(warm_rkkd(*GRID, LONG, "-q", cwd=tmp_path))
-    assert numbers_of(tmp_path / "results/six") == expected[LONG]
+    assert numbers_of(tmp_path / "results/six") == expected(LONG)
 
 
 @pytest.mark.slow

@@ -169,7 +169,11 @@ def test_a_killed_run_is_told_as_dead_and_its_lock_is_free(
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs fork and /proc")
 @pytest.mark.parametrize(
     ("signal", "count"),
-    [("kill", 8), ("term", 3), pytest.param("kill", 25, marks=pytest.mark.slow)],
+    [
+        ("kill", 4),
+        pytest.param("kill", 25, marks=pytest.mark.slow),
+        pytest.param("term", 3, marks=pytest.mark.slow),
+    ],
 )
 def test_a_run_that_is_stopped_at_random_moments_ends_as_if_nothing_had_happened(
     signal: str, count: int, tmp_path: Path

@@ -99,6 +99,7 @@ def test_two_ranks_make_one_run_which_one_process_does_not_go_on_with(
     assert numbers_of(whole) == before  # mended from the checkpoints, before it was refused
 
 
+@pytest.mark.slow
 def test_a_killed_rank_is_started_again_and_nobody_can_tell(whole: Path, tmp_path: Path) -> None:
     how = ("--standalone", "--max-restarts=3")
     with started(tmp_path, "run", *SMALL, torchrun=how) as process:

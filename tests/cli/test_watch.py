@@ -33,7 +33,7 @@ def held(ended: Path, tmp_path: Path) -> Iterator[RunDirectory]:
 
 
 def test_it_follows_a_run_to_its_end(tmp_path: Path) -> None:
-    train = ("run", *quick("training.epochs=30"), "--name", "live", "--quiet")
+    train = ("run", *quick("training.epochs=12"), "--name", "live", "--quiet")
     with started(*train, cwd=tmp_path) as trains:
         wait_until(has_rows(tmp_path / "results/live", 1))
         trains.send_signal(signal.SIGSTOP)  # until the watching has begun
@@ -47,8 +47,8 @@ def test_it_follows_a_run_to_its_end(tmp_path: Path) -> None:
     assert first.startswith(f"results/live: running (process {trains.pid})")
     assert len(frames) > 1
     assert frames[-1].startswith("finished")
-    assert "60 of 60 epochs" in frames[-1]
-    assert "kd_rank  1      30/30" in frames[-1]
+    assert "24 of 24 epochs" in frames[-1]
+    assert "kd_rank  1      12/12" in frames[-1]
     assert "▁" in frames[-1]
     assert "█" in frames[-1]
 

@@ -16,12 +16,9 @@ from rkkd_cli.config.presets import (
     load_grid,
     preset_directory,
     preset_names,
-    preset_text,
 )
 
 ROOT = Path(__file__).parents[2]  # the package itself may be installed elsewhere
-# What others have published, where it was collected; the presets have copies of it.
-REFERENCE = ROOT.parent / "shared" / "reference"
 PUBLISHED = [p for p in preset_names() if (preset_directory() / f"{p}_published.csv").is_file()]
 NONE_PUBLISHED = [preset for preset in preset_names() if preset not in PUBLISHED]
 NOTHING = ("nothing published stands beside", "no published figures", "publishes nothing")
@@ -127,88 +124,3 @@ def test_a_preset_needs_no_file_of_its_own(preset: str) -> None:
     experiment = load_experiment(preset)
     assert experiment.dataset.root is None
     assert experiment.teacher.checkpoint is None
-    assert "shared/" not in preset_text(preset)
-
-
-def test_the_program_reads_no_collection_of_published_figures() -> None:
-    files = list((ROOT / "rkkd_cli").rglob("*.py"))
-    assert files
-    assert not [file for file in files if "shared/reference" in file.read_text(encoding="utf-8")]
-
-
-needs_reference = pytest.mark.skipif(not REFERENCE.is_dir(), reason="the collection is not here")
-
-
-@needs_reference
-@pytest.mark.parametrize(
-    ("preset", "name"),
-    [
-        ("rank_grad_cifar100", "rkkd_published_curves.csv"),
-        ("alpha_temperature", "alpha_temperature_published.csv"),
-    ],
-)
-def test_a_whole_table_is_the_collected_one(preset: str, name: str) -> None:
-    rows = published(preset)
-    assert all(row.pop("source") for row in rows)
-    assert rows == rows_of(REFERENCE / name)
-
-
-@needs_reference
-def test_the_plugin_figures_are_the_collected_ones() -> None:
-    experiment = load_experiment("kendall_plugin")
-    models = [experiment.teacher.model, experiment.student.model]
-    pairs = rows_of(REFERENCE / "cifar100_pairs_published.csv")
-    pair = next(row for row in pairs if [row["teacher"], row["student"]] == models)
-    rows = published("kendall_plugin")
-    stated = {row["arm"]: float(row["test_acc"]) for row in rows}
-    for method in ("kd", "dkd", "dist"):
-        assert stated[method] == float(pair[method])
-    alone = [float(row["test_acc"]) for row in rows if not row["arm"]]
-    assert alone == [float(pair["teacher_percent"]), float(pair["student_percent"])]
-
-
-@needs_reference
-@pytest.mark.parametrize(
-    ("preset", "dataset"), [("rkd_cifar100", "CIFAR-100"), ("rkd_imagenet", "ImageNet")]
-)
-def test_the_rkd_figures_are_the_collected_ones(preset: str, dataset: str) -> None:
-    rows = rows_of(REFERENCE / "rkd_published.csv")
-    pair = next(row for row in rows if row["dataset"] == dataset)
-    stated = {row["arm"]: float(row["test_acc"]) for row in published(preset)}
-    columns = {"": "teacher_percent", "ce": "student_percent", "rkd": "distilled_percent"}
-    assert stated == {arm: float(pair[column]) for arm, column in columns.items()}
-
-
-@needs_reference
-def test_the_simkd_figures_are_the_collected_ones() -> None:
-    collected = rows_of(REFERENCE / "simkd_variants_published.csv")
-    experiment = load_experiment("simkd_variants")
-    stated = {row["arm"]: row for row in published("simkd_variants")}
-    assert {row["baseline_percent"] for row in collected} == {stated.pop("last_l2")["test_acc"]}
-    arms = {_variant(experiment.arms[arm]): row for arm, row in stated.items()}
-    assert len(arms) == len(collected) == len(experiment.arms) - 1
-    for row in collected:
-        found = arms[_collected_variant(row)]
-        assert float(found["test_acc"]) == float(row["test_acc_percent"])
-        assert float(found["std"]) == float(row["std"])
-        assert row["best_lr"] == str(experiment.training.lr)
-
-
-Variant = tuple[str, bool, bool, str]
-
-
-def _variant(arm: dict[str, Any]) -> Variant:
-    settings = arm["method"]["simkd"]
-    return (
-        settings.get("projectors", "last"),
-        settings.get("projector_bias", False),
-        settings.get("teacher_correct_only", False),
-        settings.get("feature_loss", "l2"),
-    )
-
-
-def _collected_variant(row: Row) -> Variant:
-    words = {"multiple": "two_thirds_and_last", "all": "all", "last": "last"}
-    projectors = words[row["projectors"].split()[0]]
-    bias, correct_only = row["projector_bias"] == "yes", row["teacher_correct_only"] == "yes"
-    return projectors, bias, correct_only, row["feature_loss"]

@@ -19,11 +19,11 @@ from rkkd_cli.losses.surrogates import COMPILED_SURROGATES
 from rkkd_cli.losses.kernels.triton_tiles import losses_and_gradients
 
 torch.manual_seed(0)
-for batch, classes in ((1, 2), (3, 7), (2, 64), (2, 130)):
-    for scale in (0.01, 1.0, 1e4):
+for batch, classes in ((1, 2), (2, 130)):
+    for scale in (0.01, 1e4):
         s, t = torch.randn(2, batch, classes) * scale
         s[0, 0] = s[0, 1]
-        for k in (0.1, 10.0, 1e4):
+        for k in (0.1, 1e4):
             for index, name in enumerate(COMPILED_SURROGATES):
                 value, gradient = losses_and_gradients(s, t, k, index)
                 exact = torch_blocks.losses_and_gradients(
