@@ -101,15 +101,20 @@ def _draw_heatmaps(picture: GridPicture) -> Figure:
     tables = picture.tables
     compared = any(table.published for table in tables)
     means = [_means_array(table) for table in tables]
-    titles = [facet_title(table) or "measured" * compared for table in tables]
-    panels = [(*panel, _norm(means)) for panel in zip(titles, tables, means, strict=True)]
+    facets = [facet_title(table) for table in tables]
+    titles = [facet or "measured" * compared for facet in facets]
+    panels = [(*panel, colour_scale(means)) for panel in zip(titles, tables, means, strict=True)]
     if compared:
         stated = [_array(table, table.published) for table in tables]
-        norm = _norm(stated)
-        panels += [("published", *panel, norm) for panel in zip(tables, stated, strict=True)]
+        titles, scale = [_with_facet("published", facet) for facet in facets], colour_scale(stated)
+        panels += [(*panel, scale) for panel in zip(titles, tables, stated, strict=True)]
     differences = [
-        ("measured − published", table, _means_array(table) - _array(table, table.published))
-        for table in tables
+        (
+            _with_facet("measured − published", facet),
+            table,
+            measured - _array(table, table.published),
+        )
+        for facet, table, measured in zip(facets, tables, means, strict=True)
         if table.published
     ]
     across = min(3, len(tables)) if len(tables) > 1 else 1
@@ -121,9 +126,8 @@ def _draw_heatmaps(picture: GridPicture) -> Figure:
     for title, table, values, norm in panels:
         _draw_heatmap(next(all_axes), table, values, title, "viridis", norm)
     for title, table, values in differences:
-        largest = float(np.nanmax(np.abs(values))) or 1.0
-        norm = Normalize(-largest, largest)
-        _draw_heatmap(next(all_axes), table, values, title, "PuOr", norm, "+.1f")
+        scale = colour_scale([values], centred=True)
+        _draw_heatmap(next(all_axes), table, values, title, "PuOr", scale, "+.1f")
     for unused in all_axes:
         unused.set_axis_off()
     title = f"{picture.title}: test accuracy (%), {picture.subtitle}"
@@ -140,9 +144,21 @@ def _array(table: GridTable, values: Mapping[CellKey, float]) -> Any:
     return np.array(rows, dtype=float)
 
 
-def _norm(arrays: Sequence[Any]) -> Normalize:
-    values = np.concatenate([array.ravel() for array in arrays])
-    low, high = float(np.nanmin(values)), float(np.nanmax(values))
+def _with_facet(title: str, facet: str) -> str:
+    return f"{title}, {facet}" if facet else title
+
+
+def colour_scale(arrays: Sequence[Any], centred: bool = False) -> Normalize:
+    """Return the scale from the least to the largest value, or one ``centred`` on zero.
+
+    NaN does not count. Without any value, or for equal ones, the scale is one unit wide.
+    """
+    values = np.concatenate([np.ravel(array) for array in arrays])
+    values = values[np.isfinite(values)]
+    if centred:
+        largest = float(np.abs(values).max(initial=0.0)) or 1.0
+        return Normalize(-largest, largest)
+    low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 1.0)
     return Normalize(low, high if high > low else low + 1)
 
 
@@ -238,7 +254,7 @@ def _draw_parallel(picture: GridPicture) -> Figure:
     means, keys = picture.means.sort_values("acc"), picture.keys
     figure = Figure(figsize=(1.9 * (len(keys) + 1) + 1, 4.2), layout="constrained")
     axes = figure.subplots()
-    norm = _norm([means["acc"].to_numpy()])
+    norm = colour_scale([means["acc"]])
     colours = ScalarMappable(norm, "viridis")
     heights = {key: _evenly_spaced(key_values(means, key)) for key in keys}
     for cell in means.to_dict("records"):

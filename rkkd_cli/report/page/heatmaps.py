@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-import numpy as np
 from bokeh.models import ColumnDataSource, FactorRange, HoverTool
 from bokeh.plotting import figure
 from matplotlib import colormaps
@@ -11,7 +10,7 @@ from matplotlib.colors import to_hex
 
 from rkkd_cli.analysis.grid_tables import CellKey, GridTable, format_value, short_key
 from rkkd_cli.errors import printable
-from rkkd_cli.report.grid_figures import MAX_FACETS, GridPicture, value_labels
+from rkkd_cli.report.grid_figures import MAX_FACETS, GridPicture, colour_scale, value_labels
 from rkkd_cli.report.grid_text import facet_title
 from rkkd_cli.report.page.drawing import TOOLTIP_STYLE, BokehItem, embeddable, set_plain_style
 
@@ -25,13 +24,12 @@ class Heatmap(NamedTuple):
 
 
 class HeatmapValues(NamedTuple):
-    """The values of a heatmap, its colour map, and the format of its numbers."""
+    """The values of a heatmap: accuracies, or differences of accuracies."""
 
     title: str
     table: GridTable
     values: Mapping[CellKey, float]
-    colours: str
-    digits: str
+    is_difference: bool = False
 
 
 def heatmaps_of(picture: GridPicture, prefix: str) -> list[Heatmap]:
@@ -48,13 +46,13 @@ def _heatmap_values(tables: list[GridTable]) -> Iterator[HeatmapValues]:
         facet = facet_title(table)
         suffix = f", {facet}" if facet else ""
         means = {cell: accuracy.mean for cell, accuracy in table.cells.items()}
-        yield HeatmapValues(f"Test accuracy (%){suffix}", table, means, "viridis", ".1f")
+        yield HeatmapValues(f"Test accuracy (%){suffix}", table, means)
         if table.published:
             stated = table.published
-            yield HeatmapValues(f"Published (%){suffix}", table, stated, "viridis", ".1f")
+            yield HeatmapValues(f"Published (%){suffix}", table, stated)
             difference = {cell: means[cell] - stated[cell] for cell in means if cell in stated}
             title = f"Measured − published{suffix}"
-            yield HeatmapValues(title, table, difference, "PuOr", "+.1f")
+            yield HeatmapValues(title, table, difference, is_difference=True)
 
 
 def _draw(heatmap: HeatmapValues) -> Any:
@@ -84,15 +82,12 @@ def _draw(heatmap: HeatmapValues) -> Any:
 def _columns(heatmap: HeatmapValues, row_key: str, column_key: str) -> dict[str, Any]:
     """Return the columns of the data source, with one entry per cell."""
     table, values = heatmap.table, heatmap.values
-    numbers = np.array(list(values.values()) or [0.0])
-    low, high = float(numbers.min()), float(numbers.max())
-    if heatmap.digits.startswith("+"):
-        high = float(np.abs(numbers).max())
-        low = -high
-    width = high - low or 1.0
+    scale = colour_scale([[*values.values()]], centred=heatmap.is_difference)
+    colours = colormaps["PuOr" if heatmap.is_difference else "viridis"]
+    number_format = "+.1f" if heatmap.is_difference else ".1f"
     cells = []
     for (row, column), value in values.items():
-        red, green, blue, _ = colormaps[heatmap.colours]((value - low) / width)
+        red, green, blue, _ = colours(scale(value))
         is_dark = 0.2126 * red**2.2 + 0.7152 * green**2.2 + 0.0722 * blue**2.2 < 0.18
         measured = table.cells.get((row, column))
         accuracy = measured.text(2) if measured else ""
@@ -100,7 +95,7 @@ def _columns(heatmap: HeatmapValues, row_key: str, column_key: str) -> dict[str,
             accuracy += f" (published {table.published[row, column]:.2f})"
         cells.append((
             printable(format_value(column)), printable(format_value(row)), row_key, column_key,
-            format(value, heatmap.digits), accuracy, to_hex((red, green, blue)),
+            format(value, number_format), accuracy, to_hex((red, green, blue)),
             "#ffffff" if is_dark else "#000000",
         ))  # fmt: skip
     names = ("x", "y", "row_name", "column_name", "text", "accuracy", "fill", "ink")

@@ -182,11 +182,18 @@ def test_where_nothing_differs_the_scale_is_one_point_wide_to_either_side() -> N
     assert difference.images[0].get_clim() == (-1, 1)
 
 
+def test_published_values_of_unmeasured_cells_alone_leave_an_empty_scale_of_one_point() -> None:
+    *_, difference = drawn("heatmap", two_keys(published={(0.9, 4.0): 80.0})).axes
+    assert np.isnan(image_of(difference)).all()
+    assert difference.images[0].get_clim() == (-1, 1)
+
+
 def test_facets_without_published_values_have_no_difference() -> None:
     figure = drawn("heatmap", made_grid(THREE_KEYS, published={(0.1, 1.0, False): 10.0}))
     titles = [axes.get_title() for axes in figure.axes if axes.axison]
     assert titles == [
-        "grad = true", "grad = false", "published", "published", "measured − published"
+        "grad = true", "grad = false", "published, grad = true", "published, grad = false",
+        "measured − published, grad = false",
     ]  # fmt: skip
     np.testing.assert_allclose(image_of(figure.axes[4])[0], [1.5, np.nan])
 

@@ -8,6 +8,8 @@ import pytest
 from bokeh.document import Document
 from bokeh.models import HoverTool
 from made_rows import ALPHA, ALPHAS, ARMS, GRAD, TEMPERATURE, TEMPERATURES, metric_row
+from matplotlib import colormaps
+from matplotlib.colors import to_hex
 from report_runs import made_grid, made_metrics, made_published
 
 from rkkd_cli.report.arms import arm_curves
@@ -94,6 +96,12 @@ def test_published_values_and_the_differences_have_heatmaps_of_their_own() -> No
     assert fill["0.5", "4"] == "#7f3b08"  # the end of PuOr: the largest difference, and negative
     red, _, blue = (int(fill["0.1", "1"][place : place + 2], 16) for place in (1, 3, 5))
     assert blue > red  # the positive side
+
+
+def test_where_nothing_differs_the_cell_is_neither_better_nor_worse() -> None:
+    *_, difference = heatmaps_of(made_grid(TWO_KEYS, published={(0.1, 1.0): 11.5}), "grid-0")
+    ((text, fill),) = source_columns(difference.item, "text", "fill").values()
+    assert (text, fill) == ("+0.0", to_hex(colormaps["PuOr"](0.5)))
 
 
 @pytest.mark.parametrize(
