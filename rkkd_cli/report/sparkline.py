@@ -3,6 +3,8 @@
 import math
 from collections.abc import Sequence
 
+import numpy as np
+
 BARS = "▁▂▃▄▅▆▇█"
 
 
@@ -20,9 +22,7 @@ def sparkline(values: Sequence[float], width: int) -> str:
 def _averaged(values: Sequence[float], width: int) -> list[float]:
     if len(values) <= width:
         return list(values)
-    ends = [len(values) * (n + 1) // width for n in range(width)]
-    groups = [values[a:b] for a, b in zip([0, *ends], ends, strict=False)]
-    return [sum(group) / len(group) for group in groups]
+    return [float(group.mean()) for group in np.array_split(np.asarray(values), width)]
 
 
 def _bar(height: float, low: float, high: float) -> str:

@@ -1,8 +1,9 @@
 """Jobs: a seed's stream with the arms that train on it in lockstep."""
 
 from collections.abc import Iterable, Sequence
-from itertools import pairwise
 from typing import NamedTuple
+
+import numpy as np
 
 from rkkd_cli.config.arms import Arm
 from rkkd_cli.config.dataset import DatasetConfig
@@ -49,8 +50,7 @@ def group_by_stream(arms: Iterable[Arm]) -> list[tuple[Arm, ...]]:
 def split_evenly(arms: Sequence[Arm], max_arms: int) -> list[tuple[Arm, ...]]:
     """Return the arms in as few parts as possible, of nearly equal size, at most ``max_arms``."""
     parts = -(-len(arms) // max_arms)
-    bounds = [len(arms) * part // parts for part in range(parts + 1)]
-    return [tuple(arms[start:stop]) for start, stop in pairwise(bounds)]
+    return [tuple(arms[i] for i in part) for part in np.array_split(range(len(arms)), parts)]
 
 
 class SourcesKey(NamedTuple):
