@@ -1,7 +1,8 @@
 """Differences over seeds: intervals, a permutation test, effect sizes, and the power of the t test.
 
-All distributions are scipy's. With the differences d_1 … d_n of n seeds, d̄ their mean and s their
-sample standard deviation (n − 1), the paired quantities are
+Tests, intervals and distributions are scipy's, which lacks only effect sizes, Holm's correction and
+the power of the t test. With the differences d_1 … d_n of n seeds, d̄ their mean and s their sample
+standard deviation (n − 1), the paired quantities are
 
 - t interval: d̄ ± t(0.975; n − 1) · s / √n;
 - bootstrap interval of the mean: BCa (Efron 1987) from ``MIN_BCA_SEEDS`` seeds on, percentiles
@@ -131,23 +132,19 @@ def sample_std(values: FloatArray) -> float | None:
 
 def t_interval(values: FloatArray) -> Interval | None:
     """Return the t interval of the mean, or None where :func:`sample_std` is None."""
-    std = sample_std(values)
-    if std is None:
+    if sample_std(values) is None:
         return None
-    n = values.size
-    low, high = stats.t.interval(CONFIDENCE, n - 1, loc=values.mean(), scale=std / math.sqrt(n))
-    return Interval(float(low), float(high))
+    return _interval(stats.ttest_1samp(values, 0).confidence_interval(CONFIDENCE))
 
 
 def _welch_interval(first: FloatArray, second: FloatArray) -> Interval:
-    """Return Welch's interval, with the degrees of freedom of Welch and Satterthwaite."""
-    samples = (first, second)
-    errors = [float(values.var(ddof=1)) / values.size for values in samples]
-    squares = [e**2 / (values.size - 1) for e, values in zip(errors, samples, strict=True)]
-    freedom = sum(errors) ** 2 / sum(squares)
-    gap = float(second.mean() - first.mean())
-    low, high = stats.t.interval(CONFIDENCE, freedom, loc=gap, scale=math.sqrt(sum(errors)))
-    return Interval(float(low), float(high))
+    with warnings.catch_warnings(action="ignore"):  # scipy warns of an arm without spread
+        test = stats.ttest_ind(second, first, equal_var=False)
+    return _interval(test.confidence_interval(CONFIDENCE))
+
+
+def _interval(ends: Any) -> Interval:
+    return Interval(float(ends.low), float(ends.high))
 
 
 def _pooled_std(first: FloatArray, second: FloatArray) -> float | None:
@@ -185,14 +182,13 @@ def _bootstrap_interval(samples: Any) -> tuple[Interval | None, str | None]:
     if min(values.size for values in samples) >= MIN_BCA_SEEDS:
         methods = ["BCa", "percentile"]  # percentiles where ties leave BCa undefined
     for method in methods:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # scipy warns of a NaN interval: see below
-            interval = stats.bootstrap(
+        with warnings.catch_warnings(action="ignore"):  # scipy warns of a NaN interval: see below
+            ends = stats.bootstrap(
                 samples, statistic, confidence_level=CONFIDENCE, n_resamples=RESAMPLES,
                 method=method, rng=np.random.default_rng(0), vectorized=True,
             ).confidence_interval  # fmt: skip
-        if math.isfinite(interval.low) and math.isfinite(interval.high):
-            return Interval(float(interval.low), float(interval.high)), method
+        if math.isfinite(ends.low) and math.isfinite(ends.high):
+            return _interval(ends), method
     return None, None
 
 

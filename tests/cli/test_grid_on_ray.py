@@ -200,7 +200,6 @@ def test_a_port_of_something_else_is_no_cluster(rkkd: Program) -> None:
     def answer() -> None:
         with server.accept()[0] as connection:
             connection.sendall(b"SSH-2.0-OpenSSH_9.2p1")
-            connection.recv(100)
 
     with socket.create_server(("127.0.0.1", 0)) as server:
         threading.Thread(target=answer, daemon=True).start()

@@ -22,8 +22,6 @@ from rkkd_cli.sweep.jobs import Job, SourcesKey, sources_key
 
 SECONDS_TO_CONNECT = 5.0
 SECONDS_TO_START = 60.0
-HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"  # how gRPC, hence Ray, begins
-HTTP2_SETTINGS = bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])  # an empty frame of type 4
 MAX_UNREAD_MESSAGES = 8  # a worker waits while there are so many
 
 
@@ -81,28 +79,25 @@ def connect(address: str | None) -> None:
 
 
 def _check_reachable(address: str) -> None:
-    """Raise UserError unless there may be a cluster. Ray itself would try for minutes."""
+    """Raise UserError unless there may be a cluster.
+
+    At a closed port, or one of something else, ``ray.init`` has no timeout of its own and tries for
+    minutes. So the port is tried first, and whether HTTP/2, hence gRPC, is spoken there: its first
+    frame is of type 4, SETTINGS.
+    """
     host, _, port = address.rpartition(":")
     if not (host and port.isdigit()):
         raise UserError(f"--address {address!r}: write HOST:PORT, or auto for the cluster at hand")
     try:
         with socket.create_connection((host, int(port)), SECONDS_TO_CONNECT) as connection:
-            if os.environ.get("RAY_USE_TLS", "0") == "0":
-                _check_http2(connection)
+            uses_tls = os.environ.get("RAY_USE_TLS", "0") != "0"
+            if not uses_tls and connection.recv(4)[3:] != b"\4":
+                raise OSError("something else is listening there")
     except (OSError, OverflowError) as error:
         raise UserError(
             f"no Ray cluster answers at {address}: {error}; start one with `ray start --head`, or "
             "leave out --address"
         ) from None
-
-
-def _check_http2(connection: socket.socket) -> None:
-    """Raise OSError unless the other end answers a preface with its settings (RFC 9113, 3.4)."""
-    connection.settimeout(SECONDS_TO_CONNECT)
-    connection.sendall(HTTP2_PREFACE + HTTP2_SETTINGS)
-    header = connection.recv(len(HTTP2_SETTINGS), socket.MSG_WAITALL)
-    if header[3:4] != HTTP2_SETTINGS[3:4]:
-        raise OSError("something else is listening there")
 
 
 @contextmanager
