@@ -10,6 +10,7 @@ from rkkd_cli.config.frozen import Floats, FrozenConfig
 class DatasetConfig(FrozenConfig):
     """The images, how many of them are used, and their augmentation.
 
+    ``root``: the folder of the images or downloads, as seen from the folder in which rkkd runs.
     ``crop_padding``, ``flip``, ``mean``, ``std``: default to the usual values for the dataset. For
     ``digits`` and ``folder``, mean and std are measured on the training images.
     ``val_share``: share of the training images held out for validation.

@@ -19,7 +19,7 @@ from rkkd_cli.config.overrides import (
     overridden_keys,
 )
 from rkkd_cli.config.stated_findings import SIDES, check_arm_names
-from rkkd_cli.config.untrusted import check_untrusted_values
+from rkkd_cli.config.untrusted import check_code_is_typed
 from rkkd_cli.config.validation import check_known_key, experiment_from
 from rkkd_cli.config.value_lists import parse_axes
 from rkkd_cli.errors import UserError, unknown_name
@@ -114,14 +114,14 @@ def load_experiment(preset: str, overrides: Sequence[Override] = ()) -> Experime
     """Return the preset with the overrides laid over it, its arms validated.
 
     A preset that varies keys and names no arms gets all cells of its grid. Raises UserError, also
-    for a value that a file may not have (see :mod:`rkkd_cli.config.untrusted`).
+    if the file names code to run.
     """
     path = preset_path(preset)
     table, typed = _read_with_overrides(path, overrides)
     experiment = experiment_from(table, path.name, typed)
     if "arms" not in table:
         experiment = with_cells(experiment, CellSelection())
-    check_untrusted_values(table, typed, path.name)
+    check_code_is_typed(table, typed, path.name)
     _check_findings(experiment)
     return _with_valid_arms(experiment, typed)
 
@@ -168,10 +168,11 @@ def load_grid(
     vary = parse_axes({**({} if only_axes else experiment.vary), **axes})
     experiment = experiment.model_copy(update={"vary": vary})
     if keeps_arms:
+        table["arms"] = arms
         experiment = experiment.model_copy(update={"arms": arms})
     else:
         experiment = with_cells(experiment, selection)
-    check_untrusted_values(table, typed, path.name)
+    check_code_is_typed(table, [*typed, *(f"vary.{key}" for key in axes)], path.name)
     return _with_valid_arms(experiment, typed)
 
 

@@ -1,5 +1,6 @@
 """A user's own dataset: a function named ``package.module:name`` that returns arrays."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,10 +13,11 @@ from rkkd_cli.plugins import check_signature, load_plugin
 def load_user_dataset(spec: str, root: str | None) -> Splits:
     """Call the user's function and return the training split, the test split and class names.
 
-    The function gets ``dataset.root`` (None unless it is set) and returns ``(train_images,
-    train_labels, test_images, test_labels)``: images as uint8 arrays (N, channels, H, W), labels as
-    integers (N,) from 0 on. Raises UserError for anything else.
+    The function gets ``dataset.root``, its ``~`` expanded (None unless it is set), and returns
+    ``(train_images, train_labels, test_images, test_labels)``: images as uint8 arrays (N, channels,
+    H, W), labels as integers (N,) from 0 on. Raises UserError for anything else.
     """
+    root = None if root is None else str(Path(root).expanduser())
     function = load_plugin("dataset", spec)
     check_signature("dataset", spec, function, root)
     try:

@@ -212,20 +212,31 @@ def _check_teacher(experiment: Experiment, model: Classifier, dataset: DatasetIn
     try:
         load_checkpoint(model, path)
     except UserError as error:
-        raise _mismatch_error(path, experiment, dataset) or error from None
+        raise _explain_misfit(error, path, experiment, dataset) from None
 
 
-def _mismatch_error(path: Path, experiment: Experiment, dataset: DatasetInfo) -> UserError | None:
-    """Return an error that names the model or the image size of the file, if they are others."""
+def _explain_misfit(
+    misfit: UserError, path: Path, experiment: Experiment, dataset: DatasetInfo
+) -> UserError:
+    """Return the error, or one that names the model or the image size of the file."""
     name = experiment.teacher.model
     images = ImageSpec(dataset.num_classes, dataset.in_channels, dataset.size)
     try:
         weights = read_weights(path)
+    except UserError:
+        return misfit
+    try:
         recognised = _as_library_model(weights, name, images) or recognise(weights, None, images)
     except UserError:
-        return None
+        if name not in MODELS:
+            return misfit
+        return UserError(
+            f"{misfit}; if it is no {name}, say which model it is with --teacher, such as "
+            "--teacher torchvision:NAME or timm:NAME"
+        )
     if recognised.model == name:
-        return image_size_error(path, recognised, experiment.dataset.name, dataset)
+        size_error = image_size_error(path, recognised, experiment.dataset.name, dataset)
+        return size_error or misfit
     return UserError(
         f"checkpoint {path} is of another architecture: it holds a {recognised.model}, not a "
         f"{name}; add --teacher {recognised.model}"

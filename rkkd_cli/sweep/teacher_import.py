@@ -18,19 +18,15 @@ from rkkd_cli.data.stream import DeviceImages
 from rkkd_cli.errors import UserError
 from rkkd_cli.files import file_sha256
 from rkkd_cli.models import Classifier, build_model
-from rkkd_cli.models.checkpoint.layout import CheckpointWeights, read_weights
+from rkkd_cli.models.checkpoint.layout import CheckpointWeights
 from rkkd_cli.models.checkpoint.load import load_fitted
 from rkkd_cli.models.checkpoint.recognise import ImageSpec, RecognisedModel, recognise
 from rkkd_cli.sweep.check import check_cache, check_forward, dataset_request, image_size_error
 from rkkd_cli.sweep.sources import dataset_facts, read_dataset
 from rkkd_cli.train.device import use_precision
 from rkkd_cli.train.events import DatasetReady, Event
-from rkkd_cli.train.teacher.model import freeze, measure_teacher
-from rkkd_cli.train.teacher.safetensors_files import (
-    images_in_metadata,
-    metadata_fact,
-    save_imported,
-)
+from rkkd_cli.train.teacher.model import Teacher, freeze, measure_teacher
+from rkkd_cli.train.teacher.safetensors_files import images_in_metadata, save_imported
 from rkkd_cli.train.teacher.store import IMPORTED_PREFIX, format_image_size
 
 # A trained teacher is better than guessing by this share of what could be gained, and by more than
@@ -56,13 +52,6 @@ class ImportedTeacher(NamedTuple):
     facts: dict[str, Any]
     chance: float
     near_chance: bool
-
-
-def read_teacher_file(path: Path, ema: bool = False) -> CheckpointWeights:
-    """Return the weights; their hints begin with the model that rkkd's own metadata name."""
-    weights = read_weights(path, ema)
-    model = metadata_fact(weights.metadata, "model")
-    return weights if model is None else weights._replace(hints=(model, *weights.hints))
 
 
 def recognise_teacher(
@@ -103,7 +92,7 @@ def import_teacher(
         image_size=dataset.image_size,
     )
     facts = measure_teacher(teacher, recognised.model, test) | _file_facts(file, dataset)
-    path = save_imported(cache, _key(file, dataset), recognised.state, facts)
+    path = save_imported(cache, _key(teacher, recognised, dataset), recognised.state, facts)
     chance = 100 * int(np.bincount(dataset.test.labels).max()) / len(dataset.test)
     near_chance = _is_near_chance(facts, chance)
     return ImportedTeacher(path, facts | {"key": path.parent.name}, chance, near_chance)
@@ -149,9 +138,9 @@ def _file_facts(file: TeacherFile, dataset: Dataset) -> dict[str, Any]:
     }
 
 
-def _key(file: TeacherFile, dataset: Dataset) -> str:
-    """Return the key: a hash of the file, the weights chosen in it, the model and the images."""
-    parts = [file.sha256, file.weights.key, file.model.model, dataset.fingerprint]
+def _key(teacher: Teacher, recognised: RecognisedModel, dataset: Dataset) -> str:
+    """Return the key: a hash of the weights, in whatever file, the model and the images."""
+    parts = [teacher.fingerprint, recognised.model, dataset.fingerprint]
     return IMPORTED_PREFIX + hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 

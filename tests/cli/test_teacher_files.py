@@ -72,6 +72,9 @@ def test_an_export_says_all_that_import_needs(
     again = warm_rkkd("teacher", "export", kept.name[9:14], cwd=tmp_path, env=env)
     assert again.stdout.startswith("digits_teacher_digits.safetensors: digits_teacher, 10 classes")
     assert same(load_file(tmp_path / "digits_teacher_digits.safetensors"), weights(folder))
+    words = ("digits_teacher_digits.safetensors", "--limit-test", "100")
+    succeeded(warm_rkkd("teacher", "import", *words, cwd=tmp_path, env=env))
+    assert list((tmp_path / "cache" / "teachers").glob("imported-*")) == [kept]  # the same weights
 
 
 def test_the_printed_command_runs_with_the_imported_teacher(
@@ -125,10 +128,12 @@ def test_a_teacher_no_better_than_guessing_is_warned_of(
 
 def test_export_replaces_nothing_unless_forced(folder: Path, warm_rkkd: Program) -> None:
     before = (folder / "t.safetensors").read_bytes()
+    exported = weights(folder)
     words = ("teacher", "export", "digits_teacher", "--to", "t.safetensors")
     refused(warm_rkkd(*words, cwd=folder, env=cache_of(folder)), "t.safetensors exists", "--force")
-    succeeded(warm_rkkd(*words, "--force", cwd=folder, env=cache_of(folder)))
     assert (folder / "t.safetensors").read_bytes() == before
+    succeeded(warm_rkkd(*words, "--force", cwd=folder, env=cache_of(folder)))
+    assert same(weights(folder), exported)
 
 
 @pytest.mark.parametrize(
@@ -188,7 +193,7 @@ BAD = {
     "lying": ["no sound safetensors file", "header"],
     "lying offsets": ["no sound safetensors file"],
     "foreign": [f"holds a {Config.__module__}.Config object", "save its state_dict alone"],
-    "other": ["fits no model of the zoo", "nearest is", "--model"],
+    "other": ["fits no model of the zoo", "say which model it is with --model"],
     "classes": ["was trained on 7 classes, the dataset digits has 10", "--dataset"],
     "channels": ["takes images of 3 channels, those of the dataset digits have 1"],
 }
@@ -235,6 +240,22 @@ def test_run_names_the_model_that_a_file_of_another_one_holds(
     torch.save(build_model("cnn2", 10, 1).state_dict(), tmp_path / "c.pth")
     answer = warm_rkkd("run", "--teacher-checkpoint", "c.pth", cwd=tmp_path)
     refused(answer, "c.pth is of another architecture: it holds a cnn2", "add --teacher cnn2")
+
+
+def test_a_preset_file_may_name_files_anywhere(
+    folder: Path, tmp_path: Path, warm_rkkd: Program
+) -> None:
+    env = {**cache_of(tmp_path), "HOME": str(folder)}
+    succeeded(warm_rkkd("cp", "rank_grad", "mine.toml", cwd=tmp_path))
+    preset = (tmp_path / "mine.toml").read_text()
+    for path, parts in (
+        ("~/t.safetensors", []),
+        ("/dev/zero", ["no such checkpoint file: /dev/zero"]),
+    ):
+        text = preset.replace("[teacher]", f"[teacher]\ncheckpoint = '{path}'")
+        (tmp_path / "mine.toml").write_text(text)
+        answer = warm_rkkd("run", "mine.toml", "--dry-run", cwd=tmp_path, env=env)
+        _ = refused(answer, *parts) if parts else succeeded(answer)
 
 
 def test_an_ambiguous_file_wants_the_model_named(folder: Path, tmp_path: Path) -> None:

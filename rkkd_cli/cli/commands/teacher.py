@@ -45,14 +45,15 @@ def train(
     Flag("file", Path, "A PyTorch or safetensors checkpoint.", positional=True, default=REQUIRED,
          metavar="FILE"),
     flags.WORDS,
-    Flag("model", str | None, "Model of the checkpoint, where names and shapes fit several."),
+    Flag("model", str | None, "Model of the checkpoint, such as torchvision:NAME or timm:NAME; one "
+         "of the zoo is recognised."),
     Flag("ema", bool, "Take the moving averages of the weights.", default=False),
     flags.DATASET, flags.DATA_ROOT, flags.LIMIT_TEST, flags.STREAM, flags.DEVICE, flags.PRECISION,
 )  # fmt: skip
 def import_(
     preset: str | None, overrides: list[Override], file: Path, model: str | None, ema: bool
 ) -> None:
-    """Recognise a checkpoint file, measure it on the dataset's test images, and keep it.
+    """Read a checkpoint file, measure it on the dataset's test images, and keep it.
 
     Nothing in the file is executed. Prints the command that uses it.
     """

@@ -6,8 +6,9 @@ from pathlib import Path
 from rkkd_cli.cli.output.console import out, print_line
 from rkkd_cli.errors import UserError
 from rkkd_cli.files import atomic_file, write_problem
+from rkkd_cli.models.checkpoint.layout import read_weights
 from rkkd_cli.records.cache import cache_directory
-from rkkd_cli.sweep.teacher_import import TeacherFile, read_teacher_file, recognise_teacher
+from rkkd_cli.sweep.teacher_import import TeacherFile, recognise_teacher
 from rkkd_cli.train.teacher.safetensors_files import (
     METADATA_NAMES,
     find_teacher,
@@ -22,7 +23,7 @@ SUFFIX = ".safetensors"
 def export_teacher(name: str, to: Path | None, force: bool) -> None:
     """Write the teacher as a safetensors file, and print the file and what it holds."""
     teacher = find_teacher(name, cache_directory())
-    weights = read_teacher_file(teacher.path)
+    weights = read_weights(teacher.path)
     images = images_in_facts(teacher.facts)
     file = recognise_teacher(weights, teacher.facts.get("model"), images)
     recorded = {key: metadata_fact(file.weights.metadata, key) for key in METADATA_NAMES}

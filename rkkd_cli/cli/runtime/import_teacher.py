@@ -10,6 +10,7 @@ from rkkd_cli.cli.output.progress import make_reporter
 from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.config.overrides import Override
 from rkkd_cli.config.presets import DEFAULT_PRESET, load_experiment
+from rkkd_cli.models.checkpoint.layout import read_weights
 from rkkd_cli.records.cache import cache_directory
 from rkkd_cli.sweep.check import check_device
 from rkkd_cli.sweep.teacher_import import (
@@ -17,7 +18,6 @@ from rkkd_cli.sweep.teacher_import import (
     TeacherFile,
     images_of,
     import_teacher,
-    read_teacher_file,
     recognise_teacher,
 )
 from rkkd_cli.train.device import pick_device, use_threads
@@ -31,7 +31,7 @@ def import_file(
 
     If neither preset nor overrides name a dataset, it is the one in the file's metadata.
     """
-    weights = read_teacher_file(path, ema)
+    weights = read_weights(path, ema)
     overrides = list(overrides)
     dataset = metadata_fact(weights.metadata, "dataset")
     names_dataset = any(override.key in ("dataset", "dataset.name") for override in overrides)
@@ -91,8 +91,6 @@ def _describe_weights(file: TeacherFile) -> str:
         text += " (not the moving averages that it also has; --ema takes those)"
     if file.model.dropped_heads:
         text += f", without its auxiliary heads ({', '.join(file.model.dropped_heads)})"
-    if file.model.equivalents:
-        text += f"; {', '.join(file.model.equivalents)} fits as well and gives equal outputs"
     return text
 
 

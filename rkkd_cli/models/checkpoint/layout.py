@@ -23,8 +23,8 @@ Tensors = dict[str, Tensor]
 STATE_DICT_KEYS = ("model", "state_dict", "net", "model_state_dict", "network", "weights")
 EMA_KEYS = ("state_dict_ema", "model_ema", "ema_model", "ema_state_dict")
 
-# Where a file names its model: at the top level, or in the options saved with it.
-NAME_KEYS = ("arch", "model", "model_name", "model_s")
+# Where a file names its model: in its metadata, at the top level, or in the options saved with it.
+NAME_KEYS = ("rkkd.model", "architecture", "arch", "model", "model_name", "model_s")
 OPTION_KEYS = ("opt", "args", "hyper_parameters", "config")
 
 # Networks to try inside a state dict that holds more than one: a student beside its teacher in
@@ -38,10 +38,10 @@ AVERAGE_COUNTER = "n_averaged"  # of torch.optim.swa_utils.AveragedModel, beside
 class CheckpointWeights(NamedTuple):
     """The weights of a file, under the file's own keys.
 
-    ``key`` is the entry that is the state dict (empty if the whole file is), ``entries`` are all
-    top-level keys. ``ema``: these are moving averages; ``has_other_ema``: the file also has moving
-    averages that were not chosen. ``hints`` are the names that the file states for its model,
-    ``metadata`` is that of a safetensors file.
+    ``key`` is the entry that is the state dict (empty if the whole file is). ``ema``: these are
+    moving averages; ``has_other_ema``: the file also has moving averages that were not chosen.
+    ``stated_names`` are those that the file states for its model, ``metadata`` is that of a
+    safetensors file.
     """
 
     path: Path
@@ -49,10 +49,9 @@ class CheckpointWeights(NamedTuple):
     key: str
     ema: bool
     has_other_ema: bool
-    hints: tuple[str, ...]
+    stated_names: tuple[str, ...]
     metadata: Mapping[str, str]
     format: str
-    entries: frozenset[str] = frozenset()
 
 
 class StateDictView(NamedTuple):
@@ -83,10 +82,9 @@ def read_weights(path: Path, ema: bool = False) -> CheckpointWeights:
         key,
         ema=key in EMA_KEYS,
         has_other_ema=averaged is not None and key not in EMA_KEYS,
-        hints=tuple(_stated_names(content)),
+        stated_names=tuple(_stated_names(file.metadata, content)),
         metadata=file.metadata,
         format=file.format,
-        entries=frozenset(name for name in content if isinstance(name, str) and key),
     )
 
 
@@ -160,11 +158,13 @@ def _checked_tensors(state_dict: dict[Any, Any], path: Path) -> Tensors:
     return {key: tensor.detach() for key, tensor in state_dict.items()}
 
 
-def _stated_names(content: dict[Any, Any]) -> Iterator[str]:
+def _stated_names(metadata: Mapping[str, str], content: dict[Any, Any]) -> Iterator[str]:
     """Yield the names of its model that a file states."""
+    if "version" in content and isinstance(content.get("arch"), str):  # timm's CheckpointSaver
+        yield f"timm:{content['arch']}"
     options = [content.get(key) for key in OPTION_KEYS]
     attributes = [o.attributes if isinstance(o, Stub) else _plain_dict(o) for o in options]
-    for entries in (content, *attributes):
+    for entries in (metadata, content, *attributes):
         for key in NAME_KEYS:
             name = (entries or {}).get(key)
             if isinstance(name, str):

@@ -1,19 +1,18 @@
 """Finds the model that a checkpoint holds, by keys and shapes.
 
-Models are built on the meta device and compared with the file: all of the zoo, and those of the
-libraries that the file, its own name or its folder's mention. In the zoo these names only decide
-between models that fit equally well.
+Models are built on the meta device and compared with the file: all of the zoo, and that of
+torchvision or timm which the file states. The libraries have some 1,500 models, so which of them a
+file holds is not searched for.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 from rkkd_cli.errors import MAX_SHOWN_LENGTH, UserError
-from rkkd_cli.models.catalogue import LIBRARIES, MODELS, build_model, check_model_name
+from rkkd_cli.models.catalogue import LIBRARIES, MODELS, check_model_name
 from rkkd_cli.models.checkpoint.layout import (
     CheckpointWeights,
     StateDictView,
@@ -21,13 +20,10 @@ from rkkd_cli.models.checkpoint.layout import (
     candidate_views,
     strip_prefix,
 )
-from rkkd_cli.models.checkpoint.library_names import library_candidates
-from rkkd_cli.models.checkpoint.load import BATCH_COUNTER, fit_weights, load_fitted
-from rkkd_cli.models.checkpoint.names import first_named, name_hints
+from rkkd_cli.models.checkpoint.load import BATCH_COUNTER, fit_weights
 from rkkd_cli.models.checkpoint.skeleton import (
     SIDES,
     ImageSize,
-    SkipInit,
     candidate_sizes,
     depends_on_size,
     infer_counts,
@@ -35,9 +31,6 @@ from rkkd_cli.models.checkpoint.skeleton import (
     reference_state_dict,
 )
 from rkkd_cli.models.checkpoint.upgrade import upgrade_keys
-
-# Side of the images on which two models' outputs are compared; every convolutional one takes it.
-COMPARED_SIDE = 128
 
 
 class ImageSpec(NamedTuple):
@@ -53,7 +46,7 @@ class RecognisedModel(NamedTuple):
 
     ``stripped_prefix`` is the prefix of the file's keys, ``dropped_heads`` are auxiliary heads that
     the model does not have. ``size`` is the image size, if it changes shapes and is not the model's
-    default. ``equivalents`` are models of other libraries that fit as well, with equal outputs.
+    default.
     """
 
     model: str
@@ -63,7 +56,6 @@ class RecognisedModel(NamedTuple):
     stripped_prefix: str
     dropped_heads: tuple[str, ...] = ()
     size: ImageSize = None
-    equivalents: tuple[str, ...] = ()
 
 
 def recognise(
@@ -71,21 +63,42 @@ def recognise(
 ) -> RecognisedModel:
     """Return the model that the weights belong to.
 
-    Without the name ``model``, the zoo is searched first, then the libraries' models that the
-    file's hints name. ``images`` are those that the model has to take; their size is tried too.
+    Without the name ``model``, it is one of the zoo, or a library's that the file states.
+    ``images`` are those that the model has to take; their size is tried too.
 
     Raises UserError if the name is unknown, ``model`` does not fit, or no model or several fit.
     """
     if model is not None:
         return _fit_named_model(weights, model, images)
-    fits = [fit for name in MODELS if (fit := _fit_model(weights, name)) is not None]
-    if len(fits) > 1:
-        names = [fit.model for fit in fits]
-        chosen = first_named(name_hints(weights.path, weights.hints), names)
-        fits = [fit for fit in fits if fit.model == chosen]
-        if not fits:
-            raise _several_fit_error(weights, names)
-    return fits[0] if fits else _find_library_model(weights, images)
+    stated = weights.stated_names
+    for names in (MODELS, *map(_library_models, stated)):
+        fits = [fit for name in names if (fit := _fit_model(weights, name, images)) is not None]
+        if len(fits) > 1:
+            alike = ", ".join(fit.model for fit in fits)
+            raise UserError(f"checkpoint {weights.path} fits {alike} alike; say which with --model")
+        if fits:
+            return fits[0]
+    states = f" (it states {stated[0][:MAX_SHOWN_LENGTH]!r})" if stated else ""
+    raise UserError(
+        f"checkpoint {weights.path} fits no model of the zoo{states}; say which model it is with "
+        "--model, such as --model torchvision:NAME or timm:NAME (`rkkd ls models "
+        "torchvision|timm` lists them)"
+    )
+
+
+def _library_models(stated: str) -> list[str]:
+    """Return the libraries' models of a name, which may be ``library:NAME``.
+
+    A file may state anything, and the user's own code is not imported because a file says so.
+    """
+    names = (stated, *(f"{library}:{stated}" for library in LIBRARIES))
+    known = []
+    for name in names:
+        with suppress(UserError):
+            if name.partition(":")[0] in LIBRARIES:
+                check_model_name(name)
+                known.append(name)
+    return known
 
 
 def trained_size(recognised: RecognisedModel) -> ImageSize:
@@ -122,46 +135,8 @@ def _fit_named_model(
     return fit
 
 
-def _find_library_model(weights: CheckpointWeights, images: ImageSpec | None) -> RecognisedModel:
-    """Return the library's model that fits, from the first hint that names a fitting one.
-
-    Raises UserError if none fits, or if several fit whose outputs differ.
-    """
-    tried: list[str] = []
-    for names in library_candidates(weights):
-        fits: dict[str, RecognisedModel] = {}
-        for name in names:  # for each library the longest name that fits
-            library = name.partition(":")[0]
-            if library not in fits and (fit := _fit_model(weights, name, images)) is not None:
-                fits[library] = fit
-        if len(fits) > 1 and not _equal_outputs(list(fits.values())):
-            raise _several_fit_error(weights, [fit.model for fit in fits.values()])
-        if fits:
-            likeliest, *others = fits.values()
-            return likeliest._replace(equivalents=tuple(fit.model for fit in others))
-        tried += names
-    raise _no_fit_error(weights, list(dict.fromkeys(tried)))
-
-
-def _equal_outputs(fits: Sequence[RecognisedModel]) -> bool:
-    generator = torch.Generator().manual_seed(0)
-    images = torch.randn(2, fits[0].channels, COMPARED_SIDE, COMPARED_SIDE, generator=generator)
-    outputs = []
-    for fit in fits:
-        with torch.random.fork_rng(devices=[]), SkipInit():
-            model = build_model(fit.model, fit.classes, fit.channels, fit.size)
-        load_fitted(model, fit.state)
-        try:
-            with torch.no_grad():
-                outputs.append(model.float().eval()(images))
-        except RuntimeError:  # it takes no such images
-            return False
-    tolerance = 1e-4 * float(outputs[0].abs().max())
-    return all(float((output - outputs[0]).abs().max()) <= tolerance for output in outputs[1:])
-
-
 def _fit_model(
-    weights: CheckpointWeights, name: str, images: ImageSpec | None = None
+    weights: CheckpointWeights, name: str, images: ImageSpec | None
 ) -> RecognisedModel | None:
     """Return the weights under the model's keys, or None if they do not fit."""
     keys = _without_counters(strip_prefix(reference_state_dict(name)).tensors)
@@ -187,12 +162,6 @@ def _without_counters(tensors: Mapping[str, Tensor]) -> set[str]:
     return {key for key in tensors if not key.endswith(BATCH_COUNTER)}
 
 
-def _several_fit_error(weights: CheckpointWeights, names: Sequence[str]) -> UserError:
-    return UserError(
-        f"checkpoint {weights.path} fits {', '.join(names)} alike; say which with --model"
-    )
-
-
 def _misfit_error(weights: CheckpointWeights, model: str) -> UserError:
     views = _upgraded_views(weights, model)
     closest = min(views, key=lambda view: _count_differences(model, view))
@@ -202,28 +171,6 @@ def _misfit_error(weights: CheckpointWeights, model: str) -> UserError:
     except UserError as error:
         return error
     return UserError(f"checkpoint {weights.path} does not fit {model}")
-
-
-def _no_fit_error(weights: CheckpointWeights, tried: Sequence[str]) -> UserError:
-    stated = f"; it states {weights.hints[0][:MAX_SHOWN_LENGTH]!r}" if weights.hints else ""
-    beginning = f"checkpoint {weights.path} fits no model of the zoo"
-    listing = "`rkkd ls models torchvision|timm` lists the libraries'"
-    if tried:
-        return UserError(
-            f"{beginning}, nor {', '.join(tried)}, by which it is called{stated}; "
-            f"--model {tried[0]} says how it differs ({listing})"
-        )
-    differences, nearest = min(
-        (_count_differences(name, view), name)
-        for name in MODELS
-        for view in candidate_views(weights.tensors)
-    )
-    return UserError(
-        f"{beginning}{stated}; the nearest is {nearest}, from which {differences} of "
-        f"{len(weights.tensors)} tensors differ (--model {nearest} says how), and nothing names a "
-        "model of a library: --model torchvision:NAME, timm:NAME or package.module:name does "
-        f"({listing})"
-    )
 
 
 def _count_differences(name: str, view: StateDictView) -> int:

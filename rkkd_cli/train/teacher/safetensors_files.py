@@ -1,7 +1,6 @@
 """Teachers in safetensors files with metadata, and the store's imported teachers."""
 
 import hashlib
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,7 +17,6 @@ from rkkd_cli.models.checkpoint.recognise import ImageSpec
 from rkkd_cli.train.teacher.store import IMPORTED_PREFIX, TeacherStore
 
 METADATA_PREFIX = "rkkd."
-LENGTH_BYTES = 8  # at the start of a safetensors file: the length of its header
 
 # The facts in a file's metadata, and their names there after the prefix.
 METADATA_NAMES = {
@@ -42,7 +40,8 @@ def teacher_bytes(
     """Return the content of a safetensors file with the weights and their facts as metadata.
 
     ``origin`` is further metadata about where the weights come from. The format has neither strides
-    nor shared memory, so every tensor is written separately.
+    nor shared memory, so every tensor is written separately. The library writes the metadata in any
+    order, so equal teachers may be different bytes: what identifies one is Teacher.fingerprint.
     """
     metadata = {"format": "pt", f"{METADATA_PREFIX}version": __version__}
     for key, name in METADATA_NAMES.items():
@@ -53,21 +52,7 @@ def teacher_bytes(
         name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
         for name, tensor in state.items()
     }
-    return _sort_metadata(save(tensors, metadata))
-
-
-def _sort_metadata(content: bytes) -> bytes:
-    """Return a safetensors file with sorted metadata, so that equal files are equal bytes.
-
-    The library writes metadata in an order that changes from call to call. Offsets count from the
-    end of the header, so the header's length may change.
-    """
-    length = int.from_bytes(content[:LENGTH_BYTES], "little")
-    header = json.loads(content[LENGTH_BYTES : LENGTH_BYTES + length])
-    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % LENGTH_BYTES)  # keeps the tensors aligned
-    return len(text).to_bytes(LENGTH_BYTES, "little") + text + content[LENGTH_BYTES + length :]
+    return save(tensors, metadata)
 
 
 def metadata_fact(metadata: Mapping[str, str], key: str) -> str | None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import trained
 from safetensors import safe_open
+from safetensors.torch import load
 from trained import Arms, checkpoints_of, events_of, going_on, rows_by_arm, rows_of
 
 from rkkd_cli.config.experiment import Experiment, StudentTrainingConfig
@@ -43,9 +44,15 @@ def last_of(events: list[Event]) -> Checkpoint:
     return checkpoint
 
 
-def ends_and_weights(events: list[Event]) -> list[Event]:
-    """Return what is recorded beside rows and checkpoints."""
-    return [event for event in events if isinstance(event, EndedEarly | BestWeights)]
+def ends_and_weights(events: list[Event]) -> list[Any]:
+    """Return what is recorded beside rows and checkpoints; the weights without their metadata."""
+    return [
+        (event.arm, {name: tensor.tolist() for name, tensor in load(event.content).items()})
+        if isinstance(event, BestWeights)
+        else event
+        for event in events
+        if isinstance(event, EndedEarly | BestWeights)
+    ]
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,9 @@
-"""Files as torchvision and timm write them, recognised by what they and their places say."""
+"""Files of torchvision's and timm's models, which state their model or are told it."""
 
 import argparse
-import json
 import re
 from collections.abc import Callable
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,7 +16,6 @@ from weights import same
 from rkkd_cli.errors import UserError
 from rkkd_cli.models import build_model, load_checkpoint
 from rkkd_cli.models.checkpoint.layout import read_weights
-from rkkd_cli.models.checkpoint.library_names import library_candidates
 from rkkd_cli.models.checkpoint.recognise import ImageSpec, RecognisedModel, recognise, trained_size
 from rkkd_cli.models.checkpoint.skeleton import SkipInit
 from rkkd_cli.models.checkpoint.upgrade import upgrade_keys
@@ -57,16 +55,15 @@ def gives_outputs_of(answer: RecognisedModel, library: nn.Module, side: int = 64
 @pytest.mark.parametrize(
     ("name", "file"),
     [
-        ("resnet18", "resnet18-f37072fd.pth"),
         ("mobilenet_v3_small", "mobilenet_v3_small-047dcff4.pth"),
-        ("mnasnet0_5", "mnasnet0.5_top1_67.823-3ffadce67e.pth"),
-        ("shufflenet_v2_x1_0", "shufflenetv2_x1-5666bf0f80.pth"),
-        ("mobilenet_v3_small", "mobilenet_v3_small.pt"),
+        ("resnet18", "models--timm--resnet18.a1_in1k/model.pth"),
     ],
 )
-def test_torchvisions_own_files(name: str, file: str, tmp_path: Path) -> None:
+def test_a_file_that_states_no_model_has_to_be_told(name: str, file: str, tmp_path: Path) -> None:
     library = of_torchvision(name)
-    answer = found(tmp_path / file, library.state_dict())
+    with pytest.raises(UserError, match=r"say which model it is with --model, such as --model tor"):
+        found(tmp_path / file, library.state_dict())
+    answer = found(tmp_path / file, library.state_dict(), f"torchvision:{name}")
     assert (answer.model, answer.classes, answer.channels) == (f"torchvision:{name}", CLASSES, 3)
     model = build_model(answer.model, CLASSES)
     load_checkpoint(model, tmp_path / file)
@@ -109,61 +106,30 @@ def test_timms_training_script_names_the_model(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("place", "config", "metadata"),
+    "metadata",
     [
-        ("resnet10t_176_c3-f3215ab1.safetensors", None, {}),
-        ("timm/resnet10t.c3_in1k/model.safetensors", None, {}),
-        ("models--timm--resnet10t.c3_in1k/snapshots/0f1e/model.safetensors", None, {}),
-        ("mine/model.safetensors", {"architecture": "resnet10t", "num_classes": 6}, {}),
-        ("mine/x.safetensors", None, {"architecture": "resnet10t"}),
-        ("mine/x.safetensors", None, {"architecture": "timm/resnet10t.c3_in1k"}),
+        {"architecture": "resnet10t"},
+        {"model": "resnet10t.c3_in1k"},
+        {"rkkd.model": "timm:resnet10t", "model": "resnet18"},
     ],
 )
-def test_the_hub_names_the_model(
-    place: str, config: Any, metadata: dict[str, str], tmp_path: Path
-) -> None:
-    path = tmp_path / place
-    path.parent.mkdir(parents=True, exist_ok=True)
+def test_metadata_name_the_model(metadata: dict[str, str], tmp_path: Path) -> None:
+    path = tmp_path / "x.safetensors"
     save_file(of_timm("resnet10t").state_dict(), path, {"format": "pt", **metadata})
-    if config:
-        (path.parent / "config.json").write_text(json.dumps(config))
-    assert recognise(read_weights(path)).model == RESNET10T
+    assert recognise(read_weights(path)).model.startswith(RESNET10T)
 
 
-@pytest.mark.parametrize(
-    ("file", "beside", "first"),
-    [
-        ("resnet18-0011aabb.pth", {}, RESNET18),
-        ("resnet18_a1_0-d63eafa0.pth", {}, "timm:resnet18"),
-        ("x.pth", {"arch": "resnet18", "epoch": 3}, RESNET18),
-        ("x.pth", {"arch": "resnet18", "version": 2}, "timm:resnet18"),
-    ],
-)
-def test_both_libraries_have_it_and_one_is_taken(
-    file: str, beside: dict[str, Any], first: str, tmp_path: Path
-) -> None:
-    library = of_torchvision("resnet18")
-    state = library.state_dict()
-    answer = found(tmp_path / file, {"state_dict": state, **beside} if beside else state)
-    assert answer.model == first
-    assert {answer.model, *answer.equivalents} == {RESNET18, "timm:resnet18"}
-    assert gives_outputs_of(answer, library)
-
-
-def test_libraries_whose_outputs_differ_have_to_be_told_apart(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from rkkd_cli.models.checkpoint import recognise
-
-    monkeypatch.setattr(recognise, "_equal_outputs", lambda _: False)
+def test_a_name_that_both_libraries_have_is_asked_unless_the_file_is_timms(tmp_path: Path) -> None:
+    content = {"arch": "resnet18", "state_dict": of_torchvision("resnet18").state_dict()}
     with pytest.raises(UserError, match=r"fits torchvision:resnet18, timm:resnet18 alike; say"):
-        found(tmp_path / "resnet18.pth", of_torchvision("resnet18").state_dict())
+        found(tmp_path / "x.pth", content)
+    assert found(tmp_path / "x.pth", content | {"version": 2}).model == "timm:resnet18"
 
 
 def test_auxiliary_heads_are_left_out_and_nothing_else(tmp_path: Path) -> None:
     library = of_torchvision("googlenet", aux_logits=True, init_weights=False)
     state, path = library.state_dict(), tmp_path / "googlenet-0011aabb.pth"
-    answer = found(path, state)
+    answer = found(path, state, "torchvision:googlenet")
     assert (answer.model, answer.dropped_heads) == ("torchvision:googlenet", ("aux1", "aux2"))
     left = {name for name in state if name not in answer.state}
     assert left == {name for name in state if name.startswith(("aux1.", "aux2."))}
@@ -218,34 +184,22 @@ def test_a_vision_transformer_of_another_size(tmp_path: Path) -> None:
     full = of_timm(name).state_dict()
     for state in states:  # as many blocks as the model has
         state.update({k: v for k, v in full.items() if k.startswith("blocks.")})
-    answers = [found(tmp_path / f"{name}.pth", state) for state in states[:2]]
+    path, model = tmp_path / "x.pth", f"timm:{name}"
+    answers = [found(path, state, model) for state in states[:2]]
     assert [answer.size for answer in answers] == [None, (32, 32)]
     assert [trained_size(answer) for answer in answers] == [(224, 224), (32, 32)]
-    path = tmp_path / f"{name}.pth"
     torch.save(states[2], path)
-    assert recognise(read_weights(path), None, ImageSpec(6, 3, (80, 80))).size == (80, 80)
-    with pytest.raises(UserError, match="fits no model of the zoo, nor timm:deit_tiny_patch16_224"):
-        recognise(read_weights(path))
+    assert recognise(read_weights(path), model, ImageSpec(6, 3, (80, 80))).size == (80, 80)
+    with pytest.raises(UserError, match=r"of another architecture: pos_embed is"):
+        recognise(read_weights(path), model)
 
 
-def test_shapes_count_more_than_names(tmp_path: Path) -> None:
-    state = of_timm("resnet10t").state_dict()
-    with pytest.raises(UserError) as caught:
-        found(tmp_path / "resnet18-f37072fd.pth", state)
-    sentence = str(caught.value)
-    assert "fits no model of the zoo, nor torchvision:resnet18, timm:resnet18" in sentence
-    assert "--model torchvision:resnet18 says how it differs" in sentence
+def test_what_is_stated_has_to_fit(tmp_path: Path) -> None:
+    content = {"arch": "resnet18", "model": of_timm("resnet10t").state_dict()}
+    with pytest.raises(UserError, match=r"it states 'resnet18'\); say which model it is"):
+        found(tmp_path / "x.pth", content)
     with pytest.raises(UserError, match=r"of another architecture: .* missing"):
-        found(tmp_path / "resnet18-f37072fd.pth", state, RESNET18)
-
-
-def test_where_nothing_names_the_model_it_has_to_be_said(tmp_path: Path) -> None:
-    state = of_timm("resnet10t").state_dict()
-    with pytest.raises(UserError) as caught:
-        found(tmp_path / "best.pth", state)
-    for part in ("--model torchvision:NAME, timm:NAME", "`rkkd ls models torchvision|timm`"):
-        assert part in str(caught.value)
-    assert found(tmp_path / "best.pth", state, RESNET10T).model == RESNET10T
+        found(tmp_path / "x.pth", content, RESNET18)
 
 
 def test_a_file_may_not_have_code_imported(tmp_path: Path) -> None:
@@ -265,16 +219,8 @@ def test_what_is_typed_is_checked(tmp_path: Path) -> None:
 
 
 def test_looking_for_the_model_draws_no_random_number(tmp_path: Path) -> None:
-    torch.save(of_torchvision("resnet18").state_dict(), tmp_path / "resnet18.pth")
+    content = {"arch": "resnet10t", "model": of_timm("resnet10t").state_dict()}
+    torch.save(content, tmp_path / "x.pth")
     before = torch.get_rng_state()
-    recognise(read_weights(tmp_path / "resnet18.pth"))
+    recognise(read_weights(tmp_path / "x.pth"))
     assert torch.equal(torch.get_rng_state(), before)
-
-
-def test_every_file_that_torchvision_publishes_is_named(tmp_path: Path) -> None:
-    torch.save({"x": torch.zeros(1)}, tmp_path / "x.pth")
-    weights = read_weights(tmp_path / "x.pth")
-    for name in models.list_models(module=models):
-        for entry in models.get_model_weights(name):
-            path = tmp_path / PurePosixPath(entry.url).name
-            assert next(library_candidates(weights._replace(path=path))) == [f"torchvision:{name}"]
