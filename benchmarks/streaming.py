@@ -3,14 +3,12 @@
     python benchmarks/streaming.py [--images DIR] [--count 3000] [--rounds 5] [--processes 1,2]
 
 Writes COUNT JPEGs of 500×375 pixels, enlarged from the images below DIR with some grain (without
-DIR from smooth noise), and measures in turns, each in processes of its own:
+DIR from smooth noise), and measures both in turns, in processes of their own:
 
 - plain: so many processes that decode, crop and scale their share of the files in a loop, without
   anything else; the time of the slowest, start-up not counted;
 - stream: a first epoch of batches of 64 through `Stream`, normalised on the CPU, from its
-  beginning: the start of the decoding processes counts, that of the program does not;
-- loader: the same with torch's DataLoader and torchvision's v2 transforms, whose workers import
-  torch (by forkserver, since a process with threads must not fork).
+  beginning: the start of DataLoader's workers counts, that of the program does not.
 
 Then the peak memory of an epoch over folders of other sizes, all links to the same files. The files
 are in the page cache: a disk that is slower than the decoders sets the speed instead.
@@ -33,12 +31,15 @@ from rkkd_cli.records.environment import environment
 CLASSES, HELD_OUT = 10, 20
 PLAIN = """
 import sys, time
+import torch
 from rkkd_cli.data.streaming.crops import Crop
-from rkkd_cli.data.streaming.worker import DecodeTask, decode
-tasks = [DecodeTask(line.strip(), Crop(224, "random", True), n) for n, line in enumerate(sys.stdin)]
+from rkkd_cli.data.streaming.loader import DecodeTask, decode
+torch.set_num_threads(1)
+crop = Crop(224, "random", True)
+tasks = [DecodeTask(line.strip(), crop, (n,)) for n, line in enumerate(sys.stdin)]
 started = time.perf_counter()
 for task in tasks:
-    decode(task)
+    decode([task])
 print(time.perf_counter() - started)
 """
 STREAM = """
@@ -55,24 +56,6 @@ if __name__ == "__main__":
     for batch in Stream(dataset, torch.device("cpu"), 64, 0).epoch(1):
         pass
     print(time.perf_counter() - started, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
-"""
-LOADER = """
-import sys, time
-import torch
-from torch.utils.data import DataLoader
-from torchvision.datasets import ImageFolder
-from torchvision.transforms import v2
-torch.set_num_threads(1)
-if __name__ == "__main__":
-    crop = v2.Compose([v2.RandomResizedCrop(224), v2.RandomHorizontalFlip(), v2.PILToTensor()])
-    started = time.perf_counter()
-    loader = DataLoader(
-        ImageFolder(sys.argv[1] + "/train", crop), 64, shuffle=True, num_workers=int(sys.argv[2]),
-        multiprocessing_context="forkserver", generator=torch.Generator(),
-    )
-    for images, _ in loader:
-        images.to(torch.float32, memory_format=torch.channels_last).mul_(1 / 255).sub_(0.5)
-    print(time.perf_counter() - started)
 """
 
 
@@ -146,18 +129,15 @@ def row(name: str, unit: str, values: Sequence[float]) -> None:
 
 
 def measure(root: Path, files: Sequence[Path], processes: int, rounds: int) -> None:
-    """Measure the three in turns and print their speeds and ratios."""
-    seconds: dict[str, list[float]] = {"plain": [], "stream": [], "loader": []}
+    """Measure both in turns and print their speeds and their ratio."""
+    seconds: dict[str, list[float]] = {"plain": [], "stream": []}
     for _ in range(rounds):
         seconds["plain"].append(plain(files, processes))
         seconds["stream"].append(said(STREAM, str(root), str(processes))[0])
-        seconds["loader"].append(said(LOADER, str(root), str(processes))[0])
     for name, times in seconds.items():
-        speeds = [len(files) / one for one in times]
-        row(f"{name}, {processes} processes", "images/s", speeds)
-    for name in ("stream", "loader"):
-        ratios = [a / b for a, b in zip(seconds["plain"], seconds[name], strict=True)]
-        row(f"{name}'s speed / plain speed", "×", ratios)
+        row(f"{name}, {processes} processes", "images/s", [len(files) / each for each in times])
+    ratios = [a / b for a, b in zip(seconds["plain"], seconds["stream"], strict=True)]
+    row("stream's speed / plain speed", "×", ratios)
 
 
 def main() -> None:

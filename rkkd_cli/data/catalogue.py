@@ -28,7 +28,7 @@ from rkkd_cli.data.images import (
     check_subset,
     hold_out,
 )
-from rkkd_cli.data.streaming.pool import DecoderPool
+from rkkd_cli.data.streaming.loader import ImageLoader
 from rkkd_cli.data.streaming.split import StreamedSplit
 from rkkd_cli.data.user_datasets import load_user_dataset
 from rkkd_cli.errors import UserError, unknown_name
@@ -264,11 +264,11 @@ def _resident_dataset(request: DatasetRequest, spec: DatasetSpec, splits: Splits
 
 def _streamed_dataset(request: DatasetRequest, spec: DatasetSpec, tree: Tree, size: int) -> Dataset:
     crop = request.crop or ("resized" if request.crop_padding is None else "padded")
-    decoders, root = DecoderPool(request.decoders), tree.root.absolute()
+    loader, root = ImageLoader(request.decoders), tree.root.absolute()
     train, test, val = _select_images(
         request,
-        StreamedSplit(tree.train._replace(root=root), size, crop, decoders),
-        StreamedSplit(tree.test._replace(root=root), size, crop, decoders),
+        StreamedSplit(tree.train._replace(root=root), size, crop, loader),
+        StreamedSplit(tree.test._replace(root=root), size, crop, loader),
     )
     mean, std = spec.mean or STREAMED_MEAN, spec.std or STREAMED_STD
     augmentation = spec.crop_padding if crop == "padded" else 0, spec.flip, crop

@@ -3,7 +3,7 @@
 Shapes: B batch, C channels; pixels (B, C, H, W) uint8.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -11,8 +11,8 @@ from torch import Tensor
 from rkkd_cli.data.images import LabelledImages
 from rkkd_cli.data.seeding import derive_seed
 from rkkd_cli.data.streaming.crops import Crop
+from rkkd_cli.data.streaming.loader import DecodeTask
 from rkkd_cli.data.streaming.split import StreamedSplit
-from rkkd_cli.data.streaming.worker import DecodeTask
 
 # The largest fraction of a GPU's free memory in which a split stays on the GPU.
 MAX_GPU_FRACTION = 0.5
@@ -77,79 +77,88 @@ class ResidentPixels:
         return (self.images[batch] for batch in slices)
 
     def augmented(
-        self, order: Tensor, generator: torch.Generator, slices: Iterable[slice]
-    ) -> Iterator[Tensor]:
+        self, order: Tensor, generators: Sequence[torch.Generator], slices: Iterable[slice]
+    ) -> Iterator[list[Tensor]]:
         """Yield the images of each slice of ``order`` (sample indices), cropped and flipped.
 
-        Random numbers are always drawn for the whole epoch, so an image gets the same crop and
-        flip whichever slices are requested.
+        There is a view of them for each generator. Random numbers are always drawn for the whole
+        epoch, so an image gets the same crop and flip whichever slices are requested.
         """
         device = self.images.device
-        crops = RandomCrops(len(order), self.size, self.padding, self.flip, generator, device)
+        crops = [
+            RandomCrops(len(order), self.size, self.padding, self.flip, generator, device)
+            for generator in generators
+        ]
         order = order.to(device)
         for batch in slices:
-            yield crops.crop(self.images, order[batch], batch)
+            yield [view.crop(self.images, order[batch], batch) for view in crops]
 
 
 class StreamedPixels:
-    """Images on disk, decoded by other processes a few batches ahead."""
+    """Images on disk, decoded by a loader's workers a few batches ahead."""
 
     def __init__(
         self, split: StreamedSplit, device: torch.device, padding: int, flip: bool
     ) -> None:
         self.split, self.device, self.padding, self.flip = split, device, padding, flip
 
-    def in_order(self, slices: Iterable[slice]) -> Iterator[Tensor]:
+    def in_order(self, slices: Sequence[slice]) -> Iterator[Tensor]:
         """Yield the centre crops of each slice's images."""
         crop = Crop(self.split.size, "held_out" if self.split.crop == "resized" else "centre")
         indices = range(len(self.split))
-        return self._decode(
-            [DecodeTask(self.split.path(index), crop, 0) for index in indices[batch]]
+        tasks = (
+            [DecodeTask(self.split.path(index), crop) for index in indices[batch]]
             for batch in slices
         )
+        return (pixels for (pixels,) in self._decode(tasks, len(slices)))
 
     def augmented(
-        self, order: Tensor, generator: torch.Generator, slices: Iterable[slice]
-    ) -> Iterator[Tensor]:
-        """Yield the images of each slice of ``order``, as :class:`ResidentPixels` does."""
+        self, order: Tensor, generators: Sequence[torch.Generator], slices: Sequence[slice]
+    ) -> Iterator[list[Tensor]]:
+        """Yield views of the images of each slice of ``order``, as :class:`ResidentPixels` does.
+
+        An image is decoded once for all its views.
+        """
         if self.split.crop == "resized":
-            return self._resized_crops(order, generator, slices)
-        return self._padded_crops(order, generator, slices)
+            return self._resized_crops(order, generators, slices)
+        return self._padded_crops(order, generators, slices)
 
     def _resized_crops(
-        self, order: Tensor, generator: torch.Generator, slices: Iterable[slice]
-    ) -> Iterator[Tensor]:
+        self, order: Tensor, generators: Sequence[torch.Generator], slices: Sequence[slice]
+    ) -> Iterator[list[Tensor]]:
         """Yield crops of random area and aspect ratio, each drawn from its own seed."""
-        seed = int(torch.randint(2**62, (1,), generator=generator))
+        seeds = [int(torch.randint(2**62, (1,), generator=g)) for g in generators]
         crop, positions = Crop(self.split.size, "random", self.flip), range(len(order))
-        return self._decode(
-            [
-                DecodeTask(self.split.path(index), crop, derive_seed(seed, position))
-                for position, index in zip(positions[batch], order[batch].tolist(), strict=True)
-            ]
-            for batch in slices
-        )
+
+        def task(position: int, index: int) -> DecodeTask:
+            drawn = tuple(derive_seed(seed, position) for seed in seeds)
+            return DecodeTask(self.split.path(index), crop, drawn)
+
+        tasks = (list(map(task, positions[batch], order[batch].tolist())) for batch in slices)
+        return self._decode(tasks, len(slices))
 
     def _padded_crops(
-        self, order: Tensor, generator: torch.Generator, slices: Iterable[slice]
-    ) -> Iterator[Tensor]:
+        self, order: Tensor, generators: Sequence[torch.Generator], slices: Sequence[slice]
+    ) -> Iterator[list[Tensor]]:
         """Yield random windows of the padded centre crops, the same as for images in memory."""
         size, device = self.split.shape[1:], self.device
-        crops = RandomCrops(len(order), size, self.padding, self.flip, generator, device)
-        centre, batches = Crop(self.split.size, "centre"), list(slices)
-        decoded = self._decode(
-            [DecodeTask(self.split.path(index), centre, 0) for index in order[batch].tolist()]
-            for batch in batches
+        crops = [
+            RandomCrops(len(order), size, self.padding, self.flip, generator, device)
+            for generator in generators
+        ]
+        centre = Crop(self.split.size, "centre")
+        tasks = (
+            [DecodeTask(self.split.path(index), centre) for index in order[batch].tolist()]
+            for batch in slices
         )
-        for batch, pixels in zip(batches, decoded, strict=True):
+        for batch, (pixels,) in zip(slices, self._decode(tasks, len(slices)), strict=True):
             padded = torch.nn.functional.pad(pixels, (self.padding,) * 4)
-            yield crops.crop(padded, torch.arange(len(pixels), device=device), batch)
+            images = torch.arange(len(pixels), device=device)
+            yield [view.crop(padded, images, batch) for view in crops]
 
-    def _decode(self, batches: Iterable[list[DecodeTask]]) -> Iterator[Tensor]:
-        for pixels in self.split.decoders.decode_batches(batches, self._allocate):
-            yield pixels.to(self.device, non_blocking=True).permute(0, 3, 1, 2)
-
-    def _allocate(self, count: int, size: int) -> Tensor:
-        """Return an empty batch, in page-locked memory if a GPU will read it."""
-        pinned = self.device.type == "cuda"
-        return torch.empty((count, size, size, 3), dtype=torch.uint8, pin_memory=pinned)
+    def _decode(self, batches: Iterable[list[DecodeTask]], count: int) -> Iterator[list[Tensor]]:
+        """Yield the views of each of ``count`` batches."""
+        on_gpu = self.device.type == "cuda"
+        for pixels in self.split.loader.read(batches, count, pin_memory=on_gpu):
+            views = pixels.to(self.device, non_blocking=True).permute(1, 0, 4, 2, 3)
+            yield list(views.unbind())

@@ -3,8 +3,7 @@
 Shapes: B batch, C channels; images (B, C, H, W) float32.
 """
 
-from collections.abc import Iterator, Sequence
-from itertools import repeat
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
@@ -158,18 +157,20 @@ class Stream:
         """
         generator = torch.Generator().manual_seed(derive_seed(self.seed, "stream", epoch))
         order = torch.randperm(len(self.data), generator=generator)
+        strong_seed, generators = derive_seed(self.seed, "strong", epoch), [generator]
+        if self.strong:
+            generators.append(torch.Generator().manual_seed(strong_seed))
         batch_shards = list(self._batch_shards(skip, shard))
         slices = [batch_shard.local for batch_shard in batch_shards]
-        augmented = self.data.pixels.augmented(order, generator, slices)
-        strong = self._strong_views(epoch, order, batch_shards) if self.strong else repeat(None)
+        augmented = self.data.pixels.augmented(order, generators, slices)
         index = order.to(self.data.device)
         labels = self.data.labels[index]
-        for batch_shard, pixels in zip(batch_shards, augmented, strict=True):
+        for batch_shard, (pixels, *second) in zip(batch_shards, augmented, strict=True):
             yield Batch(
                 self.data.normalise(pixels),
                 labels[batch_shard.local],
                 index[batch_shard.local],
-                next(strong),
+                self._strong_view(second[0], strong_seed, batch_shard) if second else None,
                 batch_shard.global_size,
                 batch_shard.is_padding,
             )
@@ -181,16 +182,9 @@ class Stream:
             first = slice(batch.start, batch.start + 1)
             yield BatchShard(batch, first if is_empty else local, is_empty)
 
-    def _strong_views(
-        self, epoch: int, order: Tensor, batch_shards: Sequence[BatchShard]
-    ) -> Iterator[Tensor]:
-        """Yield the strong view of this rank's shard of each batch of an epoch."""
+    def _strong_view(self, pixels: Tensor, epoch_seed: int, batch_shard: BatchShard) -> Tensor:
+        """Return the strong view of a rank's shard of a batch, from crops of its own."""
         assert self.strong is not None
-        seed = derive_seed(self.seed, "strong", epoch)
-        generator = torch.Generator().manual_seed(seed)
-        slices = [batch_shard.local for batch_shard in batch_shards]
-        augmented = self.data.pixels.augmented(order, generator, slices)
-        for batch_shard, pixels in zip(batch_shards, augmented, strict=True):
-            view_seed = derive_seed(seed, "batch", batch_shard.batch.start)
-            within_batch, batch_size = batch_shard.within_batch, batch_shard.global_size
-            yield self.data.normalise(self.strong(pixels, view_seed, within_batch, batch_size))
+        seed = derive_seed(epoch_seed, "batch", batch_shard.batch.start)
+        within_batch, batch_size = batch_shard.within_batch, batch_shard.global_size
+        return self.data.normalise(self.strong(pixels, seed, within_batch, batch_size))

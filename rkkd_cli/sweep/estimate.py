@@ -14,9 +14,8 @@ from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.data.catalogue import DatasetInfo, inspect_dataset, load_dataset
 from rkkd_cli.data.stream import Batch
 from rkkd_cli.data.streaming.crops import Crop
-from rkkd_cli.data.streaming.pool import PREFETCHED_BATCHES
+from rkkd_cli.data.streaming.loader import PREFETCH_FACTOR, DecodeTask, ImageLoader, decode
 from rkkd_cli.data.streaming.split import StreamedSplit
-from rkkd_cli.data.streaming.worker import DecodeTask, decode
 from rkkd_cli.models import build_model, count_parameters
 from rkkd_cli.records.cache import cache_directory
 from rkkd_cli.sweep.check import RESIDENT_COPIES, dataset_request
@@ -97,16 +96,17 @@ def job_memory(arms: Sequence[Arm]) -> JobMemory:
     )
     logits = BYTES_PER_FLOAT * dataset.num_classes * counts.evaluated
     weights = BYTES_PER_FLOAT * count_parameters(teacher)
-    shared = weights + logits + _image_bytes(dataset, counts) + 3 * activations
+    shared = weights + logits + _image_bytes(experiment, dataset, counts) + 3 * activations
     return JobMemory(shared, max(1, per_arm))
 
 
-def _image_bytes(dataset: DatasetInfo, counts: ImageCounts) -> int:
+def _image_bytes(experiment: Experiment, dataset: DatasetInfo, counts: ImageCounts) -> int:
     """Return the bytes of the images in memory: all of them, or some batches if streamed."""
     pixels = dataset.in_channels * dataset.size[0] * dataset.size[1]
     if dataset.streamed:
         batch = max(counts.batch, EVALUATION_BATCH)
-        return pixels * batch * (1 + PREFETCHED_BATCHES + BYTES_PER_FLOAT)
+        batches_ahead = PREFETCH_FACTOR * ImageLoader(experiment.decoders).workers
+        return pixels * batch * (1 + batches_ahead + BYTES_PER_FLOAT)
     return RESIDENT_COPIES * pixels * (counts.train + counts.evaluated)
 
 
@@ -179,13 +179,12 @@ def _decoding_seconds(experiment: Experiment, info: DatasetInfo, counts: ImageCo
     assert isinstance(dataset.train, StreamedSplit)
     crop, images = Crop(info.size[0], "random"), len(dataset.train)
     indices = range(0, images, -(-images // DECODED_IMAGES))
-    tasks = [DecodeTask(dataset.train.path(index), crop, index) for index in indices]
-    decode(tasks[0])  # loads the decoder of this format
+    tasks = [DecodeTask(dataset.train.path(index), crop, (index,)) for index in indices]
+    decode(tasks[:1])  # loads the decoder of this format
     started = time.perf_counter()
-    for task in tasks:
-        decode(task)
+    decode(tasks)
     seconds = (time.perf_counter() - started) / len(tasks)
-    processes = max(1, dataset.train.decoders.processes)
+    processes = max(1, dataset.train.loader.workers)
     return seconds * (counts.train + counts.evaluated) / processes
 
 

@@ -91,15 +91,17 @@ def prepare_teacher(experiment: Experiment, runtime: Runtime) -> Iterator[Event]
 
 
 def _read_same_dataset(experiment: Experiment, runtime: Runtime) -> Generator[Event, None, Dataset]:
-    """Return the dataset. Rank 0 reads it before the other ranks, since it may download it.
+    """Return the dataset. The other ranks wait until rank 0 has read it: it may download it.
 
     Raises RunError on a rank that reads other images than rank 0.
     """
     process_group = runtime.process_group
-    expected = "" if process_group.is_first else process_group.receive()
+    if not process_group.is_first:
+        expected = process_group.broadcast("")
     dataset = yield from read_dataset(experiment, runtime.cache)
-    process_group.send(dataset.fingerprint)
-    if expected not in ("", dataset.fingerprint):
+    if process_group.is_first:
+        expected = process_group.broadcast(dataset.fingerprint)
+    if expected != dataset.fingerprint:
         raise RunError(
             f"rank {process_group.rank} reads other images of {experiment.dataset.name} than rank "
             "0; put the same ones on every node"
@@ -112,7 +114,7 @@ def read_dataset(experiment: Experiment, cache: Path) -> Generator[Event, None, 
     yield Note(f"reading the dataset {experiment.dataset.name}")
     dataset = load_dataset(dataset_request(experiment), cache)
     if isinstance(dataset.train, StreamedSplit):
-        processes = dataset.train.decoders.processes
+        processes = dataset.train.loader.workers
         by = {0: "this process", 1: "1 process"}.get(processes, f"{processes} processes")
         yield Note(
             f"its {len(dataset.train):,} training images are streamed from the disk, in "

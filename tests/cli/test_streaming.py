@@ -1,8 +1,10 @@
 """Runs on streamed image folders: same rows whoever decodes, whatever interrupts them."""
 
 import json
+import os
 import shutil
 import signal
+import subprocess
 import sys
 from functools import partial
 from pathlib import Path
@@ -20,6 +22,7 @@ from running import (
     refused,
     signalled,
     succeeded,
+    wait_until,
 )
 from written import manifest_of, numbers_of
 
@@ -35,6 +38,7 @@ SMALL = (
 )  # fmt: skip
 LOUD = ("run", *SMALL, "--seeds", "0")
 RUN = (*LOUD, "-q")
+HERE = "decoders=0"  # without the start of a DataLoader's workers
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +52,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def whole(original: Path, warm_rkkd: Program) -> list[str]:
     """The numbers of a run that nothing interrupted; its teacher is then in the cache."""
-    succeeded(warm_rkkd(*RUN, "--name", "whole", cwd=original))
+    succeeded(warm_rkkd(*RUN, HERE, "--name", "whole", cwd=original))
     return numbers_of(original / "results" / "whole")
 
 
@@ -72,7 +76,7 @@ def test_any_number_of_decoders_and_of_arms_gives_the_same_rows(
         words = (f"decoders={decoders}", "--name", f"d{decoders}")
         result = warm_rkkd(*RUN, *words, cwd=folder)
         assert (result.returncode, result.stderr) == (0, "")
-    succeeded(warm_rkkd(*RUN, "--rank-grad", "on", "--name", "alone", cwd=folder))
+    succeeded(warm_rkkd(*RUN, HERE, "--rank-grad", "on", "--name", "alone", cwd=folder))
     runs = [folder / "results" / name for name in ("d0", "d2", "alone")]
     zero, two, kd_rank = map(numbers_of, runs)
     assert len(zero) == 7
@@ -100,7 +104,7 @@ def test_other_methods_and_splits_train_on_a_stream(
 ) -> None:
     """CRD needs the places and labels of all images, MLKD a second view."""
     arms = ("arms.crd.method.name=crd", "arms.mlkd.method.name=mlkd")
-    words = (*arms, "--val-share", "0.2", "--limit-train", "60", "--name", "x")
+    words = (*arms, HERE, "--val-share", "0.2", "--limit-train", "60", "--name", "x")
     succeeded(warm_rkkd(*RUN, *words, cwd=folder))
     assert len(numbers_of(run)) == 1 + 4 * 3
 
@@ -152,19 +156,35 @@ def test_after_a_signal_within_an_epoch_other_decoders_go_on_with_the_same_rows(
 def test_a_killed_run_leaves_no_process_and_goes_on_with_the_same_rows(
     folder: Path, run: Path, whole: list[str], warm_rkkd: Program
 ) -> None:
-    decoders = list[psutil.Process]()
+    started = list[psutil.Process]()
 
     def kill() -> None:
         program = psutil.Process(manifest_of(run)["process"])
-        decoders.extend(program.children())
+        started.extend(program.children(recursive=True))
         program.kill()
 
     words = (*RUN, "decoders=2", "--name", "x")
     result = meanwhile(kill, has_rows(run, 2), warm_rkkd, *words, cwd=folder)
     assert (result.returncode, result.stderr) == (-signal.SIGKILL, "")
-    assert len(decoders) == 2
-    assert not psutil.wait_procs(decoders, timeout=60)[1]
-    resumed(warm_rkkd, folder)
+    assert len(started) >= 2
+    assert not psutil.wait_procs(started, timeout=60)[1]
+    resumed(warm_rkkd, folder, HERE)
+    assert numbers_of(run) == whole
+
+
+@posix
+def test_a_signal_to_all_processes_keeps_a_checkpoint(
+    folder: Path, run: Path, whole: list[str], warm_rkkd: Program
+) -> None:
+    """As `timeout` or a batch system sends it: the decoders may end before the program does."""
+    command = [sys.executable, "-m", "rkkd_cli", *RUN, "decoders=2", "--name", "x"]
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(command, cwd=folder, env=env, start_new_session=True) as program:
+        wait_until(has_rows(run, 2))
+        os.killpg(program.pid, signal.SIGTERM)
+        assert program.wait(timeout=60) == 128 + signal.SIGTERM
+    assert manifest_of(run)["status"] == "interrupted"
+    resumed(warm_rkkd, folder, HERE)
     assert numbers_of(run) == whole
 
 
@@ -174,7 +194,7 @@ def test_an_image_that_breaks_meanwhile_ends_the_run_and_put_back_lets_it_go_on(
 ) -> None:
     image = sorted((folder / "images" / "train" / "class001").iterdir())[50]
     content = image.read_bytes()
-    words = (*RUN, "decoders=1", "--name", "x")
+    words = (*RUN, HERE, "--name", "x")
     damage = partial(image.write_bytes, b"broken")
     result = meanwhile(damage, has_rows(run, 2), warm_rkkd, *words, cwd=folder)
     sentence = refused(result, status=1)
@@ -196,11 +216,11 @@ def test_an_image_that_breaks_the_teachers_training_loses_no_step(
     image = images[max({*range(len(images))} - {*sampled})]
     content = image.read_bytes()
     image.write_bytes(bytes(len(content)))  # which the fingerprint cannot tell
-    words = ("teacher.seed=7", "--name", "x")
+    words = ("teacher.seed=7", HERE, "--name", "x")
     broken = warm_rkkd(*RUN, *words, cwd=folder)
     refused(broken, f"cannot decode the image {image}: ", status=1)
     image.write_bytes(content)
-    again = succeeded(warm_rkkd(*LOUD, *words[:1], "--name", "y", cwd=folder))
+    again = succeeded(warm_rkkd(*LOUD, *words[:2], "--name", "y", cwd=folder))
     assert "training the teacher digits_teacher on after epoch 0 and" in again.stderr
 
 

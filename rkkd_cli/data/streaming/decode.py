@@ -2,19 +2,21 @@
 
 import hashlib
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
-from rkkd_cli.data.streaming.crops import centre_crop
+from rkkd_cli.data.streaming.crops import Crop
 from rkkd_cli.errors import UserError
 
 # The formats of the image suffixes, and no others: for EPS, Pillow would start Ghostscript.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "PPM", "TIFF")
+
+Transform = Callable[[Image.Image], Image.Image | NDArray[np.uint8]]
 
 
 @contextmanager
@@ -30,12 +32,13 @@ def read_rgb(path: Path, image_size: int | None) -> NDArray[np.uint8]:
 
     Raises UserError naming an image that cannot be decoded.
     """
-    image = read_image(path, lambda image: centre_crop(image, image_size) if image_size else image)
-    return np.asarray(image, dtype=np.uint8)
+    crop: Transform = Crop(image_size, "centre").cut if image_size else np.asarray
+    (pixels,) = read_image(path, [crop])
+    return pixels
 
 
-def read_image(path: Path, transform: Callable[[Image.Image], Image.Image]) -> Image.Image:
-    """Decode one image to RGB and apply ``transform``.
+def read_image(path: Path, transforms: Iterable[Transform]) -> list[NDArray[np.uint8]]:
+    """Decode one image to RGB once, and return what each transform makes of it, (H, W, 3).
 
     Raises UserError naming an image that cannot be decoded.
     """
@@ -44,11 +47,11 @@ def read_image(path: Path, transform: Callable[[Image.Image], Image.Image]) -> I
     try:
         with Image.open(path, formats=FORMATS) as file:
             image = _to_rgb(file)
-        return transform(image)
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
-        raise UserError(f"cannot decode the image {path}: {error}") from None
+        return [np.asarray(transform(image)) for transform in transforms]
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise UserError(f"image {path} has too many pixels to be decoded safely") from None
+    except Exception as error:  # a decoder may raise anything on hostile bytes
+        raise UserError(f"cannot decode the image {path}: {error}") from None
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

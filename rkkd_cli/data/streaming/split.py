@@ -10,17 +10,17 @@ from numpy.typing import NDArray
 
 from rkkd_cli.data.folder_scan import FileIndex, Indices
 from rkkd_cli.data.streaming.decode import file_digest
-from rkkd_cli.data.streaming.pool import DecoderPool
+from rkkd_cli.data.streaming.loader import ImageLoader
 from rkkd_cli.errors import UserError
 
-VERSION = 1  # raise it when the same files give other pixels
+VERSION = 2  # raise it when the same files give other pixels
 SEPARATOR = os.sep.encode()
 SAMPLED_FILES = 256  # whose content the fingerprint of a split covers
 
 
 @dataclass(frozen=True)
 class StreamedSplit:
-    """One split of a dataset, on disk. All splits share ``decoders``.
+    """One split of a dataset, on disk. All splits share the ``loader``.
 
     ``size``: height and width of the pixels. ``crop``: the kind of training crop, ``padded`` or
     ``resized`` (see :class:`rkkd_cli.data.images.Dataset`).
@@ -29,7 +29,7 @@ class StreamedSplit:
     files: FileIndex
     size: int
     crop: str
-    decoders: DecoderPool
+    loader: ImageLoader
 
     def __len__(self) -> int:
         return len(self.files.labels)
@@ -50,7 +50,7 @@ class StreamedSplit:
 
     def take(self, indices: Indices) -> "StreamedSplit":
         """Return the images at ``indices``, in that order."""
-        return StreamedSplit(self.files.take(indices), self.size, self.crop, self.decoders)
+        return StreamedSplit(self.files.take(indices), self.size, self.crop, self.loader)
 
     @cached_property
     def fingerprint(self) -> str:

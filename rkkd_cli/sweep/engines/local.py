@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from rkkd_cli.data.stream import Stream
-from rkkd_cli.data.streaming.pool import ImageError
+from rkkd_cli.data.streaming.loader import ImageError
 from rkkd_cli.errors import RunError
 from rkkd_cli.methods import wants_strong_view
 from rkkd_cli.sweep.engines.engine import job_failed
@@ -18,7 +18,7 @@ from rkkd_cli.sweep.recording.run_state import Work
 from rkkd_cli.sweep.sources import Sources, open_sources
 from rkkd_cli.train.arm import ArmOnStream
 from rkkd_cli.train.cost import inference_costs
-from rkkd_cli.train.cuda_graph import CudaGraphRecorder, GraphRecorder
+from rkkd_cli.train.cuda_graph import CudaGraphRecorder
 from rkkd_cli.train.device import pick_device
 from rkkd_cli.train.events import (
     BatchDone,
@@ -31,7 +31,6 @@ from rkkd_cli.train.events import (
     Tick,
 )
 from rkkd_cli.train.lockstep import Lockstep
-from rkkd_cli.train.profile import untimed
 from rkkd_cli.train.runtime import Runtime
 from rkkd_cli.train.stacked.trial import seconds_per_step
 
@@ -115,6 +114,7 @@ def run_job(
         except ImageError:
             if runtime.process_group.world_size == 1:  # other ranks would not take part
                 yield from checkpoint()
+                controller.raise_if_stopped()  # the signal may have ended the decoders, too
             raise
 
 
@@ -128,7 +128,6 @@ def _start_lockstep(
     stacked = yield from _choose_stacking(job, stream, sources, state, runtime)
     labels = stream.data.labels
     logit_cache = logit_cache_of(job, sources, runtime.cache)
-    graph_recorder = yield from _make_graph_recorder(job, runtime)
     lockstep = Lockstep(
         name=job.name,
         stream=stream,
@@ -139,14 +138,10 @@ def _start_lockstep(
         stacked=stacked,
         logit_cache=logit_cache,
         process_group=process_group,
-        timer=runtime.timer,
-        graph_recorder=graph_recorder,
+        graph_recorder=CudaGraphRecorder(runtime.device) if job.experiment.cuda_graph else None,
     )
     if state is not None:
         lockstep.load(state["lockstep"])
-    for arm in lockstep.active:  # on other hardware the first weights may differ
-        model = arm.trained.model
-        process_group.all_reduce([], [*model.parameters(), *model.buffers()])
     active = {arm.name for arm in lockstep.active}
     yield StreamStarted(
         stream=job.name,
@@ -181,15 +176,3 @@ def _choose_stacking(
     times = f"{1e3 * stacked:.1f} ms a batch stacked, {1e3 * one_by_one:.1f} ms one after another"
     yield Note(f"{len(job.arms)} arms take {times}")
     return stacked < one_by_one
-
-
-def _make_graph_recorder(
-    job: Job, runtime: Runtime
-) -> Generator[Event, None, GraphRecorder | None]:
-    """Return the recorder of CUDA graphs, if the experiment asks for them."""
-    if not job.experiment.cuda_graph:
-        return None
-    if runtime.timer is not untimed:
-        yield Note("the profile is of steps without a CUDA graph, whose phases cannot be timed")
-        return None
-    return CudaGraphRecorder(runtime.device)

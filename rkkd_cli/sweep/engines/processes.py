@@ -130,7 +130,7 @@ class WorkerProcess:
         context = mp.get_context("spawn")
         self.connection, worker_connection = context.Pipe()
         self.process = context.Process(
-            target=serve, args=(worker_connection, options, folders, gpu), daemon=True
+            target=serve, args=(worker_connection, options, folders, gpu)
         )
         self.process.start()
         worker_connection.close()

@@ -13,11 +13,12 @@ from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.data.images import Dataset
 from rkkd_cli.data.seeding import derive_seed
 from rkkd_cli.data.stream import DeviceImages
-from rkkd_cli.data.streaming.pool import ImageError
+from rkkd_cli.data.streaming.loader import ImageError
 from rkkd_cli.files import file_sha256, remove_leftovers, try_lock
 from rkkd_cli.models import Classifier, build_model, load_checkpoint
 from rkkd_cli.train.checkpoint import CheckpointStore, misfit_error
 from rkkd_cli.train.device import use_precision
+from rkkd_cli.train.distributed.process_group import ProcessGroup
 from rkkd_cli.train.events import Event, Note, TeacherEpoch, TeacherReady, Tick
 from rkkd_cli.train.rng import IsolatedRng
 from rkkd_cli.train.runtime import Runtime
@@ -28,14 +29,13 @@ from rkkd_cli.train.teacher.training import TeacherTraining, required_recipe
 
 POLL_SECONDS = 0.5
 
-TRAIN, READY = "train", "ready"  # messages of rank 0 to the other ranks
-
 Facts = dict[str, Any]
+Obtained = tuple[Teacher, TeacherReady]
 
 
 def obtain_teacher(
     experiment: Experiment, dataset: Dataset, runtime: Runtime, run_folder: Path | None = None
-) -> Generator[Event, None, tuple[Teacher, TeacherReady]]:
+) -> Generator[Event, None, Obtained]:
     """Return the experiment's teacher and the event that announces it; yields its training.
 
     ``run_folder`` is the folder of a run that has begun, which holds its teacher as the cache does.
@@ -50,19 +50,22 @@ def obtain_teacher(
     """
     use_precision(runtime.device, experiment.precision)
     process_group = runtime.process_group
+    obtained = None
     if process_group.is_first:
-        teacher, ready = yield from _load_or_train(experiment, dataset, runtime, run_folder)
-        process_group.send(READY)
-    else:
-        teacher, ready = yield from _follow_first_rank(experiment, dataset, runtime)
-    process_group.all_reduce([], list(teacher.model.state_dict().values()))
-    return teacher, ready
+        obtained = _load(experiment, dataset, runtime, run_folder)
+    if process_group.broadcast(obtained is None):
+        obtained = yield from _train_and_store(experiment, dataset, runtime)
+    if obtained is None:  # on another rank
+        model = new_teacher(experiment, dataset, runtime.device)
+        obtained = _freeze(model, experiment, dataset, runtime.device), TeacherReady({})
+    process_group.broadcast_tensors(list(obtained[0].model.state_dict().values()))
+    return obtained
 
 
-def _load_or_train(
+def _load(
     experiment: Experiment, dataset: Dataset, runtime: Runtime, run_folder: Path | None
-) -> Generator[Event, None, tuple[Teacher, TeacherReady]]:
-    """Return the teacher of the checkpoint file or of a folder, or train it."""
+) -> Obtained | None:
+    """Return the teacher of the checkpoint file or of a folder, or None if it has to be trained."""
     if experiment.teacher.checkpoint is not None:
         path = Path(experiment.teacher.checkpoint).expanduser()
         model = new_teacher(experiment, dataset, runtime.device)
@@ -75,25 +78,12 @@ def _load_or_train(
         stored = _load_stored(experiment, dataset, runtime.device, folder) if folder else None
         if stored is not None:
             return stored
-    return (yield from _train_and_store(experiment, dataset, runtime))
-
-
-def _follow_first_rank(
-    experiment: Experiment, dataset: Dataset, runtime: Runtime
-) -> Generator[Event, None, tuple[Teacher, TeacherReady]]:
-    """Return a teacher that gets its weights from rank 0; help to train it if that is needed."""
-    model, process_group = new_teacher(experiment, dataset, runtime.device), runtime.process_group
-    if process_group.receive() == TRAIN:
-        training = TeacherTraining(model, experiment, dataset, runtime.device, process_group)
-        checkpoints = TeacherStore(runtime.cache).checkpoints(teacher_key(experiment, dataset))
-        yield from _train(training, checkpoints, runtime.controller)
-        process_group.receive()
-    return _freeze(model, experiment, dataset, runtime.device), TeacherReady({})
+    return None
 
 
 def _load_stored(
     experiment: Experiment, dataset: Dataset, device: torch.device, folder: Path
-) -> tuple[Teacher, TeacherReady] | None:
+) -> Obtained | None:
     """Return the teacher that is stored in the folder, if it is."""
     model, key = new_teacher(experiment, dataset, device), teacher_key(experiment, dataset)
     sha256 = TeacherStore(folder).load(key, model)
@@ -105,23 +95,25 @@ def _load_stored(
 
 def _train_and_store(
     experiment: Experiment, dataset: Dataset, runtime: Runtime
-) -> Generator[Event, None, tuple[Teacher, TeacherReady]]:
-    """Train the teacher and store it in the cache.
+) -> Generator[Event, None, Obtained | None]:
+    """Train the teacher; rank 0 stores it in the cache and returns it, other ranks return None.
 
-    Only one process trains a teacher; others wait for it and then find it stored.
+    Only one program trains a teacher; others wait for it and then find it stored.
     """
     store, key = TeacherStore(runtime.cache), teacher_key(experiment, dataset)
     device, process_group = runtime.device, runtime.process_group
-    lock = yield from _acquire_lock(store.lock_path(key))
+    lock = yield from _acquire_lock(store.lock_path(key), process_group)
     try:
-        stored = _load_stored(experiment, dataset, device, runtime.cache)
-        if stored is not None:
+        stored = _load_stored(experiment, dataset, device, runtime.cache) if lock else None
+        if process_group.broadcast(stored is not None):
             return stored
-        remove_leftovers(store.folder / key)
+        if lock:
+            remove_leftovers(store.folder / key)
         model = new_teacher(experiment, dataset, device)
-        process_group.send(TRAIN)
         training = TeacherTraining(model, experiment, dataset, device, process_group)
         yield from _train(training, store.checkpoints(key), runtime.controller)
+        if lock is None:
+            return None
         teacher, facts = _freeze_and_measure(model, experiment, dataset, device)
         training_facts = _training_facts(experiment, dataset, process_group.world_size)
         sha256 = store.save(key, model, facts | training_facts)
@@ -129,18 +121,22 @@ def _train_and_store(
         facts |= {"source": "trained", "sha256": sha256, "key": key}
         return teacher, TeacherReady(facts, runtime.cache)
     finally:
-        lock.release()
+        if lock:
+            lock.release()
 
 
-def _acquire_lock(path: Path) -> Generator[Event, None, BaseFileLock]:
-    """Return the acquired lock; wait for the process that holds it."""
-    lock = try_lock(path)
-    if lock is None:
+def _acquire_lock(
+    path: Path, process_group: ProcessGroup
+) -> Generator[Event, None, BaseFileLock | None]:
+    """Wait for the program that holds the lock; return it, acquired, on rank 0."""
+    is_first = process_group.is_first
+    lock = try_lock(path) if is_first else None
+    if is_first and lock is None:
         yield Note("another process trains this teacher; waiting for it")
-    while lock is None:
+    while not process_group.broadcast(lock is not None):
         time.sleep(POLL_SECONDS)
         yield Tick()
-        lock = try_lock(path)
+        lock = try_lock(path) if is_first else None
     return lock
 
 
@@ -169,6 +165,7 @@ def _train(
         except ImageError:
             if training.process_group.world_size == 1:  # other ranks would not take part
                 save_checkpoint()
+                controller.raise_if_stopped()  # the signal may have ended the decoders, too
             raise
 
 

@@ -45,7 +45,7 @@ class Steps:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.clock, self.looks = Clock(), 0
         monkeypatch.setattr(estimate, "time", self.clock)
-        monkeypatch.setattr(estimate, "decode", lambda _: self.clock.sleep(100))
+        monkeypatch.setattr(estimate, "decode", lambda tasks: self.clock.sleep(100 * len(tasks)))
         step, look = ArmOnStream.step, Teacher.outputs
 
         def timed_step(arm: ArmOnStream, *batch: Any) -> Any:
