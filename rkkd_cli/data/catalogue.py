@@ -5,7 +5,8 @@ An image folder is streamed from disk on request, or if its decoded images would
 same experiment gives the same numbers everywhere.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,13 +14,14 @@ from rkkd_cli.data.digits import load_digits
 from rkkd_cli.data.folder_arrays import (
     decode_tree,
     decoded_size,
+    digest_tree,
     read_arrays,
-    tree_key,
     write_arrays,
 )
 from rkkd_cli.data.folder_scan import Tree, scan_folder
 from rkkd_cli.data.images import (
     Dataset,
+    LabelledImages,
     Splits,
     SplitT,
     balanced_subset,
@@ -43,6 +45,7 @@ class DatasetInfo(NamedTuple):
     """What is known of a dataset before its images are read.
 
     ``size`` is the images' height and width. ``streamed``: they are read from disk batch by batch.
+    ``val_images`` counts those of a validation split that the dataset itself has.
     """
 
     num_classes: int
@@ -52,12 +55,18 @@ class DatasetInfo(NamedTuple):
     test_images: int
     test_classes: int
     streamed: bool = False
+    val_images: int = 0
+    notes: tuple[str, ...] = ()
+
+    @property
+    def images(self) -> int:
+        """The number of images of all splits."""
+        return self.train_images + self.val_images + self.test_images
 
     @property
     def decoded_bytes(self) -> int:
         """The bytes of all images in memory."""
-        images = self.train_images + self.test_images
-        return self.in_channels * self.size[0] * self.size[1] * images
+        return self.in_channels * self.size[0] * self.size[1] * self.images
 
 
 class DatasetSpec(NamedTuple):
@@ -103,7 +112,7 @@ DATASETS: dict[str, DatasetSpec] = {
         (0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970),
     ),
     "folder": DatasetSpec(
-        "your images: ROOT/train/<class>/* and ROOT/test/<class>/* (or val/); streamed if large",
+        "your images: ROOT/train/<class>/*, ROOT/test/<class>/* or val/; streamed if large",
         3, 4, True,
     ),
 }  # fmt: skip
@@ -139,7 +148,11 @@ def inspect_dataset(request: DatasetRequest) -> DatasetInfo:
     Raises UserError for a request that does not fit the dataset.
     """
     spec = _checked_spec(request)
-    info = spec.info or _folder_info(request, _scan(request))
+    if spec.info is None:
+        tree = _scan(request)
+        _select_images(request, tree.train, tree.test, tree.val, tree.classes)
+        return _folder_info(request, tree)
+    info = spec.info
     train_images = request.limit_train or info.train_images
     check_subset(train_images, info.train_images, info.num_classes, "dataset.limit_train")
     test_images = request.limit_test or info.test_images
@@ -165,12 +178,24 @@ def load_dataset(request: DatasetRequest, cache: Path) -> Dataset:
     """
     spec = _checked_spec(request)
     if request.name != "folder":
-        return _resident_dataset(request, spec, spec.splits or _read_splits(request, cache))
+        train, test, classes = spec.splits or _read_splits(request, cache)
+        return _resident_dataset(request, spec, [train, test], classes)
     tree = _scan(request)
     info = _folder_info(request, tree)
     if info.streamed:
         return _streamed_dataset(request, spec, tree, info.size[0])
-    return _resident_dataset(request, spec, _decode_folder(request, tree, cache))
+    digest = digest_tree(tree, request.image_size)
+    splits = _decode_folder(request, tree, cache / "arrays" / f"{digest.key}.npz")
+    dataset = _resident_dataset(request, spec, splits, tree.classes)
+    return replace(dataset, notes=tree.notes + digest.notes)
+
+
+def check_images(request: DatasetRequest) -> None:
+    """Decode the images of a folder that is held in memory, and keep nothing.
+
+    Raises UserError naming all that cannot be decoded.
+    """
+    decode_tree(_scan(request), request.image_size)
 
 
 def _checked_spec(request: DatasetRequest) -> DatasetSpec:
@@ -221,9 +246,18 @@ def _scan(request: DatasetRequest) -> Tree:
 
 def _folder_info(request: DatasetRequest, tree: Tree) -> DatasetInfo:
     """Describe an image folder, and decide whether its images are streamed."""
-    counts = len(tree.train.labels), len(tree.test.labels), len(set(tree.test.labels.tolist()))
     side = request.image_size or STREAMED_SIZE
-    streamed = DatasetInfo(len(tree.classes), 3, (side, side), *counts, streamed=True)
+    streamed = DatasetInfo(
+        num_classes=len(tree.classes),
+        in_channels=3,
+        size=(side, side),
+        train_images=len(tree.train),
+        test_images=len(tree.test),
+        test_classes=len(set(tree.test.labels.tolist())),
+        streamed=True,
+        val_images=len(tree.val or ()),
+        notes=tree.notes,
+    )
     if request.streaming or (request.streaming is None and request.crop == "resized"):
         return streamed
     resident = streamed._replace(size=decoded_size(tree, request.image_size), streamed=False)
@@ -243,43 +277,63 @@ def _download_root(request: DatasetRequest, cache: Path) -> Path:
     return cache / "downloads" if request.root is None else Path(request.root).expanduser()
 
 
-def _decode_folder(request: DatasetRequest, tree: Tree, cache: Path) -> Splits:
-    path = cache / "arrays" / f"{tree_key(tree, request.image_size)}.npz"
-    splits = read_arrays(path)
+def _decode_folder(request: DatasetRequest, tree: Tree, path: Path) -> Sequence[LabelledImages]:
+    """Return the splits from the file of arrays, which is made if it is missing or damaged."""
+    splits = read_arrays(path, len(tree.splits))
     if splits is None:
         splits = decode_tree(tree, request.image_size)
-        write_arrays(path, *splits)
-    return *splits, tree.classes
+        write_arrays(path, splits)
+    return splits
 
 
-def _resident_dataset(request: DatasetRequest, spec: DatasetSpec, splits: Splits) -> Dataset:
-    train, test, val = _select_images(request, splits[0], splits[1])
+def _resident_dataset(
+    request: DatasetRequest,
+    spec: DatasetSpec,
+    splits: Sequence[LabelledImages],
+    classes: tuple[str, ...],
+) -> Dataset:
+    train, test, *rest = splits
+    train, test, val = _select_images(request, train, test, rest[0] if rest else None, classes)
     mean, std = spec.mean, spec.std
     if mean is None or std is None:
         measured_mean, measured_std = channel_statistics(train.images)
         mean, std = mean or measured_mean, std or measured_std
     augmentation = spec.crop_padding, spec.flip
-    return Dataset(request.name, train, test, val, splits[2], mean, std, *augmentation)
+    return Dataset(request.name, train, test, val, classes, mean, std, *augmentation)
 
 
 def _streamed_dataset(request: DatasetRequest, spec: DatasetSpec, tree: Tree, size: int) -> Dataset:
     crop = request.crop or ("resized" if request.crop_padding is None else "padded")
     loader, root = ImageLoader(request.decoders), tree.root.absolute()
-    train, test, val = _select_images(
-        request,
-        StreamedSplit(tree.train._replace(root=root), size, crop, loader),
-        StreamedSplit(tree.test._replace(root=root), size, crop, loader),
-    )
+    files = [replace(split, root=root) for split in tree.splits]
+    train, test, *rest = [StreamedSplit(split, size, crop, loader) for split in files]
+    own_val = rest[0] if rest else None
+    train, test, val = _select_images(request, train, test, own_val, tree.classes)
     mean, std = spec.mean or STREAMED_MEAN, spec.std or STREAMED_STD
     augmentation = spec.crop_padding if crop == "padded" else 0, spec.flip, crop
-    return Dataset(request.name, train, test, val, tree.classes, mean, std, *augmentation)
+    classes, notes = tree.classes, tree.notes
+    return Dataset(request.name, train, test, val, classes, mean, std, *augmentation, notes)
 
 
 def _select_images(
-    request: DatasetRequest, train: SplitT, test: SplitT
+    request: DatasetRequest,
+    train: SplitT,
+    test: SplitT,
+    val: SplitT | None,
+    classes: tuple[str, ...],
 ) -> tuple[SplitT, SplitT, SplitT | None]:
-    """Return the requested images of training, test and validation."""
+    """Return the requested images of training, test and validation.
+
+    Raises UserError for a request that the splits do not fit.
+    """
     train = balanced_subset(train, request.limit_train, "dataset.limit_train")
     test = balanced_subset(test, request.limit_test, "dataset.limit_test")
-    train, val = hold_out(train, request.val_share)
+    if val is not None and request.val_share:
+        raise UserError(
+            f"dataset.val_share = {request.val_share}: the folder has validation images of its "
+            "own, beside its test images; leave val_share out"
+        )
+    if val is not None:
+        return train, test, val
+    train, val = hold_out(train, request.val_share, classes)
     return train, test, val

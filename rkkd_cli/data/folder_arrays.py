@@ -5,10 +5,11 @@ The cache holds one uncompressed npz file for each folder content, written whole
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import chain
+from itertools import chain, compress
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,28 +21,55 @@ from rkkd_cli.errors import UserError
 from rkkd_cli.files import atomic_file
 
 DECODER_VERSION = "1"
+SPLITS = ("train", "test", "val")  # the last one is often missing
+MAX_PROBLEMS = 10  # images that a message names
 
 
-def tree_key(tree: Tree, image_size: int | None) -> str:
-    """Return the SHA-256 of every file's path and bytes, the image size and the decoder version."""
+class TreeDigest(NamedTuple):
+    """What the files of a folder are: the key of their arrays, and notes about equal files."""
+
+    key: str
+    notes: tuple[str, ...]
+
+
+def digest_tree(tree: Tree, image_size: int | None) -> TreeDigest:
+    """Read all files. The key is the SHA-256 of their paths and bytes, and of the image size."""
     digest = hashlib.sha256(f"{DECODER_VERSION} {image_size}".encode())
     with ThreadPoolExecutor() as pool:
-        paths = [*chain(tree.train.paths(), tree.test.paths())]
-        for path, content in zip(paths, pool.map(file_digest, paths), strict=True):
-            digest.update(os.fsencode(path.relative_to(tree.root)) + b"\0" + content)
-    return digest.hexdigest()
+        paths = [*chain.from_iterable(split.paths() for split in tree.splits)]
+        contents = [*pool.map(file_digest, paths)]
+    for path, content in zip(paths, contents, strict=True):
+        digest.update(os.fsencode(path.relative_to(tree.root)) + b"\0" + content)
+    train, held_out = contents[: len(tree.train)], contents[len(tree.train) :]
+    shared = [*compress(paths[len(tree.train) :], map(set(train).__contains__, held_out))]
+    return TreeDigest(digest.hexdigest(), _shared_notes(shared))
 
 
-def decode_tree(tree: Tree, image_size: int | None) -> tuple[LabelledImages, LabelledImages]:
+def _shared_notes(paths: Sequence[Path]) -> tuple[str, ...]:
+    if not paths:
+        return ()
+    images = "image is" if len(paths) == 1 else "images are"
+    return (
+        f"{len(paths)} held-out {images} also among the training images, byte for byte (such as "
+        f"{paths[0]}): accuracies are flattered",
+    )
+
+
+def decode_tree(tree: Tree, image_size: int | None) -> list[LabelledImages]:
     """Decode all images to RGB; with ``image_size``, resize the shorter side and crop the centre.
 
-    Raises UserError naming an image that cannot be decoded or, without ``image_size``, one whose
-    size differs from the first image's.
+    Returns the splits of the tree. Raises UserError naming all images that cannot be decoded or,
+    without ``image_size``, one whose size differs from the first image's.
     """
     height, width = decoded_size(tree, image_size)
+    problems: list[str] = []
 
-    def decode(path: Path) -> NDArray[np.uint8]:
-        pixels = read_rgb(path, image_size)
+    def decode(path: Path) -> NDArray[np.uint8] | None:
+        try:
+            pixels = read_rgb(path, image_size)
+        except UserError as error:
+            problems.append(str(error))
+            return None
         if pixels.shape[:2] != (height, width):
             raise UserError(
                 f"image {path} is {pixels.shape[1]}×{pixels.shape[0]}, the first one "
@@ -49,8 +77,14 @@ def decode_tree(tree: Tree, image_size: int | None) -> tuple[LabelledImages, Lab
             )
         return pixels
 
-    shape = (3, height, width)
-    return _decode_split(tree.train, decode, shape), _decode_split(tree.test, decode, shape)
+    splits = [_decode_split(split, decode, (3, height, width)) for split in tree.splits]
+    if len(problems) > 1:
+        shown = "; ".join(sorted(problems)[:MAX_PROBLEMS])
+        more = f"; and {len(problems) - MAX_PROBLEMS} more" if len(problems) > MAX_PROBLEMS else ""
+        raise UserError(f"{len(problems)} images have to be replaced or removed: {shown}{more}")
+    if problems:
+        raise UserError(problems[0])
+    return splits
 
 
 def decoded_size(tree: Tree, image_size: int | None) -> tuple[int, int]:
@@ -63,33 +97,35 @@ def decoded_size(tree: Tree, image_size: int | None) -> tuple[int, int]:
 
 
 def _decode_split(
-    files: FileIndex, decode: Callable[[Path], NDArray[np.uint8]], shape: tuple[int, int, int]
+    files: FileIndex,
+    decode: Callable[[Path], NDArray[np.uint8] | None],
+    shape: tuple[int, int, int],
 ) -> LabelledImages:
-    images = np.empty((len(files.labels), *shape), dtype=np.uint8)
+    images = np.empty((len(files), *shape), dtype=np.uint8)
     with reject_decompression_bombs(), ThreadPoolExecutor() as pool:
         for index, pixels in enumerate(pool.map(decode, files.paths())):
-            images[index] = pixels.transpose(2, 0, 1)
+            if pixels is not None:
+                images[index] = pixels.transpose(2, 0, 1)
     return LabelledImages(images, files.labels)
 
 
-def read_arrays(path: Path) -> tuple[LabelledImages, LabelledImages] | None:
-    """Return the cached splits, or None if the file is missing or damaged."""
+def read_arrays(path: Path, count: int) -> list[LabelledImages] | None:
+    """Return the ``count`` cached splits, or None if the file is missing or damaged."""
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            train = LabelledImages(arrays["train_images"], arrays["train_labels"])
-            return train, LabelledImages(arrays["test_images"], arrays["test_labels"])
+            return [
+                LabelledImages(arrays[f"{name}_images"], arrays[f"{name}_labels"])
+                for name in SPLITS[:count]
+            ]
     except Exception:  # a damaged zip file makes its reader raise nearly anything
         return None
 
 
-def write_arrays(path: Path, train: LabelledImages, test: LabelledImages) -> None:
-    """Write both splits, whole or not at all."""
+def write_arrays(path: Path, splits: Sequence[LabelledImages]) -> None:
+    """Write the splits, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    arrays = dict[str, NDArray[Any]]()
+    for name, split in zip(SPLITS, splits, strict=False):
+        arrays |= {f"{name}_images": split.images, f"{name}_labels": split.labels}
     with atomic_file(path) as file:
-        np.savez(
-            file,
-            train_images=train.images,
-            train_labels=train.labels,
-            test_images=test.images,
-            test_labels=test.labels,
-        )
+        np.savez(file, **arrays)  # type: ignore[arg-type]  # one of its keywords is a flag

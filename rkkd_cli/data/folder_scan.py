@@ -1,10 +1,12 @@
-"""Image folders: the files in ``train/<class>/*`` and ``test/<class>/*`` (or ``val/``).
+"""Image folders: the files in ``train/<class>/*``, ``val/<class>/*`` and ``test/<class>/*``.
 
 Only file names are read. They are kept in arrays, where a million names take tens of megabytes.
 """
 
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,20 +15,37 @@ from numpy.typing import NDArray
 
 from rkkd_cli.errors import UserError
 
+# Those of the formats that are decoded (see data/streaming/decode.py).
 IMAGE_SUFFIXES = (
-    ".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff",
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".bmp", ".gif", ".ppm", ".pgm",
+    ".pbm", ".pnm", ".pfm", ".tif", ".tiff",
 )  # fmt: skip
-EXPECTED_LAYOUT = "expected train/<class>/* and test/<class>/* (or val/<class>/*)"
+# What people call the splits, in small letters.
+SPLIT_NAMES = {
+    "train": ("train", "training"),
+    "val": ("val", "valid", "validation"),
+    "test": ("test", "testing"),
+}
+# Folders that programs leave among images, in small letters. Hidden names are left out as well.
+STRAY_FOLDERS = (
+    "@eadir", "#recycle", "#snapshot", "__macosx", "$recycle.bin", "system volume information",
+    "lost+found",
+)  # fmt: skip
+EXPECTED_LAYOUT = "expected train/<class>/* and test/<class>/* or val/<class>/*"
 
 Indices = NDArray[np.int64]
 
 
-class FileIndex(NamedTuple):
+@dataclass(frozen=True)
+class FileIndex:
     """The image files of one split: their paths below ``root``, as bytes, and their labels."""
 
     root: Path
     names: NDArray[np.bytes_]
     labels: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.labels)
 
     def path(self, index: int) -> Path:
         """Return the path of one file."""
@@ -34,108 +53,185 @@ class FileIndex(NamedTuple):
 
     def paths(self) -> Iterator[Path]:
         """Yield the path of every file."""
-        return (self.path(index) for index in range(len(self.labels)))
+        return (self.path(index) for index in range(len(self)))
 
     def take(self, indices: Indices) -> "FileIndex":
         """Return the files at ``indices``, in that order."""
-        return FileIndex(self.root, self.names[indices], self.labels[indices])
+        return replace(self, names=self.names[indices], labels=self.labels[indices])
 
 
 class Tree(NamedTuple):
-    """The files of both splits of an image folder, and its class names."""
+    """The files of the splits of an image folder, and its class names.
+
+    ``val`` is None where the folder has no validation images beside its test images. ``notes``
+    are sentences for the user about what was left out.
+    """
 
     root: Path
     train: FileIndex
     test: FileIndex
+    val: FileIndex | None
     classes: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def splits(self) -> tuple[FileIndex, ...]:
+        """The splits that there are."""
+        return (self.train, self.test) + (() if self.val is None else (self.val,))
 
 
 def scan_folder(root: Path, follow_links: bool = False) -> Tree:
     """List the images below ``root``; the classes are the sorted folder names of ``train/``.
 
-    Raises UserError for a missing or empty folder, for a class of the test split that the training
+    Without ``test/``, the images in ``val/`` are the test images. Hidden names, folders that
+    programs leave behind, files of other kinds and empty classes are left out.
+
+    Raises UserError for a missing or empty folder, for a class of another split that the training
     split lacks, and for a link that leads out of ``root`` (unless ``follow_links``).
     """
     if not root.is_dir():
         raise UserError(f"no such image folder: {root}")
-    test_folder = next((root / n for n in ("test", "val") if (root / n).is_dir()), None)
-    if not (root / "train").is_dir() or test_folder is None:
-        missing = "train/" if not (root / "train").is_dir() else "test/ or val/"
-        raise UserError(f"image folder {root} has no {missing}; {EXPECTED_LAYOUT}")
-    classes = tuple(path.name for path in _class_folders(root / "train"))
-    unknown = [p.name for p in _class_folders(test_folder) if p.name not in classes]
-    if unknown:
+    folders, scan = _split_folders(root), _Scan(root)
+    found = {name: scan.images_by_class(folder) for name, folder in folders.items()}
+    found = {name: images for name, images in found.items() if images}
+    if "train" not in found or len(found) == 1:
+        missing = "train/" if "train" not in found else "test/ or val/"
+        suffixes = " ".join(IMAGE_SUFFIXES)
         raise UserError(
-            f"class {unknown[0]!r} is in {test_folder} but not in {root / 'train'}; add training "
-            "images for it or remove it"
+            f"image folder {root} has no {missing} with images ({suffixes}) in class folders; "
+            f"{EXPECTED_LAYOUT}"
         )
-    links: list[Path] = []
-    train = _index_split(root, root / "train", classes, links)
-    test = _index_split(root, test_folder, classes, links)
-    if not follow_links:
-        folders = [folder for split in (root / "train", test_folder) for folder in
-                   (split, *_class_folders(split)) if folder.is_symlink()]  # fmt: skip
-        _refuse_links_out(root, [*sorted(folders), *links])
-    return Tree(root, train, test, classes)
-
-
-def _refuse_links_out(root: Path, links: Sequence[Path]) -> None:
-    resolved_root = root.resolve()
-    for link in links:
-        try:
-            is_inside = link.resolve().is_relative_to(resolved_root)
-        except (OSError, RuntimeError):  # RuntimeError before Python 3.13
-            raise UserError(f"{link} is a link that leads to itself; remove it") from None
-        if not is_inside:
+    classes = tuple(found["train"])
+    for name, images in found.items():
+        unknown = next((label for label in images if label not in classes), None)
+        if unknown is not None:
             raise UserError(
-                f"{link} is a link that leads out of the image folder {root}; copy what it links "
-                "to, or allow such links with dataset.follow_links=true"
+                f"class {unknown!r} is in {folders[name]} but not in {folders['train']}; add "
+                "training images for it or remove it"
             )
+    if not follow_links:
+        scan.refuse_links_out()
+    splits = {name: _index(root, images, classes) for name, images in found.items()}
+    test_name = "test" if "test" in splits else "val"
+    val = splits.get("val") if test_name == "test" else None
+    return Tree(root, splits["train"], splits[test_name], val, classes, scan.notes())
 
 
-def _class_folders(split: Path) -> list[Path]:
-    folders = sorted(p for p in split.iterdir() if p.is_dir() and not p.name.startswith("."))
-    if not folders:
-        raise UserError(f"image folder {split} has no class folders; {EXPECTED_LAYOUT}")
+def _split_folders(root: Path) -> dict[str, Path]:
+    """Return the folders of the splits that there are. Raises UserError for two of one split."""
+    folders: dict[str, Path] = {}
+    for path in sorted(path for path in root.iterdir() if path.is_dir()):
+        for split, names in SPLIT_NAMES.items():
+            if path.name.lower() not in names:
+                continue
+            if split in folders:
+                raise UserError(
+                    f"image folder {root} has {folders[split].name}/ and {path.name}/, which mean "
+                    "the same; rename or remove one of them"
+                )
+            folders[split] = path
     return folders
 
 
-def _index_split(root: Path, split: Path, classes: Sequence[str], links: list[Path]) -> FileIndex:
-    """Return the images of a split; appends those that are links to ``links``."""
+def _index(root: Path, images: dict[str, NDArray[np.bytes_]], classes: Sequence[str]) -> FileIndex:
     label_of = {name: label for label, name in enumerate(classes)}
-    names, labels = [], []
-    for folder in _class_folders(split):
-        images = list(_images_below(root, f"{split.name}{os.sep}{folder.name}", links))
-        if not images:
-            raise UserError(f"class folder {folder} holds no images ({' '.join(IMAGE_SUFFIXES)})")
-        names.append(np.array(images))
-        labels.append(np.full(len(images), label_of[folder.name], dtype=np.int64))
-    return FileIndex(root, np.concatenate(names), np.concatenate(labels))
+    labels = [np.full(len(names), label_of[name], np.int64) for name, names in images.items()]
+    return FileIndex(root, np.concatenate(list(images.values())), np.concatenate(labels))
 
 
-def _images_below(root: Path, folder: str, links: list[Path]) -> Iterator[bytes]:
-    """Yield the names, relative to ``root``, of the images in a folder and below it, sorted.
+@dataclass
+class _Scan:
+    """Lists the images of classes, and counts what is left out."""
 
-    Raises UserError for a folder that cannot be read, and for a linked folder: it is not followed,
-    and its images would be missing without a word.
-    """
-    try:
-        with os.scandir(root / folder) as scan:
-            entries = sorted(scan, key=lambda entry: entry.name)
-    except OSError as error:
-        raise UserError(f"cannot read the folder {root / folder}: {error.strerror}") from None
-    for entry in entries:
-        name = f"{folder}{os.sep}{entry.name}"
-        suffix = os.path.splitext(entry.name)[1].lower()  # noqa: PTH122  # a Path is slower
-        is_image = suffix in IMAGE_SUFFIXES
-        if entry.is_symlink():
-            path = root / name
-            if path.is_dir():
+    root: Path
+    links: list[Path] = field(default_factory=list)
+    hidden: int = 0
+    empty_classes: list[str] = field(default_factory=list)
+    other_files: Counter[str] = field(default_factory=Counter)  # by suffix
+
+    def images_by_class(self, split: Path) -> dict[str, NDArray[np.bytes_]]:
+        """Return the names, relative to ``root``, of the images of each class, sorted."""
+        self._note_link(split)
+        images: dict[str, NDArray[np.bytes_]] = {}
+        for path in sorted(split.iterdir()):
+            if self._is_stray(path.name):
+                continue
+            if not path.is_dir():
+                self.other_files[path.suffix.lower()] += 1
+                continue
+            self._note_link(path)
+            names = list(self._images_below(f"{split.name}{os.sep}{path.name}"))
+            if names:
+                images[path.name] = np.array(names)
+            else:
+                self.empty_classes.append(f"{split.name}/{path.name}")
+        return images
+
+    def _images_below(self, folder: str) -> Iterator[bytes]:
+        """Yield the names of the images in a folder and below it, sorted.
+
+        Raises UserError for a folder that cannot be read, and for a linked folder: it is not
+        followed, and its images would be missing without a word.
+        """
+        try:
+            with os.scandir(self.root / folder) as scan:
+                entries = sorted(scan, key=lambda entry: entry.name)
+        except OSError as error:
+            raise UserError(
+                f"cannot read the folder {self.root / folder}: {error.strerror}"
+            ) from None
+        for entry in entries:
+            name = f"{folder}{os.sep}{entry.name}"
+            suffix = os.path.splitext(entry.name)[1].lower()  # noqa: PTH122  # a Path is slower
+            if self._is_stray(entry.name):
+                continue
+            if entry.is_symlink() and (self.root / name).is_dir():
                 raise UserError(
-                    f"{path} is a link to a folder, which is not followed; copy the folder"
+                    f"{self.root / name} is a link to a folder, which is not followed; copy the "
+                    "folder"
                 )
-            links += [path] if is_image else []
-        if is_image:
-            yield os.fsencode(name)
-        if entry.is_dir(follow_symlinks=False):
-            yield from _images_below(root, name, links)
+            if entry.is_dir(follow_symlinks=False):
+                yield from self._images_below(name)
+            elif suffix in IMAGE_SUFFIXES:
+                self._note_link(self.root / name, entry.is_symlink())
+                yield os.fsencode(name)
+            else:
+                self.other_files[suffix] += 1
+
+    def _is_stray(self, name: str) -> bool:
+        """Count a name that is hidden, or that of a folder that a program has left behind."""
+        is_stray = name.startswith(".") or name.lower() in STRAY_FOLDERS
+        self.hidden += is_stray
+        return is_stray
+
+    def _note_link(self, path: Path, is_link: bool | None = None) -> None:
+        if path.is_symlink() if is_link is None else is_link:
+            self.links.append(path)
+
+    def refuse_links_out(self) -> None:
+        """Raise UserError for a link that leads out of the folder."""
+        resolved_root = self.root.resolve()
+        for link in self.links:
+            try:
+                is_inside = link.resolve().is_relative_to(resolved_root)
+            except (OSError, RuntimeError):  # RuntimeError before Python 3.13
+                raise UserError(f"{link} is a link that leads to itself; remove it") from None
+            if not is_inside:
+                raise UserError(
+                    f"{link} is a link that leads out of the image folder {self.root}; copy what "
+                    "it links to, or allow such links with dataset.follow_links=true"
+                )
+
+    def notes(self) -> tuple[str, ...]:
+        """Return what was left out, as at most one sentence."""
+        parts = []
+        if self.hidden:
+            parts.append(
+                f"{self.hidden} hidden files and folders, or such as programs leave behind"
+            )
+        if self.other_files:
+            kinds = ", ".join(suffix or "no suffix" for suffix in sorted(self.other_files))
+            parts.append(f"{self.other_files.total()} files that are no images by name ({kinds})")
+        if self.empty_classes:
+            parts.append(f"class folders without images ({', '.join(self.empty_classes)})")
+        return (f"left out of {self.root}: {'; '.join(parts)}",) if parts else ()

@@ -4,6 +4,7 @@ Shapes: images (N, channels, H, W) uint8, labels (N,) int64.
 """
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeVar
@@ -11,7 +12,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from rkkd_cli.data.folder_scan import Indices
+from rkkd_cli.data.folder_scan import FileIndex, Indices
 from rkkd_cli.data.streaming.split import StreamedSplit
 from rkkd_cli.errors import UserError
 
@@ -48,7 +49,7 @@ class LabelledImages:
 # Training split, test split and class names.
 Splits = tuple[LabelledImages, LabelledImages, tuple[str, ...]]
 Split = LabelledImages | StreamedSplit
-SplitT = TypeVar("SplitT", LabelledImages, StreamedSplit)
+SplitT = TypeVar("SplitT", LabelledImages, StreamedSplit, FileIndex)
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,7 @@ class Dataset:
 
     ``crop`` is the kind of training crop: ``padded`` (a window of the image padded by
     ``crop_padding``) or ``resized`` (random area and aspect ratio, streamed images only).
+    ``notes`` are sentences for the user about how the images were found.
     """
 
     name: str
@@ -69,6 +71,7 @@ class Dataset:
     crop_padding: int
     flip: bool
     crop: str = "padded"
+    notes: tuple[str, ...] = ()
 
     @property
     def in_channels(self) -> int:
@@ -144,10 +147,13 @@ def check_hold_out(fraction: float, num_images: int, num_classes: int) -> None:
         )
 
 
-def hold_out(split: SplitT, fraction: float) -> tuple[SplitT, SplitT | None]:
+def hold_out(
+    split: SplitT, fraction: float, classes: Sequence[str]
+) -> tuple[SplitT, SplitT | None]:
     """Split off a ``fraction`` of every class, at least one image each.
 
-    Returns the rest and the held-out images (None if ``fraction`` is 0).
+    Returns the rest and the held-out images (None if ``fraction`` is 0). Raises UserError for a
+    class of one image.
     """
     if fraction == 0:
         return split, None
@@ -155,8 +161,8 @@ def hold_out(split: SplitT, fraction: float) -> tuple[SplitT, SplitT | None]:
     check_hold_out(fraction, len(split), int((counts > 0).sum()))
     if (counts == 1).any():
         raise UserError(
-            f"dataset.val_share = {fraction} needs two training images per class: class number "
-            f"{int(np.argmax(counts == 1))} has one"
+            f"dataset.val_share = {fraction} needs two training images per class: class "
+            f"{classes[int(np.argmax(counts == 1))]!r} has one"
         )
     held_out_per_class = np.clip(np.rint(fraction * counts), 1, counts - 1)
     order = balanced_order(split.labels, seed=1)

@@ -212,7 +212,7 @@ def _distinct_arms(arms: Sequence[Arm]) -> dict[tuple[str, str, str], Arm]:
 
 def _image_counts(experiment: Experiment, dataset: DatasetInfo) -> ImageCounts:
     images = experiment.dataset.limit_train or dataset.train_images
-    validation = round(experiment.dataset.val_share * images)
+    held_out = round(experiment.dataset.val_share * images)
     test = experiment.dataset.limit_test or dataset.test_images
-    train = images - validation
-    return ImageCounts(train, validation + test, min(experiment.training.batch_size, train))
+    train, evaluated = images - held_out, held_out + dataset.val_images + test
+    return ImageCounts(train, evaluated, min(experiment.training.batch_size, train))

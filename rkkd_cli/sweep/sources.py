@@ -113,6 +113,7 @@ def read_dataset(experiment: Experiment, cache: Path) -> Generator[Event, None, 
     """Return the dataset; yields notes that it is being read, and whether it is streamed."""
     yield Note(f"reading the dataset {experiment.dataset.name}")
     dataset = load_dataset(dataset_request(experiment), cache)
+    yield from map(Note, dataset.notes)
     if isinstance(dataset.train, StreamedSplit):
         processes = dataset.train.loader.workers
         by = {0: "this process", 1: "1 process"}.get(processes, f"{processes} processes")
@@ -139,4 +140,5 @@ def dataset_facts(dataset: Dataset) -> dict[str, Any]:
         "crop_padding": dataset.crop_padding,
         "flip": dataset.flip,
         "fingerprint": dataset.fingerprint,
+        "notes": list(dataset.notes),
     }

@@ -57,7 +57,10 @@ def test_names_below_an_image_folder_are_shown_as_they_can_be(
     image.write_bytes(b"no image")
     check_mistake(warm_rkkd(*words, "--teacher", "cnn2", cwd=tmp_path), tmp_path)
     image.unlink()
-    (tmp_path / "images" / "test" / name).mkdir()
+    unknown = tmp_path / "images" / "test" / name
+    unknown.mkdir()
+    check_plain(warm_rkkd(*words, "--teacher", "cnn2", "--dry-run", cwd=tmp_path), tmp_path)
+    (unknown / "0.png").write_bytes(b"no image")
     check_mistake(warm_rkkd(*words, "--teacher", "cnn2", cwd=tmp_path), tmp_path)
 
 

@@ -1,6 +1,7 @@
 """``rkkd run --dry-run``: check everything, then show the experiment and what would be trained."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import typer
 from rkkd_cli.cli.output.console import err, print_line
 from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.config.presets import to_toml
-from rkkd_cli.data.catalogue import needs_download
+from rkkd_cli.data.catalogue import check_images, needs_download
 from rkkd_cli.records.cache import cache_directory
 from rkkd_cli.sweep.check import CheckedStream, check_device, check_experiment, dataset_request
 from rkkd_cli.train.device import describe_device, pick_device, use_threads
@@ -23,6 +24,7 @@ def print_plan(experiment: Experiment, directory: Path, as_json: bool) -> None:
     check_device(experiment, device)
     device_text = describe_device(device)
     streams = [_describe_stream(stream) for stream in checked]
+    _check_images(checked)
     if as_json:
         content = {
             "experiment": experiment.model_dump(mode="json", exclude_none=True),
@@ -35,8 +37,19 @@ def print_plan(experiment: Experiment, directory: Path, as_json: bool) -> None:
     typer.echo(to_toml(experiment))
     print_line(err, f"would run on {device_text} into {directory}")
     for stream, facts in zip(checked, streams, strict=True):
-        print_line(err, _stream_sentence(stream.experiment, facts))
+        for sentence in (*facts["notes"], _stream_sentence(stream.experiment, facts)):
+            print_line(err, sentence)
     print_line(err, "dry run: nothing was written")
+
+
+def _check_images(checked: Sequence[CheckedStream]) -> None:
+    """Decode all images of folders that a run would hold in memory."""
+    by_dataset = {stream.experiment.dataset: stream for stream in checked}
+    for dataset, stream in by_dataset.items():
+        if dataset.name == "folder" and not stream.dataset.streamed:
+            images = f"the {stream.dataset.images:,} images of {dataset.root}"
+            print_line(err, f"decoding {images}, to check them")
+            check_images(dataset_request(stream.experiment))
 
 
 def _describe_stream(stream: CheckedStream) -> dict[str, Any]:
@@ -49,6 +62,7 @@ def _describe_stream(stream: CheckedStream) -> dict[str, Any]:
         "classes": stream.dataset.num_classes,
         "image_shape": [stream.dataset.in_channels, *stream.dataset.size],
         "streamed": stream.dataset.streamed,
+        "notes": stream.dataset.notes,
         "needs_download": needs_download(dataset_request(experiment), cache_directory()),
         "parameters": stream.parameters,
     }

@@ -85,14 +85,13 @@ def test_folders_that_are_missing_or_empty_are_named(tmp_path: Path) -> None:
     assert f"no such image folder: {root}" in refusal(root, cache)
     root.mkdir()
     assert "has no train/" in refusal(root, cache)
-    (root / "train").mkdir()
-    assert "has no test/ or val/" in refusal(root, cache)
-    (root / "test").mkdir()
-    assert f"{root / 'train'} has no class folders" in refusal(root, cache)
-    (root / "train" / "a").mkdir()
-    assert f"{root / 'test'} has no class folders" in refusal(root, cache)
-    (root / "test" / "a").mkdir()
-    assert f"class folder {root / 'train' / 'a'} holds no images" in refusal(root, cache)
+    for folder in ("train", "train/a", "test"):
+        (root / folder).mkdir()
+        assert "has no train/ with images (.jpg" in refusal(root, cache)
+    Image.new("RGB", (8, 8)).save(root / "train" / "a" / "0.png")
+    for folder in ("test/a", "val"):
+        (root / folder).mkdir()
+        assert "has no test/ or val/ with images (.jpg" in refusal(root, cache)
 
 
 def test_a_folder_needs_its_root(tmp_path: Path) -> None:
@@ -269,13 +268,13 @@ def test_a_damaged_array_is_rebuilt(
 def test_one_flipped_bit_anywhere_in_an_array_file_is_harmless_or_noticed(tmp_path: Path) -> None:
     split = LabelledImages(pixels(1, 2, 2)[None], np.array([1], dtype=np.int64))
     path = tmp_path / "arrays.npz"
-    write_arrays(path, split, split)
+    write_arrays(path, [split, split])
     whole = path.read_bytes()
     for place in range(0, len(whole), 2):
         damaged = bytearray(whole)
         damaged[place] ^= 1 << place // 2 % 8
         path.write_bytes(damaged)
-        read = read_arrays(path)
+        read = read_arrays(path, 2)
         assert read is None or read[0].fingerprint == read[1].fingerprint == split.fingerprint
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rkkd_cli.data.folder_arrays import decode_tree, decoded_size, tree_key
+from rkkd_cli.data.folder_arrays import decode_tree, decoded_size, digest_tree
 from rkkd_cli.data.folder_scan import Tree, scan_folder
 from rkkd_cli.errors import UserError
 
@@ -117,12 +117,12 @@ def test_links_within_the_folder_and_a_link_to_it_are_fine(root: Path, tmp_path:
     link.symlink_to(root, target_is_directory=True)
     assert scan_folder(link).classes == ("a", "b", "c")
     assert len(scan_folder(link).train.labels) == len(scan_folder(root).train.labels) == 8
-    assert tree_key(scan_folder(link), None) == tree_key(scan_folder(root), None)
+    assert digest_tree(scan_folder(link), None).key == digest_tree(scan_folder(root), None).key
 
 
 def decoded(root: Path, image_size: int | None = None) -> None:
     tree = scan_folder(root)
-    tree_key(tree, image_size)
+    digest_tree(tree, image_size)
     decode_tree(tree, image_size)
 
 
@@ -143,11 +143,11 @@ def test_a_link_that_leads_nowhere_ends_in_a_sentence_or_is_left_out(
 DECODE = """
 import sys
 from pathlib import Path
-from rkkd_cli.data.folder_arrays import decode_tree, tree_key
+from rkkd_cli.data.folder_arrays import decode_tree, digest_tree
 from rkkd_cli.data.folder_scan import scan_folder
 tree = scan_folder(Path(sys.argv[1]))
 try:
-    tree_key(tree, 8)
+    digest_tree(tree, 8)
     decode_tree(tree, 8)
 except ValueError as error:
     print(error)

@@ -24,6 +24,8 @@ from rkkd_cli.errors import UserError
 
 Labels = NDArray[np.int64]
 
+NAMES = [f"class {number}" for number in range(100)]
+
 
 def numbered(labels: Labels) -> LabelledImages:
     """Images whose pixels are their own number, so that they can be told apart."""
@@ -95,7 +97,7 @@ def test_a_held_out_split_is_disjoint_whole_and_lacks_no_class(
 ) -> None:
     split = numbered(labels)
     with suppress(UserError):  # too few images for so many classes
-        check_held_out(split, share, *hold_out(split, share))
+        check_held_out(split, share, *hold_out(split, share, NAMES))
 
 
 def check_held_out(
@@ -106,27 +108,27 @@ def check_held_out(
     assert sorted(numbers(rest) + numbers(held)) == list(range(len(split)))
     assert len(held) == pytest.approx(share * len(split), abs=len(classes))
     assert set(rest.labels.tolist()) == set(held.labels.tolist()) == classes
-    again = hold_out(split, share)
+    again = hold_out(split, share, NAMES)
     assert [numbers(rest), numbers(held)] == [numbers(s) for s in again if s is not None]
 
 
 def test_a_small_class_keeps_training_images_when_some_are_held_out() -> None:
     rare = np.array([0] * 98 + [1] * 2, dtype=np.int64)
-    rest, held = hold_out(numbered(rare), 0.2)
+    rest, held = hold_out(numbered(rare), 0.2, NAMES)
     assert held is not None
     assert set(rest.labels.tolist()) == set(held.labels.tolist()) == {0, 1}
 
 
 def test_nothing_is_held_out_at_share_zero() -> None:
     split = numbered(np.array([0, 1], dtype=np.int64))
-    assert hold_out(split, 0.0) == (split, None)
+    assert hold_out(split, 0.0, NAMES) == (split, None)
 
 
 @pytest.mark.parametrize("share", [0.01, 0.99])
 def test_a_share_without_an_image_per_class_on_a_side_is_refused(share: float) -> None:
     split = numbered(np.repeat(np.arange(5), 4).astype(np.int64))
     with pytest.raises(UserError, match=r"dataset.val_share = .* fewer than one image per class"):
-        hold_out(split, share)
+        hold_out(split, share, NAMES)
 
 
 @settings(max_examples=30)
