@@ -19,8 +19,9 @@ import signal
 import sys
 import tempfile
 import time
+import traceback
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ import sklearn.datasets  # noqa: F401  # imported before the fork: attempts star
 import torch
 
 import rkkd_cli.cli.runtime.execute
-import rkkd_cli.report.curves  # noqa: F401
+import rkkd_cli.losses.kernels.numba_pairs  # noqa: F401
 from rkkd_cli.cli.main import main as rkkd
 from rkkd_cli.records.run_directory import RunDirectory
 from rkkd_cli.train.checkpoint import CheckpointStore
@@ -99,7 +100,9 @@ def _kind(path: str) -> str:
     return next((kind for kind in ("metrics.csv", "manifest.json") if kind in name), "other")
 
 
-def attempt(folder: Path, name: str, minutes: float, plan: Plan | None) -> int:
+def attempt(
+    folder: Path, name: str, minutes: float, plan: Plan | None, words: Sequence[str] = EXPERIMENT
+) -> int:
     """Start ``rkkd run --resume auto`` in a process of its own; return its number."""
     child = os.fork()
     if child:
@@ -110,7 +113,7 @@ def attempt(folder: Path, name: str, minutes: float, plan: Plan | None) -> int:
     os.dup2(log, 1)
     os.dup2(log, 2)
     go_on = ["--name", name, "--resume", "auto", "--checkpoint-minutes", str(minutes)]
-    sys.argv = ["rkkd", "run", *EXPERIMENT, *go_on, "--quiet"]
+    sys.argv = ["rkkd", "run", *words, *go_on, "--quiet"]
     if plan:
         plan.watch()
     status = 1
@@ -119,7 +122,10 @@ def attempt(folder: Path, name: str, minutes: float, plan: Plan | None) -> int:
         status = 0
     except SystemExit as end:
         status = int(end.code or 0)
+    except Exception:
+        traceback.print_exc()
     finally:
+        sys.stderr.flush()
         sys.stdout.flush()
         os._exit(status)
 
@@ -129,10 +135,10 @@ def wait(child: int) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-def killed(folder: Path, name: str, plan: Plan) -> bool:
+def killed(folder: Path, name: str, plan: Plan, words: Sequence[str] = EXPERIMENT) -> bool:
     """Make one attempt with SIGKILL; tell whether it came before the run's end."""
     at_any_time = plan.progress == AT_ANY_TIME
-    child = attempt(folder, name, plan.minutes, None if at_any_time else plan)
+    child = attempt(folder, name, plan.minutes, None if at_any_time else plan, words)
     if at_any_time:
         time.sleep(plan.seconds)
         os.kill(child, signal.SIGKILL)
@@ -203,6 +209,8 @@ def _expect(true: bool, folder: Path, name: str, what: str) -> None:
 
 def main() -> None:
     """Kill, resume, compare; print what was done."""
+    import rkkd_cli.report.curves  # noqa: F401  # before the fork as well
+
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--kills", type=int, default=40)
     parser.add_argument("--signal", choices=("kill", "term"), default="kill")

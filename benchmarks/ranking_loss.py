@@ -165,8 +165,15 @@ def least_seconds(case: Case, device: torch.device) -> float:
 
     properties = torch.cuda.get_device_properties(device)
     pairs = case.batch * case.classes * (case.classes - 1) / 2
-    a_second = 16 * properties.multi_processor_count * properties.clock_rate * 1e3
-    return pairs * SPECIAL_FUNCTIONS / a_second
+    clock = 1e3 * getattr(properties, "clock_rate", 0) or 1e6 * float(nvidia_smi("clocks.max.sm"))
+    return pairs * SPECIAL_FUNCTIONS / (16 * properties.multi_processor_count * clock)
+
+
+def nvidia_smi(what: str) -> str:
+    """Return what the driver says of the first GPU. Raises OSError or CalledProcessError."""
+    command = ["nvidia-smi", f"--query-gpu={what}", "--format=csv,noheader,nounits"]
+    answer = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20)
+    return answer.stdout.splitlines()[0].strip()
 
 
 def gpu_rounds(case: Case, device: torch.device, rounds: int) -> list[float]:

@@ -24,6 +24,18 @@ class Row(NamedTuple):
     bar: str = ""
 
 
+class Finding(NamedTuple):
+    """What a part of a benchmark found, in words and figures.
+
+    ``outcome`` is passed, failed, measured, skipped or left out.
+    """
+
+    what: str
+    outcome: str
+    text: str
+    figures: Mapping[str, object] = {}
+
+
 def row(what: str, values: Sequence[float], unit: str, bar: str = "") -> Row:
     """Return the median and the range of the rounds' values."""
     return Row(what, statistics.median(values), min(values), max(values), unit, bar)

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -36,18 +37,42 @@ from rkkd_cli.train.lockstep import Lockstep
 from rkkd_cli.train.teacher.logit_cache import LogitCache
 from rkkd_cli.train.teacher.model import freeze
 
-BATCH, CLASSES = 64, 100
-IMAGES = BATCH * 400
 AT_A_TIME = {"cuda": 100}  # batches; a GPU works on while the next ones are launched
 
 
+class Study(NamedTuple):
+    """The arms of a preset, and what they train on: random images, and some teacher."""
+
+    preset: str
+    teacher: str
+    student: str
+    batch: int
+    classes: int
+    image: tuple[int, int, int]  # channels, height, width
+
+    @property
+    def images(self) -> int:
+        """The images of an epoch."""
+        return self.batch * 400
+
+
+TWO_ARMS = Study("rank_grad_cifar100", "resnet32x4", "resnet8x4", 64, 100, (3, 32, 32))
+
+
 def plain_arm(with_ranking: bool, device: str, threads: int) -> Step:
-    """Return the step of a plain script for one arm; its images are augmented already."""
+    """Return the step of a plain script for one arm."""
     torch.set_num_threads(threads)
-    teacher = build_model("resnet32x4", CLASSES).to(device).eval()
-    student = build_model("resnet8x4", CLASSES).to(device).train()
+    return _several(plain_batches(TWO_ARMS, with_ranking, device), device)
+
+
+def plain_batches(study: Study, with_ranking: bool, device: str) -> Step:
+    """Return what trains one plain arm on one more batch, whose images are augmented already."""
+    channels = study.image[0]
+    teacher = build_model(study.teacher, study.classes, channels).to(device).eval()
+    student = build_model(study.student, study.classes, channels).to(device).train()
     optimizer = torch.optim.SGD(student.parameters(), lr=0.05, momentum=0.9, weight_decay=5e-4)
-    images, labels = torch.randn(BATCH, 3, 32, 32), torch.arange(BATCH) % CLASSES
+    images = torch.randn(study.batch, *study.image)
+    labels = torch.arange(study.batch) % study.classes
 
     def batch() -> tuple[float, float]:
         here, there = images.to(device), labels.to(device)
@@ -65,7 +90,7 @@ def plain_arm(with_ranking: bool, device: str, threads: int) -> Step:
         correct = (logits.topk(5).indices == there[:, None]).float()
         return loss.item(), correct[:, 0].mean().item()
 
-    return _several(batch, device)
+    return batch
 
 
 def _several(batch: Step, device: str) -> Step:
@@ -89,51 +114,77 @@ def plain_ranking_loss(student: Tensor, teacher: Tensor, steepness: float) -> Te
     return -(of_student * of_teacher).sum(dim=(1, 2)).mean() / pairs
 
 
-def both_arms(
-    precision: str, device: str, threads: int, graph: bool = False, kept: Path | None = None
-) -> Step:
-    """Return rkkd's step for both arms, with the teacher's outputs read from ``kept`` if given."""
-    use_threads(threads)
-    keep_freed_memory()
+def lockstep_of(
+    precision: str,
+    device: str,
+    graph: bool = False,
+    kept: Path | None = None,
+    stacked: bool = False,
+    arms: int | None = None,
+    study: Study = TWO_ARMS,
+) -> Lockstep:
+    """Return rkkd's training of the study's last ``arms`` arms, or of all.
+
+    The teacher's outputs are read from ``kept`` if given.
+    """
     where = torch.device(device)
-    use_precision(where, precision)
     given = [Override("precision", precision), Override("training.epochs", 1000)]
-    experiment = load_experiment("rank_grad_cifar100", given)
-    model = build_model("resnet32x4", CLASSES).to(memory_format=torch.channels_last)
-    teacher = freeze(model, where, precision, CLASSES, 3, (32, 32))
-    stream = Stream(_random_images(), where, BATCH, seed=0)
-    arms = [ArmOnStream(arm, 0, teacher, stream.data.labels) for arm in experiment.resolved_arms]
-    lockstep = Lockstep(
+    resolved = load_experiment(study.preset, given).resolved_arms[-arms if arms else 0 :]
+    (channels, *size), classes = study.image, study.classes
+    model = build_model(study.teacher, classes, channels).to(memory_format=torch.channels_last)
+    teacher = freeze(model, where, precision, classes, channels, (size[0], size[1]))
+    stream = Stream(_random_images(study), where, study.batch, seed=0)
+    return Lockstep(
         "benchmark",
         stream,
         teacher,
-        arms,
-        experiment.training.epochs,
+        [ArmOnStream(arm, 0, teacher, stream.data.labels) for arm in resolved],
+        epochs=1000,
         held_out={},
-        logit_cache=None if kept is None else LogitCache(kept, "exact", IMAGES, CLASSES),
+        stacked=stacked,
+        logit_cache=None if kept is None else LogitCache(kept, "exact", study.images, classes),
         graph_recorder=CudaGraphRecorder(where) if graph else None,
     )
+
+
+def batches_of(lockstep: Lockstep) -> Step:
+    """Return what trains all arms on one more batch."""
     events = lockstep.train()
 
     def batch() -> None:
         event = next(events)
         if isinstance(event, Note):
             raise SystemExit(event.text)
+        if lockstep.step and lockstep.step.problem:
+            raise SystemExit(f"no CUDA graph: {lockstep.step.problem}")
 
-    return _several(batch, device)
+    return batch
 
 
-def _random_images() -> Dataset:
+def both_arms(
+    precision: str, device: str, threads: int, graph: bool = False, kept: Path | None = None
+) -> Step:
+    """Return rkkd's step for both arms, in a process that is set up as for a run."""
+    use_threads(threads)
+    keep_freed_memory()
+    use_precision(torch.device(device), precision)
+    return _several(batches_of(lockstep_of(precision, device, graph, kept)), device)
+
+
+def _random_images(study: Study) -> Dataset:
     noise = np.random.default_rng(0)
-    pixels = noise.integers(0, 256, (IMAGES, 3, 32, 32), dtype=np.uint8)
-    images = LabelledImages(pixels, np.arange(IMAGES) % CLASSES)
-    names = tuple(str(number) for number in range(CLASSES))
-    return Dataset("noise", images, images, None, names, (0.5,) * 3, (0.25,) * 3, 4, True)
+    pixels = noise.integers(0, 256, (study.images, *study.image), dtype=np.uint8)
+    images = LabelledImages(pixels, np.arange(study.images) % study.classes)
+    names = tuple(str(number) for number in range(study.classes))
+    channels = study.image[0]
+    mean, deviation = (0.5,) * channels, (0.25,) * channels
+    return Dataset("noise", images, images, None, names, mean, deviation, 4, True)
 
 
 def keep_outputs(folder: Path) -> None:
     """Write the first epoch's outputs of some teacher."""
-    logits = np.random.default_rng(0).standard_normal((IMAGES, CLASSES), np.float32)
+    shape = (TWO_ARMS.images, TWO_ARMS.classes)
+    logits = np.random.default_rng(0).standard_normal(shape, np.float32)
     np.save(folder / "epoch.npy", logits)
     (folder / "epoch.npy").rename(folder / f"000001-{file_sha256(folder / 'epoch.npy')}.npy")
 

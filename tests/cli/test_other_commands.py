@@ -243,7 +243,9 @@ def test_a_cache_that_cannot_be_written_is_found_before_anything_is_trained(
 
 def test_benchmarks_are_listed_run_and_their_failures_told(rkkd: Program) -> None:
     listed = rkkd("bench", "--list").stdout.splitlines()
-    assert {"ranking_loss", "two_arms", "startup", "growth"} <= {one.split()[0] for one in listed}
+    names = {one.split()[0] for one in listed}
+    assert {"ranking_loss", "two_arms", "startup", "growth", "gpu"} <= names
+    assert names.isdisjoint({"turns", "gpu_checks", "gpu_speed"})
     assert "What a pair of arms costs" in "\n".join(listed)
     refused(rkkd("bench", "two_arm"), "did you mean 'two_arms'")
     helped = rkkd("bench", "startup", "--rounds", "1", "--nonsense")

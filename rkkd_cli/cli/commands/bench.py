@@ -11,7 +11,7 @@ from rkkd_cli.cli.flags.flag import Flag, takes
 from rkkd_cli.errors import RunError, unknown_name
 
 DEFAULT_BENCHMARKS = ("ranking_loss", "two_arms", "startup")
-HELPER_MODULES = ("turns", "history")  # imported by the benchmarks
+HELPER_MODULES = ("gpu_checks", "gpu_speed", "history", "turns")  # imported by the benchmarks
 
 
 @takes(
