@@ -17,7 +17,7 @@ from rkkd_cli.config.frozen import Floats
 from rkkd_cli.config.frozen import FrozenConfig as FrozenConfig
 from rkkd_cli.config.monitors import DEFAULT_MONITOR, monitor_problem
 from rkkd_cli.config.stated_findings import FINDING_NAME, StatedFinding
-from rkkd_cli.config.value_lists import parse_axes, parse_seeds
+from rkkd_cli.config.value_lists import fits_64_bits, parse_axes, parse_seeds
 
 if TYPE_CHECKING:
     from rkkd_cli.config.arms import Arm
@@ -29,14 +29,18 @@ DESCRIPTION_TEXTS = ("title", "source", "command", "cost", "finding", "notes")
 DESCRIPTIVE_KEYS = (*DESCRIPTION_TEXTS, "findings")
 
 
+def name_from(text: str, most: int) -> str:
+    """Return the text as a name that arms and runs can have; it may be empty."""
+    return re.sub(r"[^A-Za-z0-9_.+=-]", "_", text).lstrip("_.+=-")[:most]
+
+
 def default_arms(method: object = "kd") -> dict[str, dict[str, Any]]:
     """Return two arms: one only logs the ranking loss, the other backpropagates it.
 
     They are named after the method: ``dkd`` and ``dkd_rank``, ``Own`` and ``Own_rank`` for
     ``package.module:Own``.
     """
-    name = re.sub(r"[^A-Za-z0-9_.+=-]", "_", str(method).rpartition(":")[2])[:50].lstrip("_.+=-")
-    name = name or "method"
+    name = name_from(str(method).rpartition(":")[2], 50) or "method"
     return {name: {"rank": {"grad": False}}, f"{name}_rank": {"rank": {"grad": True}}}
 
 
@@ -45,11 +49,13 @@ class TrainingConfig(FrozenConfig):
 
     At each of its ``milestones`` the step schedule multiplies the learning rate by ``gamma``. A
     milestone is a number of finished epochs (150: from epoch 151 on) or, below 1, a share of all
-    epochs.
+    epochs. ``last_batch``: keep an epoch's last, smaller batch, drop it, or merge it into the batch
+    before. None keeps it, but merges a single image, which BatchNorm could not normalise.
     """
 
-    epochs: int = Field(ge=1)
-    batch_size: int = Field(default=64, ge=1)
+    epochs: int = Field(ge=1, le=10**9)
+    batch_size: int = Field(default=64, ge=1, le=10**9)
+    last_batch: Literal["keep", "drop", "merge"] | None = None
     optimizer: Literal["sgd", "adamw"] = "sgd"
     lr: float = Field(gt=0)
     momentum: float = Field(default=0.9, ge=0, lt=1)
@@ -175,7 +181,9 @@ class MethodConfig(FrozenConfig):
 def _is_setting(value: Any) -> bool:
     if isinstance(value, list | tuple):
         return all(_is_setting(item) and not isinstance(item, list | tuple) for item in value)
-    return isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value))
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return isinstance(value, str) or (isinstance(value, int) and fits_64_bits(value))
 
 
 class RankConfig(FrozenConfig):
@@ -214,7 +222,7 @@ class Experiment(FrozenConfig):
     ``cuda_graph``: record a step of all arms as one CUDA graph, and replay it.
     ``cache_teacher``: keep the teacher's logits on disk, for later runs with the same stream.
     ``exact`` changes no number; ``fp16`` takes half the space, and rounds them.
-    ``sync_batchnorm``: under torchrun, batch normalisation uses the statistics of the whole batch.
+    ``sync_batchnorm``: under torchrun on GPUs, BatchNorm uses the statistics of the whole batch.
     Otherwise each rank uses those of its own images, and evaluation those of the first rank.
     """
 
@@ -232,7 +240,7 @@ class Experiment(FrozenConfig):
     rank: RankConfig = RankConfig()
     seeds: Annotated[tuple[int, ...], BeforeValidator(parse_seeds)] = (0,)
     device: str = "auto"
-    threads: int | None = Field(default=None, ge=1)
+    threads: int | None = Field(default=None, ge=1, le=4096)
     decoders: int | None = Field(default=None, ge=0, le=256)
     precision: Literal["fp32", "tf32", "bf16"] = "fp32"
     deterministic: bool = False

@@ -3,6 +3,7 @@
 Shapes: B batch, C channels; images (B, C, H, W) float32.
 """
 
+import itertools
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -54,6 +55,21 @@ class BatchShard(NamedTuple):
     def within_batch(self) -> slice:
         """The local images as a slice of the global batch."""
         return slice(self.local.start - self.batch.start, self.local.stop - self.batch.start)
+
+
+def batch_slices(images: int, batch_size: int, last_batch: str | None = "keep") -> list[slice]:
+    """Return the batches of an epoch as slices of its order.
+
+    A last batch that is smaller is kept, dropped, or merged into the batch before. With None it is
+    kept, but a single image is merged. An only batch is always kept.
+    """
+    bounds = [*range(0, images, batch_size), images]
+    rest = images % batch_size
+    if last_batch is None:
+        last_batch = "merge" if rest == 1 else "keep"
+    if rest and len(bounds) > 2 and last_batch != "keep":
+        del bounds[-2 if last_batch == "merge" else -1]
+    return list(itertools.starmap(slice, itertools.pairwise(bounds)))
 
 
 class Batch(NamedTuple):
@@ -112,15 +128,10 @@ class DeviceImages:
         images = pixels.to(self.device).to(torch.float32, memory_format=torch.channels_last)
         return images.mul_(self.scale).add_(self.shift)
 
-    def parts(self, batch_size: int, skip: int = 0) -> Iterator[slice]:
-        """Yield each batch after the first ``skip`` as a slice of an order of all images."""
-        for start in range(skip * batch_size, len(self), batch_size):
-            yield slice(start, min(start + batch_size, len(self)))
-
     def in_order(self, batch_size: int) -> Iterator[Batch]:
         """Yield all images once, in the order of the split and without augmentation."""
         indices = torch.arange(len(self), device=self.device)
-        parts = list(self.parts(batch_size))
+        parts = batch_slices(len(self), batch_size)
         for part, pixels in zip(parts, self.pixels.in_order(parts), strict=True):
             yield Batch(self.normalise(pixels), self.labels[part], indices[part])
 
@@ -135,19 +146,26 @@ class Stream:
         batch_size: int,
         seed: int,
         strong: bool = False,
+        last_batch: str | None = None,
     ) -> None:
         self.data = DeviceImages(
             dataset.train, dataset, device, padding=dataset.crop_padding, flip=dataset.flip
         )
         self.batch_size, self.seed = batch_size, seed
+        self.batches = batch_slices(len(self.data), batch_size, last_batch)
         self.strong = StrongView(dataset.in_channels) if strong else None
 
     def __len__(self) -> int:
-        """Return the number of batches per epoch; the last one may be smaller."""
-        return -(-len(self.data) // self.batch_size)
+        """Return the number of batches per epoch."""
+        return len(self.batches)
+
+    @property
+    def images_per_epoch(self) -> int:
+        """The number of images per epoch: all, unless a smaller last batch is dropped."""
+        return int(self.batches[-1].stop)
 
     def epoch(self, epoch: int, skip: int = 0, shard: Shard = WHOLE_BATCH) -> Iterator[Batch]:
-        """Yield the batches of an ``epoch`` (from 1): every image once, in random order.
+        """Yield the batches of an ``epoch`` (from 1): every image at most once, in random order.
 
         Skips the first ``skip`` batches, and yields only this ``shard`` of the others; neither
         changes the images that are yielded.
@@ -176,7 +194,7 @@ class Stream:
             )
 
     def _batch_shards(self, skip: int, shard: Shard) -> Iterator[BatchShard]:
-        for batch in self.data.parts(self.batch_size, skip):
+        for batch in self.batches[skip:]:
             local = shard.within(batch.start, batch.stop)
             is_empty = local.start == local.stop
             first = slice(batch.start, batch.start + 1)

@@ -9,9 +9,9 @@ import psutil
 import torch
 
 from rkkd_cli.config.arms import Arm
-from rkkd_cli.config.experiment import Experiment
+from rkkd_cli.config.experiment import Experiment, TrainingConfig
 from rkkd_cli.data.catalogue import DatasetInfo, DatasetRequest, inspect_dataset
-from rkkd_cli.data.stream import Batch
+from rkkd_cli.data.stream import Batch, batch_slices
 from rkkd_cli.data.strong_augment import StrongView
 from rkkd_cli.errors import UserError
 from rkkd_cli.files import write_problem
@@ -40,6 +40,18 @@ from rkkd_cli.train.teacher.model import freeze
 from rkkd_cli.train.teacher.training import required_recipe
 
 RESIDENT_COPIES = 2  # of the decoded images: as they are read, and padded for random crops
+
+
+def training_images(experiment: Experiment, dataset: DatasetInfo) -> int:
+    """Return the number of images that are trained on, but for rounding within the classes."""
+    images = experiment.dataset.limit_train or dataset.train_images
+    return images - round(experiment.dataset.val_share * images)
+
+
+def smallest_batch(recipe: TrainingConfig, images: int) -> int:
+    """Return the size of the smallest batch of an epoch."""
+    batches = batch_slices(images, recipe.batch_size, recipe.last_batch)
+    return min(int(batch.stop - batch.start) for batch in batches)
 
 
 class CheckedStream(NamedTuple):
@@ -107,6 +119,7 @@ def _check_stream(arms: tuple[Arm, ...]) -> CheckedStream:
     for arm in arms:
         _check_method(arm, models, dataset)
     _check_teacher(experiment, models[experiment.teacher.model], dataset)
+    _check_teacher_batch(experiment, models[experiment.teacher.model], dataset)
     _check_losses(arms, models[experiment.teacher.model], dataset)
     parameters = {name: count_parameters(models[name]) for name in names}
     return CheckedStream(arms, dataset, parameters)
@@ -157,8 +170,24 @@ def _check_method(arm: Arm, models: Mapping[str, Classifier], dataset: DatasetIn
         )
 
 
+def _check_teacher_batch(experiment: Experiment, model: Classifier, dataset: DatasetInfo) -> None:
+    """Raise UserError if the teacher would be trained on a batch of one image, and cannot be."""
+    recipe = None if experiment.teacher.checkpoint else experiment.teacher.training
+    if recipe is None or smallest_batch(recipe, training_images(experiment, dataset)) > 1:
+        return
+    try:
+        deepcopy(model).train()(torch.zeros(1, dataset.in_channels, *dataset.size))
+    except ValueError as error:
+        raise UserError(
+            f"teacher {experiment.teacher.model} cannot train on a batch of one image: {error}; "
+            "give another teacher.training.batch_size, or teacher.training.last_batch=merge"
+        ) from None
+
+
 def _check_losses(arms: Sequence[Arm], teacher_model: Classifier, dataset: DatasetInfo) -> None:
-    """Raise UserError for an arm that cannot take a step on two random images.
+    """Raise UserError for an arm that cannot take a step on two random images, or on one.
+
+    One image is tried if the smallest batch of an epoch has no more.
 
     Settings and plug-ins can be wrong in ways that show only when the loss is computed. Of several
     arms that differ in weights and temperatures only, one is tried.
@@ -173,8 +202,10 @@ def _check_losses(arms: Sequence[Arm], teacher_model: Classifier, dataset: Datas
         image_size=dataset.size,
     )
     generator = torch.Generator().manual_seed(0)
-    images = torch.randn(2, dataset.in_channels, height, width, generator=generator)
-    labels = torch.arange(2)
+    experiment = arms[0].experiment
+    count = min(2, smallest_batch(experiment.training, training_images(experiment, dataset)))
+    images = torch.randn(count, dataset.in_channels, height, width, generator=generator)
+    labels = torch.arange(count)
     tried: set[tuple[object, ...]] = set()
     for arm in arms:
         if _loss_key(arm) in tried:
@@ -184,7 +215,7 @@ def _check_losses(arms: Sequence[Arm], teacher_model: Classifier, dataset: Datas
             student = ArmOnStream(arm, 0, teacher, labels)
             needs = feature_needs([student.objective])
             strong = images if needs.strong_view else None
-            batch = Batch(images, labels, torch.arange(2), strong)
+            batch = Batch(images, labels, torch.arange(count), strong)
             student.step(run_teacher(teacher, batch, needs))
         except UserError:
             raise
@@ -192,7 +223,8 @@ def _check_losses(arms: Sequence[Arm], teacher_model: Classifier, dataset: Datas
             reason = " ".join(str(error).split()) or "no reason given"
             raise UserError(
                 f"arm {arm.name}: method {arm.experiment.method.name} cannot compute its loss on "
-                f"two random images: {type(error).__name__}: {reason}"
+                f"{'two random images' if count == 2 else 'a batch of one image'}: "
+                f"{type(error).__name__}: {reason}"
             ) from error
 
 

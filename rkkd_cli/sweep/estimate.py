@@ -18,7 +18,7 @@ from rkkd_cli.data.streaming.loader import PREFETCH_FACTOR, DecodeTask, ImageLoa
 from rkkd_cli.data.streaming.split import StreamedSplit
 from rkkd_cli.models import build_model, count_parameters
 from rkkd_cli.records.cache import cache_directory
-from rkkd_cli.sweep.check import RESIDENT_COPIES, dataset_request
+from rkkd_cli.sweep.check import RESIDENT_COPIES, dataset_request, training_images
 from rkkd_cli.train.arm import ArmOnStream
 from rkkd_cli.train.device import use_precision
 from rkkd_cli.train.metrics.evaluate import EVALUATION_BATCH
@@ -211,8 +211,7 @@ def _distinct_arms(arms: Sequence[Arm]) -> dict[tuple[str, str, str], Arm]:
 
 
 def _image_counts(experiment: Experiment, dataset: DatasetInfo) -> ImageCounts:
-    images = experiment.dataset.limit_train or dataset.train_images
-    held_out = round(experiment.dataset.val_share * images)
+    train = training_images(experiment, dataset)
+    held_out = (experiment.dataset.limit_train or dataset.train_images) - train + dataset.val_images
     test = experiment.dataset.limit_test or dataset.test_images
-    train, evaluated = images - held_out, held_out + dataset.val_images + test
-    return ImageCounts(train, evaluated, min(experiment.training.batch_size, train))
+    return ImageCounts(train, held_out + test, min(experiment.training.batch_size, train))

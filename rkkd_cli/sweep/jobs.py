@@ -42,7 +42,8 @@ def group_by_stream(arms: Iterable[Arm]) -> list[tuple[Arm, ...]]:
     groups: dict[object, list[Arm]] = {}
     for arm in arms:
         training = arm.experiment.training
-        key = sources_key(arm.experiment), training.batch_size, training.epochs
+        batches = training.batch_size, training.last_batch
+        key = sources_key(arm.experiment), batches, training.epochs
         groups.setdefault(key, []).append(arm)
     return [tuple(group) for group in groups.values()]
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import torch
 
 from rkkd_cli.config.grid import NUMBERS_VERSION
+from rkkd_cli.data.stream import batch_slices
 from rkkd_cli.errors import unknown_name
 from rkkd_cli.files import write_atomically
 from rkkd_cli.records.environment import processor
@@ -31,11 +32,13 @@ def logit_cache_of(job: Job, sources: Sources, cache: Path) -> LogitCache | None
     if precision == "off":
         return None
     dataset, teacher = sources.dataset, sources.teacher
+    training = job.experiment.training
     parts = {
         "version": NUMBERS_VERSION,
         "dataset": dataset.fingerprint,
         "augmentation": dataset.augmentation,
-        "batch_size": job.experiment.training.batch_size,
+        "batch_size": training.batch_size,
+        "last_batch": training.last_batch,
         "seed": job.seed,
         "teacher": teacher.fingerprint,
         "precision": teacher.precision,
@@ -53,7 +56,8 @@ def logit_cache_of(job: Job, sources: Sources, cache: Path) -> LogitCache | None
     with suppress(OSError):  # LogitCache reports that nothing can be written
         folder.mkdir(parents=True, exist_ok=True)
         write_atomically(folder / FACTS_FILE, json.dumps(facts))
-    return LogitCache(folder, precision, len(dataset.train), teacher.num_classes)
+    batches = batch_slices(len(dataset.train), training.batch_size, training.last_batch)
+    return LogitCache(folder, precision, batches[-1].stop, teacher.num_classes)
 
 
 def describe_logit_cache(cache: LogitCache, epochs: int) -> str:

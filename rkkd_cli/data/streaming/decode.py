@@ -16,6 +16,8 @@ from rkkd_cli.errors import UserError
 # The formats of the image suffixes, and no others: for EPS, Pillow would start Ghostscript.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "PPM", "TIFF")
 
+MAX_FILE_BYTES = 2**30
+
 Transform = Callable[[Image.Image], Image.Image | NDArray[np.uint8]]
 
 
@@ -42,8 +44,7 @@ def read_image(path: Path, transforms: Iterable[Transform]) -> list[NDArray[np.u
 
     Raises UserError naming an image that cannot be decoded.
     """
-    if not path.is_file():  # opening a pipe would wait for ever
-        raise UserError(f"cannot decode the image {path}: it is no file")
+    check_is_image_file(path)
     try:
         with Image.open(path, formats=FORMATS) as file:
             image = _to_rgb(file)
@@ -66,10 +67,23 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
+def check_is_image_file(path: Path) -> None:
+    """Raise UserError for what is no file (a pipe would be waited for), or is a giant."""
+    try:
+        if not path.is_file():
+            raise UserError(f"cannot read the image {path}: it is no file")
+        size = path.stat().st_size
+    except OSError as error:
+        raise UserError(f"cannot read the image {path}: {error.strerror}") from None
+    if size > MAX_FILE_BYTES:
+        raise UserError(
+            f"the image {path} has {size:,} bytes, more than the {MAX_FILE_BYTES:,} that are read"
+        )
+
+
 def file_digest(path: Path) -> bytes:
     """Return the SHA-256 of an image file. Raises UserError if it cannot be read."""
-    if not path.is_file():
-        raise UserError(f"cannot read the image {path}: it is no file")
+    check_is_image_file(path)
     try:
         return hashlib.sha256(path.read_bytes()).digest()
     except OSError as error:

@@ -124,7 +124,9 @@ def _start_lockstep(
     """Return the job's arms in lockstep, as they were in ``state``; yields what the user sees."""
     recipe, teacher, process_group = job.experiment.training, sources.teacher, runtime.process_group
     strong = any(wants_strong_view(arm.experiment.method) for arm in job.arms)
-    stream = Stream(sources.dataset, teacher.device, recipe.batch_size, job.seed, strong)
+    stream = Stream(
+        sources.dataset, teacher.device, recipe.batch_size, job.seed, strong, recipe.last_batch
+    )
     stacked = yield from _choose_stacking(job, stream, sources, state, runtime)
     labels = stream.data.labels
     logit_cache = logit_cache_of(job, sources, runtime.cache)

@@ -260,3 +260,11 @@ def test_no_image_starts_a_program(root: Path, tmp_path: Path) -> None:
     said = said_by_a_process(root, PATH=f"{tmp_path}/bin:{os.environ['PATH']}")
     assert not (tmp_path / "sprung").exists()
     assert "cannot decode the image" in said
+
+
+def test_a_file_of_gigabytes_is_named_and_not_read(root: Path) -> None:
+    giant = root / "train" / "a" / "1.png"
+    os.truncate(giant, 2**40)  # no blocks are written
+    for read in (digest_tree, decode_tree):
+        with pytest.raises(UserError, match=r"a/1\.png has 1,099,511,627,776 bytes, more than"):
+            read(scan_folder(root), 8)

@@ -13,7 +13,7 @@ from in_memory import pixels_of
 from numpy.typing import NDArray
 
 from rkkd_cli.data.images import Dataset, LabelledImages
-from rkkd_cli.data.stream import Batch, DeviceImages, Shard, Stream
+from rkkd_cli.data.stream import Batch, DeviceImages, Shard, Stream, batch_slices
 
 CPU = torch.device("cpu")
 Pixels = NDArray[np.uint8]
@@ -33,7 +33,7 @@ def dataset(
 
 
 def batches(data: Dataset, epoch: int = 1, seed: int = 0, batch_size: int = 8) -> list[Batch]:
-    return list(Stream(data, CPU, batch_size, seed).epoch(epoch))
+    return list(Stream(data, CPU, batch_size, seed, last_batch="keep").epoch(epoch))
 
 
 def whole(parts: Iterable[Batch]) -> tuple[Pixels, list[int]]:
@@ -66,7 +66,7 @@ def test_an_epoch_shows_every_image_once_in_full_batches_and_a_rest(
     count: int, batch_size: int, padding: int, flip: bool, epoch: int, seed: int
 ) -> None:
     data = dataset(count, padding=padding, flip=flip)
-    stream = Stream(data, CPU, batch_size, seed)
+    stream = Stream(data, CPU, batch_size, seed, last_batch="keep")
     parts = list(stream.epoch(epoch))
     sizes = [len(part.labels) for part in parts]
     full, rest = divmod(count, batch_size)
@@ -227,3 +227,36 @@ def test_reading_does_not_change_the_images() -> None:
     before = pixels_of(data.train).copy()
     batches(data)
     assert np.array_equal(pixels_of(data.train), before)
+
+
+@given(
+    images=st.integers(1, 300),
+    batch_size=st.integers(1, 70),
+    last_batch=st.sampled_from(["keep", "drop", "merge", None]),
+)
+def test_an_epoch_is_cut_into_batches_by_the_rule_for_the_last(
+    images: int, batch_size: int, last_batch: str | None
+) -> None:
+    batches = batch_slices(images, batch_size, last_batch)
+    sizes = [batch.stop - batch.start for batch in batches]
+    assert [batch.start for batch in batches] == [batch_size * n for n in range(len(batches))]
+    assert all(size == batch_size for size in sizes[:-1])
+    rest, is_only = images % batch_size, images <= batch_size
+    if last_batch is None and batch_size > 1 and images > 1:
+        assert min(sizes) > 1
+    if is_only or not rest or last_batch == "keep":
+        assert (sum(sizes), sizes[-1]) == (images, rest or batch_size)
+    elif last_batch == "drop":
+        assert (sum(sizes), sizes[-1]) == (images - rest, batch_size)
+    elif last_batch == "merge" or rest == 1:
+        assert (sum(sizes), sizes[-1]) == (images, batch_size + rest)
+    else:
+        assert (sum(sizes), sizes[-1]) == (images, rest)
+
+
+def test_what_is_dropped_differs_from_epoch_to_epoch() -> None:
+    stream = Stream(dataset(30), CPU, 8, seed=0, last_batch="drop")
+    assert (len(stream), stream.images_per_epoch) == (3, 24)
+    epochs = [torch.cat([batch.indices for batch in stream.epoch(epoch)]) for epoch in (1, 2, 3)]
+    assert [len(indices) for indices in epochs] == [24, 24, 24]
+    assert len({index for indices in epochs for index in indices.tolist()}) > 24

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from running import FolderMaker
 
 from rkkd_cli.config.overrides import parse_override
 from rkkd_cli.config.presets import load_experiment
@@ -57,3 +58,38 @@ def test_every_method_passes_on_a_pair_that_fits(method: str, cache: Path) -> No
     words = ["student.model=resnet8", "teacher.model=resnet20"]
     models = words if method in ("fitnet", "reviewkd") else []
     check(cache, f"method.name={method}", *models)
+
+
+MOBILENET = "torchvision:mobilenet_v3_small"  # 1×1 maps of 32×32 images, before a BatchNorm
+
+
+@pytest.fixture
+def odd(make_folder: FolderMaker) -> tuple[str, ...]:
+    """Nine images and batches of eight: the last batch has one image."""
+    root = make_folder(classes=3, train=3, size=32)
+    return (
+        "dataset.name=folder", f"dataset.root={root}", "training.batch_size=8",
+        "teacher.training.batch_size=8", f"student.model={MOBILENET}", "dataset.limit_train=9",
+        "dataset.limit_test=3", f"teacher.model={MOBILENET}",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("last_batch", [None, "merge", "drop"])
+def test_a_single_last_image_is_no_batch_of_its_own(
+    last_batch: str | None, odd: tuple[str, ...], cache: Path
+) -> None:
+    words = [f"{key}.last_batch={last_batch}" for key in ("training", "teacher.training")]
+    check(cache, *odd, *(words if last_batch else ()))
+
+
+def test_kept_it_is_refused_where_no_model_can_train_on_it(
+    odd: tuple[str, ...], cache: Path
+) -> None:
+    with pytest.raises(UserError, match=r"arm kd: .* on a batch of one image: ValueError"):
+        check(cache, *odd, "training.last_batch=keep")
+    with pytest.raises(UserError, match=r"teacher .* on a batch of one image: .*last_batch=merge"):
+        check(cache, *odd, "teacher.training.last_batch=keep")
+    models = ("student.model=resnet8", "teacher.model=resnet8")
+    check(
+        cache, *(word for word in odd if ".model=" not in word), *models, "training.last_batch=keep"
+    )
