@@ -3,7 +3,7 @@
     rkkd bench gpu [--device auto] [--minutes 8] [--json gpu.json]
 
 The checks: CUDA graphs, the Triton kernel of the ranking loss, fused optimisers, a run that is
-killed and resumed, and one rank of torchrun with NCCL. The times: two arms, stacked arms, the
+killed and resumed, and one rank with NCCL. The times: two arms, stacked arms, the
 ranking loss and the input pipeline, each beside a plain PyTorch script in the same process. Each
 part has a process and a time of its own. A part that does not fit into the minutes is left out; one
 that fails or takes too long says so, and the others go on. The exit status is 1 if anything failed.
@@ -55,7 +55,7 @@ PARTS = (
     Part("ranking kernel", gpu_checks.ranking_kernel, 45, needs_cuda=True),
     Part("optimisers", gpu_checks.optimisers, 20),
     Part("resume", gpu_checks.resume, 70),
-    Part("torchrun", gpu_checks.torchrun, 75),
+    Part("one rank", gpu_checks.one_rank, 45),
     Part("two arms", gpu_speed.two_arms, 80),
     Part("stacking", gpu_speed.stacked, 50),
     Part("ranking loss", gpu_speed.ranking, 30),

@@ -2,29 +2,33 @@
 
 import csv
 import math
-import os
 import random
 import shutil
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import torch
+from gpu_speed import TOY
 from kill_and_resume import Plan, attempt, compare, killed, wait
 from torch import Tensor, nn
+from torch._C._distributed_c10d import HashStore
 from turns import Finding
-from two_arms import batches_of, lockstep_of
+from two_arms import TWO_ARMS, Study, batches_of, lockstep_of
 
 from rkkd_cli.config.experiment import TrainingConfig
 from rkkd_cli.losses import SURROGATES
 from rkkd_cli.losses.kernels import torch_blocks
 from rkkd_cli.losses.surrogates import COMPILED_SURROGATES
 from rkkd_cli.train.device import use_deterministic_algorithms, use_precision
+from rkkd_cli.train.distributed.process_group import (
+    SINGLE_PROCESS,
+    ProcessGroup,
+    TorchrunGroup,
+)
 from rkkd_cli.train.recipe import build_optimizer
 
-GRAPH_STEPS, OPTIMISER_STEPS = 20, 20
+STEPS = 20
 SMALL_RUN = (
     "seeds=[0]", "training.epochs=3", "teacher.training.epochs=2", "dataset.limit_train=300",
     "dataset.limit_test=100", "--no-stack", "--no-figures",
@@ -46,17 +50,22 @@ def cuda_graph(device: str, _: float) -> list[Finding]:
     use_precision(where, "fp32")
     use_deterministic_algorithms(where, True)
     torch.use_deterministic_algorithms(True, warn_only=True)
-    eager, replayed = (_weights(device, graph) for graph in (False, True))
-    what = f"CUDA graph and eager, weights after {GRAPH_STEPS} steps"
+    eager, replayed = (_weights(device, graph=graph) for graph in (False, True))
+    what = f"CUDA graph and eager, weights after {STEPS} steps"
     return [check(what, relative_error(replayed, eager), 1e-3)]
 
 
-def _weights(device: str, graph: bool) -> list[Tensor]:
+def _weights(
+    device: str,
+    graph: bool = False,
+    study: Study = TWO_ARMS,
+    process_group: ProcessGroup = SINGLE_PROCESS,
+) -> list[Tensor]:
     """Return the weights and buffers of all arms after some steps, the last of them replayed."""
     torch.manual_seed(0)  # of the teacher
-    lockstep = lockstep_of("fp32", device, graph)
+    lockstep = lockstep_of("fp32", device, graph, study=study, process_group=process_group)
     batch = batches_of(lockstep)
-    for _ in range(GRAPH_STEPS):
+    for _ in range(STEPS):
         batch()
     if graph and not (
         lockstep.step and lockstep.step.graph_step and lockstep.step.graph_step.recording
@@ -117,12 +126,12 @@ def _optimiser_check(device: str, recipe: TrainingConfig) -> Finding:
         for group in optimizer.param_groups:
             group |= {"fused": fused} if fused else {"fused": False, "foreach": False}
             group["lr"] = group["lr"] if fused else recipe.lr
-        for _ in range(OPTIMISER_STEPS):
+        for _ in range(STEPS):
             for parameter in model.parameters():
                 parameter.grad = torch.randn(parameter.shape).to(device)
             optimizer.step()
         weights.append([parameter.detach() for parameter in model.parameters()])
-    what = f"fused and plain {recipe.optimizer}, weights after {OPTIMISER_STEPS} steps"
+    what = f"fused and plain {recipe.optimizer}, weights after {STEPS} steps"
     return check(what, relative_error(*weights), 1e-5)
 
 
@@ -150,25 +159,20 @@ def _run(folder: Path, name: str, words: Sequence[str]) -> None:
         raise RuntimeError(f"the run {name} in {folder} failed: {reason}")
 
 
-def torchrun(device: str, _: float) -> list[Finding]:
-    """Compare a run on one rank of torchrun with a run without torchrun."""
-    on_gpu = torch.device(device).type == "cuda"
-    words = (*SMALL_RUN, "--device", torch.device(device).type)
-    folder = Path(tempfile.mkdtemp(prefix="rkkd-gpu-"))
-    _run(folder, "alone", words)
-    command = [
-        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=1",
-        "-m", "rkkd_cli", "run", *words, *["--sync-batchnorm"] * on_gpu, "--name", "rank", "-q",
-    ]  # fmt: skip
-    surroundings = {**os.environ, "RKKD_CACHE": str(folder / "cache-rank")}
-    answer = subprocess.run(command, cwd=folder, env=surroundings, capture_output=True, text=True)
-    if answer.returncode:
-        said = [line for line in answer.stderr.splitlines() if line.startswith("rkkd: ")]
-        raise RuntimeError(f"torchrun failed: {(said or answer.stderr.splitlines() or [''])[-1]}")
-    backend = "NCCL and SyncBatchNorm" if on_gpu else "gloo"
-    error = loss_difference(folder, "rank", "alone")
-    shutil.rmtree(folder)
-    return [check(f"one rank of torchrun ({backend}) and no torchrun, losses", error, 1e-4)]
+def one_rank(device: str, _: float) -> list[Finding]:
+    """Compare steps in a process group of one rank with steps without one."""
+    where = torch.device(device)
+    use_precision(where, "fp32")
+    study = TWO_ARMS if where.type == "cuda" else TOY
+    alone = _weights(device, study=study)
+    group = TorchrunGroup(0, 1, HashStore())
+    try:
+        in_group = _weights(device, study=study, process_group=group)
+    finally:
+        group.destroy()
+    how = "NCCL and SyncBatchNorm" if where.type == "cuda" else "gloo"
+    what = f"one rank of DistributedDataParallel ({how}) and none, weights after {STEPS} steps"
+    return [check(what, relative_error(in_group, alone), 1e-3)]
 
 
 def loss_difference(folder: Path, name: str, other: str) -> float:

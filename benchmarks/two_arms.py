@@ -32,6 +32,7 @@ from rkkd_cli.models import build_model
 from rkkd_cli.train.arm import ArmOnStream
 from rkkd_cli.train.cuda_graph import CudaGraphRecorder
 from rkkd_cli.train.device import keep_freed_memory, use_precision, use_threads
+from rkkd_cli.train.distributed.process_group import SINGLE_PROCESS, ProcessGroup
 from rkkd_cli.train.events import Note
 from rkkd_cli.train.lockstep import Lockstep
 from rkkd_cli.train.teacher.logit_cache import LogitCache
@@ -122,13 +123,17 @@ def lockstep_of(
     stacked: bool = False,
     arms: int | None = None,
     study: Study = TWO_ARMS,
+    process_group: ProcessGroup = SINGLE_PROCESS,
 ) -> Lockstep:
     """Return rkkd's training of the study's last ``arms`` arms, or of all.
 
-    The teacher's outputs are read from ``kept`` if given.
+    The teacher's outputs are read from ``kept`` if given. In a ``process_group`` on GPUs, BatchNorm
+    is synchronised.
     """
     where = torch.device(device)
     given = [Override("precision", precision), Override("training.epochs", 1000)]
+    if process_group is not SINGLE_PROCESS and where.type == "cuda":
+        given.append(Override("sync_batchnorm", True))
     resolved = load_experiment(study.preset, given).resolved_arms[-arms if arms else 0 :]
     (channels, *size), classes = study.image, study.classes
     model = build_model(study.teacher, classes, channels).to(memory_format=torch.channels_last)
@@ -138,11 +143,12 @@ def lockstep_of(
         "benchmark",
         stream,
         teacher,
-        [ArmOnStream(arm, 0, teacher, stream.data.labels) for arm in resolved],
+        [ArmOnStream(arm, 0, teacher, stream.data.labels, process_group) for arm in resolved],
         epochs=1000,
         held_out={},
         stacked=stacked,
         logit_cache=None if kept is None else LogitCache(kept, "exact", study.images, classes),
+        process_group=process_group,
         graph_recorder=CudaGraphRecorder(where) if graph else None,
     )
 

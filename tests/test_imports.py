@@ -54,8 +54,9 @@ FLOORS: dict[str, list[set[str]]] = {
         {"runtime", "trained_model"},
         {"metrics", "stop_controller"},
         {"distributed"},
-        {"checkpoint", "cuda_graph", "device", "early_stopping", "events", "profile", "recipe",
-         "rng", "taught_batch"},
+        {"checkpoint", "cuda_graph", "device", "early_stopping", "events", "recipe", "rng",
+         "taught_batch"},
+        {"profile"},
     ],
     "models": [
         {"checkpoint"},

@@ -8,17 +8,17 @@ from torch import Tensor, nn
 
 from rkkd_cli.config.arms import Arm
 from rkkd_cli.data.seeding import derive_seed
-from rkkd_cli.methods import DistillInputs, ModelPair, Objective, ViewOutputs, build_objective
+from rkkd_cli.methods import ModelPair, Objective, ViewOutputs, build_objective
 from rkkd_cli.methods.inputs import logits_only
-from rkkd_cli.models import Classifier, Features, build_model
+from rkkd_cli.methods.objective import ObjectiveLoss
+from rkkd_cli.models import MODELS, Classifier, Features, build_model
 from rkkd_cli.train.device import autocast
 from rkkd_cli.train.distributed.process_group import SINGLE_PROCESS, ProcessGroup
-from rkkd_cli.train.distributed.sync_batchnorm import convert_sync_batchnorm
 from rkkd_cli.train.early_stopping import EarlyStopping
 from rkkd_cli.train.metrics.batch import CORRECT, MEANS, measure
 from rkkd_cli.train.metrics.gradients import GRADIENT_MEANS, diagnose
 from rkkd_cli.train.metrics.meters import EpochMeters
-from rkkd_cli.train.profile import Timer, untimed
+from rkkd_cli.train.profile import stage
 from rkkd_cli.train.rng import IsolatedRng
 from rkkd_cli.train.taught_batch import StepOutput, TaughtBatch
 from rkkd_cli.train.teacher.model import Teacher
@@ -46,9 +46,11 @@ class ArmOnStream:
         process_group: ProcessGroup = SINGLE_PROCESS,
     ) -> None:
         self.name, self.seed, self.experiment = arm.name, seed, arm.experiment
-        self.precision = arm.experiment.precision
+        self.precision, self.process_group = arm.experiment.precision, process_group
         student = new_student(arm, seed, teacher)
         self.objective = _new_objective(arm, seed, teacher, student, labels)
+        # The logits of the zoo's models need all of their parameters.
+        self.uses_all = self.objective.uses_logits_only and arm.experiment.student.model in MODELS
         method = self.objective.method
         self.student = method.wrap_student(student).to(teacher.device).train()
         is_wrapped = self.student is not student  # its weights are not those of a known model
@@ -60,8 +62,8 @@ class ArmOnStream:
         model: nn.Module = self.student
         if method.state_dict():
             model = nn.ModuleDict({"student": self.student, "method": method})
-        if arm.experiment.sync_batchnorm and process_group.world_size > 1:
-            convert_sync_batchnorm(model, process_group)
+        loss = DistillationLoss(model, self.student, self.objective, self.precision)
+        self.loss = process_group.wrap(loss, arm.experiment.sync_batchnorm, self.uses_all)
         arm_seed = derive_seed(seed, "arm")
         self.trained = TrainedModel(model, recipe, arm_seed, self.meters, process_group)
         self.early_stopping = EarlyStopping(recipe)
@@ -107,26 +109,43 @@ class ArmOnStream:
         """Set the learning rate that the recipe has after ``epochs_done`` epochs."""
         self.trained.set_rate(epochs_done)
 
-    def step(self, taught: TaughtBatch, timer: Timer = untimed) -> StepOutput:
+    def step(self, taught: TaughtBatch) -> StepOutput:
         """Take one optimisation step. The returned logits (1, B, C) are from before it."""
         with self.trained.rng.active():
-            with timer(self.name, "forward"):
-                inputs = self._forward(taught)
-                losses = self.objective.loss(inputs)
-            loss = self.trained.process_group.scale_loss(losses.total, taught.batch)
-            self.trained.backward_and_step(loss, timer, self.name)
-        return StepOutput(inputs.student.logits.detach()[None], [losses.method_terms])
+            with stage("forward", self.name):
+                losses, logits = self.loss(taught)
+            loss = self.process_group.scale_loss(losses.total, taught.batch)
+            self.trained.backward_and_step(loss, self.name)
+        return StepOutput(logits[None], [losses.method_terms])
 
-    def _forward(self, taught: TaughtBatch) -> DistillInputs:
-        """Run the student on the batch, and on its strong view if the method needs that."""
+
+class DistillationLoss(nn.Module):
+    """An arm's student and objective as one module: a batch in, the loss and the logits out.
+
+    ``model`` is all that is trained: the student, and the method if it has parts of its own.
+    """
+
+    def __init__(
+        self, model: nn.Module, student: Classifier, objective: Objective, precision: str
+    ) -> None:
+        super().__init__()
+        self.model, self.student = model, student
+        self.objective, self.precision = objective, precision
+
+    def forward(self, taught: TaughtBatch) -> tuple[ObjectiveLoss, Tensor]:
+        """Return the loss of the batch, and the student's logits (B, C), detached.
+
+        The student also sees the strong view of the batch, if the method needs that.
+        """
         strong_view = None
-        with autocast(self.meters.device, self.precision):
+        with autocast(taught.batch.images.device, self.precision):
             student = self._outputs(taught.batch.images)
             if self.objective.method.needs_strong_view:
                 assert taught.batch.strong is not None
                 assert taught.strong is not None
                 strong_view = ViewOutputs(self._outputs(taught.batch.strong), taught.strong)
-        return taught.inputs(student, strong_view)
+        losses = self.objective.loss(taught.inputs(student, strong_view))
+        return losses, student.logits.detach()
 
     def _outputs(self, images: Tensor) -> Features:
         if self.objective.method.needs_features:

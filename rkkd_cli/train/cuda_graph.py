@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from rkkd_cli.data.stream import Batch
+from rkkd_cli.train.profile import stage
 
 # Steps before the capture: optimisers create their states, kernels are compiled, and it shows
 # whether random numbers are drawn.
@@ -112,9 +113,10 @@ class CudaGraphStep(Generic[T]):
             self.problem = self.why_not()
             return step(batch) if self.problem else self._record(step, batch)
         inputs = _tensors(self.inputs)
-        for name, tensor in _tensors(batch).items():
-            inputs[name].copy_(tensor)
-        self.recording.replay()
+        with stage("replay"):
+            for name, tensor in _tensors(batch).items():
+                inputs[name].copy_(tensor)
+            self.recording.replay()
         return self.recording.result
 
     def _record(self, step: Callable[[Batch], T], batch: Batch) -> T:

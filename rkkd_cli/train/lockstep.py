@@ -24,7 +24,7 @@ from rkkd_cli.train.events import (
 from rkkd_cli.train.metrics.evaluate import TaughtSplit, evaluate
 from rkkd_cli.train.metrics.gradients import gradient_columns
 from rkkd_cli.train.metrics.meters import EpochMeters, NonFinite
-from rkkd_cli.train.profile import DATA, EVALUATION, STREAM, Timer, untimed
+from rkkd_cli.train.profile import DATA, stage
 from rkkd_cli.train.stacked.stack import group_into_stacks
 from rkkd_cli.train.step import Progress, Step
 from rkkd_cli.train.taught_batch import TeacherOutputs
@@ -57,13 +57,12 @@ class Lockstep:
         stacked: bool = False,
         logit_cache: LogitCache | None = None,
         process_group: ProcessGroup = SINGLE_PROCESS,
-        timer: Timer = untimed,
         graph_recorder: GraphRecorder | None = None,
     ) -> None:
         self.name, self.stream, self.teacher = name, stream, teacher
         self.active, self.epochs, self.held_out = list(arms), epochs, held_out
         self.stacked, self.logit_cache, self.process_group = stacked, logit_cache, process_group
-        self.timer, self.graph_recorder = timer, graph_recorder
+        self.graph_recorder = graph_recorder
         self.step: Step | None = None  # of the active arms
         self.stopped: list[ArmStopped] = []
         self.ended: list[EndedEarly] = []
@@ -102,7 +101,7 @@ class Lockstep:
         """Yield the remaining batches of an epoch."""
         batches = self.stream.epoch(epoch, self.batches_done, self.process_group.shard)
         for _ in range(len(self.stream) - self.batches_done):
-            with self.timer(STREAM, DATA):
+            with stage(DATA):
                 batch = next(batches)
             yield batch
 
@@ -113,7 +112,6 @@ class Lockstep:
                 group_into_stacks(self.active) if self.stacked else self.active,
                 self.stream.batch_size,
                 process_group=self.process_group,
-                timer=self.timer,
                 graph_recorder=self.graph_recorder,
             )
         return self.step
@@ -152,12 +150,12 @@ class Lockstep:
     ) -> Generator[Tick, None, dict[str, SplitMeters]]:
         """Return the meters of each arm on the held-out splits."""
         students, objectives = [arm.student for arm in arms], [arm.objective for arm in arms]
+        self.process_group.broadcast_tensors([b for model in students for b in model.buffers()])
         meters_of: dict[str, SplitMeters] = {arm.name: {} for arm in arms}
         for split_name, split in self.held_out.items() if arms else ():
-            with self.timer(STREAM, EVALUATION):
-                meters = yield from evaluate(
-                    students, objectives, split, self.teacher.precision, self.process_group
-                )
+            meters = yield from evaluate(
+                students, objectives, split, self.teacher.precision, self.process_group
+            )
             for arm, arm_meters in zip(arms, meters, strict=True):
                 meters_of[arm.name][split_name] = arm_meters
         return meters_of

@@ -47,6 +47,15 @@ def allow_capture(optimizer: optim.Optimizer) -> None:
             group["capturable"] = True
 
 
+def step_all_at_once(optimizer: optim.Optimizer) -> None:
+    """Let each operation of a step take all parameters: faster for many small ones, same numbers.
+
+    A fused optimiser does so already.
+    """
+    for group in optimizer.param_groups:
+        group["foreach"] = not group["fused"]
+
+
 def learning_rate(recipe: TrainingConfig, epochs_done: float) -> float:
     """Return the learning rate after ``epochs_done`` epochs, 0 ≤ epochs_done ≤ epochs.
 

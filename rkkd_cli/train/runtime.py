@@ -6,13 +6,12 @@ from pathlib import Path
 import torch
 
 from rkkd_cli.train.distributed.process_group import SINGLE_PROCESS, ProcessGroup
-from rkkd_cli.train.profile import Timer, untimed
 from rkkd_cli.train.stop_controller import StopController
 
 
 @dataclass(frozen=True)
 class Runtime:
-    """The device, what stops the training, the ranks that share its batches, and the timer.
+    """The device, what stops the training, and the ranks that share its batches.
 
     ``cache`` is the folder of downloaded images, trained teachers and teachers' logits.
     """
@@ -21,4 +20,3 @@ class Runtime:
     cache: Path
     controller: StopController
     process_group: ProcessGroup = SINGLE_PROCESS
-    timer: Timer = untimed

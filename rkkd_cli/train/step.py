@@ -14,9 +14,9 @@ from rkkd_cli.train.arm import record_gradients, record_metrics
 from rkkd_cli.train.cuda_graph import CudaGraphStep, GraphRecorder
 from rkkd_cli.train.distributed.process_group import SINGLE_PROCESS, ProcessGroup
 from rkkd_cli.train.metrics.gradients import GRADIENT_LOG_INTERVAL
-from rkkd_cli.train.profile import STREAM, Timer, untimed
+from rkkd_cli.train.profile import stage
 from rkkd_cli.train.recipe import allow_capture
-from rkkd_cli.train.stacked.stack import ArmGroup, Stack
+from rkkd_cli.train.stacked.stack import ArmGroup
 from rkkd_cli.train.taught_batch import (
     StepOutput,
     TaughtBatch,
@@ -51,10 +51,9 @@ class Step:
         groups: Sequence[ArmGroup],
         batch_size: int,
         process_group: ProcessGroup = SINGLE_PROCESS,
-        timer: Timer = untimed,
         graph_recorder: GraphRecorder | None = None,
     ) -> None:
-        self.groups, self.process_group, self.timer = groups, process_group, timer
+        self.groups, self.process_group = groups, process_group
         self.arms = [arm for group in groups for arm in group.members]
         self.needs = feature_needs(arm.objective for arm in self.arms)
         self.graph_step: CudaGraphStep[tuple[TaughtBatch, list[StepOutput]]] | None = None
@@ -82,21 +81,19 @@ class Step:
         for arm in self.arms:
             arm.meters.images += batch.total
         if progress.batch % GRADIENT_LOG_INTERVAL == 0:
-            with self.timer(STREAM, "records"):
+            with stage("records"):
                 record_gradients(self.arms, outputs, taught, self.process_group)
 
     def _run_on_device(
         self, teacher_outputs: TeacherOutputs, progress: Progress, batch: Batch
     ) -> tuple[TaughtBatch, list[StepOutput]]:
         """Do everything that runs on the device, and nothing else."""
-        with self.timer(STREAM, "teacher"):
+        with stage("teacher"):
             taught = run_teacher(
                 teacher_outputs, batch, self.needs, progress.epoch, progress.epochs
             )
-        outputs = []
-        for group in self.groups:
-            outputs.append(group.step(taught, self.timer))
-        with self.timer(STREAM, "records"):
+        outputs = [group.step(taught) for group in self.groups]
+        with stage("records"):
             record_metrics(self.arms, outputs, taught, self.process_group)
         return taught, outputs
 
@@ -123,7 +120,4 @@ class Step:
         drawing = [arm.name for arm in self.arms if arm.trained.rng.has_drawn]
         if drawing:
             return f"arm {drawing[0]} draws random numbers in each step"
-        stacks = [group for group in self.groups if isinstance(group, Stack)]
-        if not all(stack.optimizer.capturable for stack in stacks):
-            return "stacked AdamW counts its steps on the CPU (--no-stack helps)"
         return ""

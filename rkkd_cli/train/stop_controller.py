@@ -57,7 +57,7 @@ class SharedStopController(StopController):
     """The controller of several ranks: all save a checkpoint and stop after the same step.
 
     Rank 0's clock decides, and a stop that is requested of any rank. Between two stages rank 0
-    stops by itself, and the control channel dismisses the others.
+    stops by itself, and the others miss it in their next collective.
     """
 
     def __init__(self, minutes: float, process_group: ProcessGroup) -> None:

@@ -10,7 +10,7 @@ from rkkd_cli.config.experiment import TrainingConfig
 from rkkd_cli.data.seeding import derive_seed
 from rkkd_cli.train.distributed.process_group import SINGLE_PROCESS, ProcessGroup
 from rkkd_cli.train.metrics.meters import EpochMeters
-from rkkd_cli.train.profile import Timer, untimed
+from rkkd_cli.train.profile import stage
 from rkkd_cli.train.recipe import build_optimizer, learning_rate, set_learning_rate
 from rkkd_cli.train.rng import IsolatedRng
 
@@ -41,13 +41,15 @@ class TrainedModel:
             self.lr = rate
             set_learning_rate(self.optimizer, rate)
 
-    def backward_and_step(self, loss: Tensor, timer: Timer = untimed, owner: str = "") -> None:
-        """Take one optimisation step with the gradient of the loss, summed over ranks."""
-        with timer(owner, "backward"):
+    def backward_and_step(self, loss: Tensor, owner: str = "teacher") -> None:
+        """Take one optimisation step with the gradient of the loss.
+
+        A profile shows it as the ``owner``'s.
+        """
+        with stage("backward", owner):
             self.optimizer.zero_grad(set_to_none=True)
             torch.autograd.backward(loss)
-            self.process_group.sync_gradients(self.model)
-        with timer(owner, "optimiser"):
+        with stage("optimiser", owner):
             self.optimizer.step()
 
     def state(self) -> dict[str, Any]:

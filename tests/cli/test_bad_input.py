@@ -105,7 +105,7 @@ MISTAKES = [
     (FOLDER + "nope", ["nope"]),
     (FOLDER + "plain", ["plain", "train/"]),
     (FOLDER + "no_test", ["no_test", "test/"]),
-    (FOLDER + "hollow", ["hollow/train/cat", "no images"]),
+    (FOLDER + "hollow", ["class 'cat' is in hollow/test", "hollow/train"]),
     (FOLDER + "extra", ["class 'newt'", "extra/train"]),
     (FOLDER + "damaged", ["damaged/train/dog/1.png"]),
     (FOLDER + "mixed", ["mixed/test/dog/1.png", "8×8", "dataset.image_size"]),

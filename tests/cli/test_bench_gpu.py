@@ -77,7 +77,7 @@ def test_on_a_cpu_every_part_holds_or_says_why_it_is_skipped(written: tuple[str,
         assert [(row["outcome"], row["text"]) for row in rows.pop(part)] == [
             ("skipped", "needs CUDA")
         ]
-    for part in ("optimisers", "resume", "torchrun"):
+    for part in ("optimisers", "resume", "one rank"):
         for row in rows.pop(part):
             assert row["outcome"] == "passed", row
             assert 0 <= row["error"] <= row["bound"]

@@ -6,7 +6,7 @@ from shutil import rmtree
 
 import pandas as pd
 import pytest
-from running import Program, quick, refused, succeeded
+from running import TWELVE, Program, has_rows, quick, refused, signalled, succeeded
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from written import numbers_of
 
@@ -130,7 +130,7 @@ def test_what_is_logged_is_what_metrics_csv_has(warm_rkkd: Program, tmp_path: Pa
             logged = {one.step: one.value for one in found.Scalars(column)}
             written = dict(zip(own["epoch"], own[column].astype("float32"), strict=True))
             assert logged == written
-        assert [one.step for one in found.Scalars("final/test_acc")] == [1, 2]
+        assert [one.step for one in found.Scalars("final/test_acc")] == [2]
     rmtree(run / "tensorboard")
     again = warm_rkkd("resume", "run", "--tensorboard", cwd=tmp_path)  # of a run that has ended
     assert "there is nothing to resume" in again.stderr
@@ -170,6 +170,16 @@ def test_a_profile_tells_shares_and_changes_no_number(
     )
     assert sum(float(share) for *_, share in rows) == pytest.approx(100, abs=1)
     trace = json.loads((tmp_path / "results/watched/trace.json").read_text(encoding="utf-8"))
-    assert {e["name"] for e in trace["traceEvents"] if e["ph"] == "X"} == WHAT | {"evaluation"}
+    marks = {e["name"] for e in trace["traceEvents"] if e["name"].startswith("rkkd/")}
+    assert {mark.rpartition("/")[2] for mark in marks} == WHAT | {"evaluation"}
     assert numbers_of(tmp_path / "results/plain") == numbers_of(tmp_path / "results/watched")
     assert not (tmp_path / "results/plain/trace.json").exists()
+
+
+def test_an_interrupted_run_has_a_profile_too(warm_rkkd: Program, tmp_path: Path) -> None:
+    run = tmp_path / "results/run"
+    words = ("run", *TWELVE, "--name", "run", "--profile")
+    ended = signalled(warm_rkkd, run, has_rows(run, 2), *words)
+    assert "A step takes " in ended.stderr
+    assert (run / "trace.json").is_file()
+    assert ended.stderr.rstrip().endswith("`rkkd resume run` continues it")

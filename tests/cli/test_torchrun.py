@@ -126,6 +126,22 @@ def test_what_is_wrong_is_said_once_and_every_rank_ends(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_the_first_rank_says_what_is_wrong_on_another_one_alone(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "import os\n"
+        "from torch import nn\n"
+        "def net(classes, channels):\n"
+        "    pixels = 63 if os.environ['RANK'] == '1' else 64\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(pixels, classes))\n"
+    )
+    result = together(tmp_path, "run", *SMALL, "--student", "mine:net")
+    assert result.returncode == 1
+    (line,) = said(result.stderr)
+    assert line.startswith("rkkd: error: rank 1: model mine:net fails on images of 2×1×8×8")
+    assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.slow
 def test_a_killed_first_rank_is_missed_and_the_run_goes_on(whole: Path, tmp_path: Path) -> None:
     how = ("--standalone", "--max-restarts=3")
     with started(tmp_path, "run", *SMALL, "--name", "y", torchrun=how) as process:

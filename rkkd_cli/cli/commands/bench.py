@@ -1,6 +1,7 @@
 """``rkkd bench``: run the benchmarks behind the README's speed claims."""
 
 import ast
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -26,18 +27,23 @@ def bench(ctx: typer.Context, name: str | None, listed: bool) -> None:
     Without a name: the ranking loss, two arms beside plain scripts, and start-up, in about ten
     minutes. Nothing else should be running meanwhile.
     """
+    from rkkd_cli.cli.output.console import print_text
+
     paths = sorted(benchmarks_folder().glob("*.py"))
     scripts = {path.stem: path for path in paths if path.stem not in HELPER_MODULES}
     if listed:
         for benchmark, path in scripts.items():
-            typer.echo(f"{benchmark:16} {_first_line(path)}")
+            print_text(f"{benchmark:16} {_first_line(path)}\n")
         return
     if name is not None and name not in scripts:
         raise unknown_name("benchmark", name, scripts)
     for benchmark in DEFAULT_BENCHMARKS if name is None else (name,):
         script = scripts[benchmark]
-        typer.echo(f"== {benchmark}: {_first_line(script)}")
-        process = subprocess.run([sys.executable, str(script), *ctx.args], check=False)
+        print_text(f"== {benchmark}: {_first_line(script)}\n")
+        # Its words are plain text as well where the encoding lacks a character.
+        any_text = {**os.environ, "PYTHONIOENCODING": f"{sys.stdout.encoding}:replace"}
+        command = [sys.executable, str(script), *ctx.args]
+        process = subprocess.run(command, check=False, env=any_text)
         if process.returncode != 0:
             raise RunError(f"benchmark {benchmark} failed with exit status {process.returncode}")
 

@@ -19,6 +19,7 @@ from rkkd_cli.cli.flags.grid import (
     EngineOptions,
 )
 from rkkd_cli.cli.flags.runs import CHECKPOINT_MINUTES, DRY_RUN, FIGURES, JSON, LOGGERS, OUT, QUIET
+from rkkd_cli.cli.runtime.torchrun import from_first
 from rkkd_cli.config.overrides import Override
 
 if TYPE_CHECKING:
@@ -78,7 +79,8 @@ def grid(
         checkpoint_minutes, quiet, loggers, figures, retry_failed=retry_failed, fail_fast=fail_fast,
         fit_memory=True, cells_per_job=cells_per_job, published=published,
     )  # fmt: skip
-    executor, begun = Executor(engine, options, ctx.obj), request.begun
+    executor = Executor(engine, options, ctx.obj)
+    begun = from_first(ctx.obj, lambda: request.begun)
     if begun is None:
         result = executor.begin(request.experiment(), out, request.name, or_next=False)
     else:

@@ -8,6 +8,7 @@ import typer
 from rkkd_cli.cli.flags.experiment import DEVICE, EPOCHS, WORDS
 from rkkd_cli.cli.flags.flag import takes
 from rkkd_cli.cli.flags.runs import CHECKPOINT_MINUTES, FIGURES, JSON, LOGGERS, OUT, QUIET, RUN
+from rkkd_cli.cli.runtime.torchrun import from_first
 from rkkd_cli.config.overrides import Override
 from rkkd_cli.errors import UserError
 
@@ -37,7 +38,7 @@ def resume(
 
     if preset is not None:
         raise UserError(f"{preset!r} is no KEY=VALUE; a run is resumed as it was begun")
-    begun = open_run(run, out)
+    begun = from_first(ctx.obj, lambda: open_run(run, out))
     from rkkd_cli.cli.output.run_result import print_result
     from rkkd_cli.cli.runtime.engines import single_job_engine
     from rkkd_cli.cli.runtime.execute import Executor, RunOptions

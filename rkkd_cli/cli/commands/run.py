@@ -18,6 +18,7 @@ from rkkd_cli.cli.flags.runs import (
     RESUME,
     RUN_FOLDER,
 )
+from rkkd_cli.cli.runtime.torchrun import from_first
 from rkkd_cli.config.overrides import Override
 
 
@@ -54,12 +55,15 @@ def run(
     from rkkd_cli.records.run_directory import AUTO, check_free, new_name
 
     request = ExperimentRequest(preset, overrides, rank_grad, resume not in (None, AUTO))
-    begun = run_to_resume(resume, name, out) or (None if dry_run else run_before_restart(out))
+    begun = from_first(
+        ctx.obj,
+        lambda: run_to_resume(resume, name, out) or (None if dry_run else run_before_restart(out)),
+    )
     chosen = name or new_name(preset_label(preset), datetime.now().astimezone())
     experiment = None
     if begun is None:
         experiment = request.experiment()
-        check_free(out, chosen, or_next=name is None)
+        from_first(ctx.obj, lambda: check_free(out, chosen, or_next=name is None))
     if dry_run:
         from rkkd_cli.cli.runtime.dry_run import print_plan
 
@@ -69,15 +73,12 @@ def run(
     from rkkd_cli.cli.output.run_result import print_result
     from rkkd_cli.cli.runtime.engines import single_job_engine
     from rkkd_cli.cli.runtime.execute import Executor, RunOptions
-    from rkkd_cli.cli.runtime.profile import print_profile, step_timer
 
-    timer = step_timer(profile, ctx.obj)
-    options = RunOptions(checkpoint_minutes, quiet, loggers, figures)
-    executor = Executor(single_job_engine(ctx.obj), options, ctx.obj, timer)
+    options = RunOptions(checkpoint_minutes, quiet, loggers, figures, profile)
+    executor = Executor(single_job_engine(ctx.obj), options, ctx.obj)
     if begun is None:
         assert experiment is not None
         result = executor.begin(experiment, out, chosen, or_next=name is None)
     else:
         result = executor.resume(begun, request)
-    print_profile(timer, Path(result.path))
     print_result(result, quiet, as_json)

@@ -74,7 +74,7 @@ class RunResult:
         summaries = self._summaries()
         if summaries.last:
             out.print()
-            print_summary(out, summaries, self.manifest.students)
+            print_summary(summaries, self.manifest.students)
         for path in (self.run.metrics, *self.figures):
             print_line(out, str(path))
 
@@ -82,12 +82,17 @@ class RunResult:
         return summarise_run(self.metrics, self.manifest)
 
 
-def print_result(result: Result, quiet: bool, as_json: bool) -> None:
-    """Print the result as JSON, as the run's folder or as text, and exit with its status."""
+def print_result(result: Result | None, quiet: bool, as_json: bool) -> None:
+    """Print the result as JSON, as the run's folder or as text, and exit with its status.
+
+    Of several ranks, only rank 0 has one.
+    """
+    if result is None:
+        return
     if as_json:
         typer.echo(json.dumps(result.as_json()))
     elif quiet:
-        typer.echo(result.path)
+        print_line(out, result.path)
     else:
         result.print()
     raise typer.Exit(result.exit_status)

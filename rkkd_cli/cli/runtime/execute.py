@@ -14,6 +14,7 @@ from rkkd_cli.cli.output.console import err, print_line
 from rkkd_cli.cli.output.grid_result import make_grid_result
 from rkkd_cli.cli.output.progress import make_reporter
 from rkkd_cli.cli.output.run_result import Result, make_run_result
+from rkkd_cli.cli.runtime.profile import profiling
 from rkkd_cli.cli.runtime.requests import RunRequest
 from rkkd_cli.cli.runtime.signals import Interrupted, stopping_on_signals
 from rkkd_cli.config.experiment import Experiment
@@ -45,7 +46,6 @@ from rkkd_cli.train.device import (
 from rkkd_cli.train.distributed.process_group import SINGLE_PROCESS, ProcessGroup, TorchrunGroup
 from rkkd_cli.train.distributed.torchrun import launch_id
 from rkkd_cli.train.events import ArmStopped, JobFailed
-from rkkd_cli.train.profile import StepTimer, untimed
 from rkkd_cli.train.runtime import Runtime
 from rkkd_cli.train.stop_controller import SharedStopController, StopController, Stopped
 
@@ -57,6 +57,7 @@ class RunOptions:
     ``minutes``: time between checkpoints within an epoch.
     ``loggers``: names of further loggers beside metrics.csv.
     ``figures``: draw the run's figures at its end.
+    ``profile``: show where the time of the first steps goes.
     ``retry_failed``: train again the arms that failed before.
     ``fail_fast``: end the run at the first arm or job that fails.
     ``fit_memory``: a job gets as many arms as fit into memory, at most ``cells_per_job``. Otherwise
@@ -68,6 +69,7 @@ class RunOptions:
     quiet: bool = False
     loggers: tuple[str, ...] = ()
     figures: bool = True
+    profile: bool = False
     retry_failed: bool = False
     fail_fast: bool = False
     fit_memory: bool = False
@@ -79,40 +81,48 @@ class RunOptions:
 class Executor:
     """Carries runs out on an engine.
 
-    ``process_group`` has the ranks that share each batch under torchrun. ``timer`` times the steps
-    for a profile.
+    ``process_group`` has the ranks that share each batch under torchrun.
     """
 
     engine: Engine
     options: RunOptions
     process_group: TorchrunGroup | None = None
-    timer: StepTimer | None = None
 
     @property
     def _ranks(self) -> ProcessGroup:
         return self.process_group or SINGLE_PROCESS
 
-    def begin(self, experiment: Experiment, results: Path, name: str, or_next: bool) -> Result:
-        """Begin a run and train it to its end. Progress goes to stderr.
+    def begin(
+        self, experiment: Experiment, results: Path, name: str, or_next: bool
+    ) -> Result | None:
+        """Begin a run and train it to its end. Progress goes to stderr. Returns None but on rank 0.
 
         With ``or_next`` the run's name gets a suffix if it has been taken in the meantime.
         """
-        use_threads(experiment.threads or self.engine.threads)
         controller = self._controller()
         with stopping_on_signals(controller):
-            device = self._checked_device(experiment)
+            device = self._set_up(experiment, experiment.threads or self.engine.threads)
+            work = self._work(RunState(experiment), device)
+            if not self._ranks.is_first:
+                self._train(work, device, controller)
+                return None
             recorder = Recorder(
                 experiment, results, name, describe_device(device), or_next, self._loggers()
             )
             recorder.manifest.ranks = self._ranks.world_size
             recorder.manifest.launch = launch_id()
-            work = self._work(RunState(experiment), device)
             return self._run(recorder, work, device, controller)
 
-    def resume(self, run: RunDirectory, request: RunRequest) -> Result:
-        """Continue a run that has begun, as the requested experiment."""
+    def resume(self, run: RunDirectory, request: RunRequest) -> Result | None:
+        """Continue a run that has begun, as the requested experiment. Returns None but on rank 0.
+
+        Rank 0 reads and repairs the run; the other ranks get from it what is left to train.
+        """
         controller = self._controller()
         with stopping_on_signals(controller):
+            if not self._ranks.is_first:
+                self._join(controller)
+                return None
             run.acquire()
             try:
                 recorded = read_run(run)
@@ -132,6 +142,7 @@ class Executor:
 
     def _result_of_ended_run(self, resumed: ResumedRun, manifest: Manifest) -> Result:
         """Return the result of a run that has ended. The loggers get the rows that they lack."""
+        self._ranks.broadcast(None)
         run, experiment, loggers = resumed.run, resumed.experiment, self._loggers()
         _warn([f"run {run.name} is {manifest.status}: there is nothing to resume"])
         lines = run.metrics.read_text(encoding="utf-8").splitlines()
@@ -141,9 +152,9 @@ class Executor:
 
     def _continue_run(self, resumed: ResumedRun, controller: StopController) -> Result:
         experiment, manifest = resumed.experiment, resumed.manifest
-        threads = manifest.threads if manifest else None
-        use_threads(experiment.threads or threads)
-        device = self._checked_device(experiment)
+        threads = experiment.threads or (manifest.threads if manifest else None)
+        self._ranks.broadcast((experiment, threads))
+        device = self._set_up(experiment, threads)
         moved = check_machine(resumed, device, self._ranks.world_size)
         _warn(moved)
         work = self._work(resumed.state, device)
@@ -151,6 +162,18 @@ class Executor:
             resumed, describe_device(device), moved, work.jobs, self._loggers()
         )
         return self._run(recorder, work, device, controller)
+
+    def _join(self, controller: StopController) -> None:
+        """Train what is left of the run that rank 0 continues, on another rank."""
+        begun: tuple[Experiment, int | None] | None = self._ranks.broadcast(None)
+        if begun is not None:  # and has not ended
+            device = self._set_up(*begun)
+            self._train(self._ranks.broadcast(Work(())), device, controller)
+
+    def _train(self, work: Work, device: torch.device, controller: StopController) -> None:
+        """Train the work on another rank: rank 0 records it."""
+        for _ in self.engine.run(work, Runtime(device, cache_directory(), controller, self._ranks)):
+            pass
 
     def _controller(self) -> StopController:
         if self._ranks.world_size > 1:
@@ -162,19 +185,21 @@ class Executor:
         return make_loggers(self.options.loggers, lambda sentence: _warn([sentence]))
 
     def _work(self, state: RunState, device: torch.device) -> Work:
-        """Return what is left to train, in jobs of a size that fits."""
+        """Return what is left to train, in jobs of a size that fits on rank 0."""
         if not self.options.fit_memory:
-            return state.work(retry=self.options.retry_failed)
+            return self._ranks.broadcast(state.work(retry=self.options.retry_failed))
         seeds = len(state.experiment.seeds)
         size = JobSize(self.engine, device, seeds, self.options.cells_per_job)
-        return state.work(size.max_arms, self.options.retry_failed)
+        return self._ranks.broadcast(state.work(size.max_arms, self.options.retry_failed))
 
-    def _checked_device(self, experiment: Experiment) -> torch.device:
+    def _set_up(self, experiment: Experiment, threads: int | None) -> torch.device:
+        """Check the experiment and set up this process for it; return its device."""
+        use_threads(threads)
         device = self.engine.device(experiment.device)
         check_device(experiment, device)
         check_experiment(experiment, cache_directory())
         if self._ranks.world_size > 1:
-            check_ranks(experiment, self._ranks.world_size)
+            check_ranks(experiment, self._ranks.world_size, device)
         keep_freed_memory()
         use_deterministic_algorithms(device, experiment.deterministic)
         return device
@@ -183,13 +208,16 @@ class Executor:
         self, recorder: Recorder, work: Work, device: torch.device, controller: StopController
     ) -> Result:
         """Train the work; record and show its events. The manifest says how the run ended."""
-        timer = self.timer or untimed
-        runtime = Runtime(device, cache_directory(), controller, self._ranks, timer)
+        runtime = Runtime(device, cache_directory(), controller, self._ranks)
         failure = ""
         try:
-            with make_reporter(err, self.options.quiet) as reporter:
+            with (
+                profiling(self.options.profile, recorder) as profile,
+                make_reporter(err, self.options.quiet) as reporter,
+            ):
                 for event in self.engine.run(work, runtime):
                     recorder.take(event)
+                    profile(event)
                     if not controller.stop_requested:  # else the terminal may be closed
                         reporter.show(event)
                     if self.options.fail_fast and isinstance(event, ArmStopped | JobFailed):

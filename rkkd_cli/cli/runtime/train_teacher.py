@@ -1,6 +1,7 @@
 """``rkkd teacher train``: train and cache a teacher."""
 
 import os
+from contextlib import nullcontext
 
 from rkkd_cli.cli.output.console import err
 from rkkd_cli.cli.output.progress import make_reporter
@@ -8,7 +9,7 @@ from rkkd_cli.cli.runtime.signals import Interrupted, stopping_on_signals
 from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.records.cache import cache_directory
 from rkkd_cli.sweep.check import check_device, check_experiment
-from rkkd_cli.sweep.engines.ranks import check_ranks, prepare_on_ranks
+from rkkd_cli.sweep.engines.ranks import check_ranks
 from rkkd_cli.sweep.sources import prepare_teacher
 from rkkd_cli.train.device import (
     keep_freed_memory,
@@ -36,18 +37,19 @@ def train_teacher(
     use_threads(experiment.threads)
     with stopping_on_signals(controller):
         check_experiment(experiment, cache)
-        device = pick_device(experiment.device)
         if process_group:
-            check_ranks(experiment, process_group.world_size)
             device = device_of_rank(experiment.device, os.environ)
+            check_ranks(experiment, process_group.world_size, device)
+        else:
+            device = pick_device(experiment.device)
         check_device(experiment, device)
         keep_freed_memory()
         use_deterministic_algorithms(device, experiment.deterministic)
         runtime = Runtime(device, cache, controller, process_group or SINGLE_PROCESS)
-        prepare = prepare_on_ranks if process_group else prepare_teacher
+        noticing_lost_ranks = process_group.collective() if process_group else nullcontext()
         try:
-            with make_reporter(err, quiet=False) as reporter:
-                for event in prepare(experiment, runtime):
+            with make_reporter(err, quiet=False) as reporter, noticing_lost_ranks:
+                for event in prepare_teacher(experiment, runtime):
                     if not controller.stop_requested:  # else the terminal may be closed
                         reporter.show(event)
                     controller.raise_if_stopped_between_stages()

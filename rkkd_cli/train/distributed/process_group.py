@@ -4,23 +4,33 @@ An arm minimises Σ_r B_r / B · loss_r over ranks r, where rank r has B_r of th
 For terms that are means over images, that is the loss of the global batch.
 """
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch._C._distributed_c10d import Store
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.parallel import DistributedDataParallel
 
 from rkkd_cli.data.stream import Batch, Shard
-from rkkd_cli.errors import RunError
-from rkkd_cli.train.distributed.control_channel import ControlChannel, first_sentence
+from rkkd_cli.errors import RunError, UserError
 
 # After this time a rank that hangs is noticed; one that has died is noticed at once.
 COLLECTIVE_TIMEOUT = timedelta(minutes=30)
+FAILURE_KEY = "failure"  # in the store: why a rank has ended, in its own words
+BATCHNORM_TYPES = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 T = TypeVar("T")
+
+
+class LostRankError(RunError):
+    """Another rank is gone."""
 
 
 class ProcessGroup:
@@ -38,15 +48,24 @@ class ProcessGroup:
         """This rank's shard of every batch."""
         return Shard(self.rank, self.world_size)
 
-    def scale_loss(self, loss: Tensor, batch: Batch) -> Tensor:
-        """Return this rank's contribution to the loss of the global batch."""
+    def wrap(self, loss: nn.Module, sync_batchnorm: bool, uses_all: bool) -> nn.Module:
+        """Return the module ``loss``, whose backward pass gives all ranks the same gradients.
+
+        Its forward pass returns this rank's loss, from which :meth:`scale_loss` makes what is
+        backpropagated. With ``sync_batchnorm`` its BatchNorm layers normalise the global batch.
+        ``uses_all``: every step gives every parameter a gradient.
+        """
         return loss
 
-    def all_reduce(self, summed: Sequence[Tensor], from_first: Sequence[Tensor] = ()) -> None:
-        """Sum ``summed`` over all ranks in place; overwrite ``from_first`` with rank 0's values."""
+    def scale_loss(self, loss: Tensor, batch: Batch) -> Tensor:
+        """Return what a rank backpropagates, for the gradients of the global batch."""
+        return loss
 
-    def sync_gradients(self, model: nn.Module) -> None:
-        """Give every rank the gradients of the global batch, and rank 0's buffers."""
+    def all_reduce(self, tensors: Sequence[Tensor]) -> None:
+        """Sum the tensors over all ranks, in place."""
+
+    def broadcast_tensors(self, tensors: Sequence[Tensor]) -> None:
+        """Overwrite the tensors with those of rank 0."""
 
     def reduce_metrics(
         self, means: Sequence[Tensor], counts: Sequence[Tensor], batch: Batch
@@ -66,36 +85,22 @@ class ProcessGroup:
         """Return rank 0's value."""
         return value
 
-    def send(self, message: str) -> None:
-        """Send a message from rank 0. The other ranks :meth:`receive` it when they get there."""
-
-    def receive(self) -> str:
-        """Return the next message from rank 0, however long that takes."""
-        raise AssertionError("a single process receives nothing")
-
 
 SINGLE_PROCESS = ProcessGroup()
 
 
 class TorchrunGroup(ProcessGroup):
-    """Several processes. After :meth:`init`, all call the same methods in the same order.
+    """Several processes, which all call the same methods in the same order.
 
-    Messages of rank 0 travel through ``channel``.
+    ``store`` is that of torch.distributed, to which all ranks are connected.
     """
 
-    def __init__(self, rank: int, world_size: int, channel: ControlChannel) -> None:
-        self.rank, self.world_size, self.channel = rank, world_size, channel
-
-    def init(self, device_type: str) -> None:
-        """Connect to the other ranks, for tensors on this type of device and on the CPU."""
-        backend = "cpu:gloo,cuda:nccl" if device_type == "cuda" else "gloo"
-        with self._collective():
+    def __init__(self, rank: int, world_size: int, store: Store) -> None:
+        self.rank, self.world_size, self.store = rank, world_size, store
+        backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+        with self.collective():
             dist.init_process_group(
-                backend,
-                store=self.channel.store,
-                rank=self.rank,
-                world_size=self.world_size,
-                timeout=COLLECTIVE_TIMEOUT,
+                backend, store=store, rank=rank, world_size=world_size, timeout=COLLECTIVE_TIMEOUT
             )
 
     def destroy(self) -> None:
@@ -103,33 +108,47 @@ class TorchrunGroup(ProcessGroup):
         if dist.is_initialized():
             dist.destroy_process_group()
 
+    def wrap(self, loss: nn.Module, sync_batchnorm: bool, uses_all: bool) -> nn.Module:
+        """Return ``loss`` as a DistributedDataParallel; all ranks get rank 0's weights.
+
+        Unless it ``uses_all`` parameters, each step looks for those without a gradient, which
+        depend on the method and on the epoch. Buffers are rank 0's in each step. BatchNorm's are
+        not: it reads them in evaluation only, before which :meth:`broadcast_tensors` is called.
+
+        Raises UserError for a layer that is more than BatchNorm and would be synchronised.
+        """
+        if sync_batchnorm:
+            _check_batchnorm(loss)
+            loss = nn.SyncBatchNorm.convert_sync_batchnorm(loss)  # type: ignore[no-untyped-call]
+        parallel = DistributedDataParallel(loss, find_unused_parameters=not uses_all)
+        parallel.broadcast_buffers = any(
+            list(layer.buffers(recurse=False)) and not isinstance(layer, _BatchNorm)
+            for layer in loss.modules()
+        )
+        return parallel
+
     def scale_loss(self, loss: Tensor, batch: Batch) -> Tensor:
-        """Return B_r / B · loss."""
-        return loss * batch.weight
+        """Return R · B_r / B · loss: DistributedDataParallel averages the gradients of R ranks."""
+        return loss * (self.world_size * batch.weight)
 
-    def all_reduce(self, summed: Sequence[Tensor], from_first: Sequence[Tensor] = ()) -> None:
-        """Sum ``summed`` over all ranks in place; overwrite ``from_first`` with rank 0's values.
+    def all_reduce(self, tensors: Sequence[Tensor]) -> None:
+        """Sum the tensors over all ranks, in place."""
+        self._at_once(tensors, dist.all_reduce)
 
-        One collective per dtype: rank 0's values are summed as well, with zeros on other ranks.
-        """
-        tensors, values = [*summed, *from_first], list(summed)
-        values += from_first if self.is_first else [torch.zeros_like(t) for t in from_first]
+    def broadcast_tensors(self, tensors: Sequence[Tensor]) -> None:
+        """Overwrite the tensors with those of rank 0."""
+        self._at_once(tensors, partial(dist.broadcast, src=0))
+
+    def _at_once(self, tensors: Sequence[Tensor], collective: Callable[[Tensor], object]) -> None:
+        """Call the collective once for all tensors of a dtype."""
         for dtype in dict.fromkeys(tensor.dtype for tensor in tensors):
-            indices = [index for index, tensor in enumerate(tensors) if tensor.dtype == dtype]
-            flat = torch.cat([values[index].detach().reshape(-1) for index in indices])
-            with self._collective():
-                dist.all_reduce(flat)
-            parts = torch.split(flat, [tensors[index].numel() for index in indices])
-            for index, part in zip(indices, parts, strict=True):
-                tensors[index].detach().copy_(part.view(tensors[index].shape))
-
-    def sync_gradients(self, model: nn.Module) -> None:
-        """Sum the gradients of the ranks' scaled losses; overwrite the buffers with rank 0's.
-
-        Integer buffers count steps, and are equal on all ranks.
-        """
-        gradients = [p.grad for p in model.parameters() if p.grad is not None]
-        self.all_reduce(gradients, [b for b in model.buffers() if b.is_floating_point()])
+            alike = [tensor.detach() for tensor in tensors if tensor.dtype == dtype]
+            flat = torch.cat([tensor.reshape(-1) for tensor in alike])
+            sizes = [tensor.numel() for tensor in alike]
+            with self.collective():
+                collective(flat)
+            for tensor, part in zip(alike, torch.split(flat, sizes), strict=True):
+                tensor.copy_(part.view(tensor.shape))
 
     def reduce_metrics(
         self, means: Sequence[Tensor], counts: Sequence[Tensor], batch: Batch
@@ -145,41 +164,52 @@ class TorchrunGroup(ProcessGroup):
     def any(self, *flags: bool) -> tuple[bool, ...]:
         """Return, for each flag, whether any rank has set it. No GPU waits for this."""
         counts = torch.tensor(flags, dtype=torch.int32)
-        with self._collective():
+        with self.collective():
             dist.all_reduce(counts)
         return tuple(count > 0 for count in counts.tolist())
 
     def gather(self, value: T) -> list[T]:
         """Return every rank's value on rank 0; an empty list on other ranks."""
         values: list[Any] | None = [None] * self.world_size if self.is_first else None
-        with self._collective():
+        with self.collective():
             dist.gather_object(value, values)
         return values or []
 
     def broadcast(self, value: T) -> T:
         """Return rank 0's value."""
         values = [value]
-        with self._collective():
+        with self.collective():
             dist.broadcast_object_list(values)
         return values[0]
 
-    def send(self, message: str) -> None:
-        """Send a message from rank 0. The other ranks :meth:`receive` it when they get there."""
-        if self.is_first:
-            self.channel.send(message)
-
-    def receive(self) -> str:
-        """Return the next message from rank 0. Raises Dismissed if there will be none."""
-        return self.channel.receive()
-
     @contextmanager
-    def _collective(self) -> Iterator[None]:
-        """Turn the failure of a collective into a RunError."""
+    def collective(self) -> Iterator[None]:
+        """Raise LostRankError where a collective fails, or RunError if a rank has said why."""
         try:
             yield
         except RuntimeError as error:
-            raise RunError(
+            if not (isinstance(error, dist.DistError) or "gloo" in str(error)):
+                raise
+            if self.is_first and self.store.check([FAILURE_KEY]):
+                raise RunError(self.store.get(FAILURE_KEY).decode()) from None
+            raise LostRankError(
                 f"rank {self.rank} of {self.world_size} has lost another rank "
                 f"({first_sentence(error)}); with --max-restarts torchrun goes on from the last "
                 "checkpoint"
             ) from None
+
+
+def _check_batchnorm(module: nn.Module) -> None:
+    """Raise UserError for a subclass of BatchNorm, which may compute something else."""
+    for layer in module.modules():
+        if isinstance(layer, _BatchNorm) and type(layer) not in BATCHNORM_TYPES:
+            raise UserError(
+                f"sync_batchnorm: {type(layer).__name__} is more than batch normalisation and "
+                "cannot be synchronised; leave out sync_batchnorm"
+            )
+
+
+def first_sentence(error: Exception) -> str:
+    """Return the first sentence of an error of torch.distributed, without its code location."""
+    first_line = (str(error).splitlines() or [""])[0]
+    return re.sub(r"^\[[^]]*\] *", "", first_line).partition(". ")[0]

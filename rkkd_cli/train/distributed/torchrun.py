@@ -11,15 +11,14 @@ from torch._C._distributed_c10d import PrefixStore, TCPStore
 
 from rkkd_cli.errors import RunError, UserError
 from rkkd_cli.train.device import pick_device
-from rkkd_cli.train.distributed.control_channel import ControlChannel, first_sentence
-from rkkd_cli.train.distributed.process_group import TorchrunGroup
+from rkkd_cli.train.distributed.process_group import TorchrunGroup, first_sentence
 
 CONNECT_TIMEOUT = timedelta(minutes=5)
 UNSHARED_STORE = "TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1"
 
 
 def connect(environment: Mapping[str, str]) -> TorchrunGroup:
-    """Return the process group that torchrun has started, of which this process is one rank.
+    """Return the process group that torchrun has started, once all of its ranks are there.
 
     torchrun keeps its store over restarts, with everything that dead processes have written there,
     and gloo would look for those until its timeout. So each restart has its own key prefix. Nodes
@@ -44,8 +43,7 @@ def connect(environment: Mapping[str, str]) -> TorchrunGroup:
             f"rank {rank} cannot reach {host}:{port} ({first_sentence(error)}); start torchrun "
             "again"
         ) from None
-    channel = ControlChannel(PrefixStore(f"rkkd {restart}", store))
-    return TorchrunGroup(rank, world_size, channel)
+    return TorchrunGroup(rank, world_size, PrefixStore(f"rkkd {restart}", store))
 
 
 def device_of_rank(name: str, environment: Mapping[str, str]) -> torch.device:

@@ -10,7 +10,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from rkkd_cli.losses.divergence import kl_per_image
+from rkkd_cli.losses.divergence import (
+    LARGE_TEMPERATURE,
+    kl_at_any_temperature,
+    kl_per_image,
+)
 from rkkd_cli.losses.kernels.torch_blocks import PAIRS_PER_BLOCK
 from rkkd_cli.losses.ranking import ranking_per_image
 from rkkd_cli.losses.tau import tau_b_per_image
@@ -49,7 +53,9 @@ def measure(
     cross_entropy = F.cross_entropy(
         students.flatten(0, 1), labels.repeat(arms), reduction="none"
     ).view(arms, images)
-    divergence = kl_per_image(students, teachers, temperatures(objectives, students))
+    is_large = max(objective.temperature for objective in objectives) > LARGE_TEMPERATURE
+    kl = kl_at_any_temperature if is_large else kl_per_image
+    divergence = kl(students, teachers, temperatures(objectives, students))
     ranking = map_ranking(ranking_per_image, objectives, students, teachers)
     per_image = torch.stack([cross_entropy, divergence, ranking, kendall_tau(students, teachers)])
     return BatchMetrics(per_image.mean(dim=2).T, _count_correct(students, teacher, labels))

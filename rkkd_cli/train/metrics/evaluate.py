@@ -14,6 +14,7 @@ from rkkd_cli.train.distributed.process_group import SINGLE_PROCESS, ProcessGrou
 from rkkd_cli.train.events import Tick
 from rkkd_cli.train.metrics.batch import CORRECT, MEANS, measure
 from rkkd_cli.train.metrics.meters import EpochMeters
+from rkkd_cli.train.profile import EVALUATION, stage
 
 EVALUATION_BATCH = 500
 SPLIT_CORRECT = CORRECT[1:]  # metrics.csv has no agreement on a held-out split
@@ -63,10 +64,11 @@ def evaluate(
     for batch in split.images.in_order(EVALUATION_BATCH):
         teacher, batches = split.teacher_logits[batch.indices], batches + 1
         for student, objective, student_meters in zip(students, objectives, meters, strict=True):
-            with in_eval_mode(student), torch.no_grad(), autocast(device, precision):
-                logits = student(batch.images)
-            metrics = measure([objective], logits[None], teacher, batch.labels)
-            student_meters.add(metrics.means[0], metrics.correct[0, 1:], len(batch.labels))
+            with stage(EVALUATION):
+                with in_eval_mode(student), torch.no_grad(), autocast(device, precision):
+                    logits = student(batch.images)
+                metrics = measure([objective], logits[None], teacher, batch.labels)
+                student_meters.add(metrics.means[0], metrics.correct[0, 1:], len(batch.labels))
             yield Tick()
     for _ in range(len(students) * (split.batches - batches)):
         yield Tick()

@@ -78,7 +78,7 @@ class EpochMeters:
             return
         images = torch.tensor(self.images, device=self.device)
         non_finite = (~self.finite).long()
-        process_group.all_reduce([self.sums, self.correct, images, non_finite], [self.finite_steps])
+        process_group.all_reduce([self.sums, self.correct, images, non_finite, self.finite_steps])
         self.images = int(images)
         self.finite.copy_(non_finite == 0)
 

@@ -1,6 +1,6 @@
 """Arms of one architecture as one stacked student: one forward and backward pass for all of them.
 
-Shapes: A arms, B batch, C classes, P parameters of a student.
+Shapes: A arms, B batch, C classes.
 """
 
 from collections.abc import Mapping, Sequence
@@ -8,16 +8,14 @@ from typing import Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, vmap
+from torch.func import functional_call, stack_module_state, vmap
 
 from rkkd_cli.methods.inputs import logits_only
 from rkkd_cli.train.arm import ArmOnStream
 from rkkd_cli.train.device import autocast
-from rkkd_cli.train.profile import Timer, untimed
-from rkkd_cli.train.stacked.optimizer import StackedAdamW, StackedOptimizer, StackedSGD
+from rkkd_cli.train.profile import stage
+from rkkd_cli.train.recipe import step_all_at_once
 from rkkd_cli.train.taught_batch import StepOutput, TaughtBatch
-
-OPTIMIZERS: dict[str, type[StackedOptimizer]] = {"sgd": StackedSGD, "adamw": StackedAdamW}
 
 
 class ArmGroup(Protocol):
@@ -30,91 +28,97 @@ class ArmGroup(Protocol):
     def set_rates(self, epochs_done: float) -> None:
         """Set the learning rate that each arm has after ``epochs_done`` epochs."""
 
-    def step(self, taught: TaughtBatch, timer: Timer = untimed) -> StepOutput:
+    def step(self, taught: TaughtBatch) -> StepOutput:
         """Take one optimisation step with each arm; return what is recorded of it."""
 
 
 class Stack:
-    """Arms whose weights, buffers and optimiser states are the rows of shared tensors.
+    """Arms whose weights and buffers are the rows of shared tensors.
 
-    The arms' own tensors become views of their rows, so evaluation and checkpoints need not know of
-    the stack. The stack does not see what is loaded into an arm later: load first, then stack. An
-    arm's numbers are those that it has alone, up to rounding: a convolution of many arms adds in
-    another order.
+    The arms' own tensors become views of their rows, and the rows of the gradients become the
+    gradients of the arms, whose own optimisers step. So optimisers, evaluation and checkpoints need
+    not know of the stack. An arm's numbers are those that it has alone, up to rounding: a
+    convolution of many arms adds in another order.
     """
 
     def __init__(self, arms: Sequence[ArmOnStream]) -> None:
         self.members = list(arms)
-        self.student = arms[0].student
-        self.process_group = arms[0].trained.process_group
-        self.names = [name for name, _ in self.student.named_parameters()]
-        rows = [[p.detach() for p in arm.student.parameters()] for arm in arms]
-        self.shapes = [parameter.shape for parameter in rows[0]]
-        self.sizes = [parameter.numel() for parameter in rows[0]]
-        self.weights = torch.stack([torch.cat([p.reshape(-1) for p in row]) for row in rows])
-        for arm, weights in zip(self.members, self.weights, strict=True):
-            views = self.parameter_views(weights)
-            for parameter, view in zip(arm.student.parameters(), views, strict=True):
-                parameter.data = view
-        self.weights.requires_grad_()
-        self.buffers = {name: self._stack_buffer(name) for name, _ in self.student.named_buffers()}
-        recipes = [arm.trained.recipe for arm in arms]
-        self.optimizer = OPTIMIZERS[recipes[0].optimizer](recipes, self.weights)
-        for row, arm in enumerate(self.members):
-            self.optimizer.adopt(row, arm.trained.optimizer, self.parameter_views)
-
-    def parameter_views(self, row: Tensor) -> list[Tensor]:
-        """Return views of a row (P,) with the shapes of the student's parameters."""
-        parts = torch.split(row, self.sizes)
-        return [part.view(shape) for part, shape in zip(parts, self.shapes, strict=True)]
-
-    def _stack_buffer(self, name: str) -> Tensor:
-        stacked = torch.stack([arm.student.get_buffer(name) for arm in self.members])
-        module_path, _, buffer_name = name.rpartition(".")
-        for arm, row in zip(self.members, stacked, strict=True):
-            setattr(arm.student.get_submodule(module_path), buffer_name, row)
-        return stacked
+        self.process_group = arms[0].process_group
+        loss = StackedLoss(arms)
+        self.loss = self.process_group.wrap(loss, sync_batchnorm=False, uses_all=arms[0].uses_all)
+        self.weights = [weights for weights in loss.weights.values() if weights.requires_grad]
+        for name, weights in loss.weights.items():
+            parameters = [arm.student.get_parameter(name) for arm in arms]
+            for parameter, row in zip(parameters, weights.detach(), strict=True):
+                parameter.data = row
+            if weights.requires_grad:
+                weights.grad = torch.zeros_like(weights)
+                for parameter, row in zip(parameters, weights.grad, strict=True):
+                    parameter.grad = row
+        for name, buffer in loss.stacked_buffers.items():
+            for arm, row in zip(arms, buffer, strict=True):
+                arm.student.get_buffer(name).data = row
+        for arm in arms:
+            step_all_at_once(arm.trained.optimizer)
 
     def set_rates(self, epochs_done: float) -> None:
         """Set the learning rate that each arm has after ``epochs_done`` epochs."""
         for arm in self.members:
-            arm.trained.set_rate(epochs_done)
-        self.optimizer.set_rates([arm.trained.lr for arm in self.members])
+            arm.set_rates(epochs_done)
 
-    def step(self, taught: TaughtBatch, timer: Timer = untimed) -> StepOutput:
+    def step(self, taught: TaughtBatch) -> StepOutput:
         """Take one optimisation step with each arm; return what is recorded of it."""
+        output: StepOutput
         owner = f"{len(self.members)} arms"
-        with timer(owner, "forward"):
-            with autocast(self.weights.device, self.members[0].precision):
-                logits = self._logits(taught.batch.images)
-            losses = [
-                arm.objective.loss(taught.inputs(logits_only(arm_logits)))
-                for arm, arm_logits in zip(self.members, logits.unbind(), strict=True)
-            ]
-            total = torch.stack([loss.total for loss in losses]).sum()
-        with timer(owner, "backward"):
-            loss = self.process_group.scale_loss(total, taught.batch)
-            (gradient,) = torch.autograd.grad(loss, self.weights)
-            buffers = [buffer for buffer in self.buffers.values() if buffer.is_floating_point()]
-            self.process_group.all_reduce([gradient], buffers)
-        with timer(owner, "optimiser"):
-            self.optimizer.step(self.weights, gradient)
-        return StepOutput(logits.detach(), [loss.method_terms for loss in losses])
+        with stage("forward", owner):
+            total, output = self.loss(taught)
+        with stage("backward", owner):
+            for weights in self.weights:
+                assert weights.grad is not None
+                weights.grad.zero_()  # backward() adds to it, in place
+            torch.autograd.backward(self.process_group.scale_loss(total, taught.batch))
+        with stage("optimiser", owner):
+            for arm in self.members:
+                arm.trained.optimizer.step()
+        return output
 
-    def _logits(self, images: Tensor) -> Tensor:
-        """Return the logits (A, B, C) of the images."""
-        parts = torch.split(self.weights, self.sizes, dim=1)
-        parameters = {
-            name: part.reshape(len(self.members), *shape)
-            for name, part, shape in zip(self.names, parts, self.shapes, strict=True)
+
+class StackedLoss(nn.Module):
+    """The students and objectives of several arms as one module: a batch in, the total loss out.
+
+    ``weights`` and ``stacked_buffers`` have a row for each arm.
+    """
+
+    def __init__(self, arms: Sequence[ArmOnStream]) -> None:
+        super().__init__()
+        self.arms = arms
+        # With weights in channels_last, vmap's batch normalisation is slower on a CPU.
+        students = [arm.student.to(memory_format=torch.contiguous_format) for arm in arms]
+        stacked, self.stacked_buffers = stack_module_state(students)
+        self.weights = {
+            name: nn.Parameter(weights, requires_grad=weights.requires_grad)
+            for name, weights in stacked.items()
         }
+        self.parameter_list = nn.ParameterList(self.weights.values())
 
-        def forward(weights: Mapping[str, Tensor], buffers: Mapping[str, Tensor]) -> Tensor:
-            tensors = {**weights, **buffers}
-            logits: Tensor = functional_call(self.student, tensors, (images,))
-            return logits
+    def forward(self, taught: TaughtBatch) -> tuple[Tensor, StepOutput]:
+        """Return the sum of the arms' losses, and what is recorded of them."""
+        images = taught.batch.images
+        with autocast(images.device, self.arms[0].precision):
+            logits = vmap(self._logits, (0, 0, None))(self.weights, self.stacked_buffers, images)
+        losses = [
+            arm.objective.loss(taught.inputs(logits_only(arm_logits)))
+            for arm, arm_logits in zip(self.arms, logits.unbind(), strict=True)
+        ]
+        total = torch.stack([loss.total for loss in losses]).sum()
+        return total, StepOutput(logits.detach(), [loss.method_terms for loss in losses])
 
-        logits: Tensor = vmap(forward)(parameters, self.buffers)
+    def _logits(
+        self, weights: Mapping[str, Tensor], buffers: Mapping[str, Tensor], images: Tensor
+    ) -> Tensor:
+        """Return the logits (B, C) of one student."""
+        student = self.arms[0].student
+        logits: Tensor = functional_call(student, {**weights, **buffers}, (images,))
         return logits
 
 
@@ -136,4 +140,4 @@ def _stack_key(arm: ArmOnStream) -> object:
     if has_dropout or not arm.objective.uses_logits_only:
         return arm.name
     shapes = tuple((name, p.shape) for name, p in arm.student.named_parameters())
-    return type(arm.student), shapes, arm.trained.recipe.optimizer
+    return type(arm.student), shapes

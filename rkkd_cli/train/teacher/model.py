@@ -1,6 +1,7 @@
 """The teacher: frozen, in eval mode, one forward pass per batch."""
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -14,6 +15,10 @@ from rkkd_cli.models import Classifier, Features, count_parameters
 from rkkd_cli.models.fold_batchnorm import fold
 from rkkd_cli.train.device import autocast
 from rkkd_cli.train.metrics.evaluate import TaughtSplit, accuracy, all_logits
+
+# A trained teacher is better than guessing by this share of what could be gained, and by more than
+# so many standard errors of guessing.
+MIN_GAIN, STANDARD_ERRORS = 0.05, 3.0
 
 
 @dataclass(frozen=True)
@@ -71,9 +76,29 @@ def freeze(
 
 
 def measure_teacher(teacher: Teacher, name: str, test: DeviceImages) -> dict[str, Any]:
-    """Return a teacher's model name, parameters and test accuracy in percent."""
+    """Return a teacher's model name, parameters and test accuracy in percent.
+
+    ``chance`` is the accuracy of always guessing the most frequent class.
+    """
     return {
         "model": name,
         "parameters": count_parameters(teacher.model),
         "test_acc": accuracy(teacher.model, test, teacher.precision),
+        "test_images": len(test.labels),
+        "chance": 100 * int(torch.bincount(test.labels).max()) / len(test.labels),
     }
+
+
+def chance_notes(facts: Mapping[str, Any], is_trained_here: bool = False) -> list[str]:
+    """Return the sentence about a measured teacher that is hardly better than guessing."""
+    test_acc, chance = facts["test_acc"], facts["chance"]
+    standard_error = (chance * (100 - chance) / facts["test_images"]) ** 0.5
+    if test_acc - chance >= max(MIN_GAIN * (100 - chance), STANDARD_ERRORS * standard_error):
+        return []
+    reason = (
+        "it has hardly learnt; train it for longer (teacher.training)"
+        if is_trained_here
+        else "the normalisation (dataset.mean, dataset.std), the order of the classes or the "
+        "preprocessing may differ from those of its training"
+    )
+    return [f"the teacher's {test_acc:.2f} % is near the {chance:.2f} % of guessing: {reason}"]

@@ -14,8 +14,10 @@ from rkkd_cli.data.images import Dataset
 from rkkd_cli.data.seeding import derive_seed
 from rkkd_cli.data.stream import DeviceImages
 from rkkd_cli.data.streaming.loader import ImageError
-from rkkd_cli.files import file_sha256, remove_leftovers, try_lock
-from rkkd_cli.models import Classifier, build_model, load_checkpoint
+from rkkd_cli.files import remove_leftovers, try_lock
+from rkkd_cli.models import Classifier, build_model
+from rkkd_cli.models.checkpoint.layout import read_weights
+from rkkd_cli.models.checkpoint.load import fit_weights, load_fitted
 from rkkd_cli.train.checkpoint import CheckpointStore, misfit_error
 from rkkd_cli.train.device import use_precision
 from rkkd_cli.train.distributed.process_group import ProcessGroup
@@ -23,8 +25,14 @@ from rkkd_cli.train.events import Event, Note, TeacherEpoch, TeacherReady, Tick
 from rkkd_cli.train.rng import IsolatedRng
 from rkkd_cli.train.runtime import Runtime
 from rkkd_cli.train.stop_controller import StopController
-from rkkd_cli.train.teacher.model import Teacher, freeze, measure_teacher
-from rkkd_cli.train.teacher.store import TeacherStore, format_image_size, teacher_key
+from rkkd_cli.train.teacher.model import Teacher, chance_notes, freeze, measure_teacher
+from rkkd_cli.train.teacher.preprocessing import (
+    check_class_order,
+    differences,
+    preprocessing_facts,
+)
+from rkkd_cli.train.teacher.safetensors_files import recorded_facts, weights_sha256
+from rkkd_cli.train.teacher.store import TeacherStore, teacher_key
 from rkkd_cli.train.teacher.training import TeacherTraining, required_recipe
 
 POLL_SECONDS = 0.5
@@ -58,8 +66,9 @@ def obtain_teacher(
     if obtained is None:  # on another rank
         model = new_teacher(experiment, dataset, runtime.device)
         obtained = _freeze(model, experiment, dataset, runtime.device), TeacherReady({})
-    process_group.broadcast_tensors(list(obtained[0].model.state_dict().values()))
-    return obtained
+    teacher, ready = obtained
+    process_group.broadcast_tensors(list(teacher.model.state_dict().values()))
+    return teacher, process_group.broadcast(ready)
 
 
 def _load(
@@ -69,10 +78,14 @@ def _load(
     if experiment.teacher.checkpoint is not None:
         path = Path(experiment.teacher.checkpoint).expanduser()
         model = new_teacher(experiment, dataset, runtime.device)
-        load_checkpoint(model, path)
-        origin = {"source": "checkpoint", "sha256": file_sha256(path)}
+        weights = read_weights(path)
+        load_fitted(model, fit_weights(weights, model.state_dict()).state)
+        recorded = recorded_facts(path, weights.metadata)
+        check_class_order(path, recorded, dataset)
+        origin = {"source": "checkpoint", "sha256": weights_sha256(weights)}
         teacher, facts = _freeze_and_measure(model, experiment, dataset, runtime.device)
-        return teacher, TeacherReady(facts | origin)
+        notes = differences(recorded, dataset) + chance_notes(facts)
+        return teacher, TeacherReady(facts | origin | {"notes": notes})
     required_recipe(experiment)
     for folder in (run_folder, runtime.cache):
         stored = _load_stored(experiment, dataset, runtime.device, folder) if folder else None
@@ -90,7 +103,9 @@ def _load_stored(
     if sha256 is None:
         return None
     teacher, facts = _freeze_and_measure(model, experiment, dataset, device)
-    return teacher, TeacherReady(facts | {"source": "cache", "sha256": sha256, "key": key}, folder)
+    origin = {"source": "cache", "sha256": sha256, "key": key}
+    notes = chance_notes(facts, is_trained_here=True)
+    return teacher, TeacherReady(facts | origin | {"notes": notes}, folder)
 
 
 def _train_and_store(
@@ -118,8 +133,9 @@ def _train_and_store(
         training_facts = _training_facts(experiment, dataset, process_group.world_size)
         sha256 = store.save(key, model, facts | training_facts)
         store.checkpoints(key).remove()
-        facts |= {"source": "trained", "sha256": sha256, "key": key}
-        return teacher, TeacherReady(facts, runtime.cache)
+        origin = {"source": "trained", "sha256": sha256, "key": key}
+        notes = chance_notes(facts, is_trained_here=True)
+        return teacher, TeacherReady(facts | origin | {"notes": notes}, runtime.cache)
     finally:
         if lock:
             lock.release()
@@ -229,8 +245,7 @@ def _training_facts(experiment: Experiment, dataset: Dataset, world_size: int) -
         "dataset": dataset.name,
         "train_images": len(dataset.train),
         "classes": len(dataset.classes),
-        "channels": dataset.in_channels,
-        "image_size": format_image_size(dataset.image_size),
+        **preprocessing_facts(dataset),
         "epochs": recipe.epochs,
         "recipe": recipe.model_dump(mode="json"),
         "seed": experiment.teacher.seed,

@@ -1,6 +1,7 @@
 """Teachers in safetensors files with metadata, and the store's imported teachers."""
 
 import hashlib
+import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +14,7 @@ from torch import Tensor
 from rkkd_cli import __version__
 from rkkd_cli.errors import UserError
 from rkkd_cli.files import file_sha256
+from rkkd_cli.models.checkpoint.layout import CheckpointWeights
 from rkkd_cli.models.checkpoint.recognise import ImageSpec
 from rkkd_cli.train.teacher.store import IMPORTED_PREFIX, TeacherStore
 
@@ -21,7 +23,18 @@ METADATA_PREFIX = "rkkd."
 # The facts in a file's metadata, and their names there after the prefix.
 METADATA_NAMES = {
     key: key
-    for key in ("model", "classes", "channels", "image_size", "dataset", "test_acc", "test_images")
+    for key in (
+        "model",
+        "classes",
+        "channels",
+        "image_size",
+        "mean",
+        "std",
+        "class_names",
+        "dataset",
+        "test_acc",
+        "test_images",
+    )
 } | {"sha256": "source_sha256"}
 
 MIN_KEY_LENGTH = 4  # of the beginning of a key that is enough to find a teacher
@@ -46,7 +59,9 @@ def teacher_bytes(
     metadata = {"format": "pt", f"{METADATA_PREFIX}version": __version__}
     for key, name in METADATA_NAMES.items():
         if facts.get(key) is not None:
-            metadata[f"{METADATA_PREFIX}{name}"] = str(facts[key])
+            fact = facts[key]
+            text = json.dumps(fact, ensure_ascii=False) if isinstance(fact, list) else str(fact)
+            metadata[f"{METADATA_PREFIX}{name}"] = text
     metadata |= {f"{METADATA_PREFIX}{name}": str(value) for name, value in (origin or {}).items()}
     tensors = {
         name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
@@ -58,6 +73,18 @@ def teacher_bytes(
 def metadata_fact(metadata: Mapping[str, str], key: str) -> str | None:
     """Return a fact from a file's metadata, if it is there. It may be anything."""
     return metadata.get(f"{METADATA_PREFIX}{METADATA_NAMES[key]}")
+
+
+def weights_sha256(weights: CheckpointWeights) -> str:
+    """Return the SHA-256 of a file of weights; of several shards, that of their hashes in a row."""
+    hashes = [file_sha256(path) for path in weights.files]
+    return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
+
+
+def recorded_facts(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
+    """Return what a weights file's metadata, or the facts beside a cached one, say of it."""
+    facts = {key: metadata_fact(metadata, key) for key in METADATA_NAMES}
+    return facts | (TeacherStore.facts_beside(path) or {})
 
 
 def images_in_metadata(metadata: Mapping[str, str]) -> ImageSpec | None:

@@ -140,6 +140,14 @@ class TeacherStore:
             key=lambda facts: str(facts.get("trained", facts.get("imported"))),
         )
 
+    @classmethod
+    def facts_beside(cls, weights: Path) -> dict[str, Any] | None:
+        """Return the facts of a weights file that is in a store."""
+        folder = weights.absolute().parent
+        store = cls(folder.parent.parent)
+        is_stored = store.weights_path(folder.name) == weights.absolute()
+        return store._read_facts(folder) if is_stored else None
+
     def _read_facts(self, folder: Path) -> dict[str, Any] | None:
         try:
             facts = json.loads((folder / FACTS_FILE).read_text(encoding="utf-8"))

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rkkd_cli.config.experiment import Experiment, TrainingConfig
@@ -11,13 +12,26 @@ from rkkd_cli.data.images import Dataset
 from rkkd_cli.data.seeding import derive_seed
 from rkkd_cli.data.stream import Batch, Stream
 from rkkd_cli.errors import RunError, UserError
-from rkkd_cli.models import Classifier
+from rkkd_cli.models import MODELS, Classifier
 from rkkd_cli.train.device import autocast
 from rkkd_cli.train.distributed.process_group import SINGLE_PROCESS, ProcessGroup
-from rkkd_cli.train.distributed.sync_batchnorm import convert_sync_batchnorm
 from rkkd_cli.train.events import Event, TeacherEpoch, Tick
 from rkkd_cli.train.metrics.meters import EpochMeters
 from rkkd_cli.train.trained_model import TrainedModel
+
+
+class LabelLoss(nn.Module):
+    """A classifier and its cross-entropy as one module: a batch in, the loss and the logits out."""
+
+    def __init__(self, model: Classifier, precision: str) -> None:
+        super().__init__()
+        self.model, self.precision = model, precision
+
+    def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return the mean cross-entropy of the batch, and the logits (B, C), detached."""
+        with autocast(batch.images.device, self.precision):
+            logits = self.model(batch.images)
+        return F.cross_entropy(logits.float(), batch.labels), logits.detach()
 
 
 def required_recipe(experiment: Experiment) -> TrainingConfig:
@@ -42,14 +56,15 @@ class TeacherTraining:
         process_group: ProcessGroup = SINGLE_PROCESS,
     ) -> None:
         self.name, self.seed = experiment.teacher.model, experiment.teacher.seed
-        self.recipe, self.precision = required_recipe(experiment), experiment.precision
+        self.recipe = required_recipe(experiment)
         self.process_group, self.device_type = process_group, device.type
         stream_seed = derive_seed(self.seed, "teacher-stream")
-        self.stream = Stream(dataset, device, self.recipe.batch_size, stream_seed)
+        batch_size, last_batch = self.recipe.batch_size, self.recipe.last_batch
+        self.stream = Stream(dataset, device, batch_size, stream_seed, last_batch=last_batch)
         meters = EpochMeters(("ce",), ("acc",), device)
         noise_seed = derive_seed(self.seed, "teacher-noise")
-        if experiment.sync_batchnorm and process_group.world_size > 1:
-            convert_sync_batchnorm(model, process_group)
+        loss = LabelLoss(model, experiment.precision)
+        self.loss = process_group.wrap(loss, experiment.sync_batchnorm, self.name in MODELS)
         self.trained = TrainedModel(model, self.recipe, noise_seed, meters, process_group)
         self.epochs_done = self.batches_done = 0
 
@@ -78,9 +93,7 @@ class TeacherTraining:
         trained = self.trained
         trained.set_rate(self.epochs_done + self.batches_done / len(self.stream))
         with trained.rng.active():
-            with autocast(trained.meters.device, self.precision):
-                logits = trained.model(batch.images)
-            loss = F.cross_entropy(logits.float(), batch.labels)
+            loss, logits = self.loss(batch)
             trained.backward_and_step(self.process_group.scale_loss(loss, batch))
         correct = (logits.argmax(dim=1) == batch.labels).sum()
         (means,), (counts,) = self.process_group.reduce_metrics(

@@ -12,7 +12,6 @@ import pytest
 import torch
 from torch._C._distributed_c10d import FileStore
 
-from rkkd_cli.train.distributed.control_channel import ControlChannel
 from rkkd_cli.train.distributed.process_group import TorchrunGroup
 
 Together = Callable[..., list[Any]]
@@ -70,9 +69,7 @@ def _rank(
 ) -> None:
     torch.set_num_threads(1)
     try:
-        group = TorchrunGroup(rank, count, ControlChannel(FileStore(str(store), count)))
-        group.init("cpu")
-        result = work(group)
+        result = work(TorchrunGroup(rank, count, FileStore(str(store), count)))
     except expected as error:
         result = error
     except BaseException:

@@ -1,17 +1,20 @@
-"""What training costs: parameters and multiply-adds by hand, seconds a step by a clock."""
+"""What training costs: parameters and multiply-adds by hand, the times of a profile."""
 
-import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from clock import Clock
+from torch.autograd.profiler_util import FunctionEvent
 from trained import CPU, experiment_with
 
+from rkkd_cli.cli.runtime.profile import STEPS, StepProfile, profiling
 from rkkd_cli.models import build_model, count_parameters
+from rkkd_cli.sweep.recording.recorder import Recorder
 from rkkd_cli.train.arm import ArmOnStream
 from rkkd_cli.train.cost import inference_costs
-from rkkd_cli.train.profile import DATA, EVALUATION, STREAM, WARM_UP_STEPS, StepTimer, untimed
+from rkkd_cli.train.events import BatchDone, DatasetReady, StreamStarted
+from rkkd_cli.train.profile import WARM_UP_STEPS, evaluation_seconds, stage, times_per_step
 from rkkd_cli.train.teacher.model import Teacher, freeze
 
 LABELS = torch.arange(100)
@@ -65,53 +68,71 @@ def test_counting_leaves_the_student_as_it_was() -> None:
     assert all(torch.equal(before[n], one) for n, one in arm.student.state_dict().items())
 
 
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr("rkkd_cli.train.profile.time", clock)
-    return clock
+def event(name: str, start: float, seconds: float, thread: int = 1) -> Any:
+    """Return an event as torch.profiler gives it, in microseconds."""
+    new: Any = FunctionEvent  # has no types
+    return new(0, name, thread, 1e6 * start, 1e6 * (start + seconds), use_device="cuda")
 
 
-def watched(clock: Clock, steps: int, most: int = 50_000) -> StepTimer:
-    """Return a watch of steps with an arm's pass of 2 s, the first of them with one of 30 s."""
-    watch = StepTimer(most)
-    for step in range(steps):
-        with watch(STREAM, DATA):
-            clock.sleep(1)
-        with watch("kd", "forward"):
-            clock.sleep(30 if step == 0 else 2)
-    with watch(STREAM, EVALUATION):
-        clock.sleep(5)
-    return watch
+def steps_of(count: int) -> list[FunctionEvent]:
+    """Return the events of steps that take 3 s, the first of them 33 s, and of an evaluation."""
+    events, start = list[FunctionEvent](), 0.0
+    for step in range(count):
+        forward = event("rkkd/a/b/forward", start + 1, 30 if step == 0 else 2)
+        kernel = event("aten::mm", start + 2, 0.1, thread=2)
+        kernel.append_kernel("gemm", 0, 5e5)
+        relu = event("aten::relu", start + 1, 1)
+        events += [event("rkkd/stream/data", start, 1), forward, relu, kernel]
+        start = 1e-6 * forward.time_range.end
+    return [*events, event("rkkd/stream/evaluation", start, 5)]
 
 
-def test_steps_are_averaged_without_the_first_ones_and_without_evaluation(clock: Clock) -> None:
-    watch = watched(clock, steps=WARM_UP_STEPS + 4)
-    assert watch.seconds_per_step() == {(STREAM, DATA): 1, ("kd", "forward"): 2}
-    assert watch.evaluations() == [5]
+def test_steps_are_averaged_without_the_first_ones_and_without_evaluation() -> None:
+    events = steps_of(WARM_UP_STEPS + 4)
+    times = times_per_step(events)
+    assert times.keys() == {("stream", "data"), ("a/b", "forward")}
+    assert times["stream", "data"].seconds == pytest.approx(1)
+    assert times["a/b", "forward"].seconds == pytest.approx(2)
+    assert evaluation_seconds(events) == pytest.approx(5)
 
 
-def test_a_short_training_has_all_its_steps_counted(clock: Clock) -> None:
-    assert watched(clock, steps=1).seconds_per_step()["kd", "forward"] == 30
-    assert StepTimer().seconds_per_step() == {}
+def test_a_short_training_has_all_its_steps_counted() -> None:
+    assert times_per_step(steps_of(1))["a/b", "forward"].seconds == pytest.approx(30)
+    assert times_per_step([]) == {}
+    assert evaluation_seconds([]) is None
 
 
-def test_no_more_spans_than_asked_for_are_kept(clock: Clock) -> None:
-    assert len(watched(clock, steps=30, most=10).spans) == 10
+def test_a_kernel_belongs_to_the_stage_during_which_any_thread_launched_it() -> None:
+    times = times_per_step(steps_of(WARM_UP_STEPS + 4))
+    assert times["a/b", "forward"].gpu_seconds == pytest.approx(0.5)
+    assert times["stream", "data"].gpu_seconds == 0
 
 
-def test_a_trace_has_a_lane_for_each_arm_and_spans_in_microseconds(clock: Clock) -> None:
-    watch = watched(clock, steps=2)
-    events = json.loads(watch.trace())["traceEvents"]
-    lanes = {e["args"]["name"]: e["tid"] for e in events if e["ph"] == "M"}
-    assert set(lanes) == {STREAM, "kd"}
-    spans = [e for e in events if e["ph"] == "X"]
-    assert len(spans) == len(watch.spans)
-    first = next(e for e in spans if e["name"] == "forward")
-    assert first["tid"] == lanes["kd"]
-    assert first["dur"] == 30e6
+def test_a_long_training_is_profiled_over_its_first_steps_and_no_teacher_is() -> None:
+    profile = StepProfile()
+    for stream in ("one", "two"):
+        profile.take(DatasetReady({}))
+        with stage("backward", "teacher"):
+            pass
+        profile.take(StreamStarted(stream, seed=0, arms=(), epochs=1, batches=2 * STEPS))
+        for batch in range(2 * STEPS):
+            with stage("forward", stream):
+                pass
+            profile.take(BatchDone(stream, epoch=1, batch=batch + 1))
+    events: Any = profile.profiler.events()  # type: ignore[no-untyped-call]
+    marks = [event.name for event in events if event.name.startswith("rkkd/")]
+    assert marks == ["rkkd/one/forward"] * STEPS
 
 
-def test_what_is_not_watched_is_not_timed() -> None:
-    with untimed("kd", "forward") as nothing:
-        assert nothing is None
+def test_a_failed_run_is_no_longer_profiled(tmp_path: Path) -> None:
+    recorder = Recorder(experiment_with(), tmp_path, name="run", device="cpu")
+
+    def fail() -> None:
+        with profiling(True, recorder) as take:
+            take(StreamStarted("s", seed=0, arms=(), epochs=1, batches=9))
+            assert torch.autograd._profiler_enabled()  # type: ignore[attr-defined]
+            raise ValueError("it failed")
+
+    with pytest.raises(ValueError, match="it failed"):
+        fail()
+    assert not torch.autograd._profiler_enabled()  # type: ignore[attr-defined]

@@ -167,7 +167,7 @@ def test_one_recording_serves_all_epochs_and_all_arms(cache: Path) -> None:
 
 
 def test_stacked_arms_are_replayed(cache: Path) -> None:
-    chosen = {name: ARMS[name] for name in ("kd", "kd_rank")}
+    chosen = {name: ARMS[name] for name in ("kd", "kd_rank", "no_momentum", "adamw")}
     experiment, tapes = experiment_with(chosen, "stacked=true"), Tapes()
     events, rows, _ = train(lockstep_of(cache, experiment, tapes))
     assert (notes_of(events), tapes.recorded) == ([], 1)
@@ -194,7 +194,6 @@ class Broken(Tapes):
         return Recording(lambda: None, super().record(work).result)
 
 
-STACKED_ADAMW = {"one": ARMS["adamw"], "two": {**ARMS["adamw"], "rank": {"grad": False}}}
 OBSTACLES = {
     "noise": ({"kd": ARMS["kd"]}, Tapes(), with_dropout, "arm kd draws random numbers"),
     "refused": (
@@ -204,7 +203,6 @@ OBSTACLES = {
         "RuntimeError: operation not permitted when stream is capturing",
     ),
     "unlike": ({"kd": ARMS["kd"]}, Broken(), lambda _: None, "a replayed step changes the weights"),
-    "adamw": (STACKED_ADAMW, Tapes(), lambda _: None, "stacked AdamW counts its steps"),
 }
 
 
@@ -213,7 +211,7 @@ def test_where_it_cannot_be_the_reason_is_told_once_and_no_number_changes(
     what: str, cache: Path
 ) -> None:
     arms, recorder, change, why = OBSTACLES[what]
-    experiment = experiment_with(arms, f"stacked={str(what == 'adamw').lower()}")
+    experiment = experiment_with(arms)
     events, rows, weights = train(lockstep_of(cache, experiment, recorder, change))
     (said,) = notes_of(events)
     assert said.startswith(f"seed-0 trains without a CUDA graph: {why}")

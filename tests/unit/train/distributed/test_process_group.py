@@ -2,7 +2,6 @@
 
 import math
 import os
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -14,15 +13,19 @@ from trained import CPU
 from rkkd_cli.config.experiment import MethodConfig, RankConfig, TrainingConfig
 from rkkd_cli.data.stream import Batch, Shard
 from rkkd_cli.errors import RunError, UserError
-from rkkd_cli.methods import DistillInputs, ModelPair, build_objective
+from rkkd_cli.methods import ModelPair, build_objective
 from rkkd_cli.methods.inputs import logits_only
 from rkkd_cli.models import build_model
-from rkkd_cli.train.distributed import control_channel
-from rkkd_cli.train.distributed.control_channel import Dismissed
-from rkkd_cli.train.distributed.process_group import SINGLE_PROCESS, ProcessGroup, TorchrunGroup
-from rkkd_cli.train.distributed.sync_batchnorm import convert_sync_batchnorm
+from rkkd_cli.train.arm import DistillationLoss
+from rkkd_cli.train.distributed.process_group import (
+    FAILURE_KEY,
+    SINGLE_PROCESS,
+    ProcessGroup,
+    TorchrunGroup,
+)
 from rkkd_cli.train.metrics.meters import EpochMeters
 from rkkd_cli.train.stop_controller import SharedStopController
+from rkkd_cli.train.taught_batch import TaughtBatch
 from rkkd_cli.train.trained_model import TrainedModel
 
 Together = Callable[..., list[Any]]
@@ -40,9 +43,7 @@ def part_of(images: Tensor, labels: Tensor, part: Shard) -> Batch:
     return Batch(images[own], labels[own], labels[own], None, len(labels))
 
 
-def step(
-    process_group: ProcessGroup, method: str, normalised: bool, count: int
-) -> dict[str, Tensor]:
+def step(process_group: ProcessGroup, method: str, count: int) -> dict[str, Tensor]:
     """One step of a student in float64 on ``count`` images; returns its weights and gradients."""
     torch.manual_seed(0)
     images, labels = torch.randn(count, 1, 8, 8).double(), torch.arange(count) % 10
@@ -52,39 +53,41 @@ def step(
     objective = build_objective(
         MethodConfig(name=method), RankConfig(grad=True, steepness=2.0), pair
     )
-    if not normalised:
-        for module in student.modules():  # as in eval mode, where images do not see each other
-            module.train(not isinstance(module, nn.BatchNorm2d))
-    elif process_group.world_size > 1:
-        convert_sync_batchnorm(student, process_group)
+    for module in student.modules():  # as in eval mode, where images do not see each other
+        module.train(not isinstance(module, nn.BatchNorm2d))
+    alone = DistillationLoss(student, student, objective, "fp32")
+    loss = process_group.wrap(alone, sync_batchnorm=False, uses_all=True)
     trained = TrainedModel(student, RECIPE, 0, EpochMeters((), (), CPU), process_group)
     batch = part_of(images, labels, process_group.shard)
     with torch.no_grad():
-        taught = logits_only(teacher(batch.images))
-    seen = DistillInputs(logits_only(student(batch.images)), taught, batch.labels, batch.indices)
-    trained.backward_and_step(process_group.scale_loss(objective.loss(seen).total, batch))
+        taught = TaughtBatch(batch, logits_only(teacher(batch.images)), None, 1, 1)
+    losses, _ = loss(taught)
+    trained.backward_and_step(process_group.scale_loss(losses.total, batch))
     gradients = {f"{name}.grad": one.grad for name, one in student.named_parameters()}
     return {name: one.detach() for name, one in (*student.state_dict().items(), *gradients.items())}
 
 
-SHARED = [(2, 8), (2, 7), (3, 7)]  # ranks and images
-CASES = [
-    *((method, False, *shared) for method in IMAGE_WISE for shared in [*SHARED, (2, 1)]),
-    *(("kd", True, *shared) for shared in SHARED),  # where images see each other
-]
+SHARED = [(2, 8), (2, 7), (3, 7), (2, 1)]  # ranks and images
 
 
-@pytest.mark.parametrize(("method", "normalised", "world_size", "images"), CASES)
+@pytest.mark.parametrize("method", IMAGE_WISE)
+@pytest.mark.parametrize(("world_size", "images"), SHARED)
 def test_ranks_step_as_one_process_does_on_all_the_images(
-    method: str, normalised: bool, world_size: int, images: int, together: Together
+    method: str, world_size: int, images: int, together: Together
 ) -> None:
-    alone = step(SINGLE_PROCESS, method, normalised, images)
-    for own in together(world_size, lambda group: step(group, method, normalised, images)):
+    alone = step(SINGLE_PROCESS, method, images)
+    for own in together(world_size, lambda group: step(group, method, images)):
         for name, value in alone.items():
             torch.testing.assert_close(own[name], value, rtol=0, atol=1e-12, msg=name)
 
 
-def test_without_it_every_rank_normalises_its_own_images_and_keeps_the_buffers_of_the_first(
+class MeanSquare(nn.Module):
+    def forward(self, values: Tensor) -> Tensor:
+        mean: Tensor = values.square().mean()
+        return mean
+
+
+def test_every_rank_normalises_its_own_images_and_evaluates_with_the_buffers_of_the_first(
     together: Together,
 ) -> None:
     def plain(group: TorchrunGroup) -> dict[str, Tensor]:
@@ -93,8 +96,10 @@ def test_without_it_every_rank_normalises_its_own_images_and_keeps_the_buffers_o
             nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.Flatten(), nn.Linear(108, 2)
         )
         batch = part_of(torch.randn(6, 1, 8, 8), torch.arange(6), group.shard)
+        loss = group.wrap(nn.Sequential(model, MeanSquare()), sync_batchnorm=False, uses_all=True)
         trained = TrainedModel(model, RECIPE, 0, EpochMeters((), (), CPU), group)
-        trained.backward_and_step(group.scale_loss(model(batch.images).square().mean(), batch))
+        trained.backward_and_step(group.scale_loss(loss(batch.images), batch))
+        group.broadcast_tensors(list(model.buffers()))
         with torch.no_grad():
             expected = nn.BatchNorm2d(3)
             torch.manual_seed(0)
@@ -108,47 +113,35 @@ def test_without_it_every_rank_normalises_its_own_images_and_keeps_the_buffers_o
     torch.testing.assert_close(first["1.running_mean"], first["expected"])
 
 
-def layers(
-    kind: type[nn.BatchNorm2d], shape: tuple[int, ...], process_group: ProcessGroup
-) -> dict[str, Tensor]:
-    """A layer's values, gradients and running statistics on a rank's part of five images."""
-    torch.manual_seed(0)
-    values, goal = torch.randn(5, *shape).double() * 3 + 1, torch.randn(5, *shape).double()
-    norm = kind(shape[0], momentum=None).double()
-    model = nn.Sequential(norm)
-    with torch.no_grad():
-        norm.weight.uniform_(0.5, 2)
-    if process_group.world_size > 1:
-        convert_sync_batchnorm(model, process_group)
-    own = process_group.shard.within(0, 5)
-    x = values[own].clone().requires_grad_()
-    for _ in range(2):
-        y = model(x)
-    (goal[own] * y.square()).sum().backward()
-    process_group.sync_gradients(model)
-    evaluated = model.eval()(values)
-    kept = {name: one.detach() for name, one in model.state_dict().items()}
-    return kept | {
-        "y": y.detach(), "x.grad": x.grad, "evaluated": evaluated.detach(),
-        "weight.grad": norm.weight.grad, "bias.grad": norm.bias.grad,
-    }  # fmt: skip
+def test_a_parameter_without_a_gradient_stays_as_it_is_on_all_ranks(together: Together) -> None:
+    class WarmsUp(nn.Module):
+        """The second layer has a gradient from the second step on."""
 
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second, self.steps = nn.Linear(3, 3), nn.Linear(3, 3), 0
 
-@pytest.mark.parametrize(
-    ("kind", "shape"),
-    [(nn.BatchNorm1d, (4,)), (nn.BatchNorm2d, (3, 4, 2)), (nn.BatchNorm3d, (2, 2, 2, 3))],
-)
-def test_synchronised_normalisation_is_that_of_all_images(
-    kind: type[nn.BatchNorm2d], shape: tuple[int, ...], together: Together
-) -> None:
-    alone = layers(kind, shape, SINGLE_PROCESS)
-    parts = together(2, lambda group: layers(kind, shape, group))
-    for name in ("y", "x.grad"):
-        joined = torch.cat([part[name] for part in parts])
-        torch.testing.assert_close(joined, alone[name], rtol=0, atol=1e-12, msg=name)
-    for name in alone.keys() - {"y", "x.grad"}:
-        for part in parts:
-            torch.testing.assert_close(part[name], alone[name], rtol=0, atol=1e-12, msg=name)
+        def forward(self, images: Tensor) -> Tensor:
+            self.steps += 1
+            y = self.first(images)
+            used: Tensor = y if self.steps == 1 else self.second(y)
+            return used.square().mean()
+
+    def steps(group: TorchrunGroup) -> list[tuple[bool, Tensor]]:
+        torch.manual_seed(group.rank)  # the first rank's weights are those of all
+        model = WarmsUp()
+        loss = group.wrap(model, sync_batchnorm=False, uses_all=False)
+        trained = TrainedModel(model, RECIPE, 0, EpochMeters((), (), CPU), group)
+        seen = []
+        for _ in range(2):
+            trained.backward_and_step(loss(torch.randn(4, 3)))
+            seen.append((model.second.weight.grad is None, model.first.weight.detach().clone()))
+        return seen
+
+    first, second = together(2, steps)
+    assert [unused for unused, _ in first] == [unused for unused, _ in second] == [True, False]
+    for (_, one), (_, other) in zip(first, second, strict=True):
+        assert torch.equal(one, other)
 
 
 def test_a_mean_of_all_images_weighs_each_rank_by_its_images(together: Together) -> None:
@@ -194,10 +187,13 @@ def test_totals_of_parts_add_up_to_those_of_the_whole(together: Together) -> Non
     assert first[2].term == "kl"
 
 
-def noisy(process_group: ProcessGroup) -> tuple[nn.Sequential, TrainedModel]:
+def noisy(process_group: ProcessGroup) -> tuple[nn.Sequential, nn.Module, TrainedModel]:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(4, 64), nn.Dropout(0.5), nn.Linear(64, 1))
-    return model, TrainedModel(model, RECIPE, 3, EpochMeters((), (), CPU), process_group)
+    loss = process_group.wrap(
+        nn.Sequential(model, MeanSquare()), sync_batchnorm=False, uses_all=True
+    )
+    return model, loss, TrainedModel(model, RECIPE, 3, EpochMeters((), (), CPU), process_group)
 
 
 def test_ranks_draw_their_own_noise_and_go_on_with_it_where_they_left_off(
@@ -205,29 +201,30 @@ def test_ranks_draw_their_own_noise_and_go_on_with_it_where_they_left_off(
 ) -> None:
     batch = Batch(torch.ones(2, 4), torch.zeros(2), torch.arange(2), None, 4)
 
-    def steps(trained: TrainedModel, model: nn.Sequential, count: int) -> list[Tensor]:
+    def steps(
+        model: nn.Sequential, loss: nn.Module, trained: TrainedModel, count: int
+    ) -> list[Tensor]:
         drawn = []
         for _ in range(count):
             with trained.rng.active():
                 hidden = model[1](torch.ones(1, 64))
-                trained.backward_and_step(
-                    trained.process_group.scale_loss(model(batch.images).mean(), batch)
-                )
+                scaled = trained.process_group.scale_loss(loss(batch.images), batch)
+                trained.backward_and_step(scaled)
             drawn.append(hidden)
         return drawn
 
     def stopped(group: TorchrunGroup) -> Any:
-        model, trained = noisy(group)
-        steps(trained, model, 2)
+        model, loss, trained = noisy(group)
+        steps(model, loss, trained, 2)
         state = group.broadcast(trained.state())  # as from the first one's file
-        later, resumed = noisy(group)
+        model, loss, resumed = noisy(group)
         resumed.load(state)
-        drawn = steps(resumed, later, 3)
-        return drawn, [one.detach() for one in later.parameters()]
+        drawn = steps(model, loss, resumed, 3)
+        return drawn, [one.detach() for one in model.parameters()]
 
     def undisturbed(group: TorchrunGroup) -> Any:
-        model, trained = noisy(group)
-        return steps(trained, model, 5)[2:], [one.detach() for one in model.parameters()]
+        model, loss, trained = noisy(group)
+        return steps(model, loss, trained, 5)[2:], [one.detach() for one in model.parameters()]
 
     whole, parts = together(2, undisturbed), together(2, stopped)
     for (drawn, weights), (drawn_later, weights_later) in zip(whole, parts, strict=True):
@@ -270,30 +267,25 @@ def test_a_rank_that_has_gone_is_noticed_long_before_the_timeout(together: Toget
     assert together(2, lost) == ["noticed", "died"]
 
 
-def test_words_are_heard_in_order_and_the_last_one_is_the_exit_status(
-    together: Together, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(control_channel, "SECONDS_TO_LEAVE", 1e6)  # who has left is not awaited
+def test_the_first_rank_says_why_another_one_has_failed(together: Together) -> None:
+    def lost(group: TorchrunGroup) -> str:
+        group.any(False)
+        if group.rank == 1:
+            group.store.set(FAILURE_KEY, "rank 1: its images are damaged")
+            os._exit(1)
+        with pytest.raises(RunError, match=r"^rank 1: its images are damaged$"):
+            group.any(False)
+        return "said"
 
-    def talk(group: TorchrunGroup) -> Any:
-        if group.is_first:
-            group.send("train")
-            time.sleep(0.2)
-            group.send("ready")
-            group.channel.dismiss(2, 1)
-            return None
-        heard = [group.receive(), group.receive()]
-        with pytest.raises(Dismissed) as over:
-            group.receive()
-        group.channel.report_left()
-        return heard, over.value.status
-
-    assert together(2, talk) == [None, (["train", "ready"], 2)]
+    assert together(2, lost) == ["said", "died"]
 
 
-def test_a_layer_that_does_more_than_normalise_is_not_replaced() -> None:
+def test_a_layer_that_does_more_than_normalise_is_not_replaced(together: Together) -> None:
     class WithActivation(nn.BatchNorm2d):
         pass
 
-    with pytest.raises(UserError, match="WithActivation of Sequential is more than batch norm"):
-        convert_sync_batchnorm(nn.Sequential(nn.Conv2d(1, 2, 3), WithActivation(2)), SINGLE_PROCESS)
+    def wrap(group: TorchrunGroup) -> nn.Module:
+        return group.wrap(nn.Sequential(nn.Conv2d(1, 2, 3), WithActivation(2)), True, True)
+
+    (error,) = together(1, wrap, UserError)
+    assert "WithActivation is more than batch normalisation" in str(error)

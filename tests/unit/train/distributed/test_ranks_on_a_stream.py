@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import trained
-from trained import NEVER, Row, checkpoints_of, rows_of
+from trained import CPU, NEVER, Row, checkpoints_of, rows_of
 
 from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.errors import UserError
@@ -44,22 +44,7 @@ def test_all_ranks_end_with_the_same_rows(stacked: str, cache: Path, together: T
     assert rows_together(together, cache, 2, stacked)[0] == first  # to the last bit
 
 
-@pytest.mark.parametrize("count", [2, 3])
-def test_with_synchronised_normalisation_they_are_those_of_one_process(
-    count: int, cache: Path, together: Together
-) -> None:
-    exact = "dataset.limit_train=64"  # with an image that stands in, the statistics have it twice
-    alone = rows_of(events_of(cache, SINGLE_PROCESS, exact))
-    for rows in rows_together(together, cache, count, exact, "sync_batchnorm=true"):
-        for row, expected in zip(rows, alone, strict=True):
-            assert row.pop("arm") == expected["arm"]
-            wanted = {name: value for name, value in expected.items() if name != "arm"}
-            assert row == pytest.approx(wanted, rel=1e-4, abs=1e-5)
-
-
-def test_without_it_a_larger_part_is_like_another_batch_size(
-    cache: Path, together: Together
-) -> None:
+def test_a_larger_part_is_like_another_batch_size(cache: Path, together: Together) -> None:
     alone = rows_of(events_of(cache, SINGLE_PROCESS))
     first, _ = rows_together(together, cache, 2)
     assert first != alone
@@ -71,7 +56,7 @@ def test_ranks_train_one_teacher_which_the_first_one_keeps(
     tmp_path: Path, together: Together
 ) -> None:
     def trained(group: TorchrunGroup) -> Any:
-        events = events_of(tmp_path / f"cache-{group.rank}", group, "sync_batchnorm=true")
+        events = events_of(tmp_path / f"cache-{group.rank}", group)
         ready = next(event for event in events if isinstance(event, TeacherReady))
         ticks = sum(isinstance(event, Tick) for event in events)
         return rows_of(events), ready.facts.get("source"), ticks
@@ -122,11 +107,15 @@ def test_an_arm_that_diverges_leaves_all_ranks(cache: Path, together: Together) 
         (("training.batch_size=3",), 4, "training.batch_size = 3 is shared by all ranks, and"),
         (("teacher.training.batch_size=1",), 2, "teacher.training.batch_size = 1 is shared"),
         (("method.name=crd",), 2, "method crd keeps a memory of all training images"),
-        (("stacked=true", "sync_batchnorm=true"), 2, "stacked arms have no sync_batchnorm"),
+        (
+            ("sync_batchnorm=true",),
+            2,
+            "synchronises BatchNorm on CUDA devices only, and this is cpu",
+        ),
     ],
 )
 def test_what_ranks_cannot_do_is_refused(
     overrides: tuple[str, ...], count: int, sentence: str
 ) -> None:
     with pytest.raises(UserError, match=sentence):
-        check_ranks(experiment_with(*overrides), count)
+        check_ranks(experiment_with(*overrides), count, CPU)

@@ -1,32 +1,41 @@
 """What torchrun tells a process: which rank it is, where the others are, which GPU is its own."""
 
 import os
-import threading
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from torch._C._distributed_c10d import TCPStore
 
 from rkkd_cli.errors import UserError
+from rkkd_cli.train.distributed.process_group import TorchrunGroup
 from rkkd_cli.train.distributed.torchrun import connect, device_of_rank, launch_id
 
+Together = Callable[..., list[Any]]
 NODE = {"LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "2"}
 
 
-def test_each_attempt_has_words_of_its_own_in_a_store_that_outlives_it() -> None:
-    store = TCPStore("127.0.0.1", 0, None, True, wait_for_workers=False)
-    environment = {
-        "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store.port),
-        "TORCHELASTIC_USE_AGENT_STORE": "True", "GROUP_WORLD_SIZE": "1",
-    }  # fmt: skip
-    for attempt in ("0", "1"):
-        now = {**environment, "TORCHELASTIC_RESTART_COUNT": attempt}
-        first, second = (connect({**now, "RANK": rank}) for rank in ("0", "1"))
-        assert (first.rank, second.rank, second.world_size) == (0, 1, 2)
-        timer = threading.Timer(0.3, first.send, [f"word of attempt {attempt}"])
-        timer.start()
-        assert second.receive() == f"word of attempt {attempt}"
-        timer.join()
+def test_each_attempt_has_keys_of_its_own_in_a_store_that_outlives_it(together: Together) -> None:
+    server = TCPStore("127.0.0.1", 0, None, True, wait_for_workers=False)
+
+    def attempt(number: str) -> list[bool]:
+        def of_rank(group: TorchrunGroup) -> bool:
+            environment = {
+                "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(server.port),
+                "TORCHELASTIC_USE_AGENT_STORE": "True", "GROUP_WORLD_SIZE": "1",
+                "TORCHELASTIC_RESTART_COUNT": number, "RANK": str(group.rank),
+            }  # fmt: skip
+            group.destroy()
+            connected = connect(environment)
+            is_new = connected.broadcast(not connected.store.check(["dead"]))
+            if connected.is_first:
+                connected.store.set("dead", "a word of a process that has died")
+            return is_new
+
+        return together(2, of_rank)
+
+    assert attempt("0") == attempt("1") == [True, True]
 
 
 def test_several_nodes_are_told_which_store_they_need() -> None:

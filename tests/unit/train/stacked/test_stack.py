@@ -16,7 +16,7 @@ from rkkd_cli.methods.inputs import logits_only
 from rkkd_cli.models import build_model
 from rkkd_cli.train.arm import ArmOnStream
 from rkkd_cli.train.events import ArmStopped, BatchDone, Event
-from rkkd_cli.train.stacked.stack import Stack, group_into_stacks
+from rkkd_cli.train.stacked.stack import ArmGroup, Stack, group_into_stacks
 from rkkd_cli.train.stacked.trial import seconds_per_step
 from rkkd_cli.train.stop_controller import StopController
 from rkkd_cli.train.taught_batch import TaughtBatch
@@ -65,10 +65,15 @@ def close(one: Any, other: Any) -> None:
     torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-11, check_stride=False)
 
 
+def optimizer_tensors(state: dict[str, Any]) -> dict[tuple[int, str], torch.Tensor]:
+    states = state["optimizer"]["state"].items()
+    return {(n, k): v for n, values in states for k, v in values.items() if v is not None}
+
+
 def test_in_float64_every_state_of_every_arm_is_the_one_it_has_alone(teacher: Teacher) -> None:
     alone, together = students(teacher), students(teacher)
     steppings = group_into_stacks(together)
-    assert [len(s.members) for s in steppings] == [4, 2, 1]
+    assert [len(s.members) for s in steppings] == [6, 1]
     for epochs_done, taught in lessons(8):
         for one in (*alone, *steppings):
             one.set_rates(epochs_done)
@@ -76,9 +81,7 @@ def test_in_float64_every_state_of_every_arm_is_the_one_it_has_alone(teacher: Te
     for one, other in zip(alone, together, strict=True):
         mine, its = one.trained.state(), other.trained.state()
         close(its["model"], mine["model"])
-        for parameter, state in mine["optimizer"]["state"].items():
-            kept = {name: value for name, value in state.items() if value is not None}
-            close({k: its["optimizer"]["state"][parameter][k] for k in kept}, kept)
+        close(optimizer_tensors(its), optimizer_tensors(mine))
         close(its["meters"], mine["meters"])
         assert its["lr"] == mine["lr"]
 
@@ -92,6 +95,21 @@ def test_a_stack_goes_on_from_arms_that_have_stepped_alone_and_back(teacher: Tea
             one.step(taught)
     for one, other in zip(alone, moved, strict=True):
         close(dict(other.student.state_dict()), dict(one.student.state_dict()))
+
+
+def test_what_is_frozen_in_an_arm_is_frozen_in_a_stack(teacher: Teacher) -> None:
+    chosen = {name: ARMS[name] for name in ("nesterov", "decayed")}
+    alone, together = students(teacher, chosen), students(teacher, chosen)
+    for arm in (*alone, *together):
+        next(arm.student.parameters()).requires_grad_(False)
+    before = next(together[0].student.parameters()).clone()
+    steppings: list[ArmGroup] = [*alone, Stack(together)]
+    for _, taught in lessons(3):
+        for one in steppings:
+            one.step(taught)
+    for arm, other in zip(alone, together, strict=True):
+        close(dict(other.student.state_dict()), dict(arm.student.state_dict()))
+        assert torch.equal(next(other.student.parameters()), before)
 
 
 def test_an_arm_that_draws_noise_is_alone(teacher: Teacher) -> None:
