@@ -24,16 +24,8 @@ from rkkd_cli.models import (
     count_parameters,
     load_checkpoint,
 )
-from rkkd_cli.models.checkpoint.layout import CheckpointWeights, read_weights
-from rkkd_cli.models.checkpoint.recognise import (
-    ImageSpec,
-    RecognisedModel,
-    recognise,
-    same_shapes,
-    trained_size,
-)
-from rkkd_cli.models.checkpoint.skeleton import depends_on_size, meta_state_dict
 from rkkd_cli.sweep.jobs import group_by_stream
+from rkkd_cli.sweep.teacher_fit import explain_misfit, format_size
 from rkkd_cli.train.arm import ArmOnStream
 from rkkd_cli.train.taught_batch import feature_needs, run_teacher
 from rkkd_cli.train.teacher.model import freeze
@@ -145,7 +137,7 @@ def check_forward(name: str, model: Classifier, dataset: DatasetInfo) -> None:
             model.eval()(torch.zeros(2, dataset.in_channels, *dataset.size))
     except RuntimeError:
         raise UserError(
-            f"model {name} cannot take {_format_size(dataset.size)} images: they become smaller "
+            f"model {name} cannot take {format_size(dataset.size)} images: they become smaller "
             "than one pixel; use a larger dataset.image_size or another of "
             f"{', '.join(MODELS)}"
         ) from None
@@ -244,70 +236,4 @@ def _check_teacher(experiment: Experiment, model: Classifier, dataset: DatasetIn
     try:
         load_checkpoint(model, path)
     except UserError as error:
-        raise _explain_misfit(error, path, experiment, dataset) from None
-
-
-def _explain_misfit(
-    misfit: UserError, path: Path, experiment: Experiment, dataset: DatasetInfo
-) -> UserError:
-    """Return the error, or one that names the model or the image size of the file."""
-    name = experiment.teacher.model
-    images = ImageSpec(dataset.num_classes, dataset.in_channels, dataset.size)
-    try:
-        weights = read_weights(path)
-    except UserError:
-        return misfit
-    try:
-        recognised = _as_library_model(weights, name, images) or recognise(weights, None, images)
-    except UserError:
-        if name not in MODELS:
-            return misfit
-        return UserError(
-            f"{misfit}; if it is no {name}, say which model it is with --teacher, such as "
-            "--teacher torchvision:NAME or timm:NAME"
-        )
-    if recognised.model == name:
-        size_error = image_size_error(path, recognised, experiment.dataset.name, dataset)
-        return size_error or misfit
-    return UserError(
-        f"checkpoint {path} is of another architecture: it holds a {recognised.model}, not a "
-        f"{name}; add --teacher {recognised.model}"
-    )
-
-
-def _as_library_model(
-    weights: CheckpointWeights, name: str, images: ImageSpec
-) -> RecognisedModel | None:
-    """Return the weights as those of a model outside the zoo, which a search might not find."""
-    try:
-        return recognise(weights, name, images) if name not in MODELS else None
-    except UserError:
-        return None
-
-
-def image_size_error(
-    path: Path, recognised: RecognisedModel, dataset_name: str, dataset: DatasetInfo
-) -> UserError | None:
-    """Return the error for weights with positional embeddings of another size, if they are such."""
-    if not depends_on_size(recognised.model):
-        return None
-    try:
-        expected = meta_state_dict(
-            recognised.model, recognised.classes, recognised.channels, dataset.size
-        )
-    except ValueError:  # the model cannot be built for such images
-        expected = {}
-    if same_shapes(expected, recognised.state):
-        return None
-    trained = trained_size(recognised)
-    was = "another size" if trained is None else _format_size(trained)
-    side = "that" if trained is None else trained[0]
-    return UserError(
-        f"checkpoint {path} holds a {recognised.model} trained on images of {was}, and has their "
-        f"positional embeddings; the images of the dataset {dataset_name} are "
-        f"{_format_size(dataset.size)}: use an image folder with dataset.image_size={side}"
-    )
-
-
-def _format_size(size: tuple[int, int]) -> str:
-    return f"{size[0]}×{size[1]}"
+        raise explain_misfit(error, path, experiment, dataset) from None

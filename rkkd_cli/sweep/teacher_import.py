@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 
 from rkkd_cli import __version__
@@ -15,23 +14,28 @@ from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.data.catalogue import DatasetInfo, inspect_dataset
 from rkkd_cli.data.images import Dataset
 from rkkd_cli.data.stream import DeviceImages
-from rkkd_cli.errors import UserError
-from rkkd_cli.files import file_sha256
 from rkkd_cli.models import Classifier, build_model
 from rkkd_cli.models.checkpoint.layout import CheckpointWeights
 from rkkd_cli.models.checkpoint.load import load_fitted
 from rkkd_cli.models.checkpoint.recognise import ImageSpec, RecognisedModel, recognise
-from rkkd_cli.sweep.check import check_cache, check_forward, dataset_request, image_size_error
+from rkkd_cli.sweep.check import check_cache, check_forward, dataset_request
 from rkkd_cli.sweep.sources import dataset_facts, read_dataset
+from rkkd_cli.sweep.teacher_fit import images_error
 from rkkd_cli.train.device import use_precision
 from rkkd_cli.train.events import DatasetReady, Event
-from rkkd_cli.train.teacher.model import Teacher, freeze, measure_teacher
-from rkkd_cli.train.teacher.safetensors_files import images_in_metadata, save_imported
-from rkkd_cli.train.teacher.store import IMPORTED_PREFIX, format_image_size
-
-# A trained teacher is better than guessing by this share of what could be gained, and by more than
-# so many standard errors of guessing.
-MIN_GAIN, STANDARD_ERRORS = 0.05, 3.0
+from rkkd_cli.train.teacher.model import Teacher, chance_notes, freeze, measure_teacher
+from rkkd_cli.train.teacher.preprocessing import (
+    check_class_order,
+    differences,
+    preprocessing_facts,
+)
+from rkkd_cli.train.teacher.safetensors_files import (
+    images_in_metadata,
+    recorded_facts,
+    save_imported,
+    weights_sha256,
+)
+from rkkd_cli.train.teacher.store import IMPORTED_PREFIX
 
 
 class TeacherFile(NamedTuple):
@@ -43,15 +47,11 @@ class TeacherFile(NamedTuple):
 
 
 class ImportedTeacher(NamedTuple):
-    """An imported teacher: its weights file, its facts, and the accuracy of guessing in percent.
-
-    ``near_chance``: the teacher is hardly better than guessing.
-    """
+    """An imported teacher: its weights file, its facts, and sentences of warning."""
 
     path: Path
     facts: dict[str, Any]
-    chance: float
-    near_chance: bool
+    notes: list[str]
 
 
 def recognise_teacher(
@@ -59,7 +59,7 @@ def recognise_teacher(
 ) -> TeacherFile:
     """Return the file with the model that it holds. Raises UserError if that is not clear."""
     images = images or images_in_metadata(weights.metadata)
-    return TeacherFile(weights, recognise(weights, model, images), file_sha256(weights.path))
+    return TeacherFile(weights, recognise(weights, model, images), weights_sha256(weights))
 
 
 def images_of(experiment: Experiment) -> ImageSpec:
@@ -81,6 +81,8 @@ def import_teacher(
     model = _build_model(file, experiment, inspect_dataset(dataset_request(experiment)))
     dataset = yield from read_dataset(experiment, cache)
     yield DatasetReady(dataset_facts(dataset))
+    recorded = recorded_facts(file.weights.path, file.weights.metadata)
+    check_class_order(file.weights.path, recorded, dataset)
     test = DeviceImages(dataset.test, dataset, device)
     recognised = file.model
     teacher = freeze(
@@ -93,26 +95,14 @@ def import_teacher(
     )
     facts = measure_teacher(teacher, recognised.model, test) | _file_facts(file, dataset)
     path = save_imported(cache, _key(teacher, recognised, dataset), recognised.state, facts)
-    chance = 100 * int(np.bincount(dataset.test.labels).max()) / len(dataset.test)
-    near_chance = _is_near_chance(facts, chance)
-    return ImportedTeacher(path, facts | {"key": path.parent.name}, chance, near_chance)
+    notes = differences(recorded, dataset) + chance_notes(facts)
+    return ImportedTeacher(path, facts | {"key": path.parent.name}, notes)
 
 
 def _build_model(file: TeacherFile, experiment: Experiment, dataset: DatasetInfo) -> Classifier:
     """Return the model with the file's weights. Raises UserError if the images do not fit."""
-    path, recognised, name = file.weights.path, file.model, experiment.dataset.name
-    way_out = "name its dataset with --dataset, or a preset of it"
-    if recognised.classes != dataset.num_classes:
-        raise UserError(
-            f"checkpoint {path} was trained on {recognised.classes} classes, the dataset {name} "
-            f"has {dataset.num_classes}; {way_out}"
-        )
-    if recognised.channels != dataset.in_channels:
-        raise UserError(
-            f"checkpoint {path} takes images of {recognised.channels} channels, those of the "
-            f"dataset {name} have {dataset.in_channels}; {way_out}"
-        )
-    error = image_size_error(path, recognised, name, dataset)
+    recognised = file.model
+    error = images_error(file.weights.path, recognised, experiment.dataset.name, dataset)
     if error is not None:
         raise error
     model = build_model(recognised.model, recognised.classes, recognised.channels, dataset.size)
@@ -124,10 +114,8 @@ def _build_model(file: TeacherFile, experiment: Experiment, dataset: DatasetInfo
 def _file_facts(file: TeacherFile, dataset: Dataset) -> dict[str, Any]:
     return {
         "classes": file.model.classes,
-        "channels": file.model.channels,
-        "image_size": format_image_size(dataset.image_size),
+        **preprocessing_facts(dataset),
         "dataset": dataset.name,
-        "test_images": len(dataset.test),
         "sha256": file.sha256,
         "file": file.weights.path.name,
         "weights": file.weights.key,
@@ -142,9 +130,3 @@ def _key(teacher: Teacher, recognised: RecognisedModel, dataset: Dataset) -> str
     """Return the key: a hash of the weights, in whatever file, the model and the images."""
     parts = [teacher.fingerprint, recognised.model, dataset.fingerprint]
     return IMPORTED_PREFIX + hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
-
-
-def _is_near_chance(facts: dict[str, Any], chance: float) -> bool:
-    standard_error: float = (chance * (100 - chance) / facts["test_images"]) ** 0.5
-    min_gain = max(MIN_GAIN * (100 - chance), STANDARD_ERRORS * standard_error)
-    return float(facts["test_acc"] - chance) < min_gain

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 from running import Program, quick, refused, succeeded
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from weights import Call, same
 
@@ -95,6 +95,58 @@ def test_the_printed_command_runs_with_the_imported_teacher(
         env=cache_of(tmp_path),
     )  # fmt: skip
     assert json.loads(same.stdout)["summary"] == ran["summary"]
+
+
+def test_the_printed_command_repeats_what_was_typed_and_a_run_without_it_warns(
+    folder: Path, tmp_path: Path, warm_rkkd: Program
+) -> None:
+    env, typed = cache_of(tmp_path), ("dataset.mean=[0.9]", "dataset.std=[0.01]")
+    words = ("teacher", "import", str(folder / "t.safetensors"), *typed, "student.model=cnn2")
+    imported = succeeded(warm_rkkd(*words, "--limit-test", "100", cwd=tmp_path, env=env))
+    assert "measured on images normalised with mean [0.30" in imported.stderr
+    command = shlex.split(imported.stdout.splitlines()[-1])
+    assert command[:5] == ["rkkd", "run", *typed, "student.model=cnn2"]
+    assert not any("limit_test" in word for word in command)
+    short = quick("training.epochs=1", "device=cpu")
+    told = []
+    for again in (command[1:], [word for word in command[1:] if word not in typed]):
+        ran = succeeded(warm_rkkd(*again, *short, cwd=tmp_path, env=env))
+        told.append([line for line in ran.stderr.splitlines() if "rkkd: warning: " in line])
+    assert ["of guessing" in line for line in told[0]] == [True]
+    assert any("mean [0.9] and std [0.01], here they have mean" in line for line in told[1])
+    assert not any("of guessing" in line for line in told[1])
+    manifest = max((tmp_path / "results").glob("*/manifest.json"), key=lambda p: p.stat().st_mtime)
+    assert "normalised" in str(json.loads(manifest.read_text())["teachers"][0]["notes"])
+
+
+def test_classes_in_another_order_than_the_file_s_are_refused(
+    folder: Path, tmp_path: Path, warm_rkkd: Program
+) -> None:
+    names = json.dumps([str(index) for index in reversed(range(10))])
+    path = tmp_path / "turned.safetensors"
+    save_file(weights(folder), path, {"rkkd.class_names": names})
+    for words in (("teacher", "import", path.name), ("run", "--teacher-checkpoint", path.name)):
+        answer = warm_rkkd(*words, cwd=tmp_path, env=cache_of(tmp_path))
+        refused(answer, "turned.safetensors has the classes in another order", alone=False)
+
+
+def test_an_entry_is_taken_and_strangers_left_out(
+    folder: Path, tmp_path: Path, warm_rkkd: Program
+) -> None:
+    counted = weights(folder) | {"fc.total_ops": torch.zeros(1)}
+    torch.save({"ours": weights(folder), "counted": counted}, tmp_path / "two.pth")
+    words, env = ("teacher", "import", "two.pth"), cache_of(tmp_path)
+    for more, part in (
+        ((), "holds ours (20 entries), counted (21 entries); name one with"),
+        (("--entry", "theirs"), "has no weights under 'theirs'; it holds ours"),
+        (("--entry", "counted"), "such as fc.total_ops; if they are no weights"),
+    ):
+        refused(warm_rkkd(*words, *more, cwd=tmp_path, env=env), part)
+    taken = ("--entry", "counted", "--ignore-unexpected")
+    imported = succeeded(warm_rkkd(*words, *taken, cwd=tmp_path, env=env))
+    assert "entry counted, without 1 entries that the model does not have" in imported.stdout
+    (kept,) = (tmp_path / "cache" / "teachers").glob("*/*.safetensors")
+    assert same(load_file(kept), weights(folder))
 
 
 def test_moving_averages_are_told_and_taken_where_asked_for(

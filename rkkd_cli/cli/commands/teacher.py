@@ -48,18 +48,29 @@ def train(
     Flag("model", str | None, "Model of the checkpoint, such as torchvision:NAME or timm:NAME; one "
          "of the zoo is recognised."),
     Flag("ema", bool, "Take the moving averages of the weights.", default=False),
+    Flag("entry", str | None, "Entry of the file with the weights, such as teacher or "
+         "state.model; the usual ones, or the only one, are found.", metavar="NAME"),
+    Flag("ignore_unexpected", bool, "Leave out entries that the model does not have, such as the "
+         "counters of profilers.", default=False),
     flags.DATASET, flags.DATA_ROOT, flags.LIMIT_TEST, flags.STREAM, flags.DEVICE, flags.PRECISION,
 )  # fmt: skip
 def import_(
-    preset: str | None, overrides: list[Override], file: Path, model: str | None, ema: bool
+    preset: str | None,
+    overrides: list[Override],
+    file: Path,
+    model: str | None,
+    ema: bool,
+    entry: str | None,
+    ignore_unexpected: bool,
 ) -> None:
     """Read a checkpoint file, measure it on the dataset's test images, and keep it.
 
     Nothing in the file is executed. Prints the command that uses it.
     """
-    from rkkd_cli.cli.runtime.import_teacher import import_file
+    from rkkd_cli.cli.runtime.import_teacher import import_file, read_teacher
 
-    import_file(file.expanduser(), model, ema, preset, overrides)
+    weights = read_teacher(file.expanduser(), ema, entry, ignore_unexpected)
+    import_file(weights, model, preset, overrides)
 
 
 @app.command()
@@ -91,7 +102,7 @@ def ls() -> None:
          facts["sha256"][:16]]
         for facts in TeacherStore(cache_directory()).list()
     ]  # fmt: skip
-    console.wide.print(tables.plain_table(header, rows))
+    console.print_table(tables.plain_table(header, rows))
 
 
 @app.command()
@@ -108,7 +119,7 @@ def outputs(evict: str | None) -> None:
 
     cache = cache_directory()
     if evict is not None:
-        console.wide.print(f"removed {format_bytes(remove(cache, evict))}")
+        console.out.print(f"removed {format_bytes(remove(cache, evict))}")
         return
     header = ["key", "teacher", "dataset", "seed", "kind", "epochs", "size"]
     rows = [
@@ -116,4 +127,4 @@ def outputs(evict: str | None) -> None:
          str(len(one.files)), format_bytes(one.bytes)]
         for one in cached_streams(cache)
     ]  # fmt: skip
-    console.wide.print(tables.plain_table(header, rows))
+    console.print_table(tables.plain_table(header, rows))

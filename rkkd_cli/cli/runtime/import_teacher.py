@@ -1,5 +1,6 @@
 """``rkkd teacher import``: recognise a checkpoint file, measure it, and keep it."""
 
+import json
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,9 +9,9 @@ from typing import Any
 from rkkd_cli.cli.output.console import err, out, print_line
 from rkkd_cli.cli.output.progress import make_reporter
 from rkkd_cli.config.experiment import Experiment
-from rkkd_cli.config.overrides import Override
+from rkkd_cli.config.overrides import Override, parse_value
 from rkkd_cli.config.presets import DEFAULT_PRESET, load_experiment
-from rkkd_cli.models.checkpoint.layout import read_weights
+from rkkd_cli.models.checkpoint.layout import CheckpointWeights, read_weights
 from rkkd_cli.records.cache import cache_directory
 from rkkd_cli.sweep.check import check_device
 from rkkd_cli.sweep.teacher_import import (
@@ -23,16 +24,34 @@ from rkkd_cli.sweep.teacher_import import (
 from rkkd_cli.train.device import pick_device, use_threads
 from rkkd_cli.train.teacher.safetensors_files import metadata_fact
 
+# Keys that the printed command sets by itself, or that matter for measuring the teacher only.
+NOT_REPEATED = (
+    "dataset.name", "dataset.root", "dataset.limit_test", "teacher.model", "teacher.checkpoint",
+)  # fmt: skip
+
+LARGE_BYTES = 500_000_000
+
+
+def read_teacher(
+    path: Path, ema: bool, entry: str | None, ignore_unexpected: bool
+) -> CheckpointWeights:
+    """Return the weights in the file; say so first if that takes its time."""
+    if path.is_file() and path.stat().st_size > LARGE_BYTES:
+        print_line(err, f"reading {path}, {path.stat().st_size / 1e9:.1f} GB …")
+    return read_weights(path, ema, entry, ignore_unexpected)
+
 
 def import_file(
-    path: Path, model: str | None, ema: bool, preset: str | None, overrides: Sequence[Override]
+    weights: CheckpointWeights,
+    model: str | None,
+    preset: str | None,
+    overrides: Sequence[Override],
 ) -> None:
     """Import the file. Print what it holds, and the command that uses it.
 
     If neither preset nor overrides name a dataset, it is the one in the file's metadata.
     """
-    weights = read_weights(path, ema)
-    overrides = list(overrides)
+    typed, overrides = overrides, list(overrides)
     dataset = metadata_fact(weights.metadata, "dataset")
     names_dataset = any(override.key in ("dataset", "dataset.name") for override in overrides)
     if dataset is not None and preset is None and not names_dataset:
@@ -52,12 +71,12 @@ def import_file(
             except StopIteration as end:
                 imported: ImportedTeacher = end.value
                 break
-    _print_import(file, imported, preset, experiment)
+    _print_import(file, imported)
+    command = _command(preset, typed, experiment, imported)
+    print_line(out, shlex.join(command))
 
 
-def _print_import(
-    file: TeacherFile, imported: ImportedTeacher, preset: str | None, experiment: Experiment
-) -> None:
+def _print_import(file: TeacherFile, imported: ImportedTeacher) -> None:
     facts = imported.facts
     print_line(
         out,
@@ -66,16 +85,9 @@ def _print_import(
         "parameters",
     )
     print_line(out, f"taken from {_describe_weights(file)}; sha256 {file.sha256}")
-    if imported.near_chance:
-        print_line(
-            err,
-            f"rkkd: warning: {facts['test_acc']:.2f} % is near the {imported.chance:.2f} % of "
-            "guessing: the normalisation (dataset.mean, dataset.std), the order of the classes or "
-            "the preprocessing may differ from those of its training",
-            style="yellow",
-        )
+    for note in imported.notes:
+        print_line(err, f"rkkd: warning: {note}", style="yellow")
     print_line(out, f"kept as {facts['key']}; to use it:")
-    print_line(out, shlex.join(_command(preset, experiment, facts, imported.path)))
 
 
 def _describe_weights(file: TeacherFile) -> str:
@@ -91,15 +103,40 @@ def _describe_weights(file: TeacherFile) -> str:
         text += " (not the moving averages that it also has; --ema takes those)"
     if file.model.dropped_heads:
         text += f", without its auxiliary heads ({', '.join(file.model.dropped_heads)})"
+    if file.model.ignored:
+        names, count = ", ".join(map(str, file.model.ignored[:2])), len(file.model.ignored)
+        text += f", without {count} entries that the model does not have ({names}, …)"
     return text
 
 
 def _command(
-    preset: str | None, experiment: Experiment, facts: Mapping[str, Any], weights: Path
+    preset: str | None, typed: Sequence[Override], experiment: Experiment, imported: ImportedTeacher
 ) -> list[str]:
-    """Return the command that runs the experiment with the imported teacher."""
+    """Return the command that runs the experiment with the imported teacher.
+
+    It repeats what was typed, such as the normalisation, so that the teacher is as measured.
+    """
     words = ["rkkd", "run", *([preset] if preset else [])]
+    words += [_as_word(override) for override in typed if override.key not in NOT_REPEATED]
     words += ["--dataset", experiment.dataset.name]
     if experiment.dataset.root is not None:
         words += ["--data-root", experiment.dataset.root]
-    return [*words, "--teacher", facts["model"], "--teacher-checkpoint", str(weights.absolute())]
+    weights = str(imported.path.absolute())
+    return [*words, "--teacher", imported.facts["model"], "--teacher-checkpoint", weights]
+
+
+def _as_word(override: Override) -> str:
+    """Return an override as it is typed."""
+    value = override.value
+    is_plain = isinstance(value, str) and parse_value(value.strip()) == value
+    return f"{override.key}={value if is_plain else _as_toml(value)}"
+
+
+def _as_toml(value: Any) -> str:
+    """Return the value in TOML, on one line."""
+    if isinstance(value, Mapping):
+        pairs = (f"{json.dumps(key)} = {_as_toml(item)}" for key, item in value.items())
+        return f"{{{', '.join(pairs)}}}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_as_toml, value))}]"
+    return repr(value) if isinstance(value, float) else json.dumps(value, ensure_ascii=False)

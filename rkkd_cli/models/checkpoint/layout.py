@@ -6,7 +6,7 @@ training scripts, Lightning). Keys may have a prefix from a wrapper of the model
 DistributedDataParallel, ``model.`` of Lightning, ``_orig_mod.`` of torch.compile).
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import takewhile
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from rkkd_cli.errors import UserError
-from rkkd_cli.models.checkpoint.read import read_file
+from rkkd_cli.errors import MAX_SHOWN_LENGTH, UserError
+from rkkd_cli.models.checkpoint.read import check_count, check_memory, read_file
 from rkkd_cli.models.checkpoint.stand_ins import Stub
 
 Tensors = dict[str, Tensor]
@@ -29,7 +29,16 @@ OPTION_KEYS = ("opt", "args", "hyper_parameters", "config")
 
 # Networks to try inside a state dict that holds more than one: a student beside its teacher in
 # mdistiller's own checkpoints, a network beside metrics and losses in a LightningModule's.
-SUBMODULES = ("student", "model", "net", "network", "backbone")
+SUBMODULES = ("module", "student", "model", "net", "network", "backbone")
+
+MAX_DEPTH, MAX_CONTAINERS = 4, 100_000  # of the search for state dicts in a file
+MAX_NAMES = 8  # of entries in a message
+
+# What PyTorch converts to float32 or int64 on a CPU.
+DTYPES = (
+    torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.float8_e4m3fn,
+    torch.float8_e5m2, torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool,
+)  # fmt: skip
 
 COMPILE_PREFIX = "_orig_mod."
 AVERAGE_COUNTER = "n_averaged"  # of torch.optim.swa_utils.AveragedModel, beside its module
@@ -41,10 +50,12 @@ class CheckpointWeights(NamedTuple):
     ``key`` is the entry that is the state dict (empty if the whole file is). ``ema``: these are
     moving averages; ``has_other_ema``: the file also has moving averages that were not chosen.
     ``stated_names`` are those that the file states for its model, ``metadata`` is that of a
-    safetensors file.
+    safetensors file. ``ignore_unexpected``: the model need not have all of the tensors; ``ignored``
+    are the entries that were no tensors. ``files`` are those that were read.
     """
 
     path: Path
+    files: tuple[Path, ...]
     tensors: Tensors
     key: str
     ema: bool
@@ -52,6 +63,8 @@ class CheckpointWeights(NamedTuple):
     stated_names: tuple[str, ...]
     metadata: Mapping[str, str]
     format: str
+    ignore_unexpected: bool = False
+    ignored: tuple[str, ...] = ()
 
 
 class StateDictView(NamedTuple):
@@ -61,30 +74,46 @@ class StateDictView(NamedTuple):
     stripped_prefix: str
 
 
-def read_weights(path: Path, ema: bool = False) -> CheckpointWeights:
-    """Return the weights in a file, or with ``ema`` their moving averages.
+def read_weights(
+    path: Path, ema: bool = False, entry: str | None = None, ignore_unexpected: bool = False
+) -> CheckpointWeights:
+    """Return the weights in a file, with ``ema`` their moving averages, or those of an ``entry``.
+
+    ``ignore_unexpected`` leaves out what is no tensor, and later what the model does not have.
 
     Raises UserError for a file without weights, or one that
     :func:`rkkd_cli.models.checkpoint.read.read_file` refuses.
     """
     file = read_file(path)
-    content = _plain_dict(file.content) or {}
-    plain = _find_state_dict(content, STATE_DICT_KEYS)
-    averaged = _find_state_dict(content, EMA_KEYS)
-    if ema and averaged is None:
+    entries = _find_state_dicts(file.content, path)
+    averaged = _first_known(entries, EMA_KEYS)
+    key = entry if entry is not None else averaged if ema else _choose(entries, averaged, path)
+    if key is None:
         raise UserError(f"checkpoint {path} has no EMA weights; looked for {', '.join(EMA_KEYS)}")
-    entry = averaged if ema else plain or averaged or ("", content)
-    assert entry is not None
-    key, state_dict = entry
+    if key not in entries:
+        raise UserError(
+            f"checkpoint {path} has no weights under {key[:MAX_SHOWN_LENGTH]!r}; it "
+            f"{_describe(entries)}"
+        )
+    tensors, others = _split_tensors(entries[key])
+    check_count(path, len(tensors))
+    if others and not ignore_unexpected:
+        raise UserError(
+            f"checkpoint {path} has entries among its weights that are no tensors: "
+            f"{_shortened(others)}; `rkkd teacher import FILE --ignore-unexpected` leaves them out"
+        )
     return CheckpointWeights(
         path,
-        _checked_tensors(state_dict, path),
+        file.files,
+        _checked_tensors(tensors, path),
         key,
-        ema=key in EMA_KEYS,
-        has_other_ema=averaged is not None and key not in EMA_KEYS,
-        stated_names=tuple(_stated_names(file.metadata, content)),
+        ema=_is_known(key, EMA_KEYS),
+        has_other_ema=averaged is not None and not _is_known(key, EMA_KEYS),
+        stated_names=tuple(_stated_names(file.metadata, _plain_dict(file.content) or {})),
         metadata=file.metadata,
         format=file.format,
+        ignore_unexpected=ignore_unexpected,
+        ignored=tuple(others),
     )
 
 
@@ -113,7 +142,8 @@ def strip_prefix(tensors: Mapping[str, Tensor]) -> StateDictView:
 
 def common_prefix(keys: Iterable[str]) -> str:
     """Return the prefix that all keys share, up to a dot: ``module.model.`` for example."""
-    paths = [key.split(".")[:-1] for key in keys]
+    ordered = sorted(keys)  # what the first and the last share, all do
+    paths = [key.split(".")[:-1] for key in (ordered[:1] + ordered[-1:])]
     shared = takewhile(lambda names: len(set(names)) == 1, zip(*paths, strict=False))
     return "".join(f"{names[0]}." for names in shared)
 
@@ -126,36 +156,108 @@ def _plain_dict(value: Any) -> dict[Any, Any] | None:
     return dict(dict.items(value)) if isinstance(value, dict) else None
 
 
-def _find_state_dict(content: dict[Any, Any], keys: Iterable[str]) -> tuple[str, Any] | None:
-    """Return the first of the entries that is a mapping, or such an entry inside it."""
-    for key in keys:
-        entry = _plain_dict(content.get(key))
-        if entry is not None:
-            is_state_dict = all(isinstance(value, Tensor) for value in entry.values())
-            inner = None if is_state_dict else _find_state_dict(entry, keys)
-            return (f"{key}.{inner[0]}", inner[1]) if inner else (key, entry)
-    return None
+def _find_state_dicts(content: Any, path: Path) -> dict[str, dict[Any, Any]]:
+    """Return every state dict in a file by its entry, ``a.b`` inside others; "" is the whole file.
+
+    A mapping with a matrix in it is one, or with any tensor if none has a matrix; but not those
+    under numbers, which are an optimiser's.
+    """
+    found: dict[str, dict[Any, Any]] = {}
+    without_matrix: dict[str, dict[Any, Any]] = {}
+    seen: set[int] = set()
+
+    def search(value: Any, name: str) -> None:
+        if id(value) in seen or len(seen) > MAX_CONTAINERS or name.count(".") > MAX_DEPTH:
+            return
+        seen.add(id(value))
+        items = _plain_dict(value)
+        if items is None and type(value) in (list, tuple):
+            items = {str(index): item for index, item in enumerate(value)}
+        if items is None:
+            return
+        dims = [Tensor.dim(item) for item in items.values() if isinstance(item, Tensor)]
+        if dims and isinstance(value, dict):
+            (found if max(dims) >= 2 else without_matrix)[name] = items
+        for key, item in items.items():
+            if isinstance(key, str):
+                search(item, f"{name}.{key}" if name else key)
+
+    search(content, "")
+    found = found or without_matrix
+    if not found:
+        items = _plain_dict(content)
+        kinds = {key: type(item).__name__ for key, item in (items or {}).items()}
+        names = [f"{key} ({kind.replace('Stub', 'object')})" for key, kind in kinds.items()]
+        entries = f"; its entries are {_shortened(names)}" if names else ""
+        raise UserError(f"checkpoint {path} holds no state dict{entries}")
+    return found
 
 
-def _checked_tensors(state_dict: dict[Any, Any], path: Path) -> Tensors:
-    """Return the state dict's tensors. Raises UserError for anything that is no state dict."""
-    if not state_dict:
-        raise UserError(f"checkpoint {path} holds no weights")
-    if not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state_dict.items()):
+def _is_known(name: str, keys: Sequence[str]) -> bool:
+    return bool(name) and set(name.split(".")) <= set(keys)
+
+
+def _first_known(entries: Mapping[str, Any], keys: Sequence[str]) -> str | None:
+    """Return the entry under the first of the keys, or of such keys inside it."""
+    known = [name for name in entries if _is_known(name, keys)]
+    return min(known, key=lambda name: [keys.index(k) for k in name.split(".")], default=None)
+
+
+def _choose(entries: Mapping[str, Any], averaged: str | None, path: Path) -> str:
+    """Return the entry that is meant: a usual one, or the only one. Raises UserError if unclear."""
+    known = _first_known(entries, STATE_DICT_KEYS) or averaged
+    if known is None and len(entries) > 1:
         raise UserError(
-            f"checkpoint {path} holds no state dict; looked under {', '.join(STATE_DICT_KEYS)}"
+            f"checkpoint {path} {_describe(entries)}; name one with "
+            "`rkkd teacher import FILE --entry NAME`"
         )
-    for key, tensor in state_dict.items():
+    return known or next(iter(entries))
+
+
+def _describe(entries: Mapping[str, Mapping[Any, Any]]) -> str:
+    names = [
+        f"{name} ({len(items):,} entries)" if name else f"'' (all of it, {len(items):,} entries)"
+        for name, items in entries.items()
+    ]
+    return f"holds {_shortened(names)}"
+
+
+def _shortened(names: Iterable[Any]) -> str:
+    """Return names of a file in a list that is short enough for a message."""
+    texts = [str(name)[:MAX_SHOWN_LENGTH] for name in names]
+    more = len(texts) - MAX_NAMES
+    return ", ".join(texts[:MAX_NAMES]) + (f" and {more:,} more" if more > 0 else "")
+
+
+def _split_tensors(items: Mapping[Any, Any]) -> tuple[dict[str, Tensor], list[Any]]:
+    """Return the tensors of a state dict, and the keys of all else."""
+    tensors = {k: v for k, v in items.items() if isinstance(k, str) and isinstance(v, Tensor)}
+    return tensors, [key for key in items if key not in tensors]
+
+
+def _checked_tensors(state_dict: Mapping[str, Tensor], path: Path) -> Tensors:
+    """Return the state dict's tensors. Raises UserError for any that holds no plain numbers.
+
+    A file can give a tensor attributes, so methods of its choice: detaching it drops them.
+    """
+    tensors = {key: Tensor.detach(tensor) for key, tensor in state_dict.items()}
+    for key, tensor in tensors.items():
         has_values = tensor.layout is torch.strided and tensor.device.type == "cpu"
-        is_usual_type = type(tensor) in (Tensor, torch.nn.Parameter) and not tensor.is_quantized
-        if not has_values or not is_usual_type:
+        if not has_values or type(tensor) is not Tensor or tensor.is_quantized:
             raise UserError(
                 f"checkpoint {path} holds no plain numbers in {key} (sparse, quantised or empty "
                 "of values); save the state_dict of the plain model"
             )
+        if tensor.dtype not in DTYPES:
+            raise UserError(
+                f"checkpoint {path} holds numbers of {tensor.dtype} in {key}, which PyTorch does "
+                "not convert; save them as float32"
+            )
+    check_memory(path, sum(tensor.numel() * tensor.element_size() for tensor in tensors.values()))
+    for key, tensor in tensors.items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor.float()).all()):
             raise UserError(f"checkpoint {path} is of no use: {key} has NaN or infinite values")
-    return {key: tensor.detach() for key, tensor in state_dict.items()}
+    return tensors
 
 
 def _stated_names(metadata: Mapping[str, str], content: dict[Any, Any]) -> Iterator[str]:

@@ -43,12 +43,13 @@ class FittedWeights(NamedTuple):
     """A file's weights under a model's keys.
 
     ``stripped_prefix`` is the prefix that the file's keys had. ``dropped_heads`` are auxiliary
-    heads in the file that the model does not have.
+    heads in the file that the model does not have, ``ignored`` other entries.
     """
 
     state: Tensors
     stripped_prefix: str
     dropped_heads: tuple[str, ...]
+    ignored: tuple[str, ...]
 
 
 def load_fitted(model: nn.Module, state: Tensors) -> None:
@@ -68,12 +69,16 @@ def fit_weights(weights: CheckpointWeights, expected: Mapping[str, Tensor]) -> F
     misfits = []
     for view in candidate_views(weights.tensors):
         tensors, dropped_heads = upgrade_keys(view.tensors, target.tensors)
+        unexpected = [key for key in tensors if key not in target.tensors]
+        ignored = unexpected if weights.ignore_unexpected else []
+        tensors = {key: tensor for key, tensor in tensors.items() if key not in ignored}
         misfit = find_misfit(tensors, target.tensors)
         if misfit is None:
             counters = target.tensors.keys() - tensors.keys()  # which old files lack
             tensors |= {key: torch.zeros((), dtype=torch.long) for key in counters}
             state = {target.stripped_prefix + key: tensors[key] for key in target.tensors}
-            return FittedWeights(state, view.stripped_prefix, dropped_heads)
+            names = (*weights.ignored, *ignored)
+            return FittedWeights(state, view.stripped_prefix, dropped_heads, names)
         misfits.append(misfit)
     closest = next((misfit for misfit in misfits if misfit.startswith(OTHER_CLASSES)), misfits[0])
     raise UserError(f"checkpoint {weights.path} {closest}")
@@ -83,11 +88,16 @@ def find_misfit(tensors: Tensors, expected: Mapping[str, Tensor]) -> str | None:
     """Return how the tensors differ from the expected ones, in words after "checkpoint X"."""
     missing = [k for k in expected if k not in tensors and not k.endswith(BATCH_COUNTER)]
     unexpected = [key for key in tensors if key not in expected]
-    if missing or unexpected:
-        example = f"missing {missing[0]}" if missing else f"unexpected {unexpected[0]}"
+    if unexpected and not missing:
+        return (
+            f"is of another architecture: 0 parameters missing, {len(unexpected)} unexpected "
+            f"(first: unexpected {', '.join(unexpected[:2])}); if these are no weights, "
+            "`rkkd teacher import FILE --ignore-unexpected` leaves them out"
+        )
+    if missing:
         return (
             f"is of another architecture: {len(missing)} parameters missing, "
-            f"{len(unexpected)} unexpected (first: {example})"
+            f"{len(unexpected)} unexpected (first: missing {missing[0]})"
         )
     present = {key: tensor for key, tensor in expected.items() if key in tensors}
     wrong = [key for key, tensor in present.items() if tensors[key].shape != tensor.shape]

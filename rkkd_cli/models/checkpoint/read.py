@@ -1,33 +1,48 @@
 """Reads the content of a checkpoint file: tensors and plain containers, nothing else.
 
 Nothing in a file is ever executed. PyTorch files are read with ``weights_only=True`` (see
-:mod:`rkkd_cli.models.checkpoint.stand_ins` for the allowed names); safetensors files hold no code.
+:mod:`rkkd_cli.models.checkpoint.stand_ins` for the allowed names), NumPy's with
+``allow_pickle=False``; safetensors files hold no code. Sizes are checked before memory is taken.
 """
 
+import json
 import re
-import tarfile
 import warnings
 import zipfile
+import zlib
+from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import psutil
 import torch
 
 from rkkd_cli.errors import MAX_SHOWN_LENGTH, UserError
+from rkkd_cli.models.checkpoint.kinds import HEAD_BYTES, missing_file, refuse_other_kinds
 from rkkd_cli.models.checkpoint.stand_ins import STUBS
 
-HEAD_BYTES = 1024  # enough to recognise the kind of a file
+MAX_ENTRIES = 20_000  # tensors of a file, with those of optimisers; large models have some 5,000
+INDEX = re.compile(r"\.index\.json$")  # the end of the name of an index of shards
+MAX_INDEX_BYTES, MAX_SHARDS = 16 * 2**20, 1_000
+NPZ_ERRORS = (
+    zipfile.BadZipFile, zlib.error, ValueError, TypeError, NotImplementedError, EOFError,
+    MemoryError,
+)  # fmt: skip
 LENGTH_BYTES = 8  # of the length of a safetensors header; the header begins with a brace
 FORBIDDEN_NAME = re.compile(r"GLOBAL (\S+) (?:was not an allowed|whose module)")
 
 
 class FileContent(NamedTuple):
-    """The content of a file, and the metadata of a safetensors file."""
+    """The content of a file, and the metadata of a safetensors file.
+
+    ``files`` are those that were read: several for an index of shards.
+    """
 
     content: Any
     metadata: Mapping[str, str]
     format: str
+    files: tuple[Path, ...]
 
 
 def read_file(path: Path) -> FileContent:
@@ -39,15 +54,19 @@ def read_file(path: Path) -> FileContent:
 
     """
     if not path.is_file():
-        hint = " is a folder" if path.is_dir() else ""
-        raise UserError(f"no such checkpoint file: {path}{hint}")
+        raise missing_file(path)
     try:
+        if INDEX.search(path.name):
+            return _read_shards(path)
+        check_memory(path, path.stat().st_size)
         with path.open("rb") as file:
             head = file.read(HEAD_BYTES)
         if _is_safetensors(path, head):
             return _read_safetensors(path)
-        _refuse_other_kinds(path, head)
-        return FileContent(_read_torch(path), {}, "PyTorch")
+        if _is_npz(path, head):
+            return _read_npz(path)
+        refuse_other_kinds(path, head)
+        return FileContent(_read_torch(path, head), {}, "PyTorch", (path,))
     except OSError as error:
         raise UserError(f"cannot read checkpoint {path}: {error.strerror or error}") from None
 
@@ -66,62 +85,102 @@ def _read_safetensors(path: Path) -> FileContent:
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-        return FileContent(load_file(path, device="cpu"), metadata, "safetensors")
-    except OSError:
+            check_count(path, len(file.keys()))
+        return FileContent(load_file(path, device="cpu"), metadata, "safetensors", (path,))
+    except (OSError, UserError):
         raise
     except Exception as error:  # safetensors has several kinds of errors
         reason = str(error).splitlines()[0][: 2 * MAX_SHOWN_LENGTH] if str(error) else "unreadable"
         raise UserError(f"checkpoint {path} is no sound safetensors file: {reason}") from None
 
 
-def _refuse_other_kinds(path: Path, head: bytes) -> None:
-    """Raise UserError for a file that is no checkpoint, saying what it is instead."""
-    problem = None
-    if not head:
-        problem = "is empty"
-    elif head.startswith(b"version https://git-lfs"):
-        problem = "is a pointer of Git LFS, not the file itself; fetch it with `git lfs pull`"
-    elif head.lstrip()[:5].lower() in (b"<!doc", b"<html"):
-        problem = "is a web page, probably of a download that wanted a confirmation"
-    elif _is_text(head):
-        problem = "is a text file, no checkpoint"
-    elif head.startswith(b"PK"):
-        problem = _zip_problem(path)
-    elif tarfile.is_tarfile(path):
-        problem = "is a tar archive; unpack it and name the file inside"
-    if problem:
-        raise UserError(f"checkpoint {path} {problem}")
-
-
-def _is_text(head: bytes) -> bool:
+def _is_npz(path: Path, head: bytes) -> bool:
+    if not head.startswith(b"PK"):
+        return False
     try:
-        text = head.decode()
-    except UnicodeDecodeError as error:
-        cuts_character = error.start >= HEAD_BYTES - 4 and len(head) == HEAD_BYTES
-        if not cuts_character:
-            return False
-        text = head[: error.start].decode()
-    return all(c.isprintable() or c in "\r\n\t\f" for c in text)
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except (zipfile.BadZipFile, ValueError, NotImplementedError):
+        return False
+    return bool(names) and all(name.endswith(".npy") for name in names)
 
 
-def _zip_problem(path: Path) -> str | None:
+def _read_npz(path: Path) -> FileContent:
+    """Read an archive of NumPy arrays; it may be compressed, so their sizes are read first."""
+    import numpy as np
+
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
-    except (zipfile.BadZipFile, ValueError, NotImplementedError):
-        return "is damaged or cut off, or no PyTorch file"
-    names = [entry.filename for entry in entries]
-    if any(name.endswith("/constants.pkl") for name in names):
-        return "is a TorchScript archive, whose code is never run; save its state_dict alone"
-    if not any(name.endswith("/data.pkl") for name in names):
-        return "is a zip archive, but no checkpoint; unpack it and name the file inside"
-    # PyTorch never compresses: an archive that is larger inside than outside is not its work.
-    if sum(entry.file_size for entry in entries) > path.stat().st_size:
-        return "is damaged or no PyTorch file"
-    return None
+        check_count(path, len(entries))
+        check_memory(path, sum(entry.file_size for entry in entries))
+        with np.load(path, allow_pickle=False) as arrays:
+            content = {name: torch.from_numpy(arrays[name]) for name in arrays.files}
+    except UserError:
+        raise
+    except NPZ_ERRORS:
+        raise UserError(
+            f"checkpoint {path} is damaged, or holds other things than arrays of numbers"
+        ) from None
+    return FileContent(content, {}, "NumPy", (path,))
 
 
-def _read_torch(path: Path) -> Any:
+def _read_shards(index: Path) -> FileContent:
+    """Read the files that an index, ``model.safetensors.index.json``, names beside itself."""
+    shards = [index.parent / name for name in _shard_names(index)]
+    missing = [shard.name for shard in shards if not shard.is_file()]
+    if missing:
+        raise UserError(
+            f"checkpoint {index} names {missing[0]}, which is not beside it ({len(missing)} of "
+            f"{len(shards)} files are missing)"
+        )
+    check_memory(index, sum(shard.stat().st_size for shard in shards))
+    content: dict[Any, Any] = {}
+    for shard in shards:
+        part = read_file(shard).content
+        content |= part if type(part) in (dict, OrderedDict) else {shard.name: part}
+    return FileContent(content, {}, f"{len(shards)} shards of the", tuple(shards))
+
+
+def _shard_names(index: Path) -> list[str]:
+    """Return the names of an index's files. Raises UserError for one that leads elsewhere."""
+    try:
+        if index.stat().st_size > MAX_INDEX_BYTES:
+            raise ValueError("too large")
+        names = sorted(set(json.loads(index.read_bytes())["weight_map"].values()))
+    except (ValueError, RecursionError, KeyError, TypeError, AttributeError):
+        raise UserError(f"checkpoint {index} is no index of a checkpoint's shards") from None
+    for name in names:
+        is_plain = isinstance(name, str) and name == Path(name).name and not INDEX.search(name)
+        if not is_plain or len(names) > MAX_SHARDS:
+            raise UserError(
+                f"checkpoint {index} may name at most {MAX_SHARDS} files, beside itself"
+            )
+    return names
+
+
+def check_memory(path: Path, needed: int) -> None:
+    """Raise UserError for more bytes than there is free memory."""
+    free = psutil.virtual_memory().available
+    if needed > free:
+        raise UserError(
+            f"checkpoint {path} holds {needed / 1e9:,.1f} GB, and {free / 1e9:,.1f} GB of memory "
+            "are free"
+        )
+
+
+def check_count(path: Path, count: int) -> None:
+    """Raise UserError for more entries than any checkpoint has."""
+    if count > MAX_ENTRIES:
+        raise UserError(
+            f"checkpoint {path} has {count:,} entries; at most {MAX_ENTRIES:,} are read"
+        )
+
+
+def _read_torch(path: Path, head: bytes) -> Any:
+    if head.startswith(b"PK"):
+        with zipfile.ZipFile(path) as archive:
+            check_count(path, len(archive.infolist()))
     try:
         with warnings.catch_warnings(), torch.serialization.safe_globals(STUBS):
             warnings.simplefilter("ignore")  # about old files, and before a refusal

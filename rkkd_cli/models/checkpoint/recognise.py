@@ -45,8 +45,8 @@ class RecognisedModel(NamedTuple):
     """A model, with a file's weights under its own keys.
 
     ``stripped_prefix`` is the prefix of the file's keys, ``dropped_heads`` are auxiliary heads that
-    the model does not have. ``size`` is the image size, if it changes shapes and is not the model's
-    default.
+    the model does not have, ``ignored`` are further entries that it does not have. ``size`` is the
+    image size, if it changes shapes and is not the model's default.
     """
 
     model: str
@@ -55,6 +55,7 @@ class RecognisedModel(NamedTuple):
     state: Tensors
     stripped_prefix: str
     dropped_heads: tuple[str, ...] = ()
+    ignored: tuple[str, ...] = ()
     size: ImageSize = None
 
 
@@ -73,16 +74,34 @@ def recognise(
     stated = weights.stated_names
     for names in (MODELS, *map(_library_models, stated)):
         fits = [fit for name in names if (fit := _fit_model(weights, name, images)) is not None]
+        fewest = min((len(fit.ignored) for fit in fits), default=0)
+        fits = [fit for fit in fits if len(fit.ignored) == fewest]
         if len(fits) > 1:
             alike = ", ".join(fit.model for fit in fits)
             raise UserError(f"checkpoint {weights.path} fits {alike} alike; say which with --model")
         if fits:
             return fits[0]
+    surplus_error = None if weights.ignore_unexpected else _surplus_error(weights, images)
+    if surplus_error is not None:
+        raise surplus_error
     states = f" (it states {stated[0][:MAX_SHOWN_LENGTH]!r})" if stated else ""
     raise UserError(
         f"checkpoint {weights.path} fits no model of the zoo{states}; say which model it is with "
         "--model, such as --model torchvision:NAME or timm:NAME (`rkkd ls models "
         "torchvision|timm` lists them)"
+    )
+
+
+def _surplus_error(weights: CheckpointWeights, images: ImageSpec | None) -> UserError | None:
+    """Return the error for a file that has all tensors of a model, and more."""
+    try:
+        model = recognise(weights._replace(ignore_unexpected=True), None, images)
+    except UserError:
+        return None
+    return UserError(
+        f"checkpoint {weights.path} is a {model.model} with {len(model.ignored)} tensors more, "
+        f"such as {', '.join(model.ignored[:2])}; if they are no weights, "
+        "`rkkd teacher import FILE --ignore-unexpected` leaves them out"
     )
 
 
@@ -141,7 +160,8 @@ def _fit_model(
     """Return the weights under the model's keys, or None if they do not fit."""
     keys = _without_counters(strip_prefix(reference_state_dict(name)).tensors)
     for view in _upgraded_views(weights, name):
-        if _without_counters(view.tensors) != keys:
+        in_file = _without_counters(view.tensors)
+        if not (keys <= in_file if weights.ignore_unexpected else keys == in_file):
             continue
         classes, channels = infer_counts(name, view)
         for size in candidate_sizes(name, images.size if images else None):
@@ -155,7 +175,8 @@ def _upgraded_views(weights: CheckpointWeights, name: str) -> Iterator[StateDict
     """Yield the networks that the file may hold, under the model's keys of today."""
     expected = strip_prefix(reference_state_dict(name)).tensors
     for view in candidate_views(weights.tensors):
-        yield view._replace(tensors=upgrade_keys(view.tensors, expected)[0])
+        is_current = name in MODELS  # the zoo has renamed nothing
+        yield view if is_current else view._replace(tensors=upgrade_keys(view.tensors, expected)[0])
 
 
 def _without_counters(tensors: Mapping[str, Tensor]) -> set[str]:

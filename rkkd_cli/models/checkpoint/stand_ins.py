@@ -9,6 +9,7 @@ No code of argparse, numpy or pathlib runs, not even numpy's parsing of bytes. E
 refused.
 """
 
+from collections import OrderedDict
 from typing import Any
 
 
@@ -36,11 +37,22 @@ class Stub:
 
 
 class DictStub:
-    """Replaces subclasses of dict by a plain, empty dict, which the unpickler then fills."""
+    """Replaces subclasses of dict by an empty OrderedDict, which the unpickler then fills.
+
+    A plain dict would not do: the unpickler gives it no attributes, which some subclasses have.
+    """
 
     def __new__(cls, *args: Any) -> Any:
         """Return a dict; ignore a default factory."""
-        return {}
+        return OrderedDict()
+
+
+class ListStub:
+    """Replaces list-like containers by a list, which the unpickler then fills."""
+
+    def __new__(cls, *args: Any) -> Any:
+        """Return a list; ignore a first content or a maximal length."""
+        return []
 
 
 OPTIONS = ("argparse.Namespace", "types.SimpleNamespace")
@@ -63,6 +75,20 @@ PATHS = tuple(
     for system in ("PosixPath", "WindowsPath", "PurePosixPath", "PureWindowsPath")
 )
 
+# When and where a file was written, and exact numbers.
+VALUES = (
+    *(f"datetime.{kind}" for kind in ("date", "datetime", "time", "timedelta", "timezone")),
+    "decimal.Decimal", "uuid.UUID", "uuid.SafeUUID",
+)  # fmt: skip
+
+# The nodes of OmegaConf, as Hydra's options.
+OMEGACONF = (
+    "typing.Any", "omegaconf.base.ContainerMetadata", "omegaconf.base.Metadata",
+    "omegaconf.dictconfig.DictConfig", "omegaconf.listconfig.ListConfig",
+    *(f"omegaconf.nodes.{kind}Node"
+      for kind in ("Any", "Boolean", "Bytes", "Enum", "Float", "Integer", "Path", "String")),
+)  # fmt: skip
+
 # Lightning before 1.5 kept the states of its callbacks under their classes.
 CALLBACKS = (
     "pytorch_lightning.callbacks.early_stopping.EarlyStopping",
@@ -71,13 +97,19 @@ CALLBACKS = (
 )
 
 DICTS = (
+    "addict.addict.Dict",
     "collections.defaultdict",
+    "easydict.EasyDict",
     "lightning.fabric.utilities.data.AttributeDict",
     "lightning_fabric.utilities.data.AttributeDict",
     "pytorch_lightning.utilities.parsing.AttributeDict",
+    "yacs.config.CfgNode",
 )
 
+LISTS = ("collections.deque",)
+
 STUBS: list[Any] = [
-    *((Stub, name) for name in (*OPTIONS, *NUMPY, *TYPES, *PATHS, *CALLBACKS)),
+    *((Stub, name) for name in (*OPTIONS, *NUMPY, *TYPES, *PATHS, *VALUES, *OMEGACONF, *CALLBACKS)),
     *((DictStub, name) for name in DICTS),
+    *((ListStub, name) for name in LISTS),
 ]
