@@ -1,7 +1,10 @@
 """Atomic writes, hashes, file locks, and errors that name the file."""
 
+import codecs
+import errno
 import hashlib
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -10,12 +13,14 @@ from typing import IO
 
 from filelock import BaseFileLock, FileLock, Timeout
 
+MAX_TEXT_BYTES = 64 * 2**20  # of a preset, a manifest or published values
 TEMPORARY_SUFFIX = ".rkkd-part"  # no finished file's name ends with it
 
 
 def write_problem(folder: Path) -> str | None:
     """Return why no file can be written below ``folder``, or None. Leaves no file behind."""
-    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    candidates = (folder, *folder.absolute().parents)  # some below a folder that may not be read
+    existing = next(path for path in candidates if os.access(path, os.F_OK))
     if not existing.is_dir():
         return f"{existing} is a file, not a folder"
     try:
@@ -62,6 +67,31 @@ def write_atomically(path: Path, text: str) -> None:
     """Write a text in UTF-8, completely or not at all."""
     with atomic_file(path) as file:
         file.write(text.encode())
+
+
+def read_file(path: Path, most: int = MAX_TEXT_BYTES) -> bytes:
+    """Return the bytes of a regular file.
+
+    Raises OSError for a device or a pipe, which may never end, and for more than ``most`` bytes.
+    """
+    facts = path.stat()
+    if not (stat.S_ISREG(facts.st_mode) or stat.S_ISDIR(facts.st_mode)):
+        raise OSError(errno.EINVAL, "it is no regular file", str(path))
+    if facts.st_size > most:
+        raise OSError(errno.EFBIG, f"it has more than {most // 2**20:,} MiB", str(path))
+    with path.open("rb") as file:
+        return file.read(facts.st_size)
+
+
+def decode_text(content: bytes) -> str:
+    """Return the text of a file from any editor, with ``\n`` line ends.
+
+    It is UTF-8, or begins with a byte order mark, as Windows writes before UTF-8 and UTF-16. Raises
+    UnicodeDecodeError.
+    """
+    is_utf_16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    text = content.decode("utf-16" if is_utf_16 else "utf-8-sig")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def file_sha256(path: Path) -> str:

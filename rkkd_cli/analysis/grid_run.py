@@ -1,5 +1,6 @@
 """The records of a grid, read for one selection of epochs."""
 
+import json
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -86,6 +87,19 @@ def read_grid_run(
 
 
 def read_published_cells(published: str, experiment: Experiment) -> PublishedGrid:
-    """Read the accuracies that a file or a shipped preset states for a grid. Raises UserError."""
-    models = experiment.student.model, experiment.teacher.model
-    return read_published_grid(published_path(published), tuple(experiment.vary), *models)
+    """Read the accuracies that a file or a shipped preset states for a grid.
+
+    Raises UserError, also if it states none of any cell.
+    """
+    path, models = published_path(published), (experiment.student.model, experiment.teacher.model)
+    stated = read_published_grid(path, tuple(experiment.vary), *models)
+    of_grid = stated.cells["acc"].notna()
+    for key, values in experiment.vary.items():
+        texts = [json.dumps(value) for value in values]
+        of_grid &= stated.cells[key].isin([*values, *texts])
+    if not of_grid.any():
+        raise UserError(
+            f"{path} has no accuracy of student {models[0]} with values of "
+            f"{', '.join(experiment.vary)} that this grid varies"
+        )
+    return stated

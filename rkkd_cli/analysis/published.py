@@ -1,7 +1,10 @@
 """Published accuracies, read from a CSV file, to compare the measured ones with."""
 
+import csv
+import io
 import itertools
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,8 +12,11 @@ from typing import Any
 import pandas as pd
 
 from rkkd_cli.errors import UserError
+from rkkd_cli.files import decode_text, read_file
 
 ACCURACY_COLUMNS = ("test_acc_percent", "test_acc", "last_acc", "accuracy")
+SEPARATORS = (",", ";", "\t")
+DECIMAL_COMMA = re.compile(r"\d,\d")
 
 
 @dataclass(frozen=True)
@@ -53,7 +59,7 @@ def read_published_grid(
     """
     table = _read_accuracies(path)
     table = table.rename(columns={_column_of(table, key, path): key for key in keys})
-    has_value = table[list(keys)].notna()
+    has_value = table[[*keys]].notna()
     students = table["student"].astype(str) if "student" in table else None
     is_ours = True if students is None else students.str.lower() == student.lower()
     cells = table[has_value.all(axis=1) & is_ours]
@@ -65,10 +71,13 @@ def read_published_grid(
     )
 
 
-def read_published_arms(path: Path, student: str) -> dict[str, float]:
+def read_published_arms(
+    path: Path, student: str, arms: Collection[str] | None = None
+) -> dict[str, float]:
     """Read a CSV file with a column ``arm`` and one of accuracies; an arm's last row counts.
 
-    In a file with a column ``student``, rows of other students are left out. Raises UserError.
+    In a file with a column ``student``, rows of other students are left out. Raises UserError, also
+    if the file states nothing of any of the ``arms``, if these are given.
     """
     table = _read_accuracies(path)
     if "arm" not in table:
@@ -76,7 +85,15 @@ def read_published_arms(path: Path, student: str) -> dict[str, float]:
     if "student" in table:
         table = table[table["student"].astype(str).str.lower() == student.lower()]
     stated = table.dropna(subset=["arm", "acc"])
-    return {str(arm): float(acc) for arm, acc in zip(stated["arm"], stated["acc"], strict=True)}
+    published = {
+        str(arm): float(acc) for arm, acc in zip(stated["arm"], stated["acc"], strict=True)
+    }
+    if arms is not None and published.keys().isdisjoint(arms):
+        known = f"its arms are {', '.join(published)}" if published else "it states none"
+        raise UserError(
+            f"{path} has no accuracy of student {student} in the arms {', '.join(arms)}; {known}"
+        )
+    return published
 
 
 def has_accuracies(path: Path) -> bool:
@@ -85,12 +102,44 @@ def has_accuracies(path: Path) -> bool:
 
 
 def read_published_csv(path: Path) -> pd.DataFrame:
-    """Return the table in a CSV file. Raises UserError for a file that cannot be read as one."""
+    """Return the table in a CSV file, with the names of its columns in lower case.
+
+    Values are separated by commas, tabs, or semicolons, beside which numbers may have decimal
+    commas. Raises UserError for a file that cannot be read as such.
+    """
     try:
-        return pd.read_csv(path, skipinitialspace=True, dtype={"arm": str})
-    except (OSError, ValueError) as error:  # pandas' own errors are ValueErrors
-        reason = " ".join(str(error).split())
+        header, _, rows = decode_text(read_file(path)).partition("\n")
+        separator = max(SEPARATORS, key=header.count)
+        header = re.sub(f" *{separator} *", separator, header.strip(" ")).lower()
+        _check_widths(path, header, rows, separator)
+        decimal = "," if separator != "," and DECIMAL_COMMA.search(rows) else "."
+        text = {"arm": str, "student": str, "source": str}
+        table = pd.read_csv(
+            io.StringIO(f"{header}\n{rows}"), sep=separator, decimal=decimal,
+            skipinitialspace=True, index_col=False, dtype=text,
+        )  # fmt: skip
+    except (OSError, ValueError, csv.Error) as error:  # pandas' own errors are ValueErrors
+        if isinstance(error, UserError):
+            raise
+        reason = " ".join(str(getattr(error, "strerror", None) or error).split())
         raise UserError(f"published values {path} cannot be read as CSV: {reason}") from None
+    if "arm" in table:
+        table["arm"] = table["arm"].str.strip()
+    return table
+
+
+def _check_widths(path: Path, header: str, rows: str, separator: str) -> None:
+    """Raise UserError for a row with more values than columns, and for two columns of a name."""
+    names = next(csv.reader([header], delimiter=separator), [])
+    twice = next((name for name in names if name and names.count(name) > 1), None)
+    if twice:
+        raise UserError(f"published values {path} have two columns {twice!r}")
+    for number, row in enumerate(csv.reader(io.StringIO(rows), delimiter=separator), start=2):
+        if any(row[len(names) :]):
+            raise UserError(
+                f"published values {path}, row {number}: {len(row)} values for {len(names)} "
+                "columns; write decimal points, or separate the values with semicolons"
+            )
 
 
 def _read_accuracies(path: Path) -> pd.DataFrame:
@@ -99,8 +148,14 @@ def _read_accuracies(path: Path) -> pd.DataFrame:
     accuracy = next((name for name in ACCURACY_COLUMNS if name in table.columns), None)
     if accuracy is None:
         raise UserError(f"{path} has no column of accuracies; call it {ACCURACY_COLUMNS[0]}")
-    if not pd.api.types.is_numeric_dtype(table[accuracy]):
+    values = table[accuracy]
+    if not pd.api.types.is_numeric_dtype(values):
         raise UserError(f"{path}: the column {accuracy} must hold numbers, in percent")
+    if not values.dropna().between(0, 100).all() or 0 < values.max() <= 1:
+        raise UserError(
+            f"{path}: the column {accuracy} must hold percent, from 0 to 100; it has values from "
+            f"{values.min():g} to {values.max():g}"
+        )
     return table.rename(columns={accuracy: "acc"})
 
 

@@ -27,7 +27,7 @@ class DatasetConfig(FrozenConfig):
     name: str
     root: str | None = None
     image_size: int | None = Field(default=None, ge=4, le=4096)
-    crop_padding: int | None = Field(default=None, ge=0)
+    crop_padding: int | None = Field(default=None, ge=0, le=4096)
     flip: bool | None = None
     mean: Floats | None = None
     std: Floats | None = None

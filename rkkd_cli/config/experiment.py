@@ -150,7 +150,7 @@ class MethodConfig(FrozenConfig):
 
     name: str = "kd"
     alpha: float = Field(default=0.9, ge=0, le=1)
-    temperature: float = Field(default=4.0, gt=0)
+    temperature: float = Field(default=4.0, gt=0, le=1e30)
     ce_weight: float | None = Field(default=None, ge=0)
     kl_weight: float | None = Field(default=None, ge=0)
     standardize_logits: bool = False

@@ -10,6 +10,8 @@ from rkkd_cli.errors import UserError
 
 KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z0-9_+-]+)*")
 
+POINTED = re.compile(r"[+-]?([0-9]+\.|\.[0-9]+)([eE][+-]?[0-9]+)?")
+
 MAX_DEPTH = 20  # nested sections; an experiment has four
 
 
@@ -42,13 +44,23 @@ def parse_override(text: str) -> Override:
 
 
 def parse_value(text: str) -> Any:
-    """Return ``text`` parsed as a TOML value, or ``text`` itself if it is none."""
+    """Return ``text`` parsed as a TOML value, or ``text`` itself if it is none.
+
+    Numbers may lack a digit beside their point (``.5``), as in Python.
+    """
     if "\n" in text or "\r" in text:
         return text
+    if POINTED.fullmatch(text):
+        return float(text)
     try:
         return tomllib.loads(f"value = {text}")["value"]
     except (ValueError, RecursionError):
         return text
+
+
+def is_unset(value: Any) -> bool:
+    """Whether the value is the word that unsets an optional key: TOML has no null."""
+    return isinstance(value, str) and value.strip().lower() in ("none", "null")
 
 
 def apply_overrides(table: Mapping[str, Any], overrides: Iterable[Override]) -> dict[str, Any]:

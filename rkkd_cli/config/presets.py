@@ -16,6 +16,7 @@ from rkkd_cli.config.overrides import (
     apply_overrides,
     flatten,
     is_too_deep,
+    looks_like_override,
     overridden_keys,
 )
 from rkkd_cli.config.stated_findings import SIDES, check_arm_names
@@ -23,6 +24,7 @@ from rkkd_cli.config.untrusted import check_code_is_typed
 from rkkd_cli.config.validation import check_known_key, experiment_from
 from rkkd_cli.config.value_lists import parse_axes
 from rkkd_cli.errors import UserError, unknown_name
+from rkkd_cli.files import decode_text, read_file
 
 DEFAULT_PRESET = "rank_grad"
 
@@ -57,6 +59,16 @@ def preset_path(preset: str) -> Path:
     raise unknown_name("preset", preset, preset_names())
 
 
+def word_of(path: Path) -> str:
+    """Return the word that names a preset's file on a command line.
+
+    It is the path, marked as one if it would mean something else there.
+    """
+    word = str(path)
+    is_other = word in preset_names() or word.startswith("-") or looks_like_override(word)
+    return f"./{word}" if is_other else word
+
+
 def published_path(published: str) -> Path:
     """Return the file of a shipped preset's published values, or the path itself.
 
@@ -88,9 +100,9 @@ def preset_text(preset: str) -> str:
 
 def _read_text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return decode_text(read_file(path))
     except UnicodeDecodeError as error:
-        raise UserError(f"{path} is no valid TOML: {error}") from None
+        raise UserError(f"{path} is no text in UTF-8: {error.reason}; save it as UTF-8") from None
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from None
 
@@ -101,8 +113,9 @@ def read_preset(preset: str) -> dict[str, Any]:
 
 
 def _read_table(path: Path) -> dict[str, Any]:
+    text = _read_text(path)
     try:
-        table = tomllib.loads(_read_text(path))
+        table = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is no valid TOML: {error}") from None
     if is_too_deep(table):
@@ -181,13 +194,19 @@ def _read_with_overrides(
 ) -> tuple[dict[str, Any], list[str]]:
     """Return the table of the file with the overrides laid over it, and the overridden keys.
 
+    What the file says of its dataset's images holds for no other: if another dataset is given, only
+    ``val_share`` stays.
+
     The default arms, which a table without arms gets unless it varies keys, are named after its
     method. So arms of the file that are named after its method are renamed if another method is
     given.
     """
     typed = overridden_keys(overrides)
     table = _read_table(path)
-    former, method = _method_name(table), _method_name(apply_overrides(table, overrides))
+    given, dataset = apply_overrides(table, overrides), table.get("dataset")
+    if isinstance(dataset, Mapping) and _name(given, "dataset") != _name(table, "dataset"):
+        table["dataset"] = {key: dataset[key] for key in ("name", "val_share") if key in dataset}
+    former, method = _method_name(table), _method_name(given)
     varies = table.get("vary") or any(key.startswith("vary.") for key in typed)
     if not varies and table.get("arms", default_arms(former)) == default_arms(former):
         table["arms"] = default_arms(method)
@@ -233,8 +252,14 @@ def _arms_named_in(finding: object) -> set[str]:
 
 def _method_name(table: Mapping[str, Any]) -> object:
     """Return the name of the table's method, which may be of any type before the validation."""
-    section = table.get("method")
-    return section.get("name", "kd") if isinstance(section, Mapping) else "kd"
+    name = _name(table, "method")
+    return "kd" if name is None else name
+
+
+def _name(table: Mapping[str, Any], section: str) -> object:
+    """Return the key ``name`` of a section, or None."""
+    values = table.get(section)
+    return values.get("name") if isinstance(values, Mapping) else None
 
 
 def override_experiment(experiment: Experiment, overrides: Sequence[Override]) -> Experiment:
@@ -247,6 +272,14 @@ def override_experiment(experiment: Experiment, overrides: Sequence[Override]) -
 def read_experiment(path: Path) -> Experiment:
     """Return the experiment that a run has recorded. Raises UserError that names the file."""
     return _with_valid_arms(experiment_from(_read_table(path), str(path)), typed=())
+
+
+def recorded_arms(path: Path) -> set[str] | None:
+    """Return the names of a run's arms, or None if its experiment cannot be read."""
+    with suppress(UserError):
+        arms = _read_table(path).get("arms")
+        return set(arms) if isinstance(arms, Mapping) else None
+    return None
 
 
 def _with_valid_arms(experiment: Experiment, typed: Sequence[str]) -> Experiment:

@@ -1,5 +1,6 @@
 """A preset file may come from anywhere, so it names no code to run: that has to be typed."""
 
+import shlex
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -23,7 +24,7 @@ def check_code_is_typed(table: Mapping[str, Any], typed: Collection[str], where:
         if code is not None and key not in typed:
             raise UserError(
                 f"{where}: {key} = {code!r} names code to run, which a file may not do; if you "
-                f"trust it, type it on the command line: {key}={code}"
+                f"trust it, type it on the command line: {shlex.quote(f'{key}={code}')}"
             )
 
 

@@ -7,10 +7,18 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from rkkd_cli.config.experiment import Experiment
+from rkkd_cli.config.frozen import optional_keys
 from rkkd_cli.config.stated_findings import StatedFinding
 from rkkd_cli.errors import UserError, nearest
 
 MAX_VALUE_LENGTH = 200  # of a value in a message
+
+SPELT_OUT = {  # what pydantic says, in the words of somebody who types it
+    "a valid tuple": "a list such as 0.5,0.75 or [0.5, 0.75]",
+    "a valid integer": "a whole number",
+    "a valid number": "a number",
+    "a valid boolean": "true or false",
+}
 
 METHOD_SETTING = re.compile(r"method\.[a-z0-9_]+\.[a-z0-9_]+")
 
@@ -26,7 +34,9 @@ def experiment_from(
         return Experiment.model_validate(dict(table))
     except ValidationError as error:
         key, message = _describe_error(error, [*known_keys(), *_finding_keys(table)])
-        typed = any(key == other or other.startswith(f"{key}.") for other in overridden)
+        typed = any(
+            f"{other}.".startswith(f"{key}.") or key.startswith(f"{other}.") for other in overridden
+        )
         raise UserError(message if typed else f"{where}: {message}") from None
 
 
@@ -72,6 +82,15 @@ def known_keys(model: type[BaseModel] = Experiment, prefix: str = "") -> list[st
     return keys
 
 
+def _may_be_none(model: type[BaseModel], key: Sequence[Any]) -> bool:
+    """Whether a key, given in parts, is optional."""
+    name, *rest = key
+    if not rest:
+        return name in optional_keys(model)
+    annotation = model.model_fields[name].annotation if name in model.model_fields else None
+    return any(_may_be_none(section, rest) for section in _sections_in(annotation))
+
+
 def _sections_in(annotation: Any) -> list[type[BaseModel]]:
     """Return the models that a key's type names, except those in a dict, whose keys are free."""
     if getattr(annotation, "__origin__", None) is dict:
@@ -98,12 +117,18 @@ def _describe_error(
     if first["type"] in ("model_type", "dict_type"):
         return key, f"{key} = {value}: must be a section with keys of its own"
     message = first["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
-    message = message.replace("a valid tuple", "a list")
+    for theirs, ours in SPELT_OUT.items():
+        message = message.replace(theirs, ours)
+    if not prefix and first["loc"] and _may_be_none(Experiment, first["loc"]):
+        message = f"{message}, or none"
     if not key or isinstance(first["input"], Mapping):
         return key, f"{key}: {message}".removeprefix(": ")
     return key, f"{key} = {value}: {message}"
 
 
 def _short_repr(value: Any) -> str:
-    text = repr(value)
+    try:
+        text = repr(value)
+    except ValueError:  # an integer of more than 4,300 digits
+        return "…"
     return text if len(text) <= MAX_VALUE_LENGTH else f"{text[:MAX_VALUE_LENGTH]}…"

@@ -14,13 +14,39 @@ from rkkd_cli.config.overrides import flatten, parse_value
 
 MAX_VALUES = 10_000
 MAX_SEEDS = 10_000
+MAX_INTEGER = 2**63 - 1  # of TOML, and of a column of metrics.csv
+BRACKETS = ("[]", "()")
+# The keys whose value is a list, like the settings of methods may be.
+LIST_KEY = re.compile(r".*\.(milestones|mean|std)|method\.[^.]+\.[^.]+")
 
 NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
 BEGINS_RANGE = re.compile(rf"\s*(?:{NUMBER}|log)\s*:")
 RANGE_SYNTAX = (
     "write START:STOP:STEP, such as 0.1:0.9:0.2, or log:START:STOP:COUNT, such as log:1:50:6"
 )
-SEED_SYNTAX = "must be seed values such as 0, '0,1,2' or '0:3'"
+SEED_SYNTAX = "must be whole numbers from 0 to 2⁶³ − 1, such as 0 or 0,1,2 or 0:3"
+
+
+def fits_64_bits(value: Any) -> bool:
+    """Whether the value is no integer, or one that TOML can hold."""
+    return not isinstance(value, int) or -MAX_INTEGER <= value <= MAX_INTEGER
+
+
+def without_brackets(text: str) -> str:
+    """Return ``0, 1`` for ``[0, 1]`` and ``(0, 1)``, and any other text as it is."""
+    text = text.strip()
+    inner = text[1:-1]
+    is_one = text[:1] + text[-1:] in BRACKETS and not set(inner) & set("[]()")
+    return inner.strip() if is_one else text
+
+
+def split_list(text: str) -> list[Any]:
+    """Return the values of a list as it is typed: ``0.5,0.5`` or ``[0.5, 0.5]``; ``[]`` has none.
+
+    ``text`` may also be that of one value.
+    """
+    inner = without_brackets(text)
+    return [parse_value(part.strip()) for part in inner.split(",")] if inner else []
 
 
 def parse_axes(axes: Any) -> Any:
@@ -66,6 +92,8 @@ def _distinct(values: list[Any]) -> tuple[Any, ...]:
             raise ValueError("varies a whole section; vary its keys one by one")
         if isinstance(value, float) and not math.isfinite(value):
             raise ValueError(f"{value} is not finite")
+        if not fits_64_bits(value):
+            raise ValueError("integers must be below 2⁶³")
         frozen = tuple(value) if isinstance(value, list) else value
         distinct.setdefault((isinstance(frozen, bool), frozen), frozen)  # 1 == 1.0, but not True
     return tuple(distinct.values())
@@ -131,29 +159,30 @@ def _geometric_range(part: str, first: float, last: float, count: int) -> list[A
 
 
 def parse_seeds(value: Any) -> tuple[int, ...]:
-    """Return the seeds of ``0``, ``"0,1,2"``, ``"0:3"`` (0, 1, 2) or a list of integers.
+    """Return the seeds of ``0``, ``"0,1,2"``, ``"[0, 1]"``, ``"0:3"`` (0, 1, 2) or a list.
 
-    Raises ValueError for anything else, for negative or repeated seeds, and if there are none.
+    Raises ValueError for anything else, also for repeated seeds, and if there are none.
     """
     if isinstance(value, bool) or not isinstance(value, int | str | list | tuple):
         raise ValueError(SEED_SYNTAX)
     if isinstance(value, int):
         seeds = [value]
     elif isinstance(value, str):
-        seeds = [seed for part in value.split(",") for seed in _parse_seed_range(part.strip())]
+        parts = without_brackets(value).split(",")
+        seeds = [seed for part in parts for seed in _parse_seed_range(part.strip())]
     else:
         seeds = list(value)
     if not seeds:
         raise ValueError("must name at least one seed, such as 0 or 0,1,2")
-    if any(isinstance(seed, bool) or not isinstance(seed, int) or seed < 0 for seed in seeds):
-        raise ValueError("must be whole numbers from 0 on")
+    if not all(type(seed) is int and 0 <= seed <= MAX_INTEGER for seed in seeds):
+        raise ValueError(SEED_SYNTAX)
     if len(set(seeds)) != len(seeds):
         raise ValueError("must not name a seed twice")
     return tuple(seeds)
 
 
 def _parse_seed_range(part: str) -> list[int]:
-    match = re.fullmatch(r"(\d+)(?::(\d+))?", part)
+    match = re.fullmatch(r"(\d{1,19})(?::(\d{1,19}))?", part)
     if match is None:
         raise ValueError(SEED_SYNTAX)
     first = int(match[1])

@@ -1,9 +1,15 @@
 """KL divergence and cross-entropy between the softened distributions of student and teacher."""
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from rkkd_cli.losses.checks import paired_logits, positive
+
+# Beyond it float32 loses the difference of two almost equal distributions: 4 digits are right at
+# T = 64, none at 10,000.
+LARGE_TEMPERATURE = 64.0
+CLOSE = 0.25  # of log ratios, for which the series of kl_at_any_temperature have 9 digits
 
 
 def kl_divergence(
@@ -33,6 +39,10 @@ def kl_divergence(
     """
     student, teacher = paired_logits(student_logits, teacher_logits)
     t = positive("temperature", temperature)
+    if t > LARGE_TEMPERATURE:
+        filled = student.new_full((1, 1), min(t, 1e30))  # where it has long reached its limit
+        loss = kl_at_any_temperature(student, teacher, filled).mean()
+        return loss if scale_by_t2 else loss / t / t
     log_q = F.log_softmax(student / t, dim=1)
     log_p = F.log_softmax(teacher / t, dim=1)
     loss = F.kl_div(log_q, log_p, reduction="batchmean", log_target=True)
@@ -45,6 +55,32 @@ def kl_per_image(student: Tensor, teacher: Tensor, temperature: Tensor) -> Tenso
     log_p = F.log_softmax(teacher / temperature, dim=-1)
     divergence = F.kl_div(log_q, log_p, reduction="none", log_target=True).sum(dim=-1)
     return divergence * temperature[..., 0] ** 2
+
+
+def kl_at_any_temperature(student: Tensor, teacher: Tensor, temperature: Tensor) -> Tensor:
+    """Return what :func:`kl_per_image` does, without its rounding at large temperatures.
+
+    With w = s − t − Σ_c p_c (s_c − t_c) and v = w/T, the mean of v under p is 0, so that
+
+      KL = log Σ_c p_c exp(v_c) = log(1 + x/T²),  x = Σ_c p_c w_c² · (exp(v_c) − 1 − v_c) / v_c²
+
+    No term of x is negative, and both functions are short series for small v. At temperatures up to
+    ``LARGE_TEMPERATURE``, and for images with large v, the result is that of
+    :func:`kl_per_image`, bit for bit.
+    """
+    p = F.softmax(teacher / temperature, dim=-1)
+    w = student - teacher
+    w = w - (p * w).sum(dim=-1, keepdim=True)
+    is_close = (w / temperature).abs().amax(dim=-1, keepdim=True) < CLOSE
+    is_close &= temperature > LARGE_TEMPERATURE
+    w = torch.where(is_close, w, 0.0)
+    v = w / temperature
+    series = 1 / 2 + v * (1 / 6 + v * (1 / 24 + v * (1 / 120 + v * (1 / 720 + v / 5040))))
+    x = (p * w.square() * series).sum(dim=-1)
+    z = x / temperature[..., 0] / temperature[..., 0]
+    close = x * (1 - z * (1 / 2 - z * (1 / 3 - z * (1 / 4 - z / 5))))
+    finite = temperature.clamp(max=1e15)  # its square is none of the numbers of ``close``
+    return torch.where(is_close[..., 0], close, kl_per_image(student, teacher, finite))
 
 
 def soft_cross_entropy(

@@ -15,10 +15,12 @@ from typing import Any
 
 import pandas as pd
 
+from rkkd_cli.config.experiment import ARM_NAME
 from rkkd_cli.config.overrides import KEY as KEY_NAME
 from rkkd_cli.errors import UserError
-from rkkd_cli.files import add_path_to_errors
+from rkkd_cli.files import add_path_to_errors, read_file
 
+MAX_METRICS_BYTES = 2**30  # some four million rows
 COLUMNS = (
     "arm", "seed", "epoch", "lr", "ce", "kl", "rank", "kendall_tau", "agreement", "train_acc",
     "test_acc", "test_top5", "test_ce", "test_kl", "test_rank", "test_kendall_tau",
@@ -105,7 +107,7 @@ def append_lines(path: Path, lines: str) -> None:
 
 def metrics_sha256(path: Path) -> str:
     """Return the SHA-256 of the file with ``\\n`` line ends, since git may convert them."""
-    return hashlib.sha256(path.read_bytes().replace(b"\r\n", b"\n")).hexdigest()
+    return hashlib.sha256(read_file(path, MAX_METRICS_BYTES).replace(b"\r\n", b"\n")).hexdigest()
 
 
 def read_unfinished_metrics(path: Path) -> pd.DataFrame:
@@ -125,11 +127,12 @@ def read_metrics(path: Path) -> pd.DataFrame:
 
 def _read_text(path: Path) -> str:
     try:
-        return path.read_bytes().decode()
+        return read_file(path, MAX_METRICS_BYTES).decode()
     except FileNotFoundError:
         raise UserError(f"{path} is missing: no run, or one that never began") from None
     except (UnicodeDecodeError, OSError) as error:
-        raise UserError(f"{path} cannot be read as CSV: {error}") from None
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{path} cannot be read as CSV: {reason}") from None
 
 
 def parse_metrics(text: str, path: Path) -> pd.DataFrame:
@@ -146,6 +149,9 @@ def parse_metrics(text: str, path: Path) -> pd.DataFrame:
     if not text.endswith("\n"):
         raise UserError(f"{path} ends in the middle of a row")
     frame = _parse_rows(text, path, varied, extra)
+    strange = next((arm for arm in frame["arm"].unique() if not ARM_NAME.fullmatch(arm)), None)
+    if strange is not None:
+        raise UserError(f"{path} has rows of arm {strange[:64]!r}, a name that no arm can have")
     duplicates = frame[frame.duplicated(ROW_KEY)]
     if len(duplicates):
         arm, seed, epoch = duplicates.iloc[0][ROW_KEY]

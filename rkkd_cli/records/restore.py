@@ -4,7 +4,8 @@ import itertools
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from rkkd_cli.files import write_atomically
+from rkkd_cli.files import read_file, write_atomically
+from rkkd_cli.records.metrics import MAX_METRICS_BYTES
 
 StreamOf = Callable[[str], str | None]
 
@@ -19,7 +20,7 @@ def restore_metrics(
     """
     expected = header + "".join(rows.values())
     try:
-        text = path.read_bytes().replace(b"\r\n", b"\n").decode(errors="replace")
+        text = read_file(path, MAX_METRICS_BYTES).replace(b"\r\n", b"\n").decode(errors="replace")
     except FileNotFoundError:
         write_atomically(path, expected)
         return f"{path.name} was missing; it is restored from the checkpoints"

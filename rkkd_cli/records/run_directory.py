@@ -1,5 +1,7 @@
 """``results/<run>/``: the folder with the experiment, manifest, metrics and figures of a run."""
 
+import os
+import shlex
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -8,14 +10,16 @@ import pandas as pd
 from filelock import BaseFileLock
 
 from rkkd_cli.config.experiment import ARM_NAME
+from rkkd_cli.config.presets import recorded_arms
 from rkkd_cli.errors import RunError, UserError, nearest
-from rkkd_cli.files import try_lock, write_atomically, write_problem
+from rkkd_cli.files import read_file, try_lock, write_atomically, write_problem
 from rkkd_cli.records import DEFAULT_RESULTS
 from rkkd_cli.records.manifest import Manifest, manifest_text, parse_manifest
 from rkkd_cli.records.metrics import metrics_sha256, read_metrics
 
 EXPERIMENT, MANIFEST, METRICS = "experiment.toml", "manifest.json", "metrics.csv"
-FIGURES, BEST, CHECKPOINTS, LOCK = "figures", "best", "checkpoints", ".lock"
+FIGURES, BEST, CHECKPOINTS = "figures", "best", "checkpoints"
+LOCK, HOLDER = ".lock", ".holder"  # the latter has the number of the process that has the former
 AUTO = "auto"  # a value of --resume, so no run's name
 
 
@@ -39,8 +43,8 @@ class RunDirectory:
 
     @property
     def handle(self) -> str:
-        """The argument that names this run in a command: its name, or its folder if elsewhere."""
-        return self.name if self.path.parent == DEFAULT_RESULTS else str(self.path)
+        """The word that names this run in a command: its name, or its folder if elsewhere."""
+        return shlex.quote(self.name if self.path.parent == DEFAULT_RESULTS else str(self.path))
 
     def best(self, arm: str, seed: int) -> Path:
         """The weights of an arm's best epoch, kept if training.monitor or patience is set."""
@@ -56,17 +60,24 @@ class RunDirectory:
             raise UserError(
                 f"run {self.name!r} is in use by {self.holder()}; wait for its end, or stop it"
             )
+        with suppress(OSError):  # it is only for messages
+            (self.path / HOLDER).write_text(str(os.getpid()), encoding="utf-8")
 
     def release(self) -> None:
         """Unlock the run."""
         if self.lock is not None:
+            with suppress(OSError):
+                (self.path / HOLDER).unlink()
             self.lock.release()
             self.lock = None
 
     def holder(self) -> str:
         """Return a name of the process that has locked the run."""
+        with suppress(OSError, ValueError):
+            return f"process {int(read_file(self.path / HOLDER, most=20))}"
         with suppress(UserError):
-            return f"process {self.read_manifest().process}"
+            process = self.read_manifest().process
+            return f"process {process}" if process else "another process"
         return "another process"
 
     def is_held(self) -> bool:
@@ -92,7 +103,7 @@ class RunDirectory:
         """Return the manifest. Raises UserError if it is missing or damaged."""
         path = self.path / MANIFEST
         try:
-            return parse_manifest(path.read_text(encoding="utf-8"), str(path))
+            return parse_manifest(read_file(path).decode(), str(path))
         except FileNotFoundError:
             raise UserError(f"{self.path} is no run directory: it has no {MANIFEST}") from None
         except UnicodeDecodeError as error:
@@ -117,6 +128,7 @@ class RunDirectory:
         """
         try:
             frame = read_metrics(self.metrics)
+            self._check_arms(frame)
         except UserError as error:
             raise UserError(f"{error}; `rkkd resume {self.handle}` mends what can be") from None
         expected = manifest.metrics_sha256
@@ -127,10 +139,19 @@ class RunDirectory:
             )
         return frame
 
+    def _check_arms(self, metrics: pd.DataFrame) -> None:
+        """Raise UserError for rows of an arm that the run does not have."""
+        known = recorded_arms(self.experiment)
+        unknown = set() if known is None else {*metrics["arm"]} - known
+        if unknown:
+            raise UserError(
+                f"{self.metrics} has rows of arm {min(unknown)!r}, which {EXPERIMENT} does not name"
+            )
+
 
 def new_name(label: str, now: datetime) -> str:
     """Return the name of a run without a name of its own: the preset and the time."""
-    return f"{label}-{now:%Y%m%d-%H%M%S}"
+    return f"{label[:44]}-{now:%Y%m%d-%H%M%S}"
 
 
 def check_free(out: Path, name: str, or_next: bool = False) -> None:
@@ -194,8 +215,18 @@ def never_began(path: Path) -> bool:
         return False
     names = {file.name for file in path.iterdir()}
     visible = {name for name in names if not name.startswith(".")}
-    has_rows = METRICS in names and (path / METRICS).read_bytes().count(b"\n") > 1
-    return not names or (LOCK in names and visible <= {EXPERIMENT, METRICS} and not has_rows)
+    is_new = LOCK in names and visible <= {EXPERIMENT, METRICS}
+    return not names or (is_new and not _has_rows(path / METRICS))
+
+
+def _has_rows(metrics: Path) -> bool:
+    """Whether a file of metrics has more than its header, or cannot be read."""
+    try:
+        return read_file(metrics).count(b"\n") > 1
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
 
 
 def is_run(path: Path) -> bool:

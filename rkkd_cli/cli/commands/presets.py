@@ -1,5 +1,6 @@
 """``rkkd cat`` and ``rkkd cp``: print a preset, or copy it to change it."""
 
+import shlex
 from pathlib import Path
 
 import typer
@@ -13,9 +14,10 @@ PRESET = Flag("preset", str, "A preset; see `rkkd ls presets`.", positional=True
 @takes(PRESET)
 def cat(preset: str) -> None:
     """Print a preset."""
+    from rkkd_cli.cli.output.console import print_text
     from rkkd_cli.config.presets import preset_text
 
-    typer.echo(preset_text(preset), nl=False)
+    print_text(preset_text(preset))
 
 
 @takes(
@@ -25,10 +27,10 @@ def cat(preset: str) -> None:
 )  # fmt: skip
 def cp(preset: str, file: Path) -> None:
     """Copy a preset to a file of your own, to change and run it."""
-    from rkkd_cli.config.presets import preset_text
+    from rkkd_cli.config.presets import preset_path, preset_text, word_of
 
     text = preset_text(preset)
-    target = file / f"{preset}.toml" if file.is_dir() else file
+    target = file / preset_path(preset).name if file.is_dir() else file
     try:
         with target.open("x", encoding="utf-8") as copy:
             copy.write(text)
@@ -36,4 +38,4 @@ def cp(preset: str, file: Path) -> None:
         raise UserError(f"{target} exists; choose another name") from None
     except OSError as error:
         raise UserError(f"cannot write {target}: {error.strerror}") from None
-    typer.echo(f"{target}: change it, then `rkkd run {target}`")
+    typer.echo(f"{target}: change it, then `{shlex.join(('rkkd', 'run', word_of(target)))}`")

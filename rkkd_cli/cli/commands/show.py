@@ -35,7 +35,8 @@ def show(run: str | None, published: str | None, as_json: bool, out: Path) -> No
     manifest = opened.read_manifest()
     status = opened.status(manifest)
     summaries = summarise_run(opened.read_metrics(manifest), manifest)
-    accuracies = _read_published(opened, published) if published else None
+    arms = [arm.arm for arm in summaries.last]
+    accuracies = _read_published(opened, published, arms) if published else None
     if as_json:
         content = manifest.model_dump(mode="json") | {"status": status}
         typer.echo(json.dumps(content | summaries.as_json(accuracies)))
@@ -43,18 +44,19 @@ def show(run: str | None, published: str | None, as_json: bool, out: Path) -> No
     advice = RESUME_ADVICE.get(status, "").format(opened.handle)
     headline = f"{opened.path}: {status}, started {manifest.started}"
     lines = [f"{headline}; {advice}" if advice else headline]
+    lines += [f"failed: {manifest.reason}"] if manifest.reason else []
     lines += [f"dataset {dataset_text(facts)}" for facts in manifest.datasets]
     lines += [f"teacher {teacher_text(facts)}" for facts in manifest.teachers]
     lines += [f"stopped: {sentence}" for sentence in manifest.stopped]
     lines += tables.early_lines(manifest)
     for line in lines:
         print_line(stdout, line)
-    tables.print_summary(stdout, summaries, manifest.students, accuracies)
+    tables.print_summary(summaries, manifest.students, accuracies)
 
 
-def _read_published(run: "RunDirectory", published: str) -> dict[str, float]:
+def _read_published(run: "RunDirectory", published: str, arms: list[str]) -> dict[str, float]:
     from rkkd_cli.analysis.published import read_published_arms
     from rkkd_cli.config.presets import published_path, read_experiment
 
     student = read_experiment(run.experiment).student.model
-    return read_published_arms(published_path(published), student)
+    return read_published_arms(published_path(published), student, arms)

@@ -88,7 +88,8 @@ CACHE_TEACHER = Flag("cache_teacher", bool | None, key="cache_teacher", panel=WH
     help="Keep the teacher's logits on disk and read them when the same stream comes again; no "
          "number changes (cache_teacher=fp16: half the size, rounded).")
 SYNC_BATCHNORM = Flag("sync_batchnorm", bool | None, key="sync_batchnorm", panel=WHERE,
-    help="Under torchrun, let batch normalisation see the whole batch, not each rank's part.")
+    help="Under torchrun on GPUs, let batch normalisation see the whole batch, not each rank's "
+         "part.")
 # fmt: on
 
 DATA = (DATASET, DATA_ROOT, LIMIT_TRAIN, LIMIT_TEST, VAL_SHARE, STREAM)

@@ -8,9 +8,10 @@ from typing import Any
 
 import typer
 
-from rkkd_cli.config.overrides import Override, looks_like_override, parse_override
+from rkkd_cli.config.overrides import Override, looks_like_override, parse_override, parse_value
 from rkkd_cli.errors import UserError, unknown_name
 
+NUMBERS: dict[Any, str] = {int | None: "INTEGER", float | None: "FLOAT"}
 REQUIRED = ...  # the default of a flag that has to be given
 
 Command = Callable[..., None]
@@ -43,11 +44,16 @@ class Flag:
         """The names on the command line."""
         return self.option or (f"--{self.name.replace('_', '-')}",)
 
+    @property
+    def annotation(self) -> Any:
+        """The type as Typer reads it: a number of the experiment is a text, which may be none."""
+        return str | None if self.key and self.type in NUMBERS else self.type
+
     def parameter(self) -> inspect.Parameter:
         """Return the flag as Typer reads it from a signature."""
         shared: dict[str, Any] = {
             "help": self.help,
-            "metavar": self.metavar or "|".join(self.choices) or None,
+            "metavar": self.metavar or "|".join(self.choices) or NUMBERS.get(self.type),
             "show_default": self.default not in (None, REQUIRED),
         }
         info = (
@@ -58,7 +64,7 @@ class Flag:
             )
         )
         return inspect.Parameter(
-            self.name, inspect.Parameter.KEYWORD_ONLY, default=info, annotation=self.type
+            self.name, inspect.Parameter.KEYWORD_ONLY, default=info, annotation=self.annotation
         )
 
     def check(self, value: Any) -> None:
@@ -108,7 +114,8 @@ def takes(*groups: Group) -> Callable[[Command], Command]:
             command(**context, **_arguments(items, values))
 
         call_command.__signature__ = _signature(flags)  # type: ignore[attr-defined]
-        call_command.__annotations__ = {"ctx": typer.Context, **{f.name: f.type for f in flags}}
+        annotations = {flag.name: flag.annotation for flag in flags}
+        call_command.__annotations__ = {"ctx": typer.Context, **annotations}
         return call_command
 
     return decorate
@@ -132,7 +139,9 @@ def _arguments(items: list[Flag | Bundle], values: dict[str, Any]) -> dict[str, 
         elif item.key is None:
             arguments[item.name] = values[item.name]
         elif values[item.name] is not None:
-            overrides.append(Override(item.key, values[item.name]))
+            value = values[item.name]
+            value = parse_value(value) if item.type in NUMBERS else value
+            overrides.append(Override(item.key, value))
     return arguments
 
 

@@ -97,7 +97,7 @@ def axes_of(
 ) -> dict[str, tuple[Any, ...]]:
     """Return ``{key: values}`` of the flags that vary a key. Raises UserError."""
     from rkkd_cli.config.overrides import looks_like_override
-    from rkkd_cli.config.value_lists import parse_values
+    from rkkd_cli.config.value_lists import LIST_KEY, parse_values, without_brackets
 
     given = [
         (f"--{name}", f"method.{name}", text)
@@ -114,7 +114,7 @@ def axes_of(
         if key in axes:
             raise UserError(f"{flag}: {key} is varied twice; give all its values at once")
         try:
-            axes[key] = parse_values(text)
+            axes[key] = parse_values(text if LIST_KEY.fullmatch(key) else without_brackets(text))
         except ValueError as error:
             raise UserError(f"{flag} {text!r}: {error}") from None
     return axes

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Protocol
 
 from rkkd_cli.config.arms import select_by_rank_grad
 from rkkd_cli.config.compatibility import continued_experiment, extended_grid
-from rkkd_cli.config.experiment import Experiment
+from rkkd_cli.config.experiment import Experiment, name_from
 from rkkd_cli.config.grid import CellSelection
 from rkkd_cli.config.overrides import Override
 from rkkd_cli.config.presets import (
@@ -128,9 +128,13 @@ class GridRequest:
 
 
 def preset_label(preset: str | None) -> str:
-    """Return the name of a run of the preset: that of the preset, of its file or of its run."""
+    """Return the name of a run of the preset: that of the preset, of its file or of its run.
+
+    Letters that no run's name has become ``_``.
+    """
     path = Path(DEFAULT_PRESET if preset is None else preset)
-    return path.parent.name if path.name == "experiment.toml" and path.parent.name else path.stem
+    in_run = path.name == "experiment.toml" and path.parent.name
+    return name_from(path.parent.name if in_run else path.stem, 64) or "run"
 
 
 def run_to_resume(resume: str | None, name: str | None, out: Path) -> RunDirectory | None:

@@ -50,7 +50,9 @@ class PageRun(RunRecord):
             if record.has_cells:
                 grid = PageGrid(GridPicture.of(record), reference_notes(record))
         elif published and has_accuracies(published_path(published)):
-            arms = read_published_arms(published_path(published), experiment.student.model)
+            path, student = published_path(published), experiment.student.model
+            names = None if has_curves(path) else experiment.arms  # curves are drawn anyway
+            arms = read_published_arms(path, student, names)
         status = run.status(manifest)
         return cls(run.name, experiment, manifest, metrics, status, files, arms, grid)
 

@@ -17,9 +17,9 @@ from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.config.grid import NUMBERS_VERSION
 from rkkd_cli.config.presets import read_experiment, to_toml
 from rkkd_cli.errors import RunError, UserError
-from rkkd_cli.files import remove_leftovers, write_atomically
+from rkkd_cli.files import read_file, remove_leftovers, write_atomically
 from rkkd_cli.records.manifest import ENDED_STATUSES, FailedJob, Manifest, parse_manifest
-from rkkd_cli.records.metrics import header_line, metrics_sha256
+from rkkd_cli.records.metrics import MAX_METRICS_BYTES, header_line, metrics_sha256
 from rkkd_cli.records.restore import restore_metrics
 from rkkd_cli.records.run_directory import RunDirectory
 from rkkd_cli.sweep.jobs import Cell, Job
@@ -40,7 +40,7 @@ class StoredRun:
 
     ``experiment`` is that of experiment.toml, ``begun_experiment`` the longest that the run has
     begun to train. ``is_complete``: it has ended, and its rows are those that it wrote. ``notes``
-    say what is damaged.
+    say what is damaged, and why the run failed.
     """
 
     run: RunDirectory
@@ -79,6 +79,8 @@ def read_run(run: RunDirectory) -> StoredRun:
     manifest, problem = _read_manifest(run)
     is_complete = manifest is not None and _is_complete(run, manifest)
     states = read_states(run, notes, is_complete)
+    if manifest is not None and manifest.status == "failed" and manifest.reason:
+        notes.append(f"run {run.name} failed before: {manifest.reason}")
     if manifest is None:
         manifest = checkpointed_manifest(states)
         repair = "restored from the checkpoints" if manifest else "renewed"
@@ -125,9 +127,15 @@ def resume_run(recorded: StoredRun, wanted: Experiment, extend: bool = False) ->
         check_streams(resumed)
         _restore_metrics(resumed)
     text = to_toml(experiment)
-    if not run.experiment.is_file() or run.experiment.read_bytes() != text.encode():
+    if _content(run.experiment) != text.encode():
         write_atomically(run.experiment, text)
     return resumed
+
+
+def _content(path: Path) -> bytes | None:
+    with suppress(OSError):
+        return read_file(path)
+    return None
 
 
 def _cells(job: FailedJob) -> list[Cell]:
@@ -203,7 +211,7 @@ def check_streams(resumed: ResumedRun) -> None:
 def _cells_and_epochs(path: Path) -> list[tuple[Cell, str]]:
     """Return the cell and the text of the epoch of each line of a metrics.csv, damaged or not."""
     with suppress(OSError, UnicodeDecodeError):
-        lines = path.read_text(encoding="utf-8").splitlines()[1:]
+        lines = read_file(path, MAX_METRICS_BYTES).decode().splitlines()[1:]
         pairs = [(cell_of(line), line.split(",")[2]) for line in lines if line.count(",") > 2]
         return [(cell, epoch) for cell, epoch in pairs if cell is not None]
     return []

@@ -60,6 +60,23 @@ def test_each_arm_has_its_accuracy_and_models_alone_are_no_arms(written: Written
     assert read_published_arms(path, "small") == {"kd": 70.5, "dkd": 71.0}
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "arm,test_acc\nkd,70.5\n01,71\n",
+        "arm;test_acc\nkd;70,5\n01;71\n",
+        "arm;test_acc\nkd;70.5\n01;71\n",
+        "arm;test_acc;\nkd;70,5;\n01;71;\n",
+        "arm\ttest_acc\nkd\t70,5\n01\t71\n",
+        "Arm , Test_Acc \n kd , 70.5 \n01,71",
+        "\ufeffarm;test_acc\r\nkd;70,5\r\n01;71\r\n",
+        "arm;test_acc;source\nkd;70,5;a, b\n01;71;\n",
+    ],
+)
+def test_tables_of_other_programs_are_read_alike(text: str, written: Written) -> None:
+    assert read_published_arms(written(text), "small", ["kd"]) == {"kd": 70.5, "01": 71.0}
+
+
 def test_of_curves_the_last_stated_accuracy_counts(written: Written) -> None:
     path = written("arm,epoch,test_acc\nkd,1,10\nkd,2,20\nkd,3,\nkd_rank,1,11\n")
     assert read_published_arms(path, "any") == {"kd": 20.0, "kd_rank": 11.0}
@@ -101,6 +118,19 @@ ARMS = partial(read_published_arms, student="small")
         (ARMS, "alpha,test_acc\n0.1,70\n", "has no column 'arm'"),
         (ARMS, "arm,loss\nkd,0.1\n", "has no column of accuracies"),
         (ARMS, "arm,test_acc\nkd,good\n", "must hold numbers, in percent"),
+        (ARMS, "arm,test_acc\nkd,70,5\n", "row 2: 3 values for 2 columns; write decimal points"),
+        (ARMS, 'arm,test_acc\nkd,"70,5"\n', "must hold numbers, in percent"),
+        (ARMS, "arm,test_acc\nkd,0.705\nb,1\n", "percent, from 0 to 100; it has .* 0.705 to 1"),
+        (ARMS, "arm,test_acc\nkd,170\n", "percent, from 0 to 100"),
+        (ARMS, "arm,test_acc\nkd,inf\n", "percent, from 0 to 100"),
+        (ARMS, "arm,test_acc\nkd,-1\n", "percent, from 0 to 100"),
+        (ARMS, "arm,Test_Acc,test_acc\nkd,7,7\n", "two columns 'test_acc'"),
+        (
+            partial(ARMS, arms=["kd", "b"]),
+            "arm,test_acc\nKD,70\n",
+            "no accuracy of student small in the arms kd, b; its arms are KD",
+        ),
+        (partial(ARMS, arms=["kd"]), "student,arm,test_acc\nbig,kd,70\n", "it states none"),
         (read_published_curves, "", "cannot be read as CSV"),
         (read_published_curves, "arm,test_acc\nkd,50\n", "no column 'epoch'"),
         (read_published_curves, "epoch,test_acc\n1,50\n", "no column 'arm'"),

@@ -94,7 +94,8 @@ def test_a_missing_section_is_named(section: str) -> None:
         ("training.nesterov", "true"),
         ("rank.grad", 0),
         ("student.model", 20),
-        ("training.milestones", 0.5),
+        ("training.milestones", True),
+        ("training.milestones", "0.5,half"),
         ("training.milestones", ["0.5"]),
         ("training", 3),
         ("arms", {"kd": 3}),
@@ -128,6 +129,21 @@ def test_numbers_that_are_not_finite_are_refused(key: str, value: float) -> None
     ("key", "value"),
     [
         ("training.epochs", 0),
+        ("training.epochs", 10**9 + 1),
+        pytest.param("training.epochs", 10**4000, id="4000 digits"),
+        pytest.param("training.epochs", 16**9000, id="more digits than Python prints"),
+        ("training.lr", 2**63),
+        ("method.dkd.beta", 2**63),
+        ("threads", 10**6),
+        ("dataset.crop_padding", 10**6),
+        ("teacher.seed", 2**63),
+        ("seeds", 2**63),
+        ("seeds", [0, 2**63]),
+        ("seeds", "9223372036854775808"),
+        ("seeds", "9" * 5000),
+        ("seeds", -1),
+        ("seeds", [1.0]),
+        ("seeds", "1,1"),
         ("training.batch_size", 0),
         ("training.lr", 0.0),
         ("training.lr", -0.1),
@@ -145,6 +161,7 @@ def test_numbers_that_are_not_finite_are_refused(key: str, value: float) -> None
         ("method.alpha", -0.01),
         ("method.alpha", 1.01),
         ("method.temperature", 0.0),
+        ("method.temperature", 1e31),
         ("method.ce_weight", -1.0),
         ("rank.weight", -1.0),
         ("rank.steepness", 0.0),
@@ -183,6 +200,46 @@ def test_a_value_out_of_its_range_is_refused_and_the_key_named(key: str, value: 
 )
 def test_the_edges_of_a_range_are_accepted(key: str, value: object) -> None:
     experiment_with(key, value)
+
+
+@pytest.mark.parametrize("none", ["none", "None", "null", " none "])
+@pytest.mark.parametrize("key", ["dataset.limit_train", "dataset.mean", "dataset.root", "threads"])
+def test_none_unsets_an_optional_key(key: str, none: str) -> None:
+    assert experiment_with(key, none) == experiment_with(key, None)
+
+
+def test_a_key_that_has_to_have_a_value_cannot_be_unset() -> None:
+    with pytest.raises(UserError, match=r"training\.epochs = 'none': must be a whole number$"):
+        experiment_with("training.epochs", "none")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "advice"),
+    [
+        ("dataset.limit_train", "all", "must be a whole number, or none"),
+        ("dataset.mean", "a,b", r"must be a list such as 0\.5,0\.75 or \[0\.5, 0\.75\], or none"),
+        ("deterministic", "yes", "must be true or false"),
+        ("seeds", "0;1", "such as 0 or 0,1,2 or 0:3"),
+    ],
+)
+def test_a_refusal_says_how_the_value_is_typed(key: str, value: str, advice: str) -> None:
+    with pytest.raises(UserError, match=advice):
+        experiment_with(key, value)
+
+
+@pytest.mark.parametrize("text", ["0.5,1,240", "[0.5, 1, 240]", "(.5, 1., 240)", " 0.5 ,1,240 "])
+def test_a_list_of_numbers_is_read_as_it_is_typed(text: str) -> None:
+    assert experiment_with("training.milestones", text).training.milestones == (0.5, 1.0, 240.0)
+
+
+def test_a_list_may_have_one_number_or_none() -> None:
+    assert experiment_with("training.milestones", 0.5).training.milestones == (0.5,)
+    assert experiment_with("training.milestones", "[]").training.milestones == ()
+
+
+@pytest.mark.parametrize("text", ["0,1,2", "[0, 1,2]", "(0,1,2)", "0:3", "[0:3]"])
+def test_seeds_are_read_as_they_are_typed(text: str) -> None:
+    assert parse_seeds(text) == (0, 1, 2)
 
 
 def test_a_warm_up_longer_than_the_training_is_refused() -> None:

@@ -8,17 +8,24 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rkkd_cli.cli.flags.flag import split_words
+from rkkd_cli.config.dataset import DatasetConfig
 from rkkd_cli.config.experiment import Experiment
+from rkkd_cli.config.grid import CellSelection, varied_texts
 from rkkd_cli.config.overrides import Override, parse_override
 from rkkd_cli.config.presets import (
     load_experiment,
+    load_grid,
     preset_directory,
     preset_names,
     preset_path,
+    preset_text,
     read_preset,
     to_toml,
+    word_of,
 )
 from rkkd_cli.config.validation import experiment_from
+from rkkd_cli.config.value_lists import MAX_INTEGER, parse_values
 from rkkd_cli.errors import UserError
 
 RATES = st.floats(1e-300, 1e300)
@@ -59,14 +66,14 @@ def test_every_shipped_preset_written_and_read_is_equal(name: str, tmp_path: Pat
             "training.epochs": st.integers(1, 10**9),
             "training.milestones": st.lists(st.floats(1e-9, 0.999), max_size=3),
             "method.alpha": SHARES,
-            "method.temperature": RATES,
+            "method.temperature": st.floats(1e-300, 1e30),
             "rank.steepness": RATES,
             "rank.weight": FINITE,
-            "seeds": st.lists(st.integers(0, 2**70), min_size=1, max_size=4, unique=True),
+            "seeds": st.lists(st.integers(0, MAX_INTEGER), min_size=1, max_size=4, unique=True),
         }
     ),
     weights=st.none() | FINITE,
-    arm=st.fixed_dictionaries({"alpha": SHARES, "temperature": RATES}),
+    arm=st.fixed_dictionaries({"alpha": SHARES, "temperature": st.floats(1e-300, 1e30)}),
 )
 @settings(max_examples=40)
 def test_any_experiment_written_and_read_is_equal(
@@ -111,12 +118,72 @@ def test_a_path_that_leads_nowhere_is_refused(path: str) -> None:
         load_experiment(path)
 
 
-@pytest.mark.parametrize("content", [b"lr = = 3", b"\xff\xfe", b"a = 1\na = 2\n"])
+@pytest.mark.parametrize("content", [b"lr = = 3", b"a\0= 1", b"a = 1\na = 2\n"])
 def test_a_file_that_is_no_toml_is_refused_and_named(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_bytes(content)
     with pytest.raises(UserError, match=r"mine\.toml is no valid TOML"):
         read_preset(str(path))
+
+
+def test_a_file_that_is_no_text_in_utf_8_is_refused_and_named(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_bytes("title = 'größer'".encode("cp1252"))
+    with pytest.raises(UserError, match=r"mine\.toml is no text in UTF-8: .*save it as UTF-8"):
+        read_preset(str(path))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("line_end", ["\n", "\r\n", "\r"])
+def test_a_file_of_any_editor_is_read(encoding: str, line_end: str, tmp_path: Path) -> None:
+    text = preset_text("rank_grad")
+    mark = "\ufeff" if encoding.endswith(("le", "be")) else ""
+    path = tmp_path / "mine.toml"
+    path.write_bytes((mark + text).replace("\n", line_end).encode(encoding))
+    assert preset_text(str(path)) == text
+    assert load_experiment(str(path)) == load_experiment("rank_grad")
+
+
+def test_what_a_file_says_of_its_dataset_holds_for_no_other(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    own = "limit_train = 200\nmean = [0.5]\nroot = 'a'\nval_share = 0.1\n"
+    text = preset_text("rank_grad").replace('name = "digits"\n', f'name = "digits"\n{own}')
+    path.write_text(text, encoding="utf-8")
+    other = [parse_override("dataset.name=folder"), parse_override("dataset.limit_test=5")]
+    dataset = load_experiment(str(path), other).dataset
+    assert dataset == DatasetConfig(name="folder", val_share=0.1, limit_test=5)
+    for same in ("dataset.name=digits", "dataset.limit_test=5"):
+        dataset = load_experiment(str(path), [parse_override(same)]).dataset
+        assert (dataset.limit_train, dataset.mean, dataset.root) == (200, (0.5,), "a")
+
+
+def test_none_stays_in_arms_and_grids_and_leaves_no_trace_in_the_base() -> None:
+    words = ("dataset.limit_train=none", "arms.whole.dataset.limit_test=none")
+    experiment = load_experiment("rank_grad_cifar100_small", [parse_override(w) for w in words])
+    assert experiment.resolved_arms[-1].experiment.dataset.limit_test is None
+    assert "limit_train" not in tomllib.loads(to_toml(experiment))["dataset"]
+    assert read_back(experiment) == experiment
+    axes = {"dataset.limit_train": parse_values("none,100")}
+    grid = load_grid("rank_grad", [], axes, CellSelection())
+    limits = [arm.experiment.dataset.limit_train for arm in grid.resolved_arms]
+    assert limits == [None, 100, None, 100]
+    assert varied_texts(grid, "limit_train=none") == {"dataset.limit_train": "none"}
+    assert read_back(grid) == grid
+
+
+@pytest.mark.parametrize(
+    ("name", "word"),
+    [("mine.toml", "mine.toml"), ("lr=1.toml", "./lr=1.toml"), ("-x", "./-x"),
+     ("rank_grad", "./rank_grad")],
+)  # fmt: skip
+def test_the_word_of_a_file_names_it_again(
+    name: str, word: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(name).write_text("seeds = 7", encoding="utf-8")
+    assert word_of(Path(name)) == word
+    assert split_words([word]) == (word, [])
+    assert read_preset(word) == {"seeds": 7}
 
 
 def test_a_mistake_in_a_file_is_said_with_the_files_name(tmp_path: Path) -> None:

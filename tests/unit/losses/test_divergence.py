@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from decimal import Context, Decimal, localcontext
 
 import pytest
 import torch
@@ -10,6 +11,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from rkkd_cli.losses import kl_divergence, soft_cross_entropy
+from rkkd_cli.losses.divergence import (
+    LARGE_TEMPERATURE,
+    kl_at_any_temperature,
+    kl_per_image,
+)
 
 TEMPERATURES = (0.5, 1.0, 4.0, 20.0)
 Loss = Callable[[Tensor, Tensor, float], Tensor]
@@ -136,3 +142,60 @@ def test_an_empty_batch_and_whole_numbers_are_refused(loss: Loss) -> None:
         loss(torch.zeros(0, 5), torch.zeros(0, 5), 4.0)
     with pytest.raises(ValueError, match="floating-point"):
         loss(torch.zeros(3, 5, dtype=torch.int64), torch.zeros(3, 5), 4.0)
+
+
+def exact_divergence(student: Tensor, teacher: Tensor, temperature: float) -> float:
+    """KL × T² by rational series: no digit is lost at any temperature."""
+    with localcontext(Context(prec=60)):
+        scale, total = Decimal(temperature), Decimal(0)
+        for s, t in zip(student.tolist(), teacher.tolist(), strict=True):
+            q, p = ([(Decimal(x) / scale).exp() for x in row] for row in (s, t))
+            ratios = zip(p, q, strict=True)
+            total += sum(a / sum(p) * ((a / sum(p)) / (b / sum(q))).ln() for a, b in ratios)
+        return float(total * scale**2 / len(student))
+
+
+@pytest.mark.parametrize("exponent", [-1, 0, 1, 1.8, 1.9, 2, 3, 4, 5, 6, 12, 30, 100])
+@pytest.mark.parametrize("classes", [2, 100])
+def test_float32_is_right_at_every_temperature(exponent: float, classes: int) -> None:
+    temperature = 10.0**exponent
+    student, teacher = (logits(seed, 2, classes, 4.0).float() for seed in (20, 21))
+    exact = exact_divergence(student, teacher, temperature if exponent < 13 else 1e12)
+    assert kl_divergence(student, teacher, temperature).item() == pytest.approx(exact, rel=1e-4)
+
+
+@pytest.mark.parametrize("temperature", [100.0, 1e4, 1e6])
+@pytest.mark.parametrize("apart", [0.0, 1e-6, 1e-3, 1.0, 1e4])
+def test_it_is_never_negative_at_large_temperatures(temperature: float, apart: float) -> None:
+    teacher = logits(22, 50, 10).float()
+    student = teacher + apart * logits(23, 50, 10).float()
+    per_image = kl_at_any_temperature(student, teacher, torch.full((1, 1), temperature))
+    assert (per_image >= 0).all()
+    assert kl_divergence(teacher + 3, teacher, temperature).item() < 1e-10
+
+
+def test_at_usual_temperatures_and_for_distant_images_nothing_is_changed() -> None:
+    students, teachers = logits(24, 8, 10).float(), logits(25, 8, 10).float()
+    for temperature, scale in ((1.0, 1), (4.0, 1), (LARGE_TEMPERATURE, 1), (100.0, 1e4)):
+        inputs = students * scale, teachers * scale, torch.full((1, 1), temperature)
+        assert torch.equal(kl_at_any_temperature(*inputs), kl_per_image(*inputs))
+
+
+@pytest.mark.parametrize("temperature", [100.0, 1e4, 1e6, 1e30])
+def test_the_gradient_at_large_temperatures_is_that_of_its_limit(temperature: float) -> None:
+    student, teacher = logits(26).float().requires_grad_(), logits(27).float()
+    (gradient,) = torch.autograd.grad(kl_divergence(student, teacher, temperature), student)
+    exact_student = student.detach().double().requires_grad_()
+    exact = kl_divergence(exact_student, teacher.double(), min(temperature, 1e6))
+    (expected,) = torch.autograd.grad(exact, exact_student)
+    torch.testing.assert_close(gradient.double(), expected, rtol=1e-4, atol=1e-6)
+    far = (student.detach() * 1e6).requires_grad_()
+    (gradient,) = torch.autograd.grad(kl_divergence(far, teacher, temperature), far)
+    assert torch.isfinite(gradient).all()
+
+
+def test_without_t_squared_it_falls_with_it() -> None:
+    student, teacher = logits(28), logits(29)
+    scaled = kl_divergence(student, teacher, 1e4)
+    plain = kl_divergence(student, teacher, 1e4, scale_by_t2=False)
+    torch.testing.assert_close(scaled, plain * 1e8)

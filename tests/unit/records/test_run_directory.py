@@ -1,20 +1,27 @@
 """Run directories: made once, found again by name, path or age."""
 
 import json
+import os
+import shlex
+import sys
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from rkkd_cli.config.presets import read_experiment
 from rkkd_cli.errors import RunError, UserError
 from rkkd_cli.files import write_atomically
 from rkkd_cli.records.manifest import Manifest
+from rkkd_cli.records.metrics import read_metrics
 from rkkd_cli.records.run_directory import (
     RunDirectory,
     check_free,
+    check_name,
     create_run_directory,
     find_runs,
+    never_began,
     new_name,
     newest_run,
     open_run,
@@ -99,7 +106,15 @@ def test_an_output_folder_that_cannot_be_written_is_refused_and_leaves_nothing(
 
 
 def test_a_run_without_a_name_is_called_after_its_preset_and_the_time() -> None:
-    assert new_name("digits", datetime(2025, 3, 4, 5, 6, 7)) == "digits-20250304-050607"
+    time = datetime(2025, 3, 4, 5, 6, 7)
+    assert new_name("digits", time) == "digits-20250304-050607"
+    check_name(new_name("x" * 64, time) + "-2")
+
+
+def test_the_handle_can_be_pasted(tmp_path: Path) -> None:
+    handle = RunDirectory(tmp_path / "my results" / "a").handle
+    assert shlex.split(handle) == [str(tmp_path / "my results" / "a")]
+    assert RunDirectory(Path("results/a")).handle == "a"
 
 
 def test_a_manifest_comes_back_as_it_was_written(tmp_path: Path) -> None:
@@ -202,3 +217,37 @@ def test_a_name_nobody_chose_is_followed_by_a_number_where_it_is_taken(tmp_path:
     check_free(tmp_path, "digits", or_next=True)
     with pytest.raises(UserError, match="run 'digits' exists"):
         check_free(tmp_path, "digits")
+
+
+def test_a_second_process_is_told_which_one_holds_an_ended_run(tmp_path: Path) -> None:
+    run, second = make_run(tmp_path, "a"), RunDirectory(tmp_path / "a")
+    run.acquire()
+    with pytest.raises(UserError, match=f"in use by process {os.getpid()}; wait"):
+        second.acquire()
+    (run.path / ".holder").write_text("no number", encoding="utf-8")
+    with pytest.raises(UserError, match="in use by another process; wait"):
+        second.acquire()
+    run.release()
+    second.acquire()
+    second.release()
+    assert contents(run.path) == {"manifest.json", ".lock"}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX devices and pipes")
+@pytest.mark.parametrize("kind", ["device", "pipe", "sparse"])
+@pytest.mark.parametrize("name", ["metrics.csv", "experiment.toml"])
+def test_files_without_an_end_are_refused_at_once(kind: str, name: str, tmp_path: Path) -> None:
+    run = make_run(tmp_path, "a")
+    path = run.path / name
+    if kind == "device":
+        path.symlink_to("/dev/zero")
+    elif kind == "pipe":
+        os.mkfifo(path)
+    else:
+        with path.open("wb") as file:
+            file.truncate(2**42)
+    reason = "it has more than" if kind == "sparse" else "it is no regular file"
+    read = read_experiment if name == "experiment.toml" else read_metrics
+    with pytest.raises(UserError, match=rf"{name}.*{reason}"):
+        read(path)
+    assert name == "experiment.toml" or not never_began(run.path)
