@@ -43,7 +43,7 @@ FLOORS: dict[str, list[set[str]]] = {
         {"sources"},
         {"recording", "estimate"},
         {"check", "loggers"},
-        {"jobs"},
+        {"jobs", "teacher_fit"},
     ],
     "train": [
         {"lockstep"},

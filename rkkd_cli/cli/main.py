@@ -22,9 +22,12 @@ from rkkd_cli.cli.commands import (
     teacher,
     watch,
 )
+from rkkd_cli.cli.output.encoding import write_any_text
+from rkkd_cli.cli.output.ending import ignore_signals
 from rkkd_cli.cli.runtime import torchrun
 from rkkd_cli.config.overrides import check_encoding
 from rkkd_cli.errors import RunError, UserError
+from rkkd_cli.records.account import help_libraries
 
 app = typer.Typer(
     name="rkkd",
@@ -83,18 +86,22 @@ def main() -> None:
 
     Exit status: 2 for an error of the user, 1 for a failure, 128 + the number of a signal.
     """
-    try:
-        with torchrun.process_group() as group:
+    write_any_text()
+    help_libraries()
+    with torchrun.this_rank() as connect:
+        try:
             for word in sys.argv[1:]:
                 check_encoding(word)
-            app(obj=group)
-    except UserError as error:
-        _exit_with(str(error), 2)
-    except RunError as error:
-        _exit_with(str(error), 1)
-    except OSError as error:
-        where = f" ({error.filename})" if error.filename else ""
-        _exit_with(f"{error.strerror or error}{where}", 1)
+            app(obj=connect())
+        except UserError as error:
+            _exit_with(str(error), 2)
+        except RunError as error:
+            _exit_with(str(error), 1)
+        except OSError as error:
+            where = f" ({error.filename})" if error.filename else ""
+            _exit_with(f"{error.strerror or error}{where}", 1)
+        finally:
+            ignore_signals()
 
 
 def _exit_with(message: str, status: int) -> None:

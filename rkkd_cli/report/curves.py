@@ -10,7 +10,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
 
 from rkkd_cli.analysis.published_curves import PublishedCurves
 from rkkd_cli.errors import printable
@@ -19,11 +18,13 @@ from rkkd_cli.report.bands import draw_means
 from rkkd_cli.report.gradients import gradients_figure, has_diagnostics
 from rkkd_cli.report.published_lines import DOTS, published_lines, source_line
 from rkkd_cli.report.style import (
-    MAX_DISTINCT_ARMS,
+    MAX_NAMES_OVER_CURVES,
     STYLE,
+    add_legend,
     arms_in_legend,
     legend_title,
     line_styles,
+    number_epochs,
     save_figure,
     shorten_label,
 )
@@ -82,9 +83,8 @@ def quantity_figure(
     axes = figure.subplots()
     published_handles = _draw(axes, quantity, curves, published)
     handles = [*_arm_handles(curves), *published_handles]
-    if len(curves) > MAX_DISTINCT_ARMS:
-        title = legend_title(len(curves))
-        figure.legend(handles=handles, loc="outside lower center", ncols=2, title=title)
+    if len(handles) > MAX_NAMES_OVER_CURVES:
+        add_legend(figure, handles, legend_title(len(curves)))
     else:
         axes.legend(handles=handles)
     if published is not None and published_handles:
@@ -102,10 +102,7 @@ def sheet_figure(
     for axes, quantity in zip(panels, QUANTITIES, strict=True):
         for handle in (*_arm_handles(curves), *_draw(axes, quantity, curves, published)):
             handles.setdefault(str(handle.get_label()), handle)
-    legend = figure.legend(
-        handles=list(handles.values()), loc="outside lower center",
-        ncols=min(4, len(handles)), title=legend_title(len(curves)),
-    )  # fmt: skip
+    legend = add_legend(figure, list(handles.values()), legend_title(len(curves)))
     if published is not None and len(handles) > len(arms_in_legend(len(curves))):
         legend.set_title(source_line(published), prop=FontProperties(size=7))
     figure.suptitle(printable(" and ".join(names)), fontsize=10)
@@ -136,8 +133,8 @@ def _draw(
         if curve.ends:
             last = curve.means[quantity.column].loc[curve.ends]
             axes.plot(curve.ends, last, "x", color=style.colour, markersize=5)
-    axes.set(title=quantity.title, xlabel="epoch", ylabel=quantity.label)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set(title=quantity.title, ylabel=quantity.label)
+    number_epochs(axes)
     lines = published_lines(quantity.column, curves, published)
     if lines and lines[0].caveat:
         axes = axes.twinx()

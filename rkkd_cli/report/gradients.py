@@ -6,13 +6,20 @@ from typing import Literal, NamedTuple
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import LogFormatter, MaxNLocator
+from matplotlib.ticker import LogFormatter
 
 from rkkd_cli.errors import printable
 from rkkd_cli.records.metrics import DIAGNOSTICS
 from rkkd_cli.report.arms import ArmCurve
 from rkkd_cli.report.bands import draw_means
-from rkkd_cli.report.style import arms_in_legend, legend_title, line_styles, shorten_label
+from rkkd_cli.report.style import (
+    add_legend,
+    arms_in_legend,
+    legend_title,
+    line_styles,
+    number_epochs,
+    shorten_label,
+)
 
 TERM_DASHES: dict[str, Literal["solid", "dashed"]] = {"kl": "solid", "rank": "dashed"}
 
@@ -58,8 +65,7 @@ def gradients_figure(curves: Sequence[ArmCurve], names: Sequence[str]) -> Figure
     for axes, panel in zip(figure.subplots(1, len(PANELS)), PANELS, strict=True):
         _draw(axes, panel, curves)
     handles = _handles(curves)
-    columns, title = min(4, len(handles)), legend_title(len(curves))
-    figure.legend(handles=handles, loc="outside lower center", ncols=columns, title=title)
+    add_legend(figure, handles, legend_title(len(curves)))
     figure.suptitle(printable(" and ".join(names)), fontsize=10)
     return figure
 
@@ -68,9 +74,7 @@ def panel_figure(panel: GradientPanel, curves: Sequence[ArmCurve]) -> Figure:
     """Return the figure of one panel."""
     figure = Figure(figsize=(5.2, 3.9), layout="constrained")
     _draw(figure.subplots(), panel, curves)
-    handles = _handles(curves)
-    longest = max(len(str(handle.get_label())) for handle in handles)
-    figure.legend(handles=handles, loc="outside lower center", ncols=2 if longest < 26 else 1)
+    add_legend(figure, _handles(curves))
     return figure
 
 
@@ -94,5 +98,5 @@ def _draw(axes: Axes, panel: GradientPanel, curves: Sequence[ArmCurve]) -> None:
         axes.set_yscale("log", nonpositive="clip")
         axes.yaxis.set_major_formatter(PlainNumbers())
         axes.yaxis.set_minor_formatter(PlainNumbers())
-    axes.set(title=panel.title, xlabel="epoch", ylabel=panel.label)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set(title=panel.title, ylabel=panel.label)
+    number_epochs(axes)

@@ -1,12 +1,17 @@
 """The look of all figures, and how they are saved."""
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from matplotlib import colormaps
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
+from matplotlib.legend import Legend
+from matplotlib.ticker import MaxNLocator
 
 from rkkd_cli.files import atomic_file
 
@@ -25,12 +30,14 @@ STYLE: Any = {
     "grid.color": "#e6e6e6",
     "axes.axisbelow": True,
     "legend.frameon": False,
+    "text.parse_math": False,  # a name with dollars is no formula
     "svg.fonttype": "none",
     "svg.hashsalt": "rkkd",
 }
 
 MAX_DISTINCT_ARMS = 12  # of more, colours are not distinct and bands would cover everything
 MAX_NAMES_IN_LEGEND = 8
+MAX_NAMES_OVER_CURVES = 4  # of more, the legend stands below the axes
 MAX_LABEL_LENGTH = 44
 DPI = 150
 
@@ -82,15 +89,34 @@ def legend_title(arms: int) -> str | None:
     return None if count == arms else f"{count} of {arms} arms; colours run in their order"
 
 
+def add_legend(figure: Figure, handles: Sequence[Artist], title: str | None = None) -> Legend:
+    """Add a legend below the axes, in as many columns as there is room for the longest label."""
+    longest = max(len(str(handle.get_label())) for handle in handles)
+    room = int(figure.get_figwidth() / (0.6 + 0.07 * longest))  # inches of the line and a letter
+    columns = max(1, min(4, len(handles), room))
+    rows = -(-len(handles) // columns)
+    figure.set_figheight(figure.get_figheight() + 0.18 * max(rows - 2, 0))
+    return figure.legend(handles=handles, loc="outside lower center", ncols=columns, title=title)
+
+
+def number_epochs(axes: Axes) -> None:
+    """Label the axis of epochs, with whole numbers also where there is only one."""
+    axes.set_xlabel("epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+
+
 def save_figure(figure: Figure, folder: Path, name: str, formats: Sequence[str]) -> list[Path]:
     """Write the figure in each format, atomically; return the files."""
     figure.set_dpi(DPI)
-    layout = figure.get_layout_engine()
-    if layout is not None:  # compute it once: each savefig would compute it twice
-        layout.execute(figure)
-        figure.set_layout_engine(None)
     paths = [folder / f"{name}.{suffix}" for suffix in formats]
-    for path in paths:
-        with atomic_file(path) as file:
-            figure.savefig(file, format=path.suffix[1:], dpi=DPI, **SAVE_OPTIONS[path.suffix[1:]])
+    layout = figure.get_layout_engine()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # a name in Chinese: boxes
+        if layout is not None:  # compute it once: each savefig would compute it twice
+            layout.execute(figure)
+            figure.set_layout_engine(None)
+        for path in paths:
+            kind = path.suffix[1:]
+            with atomic_file(path) as file:
+                figure.savefig(file, format=kind, dpi=DPI, **SAVE_OPTIONS[kind])
     return paths

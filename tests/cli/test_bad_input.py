@@ -211,7 +211,9 @@ def test_what_only_cuda_has_is_refused_where_there_is_none(
     ("words", "fragments"),
     [
         ("run --eopchs 3", ["--eopchs", "--epochs"]),
-        ("run --epochs two", ["--epochs", "integer"]),
+        ("run --epochs two", ["training.epochs = 'two'", "a whole number"]),
+        ("run --limit-train all", ["dataset.limit_train = 'all'", "a whole number, or none"]),
+        ("run --checkpoint-minutes two", ["--checkpoint-minutes", "a valid number"]),
         ("rum", ["'rum'", "'run'"]),
         ("ls", ["presets|models|methods"]),
     ],

@@ -60,6 +60,8 @@ FORMS: dict[str, tuple[Damage, str]] = {
     "nan": (with_value("kl", "nan"), "not a number"),
     "truth value": (with_value("kl", "True"), "not a number"),
     "no value": (with_value("test_acc", ""), "not a number"),
+    "a name of no arm": (with_value("arm", "<b>"), "arm '<b>', a name that no arm can have"),
+    "another arm": (with_value("arm", "other"), "arm 'other', which experiment.toml does not"),
     "half an epoch": (with_value("epoch", "1.5"), "epoch"),
     "carriage return in a row": (lambda content: content.replace(b",0.", b",\r.", 1), "line 2"),
     "quotation mark": (lambda content: content.replace(b",0.", b',"0.', 1), "line"),

@@ -136,8 +136,10 @@ def test_a_checkpoint_that_cannot_be_written_stops_the_run_which_then_goes_on(
     manifest = RunDirectory(run).read_manifest()
     assert (manifest.status, manifest.reason) == ("failed", sentence.removeprefix("rkkd: error: "))
     shown = warm_rkkd("show", "run", cwd=tmp_path)
-    assert (shown.returncode, "failed" in shown.stdout) == (0, True)
-    succeeded(warm_rkkd("resume", "run", cwd=tmp_path))
+    assert shown.returncode == 0
+    assert f"failed: {manifest.reason}" in shown.stdout.splitlines()
+    resumed = succeeded(warm_rkkd("resume", "run", cwd=tmp_path))
+    assert f"rkkd: run run failed before: {manifest.reason}" in resumed.stderr.splitlines()
     assert numbers_of(run) == numbers_of(tmp_path / "undisturbed" / "run")
 
 

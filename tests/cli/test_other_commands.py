@@ -2,10 +2,11 @@
 
 import json
 import os
+import shlex
 from pathlib import Path
 
 import pytest
-from running import Ended, Program, quick, refused, succeeded
+from running import Ended, FolderMaker, Program, quick, refused, succeeded
 
 from rkkd_cli.config.presets import load_experiment, preset_directory, preset_names
 from rkkd_cli.data.catalogue import DATASETS
@@ -90,6 +91,26 @@ def test_cp_gives_a_copy_that_runs_the_same(tmp_path: Path, warm_rkkd: Program) 
     answer = warm_rkkd("cp", "rank_grad", "mine.toml", cwd=tmp_path)
     assert "rkkd run mine.toml" in answer.stdout
     assert load_experiment(str(tmp_path / "mine.toml")) == load_experiment("rank_grad")
+
+
+def test_what_cp_prints_can_be_pasted(tmp_path: Path, warm_rkkd: Program) -> None:
+    shown = warm_rkkd("cp", "rank_grad", "größe & mehr.toml", cwd=tmp_path).stdout
+    _, command, _ = shown.split("`")
+    program, *words = shlex.split(command)
+    assert (program, words) == ("rkkd", ["run", "größe & mehr.toml"])
+    plan = json.loads(succeeded(warm_rkkd(*words, "--dry-run", "--json", cwd=tmp_path)).stdout)
+    assert plan["directory"].startswith("results/gr__e___mehr-")
+
+
+def test_the_command_for_own_images_runs_on_twelve_of_them(
+    make_folder: FolderMaker, tmp_path: Path, warm_rkkd: Program
+) -> None:
+    data = ("--dataset", "folder", "--data-root", str(make_folder(2, train=4, test=2, size=32)))
+    words = ("run", "rank_grad_cifar100_small", *data, "--dry-run", "--json")
+    plan = json.loads(succeeded(warm_rkkd(*words, cwd=tmp_path)).stdout)
+    assert "limit_train" not in plan["experiment"]["dataset"]
+    refused(warm_rkkd(*words, "--limit-train", "24", cwd=tmp_path), "take 2 to 8")
+    succeeded(warm_rkkd(*words, "--limit-train", "none", cwd=tmp_path))
 
 
 def test_cp_into_a_folder_keeps_the_name(tmp_path: Path, warm_rkkd: Program) -> None:

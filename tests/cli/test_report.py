@@ -61,7 +61,7 @@ def test_one_arm_one_seed_and_one_epoch_make_a_page(tmp_path: Path, warm_rkkd: P
 
 
 def test_hostile_text_is_escaped_everywhere(tmp_path: Path, warm_rkkd: Program) -> None:
-    run = write_run(tmp_path, made_run(text=ATTACK, arms=(ATTACK, "kd")))
+    run = write_run(tmp_path, made_run(text=ATTACK))
     answer = warm_rkkd("report", "made", cwd=tmp_path)
     assert (answer.returncode, answer.stderr) == (0, "")
     text = (run / "report.html").read_text(encoding="utf-8")

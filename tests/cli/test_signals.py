@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import psutil
@@ -195,3 +196,22 @@ def test_a_run_that_is_stopped_at_random_moments_ends_as_if_nothing_had_happened
         assert {"before", "after", "at any"} == {kind for number, kind in moments if int(number)}
     else:
         assert re.search(r"at most [\d.]+ s", answer.stdout)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_while_the_program_ends_change_nothing(number: int, tmp_path: Path) -> None:
+    command = [sys.executable, "-u", "-m", "rkkd_cli", "run", *quick("device=cpu"), "--no-figures"]
+    with subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        shown = iter(process.stdout)
+        next(line for line in shown if "Last epoch" in line)
+        for _ in range(20):
+            process.send_signal(number)
+            time.sleep(0.01)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 0, said
+    assert "Traceback" not in said
+    (run,) = (tmp_path / "results").iterdir()
+    assert manifest_of(run)["status"] == "finished"

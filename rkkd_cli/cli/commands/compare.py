@@ -99,6 +99,7 @@ def _compare_arms(
 
 def _print_comparisons(comparisons: "list[Comparison]", to: str, as_json: bool) -> None:
     from rkkd_cli.analysis.conclusion import comparison_sentence
+    from rkkd_cli.cli.output.console import print_text
     from rkkd_cli.report.comparison_text import (
         comparison_csv,
         comparison_notes,
@@ -111,7 +112,7 @@ def _print_comparisons(comparisons: "list[Comparison]", to: str, as_json: bool) 
         rows = [comparison_row(c) | {"sentence": comparison_sentence(c)} for c in comparisons]
         typer.echo(json.dumps({"comparisons": rows}, allow_nan=False))
     elif to == "csv":
-        typer.echo(comparison_csv(comparisons), nl=False)
+        print_text(comparison_csv(comparisons))
     else:
         text = WRITERS[to](lay_out_comparisons(comparisons), comparison_notes(comparisons))
-        typer.echo(text.replace("<", "&lt;") if to == "md" else text, nl=False)
+        print_text(text.replace("<", "&lt;") if to == "md" else text)

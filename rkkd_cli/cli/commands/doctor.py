@@ -39,7 +39,7 @@ def doctor(out: Path) -> None:
         state = f"cannot be written: {problem}" if problem else "can be written"
         rows.append([name, f"{paths[name]} ({state})"])
     rows.append(["cache size", _folder_size(paths["cache"])])
-    console.out.print(tables.plain_table(["what", "here"], rows))
+    console.print_table(tables.plain_table(["what", "here"], rows, ("here",)))
     if any(problems.values()):
         raise typer.Exit(1)
 

@@ -20,6 +20,7 @@ from rkkd_cli.errors import unknown_name
 def findings(run: str, arms: list[str] | None, to: str, as_json: bool, out: Path) -> None:
     """Check the study's claims on a run: each is supported, contradicted or not resolved."""
     from rkkd_cli.analysis.findings import judge_findings
+    from rkkd_cli.cli.output.console import print_text
     from rkkd_cli.cli.output.stored_run import read_recorded_run
     from rkkd_cli.report.findings_text import findings_markdown, findings_plain
 
@@ -33,4 +34,4 @@ def findings(run: str, arms: list[str] | None, to: str, as_json: bool, out: Path
         content = {"run": record.name, "findings": findings_json}
         typer.echo(json.dumps(content, allow_nan=False))
     else:
-        typer.echo((findings_markdown if to == "md" else findings_plain)(judged), nl=False)
+        print_text((findings_markdown if to == "md" else findings_plain)(judged))

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
 Table = tuple[list[str], list[list[str]]]
 
+SETTINGS = "settings, as method.NAME.SETTING=VALUE"
+PROSE = ("title", "what", "objective", "formula", SETTINGS)  # columns that a terminal may fold
+
 
 @takes(
     Flag("what", str, "What to list.", positional=True, default=REQUIRED,
@@ -30,7 +33,7 @@ def ls(what: str, library: str | None, out: Path) -> None:
     if library is not None and what != "models":
         raise UserError(f"rkkd ls {what} takes no library; only models are listed by library")
     header, rows = LISTS[what](out) if library is None else _library_models(library)
-    console.out.print(tables.plain_table(header, rows))
+    console.print_table(tables.plain_table(header, rows, PROSE))
 
 
 def _presets(out: Path) -> Table:
@@ -77,7 +80,7 @@ def _methods(out: Path) -> Table:
         [name, (method.__doc__ or "").strip().splitlines()[0], _settings(method.Config)]
         for name, method in METHODS.items()
     ]
-    return ["method", "objective", "settings, as method.NAME.SETTING=VALUE"], rows
+    return ["method", "objective", SETTINGS], rows
 
 
 def _settings(config: "type[FrozenConfig]") -> str:

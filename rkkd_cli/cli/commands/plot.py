@@ -4,8 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import typer
-
 from rkkd_cli.cli.flags.flag import Flag, takes
 from rkkd_cli.cli.flags.runs import OUT, PUBLISHED, RUNS
 from rkkd_cli.errors import UserError, unknown_name
@@ -28,6 +26,8 @@ def plot(
     runs: list[str] | None, to: Path | None, formats: str, published: str | None, out: Path
 ) -> None:
     """Draw ranking loss, KL, test accuracy and gradients over the epochs, or a grid's figures."""
+    from rkkd_cli.cli.output.console import out as stdout
+    from rkkd_cli.cli.output.console import print_line
     from rkkd_cli.files import write_problem
     from rkkd_cli.records.run_directory import newest_run, open_run
 
@@ -41,7 +41,7 @@ def plot(
     if problem := write_problem(folder):
         raise UserError(f"cannot write figures to {folder}: {problem}")
     for path in _draw(opened, metrics, folder, file_formats, published):
-        typer.echo(path)
+        print_line(stdout, str(path))
 
 
 def _draw(

@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-import typer
-
 from rkkd_cli.cli.flags.flag import Flag, takes
 from rkkd_cli.cli.flags.runs import OUT, PUBLISHED, RUNS
 from rkkd_cli.errors import UserError
@@ -22,6 +20,8 @@ def report(runs: list[str] | None, to: Path | None, published: str | None, out: 
 
     Published values of the run's own preset stand beside the measured ones by themselves.
     """
+    from rkkd_cli.cli.output.console import out as stdout
+    from rkkd_cli.cli.output.console import print_line
     from rkkd_cli.cli.output.stored_run import published_preset_of, resolve_published
     from rkkd_cli.files import write_atomically, write_problem
     from rkkd_cli.records.run_directory import newest_run, open_run
@@ -39,4 +39,4 @@ def report(runs: list[str] | None, to: Path | None, published: str | None, out: 
     text = report_page(PageSource.read(opened, stated))
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, text)
-    typer.echo(path)
+    print_line(stdout, str(path))

@@ -3,8 +3,6 @@
 from dataclasses import replace
 from pathlib import Path
 
-import typer
-
 from rkkd_cli.cli.flags.flag import Flag, takes
 from rkkd_cli.cli.flags.grid import PUBLISHED_GRID
 from rkkd_cli.cli.flags.runs import OUT, RUN, SELECT, format_flag
@@ -22,6 +20,7 @@ def table(
 ) -> None:
     """Print a grid: the first varied key gives the rows, the second one the columns."""
     from rkkd_cli.analysis.grid_run import read_grid_run
+    from rkkd_cli.cli.output.console import print_text
     from rkkd_cli.cli.output.grid_result import print_tables
     from rkkd_cli.files import write_atomically
     from rkkd_cli.records.run_directory import open_run
@@ -38,6 +37,6 @@ def table(
     else:
         text = WRITERS[to]([lay_out(table) for table in grid.tables], grid_notes(grid))
     if output is None:
-        typer.echo(text, nl=False)
+        print_text(text)
     else:
         write_atomically(output, text)

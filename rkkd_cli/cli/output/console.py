@@ -1,14 +1,36 @@
-"""The consoles: results go to stdout, progress and errors to stderr."""
+"""The consoles: results go to stdout, progress and errors to stderr.
+
+Only a terminal that can redraw its lines has a width. In a pipe, a file or a dumb terminal, lines
+are as long as they are.
+"""
 
 import os
 import sys
 
-from rich.console import Console
+from rich.console import Console, ConsoleDimensions
+from rich.measure import Measurement
+from rich.table import Table
 
 from rkkd_cli.errors import printable
 
+ANY_WIDTH = 100_000
 
-class PipeSafeConsole(Console):
+
+class OutputConsole(Console):
+    """A console that folds text where there is a terminal, and only if it is told to."""
+
+    def __init__(self, *, stderr: bool = False, folds: bool = True) -> None:
+        super().__init__(stderr=stderr)
+        if not (folds and self.is_live):
+            self.size = ConsoleDimensions(ANY_WIDTH, 25)
+
+    @property
+    def is_live(self) -> bool:
+        """Whether lines can be redrawn. FORCE_COLOR makes ``is_terminal`` true for a pipe too."""
+        return self.file.isatty() and not self.is_dumb_terminal
+
+
+class PipeSafeConsole(OutputConsole):
     """A console that falls silent when its reader leaves, so that ``| head`` ends no training."""
 
     def on_broken_pipe(self) -> None:
@@ -17,11 +39,28 @@ class PipeSafeConsole(Console):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
 
 
-out = Console()
-wide = Console(width=2000)  # for tables of any width: nothing is cut, a terminal wraps them
+out = OutputConsole()
+wide = OutputConsole(folds=False)  # nothing is cut, a terminal wraps it
 err = PipeSafeConsole(stderr=True)
 
 
 def print_line(console: Console, text: str, style: str | None = None) -> None:
     """Print plain text on one line: no markup, highlighting or wrapping; see :func:`printable`."""
     console.print(printable(text), style=style, markup=False, highlight=False, soft_wrap=True)
+
+
+def print_table(table: Table) -> None:
+    """Print a table on stdout. A terminal too narrow for its words and numbers wraps the lines."""
+    (out if fits(table, out) else wide).print(table)
+
+
+def fits(table: Table, console: Console) -> bool:
+    """Return whether the console has room for the table's longest words, and all its numbers."""
+    unlimited = console.options.update(max_width=ANY_WIDTH)
+    return Measurement.get(console, unlimited, table).minimum <= console.width
+
+
+def print_text(text: str) -> None:
+    """Print text as it is. Unlike ``typer.echo``, which writes UTF-8 where ASCII is wanted."""
+    out.file.write(text)
+    out.file.flush()

@@ -6,11 +6,10 @@ from typing import Any
 
 import pandas as pd
 from rich.table import Table
-from rich.text import Text
 
 from rkkd_cli.analysis.grid_run import GridRecord
 from rkkd_cli.cli.output.console import out, print_line, wide
-from rkkd_cli.errors import printable
+from rkkd_cli.cli.output.tables import cell_text
 from rkkd_cli.files import write_atomically
 from rkkd_cli.report.grid_text import grid_notes, lay_out
 from rkkd_cli.report.text_tables import BEST_MARK, TextTable
@@ -83,7 +82,7 @@ def print_tables(grid: GridRecord) -> None:
     for table in tables[:MAX_TABLES]:
         out.print()
         if table.title:
-            out.print(printable(table.title), markup=False, highlight=False)
+            print_line(out, table.title)
         wide.print(_rich_table(table))
     if len(tables) > MAX_TABLES:
         out.print(f"… and {len(tables) - MAX_TABLES} more tables: grid.csv has all cells")
@@ -94,10 +93,11 @@ def print_tables(grid: GridRecord) -> None:
 def _rich_table(table: TextTable) -> Table:
     rich_table = Table(box=None, pad_edge=False, header_style="bold")
     for index, name in enumerate(table.header):
-        header = Text(printable(name))
-        rich_table.add_column(header, justify="right" if index else "left", no_wrap=True)
+        rich_table.add_column(cell_text(name), justify="right" if index else "left", no_wrap=True)
     for row in table.rows:
-        texts = [printable(cell.text) + BEST_MARK * cell.best for cell in row]
+        texts = [cell_text(cell.text + BEST_MARK * cell.best) for cell in row]
         styles = ["bold" if cell.best_of_column else "" for cell in row]
-        rich_table.add_row(*map(Text, texts, styles))
+        for text, style in zip(texts, styles, strict=True):
+            text.style = style
+        rich_table.add_row(*texts)
     return rich_table

@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from typing import Any, Self
 
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Column
 
-from rkkd_cli.cli.output.console import print_line
+from rkkd_cli.cli.output.console import OutputConsole, print_line
 from rkkd_cli.report.run_text import dataset_text, teacher_text
 from rkkd_cli.train.events import (
     ArmStopped,
@@ -21,12 +21,14 @@ from rkkd_cli.train.events import (
     TeacherReady,
 )
 
+WIDTH_FOR_BARS = 100  # in a narrower terminal there is only text, which is folded
 
-def make_reporter(console: Console, quiet: bool) -> "SilentReporter":
+
+def make_reporter(console: OutputConsole, quiet: bool) -> "SilentReporter":
     """Return a silent reporter, one with bars for a terminal, or one that prints lines."""
     if quiet:
         return SilentReporter()
-    return BarReporter(console) if console.is_terminal else LineReporter(console)
+    return BarReporter(console) if console.is_live else LineReporter(console)
 
 
 class SilentReporter:
@@ -45,7 +47,7 @@ class SilentReporter:
 class LineReporter(SilentReporter):
     """Prints a line per milestone, and one per arm and epoch."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: OutputConsole) -> None:
         self.console = console
         self.epochs = 0
 
@@ -60,6 +62,10 @@ class LineReporter(SilentReporter):
             case EpochDone(rows=rows):
                 for row in rows:
                     self.print(f"seed {row['seed']}  {row['arm']}  {epoch_text(row, self.epochs)}")
+            case TeacherReady(facts):
+                self.print(milestone_line(event))
+                for note in facts.get("notes", ()):
+                    self.print(f"rkkd: warning: {note}")
             case _:
                 text = milestone_line(event)
                 if text:
@@ -73,15 +79,16 @@ class LineReporter(SilentReporter):
 class BarReporter(LineReporter):
     """Shows a progress bar per arm of the running stream, below the lines of the milestones."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: OutputConsole) -> None:
         super().__init__(console)
-        self.bars = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=16),
-            TextColumn("{task.fields[status]}", markup=False),
-            TimeRemainingColumn(elapsed_when_finished=True),
-            console=console,
+        name, status = (
+            TextColumn(text, markup=False, table_column=Column(overflow="fold"))
+            for text in ("{task.description}", "{task.fields[status]}")
         )
+        left = TimeRemainingColumn(elapsed_when_finished=True)
+        has_room = console.width >= WIDTH_FOR_BARS
+        columns = (name, BarColumn(bar_width=16), status, left) if has_room else (name, status)
+        self.bars = Progress(*columns, console=console)
         self.tasks: dict[str, TaskID] = {}
         self.batches = 1
 

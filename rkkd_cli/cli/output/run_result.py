@@ -9,6 +9,7 @@ import typer
 
 from rkkd_cli.analysis.summary import RunSummaries, summarise_run
 from rkkd_cli.cli.output.console import out, print_line
+from rkkd_cli.cli.output.ending import ignore_signals
 from rkkd_cli.cli.output.tables import print_summary
 from rkkd_cli.records.manifest import Manifest
 from rkkd_cli.records.run_directory import RunDirectory
@@ -89,6 +90,7 @@ def print_result(result: Result | None, quiet: bool, as_json: bool) -> None:
     """
     if result is None:
         return
+    ignore_signals()
     if as_json:
         typer.echo(json.dumps(result.as_json()))
     elif quiet:

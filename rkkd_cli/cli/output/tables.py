@@ -1,12 +1,13 @@
 """Tables and lines that several commands print."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from rkkd_cli.analysis.summary import ArmSummary, RunSummaries
+from rkkd_cli.cli.output.console import out, print_line, print_table
+from rkkd_cli.cli.output.encoding import as_written
 from rkkd_cli.errors import printable
 from rkkd_cli.records.manifest import Manifest, StudentCost
 from rkkd_cli.report.run_text import SUMMARY_COLUMNS, summary_rows
@@ -22,18 +23,29 @@ def early_lines(manifest: Manifest) -> list[str]:
     return [f"ended early: {arm}, {', '.join(seeds)}" for arm, seeds in by_arm.items()]
 
 
-def plain_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
-    """Return a table whose cells are plain text, without markup."""
+def plain_table(
+    header: Sequence[str], rows: Iterable[Sequence[str]], prose: Collection[str] = ()
+) -> Table:
+    """Return a table whose cells are plain text, without markup.
+
+    On a terminal only the columns of ``prose`` are folded, between words.
+    """
+    lines = [[cell_text(cell) for cell in row] for row in (header, *rows)]
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for index, name in enumerate(header):
-        table.add_column(name, overflow="fold", no_wrap=index == 0)
-    for row in rows:
-        table.add_row(*(Text(printable(cell)) for cell in row))
+    for name, column in zip(header, zip(*lines, strict=True), strict=True):
+        width = None if name in prose else max(cell.cell_len for cell in column)
+        table.add_column(column[0], min_width=width, overflow="fold")
+    for line in lines[1:]:
+        table.add_row(*line)
     return table
 
 
+def cell_text(text: str) -> Text:
+    """Return the text of a cell as stdout's encoding can show it, so that its width is known."""
+    return Text(as_written(printable(text), out.encoding))
+
+
 def print_summary(
-    console: Console,
     summaries: RunSummaries,
     students: Mapping[str, StudentCost],
     published: Mapping[str, float] | None = None,
@@ -42,16 +54,17 @@ def print_summary(
     epochs = {epoch for arm in summaries.last for epoch in arm.epochs.values()}
     of_each = " of each arm and seed (not the same one)" if len(epochs) > 1 else ""
     title = f"Last epoch{of_each}, mean ± sample standard deviation over n seeds:"
-    console.print(title, soft_wrap=True)
-    console.print(_summary_table(summaries.last, published))
+    print_line(out, title)
+    print_table(_summary_table(summaries.last, published))
     for monitor, arms in summaries.selected.items():
-        title = f"\nEach seed's epoch with the best {monitor}; no test image chose it:"
-        console.print(title, soft_wrap=True)
-        console.print(_summary_table(arms))
+        out.print()
+        print_line(out, f"Each seed's epoch with the best {monitor}; no test image chose it:")
+        print_table(_summary_table(arms))
     costs = students.values()
     if any(cost["projector_parameters"] or cost["training_parameters"] for cost in costs):
-        console.print("\nParameters, and millions of multiply-adds of one image:")
-        console.print(_cost_table(summaries.last, students))
+        out.print()
+        print_line(out, "Parameters, and millions of multiply-adds of one image:")
+        print_table(_cost_table(summaries.last, students))
 
 
 def _summary_table(

@@ -1,7 +1,7 @@
 """What ``rkkd watch`` does: read the files of a run repeatedly, and show its progress."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from rich.console import Group
@@ -9,7 +9,7 @@ from rich.live import Live
 from rich.text import Text
 
 from rkkd_cli.analysis.summary import ArmProgress, progress_by_arm
-from rkkd_cli.cli.output.console import out, wide
+from rkkd_cli.cli.output.console import fits, out
 from rkkd_cli.cli.output.tables import plain_table
 from rkkd_cli.config.presets import read_experiment
 from rkkd_cli.errors import UserError, printable
@@ -48,9 +48,7 @@ class Snapshot(NamedTuple):
 
     def print(self) -> None:
         """Print all arms."""
-        console = out if out.is_terminal else wide
-        console.print(self.render(len(self.arms)))
-        console.file.flush()
+        out.print(self.render(len(self.arms)))
 
     def render(self, max_arms: int) -> Group:
         """Return headline and table, with those ``max_arms`` arms whose rows are the newest."""
@@ -60,9 +58,12 @@ class Snapshot(NamedTuple):
         header = ["arm", "seeds", "epoch"]
         for label, _ in METRICS.values():
             header += [label, ""]
-        table = plain_table(header, [self._row(arm) for arm in self.arms[-max_arms:]])
+        rows = [self._row(arm) for arm in self.arms[-max_arms:]]
+        table = plain_table(header, rows)
         hidden = len(self.arms) - max_arms
         more = [Text(f"… and {hidden} more arms")] if hidden > 0 else []
+        if not fits(table, out):  # then each arm is a paragraph
+            return Group(*lines, *(_paragraph(header, row) for row in rows), *more)
         return Group(*lines, table, *more)
 
     def _headline(self) -> str:
@@ -93,6 +94,11 @@ class Snapshot(NamedTuple):
         return cells
 
 
+def _paragraph(header: Sequence[str], row: Sequence[str]) -> Text:
+    cells = (f"{name} {cell}".strip() for name, cell in zip(header, row, strict=True))
+    return Text(printable(" ".join(cells)))
+
+
 def take_snapshot(run: RunDirectory, plan: Plan | None = None) -> Snapshot:
     """Read the run's files. A row that is being written is left for the next snapshot."""
     manifest = run.read_manifest()
@@ -116,7 +122,7 @@ def _read_plan(run: RunDirectory) -> Plan:
 
 def follow(run: RunDirectory, seconds: float) -> int:
     """Show the run every so many seconds until it ends. Return the exit status: 1 if it died."""
-    if out.is_terminal:
+    if out.is_live:
         with Live(console=out, auto_refresh=False) as live:
             for snapshot in _snapshots(run, seconds):
                 live.update(snapshot.render(max(1, out.height - LINES_BESIDE_ARMS)), refresh=True)

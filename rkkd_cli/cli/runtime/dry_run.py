@@ -7,7 +7,7 @@ from typing import Any
 
 import typer
 
-from rkkd_cli.cli.output.console import err, print_line
+from rkkd_cli.cli.output.console import err, print_line, print_text
 from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.config.presets import to_toml
 from rkkd_cli.data.catalogue import check_images, needs_download
@@ -34,7 +34,7 @@ def print_plan(experiment: Experiment, directory: Path, as_json: bool) -> None:
         }
         typer.echo(json.dumps(content))
         return
-    typer.echo(to_toml(experiment))
+    print_text(f"{to_toml(experiment)}\n")
     print_line(err, f"would run on {device_text} into {directory}")
     for stream, facts in zip(checked, streams, strict=True):
         for sentence in (*facts["notes"], _stream_sentence(stream.experiment, facts)):

@@ -9,7 +9,7 @@ import torch
 import typer
 
 from rkkd_cli.analysis.grid import grid_frame
-from rkkd_cli.cli.output.console import err, print_line, wide
+from rkkd_cli.cli.output.console import err, print_line, print_table
 from rkkd_cli.cli.output.tables import plain_table
 from rkkd_cli.cli.runtime.requests import GridRequest
 from rkkd_cli.config.arms import Arm
@@ -40,7 +40,7 @@ def print_cells(request: GridRequest, experiment: Experiment, retry: bool, as_js
         return
     columns = ["arm", "seed", "cell", *experiment.vary, "status"]
     texts = cells[columns].fillna("").astype(str).to_numpy().tolist()
-    wide.print(plain_table(columns, texts))
+    print_table(plain_table(columns, texts))
     counts = ", ".join(f"{n} {status}" for status, n in cells["status"].value_counts().items())
     print_line(err, f"{directory}: {counts}")
     for estimate in estimates:

@@ -8,11 +8,8 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 
 from rkkd_cli.cli.output.console import err, print_line
+from rkkd_cli.cli.output.ending import SIGNALS
 from rkkd_cli.train.stop_controller import StopController, Stopped
-
-# Windows has no SIGHUP (a terminal was closed). Its SIGTERM comes from inside the process only;
-# other programs end a process at once there, as SIGKILL does elsewhere.
-SIGNALS = [getattr(signal, n) for n in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, n)]
 
 # A training that has not stopped after this time is ended: schedulers do not wait longer.
 PATIENCE_SECONDS = 8.0

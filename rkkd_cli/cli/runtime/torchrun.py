@@ -67,7 +67,7 @@ def _other_rank() -> Iterator[Connect]:
     connect = _Connect()
     try:
         with (
-            Path(os.devnull).open("w") as nowhere,
+            Path(os.devnull).open("w", encoding="utf-8") as nowhere,
             redirect_stdout(nowhere),
             redirect_stderr(nowhere),
         ):
