@@ -9,8 +9,10 @@ import os
 import signal
 import threading
 import warnings
-from collections.abc import Generator, Iterable, Iterator, Sequence
+import weakref
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import NamedTuple
 
@@ -129,18 +131,29 @@ class ImageLoader:
             except RuntimeError as error:  # a worker has died
                 pixels = f"a process that decodes images is gone: {error}"
             if isinstance(pixels, str):
-                decoded.close()
-                self.loader = None  # its workers end now: garbage collection would wait for them
+                self.end_workers()
+                self.loader = None
                 raise ImageError(pixels)
             yield pixels
 
-    def _decoded(self, pin_memory: bool) -> Generator[Tensor | str, None, None]:
+    def _decoded(self, pin_memory: bool) -> Iterator[Tensor | str]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of more workers than cores, which somebody asked for
             if self.loader is None:
                 self.loader = _make_loader(self.tasks, self.workers, pin_memory)
-            decoded = iter(self.loader)
+                others = mp.active_children()
+                decoded = iter(self.loader)
+                started = [child for child in mp.active_children() if child not in others]
+                self.end_workers = weakref.finalize(self, _terminate, started)
+            else:
+                decoded = iter(self.loader)
         yield from decoded
+
+
+def _terminate(workers: Sequence[BaseProcess]) -> None:
+    """End workers. Garbage collection would take DataLoader's queues first, and then wait 5 s."""
+    for worker in workers:
+        worker.terminate()
 
 
 def _make_loader(tasks: _NextTasks, workers: int, pin_memory: bool) -> DataLoader[Tensor | str]:

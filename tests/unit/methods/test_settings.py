@@ -85,7 +85,7 @@ def test_settings_are_read_from_the_section_of_the_method(digits_pair: ModelPair
         ({"name": "dkd", "dkd": {"bta": 1.0}}, "unknown key 'method.dkd.bta'; did you mean"),
         ({"name": "kd", "dkd": {"bta": 1.0}}, "unknown key 'method.dkd.bta'"),
         ({"name": "dkd", "dkd": {"beta": -1.0}}, "method.dkd.beta = -1.0: must be greater"),
-        ({"name": "dkd", "dkd": {"beta": "x"}}, "method.dkd.beta = 'x': must be a valid number"),
+        ({"name": "dkd", "dkd": {"beta": "x"}}, "method.dkd.beta = 'x': must be a number"),
         (
             {"name": "kd", "dkdd": {}},
             "there is no method 'dkdd'; did you mean method.dkd",
