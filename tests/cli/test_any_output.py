@@ -31,7 +31,7 @@ def test_what_an_encoding_lacks_is_written_plainly(encoding: str, text: str, wri
     assert stream.buffer.getvalue().decode(encoding) == written
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
+@pytest.mark.parametrize("encoding", ["ascii", pytest.param("cp1252", marks=pytest.mark.slow)])
 def test_every_command_writes_in_the_encoding_and_keeps_its_columns(
     encoding: str, ended: Path, rkkd: Program
 ) -> None:

@@ -93,7 +93,9 @@ def test_added_values_run_only_new_cells_and_end_in_the_same_rows(
     assert in_any_order(tmp_path / "results/six") == in_any_order(six)
 
 
-@pytest.mark.parametrize("how", [("--workers=2",), ("--cells-per-job=2",)])
+@pytest.mark.parametrize(
+    "how", [pytest.param(("--workers=2",), marks=pytest.mark.slow), ("--cells-per-job=2",)]
+)
 def test_shared_out_it_has_the_same_rows_in_the_same_order(
     how: tuple[str, ...], warm_rkkd: Program, six: Path, tmp_path: Path
 ) -> None:

@@ -196,6 +196,7 @@ def test_a_mistake_is_one_sentence_before_anything_is_trained(
     assert not (tmp_path / "results").exists()
 
 
+@pytest.mark.slow
 def test_a_port_of_something_else_is_no_cluster(rkkd: Program) -> None:
     def answer() -> None:
         with server.accept()[0] as connection:

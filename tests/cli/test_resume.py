@@ -134,6 +134,7 @@ def test_a_dry_run_of_resume_shows_the_plan_and_writes_nothing(
     assert content_below(tmp_path) == before
 
 
+@pytest.mark.slow
 def test_on_a_terminal_the_bars_of_a_resumed_run_start_where_it_was(stopped: Path) -> None:
     done = (len(numbers_of(stopped)) - 1) // 2
     shown = on_a_terminal("resume", "stopped", cwd=stopped.parents[1], env={"NO_COLOR": "1"})

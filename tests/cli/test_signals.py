@@ -198,7 +198,9 @@ def test_a_run_that_is_stopped_at_random_moments_ends_as_if_nothing_had_happened
         assert re.search(r"at most [\d.]+ s", answer.stdout)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
+)
 def test_signals_while_the_program_ends_change_nothing(number: int, tmp_path: Path) -> None:
     command = [sys.executable, "-u", "-m", "rkkd_cli", "run", *quick("device=cpu"), "--no-figures"]
     with subprocess.Popen(

@@ -114,6 +114,7 @@ def test_a_killed_rank_is_started_again_and_nobody_can_tell(whole: Path, tmp_pat
     assert (len(manifest_of(run)["resumed"]), manifest_of(run)["status"]) == (1, "finished")
 
 
+@pytest.mark.slow
 def test_what_is_wrong_is_said_once_and_every_rank_ends(tmp_path: Path) -> None:
     result = together(tmp_path, "run", "training.batch_size=1", ranks=2)
     assert result.returncode == 1  # that is torchrun's own

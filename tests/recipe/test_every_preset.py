@@ -52,6 +52,7 @@ def test_every_arm_of_the_preset_trains_for_an_epoch(
         "teacher.training.epochs": 1,
         "teacher.training.batch_size": 5,
         "seeds": [0],
+        "decoders": 0,
     }
     given = [Override(key, value) for key, value in values.items()]
     experiment = load_experiment(preset, given)

@@ -177,6 +177,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
 def test_no_process_outlives_a_killed_program(files: list[str]) -> None:
     command = [sys.executable, "-c", ENDLESS, *files]
