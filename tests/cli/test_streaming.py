@@ -69,6 +69,7 @@ def run(folder: Path) -> Path:
     return folder / "results" / "x"
 
 
+@pytest.mark.slow
 def test_any_number_of_decoders_and_of_arms_gives_the_same_rows(
     folder: Path, warm_rkkd: Program
 ) -> None:

@@ -19,6 +19,7 @@ def test_a_terminal_shows_a_live_line_per_arm_and_ends_clean(tmp_path: Path) -> 
     assert "Last epoch" in shown[shown.rindex("\x1b[?25h") :]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
 def test_ctrl_c_ends_the_run_with_130_and_whole_rows(tmp_path: Path) -> None:
     words = ("run", *quick("device=cpu", "training.epochs=100000"))

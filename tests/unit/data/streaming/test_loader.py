@@ -142,6 +142,7 @@ def test_an_image_of_too_many_pixels_is_refused(count: int, tmp_path: Path) -> N
         read(ImageLoader(count), [str(giant)])
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
 def test_a_worker_that_dies_is_told_and_replaced(files: list[str]) -> None:
     before, loader = workers(), ImageLoader(1)
