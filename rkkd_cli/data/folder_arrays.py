@@ -7,7 +7,7 @@ import hashlib
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import chain, compress
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -40,8 +40,10 @@ def digest_tree(tree: Tree, image_size: int | None) -> TreeDigest:
         contents = [*pool.map(file_digest, paths)]
     for path, content in zip(paths, contents, strict=True):
         digest.update(os.fsencode(path.relative_to(tree.root)) + b"\0" + content)
-    train, held_out = contents[: len(tree.train)], contents[len(tree.train) :]
-    shared = [*compress(paths[len(tree.train) :], map(set(train).__contains__, held_out))]
+    count = len(tree.train)
+    trained = set(contents[:count])
+    held_out = zip(paths[count:], contents[count:], strict=True)
+    shared = [path for path, content in held_out if content in trained]
     return TreeDigest(digest.hexdigest(), _shared_notes(shared))
 
 

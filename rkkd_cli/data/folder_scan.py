@@ -151,7 +151,7 @@ class _Scan:
 
     def images_by_class(self, split: Path) -> dict[str, NDArray[np.bytes_]]:
         """Return the names, relative to ``root``, of the images of each class, sorted."""
-        self._note_link(split)
+        self.links += [split] if split.is_symlink() else []
         images: dict[str, NDArray[np.bytes_]] = {}
         for path in sorted(split.iterdir()):
             if self._is_stray(path.name):
@@ -159,7 +159,7 @@ class _Scan:
             if not path.is_dir():
                 self.other_files[path.suffix.lower()] += 1
                 continue
-            self._note_link(path)
+            self.links += [path] if path.is_symlink() else []
             names = list(self._images_below(f"{split.name}{os.sep}{path.name}"))
             if names:
                 images[path.name] = np.array(names)
@@ -193,7 +193,7 @@ class _Scan:
             if entry.is_dir(follow_symlinks=False):
                 yield from self._images_below(name)
             elif suffix in IMAGE_SUFFIXES:
-                self._note_link(self.root / name, entry.is_symlink())
+                self.links += [self.root / name] if entry.is_symlink() else []
                 yield os.fsencode(name)
             else:
                 self.other_files[suffix] += 1
@@ -203,10 +203,6 @@ class _Scan:
         is_stray = name.startswith(".") or name.lower() in STRAY_FOLDERS
         self.hidden += is_stray
         return is_stray
-
-    def _note_link(self, path: Path, is_link: bool | None = None) -> None:
-        if path.is_symlink() if is_link is None else is_link:
-            self.links.append(path)
 
     def refuse_links_out(self) -> None:
         """Raise UserError for a link that leads out of the folder."""

@@ -171,7 +171,7 @@ class Lockstep:
             "seed": self.stream.seed,
             "epoch": self.epochs_done + 1,
             "epoch_seconds": round(self.seconds, 4),
-            "images_per_second": round(len(self.stream.data) / self.seconds, 1),
+            "images_per_second": round(self.stream.images_per_epoch / self.seconds, 1),
         }
 
     def _select(self, rows: Sequence[Row]) -> list[Event]:

@@ -95,7 +95,7 @@ class Executor:
     def begin(
         self, experiment: Experiment, results: Path, name: str, or_next: bool
     ) -> Result | None:
-        """Begin a run and train it to its end. Progress goes to stderr. Returns None but on rank 0.
+        """Begin a run and train it to its end. Only rank 0 gets a result, and shows progress.
 
         With ``or_next`` the run's name gets a suffix if it has been taken in the meantime.
         """
@@ -114,7 +114,7 @@ class Executor:
             return self._run(recorder, work, device, controller)
 
     def resume(self, run: RunDirectory, request: RunRequest) -> Result | None:
-        """Continue a run that has begun, as the requested experiment. Returns None but on rank 0.
+        """Continue a run that has begun, as the requested experiment. Only rank 0 gets a result.
 
         Rank 0 reads and repairs the run; the other ranks get from it what is left to train.
         """

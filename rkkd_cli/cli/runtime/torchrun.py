@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from rkkd_cli.errors import RunError, UserError
 
@@ -99,7 +99,7 @@ def from_first(group: "TorchrunGroup | None", look_up: Callable[[], T]) -> T:
     """Return what rank 0 finds on its disk."""
     if group is None:
         return look_up()
-    return group.broadcast(look_up() if group.is_first else None)  # type: ignore[return-value]
+    return cast(T, group.broadcast(look_up() if group.is_first else None))
 
 
 def _agree(group: "TorchrunGroup", status: int, error: BaseException | None) -> int:

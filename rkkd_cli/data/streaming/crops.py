@@ -33,9 +33,11 @@ class Crop(NamedTuple):
         """Return the cropped image. Raises DecompressionBombError if resizing it makes a giant."""
         if self.mode == "centre":
             return centre_crop(image, self.size)
+        cropped: Image.Image
         if self.mode == "held_out":
             _refuse_giant(_shorter_side(self.size), image)
-        cropped: Image.Image
+            cropped = _transform(self)(image)
+            return cropped
         with torch.random.fork_rng(devices=()):
             torch.default_generator.manual_seed(seed)
             cropped = _transform(self)(image)

@@ -44,7 +44,7 @@ def read_image(path: Path, transforms: Iterable[Transform]) -> list[NDArray[np.u
 
     Raises UserError naming an image that cannot be decoded.
     """
-    check_is_image_file(path)
+    _check_is_image_file(path)
     try:
         with Image.open(path, formats=FORMATS) as file:
             image = _to_rgb(file)
@@ -67,7 +67,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def check_is_image_file(path: Path) -> None:
+def _check_is_image_file(path: Path) -> None:
     """Raise UserError for what is no file (a pipe would be waited for), or is a giant."""
     try:
         if not path.is_file():
@@ -83,7 +83,7 @@ def check_is_image_file(path: Path) -> None:
 
 def file_digest(path: Path) -> bytes:
     """Return the SHA-256 of an image file. Raises UserError if it cannot be read."""
-    check_is_image_file(path)
+    _check_is_image_file(path)
     try:
         return hashlib.sha256(path.read_bytes()).digest()
     except OSError as error:

@@ -103,11 +103,9 @@ class ImageLoader:
         self.loader: DataLoader[Tensor | str] | None = None
         self.reader: object = None
 
-    def __getstate__(self) -> dict[str, int | None]:
-        return {"workers": self.requested}
-
-    def __setstate__(self, state: dict[str, int | None]) -> None:
-        self.__init__(**state)  # type: ignore[misc]  # a copy starts workers of its own
+    def __reduce__(self) -> tuple[type["ImageLoader"], tuple[int | None]]:
+        """A copy starts workers of its own."""
+        return ImageLoader, (self.requested,)
 
     @property
     def workers(self) -> int:
