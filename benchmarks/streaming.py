@@ -46,7 +46,8 @@ STREAM = """
 import resource, sys, time
 import torch
 from pathlib import Path
-from rkkd_cli.data.catalogue import DatasetRequest, load_dataset
+from rkkd_cli.data.catalogue import DatasetRequest
+from rkkd_cli.data.reading import load_dataset
 from rkkd_cli.data.stream import Stream
 torch.set_num_threads(1)
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from rkkd_cli.data.images import LabelledImages, Splits, balanced_order
+from rkkd_cli.data.images import LabelledImages, Splits
+from rkkd_cli.data.subsets import balanced_order
 
 TEST_IMAGES = 400
 

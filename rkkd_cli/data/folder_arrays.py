@@ -16,11 +16,13 @@ from numpy.typing import NDArray
 
 from rkkd_cli.data.folder_scan import FileIndex, Tree
 from rkkd_cli.data.images import LabelledImages
+from rkkd_cli.data.shared_images import shared_notes
+from rkkd_cli.data.streaming.crops import Fit
 from rkkd_cli.data.streaming.decode import file_digest, read_rgb, reject_decompression_bombs
 from rkkd_cli.errors import UserError
 from rkkd_cli.files import atomic_file
 
-DECODER_VERSION = "1"
+DECODER_VERSION = "2"
 SPLITS = ("train", "test", "val")  # the last one is often missing
 MAX_PROBLEMS = 10  # images that a message names
 
@@ -32,33 +34,23 @@ class TreeDigest(NamedTuple):
     notes: tuple[str, ...]
 
 
-def digest_tree(tree: Tree, image_size: int | None) -> TreeDigest:
-    """Read all files. The key is the SHA-256 of their paths and bytes, and of the image size."""
-    digest = hashlib.sha256(f"{DECODER_VERSION} {image_size}".encode())
+def digest_tree(tree: Tree, image_size: int | None, resize: Fit = "crop") -> TreeDigest:
+    """Read all files. The key is the SHA-256 of their paths and bytes, and of how they are read."""
+    counts = [len(split) for split in tree.splits]
+    digest = hashlib.sha256(f"{DECODER_VERSION} {image_size} {resize} {counts}".encode())
     with ThreadPoolExecutor() as pool:
         paths = [*chain.from_iterable(split.paths() for split in tree.splits)]
         contents = [*pool.map(file_digest, paths)]
     for path, content in zip(paths, contents, strict=True):
         digest.update(os.fsencode(path.relative_to(tree.root)) + b"\0" + content)
-    count = len(tree.train)
-    trained = set(contents[:count])
-    held_out = zip(paths[count:], contents[count:], strict=True)
+    trained = set(contents[: counts[0]])
+    held_out = zip(paths[counts[0] :], contents[counts[0] :], strict=True)
     shared = [path for path, content in held_out if content in trained]
-    return TreeDigest(digest.hexdigest(), _shared_notes(shared))
+    return TreeDigest(digest.hexdigest(), shared_notes(shared))
 
 
-def _shared_notes(paths: Sequence[Path]) -> tuple[str, ...]:
-    if not paths:
-        return ()
-    images = "image is" if len(paths) == 1 else "images are"
-    return (
-        f"{len(paths)} held-out {images} also among the training images, byte for byte (such as "
-        f"{paths[0]}): accuracies are flattered",
-    )
-
-
-def decode_tree(tree: Tree, image_size: int | None) -> list[LabelledImages]:
-    """Decode all images to RGB; with ``image_size``, resize the shorter side and crop the centre.
+def decode_tree(tree: Tree, image_size: int | None, resize: Fit = "crop") -> list[LabelledImages]:
+    """Decode all images to RGB; with ``image_size``, make them fit as ``resize`` says.
 
     Returns the splits of the tree. Raises UserError naming all images that cannot be decoded or,
     without ``image_size``, one whose size differs from the first image's.
@@ -68,14 +60,14 @@ def decode_tree(tree: Tree, image_size: int | None) -> list[LabelledImages]:
 
     def decode(path: Path) -> NDArray[np.uint8] | None:
         try:
-            pixels = read_rgb(path, image_size)
+            pixels = read_rgb(path, image_size, resize)
         except UserError as error:
             problems.append(str(error))
             return None
         if pixels.shape[:2] != (height, width):
             raise UserError(
                 f"image {path} is {pixels.shape[1]}×{pixels.shape[0]}, the first one "
-                f"{width}×{height}; give one size, such as dataset.image_size=64"
+                f"{width}×{height}; give one size, such as dataset.image_size=64 (--image-size 64)"
             )
         return pixels
 

@@ -1,18 +1,20 @@
 """Image folders: the files in ``train/<class>/*``, ``val/<class>/*`` and ``test/<class>/*``.
 
-Only file names are read. They are kept in arrays, where a million names take tens of megabytes.
+Or in ``<class>/*`` alone, of which a share is held out for testing. Only file names are read. They
+are kept in arrays, where a million names take tens of megabytes.
 """
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rkkd_cli.data.subsets import Indices, hold_out
 from rkkd_cli.errors import UserError
 
 # Those of the formats that are decoded (see data/streaming/decode.py).
@@ -31,9 +33,10 @@ STRAY_FOLDERS = (
     "@eadir", "#recycle", "#snapshot", "__macosx", "$recycle.bin", "system volume information",
     "lost+found",
 )  # fmt: skip
-EXPECTED_LAYOUT = "expected train/<class>/* and test/<class>/* or val/<class>/*"
-
-Indices = NDArray[np.int64]
+EXPECTED_LAYOUT = (
+    "expected train/<class>/* and test/<class>/* or val/<class>/*, or <class>/* alone with "
+    "--test-share 0.2 for a share to test on"
+)
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,7 @@ class Tree(NamedTuple):
     """The files of the splits of an image folder, and its class names.
 
     ``val`` is None where the folder has no validation images beside its test images. ``notes``
-    are sentences for the user about what was left out.
+    are sentences for the user about what was left out, and how the splits were made.
     """
 
     root: Path
@@ -80,27 +83,27 @@ class Tree(NamedTuple):
         return (self.train, self.test) + (() if self.val is None else (self.val,))
 
 
-def scan_folder(root: Path, follow_links: bool = False) -> Tree:
+def scan_folder(
+    root: Path, follow_links: bool = False, test_share: float = 0.0, split_seed: int = 0
+) -> Tree:
     """List the images below ``root``; the classes are the sorted folder names of ``train/``.
 
-    Without ``test/``, the images in ``val/`` are the test images. Hidden names, folders that
-    programs leave behind, files of other kinds and empty classes are left out.
+    Each folder of a split is used for what it is called. A root without such folders is ``train/``
+    itself. Without ``test/``, a ``test_share`` of the training images, drawn with ``split_seed``,
+    are the test images, or those in ``val/`` if it is 0. Hidden names, folders that programs leave
+    behind, files of other kinds and empty classes are left out.
 
-    Raises UserError for a missing or empty folder, for a class of another split that the training
-    split lacks, and for a link that leads out of ``root`` (unless ``follow_links``).
+    Raises UserError for a missing or empty folder, for one without test images, for a class of
+    another split that the training split lacks, and for a link that leads out of ``root`` (unless
+    ``follow_links``).
     """
     if not root.is_dir():
         raise UserError(f"no such image folder: {root}")
-    folders, scan = _split_folders(root), _Scan(root)
+    folders, scan = _split_folders(root) or {"train": root}, _Scan(root)
     found = {name: scan.images_by_class(folder) for name, folder in folders.items()}
     found = {name: images for name, images in found.items() if images}
-    if "train" not in found or len(found) == 1:
-        missing = "train/" if "train" not in found else "test/ or val/"
-        suffixes = " ".join(IMAGE_SUFFIXES)
-        raise UserError(
-            f"image folder {root} has no {missing} with images ({suffixes}) in class folders; "
-            f"{EXPECTED_LAYOUT}"
-        )
+    if "train" not in found or (len(found) == 1 and not test_share):
+        raise _missing_split(root, folders, found)
     classes = tuple(found["train"])
     for name, images in found.items():
         unknown = next((label for label in images if label not in classes), None)
@@ -112,9 +115,52 @@ def scan_folder(root: Path, follow_links: bool = False) -> Tree:
     if not follow_links:
         scan.refuse_links_out()
     splits = {name: _index(root, images, classes) for name, images in found.items()}
-    test_name = "test" if "test" in splits else "val"
-    val = splits.get("val") if test_name == "test" else None
-    return Tree(root, splits["train"], splits[test_name], val, classes, scan.notes())
+    return _make_tree(root, splits, classes, scan.notes(), test_share, split_seed)
+
+
+def _missing_split(root: Path, folders: Mapping[str, Path], found: Mapping[str, Any]) -> UserError:
+    """Return the error for a folder without training images, or without test images."""
+    if "train" in found and folders["train"] == root:
+        names = list(found["train"])
+        shown = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
+        return UserError(
+            f"image folder {root} has class folders ({shown}) and no train/ and test/; hold out a "
+            "share of its images for testing with --test-share 0.2, or sort them into "
+            "train/<class>/* and test/<class>/*"
+        )
+    missing = "train/" if "train" not in found else "test/ or val/"
+    suffixes = " ".join(IMAGE_SUFFIXES)
+    return UserError(
+        f"image folder {root} has no {missing} with images ({suffixes}) in class folders; "
+        f"{EXPECTED_LAYOUT}"
+    )
+
+
+def _make_tree(
+    root: Path,
+    splits: Mapping[str, FileIndex],
+    classes: tuple[str, ...],
+    notes: tuple[str, ...],
+    test_share: float,
+    split_seed: int,
+) -> Tree:
+    """Return the tree, with test images that the folder has, or that are taken from the others."""
+    train, test, val = splits["train"], splits.get("test"), splits.get("val")
+    note = ""
+    if test is not None and test_share:
+        note = f"dataset.test_share = {test_share} is not used: {root} has test images of its own"
+    elif test_share:
+        images = len(train)
+        train, test = hold_out(train, test_share, classes, "dataset.test_share", split_seed)
+        note = (
+            f"{images - len(train):,} of the {images:,} training images of {root} are held out for "
+            f"testing: dataset.test_share = {test_share}, split_seed = {split_seed}"
+        )
+    elif test is None:
+        test, val = val, None
+        note = f"{root} has no test/: the images in its val/ are the test images"
+    assert test is not None
+    return Tree(root, train, test, val, classes, (*notes, *([note] if note else [])))
 
 
 def _split_folders(root: Path) -> dict[str, Path]:
@@ -133,7 +179,9 @@ def _split_folders(root: Path) -> dict[str, Path]:
     return folders
 
 
-def _index(root: Path, images: dict[str, NDArray[np.bytes_]], classes: Sequence[str]) -> FileIndex:
+def _index(
+    root: Path, images: Mapping[str, NDArray[np.bytes_]], classes: Sequence[str]
+) -> FileIndex:
     label_of = {name: label for label, name in enumerate(classes)}
     labels = [np.full(len(names), label_of[name], np.int64) for name, names in images.items()]
     return FileIndex(root, np.concatenate(list(images.values())), np.concatenate(labels))
@@ -146,25 +194,30 @@ class _Scan:
     root: Path
     links: list[Path] = field(default_factory=list)
     hidden: int = 0
+    without_class: int = 0  # images that lie beside the class folders
     empty_classes: list[str] = field(default_factory=list)
     other_files: Counter[str] = field(default_factory=Counter)  # by suffix
 
     def images_by_class(self, split: Path) -> dict[str, NDArray[np.bytes_]]:
         """Return the names, relative to ``root``, of the images of each class, sorted."""
-        self.links += [split] if split.is_symlink() else []
+        inside = "" if split == self.root else f"{split.name}{os.sep}"
+        self.links += [split] if inside and split.is_symlink() else []
         images: dict[str, NDArray[np.bytes_]] = {}
         for path in sorted(split.iterdir()):
             if self._is_stray(path.name):
                 continue
             if not path.is_dir():
-                self.other_files[path.suffix.lower()] += 1
+                if path.suffix.lower() in IMAGE_SUFFIXES:
+                    self.without_class += 1
+                else:
+                    self.other_files[path.suffix.lower()] += 1
                 continue
             self.links += [path] if path.is_symlink() else []
-            names = list(self._images_below(f"{split.name}{os.sep}{path.name}"))
+            names = list(self._images_below(f"{inside}{path.name}"))
             if names:
                 images[path.name] = np.array(names)
             else:
-                self.empty_classes.append(f"{split.name}/{path.name}")
+                self.empty_classes.append(f"{inside}{path.name}")
         return images
 
     def _images_below(self, folder: str) -> Iterator[bytes]:
@@ -225,6 +278,8 @@ class _Scan:
             parts.append(
                 f"{self.hidden} hidden files and folders, or such as programs leave behind"
             )
+        if self.without_class:
+            parts.append(f"{self.without_class} images outside of class folders")
         if self.other_files:
             kinds = ", ".join(suffix or "no suffix" for suffix in sorted(self.other_files))
             parts.append(f"{self.other_files.total()} files that are no images by name ({kinds})")

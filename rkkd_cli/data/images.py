@@ -1,20 +1,17 @@
-"""The splits of a dataset: balanced subsets, held-out images, statistics, fingerprints.
+"""The splits of a dataset, and a dataset: fingerprints, statistics.
 
 Shapes: images (N, channels, H, W) uint8, labels (N,) int64.
 """
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rkkd_cli.data.folder_scan import FileIndex, Indices
 from rkkd_cli.data.streaming.split import StreamedSplit
-from rkkd_cli.errors import UserError
+from rkkd_cli.data.subsets import Indices
 
 
 @dataclass(frozen=True)
@@ -49,7 +46,6 @@ class LabelledImages:
 # Training split, test split and class names.
 Splits = tuple[LabelledImages, LabelledImages, tuple[str, ...]]
 Split = LabelledImages | StreamedSplit
-SplitT = TypeVar("SplitT", LabelledImages, StreamedSplit, FileIndex)
 
 
 @dataclass(frozen=True)
@@ -99,76 +95,6 @@ class Dataset:
         splits = [split.fingerprint for split in (self.train, self.test, self.val) if split]
         text = repr((splits, self.classes, self.mean, self.std))
         return hashlib.sha256(text.encode()).hexdigest()
-
-
-def balanced_order(labels: NDArray[np.int64], seed: int) -> Indices:
-    """Return an order of all images in which every prefix is balanced over the classes.
-
-    Images are shuffled within their class. The first image of each class comes first, then the
-    second of each, and so on; classes that have run out are skipped.
-    """
-    shuffled = np.random.default_rng(seed).permutation(len(labels))
-    rank = _rank_within_class(labels[shuffled])
-    return shuffled[np.lexsort((labels[shuffled], rank))].astype(np.int64)
-
-
-def _rank_within_class(labels: NDArray[np.int64]) -> Indices:
-    """Return for each label how many equal labels precede it."""
-    order = np.argsort(labels, kind="stable")
-    ranks = np.empty(len(labels), dtype=np.int64)
-    ranks[order] = np.concatenate([np.arange(count) for count in np.bincount(labels)])
-    return ranks
-
-
-def check_subset(size: int, num_images: int, num_classes: int, setting: str) -> None:
-    """Raise UserError unless ``size`` is at least one image per class and at most all images."""
-    if not num_classes <= size <= num_images:
-        raise UserError(
-            f"{setting} = {size}: the split has {num_images} images of {num_classes} classes, so "
-            f"take {num_classes} to {num_images}"
-        )
-
-
-def balanced_subset(split: SplitT, size: int | None, setting: str) -> SplitT:
-    """Return a class-balanced subset of ``size`` images, always the same one; None keeps all."""
-    if size is None:
-        return split
-    check_subset(size, len(split), len(np.unique(split.labels)), setting)
-    return split.take(np.sort(balanced_order(split.labels, seed=0)[:size]))
-
-
-def check_hold_out(fraction: float, num_images: int, num_classes: int) -> None:
-    """Raise UserError if ``fraction`` leaves fewer images than classes on either side."""
-    size = round(fraction * num_images)
-    if size < num_classes or num_images - size < num_classes:
-        raise UserError(
-            f"dataset.val_share = {fraction} leaves fewer than one image per class on one side; "
-            f"there are {num_images} training images of {num_classes} classes"
-        )
-
-
-def hold_out(
-    split: SplitT, fraction: float, classes: Sequence[str]
-) -> tuple[SplitT, SplitT | None]:
-    """Split off a ``fraction`` of every class, at least one image each.
-
-    Returns the rest and the held-out images (None if ``fraction`` is 0). Raises UserError for a
-    class of one image.
-    """
-    if fraction == 0:
-        return split, None
-    counts = np.bincount(split.labels)
-    check_hold_out(fraction, len(split), int((counts > 0).sum()))
-    if (counts == 1).any():
-        raise UserError(
-            f"dataset.val_share = {fraction} needs two training images per class: class "
-            f"{classes[int(np.argmax(counts == 1))]!r} has one"
-        )
-    held_out_per_class = np.clip(np.rint(fraction * counts), 1, counts - 1)
-    order = balanced_order(split.labels, seed=1)
-    labels = split.labels[order]
-    is_held_out = _rank_within_class(labels) < held_out_per_class[labels]
-    return split.take(np.sort(order[~is_held_out])), split.take(np.sort(order[is_held_out]))
 
 
 def channel_statistics(

@@ -103,8 +103,9 @@ class StreamedPixels:
         self.split, self.device, self.padding, self.flip = split, device, padding, flip
 
     def in_order(self, slices: Sequence[slice]) -> Iterator[Tensor]:
-        """Yield the centre crops of each slice's images."""
-        crop = Crop(self.split.size, "held_out" if self.split.crop == "resized" else "centre")
+        """Yield the images of each slice, made to fit."""
+        mode = "held_out" if self.split.crop == "resized" else self.split.resize
+        crop = Crop(self.split.size, mode)
         indices = range(len(self.split))
         tasks = (
             [DecodeTask(self.split.path(index), crop) for index in indices[batch]]
@@ -140,15 +141,15 @@ class StreamedPixels:
     def _padded_crops(
         self, order: Tensor, generators: Sequence[torch.Generator], slices: Sequence[slice]
     ) -> Iterator[list[Tensor]]:
-        """Yield random windows of the padded centre crops, the same as for images in memory."""
+        """Yield random windows of the padded images, the same as for images in memory."""
         size, device = self.split.shape[1:], self.device
         crops = [
             RandomCrops(len(order), size, self.padding, self.flip, generator, device)
             for generator in generators
         ]
-        centre = Crop(self.split.size, "centre")
+        fit = Crop(self.split.size, self.split.resize)
         tasks = (
-            [DecodeTask(self.split.path(index), centre) for index in order[batch].tolist()]
+            [DecodeTask(self.split.path(index), fit) for index in order[batch].tolist()]
             for batch in slices
         )
         for batch, (pixels,) in zip(slices, self._decode(tasks, len(slices)), strict=True):

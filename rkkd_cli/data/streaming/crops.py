@@ -13,6 +13,9 @@ from torchvision.transforms import v2
 # A held-out image's shorter side, as a multiple of the crop's side.
 HELD_OUT_SCALE = 256 / 224
 
+# How an image of another shape is made to fit a square; see fit().
+Fit = Literal["crop", "squash", "pad"]
+
 
 class Crop(NamedTuple):
     """Turns an image into ``size``×``size`` pixels.
@@ -22,25 +25,25 @@ class Crop(NamedTuple):
             ``flip``. As torchvision's reference scripts train.
         held_out: the shorter side resized to size · 256 / 224, then a centre crop. As torchvision's
             reference scripts evaluate.
-        centre: the shorter side resized to ``size``, then a centre crop. As for images in memory.
+        crop, squash, pad: the ways in which images in memory are made to fit; see :func:`fit`.
     """
 
     size: int
-    mode: Literal["random", "held_out", "centre"]
+    mode: Literal["random", "held_out", "crop", "squash", "pad"]
     flip: bool = False
 
     def cut(self, image: Image.Image, seed: int = 0) -> Image.Image:
         """Return the cropped image. Raises DecompressionBombError if resizing it makes a giant."""
-        if self.mode == "centre":
-            return centre_crop(image, self.size)
         cropped: Image.Image
         if self.mode == "held_out":
             _refuse_giant(_shorter_side(self.size), image)
             cropped = _transform(self)(image)
-            return cropped
-        with torch.random.fork_rng(devices=()):
-            torch.default_generator.manual_seed(seed)
-            cropped = _transform(self)(image)
+        elif self.mode == "random":
+            with torch.random.fork_rng(devices=()):
+                torch.default_generator.manual_seed(seed)
+                cropped = _transform(self)(image)
+        else:
+            cropped = fit(image, self.size, self.mode)
         return cropped
 
 
@@ -56,14 +59,22 @@ def _shorter_side(size: int) -> int:
     return round(HELD_OUT_SCALE * size)
 
 
-def centre_crop(image: Image.Image, size: int) -> Image.Image:
-    """Resize the shorter side to ``size`` (bicubic) and crop the centre."""
-    _refuse_giant(size, image)
-    scale = size / min(image.size)
-    width, height = (max(size, round(side * scale)) for side in image.size)
+def fit(image: Image.Image, size: int, resize: Fit) -> Image.Image:
+    """Return the image as ``size``×``size`` pixels, resized bicubically.
+
+    ``crop``: the shorter side becomes ``size``, and the centre is cropped. ``squash``: both sides
+    do, which changes the proportions. ``pad``: the longer side does, and black fills the rest.
+    """
+    if resize == "squash":
+        return image.resize((size, size), Image.Resampling.BICUBIC)
+    if resize == "crop":
+        _refuse_giant(size, image)
+    scale = size / (min(image.size) if resize == "crop" else max(image.size))
+    least = size if resize == "crop" else 1
+    width, height = (max(least, round(side * scale)) for side in image.size)
     resized = image.resize((width, height), Image.Resampling.BICUBIC)
     left, top = (width - size) // 2, (height - size) // 2
-    return resized.crop((left, top, left + size, top + size))
+    return resized.crop((left, top, left + size, top + size))  # black outside of the image
 
 
 def _refuse_giant(shorter_side: int, image: Image.Image) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from rkkd_cli.data.streaming.crops import Crop
+from rkkd_cli.data.streaming.crops import Crop, Fit
 from rkkd_cli.errors import UserError
 
 # The formats of the image suffixes, and no others: for EPS, Pillow would start Ghostscript.
@@ -29,12 +29,12 @@ def reject_decompression_bombs() -> Iterator[None]:
         yield
 
 
-def read_rgb(path: Path, image_size: int | None) -> NDArray[np.uint8]:
-    """Decode one image to (H, W, 3); with ``image_size``, resize and crop the centre.
+def read_rgb(path: Path, image_size: int | None, resize: Fit = "crop") -> NDArray[np.uint8]:
+    """Decode one image to (H, W, 3); with ``image_size``, make it fit as ``resize`` says.
 
     Raises UserError naming an image that cannot be decoded.
     """
-    crop: Transform = Crop(image_size, "centre").cut if image_size else np.asarray
+    crop: Transform = Crop(image_size, resize).cut if image_size else np.asarray
     (pixels,) = read_image(path, [crop])
     return pixels
 
@@ -53,6 +53,21 @@ def read_image(path: Path, transforms: Iterable[Transform]) -> list[NDArray[np.u
         raise UserError(f"image {path} has too many pixels to be decoded safely") from None
     except Exception as error:  # a decoder may raise anything on hostile bytes
         raise UserError(f"cannot decode the image {path}: {error}") from None
+
+
+def read_size(path: Path) -> tuple[int, int]:
+    """Return the width and height in an image's header, which are those of its pixels.
+
+    Raises UserError naming a file that cannot be read.
+    """
+    _check_is_image_file(path)
+    try:
+        with reject_decompression_bombs(), Image.open(path, formats=FORMATS) as file:
+            return file.size
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise UserError(f"image {path} has too many pixels to be decoded safely") from None
+    except Exception as error:  # a reader may raise anything on hostile bytes
+        raise UserError(f"cannot read the image {path}: {error}") from None
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -2,15 +2,17 @@
 
 import hashlib
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rkkd_cli.data.folder_scan import FileIndex, Indices
+from rkkd_cli.data.folder_scan import FileIndex
+from rkkd_cli.data.streaming.crops import Fit
 from rkkd_cli.data.streaming.decode import file_digest
 from rkkd_cli.data.streaming.loader import ImageLoader
+from rkkd_cli.data.subsets import Indices
 from rkkd_cli.errors import UserError
 
 VERSION = 2  # raise it when the same files give other pixels
@@ -23,13 +25,15 @@ class StreamedSplit:
     """One split of a dataset, on disk. All splits share the ``loader``.
 
     ``size``: height and width of the pixels. ``crop``: the kind of training crop, ``padded`` or
-    ``resized`` (see :class:`rkkd_cli.data.images.Dataset`).
+    ``resized`` (see :class:`rkkd_cli.data.images.Dataset`). ``resize``: how images are made to fit
+    where they are not ``resized`` (see :func:`rkkd_cli.data.streaming.crops.fit`).
     """
 
     files: FileIndex
     size: int
     crop: str
     loader: ImageLoader
+    resize: Fit = "crop"
 
     def __len__(self) -> int:
         return len(self.files.labels)
@@ -50,7 +54,7 @@ class StreamedSplit:
 
     def take(self, indices: Indices) -> "StreamedSplit":
         """Return the images at ``indices``, in that order."""
-        return StreamedSplit(self.files.take(indices), self.size, self.crop, self.loader)
+        return replace(self, files=self.files.take(indices))
 
     @cached_property
     def fingerprint(self) -> str:
@@ -64,11 +68,12 @@ class StreamedSplit:
 
     def compute_fingerprint(self) -> str:
         """Return the fingerprint of the files as they now are on this machine's disk."""
-        digest = hashlib.sha256(f"streamed {VERSION} {self.size} {self.crop}".encode())
+        kind = self.crop if self.resize == "crop" else f"{self.crop} {self.resize}"
+        digest = hashlib.sha256(f"streamed {VERSION} {self.size} {kind}".encode())
         sizes, root = np.empty(len(self), dtype=np.int64), os.fsencode(self.files.root)
         for index, name in enumerate(self.files.names):
             digest.update(name + b"\0")
-            sizes[index] = _file_size(root + SEPARATOR + name)
+            sizes[index] = file_size(root + SEPARATOR + name)
         digest.update(np.ascontiguousarray(self.labels).data)
         digest.update(sizes.data)
         sampled = np.unique(np.linspace(0, len(self) - 1, SAMPLED_FILES).astype(np.int64))
@@ -77,7 +82,8 @@ class StreamedSplit:
         return digest.hexdigest()
 
 
-def _file_size(path: bytes) -> int:
+def file_size(path: bytes) -> int:
+    """Return the size of an image file. Raises UserError if it cannot be read."""
     try:
         return os.stat(path).st_size  # noqa: PTH116  # Path objects for a million files take seconds
     except OSError as error:

@@ -1,8 +1,8 @@
 """Finds the model that a checkpoint holds, by keys and shapes.
 
-Models are built on the meta device and compared with the file: all of the zoo, and that of
-torchvision or timm which the file states. The libraries have some 1,500 models, so which of them a
-file holds is not searched for.
+Models are built on the meta device and compared with the file: all of the zoo, that of torchvision
+or timm which the file states, then those of torchvision whose weights have such names. Timm has
+some 1,300 models, so which of them a file holds is not searched for.
 """
 
 from collections.abc import Iterator, Mapping
@@ -31,6 +31,7 @@ from rkkd_cli.models.checkpoint.skeleton import (
     reference_state_dict,
 )
 from rkkd_cli.models.checkpoint.upgrade import upgrade_keys
+from rkkd_cli.models.external.torchvision_models import names_by_weights
 
 
 class ImageSpec(NamedTuple):
@@ -60,36 +61,66 @@ class RecognisedModel(NamedTuple):
 
 
 def recognise(
-    weights: CheckpointWeights, model: str | None = None, images: ImageSpec | None = None
+    weights: CheckpointWeights,
+    model: str | None = None,
+    images: ImageSpec | None = None,
+    flag: str = "--model",
 ) -> RecognisedModel:
     """Return the model that the weights belong to.
 
-    Without the name ``model``, it is one of the zoo, or a library's that the file states.
-    ``images`` are those that the model has to take; their size is tried too.
+    Without the name ``model``, it is one of the zoo or of torchvision, or a library's that the file
+    states. ``images`` are those that the model has to take; their size is tried too. ``flag`` is
+    the one that names a model, for the messages.
 
     Raises UserError if the name is unknown, ``model`` does not fit, or no model or several fit.
     """
     if model is not None:
         return _fit_named_model(weights, model, images)
-    stated = weights.stated_names
-    for names in (MODELS, *map(_library_models, stated)):
+    for names in (MODELS, *map(_library_models, weights.stated_names)):
         fits = [fit for name in names if (fit := _fit_model(weights, name, images)) is not None]
         fewest = min((len(fit.ignored) for fit in fits), default=0)
         fits = [fit for fit in fits if len(fit.ignored) == fewest]
         if len(fits) > 1:
             alike = ", ".join(fit.model for fit in fits)
-            raise UserError(f"checkpoint {weights.path} fits {alike} alike; say which with --model")
+            raise UserError(f"checkpoint {weights.path} fits {alike} alike; say which with {flag}")
         if fits:
             return fits[0]
+    fit = _fit_torchvision(weights, images)
+    if fit is not None:
+        return fit
     surplus_error = None if weights.ignore_unexpected else _surplus_error(weights, images)
-    if surplus_error is not None:
-        raise surplus_error
+    raise surplus_error or _unknown_model(weights, flag)
+
+
+def _fit_torchvision(
+    weights: CheckpointWeights, images: ImageSpec | None
+) -> RecognisedModel | None:
+    """Return the first model of torchvision that has the file's tensors and no others, if any."""
+    if weights.ignore_unexpected:
+        return None
+    names = names_by_weights(weights.tensors)
+    fits = (_fit_model(weights, f"torchvision:{name}", images) for name in names)
+    return next((fit for fit in fits if fit is not None), None)
+
+
+def _unknown_model(weights: CheckpointWeights, flag: str) -> UserError:
+    """Return the error for a file that fits no model that is searched for; it says what it has."""
+    tensors, stated = weights.tensors, weights.stated_names
     states = f" (it states {stated[0][:MAX_SHOWN_LENGTH]!r})" if stated else ""
-    raise UserError(
-        f"checkpoint {weights.path} fits no model of the zoo{states}; say which model it is with "
-        "--model, such as --model torchvision:NAME or timm:NAME (`rkkd ls models "
-        "torchvision|timm` lists them)"
+    numbers = sum(tensor.numel() for tensor in tensors.values())
+    names, alike = list(tensors), names_by_weights(tensors)
+    first, last = (f"{n[:MAX_SHOWN_LENGTH]} {_shape(tensors[n])}" for n in (names[0], names[-1]))
+    like = f", named as in torchvision's {alike[0]}" if alike else ""
+    return UserError(
+        f"checkpoint {weights.path} fits no model of the zoo or of torchvision{states}: it has "
+        f"{len(tensors):,} tensors of {numbers:,} numbers, from {first} to {last}{like}; say which "
+        f"model it is with {flag}, such as {flag} timm:NAME (`rkkd ls models timm`) or, for your "
+        f"own, {flag} mynet.py:MyNet"
     )
+
+
+def _shape(tensor: Tensor) -> str:
+    return f"({'×'.join(map(str, tensor.shape))})"
 
 
 def _surplus_error(weights: CheckpointWeights, images: ImageSpec | None) -> UserError | None:

@@ -1,5 +1,6 @@
 """``torchvision:NAME``: torchvision's classifiers with random weights, under its own names."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from torch import nn
@@ -17,12 +18,40 @@ PREFIX = "torchvision:"
 WITHOUT_AUXILIARY = {"aux_logits": False, "init_weights": True}
 MAXVIT_STRIDE = 7 * 32  # windows of 7×7 after five halvings
 
+# What the names of the weights of a family have in common, and how its models are called.
+FAMILIES = {
+    "layer1.0.conv1.weight": ("resnet", "resnext", "wide_resnet"),
+    "features.1.conv.0.0.weight": ("mobilenet_v2",),
+    "features.1.block.0.0.weight": ("mobilenet_v3",),
+    "features.1.0.block.0.0.weight": ("efficientnet",),
+    "features.1.0.block.0.weight": ("convnext",),
+    "features.1.0.attn.": ("swin",),
+    "features.denseblock1.": ("densenet",),
+    "squeeze.weight": ("squeezenet",),
+    "classifier.6.weight": ("alexnet", "vgg"),
+    "inception3a.": ("googlenet",),
+    "Mixed_5b.": ("inception",),
+    "layers.MBconv": ("maxvit",),
+    "layers.8.0.0.layers.": ("mnasnet",),
+    "trunk_output.": ("regnet",),
+    "stage2.0.branch": ("shufflenet",),
+    "encoder.layers.encoder_layer_": ("vit",),
+}
+
 
 def torchvision_names() -> list[str]:
     """Return the names of torchvision's classification models."""
     from torchvision import models
 
     return list(models.list_models(module=models))
+
+
+def names_by_weights(keys: Iterable[str]) -> list[str]:
+    """Return the models of the families to which weights with these names may belong."""
+    keys = list(keys)
+    marks = [mark for mark in FAMILIES if any(mark in key for key in keys)]
+    starts = tuple(start for mark in marks for start in FAMILIES[mark])
+    return [name for name in torchvision_names() if name.startswith(starts)] if starts else []
 
 
 def check_torchvision_name(name: str) -> None:

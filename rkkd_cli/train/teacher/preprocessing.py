@@ -24,6 +24,7 @@ Facts = Mapping[str, Any]
 def preprocessing_facts(dataset: Dataset) -> dict[str, Any]:
     """Return what a teacher's facts say of the images it was measured on."""
     return {
+        "classes": len(dataset.classes),
         "channels": dataset.in_channels,
         "image_size": format_image_size(dataset.image_size),
         "mean": list(dataset.mean),

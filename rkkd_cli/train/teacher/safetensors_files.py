@@ -28,6 +28,7 @@ METADATA_NAMES = {
         "classes",
         "channels",
         "image_size",
+        "fit",
         "mean",
         "std",
         "class_names",
@@ -73,6 +74,11 @@ def teacher_bytes(
 def metadata_fact(metadata: Mapping[str, str], key: str) -> str | None:
     """Return a fact from a file's metadata, if it is there. It may be anything."""
     return metadata.get(f"{METADATA_PREFIX}{METADATA_NAMES[key]}")
+
+
+def is_composed(metadata: Mapping[str, str]) -> bool:
+    """Tell whether these are the weights of a student with parts of its method, as SimKD's."""
+    return f"{METADATA_PREFIX}method" in metadata and metadata_fact(metadata, "model") is None
 
 
 def weights_sha256(weights: CheckpointWeights) -> str:

@@ -11,10 +11,12 @@ import torch
 from torch import nn
 
 from rkkd_cli.config.experiment import Experiment
+from rkkd_cli.config.untrusted import is_own_model
 from rkkd_cli.data.images import Dataset
 from rkkd_cli.errors import UserError
 from rkkd_cli.files import atomic_file, file_sha256, write_atomically
 from rkkd_cli.models import load_checkpoint
+from rkkd_cli.plugins import source_hash
 from rkkd_cli.train.checkpoint import CheckpointStore
 
 # Increase this when the training code changes such that the same recipe gives another teacher.
@@ -28,9 +30,10 @@ IMPORTED_PREFIX = "imported-"  # of the keys of imported teachers
 def teacher_key(experiment: Experiment, dataset: Dataset) -> str:
     """Return the key of the teacher that the experiment would train on the dataset.
 
-    It covers the training images, their order, augmentation and normalisation, the model, the
-    recipe, the seed and the precision. Device and library versions are recorded beside the weights
-    instead: they change the last bits only, and nobody wants to train again for a new PyTorch.
+    It covers the training images, their order, augmentation and normalisation, the model (also its
+    source, if it is the user's), the recipe, the seed and the precision. Device and library
+    versions are recorded beside the weights instead: they change the last bits only, and nobody
+    wants to train again for a new PyTorch.
     """
     teacher = experiment.teacher
     assert teacher.training is not None
@@ -45,6 +48,8 @@ def teacher_key(experiment: Experiment, dataset: Dataset) -> str:
         "seed": teacher.seed,
         "precision": experiment.precision,
     }
+    if is_own_model(teacher.model):
+        parts["code"] = source_hash("model", teacher.model)
     text = json.dumps(parts, sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:16]
 

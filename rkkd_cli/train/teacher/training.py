@@ -15,7 +15,7 @@ from rkkd_cli.errors import RunError, UserError
 from rkkd_cli.models import MODELS, Classifier
 from rkkd_cli.train.device import autocast
 from rkkd_cli.train.distributed.process_group import SINGLE_PROCESS, ProcessGroup
-from rkkd_cli.train.events import Event, TeacherEpoch, Tick
+from rkkd_cli.train.events import Event, TeacherBatch, TeacherEpoch
 from rkkd_cli.train.metrics.meters import EpochMeters
 from rkkd_cli.train.trained_model import TrainedModel
 
@@ -86,7 +86,7 @@ class TeacherTraining:
             for batch in self.stream.epoch(epoch, self.batches_done, self.process_group.shard):
                 self._step(batch)
                 self.batches_done += 1
-                yield Tick()
+                yield TeacherBatch(epoch, self.recipe.epochs, self.batches_done, len(self.stream))
             yield self._finish_epoch()
 
     def _step(self, batch: Batch) -> None:

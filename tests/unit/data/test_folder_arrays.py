@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from running import FolderMaker
 
-from rkkd_cli.data.catalogue import DatasetRequest, inspect_dataset, load_dataset
+from rkkd_cli.data.catalogue import DatasetRequest
 from rkkd_cli.data.folder_arrays import read_arrays, write_arrays
 from rkkd_cli.data.folder_scan import scan_folder
 from rkkd_cli.data.images import Dataset, LabelledImages
+from rkkd_cli.data.reading import inspect_dataset, load_dataset
 from rkkd_cli.errors import UserError
 
 
@@ -176,6 +177,38 @@ def test_an_image_size_keeps_the_proportions(
         assert middle.mean() == pytest.approx(127.5, abs=255 / min(size, side))
         steps = np.diff(middle).mean()
         assert steps == pytest.approx(255 * short / side / size, rel=0.2)
+
+
+def resized(image: Image.Image, tmp_path: Path, resize: str) -> NDArray[np.uint8]:
+    root = write_tree(tmp_path / "images", image)
+    request = DatasetRequest("folder", str(root), image_size=12, resize=resize)  # type: ignore[arg-type]
+    image_pixels: NDArray[np.uint8] = pixels_of(load_dataset(request, tmp_path / "cache").train)[0]
+    return image_pixels
+
+
+def test_an_image_is_squashed_or_padded_on_request(tmp_path: Path) -> None:
+    """White and 24 × 6, with a red left end and a blue right one."""
+    image = Image.new("RGB", (24, 6), "white")
+    image.paste("red", (0, 0, 4, 6))
+    image.paste("blue", (20, 0, 24, 6))
+    cut, squashed, padded = (
+        resized(image, tmp_path / way, way) for way in ("crop", "squash", "pad")
+    )
+    assert (cut == 255).all()
+    for kept, rows in ((squashed, slice(0, 12)), (padded, slice(5, 7))):
+        assert (kept[:, rows, 0].T == (255, 0, 0)).all()
+        assert (kept[:, rows, -1].T == (0, 0, 255)).all()
+        assert (kept[:, rows, 6] == 255).all()
+    assert (padded[:, :4] == 0).all()
+    assert (padded[:, 8:] == 0).all()
+
+
+def test_fitting_needs_a_size_and_a_folder(tmp_path: Path) -> None:
+    root = write_tree(tmp_path / "images", Image.new("RGB", (8, 8)))
+    with pytest.raises(UserError, match=r"resize = 'pad' makes images fit dataset.image_size"):
+        inspect_dataset(DatasetRequest("folder", str(root), resize="pad"))
+    with pytest.raises(UserError, match=r"dataset.resize is for image folders; digits has its own"):
+        inspect_dataset(DatasetRequest("digits", resize="pad"))
 
 
 GREY = pixels(8, 8)

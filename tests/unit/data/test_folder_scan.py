@@ -7,9 +7,10 @@ import pytest
 from PIL import Image
 from torchvision.datasets.folder import pil_loader
 
-from rkkd_cli.data.catalogue import DatasetRequest, check_images, inspect_dataset, load_dataset
+from rkkd_cli.data.catalogue import DatasetRequest
 from rkkd_cli.data.folder_scan import IMAGE_SUFFIXES, Tree, scan_folder
 from rkkd_cli.data.images import Dataset
+from rkkd_cli.data.reading import check_images, inspect_dataset, load_dataset
 from rkkd_cli.data.streaming.decode import FORMATS, read_rgb
 from rkkd_cli.errors import UserError
 
@@ -121,8 +122,87 @@ def test_three_splits_are_each_used_for_what_they_are_called(
         assert (len(dataset.train), len(dataset.test)) == (4, 4)
     info = inspect_dataset(request(root, streaming=streaming, image_size=8))
     assert (info.train_images, info.val_images, info.test_images) == (4, 3, 4)
-    with pytest.raises(UserError, match=r"val_share = 0.5: the folder has validation images of"):
-        inspect_dataset(request(root, val_share=0.5))
+    both = inspect_dataset(request(root, streaming=streaming, image_size=8, val_share=0.5))
+    assert (both.train_images, both.val_images, both.test_images) == (4, 3, 4)
+    assert "dataset.val_share = 0.5 is not used" in both.notes[-1]
+
+
+@pytest.fixture
+def flat(tmp_path: Path) -> Path:
+    """Ten images of class a and five of class b, side by side in their class folders."""
+    for number in range(15):
+        write_image(tmp_path / "flat" / ("b" if number % 3 == 0 else "a") / f"{number}.png", number)
+    return tmp_path / "flat"
+
+
+def names_of(tree: Tree) -> list[list[bytes]]:
+    return [split.names.tolist() for split in tree.splits]
+
+
+def test_a_share_of_class_folders_alone_is_held_out_for_testing(flat: Path) -> None:
+    tree = scan_folder(flat, test_share=0.2)
+    assert (counts(tree), tree.classes) == ([12, 3], ("a", "b"))
+    assert tree.test.labels.tolist() == [0, 0, 1]
+    assert sorted(name for names in names_of(tree) for name in names) == sorted(every_name(flat))
+    assert tree.notes == (
+        f"3 of the 15 training images of {flat} are held out for testing: dataset.test_share = "
+        "0.2, split_seed = 0",
+    )
+    assert names_of(scan_folder(flat, test_share=0.2)) == names_of(tree)
+    assert names_of(scan_folder(flat, test_share=0.2, split_seed=1)) != names_of(tree)
+
+
+def every_name(root: Path) -> list[bytes]:
+    return [str(path.relative_to(root)).encode() for path in root.rglob("*.png")]
+
+
+def test_class_folders_alone_need_a_share_to_test_on(flat: Path) -> None:
+    with pytest.raises(UserError, match=r"has class folders \(a, b\) and no train/ and test/"):
+        scan_folder(flat)
+    with pytest.raises(UserError, match=r"dataset.test_share = 0.01 leaves fewer than one image"):
+        scan_folder(flat, test_share=0.01)
+
+
+def test_other_shares_of_the_same_files_are_decoded_anew(flat: Path) -> None:
+    kept = [load(flat, test_share=share) for share in (0.2, 0.4, 0.2)]
+    assert [len(dataset.test) for dataset in kept] == [3, 6, 3]
+    assert kept[0].fingerprint == kept[2].fingerprint != kept[1].fingerprint
+
+
+def test_images_beside_the_class_folders_are_counted(flat: Path) -> None:
+    write_image(flat / "loose.png")
+    note = scan_folder(flat, test_share=0.2).notes[0]
+    assert note == f"left out of {flat}: 1 images outside of class folders"
+
+
+def test_a_share_is_held_out_where_there_is_no_test_folder(root: Path) -> None:
+    (root / "test").rename(root / "val")
+    (note,) = scan_folder(root).notes
+    assert note == f"{root} has no test/: the images in its val/ are the test images"
+    tree = scan_folder(root, test_share=0.5)
+    assert tree.val is not None
+    assert (counts(tree), tree.val.path(0)) == ([2, 2, 4], root / "val" / "a" / "0.png")
+    (root / "val").rename(root / "test")
+    tree = scan_folder(root, test_share=0.5)
+    assert counts(tree) == [4, 4]
+    assert tree.notes == (
+        f"dataset.test_share = 0.5 is not used: {root} has test images of its own",
+    )
+
+
+def test_a_share_is_for_folders_only() -> None:
+    with pytest.raises(UserError, match=r"dataset.test_share is for image folders; digits has"):
+        inspect_dataset(DatasetRequest("digits", test_share=0.2))
+
+
+def test_the_counts_are_those_that_a_run_uses(flat: Path) -> None:
+    asked = {"test_share": 0.2, "val_share": 0.25, "limit_train": 8}
+    info = inspect_dataset(request(flat, **asked))
+    dataset = load(flat, **asked)
+    assert dataset.val is not None
+    used = len(dataset.train), len(dataset.val), len(dataset.test)
+    assert (info.train_images, info.val_images, info.test_images) == used == (6, 2, 3)
+    assert (info.images, info.unused_images) == (15, 4)
 
 
 def test_two_folders_of_one_split_are_refused(root: Path) -> None:
@@ -187,6 +267,16 @@ def test_test_images_among_the_training_images_are_reported(root: Path) -> None:
         (note,) = load(root).notes
         assert note.startswith("2 held-out images are also among the training images, byte for")
         assert str(root / "test" / "a" / "x.png") in note
+
+
+def test_of_a_stream_copies_under_the_same_name_are_reported(root: Path) -> None:
+    kept = {"streaming": True, "image_size": 8}
+    assert load(root, **kept).notes == ()
+    (root / "test" / "a" / "1.png").write_bytes((root / "train" / "b" / "1.png").read_bytes())
+    (root / "test" / "a" / "x.png").write_bytes((root / "train" / "b" / "1.png").read_bytes())
+    (note,) = load(root, **kept).notes
+    assert note.startswith("1 held-out image is also among the training images, byte for byte")
+    assert str(root / "test" / "a" / "1.png") in note
 
 
 def test_photographs_are_not_turned_and_hidden_colours_stay_as_in_torchvision(

@@ -12,14 +12,10 @@ from hypothesis import strategies as st
 from in_memory import pixels_of
 from numpy.typing import NDArray
 
-from rkkd_cli.data.catalogue import DATASETS, DatasetRequest, inspect_dataset, load_dataset
-from rkkd_cli.data.images import (
-    LabelledImages,
-    balanced_order,
-    balanced_subset,
-    channel_statistics,
-    hold_out,
-)
+from rkkd_cli.data.catalogue import DATASETS, DatasetRequest
+from rkkd_cli.data.images import LabelledImages, channel_statistics
+from rkkd_cli.data.reading import inspect_dataset, load_dataset
+from rkkd_cli.data.subsets import balanced_order, balanced_subset, hold_out
 from rkkd_cli.errors import UserError
 
 Labels = NDArray[np.int64]
@@ -78,16 +74,17 @@ def test_a_subset_is_balanced_and_always_the_same(labels: Labels, data: st.DataO
     assert again.fingerprint == subset.fingerprint
 
 
-@pytest.mark.parametrize("size", [0, 3, 41])
+@pytest.mark.parametrize("size", [0, 3])
 def test_a_subset_that_cannot_be_balanced_says_which_sizes_can(size: int) -> None:
     split = numbered(np.repeat(np.arange(4), 10).astype(np.int64))
-    with pytest.raises(UserError, match=rf"dataset.limit_train = {size}.*take 4 to 40"):
+    with pytest.raises(UserError, match=rf"dataset.limit_train = {size}.*take 4 or more"):
         balanced_subset(split, size, "dataset.limit_train")
 
 
-def test_no_limit_keeps_all() -> None:
+@pytest.mark.parametrize("limit", [None, 3, 50])
+def test_no_limit_and_one_beyond_the_images_keep_all(limit: int | None) -> None:
     split = numbered(np.zeros(3, dtype=np.int64))
-    assert balanced_subset(split, None, "dataset.limit_train") is split
+    assert balanced_subset(split, limit, "dataset.limit_train") is split
 
 
 @settings(max_examples=100)

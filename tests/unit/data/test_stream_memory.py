@@ -15,7 +15,8 @@ READ = """
 import multiprocessing, resource, sys
 import psutil, torch
 from pathlib import Path
-from rkkd_cli.data.catalogue import DatasetRequest, load_dataset
+from rkkd_cli.data.catalogue import DatasetRequest
+from rkkd_cli.data.reading import load_dataset
 from rkkd_cli.data.stream import DeviceImages, Stream
 torch.set_num_threads(1)
 request = DatasetRequest("folder", sys.argv[1], streaming=True, decoders=1)

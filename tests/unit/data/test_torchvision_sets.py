@@ -8,7 +8,8 @@ import pytest
 from in_memory import pixels_of
 from numpy.typing import NDArray
 
-from rkkd_cli.data.catalogue import DatasetRequest, inspect_dataset, load_dataset, needs_download
+from rkkd_cli.data.catalogue import DatasetRequest
+from rkkd_cli.data.reading import inspect_dataset, load_dataset, needs_download
 from rkkd_cli.data.torchvision_sets import READERS
 from rkkd_cli.errors import RunError, UserError
 

@@ -61,7 +61,7 @@ def test_a_seed_makes_one_crop_and_half_of_all_are_flipped() -> None:
 
 def test_a_thin_image_is_not_enlarged_beyond_all_measure() -> None:
     thin = Image.new("RGB", (9_000_000, 1))
-    for crop in (Crop(64, "held_out"), Crop(64, "centre")):
+    for crop in (Crop(64, "held_out"), Crop(64, "crop")):
         with pytest.raises(Image.DecompressionBombError):
             crop.cut(thin)
     assert Crop(64, "random").cut(thin).size == (64, 64)

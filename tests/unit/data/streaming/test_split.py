@@ -11,15 +11,15 @@ from in_memory import pixels_of
 from PIL import Image
 from torch import Tensor
 
-from rkkd_cli.data.catalogue import (
+from rkkd_cli.data.catalogue import DatasetRequest
+from rkkd_cli.data.images import Dataset
+from rkkd_cli.data.reading import (
     MAX_RESIDENT_BYTES,
     STREAMED_MEAN,
     STREAMED_STD,
-    DatasetRequest,
     inspect_dataset,
     load_dataset,
 )
-from rkkd_cli.data.images import Dataset
 from rkkd_cli.data.stream import Batch, DeviceImages, Stream, batch_slices
 from rkkd_cli.data.streaming.loader import ImageError
 from rkkd_cli.data.streaming.split import SAMPLED_FILES, StreamedSplit
@@ -105,7 +105,10 @@ def test_the_strong_view_is_another_crop_and_disturbs_nothing(root: Path) -> Non
     assert not any(other is None or torch.equal(one, other) for one, other in views)
 
 
-@pytest.mark.parametrize("settings", [{}, {"flip": False, "crop_padding": 0}, {"crop_padding": 5}])
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"flip": False, "crop_padding": 0}, {"crop_padding": 5}, {"resize": "pad"}],
+)
 def test_padded_crops_are_bit_for_bit_those_of_images_in_memory(
     root: Path, settings: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -185,6 +188,7 @@ def test_a_stream_has_the_usual_size_normalisation_and_crops(root: Path) -> None
     assert (dataset.mean, dataset.std) == (STREAMED_MEAN, STREAMED_STD)
     assert dataset.augmentation == ("resized", True)
     assert load(root, crop_padding=2).augmentation == (2, True)
+    assert load(root, resize="squash").augmentation == (4, True)
     assert not (root / "no-cache").exists()
 
 
@@ -228,6 +232,7 @@ def test_the_fingerprint_knows_a_moved_tree_again_and_tells_other_files(
     (moved / "train" / "class001" / "x.png").unlink()
     seen += [fingerprints(moved), fingerprints(moved, image_size=17)]
     seen.append(fingerprints(moved, crop="padded"))
+    seen.append(fingerprints(moved, crop="padded", resize="pad"))
     assert len({train for train, _ in seen}) == len({whole for _, whole in seen}) == len(seen)
 
 

@@ -59,11 +59,11 @@ def gives_outputs_of(answer: RecognisedModel, library: nn.Module, side: int = 64
         ("resnet18", "models--timm--resnet18.a1_in1k/model.pth"),
     ],
 )
-def test_a_file_that_states_no_model_has_to_be_told(name: str, file: str, tmp_path: Path) -> None:
+def test_a_model_of_torchvision_is_recognised_also_where_the_file_states_nothing(
+    name: str, file: str, tmp_path: Path
+) -> None:
     library = of_torchvision(name)
-    with pytest.raises(UserError, match=r"say which model it is with --model, such as --model tor"):
-        found(tmp_path / file, library.state_dict())
-    answer = found(tmp_path / file, library.state_dict(), f"torchvision:{name}")
+    answer = found(tmp_path / file, library.state_dict())
     assert (answer.model, answer.classes, answer.channels) == (f"torchvision:{name}", CLASSES, 3)
     model = build_model(answer.model, CLASSES)
     load_checkpoint(model, tmp_path / file)
@@ -196,7 +196,7 @@ def test_a_vision_transformer_of_another_size(tmp_path: Path) -> None:
 
 def test_what_is_stated_has_to_fit(tmp_path: Path) -> None:
     content = {"arch": "resnet18", "model": of_timm("resnet10t").state_dict()}
-    with pytest.raises(UserError, match=r"it states 'resnet18'\); say which model it is"):
+    with pytest.raises(UserError, match=r"it states 'resnet18'\): it has .*say which model it is"):
         found(tmp_path / "x.pth", content)
     with pytest.raises(UserError, match=r"of another architecture: .* missing"):
         found(tmp_path / "x.pth", content, RESNET18)

@@ -54,9 +54,9 @@ def test_what_fits_no_model_says_what_is_stated_and_asks(tmp_path: Path) -> None
     with pytest.raises(UserError) as caught:
         found(tmp_path / "x.pth", {"state_dict": state, "arch": "net\nwork"})
     for part in (
-        r"fits no model of the zoo (it states 'net\nwork'); say which model it is with --model,",
-        "such as --model torchvision:NAME or timm:NAME",
-        "`rkkd ls models torchvision|timm`",
+        r"fits no model of the zoo or of torchvision (it states 'net\nwork'): it has",
+        "from conv1.weight (16×3×3×3) to fc.bias (10), named as in torchvision's resnet101; say",
+        "--model, such as --model timm:NAME (`rkkd ls models timm`) or, for your own, --model",
     ):
         assert part in str(caught.value), part
 

@@ -1,0 +1,218 @@
+"""Reads the datasets: what they have is told before, their images are decoded or streamed.
+
+An image folder is streamed from disk on request, or if its decoded images would take more than
+``MAX_RESIDENT_BYTES``. That depends on the folder and the settings, never on the machine, so the
+same experiment gives the same numbers everywhere.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from rkkd_cli.data.catalogue import DatasetInfo, DatasetRequest, DatasetSpec, checked_spec
+from rkkd_cli.data.digits import load_digits
+from rkkd_cli.data.folder_arrays import (
+    decode_tree,
+    decoded_size,
+    digest_tree,
+    read_arrays,
+    write_arrays,
+)
+from rkkd_cli.data.folder_scan import Tree, scan_folder
+from rkkd_cli.data.headers import Headers, read_headers
+from rkkd_cli.data.images import Dataset, LabelledImages, Splits, channel_statistics
+from rkkd_cli.data.shared_images import copies_among, shared_notes
+from rkkd_cli.data.streaming.loader import ImageLoader
+from rkkd_cli.data.streaming.split import StreamedSplit
+from rkkd_cli.data.subsets import (
+    SplitT,
+    balanced_subset,
+    check_hold_out,
+    hold_out,
+    subset_size,
+)
+from rkkd_cli.errors import UserError
+
+MAX_RESIDENT_BYTES = 4 * 2**30
+STREAMED_SIZE = 224
+# ImageNet's statistics, as usual for photographs: measuring those of a stream takes an epoch.
+STREAMED_MEAN, STREAMED_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def inspect_dataset(request: DatasetRequest) -> DatasetInfo:
+    """Check the request and describe the dataset, without decoding or writing anything.
+
+    Raises UserError for a request that does not fit the dataset.
+    """
+    spec = checked_spec(request)
+    if spec.info is None:
+        tree = _scan(request)
+        splits = _select_images(request, tree.train, tree.test, tree.val, tree.classes)
+        train, test, val = (0 if split is None else len(split) for split in splits)
+        info = _folder_info(request, tree)
+    else:
+        info, limits = spec.info, (request.limit_train, request.limit_test)
+        train = subset_size(limits[0], info.train_images, info.num_classes, "dataset.limit_train")
+        test = subset_size(limits[1], info.test_images, info.test_classes, "dataset.limit_test")
+        val = round(request.val_share * train)
+        if request.val_share:
+            check_hold_out(request.val_share, train, info.num_classes, "dataset.val_share")
+        train -= val
+    unused = info.images - train - val - test
+    return info._replace(train_images=train, val_images=val, test_images=test, unused_images=unused)
+
+
+def needs_download(request: DatasetRequest, cache: Path) -> bool:
+    """Return whether :func:`load_dataset` would download the dataset."""
+    if request.name in ("digits", "folder") or ":" in request.name:
+        return False
+    from rkkd_cli.data.torchvision_sets import is_present
+
+    return not is_present(request.name, _download_root(request, cache))
+
+
+def load_dataset(request: DatasetRequest, cache: Path) -> Dataset:
+    """Return the dataset, downloaded or decoded if needed; ``cache`` keeps the result.
+
+    Raises UserError for a request that does not fit, RunError when a download fails.
+    """
+    spec = checked_spec(request)
+    if request.name != "folder":
+        train, test, classes = spec.splits or _read_splits(request, cache)
+        return _resident_dataset(request, spec, [train, test], classes)
+    tree = _scan(request)
+    info = _folder_info(request, tree)
+    if info.streamed:
+        return _streamed_dataset(request, spec, tree, info.size[0])
+    digest = digest_tree(tree, request.image_size, request.resize)
+    splits = _decode_folder(request, tree, cache / "arrays" / f"{digest.key}.npz")
+    dataset = _resident_dataset(request, spec, splits, tree.classes)
+    return replace(dataset, notes=tree.notes + digest.notes)
+
+
+def inspect_images(request: DatasetRequest) -> Headers:
+    """Return what the headers of an image folder's files say."""
+    return read_headers(_scan(request))
+
+
+def check_images(request: DatasetRequest) -> None:
+    """Decode the images of a folder that is held in memory, and keep nothing.
+
+    Raises UserError naming all that cannot be decoded.
+    """
+    decode_tree(_scan(request), request.image_size, request.resize)
+
+
+def _scan(request: DatasetRequest) -> Tree:
+    if request.root is None:
+        raise UserError(
+            "dataset folder needs --data-root, the folder that holds train/ and test/, or the "
+            "class folders"
+        )
+    root = Path(request.root).expanduser()
+    tree = scan_folder(root, request.follow_links, request.test_share, request.split_seed)
+    if tree.val is None or not request.val_share:
+        return tree
+    note = (
+        f"dataset.val_share = {request.val_share} is not used: {root} has validation images of its "
+        "own"
+    )
+    return tree._replace(notes=(*tree.notes, note))
+
+
+def _folder_info(request: DatasetRequest, tree: Tree) -> DatasetInfo:
+    """Describe an image folder, and decide whether its images are streamed."""
+    side = request.image_size or STREAMED_SIZE
+    streamed = DatasetInfo(
+        num_classes=len(tree.classes),
+        in_channels=3,
+        size=(side, side),
+        train_images=len(tree.train),
+        test_images=len(tree.test),
+        test_classes=len(set(tree.test.labels.tolist())),
+        streamed=True,
+        val_images=len(tree.val or ()),
+        notes=tree.notes,
+    )
+    if request.streaming or (request.streaming is None and request.crop == "resized"):
+        return streamed
+    if request.resize != "crop" and request.image_size is None:
+        raise UserError(
+            f"dataset.resize = {request.resize!r} makes images fit dataset.image_size; give that "
+            "too, such as --image-size 64"
+        )
+    resident = streamed._replace(size=decoded_size(tree, request.image_size), streamed=False)
+    is_too_large = resident.decoded_bytes > MAX_RESIDENT_BYTES
+    return streamed if request.streaming is None and is_too_large else resident
+
+
+def _read_splits(request: DatasetRequest, cache: Path) -> Splits:
+    if request.name == "digits":
+        return load_digits()
+    from rkkd_cli.data.torchvision_sets import load_torchvision
+
+    return load_torchvision(request.name, _download_root(request, cache))
+
+
+def _download_root(request: DatasetRequest, cache: Path) -> Path:
+    return cache / "downloads" if request.root is None else Path(request.root).expanduser()
+
+
+def _decode_folder(request: DatasetRequest, tree: Tree, path: Path) -> Sequence[LabelledImages]:
+    """Return the splits from the file of arrays, which is made if it is missing or damaged."""
+    splits = read_arrays(path, len(tree.splits))
+    if splits is None:
+        splits = decode_tree(tree, request.image_size, request.resize)
+        write_arrays(path, splits)
+    return splits
+
+
+def _resident_dataset(
+    request: DatasetRequest,
+    spec: DatasetSpec,
+    splits: Sequence[LabelledImages],
+    classes: tuple[str, ...],
+) -> Dataset:
+    train, test, *rest = splits
+    train, test, val = _select_images(request, train, test, rest[0] if rest else None, classes)
+    mean, std = spec.mean, spec.std
+    if mean is None or std is None:
+        measured_mean, measured_std = channel_statistics(train.images)
+        mean, std = mean or measured_mean, std or measured_std
+    augmentation = spec.crop_padding, spec.flip
+    return Dataset(request.name, train, test, val, classes, mean, std, *augmentation)
+
+
+def _streamed_dataset(request: DatasetRequest, spec: DatasetSpec, tree: Tree, size: int) -> Dataset:
+    is_resized = request.crop_padding is None and request.resize == "crop"
+    crop = request.crop or ("resized" if is_resized else "padded")
+    loader, root = ImageLoader(request.decoders), tree.root.absolute()
+    files = [replace(split, root=root) for split in tree.splits]
+    train, test, *rest = [
+        StreamedSplit(split, size, crop, loader, request.resize) for split in files
+    ]
+    own_val = rest[0] if rest else None
+    train, test, val = _select_images(request, train, test, own_val, tree.classes)
+    mean, std = spec.mean or STREAMED_MEAN, spec.std or STREAMED_STD
+    augmentation = spec.crop_padding if crop == "padded" else 0, spec.flip, crop
+    classes, notes = tree.classes, tree.notes + shared_notes(copies_among(tree))
+    return Dataset(request.name, train, test, val, classes, mean, std, *augmentation, notes)
+
+
+def _select_images(
+    request: DatasetRequest,
+    train: SplitT,
+    test: SplitT,
+    val: SplitT | None,
+    classes: tuple[str, ...],
+) -> tuple[SplitT, SplitT, SplitT | None]:
+    """Return the requested images of training, test and validation.
+
+    ``val`` has the dataset's own validation images; without them ``val_share`` is held out. Raises
+    UserError for a request that the splits do not fit.
+    """
+    train = balanced_subset(train, request.limit_train, "dataset.limit_train")
+    test = balanced_subset(test, request.limit_test, "dataset.limit_test")
+    if val is None:
+        train, val = hold_out(train, request.val_share, classes)
+    return train, test, val
