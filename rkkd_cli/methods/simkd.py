@@ -4,14 +4,16 @@ Source: Chen et al., arXiv 2203.14001, and a study of its variants: the position
 their bias, the feature loss, and training only on images that the teacher classifies correctly.
 """
 
-from typing import Literal
+from copy import deepcopy
+from typing import Any
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
 
 from rkkd_cli.config.experiment import FrozenConfig, MethodConfig
+from rkkd_cli.config.methods import SimKDConfig
 from rkkd_cli.errors import UserError
 from rkkd_cli.losses import correctly_classified, feature_kl_loss, hint_loss, match_sizes
 from rkkd_cli.methods.inputs import DistillInputs
@@ -19,23 +21,6 @@ from rkkd_cli.methods.method import Method, ModelPair, require_maps
 from rkkd_cli.models import Classifier, Features
 
 FEATURE_LOSSES = {"l2": hint_loss, "kl": feature_kl_loss}
-
-
-class SimKDConfig(FrozenConfig):
-    """The feature loss, the projectors, and the images that count.
-
-    ``projectors``: ``last`` projects the final map; ``two_thirds_and_last`` also the map after two
-    thirds of the stages; ``all`` the map of each stage. ``factor`` divides the channels of the
-    projectors' bottleneck. With ``teacher_correct_only`` only the images count that the teacher
-    classifies correctly.
-    """
-
-    weight: float = Field(default=1.0, ge=0)
-    feature_loss: Literal["l2", "kl"] = "l2"
-    projectors: Literal["last", "two_thirds_and_last", "all"] = "last"
-    projector_bias: bool = False
-    teacher_correct_only: bool = False
-    factor: int = Field(default=2, ge=1)
 
 
 class Projector(nn.Module):
@@ -76,18 +61,66 @@ class ReusedClassifier(Classifier):
         self.student, self.projector = student, projector
         self._teacher = (teacher,)  # in a tuple, so that it is not registered as a submodule
 
+    @property
+    def teacher(self) -> Classifier:
+        """The teacher, of which the classifier is used."""
+        return self._teacher[0]
+
     def forward_features(self, x: Tensor) -> Features:
         """Return the student's maps with the projected map, its pooled features and logits."""
         features = self.student.forward_features(x)
         assert features.final is not None
         projected = self.projector(features.final)
         pooled = projected.mean(dim=(2, 3))
-        logits = self._teacher[0].classify(projected)
+        logits = self.teacher.classify(projected)
         return Features(features.maps, pooled, logits, features.preacts, projected)
 
     def classify(self, final: Tensor) -> Tensor:
         """Return the teacher's logits of a projected map."""
-        return self._teacher[0].classify(final)
+        return self.teacher.classify(final)
+
+
+class StudentWithClassifier(nn.Module):
+    """A student with its projector, and what of the teacher turns the projected map into logits."""
+
+    def __init__(self, reused: ReusedClassifier, teacher: Classifier) -> None:
+        super().__init__()
+        self.features, self.projector, self.classifier = reused.student, reused.projector, teacher
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the logits (B, num_classes) of the images x (B, in_channels, H, W)."""
+        final = self.features.forward_features(x).final
+        assert final is not None
+        return self.classifier.classify(self.projector(final))
+
+
+class _TensorsUsed(TorchFunctionMode):
+    """While it is active, collects the identities of the tensors that PyTorch computes with."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ids: set[int] = set()
+
+    def __torch_function__(
+        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        self.ids |= {id(value) for value in (*args, *(kwargs or {}).values())}
+        return function(*args, **(kwargs or {}))
+
+
+def classifier_alone(teacher: Classifier, final: tuple[int, ...]) -> Classifier:
+    """Return a copy of the teacher without the weights that classifying a final map does not read.
+
+    ``final`` is the shape of the map, (D, H, W).
+    """
+    classifier, used = deepcopy(teacher), _TensorsUsed()
+    example = next(classifier.parameters())
+    with used, torch.no_grad():
+        classifier.classify(torch.zeros(2, *final, device=example.device, dtype=example.dtype))
+    for module in classifier.modules():
+        for tensors in (module._parameters, module._buffers):
+            tensors.update({name: None for name in tensors if id(tensors[name]) not in used.ids})
+    return classifier
 
 
 class SimKD(Method):
@@ -122,6 +155,7 @@ class SimKD(Method):
             for s, t in self.stages
         )
         final = Projector(tuple(student.final), tuple(teacher.final), factor, bias)
+        self._final = tuple(teacher.final)
         # In a tuple, so that the student is not registered as a submodule of its method.
         self._wrapped = (ReusedClassifier(pair.student, final, pair.teacher),)
 
@@ -146,6 +180,12 @@ class SimKD(Method):
         wrapped = self._wrapped[0]
         assert wrapped.student is student
         return wrapped
+
+    def inference_model(self, student: Classifier) -> nn.Module:
+        """Return student and projector with the teacher's classifier, as a module that owns it."""
+        wrapped = self._wrapped[0]
+        assert wrapped is student
+        return StudentWithClassifier(wrapped, classifier_alone(wrapped.teacher, self._final))
 
     def inference_projector(self) -> nn.Module:
         """Return the projector of the final map."""

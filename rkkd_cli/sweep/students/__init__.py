@@ -1,0 +1,1 @@
+"""Trained students: read back from a run, exported, applied to images."""
