@@ -15,6 +15,8 @@ from rkkd_cli.analysis.selection import (
     select_rows,
 )
 from rkkd_cli.analysis.statistics import (
+    ALPHA,
+    MIN_SEEDS,
     Difference,
     holm_corrected,
     paired_difference,
@@ -26,8 +28,11 @@ from rkkd_cli.errors import UserError, unknown_name
 from rkkd_cli.records.metrics import ROW_KEY, varied_keys_in
 
 METRICS = ("test_acc", "test_kl", "test_rank", "test_kendall_tau")
+MAIN_METRIC = METRICS[0]
 
+Verdict = Literal["higher", "lower", "not resolved", "too few seeds", "not judged"]
 ArmNames = tuple[str, str]  # the first arm, and the second
+NO_SEEDS: Mapping[str, Collection[int]] = {}
 
 
 @dataclass(frozen=True)
@@ -36,10 +41,11 @@ class Comparison:
 
     ``seeds`` counts the seeds that are compared, ``dropped`` those that are not: one of the arms
     lacks them, or their value at that epoch. ``why_unpaired`` is empty where seeds are paired;
-    ``caveat`` says what else makes the two values hard to compare. ``seeds_needed`` would resolve
-    this effect size with a power of 80 %, where that number exists. ``p_holm`` is corrected for
-    the ``family``, all comparisons made together. ``monitors`` are the metrics that select the
-    epoch of the first and of the second arm where ``select`` is ``val``.
+    ``caveat`` says what else makes the two values hard to compare, ``why_not_judged`` what makes
+    that impossible. ``p_holm`` is p of the t test, corrected for the ``family``, all comparisons
+    that are judged together. ``seeds_needed`` would resolve this effect size with a power of 80 %
+    in such a family, where that number exists. ``monitors`` are the metrics that select the epoch
+    of the first and of the second arm where ``select`` is ``val``.
     """
 
     first: str
@@ -55,6 +61,7 @@ class Comparison:
     dropped: int = 0
     why_unpaired: str = ""
     caveat: str = ""
+    why_not_judged: str = ""
     seeds_needed: int | None = None
     p_holm: float | None = None
     family: int = 1
@@ -68,12 +75,20 @@ class Comparison:
         return f"epoch with the best {' and '.join(dict.fromkeys(self.monitors))}"
 
     @property
-    def verdict(self) -> Literal["higher", "lower", "not resolved"]:
-        """How ``second`` compares with ``first``; not resolved if the t interval contains 0."""
-        interval = self.difference.interval
-        if interval is None or interval.low <= 0 <= interval.high:
+    def has_too_few_seeds(self) -> bool:
+        """Whether there are fewer seeds than a verdict takes."""
+        return min(self.difference.n, self.difference.n_second) < MIN_SEEDS
+
+    @property
+    def verdict(self) -> Verdict:
+        """How ``second`` compares with ``first``: by ``p_holm``, which has to be below 5 %."""
+        if self.why_not_judged:
+            return "not judged"
+        if self.has_too_few_seeds:
+            return "too few seeds"
+        if self.p_holm is None or self.p_holm >= ALPHA:
             return "not resolved"
-        return "higher" if interval.low > 0 else "lower"
+        return "higher" if self.difference.mean > 0 else "lower"
 
 
 def compare_arms(
@@ -84,6 +99,7 @@ def compare_arms(
     why_unpaired: Mapping[ArmNames, str] | None = None,
     ended_early: Collection[tuple[str, int]] = (),
     monitors: Mapping[str, str] = NO_MONITORS,
+    planned: Mapping[str, Collection[int]] = NO_SEEDS,
 ) -> list[Comparison]:
     """Compare ``pairs`` of arms (default: all, in the order of the file) in every metric.
 
@@ -95,6 +111,7 @@ def compare_arms(
         why_unpaired: the pairs whose seeds are not paired, with the reason.
         ended_early: the (arm, seed) that stopped early; their own last epoch counts.
         monitors: the metric by which ``val`` selects, for arms that do not use val_acc.
+        planned: the seeds of an arm, also those that have no rows and are counted as missing.
 
     A pair is left out of a metric that one of its arms has no values of. Raises UserError for
     rows, arms, metrics or a validation split that do not exist.
@@ -108,6 +125,7 @@ def compare_arms(
         if arm not in by_arm:
             raise unknown_name("arm", arm, by_arm)
     seeds = {str(arm): {*of_arm["seed"]} for arm, of_arm in metrics.groupby("arm", sort=False)}
+    seeds = {arm: known | {*planned.get(arm, ())} for arm, known in seeds.items()}
     comparisons = []
     for pair in pairs:
         by_first, by_second = (monitors.get(arm, DEFAULT_MONITOR) for arm in pair)
@@ -119,10 +137,27 @@ def compare_arms(
                 c = _compare_pair(pair, first, second, metric, select, reason)
                 dropped = len(seeds[pair[0]] | seeds[pair[1]]) - c.seeds
                 comparisons.append(replace(c, dropped=dropped, monitors=(by_first, by_second)))
-    corrected = holm_corrected([c.difference.p for c in comparisons])
+    return correct_together(comparisons)
+
+
+def correct_together(comparisons: Sequence[Comparison]) -> list[Comparison]:
+    """Return the comparisons with ``p_holm``, ``family`` and ``seeds_needed``.
+
+    Those that are not judged, and those of too few seeds, have none of them and do not count.
+    """
+    left_out = [bool(c.why_not_judged) or c.has_too_few_seeds for c in comparisons]
+    p_values = [c.difference.p for c in comparisons]
+    corrected = holm_corrected(
+        [None if out else p for out, p in zip(left_out, p_values, strict=True)]
+    )
     family = sum(p is not None for p in corrected)
-    with_p = zip(comparisons, corrected, strict=True)
-    return [replace(c, p_holm=p, family=family) for c, p in with_p]
+    result = []
+    for c, p in zip(comparisons, corrected, strict=True):
+        effect, needed = c.difference.effect, None
+        if p is not None and effect is not None:
+            needed = seeds_needed(effect, c.difference.paired, ALPHA / family)
+        result.append(replace(c, p_holm=p, family=family, seeds_needed=needed))
+    return result
 
 
 def _check_metrics_names(metrics: pd.DataFrame, names: Sequence[str]) -> None:
@@ -153,14 +188,12 @@ def _compare_pair(
         first, second = first.loc[common], second.loc[common]
     values = [rows[metric].to_numpy(dtype=float) for rows in (first, second)]
     difference = (unpaired_difference if why_unpaired else paired_difference)(*values)
-    effect = difference.effect
-    needed = None if effect is None else seeds_needed(effect, difference.paired)
     return Comparison(
         first=pair[0], second=pair[1], metric=metric, select=select,
         mean_first=float(values[0].mean()), mean_second=float(values[1].mean()),
         epochs_first=_epochs(first), epochs_second=_epochs(second), difference=difference,
         seeds=len(first.index.union(second.index)),
-        why_unpaired=why_unpaired, seeds_needed=needed,
+        why_unpaired=why_unpaired,
     )  # fmt: skip
 
 

@@ -9,20 +9,36 @@ from rkkd_cli.analysis.numbers import (
     format_p_value,
     more_is_better,
 )
-from rkkd_cli.analysis.statistics import ALPHA, MAX_SEEDS
+from rkkd_cli.analysis.statistics import MAX_SEEDS, MIN_SEEDS
 
 
 def comparison_sentence(c: Comparison) -> str:
     """Return what is known of ``second`` relative to ``first``, and what limits the answer."""
     difference = format_number(c.difference.mean, sign=True)
-    text = f"{c.metric}, {c.second} − {c.first}: {difference}"
-    if c.difference.interval is None:
-        text += f". Not resolved: {_why_no_interval(c)}"
-    elif c.verdict == "not resolved":
-        text += f" ({_interval(c)}). Not resolved: the interval contains 0{_seeds_needed(c)}"
-    else:
-        text += f" ({_interval(c)}). {c.second} is {c.verdict}{_better(c)}{_permutation_limit(c)}"
+    interval = "" if c.difference.interval is None else f" ({_interval(c)})"
+    text = f"{c.metric}, {c.second} − {c.first}: {difference}{interval}. {_verdict(c)}"
     return f"{text}{''.join(f'; {limit}' for limit in _limits(c))}."
+
+
+def _verdict(c: Comparison) -> str:
+    if c.verdict == "not judged":
+        return f"Not judged: {c.why_not_judged}"
+    if c.verdict == "too few seeds":
+        return f"Too few seeds: {_seeds(c)}, and a verdict takes {MIN_SEEDS}"
+    if c.verdict != "not resolved":
+        return f"{c.second} is {c.verdict}{_better(c)} ({_corrected(c)})"
+    interval = c.difference.interval
+    if interval is None:
+        return "Not resolved: it is the same in every seed, so nothing tells how sure it is"
+    if interval.low <= 0 <= interval.high:
+        return f"Not resolved: the interval contains 0{_seeds_needed(c)}"
+    return f"Not resolved: {_corrected(c)}{_seeds_needed(c)}"
+
+
+def _corrected(c: Comparison) -> str:
+    p = format_p_value(c.p_holm)
+    p = f"p {p}" if p.startswith("<") else f"p = {p}"
+    return p if c.family == 1 else f"{p} after Holm's correction for {c.family} comparisons"
 
 
 def _better(c: Comparison) -> str:
@@ -44,28 +60,11 @@ def _seeds(c: Comparison) -> str:
     return seeds if c.difference.paired else f"{n} and {format_count(n_second, 'seed')}"
 
 
-def _why_no_interval(c: Comparison) -> str:
-    if c.difference.is_flat:
-        return "it is the same in every seed, so there is no spread to estimate an interval from"
-    return f"with {_seeds(c)} no interval exists"
-
-
 def _seeds_needed(c: Comparison) -> str:
     if c.seeds_needed is None:
         return f"; not even {MAX_SEEDS:,} seeds would resolve so small a difference"
     seeds = f"{c.seeds_needed} seeds" + ("" if c.difference.paired else " of each arm")
     return f"; about {seeds} would resolve a difference of this effect size at 80 % power"
-
-
-def _permutation_limit(c: Comparison) -> str:
-    """Return why the permutation test does not confirm a resolved difference, if it does not."""
-    smallest = c.difference.smallest_p
-    if smallest is not None and smallest > ALPHA:
-        return f"; {_seeds(c)} cannot give a permutation p below {format_p_value(smallest)}"
-    if c.p_holm is None or c.p_holm <= ALPHA:
-        return ""
-    p = f"{format_p_value(c.p_holm)} (permutation, Holm)"
-    return f"; but among the {c.family} comparisons made here p is {p}"
 
 
 def _limits(c: Comparison) -> list[str]:

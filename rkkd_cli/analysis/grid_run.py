@@ -23,6 +23,7 @@ class GridRecord:
     """A grid's rows, one per cell and seed, with the ``selection`` whose accuracies count."""
 
     run: RunDirectory
+    experiment: Experiment
     manifest: Manifest
     keys: tuple[str, ...]
     frame: pd.DataFrame
@@ -49,7 +50,7 @@ class GridRecord:
                 "there is no validation split to select by; run the grid with --val-share 0.1"
             )
         cells = read_published_cells(published, experiment) if published else None
-        return cls(run, manifest, tuple(experiment.vary), frame, selection, cells)
+        return cls(run, experiment, manifest, tuple(experiment.vary), frame, selection, cells)
 
     @property
     def has_cells(self) -> bool:

@@ -2,46 +2,17 @@
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import replace
 
 import pandas as pd
 
-from rkkd_cli.analysis.compare import ArmNames, Comparison, compare_arms
+from rkkd_cli.analysis.compare import ArmNames, Comparison, compare_arms, correct_together
+from rkkd_cli.analysis.record import RunRecord as RunRecord
 from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.config.overrides import flatten
 from rkkd_cli.errors import UserError
-from rkkd_cli.records.manifest import Manifest
 
 NOT_IN_BATCHES = {"root", "follow_links"}  # keys of the dataset that change no image
-
-
-@dataclass(frozen=True)
-class RunRecord:
-    """A run's name, experiment, manifest and rows."""
-
-    name: str
-    experiment: Experiment
-    manifest: Manifest
-    metrics: pd.DataFrame
-
-    @property
-    def arms(self) -> list[str]:
-        """The arms that have rows, in the order of the file."""
-        return [str(arm) for arm in self.metrics["arm"].unique()]
-
-    def ended_early(self, prefix: str = "") -> set[tuple[str, int]]:
-        """Return the (arm, seed) that stopped early, the arms after ``prefix``."""
-        return {(prefix + arm, seed) for arm, seed in self.manifest.cells_ended_early}
-
-    def monitors(self, prefix: str = "") -> dict[str, str]:
-        """Return the metric that selects an arm's epoch, the arms after ``prefix``."""
-        return {prefix + arm: metric for arm, metric in self.manifest.monitors.items()}
-
-    @cached_property
-    def by_arm(self) -> dict[str, Experiment]:
-        """The experiment of each arm."""
-        return {arm.name: arm.experiment for arm in self.experiment.resolved_arms}
 
 
 def why_unpaired_within(experiments: Mapping[str, Experiment]) -> dict[ArmNames, str]:
@@ -94,18 +65,23 @@ def why_scales_differ(first: Experiment, second: Experiment, metric: str) -> str
 def add_caveats(
     comparisons: Iterable[Comparison], experiments: Mapping[str, Experiment]
 ) -> list[Comparison]:
-    """Return the comparisons with their caveats; ``experiments`` has the experiment of each arm."""
+    """Return the comparisons with their caveats; ``experiments`` has the experiment of each arm.
+
+    Values on different scales are not judged, and leave the family of Holm's correction.
+    """
     with_caveats = []
     for c in comparisons:
         first, second = experiments[c.first], experiments[c.second]
-        caveats = [why_scales_differ(first, second, c.metric)]
+        caveats = []
         if c.select == "last":
-            caveats += [
+            caveats = [
                 _why_unfinished(c.first, c.epochs_first, first),
                 _why_unfinished(c.second, c.epochs_second, second),
             ]
-        with_caveats.append(replace(c, caveat="; ".join(filter(None, caveats))))
-    return with_caveats
+        other_scale = why_scales_differ(first, second, c.metric)
+        caveat = "; ".join(filter(None, caveats))
+        with_caveats.append(replace(c, caveat=caveat, why_not_judged=other_scale))
+    return correct_together(with_caveats)
 
 
 def _why_unfinished(arm: str, epochs: Sequence[int], experiment: Experiment) -> str:
@@ -121,8 +97,9 @@ def compare_within(
     """Compare pairs of arms of one run, with caveats: see :func:`compare_arms`."""
     reasons = why_unpaired_within({arm: run.by_arm[arm] for arm in itertools.chain(*pairs)})
     comparisons = compare_arms(
-        run.metrics, metrics_names, select, pairs, reasons, run.ended_early(), run.monitors()
-    )
+        run.metrics, metrics_names, select, pairs, reasons, run.ended_early(), run.monitors(),
+        dict.fromkeys(run.arms, run.experiment.seeds),
+    )  # fmt: skip
     return add_caveats(comparisons, run.by_arm)
 
 
@@ -179,12 +156,14 @@ def compare_runs(
     ended_early: set[tuple[str, int]] = set()
     monitors: dict[str, str] = {}
     experiments: dict[str, Experiment] = {}
+    planned: dict[str, tuple[int, ...]] = {}
     for run in (first, second):
         prefix = f"{run.name}: "
+        planned |= dict.fromkeys([prefix + arm for arm in run.arms], run.experiment.seeds)
         ended_early |= run.ended_early(prefix)
         monitors |= run.monitors(prefix)
         experiments |= {prefix + arm: experiment for arm, experiment in run.by_arm.items()}
     comparisons = compare_arms(
-        rows, metrics_names, select, list(names.values()), reasons, ended_early, monitors
+        rows, metrics_names, select, list(names.values()), reasons, ended_early, monitors, planned
     )
     return add_caveats(comparisons, experiments)

@@ -4,7 +4,8 @@ Tests, intervals and distributions are scipy's, which lacks only effect sizes, H
 the power of the t test. With the differences d_1 … d_n of n seeds, d̄ their mean and s their sample
 standard deviation (n − 1), the paired quantities are
 
-- t interval: d̄ ± t(0.975; n − 1) · s / √n;
+- t interval: d̄ ± t(0.975; n − 1) · s / √n, and p of the t test with the same error, which is below
+  5 % exactly if 0 lies outside of the interval. Verdicts rest on it: see :data:`MIN_SEEDS`;
 - bootstrap interval of the mean: BCa (Efron 1987) from ``MIN_BCA_SEEDS`` seeds on, percentiles
   below. With few seeds it is too narrow: it cannot leave the range of their values;
 - permutation p-value: the share of the 2ⁿ sign choices whose mean is at least as far from 0 as d̄,
@@ -13,13 +14,16 @@ standard deviation (n − 1), the paired quantities are
 - effect size: Cohen's d_z = d̄ / s, and Hedges' g_z = J(n − 1) · d_z, with the small-sample factor
   J(m) = Γ(m/2) / (√(m/2) · Γ((m − 1)/2)) (Hedges 1981).
 
-Unpaired, the interval is Welch's, the permutation test exchanges seeds between the arms, and d
-divides by the pooled standard deviation. All differences have the unit of the values.
+Unpaired, interval and t test are Welch's, the permutation test exchanges seeds between the arms,
+and d divides by the pooled standard deviation. All differences have the unit of the values.
 
-Power is that of the two-sided t test at 5 %. With δ = d · √n (unpaired d · √(n/2) for n seeds of
-each arm) the test statistic is noncentral t with n − 1 (unpaired 2n − 2) degrees of freedom, and
-power is its mass beyond ± t(0.975). It takes the observed d for the true one. With few seeds the
-observed d tends to be too large, and so does this power.
+A rank correlation ρ is at most 1 and its errors are skewed, so its seeds are averaged as Fisher's
+z = artanh ρ (Fisher 1915): see :func:`correlation_t_test`.
+
+Power is that of the two-sided t test at the level α. With δ = d · √n (unpaired d · √(n/2) for n
+seeds of each arm) the test statistic is noncentral t with n − 1 (unpaired 2n − 2) degrees of
+freedom, and power is its mass beyond ± t(1 − α/2). It takes the observed d for the true one. With
+few seeds the observed d tends to be too large, and so does this power.
 """
 
 import math
@@ -32,6 +36,7 @@ import numpy as np
 from scipy import special, stats
 
 CONFIDENCE = 0.95
+MIN_SEEDS = 3  # for a verdict: of two seeds the t interval has one degree of freedom
 MIN_BCA_SEEDS = 5
 MAX_EXACT_PERMUTATIONS = 2**14
 RESAMPLES = 9999
@@ -52,31 +57,60 @@ class Interval:
 
 
 @dataclass(frozen=True)
+class TTest:
+    """A mean over seeds with its standard error, and the degrees of freedom of that."""
+
+    mean: float
+    error: float
+    freedom: float
+
+    @property
+    def interval(self) -> Interval:
+        """The t interval."""
+        half = self.error * float(stats.t.ppf((1 + CONFIDENCE) / 2, self.freedom))
+        return Interval(self.mean - half, self.mean + half)
+
+    def p(self, than: float = 0.0) -> float:
+        """Return the two-sided p-value of a true mean of ``than``."""
+        return float(2 * stats.t.sf(abs(self.mean - than) / self.error, self.freedom))
+
+
+@dataclass(frozen=True)
 class Difference:
     """``second − first`` over seeds. A quantity that needs more seeds than there are is None.
 
     ``n`` counts pairs of seeds; unpaired, ``n`` and ``n_second`` count the seeds of each arm.
-    ``effect`` is d_z or d; ``corrected`` is the same with Hedges' factor.
+    ``effect`` is d_z or d; ``corrected`` is the same with Hedges' factor. ``smallest_p`` is the
+    smallest ``permutation_p`` that so many seeds can have.
     """
 
     mean: float
     n: int
     n_second: int
     paired: bool
-    interval: Interval | None
+    t_test: TTest | None
     bootstrap: Interval | None
     bootstrap_method: str | None
-    p: float | None
-    p_is_exact: bool
+    permutation_p: float | None
+    is_exact: bool
     smallest_p: float | None
     effect: float | None
     corrected: float | None
 
     @property
+    def interval(self) -> Interval | None:
+        """The t interval."""
+        return None if self.t_test is None else self.t_test.interval
+
+    @property
+    def p(self) -> float | None:
+        """The p-value of the t test."""
+        return None if self.t_test is None else self.t_test.p()
+
+    @property
     def is_flat(self) -> bool:
         """Whether there are enough seeds for an interval, but their values do not differ."""
-        enough = self.n > 1 if self.paired else min(self.n, self.n_second) > 1
-        return enough and self.interval is None
+        return min(self.n, self.n_second) > 1 and self.t_test is None
 
 
 def paired_difference(first: FloatArray, second: FloatArray) -> Difference:
@@ -90,8 +124,8 @@ def paired_difference(first: FloatArray, second: FloatArray) -> Difference:
     p, exact = _permutation_p((differences,), "samples", 2**n) if n > 1 else (None, True)
     bootstrap, method = _bootstrap_interval((differences,)) if std else (None, None)
     return Difference(
-        mean=mean, n=n, n_second=n, paired=True, interval=t_interval(differences),
-        bootstrap=bootstrap, bootstrap_method=method, p=p, p_is_exact=exact,
+        mean=mean, n=n, n_second=n, paired=True, t_test=t_test(differences),
+        bootstrap=bootstrap, bootstrap_method=method, permutation_p=p, is_exact=exact,
         smallest_p=_smallest_p(2.0 ** (1 - n), exact) if n > 1 else None,
         effect=effect, corrected=_hedges_corrected(effect, n - 1),
     )  # fmt: skip
@@ -111,8 +145,8 @@ def unpaired_difference(first: FloatArray, second: FloatArray) -> Difference:
     bootstrap, method = _bootstrap_interval(samples) if pooled else (None, None)
     return Difference(
         mean=mean, n=m, n_second=n, paired=False,
-        interval=_welch_interval(first, second) if pooled else None,
-        bootstrap=bootstrap, bootstrap_method=method, p=p, p_is_exact=exact,
+        t_test=_welch_test(first, second) if pooled else None,
+        bootstrap=bootstrap, bootstrap_method=method, permutation_p=p, is_exact=exact,
         smallest_p=_smallest_p(2 / permutations, exact) if enough else None,
         effect=effect, corrected=_hedges_corrected(effect, m + n - 2),
     )  # fmt: skip
@@ -130,21 +164,35 @@ def sample_std(values: FloatArray) -> float | None:
     return std if std > rounding else None
 
 
-def t_interval(values: FloatArray) -> Interval | None:
-    """Return the t interval of the mean, or None where :func:`sample_std` is None."""
-    if sample_std(values) is None:
+def t_test(values: FloatArray) -> TTest | None:
+    """Return the t test of the mean, or None where :func:`sample_std` is None."""
+    std = sample_std(values)
+    if std is None:
         return None
-    return _interval(stats.ttest_1samp(values, 0).confidence_interval(CONFIDENCE))
+    return TTest(float(values.mean()), std / math.sqrt(values.size), values.size - 1)
 
 
-def _welch_interval(first: FloatArray, second: FloatArray) -> Interval:
+def correlation_t_test(correlations: FloatArray, points: int) -> TTest | None:
+    """Return the t test of the mean Fisher z of rank correlations; tanh turns z into ρ.
+
+    Spearman's ρ of ``points`` points without ties has steps of 12 / (points³ − points). A ρ of 1
+    stands for the half step below it, whose z is finite, and seeds that agree are taken to vary by
+    half a step. None for one seed.
+    """
+    if correlations.size < 2:
+        return None
+    half_step = 6 / (points**3 - points)
+    z = np.arctanh(np.clip(correlations, half_step - 1, 1 - half_step))
+    mean = float(z.mean())
+    std = max(float(z.std(ddof=1)), half_step / (1 - math.tanh(mean) ** 2))
+    return TTest(mean, std / math.sqrt(z.size), z.size - 1)
+
+
+def _welch_test(first: FloatArray, second: FloatArray) -> TTest:
     with warnings.catch_warnings(action="ignore"):  # scipy warns of an arm without spread
-        test = stats.ttest_ind(second, first, equal_var=False)
-    return _interval(test.confidence_interval(CONFIDENCE))
-
-
-def _interval(ends: Any) -> Interval:
-    return Interval(float(ends.low), float(ends.high))
+        freedom = stats.ttest_ind(second, first, equal_var=False).df
+    error = math.sqrt(sum(float(values.var(ddof=1)) / values.size for values in (first, second)))
+    return TTest(float(second.mean() - first.mean()), error, float(freedom))
 
 
 def _pooled_std(first: FloatArray, second: FloatArray) -> float | None:
@@ -188,7 +236,7 @@ def _bootstrap_interval(samples: Any) -> tuple[Interval | None, str | None]:
                 method=method, rng=np.random.default_rng(0), vectorized=True,
             ).confidence_interval  # fmt: skip
         if math.isfinite(ends.low) and math.isfinite(ends.high):
-            return _interval(ends), method
+            return Interval(float(ends.low), float(ends.high)), method
     return None, None
 
 
@@ -217,20 +265,20 @@ def holm_corrected(p_values: list[float | None]) -> list[float | None]:
     return corrected
 
 
-def power(effect: float, n: int, paired: bool = True) -> float:
+def power(effect: float, n: int, paired: bool = True, alpha: float = ALPHA) -> float:
     """Return the probability that n seeds (of each arm) resolve a true effect size d; n ≥ 2."""
     freedom = n - 1 if paired else 2 * n - 2
     shift = min(MAX_SHIFT, abs(effect) * math.sqrt(n if paired else n / 2))
-    critical = float(stats.t.ppf(1 - ALPHA / 2, freedom))
+    critical = float(stats.t.ppf(1 - alpha / 2, freedom))
     wrong_side = float(stats.nct.cdf(-critical, freedom, shift))
     if math.isnan(wrong_side):  # scipy's answer for some masses that are almost 0
         wrong_side = 0.0
     return float(stats.nct.sf(critical, freedom, shift)) + wrong_side
 
 
-def seeds_needed(effect: float, paired: bool = True) -> int | None:
+def seeds_needed(effect: float, paired: bool = True, alpha: float = ALPHA) -> int | None:
     """Return the fewest seeds (of each arm) with 80 % power; None if more than ``MAX_SEEDS``."""
-    if effect == 0 or power(effect, MAX_SEEDS, paired) < TARGET_POWER:
+    if effect == 0 or power(effect, MAX_SEEDS, paired, alpha) < TARGET_POWER:
         return None
-    ns = range(2, MAX_SEEDS)
-    return 2 + bisect_left(ns, TARGET_POWER, key=lambda n: power(effect, n, paired))
+    ns = range(MIN_SEEDS, MAX_SEEDS + 1)
+    return ns[bisect_left(ns, TARGET_POWER, key=lambda n: power(effect, n, paired, alpha))]

@@ -111,8 +111,25 @@ def _summary(arm: str, rows: pd.DataFrame) -> ArmSummary:
     return ArmSummary(arm, _epoch_by_seed(rows), len(rows), metrics)
 
 
+def last_epochs(metrics: pd.DataFrame) -> dict[tuple[str, int], int]:
+    """Return the last epoch of each (arm, seed) that has rows."""
+    last = metrics.groupby(["arm", "seed"], sort=False)["epoch"].max().reset_index()
+    return {(str(a), int(s)): int(e) for a, s, e in last.itertuples(index=False)}
+
+
 def _epoch_by_seed(rows: pd.DataFrame) -> dict[int, int]:
     return {int(s): int(e) for s, e in zip(rows["seed"], rows["epoch"], strict=True)}
+
+
+def summary_table(summaries: Sequence[ArmSummary]) -> pd.DataFrame:
+    """Return a row per arm: name, seeds, epoch, and each metric's mean and deviation."""
+    rows = [
+        {"arm": s.arm, "n": s.n, "epoch": s.epoch}
+        | {name: v.mean for name, v in s.metrics.items()}
+        | {f"{name}_std": v.std for name, v in s.metrics.items()}
+        for s in summaries
+    ]
+    return pd.DataFrame(rows)
 
 
 def _summaries_json(
@@ -128,10 +145,7 @@ def _summaries_json(
 
 @dataclass(frozen=True)
 class MetricProgress:
-    """One metric of an arm: ``curve`` is the mean over seeds by epoch, ``now`` the newest mean.
-
-    ``now`` takes the newest row of each seed, which may be of different epochs.
-    """
+    """One metric of an arm: ``curve`` is the mean over seeds by epoch, ``now`` its last value."""
 
     now: float
     curve: list[float]
@@ -139,22 +153,29 @@ class MetricProgress:
 
 @dataclass(frozen=True)
 class ArmProgress:
-    """One arm: the newest epoch of each of its seeds, and its metrics."""
+    """One arm: the newest epoch of each of its seeds, and its metrics until ``epoch``.
+
+    All seeds that have begun and have not ended early have reached this epoch.
+    """
 
     arm: str
     epochs: dict[int, int]
+    epoch: int
     metrics: dict[str, MetricProgress]
 
 
-def progress_by_arm(metrics: pd.DataFrame) -> list[ArmProgress]:
+def progress_by_arm(
+    metrics: pd.DataFrame, ended_early: Collection[tuple[str, int]] = ()
+) -> list[ArmProgress]:
     """Return the arms that have rows, in the order of the file."""
     arms = []
-    for arm, rows in metrics.groupby("arm", sort=False):
-        newest = rows.loc[rows.groupby("seed", sort=False)["epoch"].idxmax()]
-        curves = rows.groupby("epoch")
-        progress = {
-            name: MetricProgress(float(newest[name].mean()), curves[name].mean().tolist())
-            for name in PROGRESS_METRICS
-        }
-        arms.append(ArmProgress(str(arm), _epoch_by_seed(newest), progress))
+    for name, rows in metrics.groupby("arm", sort=False):
+        arm, newest = str(name), rows.loc[rows.groupby("seed", sort=False)["epoch"].idxmax()]
+        epochs = _epoch_by_seed(newest)
+        training = [epoch for seed, epoch in epochs.items() if (arm, seed) not in ended_early]
+        common = min(training or epochs.values())
+        means = rows[rows["epoch"] <= common].groupby("epoch")
+        curves = {metric: means[metric].mean().tolist() for metric in PROGRESS_METRICS}
+        progress = {metric: MetricProgress(curve[-1], curve) for metric, curve in curves.items()}
+        arms.append(ArmProgress(arm, epochs, common, progress))
     return arms

@@ -1,13 +1,13 @@
-"""Comparisons of arms as text: a table per pair, a row per metric, and a sentence each."""
+"""Comparisons of arms as text: a table per pair, a row per metric, and sentences."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import pandas as pd
 
 from rkkd_cli.analysis.compare import Comparison
 from rkkd_cli.analysis.conclusion import comparison_sentence
-from rkkd_cli.analysis.numbers import format_count, format_interval, format_number, format_p_value
+from rkkd_cli.analysis.numbers import format_interval, format_number, format_p_value
 from rkkd_cli.errors import printable
 from rkkd_cli.report.text_tables import TextCell, TextTable
 
@@ -18,8 +18,8 @@ def lay_out_comparisons(comparisons: Sequence[Comparison]) -> list[TextTable]:
     for c in comparisons:
         first, second = printable(c.first), printable(c.second)
         header = [
-            "metric", "n", first, second, "difference", "95 % t", "95 % bootstrap", "p", "p Holm",
-            "d", "g", "seeds for 80 %",
+            "metric", "n", first, second, "difference", "95 % t", "p Holm", "verdict", "p exact",
+            "g", "seeds for 80 %",
         ]  # fmt: skip
         table = TextTable(f"{second} − {first}, {c.which_epoch}", header, [])
         tables.setdefault((c.first, c.second), table).rows.append([*map(TextCell, _cells(c))])
@@ -35,29 +35,35 @@ def _cells(c: Comparison) -> list[str]:
         format_number(c.mean_second, significant=4),
         format_number(d.mean, sign=True),
         format_interval(d.interval),
-        format_interval(d.bootstrap),
-        format_p_value(d.p),
         format_p_value(c.p_holm),
-        format_number(d.effect, sign=True),
+        c.verdict,
+        format_p_value(d.permutation_p),
         format_number(d.corrected, sign=True),
         "–" if c.seeds_needed is None else f"{c.seeds_needed:,}",
     ]
 
 
-def comparison_notes(comparisons: Sequence[Comparison]) -> list[str]:
-    """Return a legend of the columns, then a sentence per comparison."""
+def comparison_sentences(comparisons: Sequence[Comparison], metrics: Collection[str]) -> list[str]:
+    """Return a sentence per comparison of these metrics."""
+    return [printable(comparison_sentence(c)) for c in comparisons if c.metric in metrics]
+
+
+def comparison_legend(comparisons: Sequence[Comparison]) -> str:
+    """Return what the columns of the table mean."""
     paired = [c.difference.paired for c in comparisons]
     kinds = "paired over seeds" if all(paired) else "not paired" if not any(paired) else "mixed"
-    effects = "d: d_z" if all(paired) else "d: Cohen's d" if not any(paired) else "d: d_z or d"
-    exact = all(c.difference.p_is_exact for c in comparisons)
-    methods = {c.difference.bootstrap_method for c in comparisons} - {None}
-    return [
-        f"n: seeds ({kinds}). p: {'exact' if exact else 'sampled'} permutation test, two-sided; "
-        f"p Holm: corrected for {format_count(comparisons[0].family, 'comparison')}, all that are "
-        f"shown. {effects}; g: the same with Hedges' small-sample factor. Bootstrap: "
-        f"{' or '.join(sorted(map(str, methods))) or 'none'}; of few seeds it is too narrow.",
-        *(printable(comparison_sentence(c)) for c in comparisons),
-    ]
+    effect = "d_z" if all(paired) else "Cohen's d" if not any(paired) else "d_z or Cohen's d"
+    family = comparisons[0].family
+    corrected = f", after Holm's correction for {family} comparisons" if family > 1 else ""
+    exact = all(c.difference.is_exact for c in comparisons)
+    smallest = [c.difference.smallest_p for c in comparisons if c.difference.smallest_p is not None]
+    least = f", at least {format_p_value(min(smallest))} with so few seeds" if smallest else ""
+    return (
+        f"n: seeds ({kinds}). p Holm: of the t test{corrected}; the verdict is by it. "
+        f"p exact: {'' if exact else 'sampled '}permutation test, uncorrected{least}. "
+        f"g: {effect} with Hedges' small-sample factor. Seeds for 80 %: for a verdict at this "
+        "effect size with 80 % power."
+    )
 
 
 def comparison_csv(comparisons: Sequence[Comparison]) -> str:
@@ -77,8 +83,9 @@ def comparison_row(c: Comparison) -> dict[str, Any]:
         "t_high": d.interval.high if d.interval else None,
         "bootstrap_low": d.bootstrap.low if d.bootstrap else None,
         "bootstrap_high": d.bootstrap.high if d.bootstrap else None,
-        "bootstrap_method": d.bootstrap_method, "p": d.p, "p_is_exact": d.p_is_exact,
-        "smallest_p": d.smallest_p, "p_holm": c.p_holm, "family": c.family, "effect": d.effect,
-        "effect_hedges": d.corrected, "seeds_needed": c.seeds_needed, "dropped_seeds": c.dropped,
-        "why_unpaired": c.why_unpaired, "caveat": c.caveat, "verdict": c.verdict,
+        "bootstrap_method": d.bootstrap_method, "p": d.p, "p_holm": c.p_holm, "family": c.family,
+        "permutation_p": d.permutation_p, "permutation_is_exact": d.is_exact,
+        "smallest_permutation_p": d.smallest_p, "effect": d.effect, "effect_hedges": d.corrected,
+        "seeds_needed": c.seeds_needed, "dropped_seeds": c.dropped, "why_unpaired": c.why_unpaired,
+        "caveat": c.caveat, "why_not_judged": c.why_not_judged, "verdict": c.verdict,
     }  # fmt: skip

@@ -62,7 +62,9 @@ def said(answer: Ended) -> str:
     return answer.stdout
 
 
-def test_compare_prints_a_row_and_a_sentence_a_metric(folder: Path, warm_rkkd: Program) -> None:
+def test_compare_prints_a_row_a_metric_and_a_sentence_on_accuracy(
+    folder: Path, warm_rkkd: Program
+) -> None:
     text = said(warm_rkkd("compare", "digits-sample", cwd=folder))
     title, header, *lines = text.splitlines()
     assert title == "kd_rank − kd, last epoch"
@@ -70,9 +72,11 @@ def test_compare_prints_a_row_and_a_sentence_a_metric(folder: Path, warm_rkkd: P
     metrics = ["test_acc", "test_kl", "test_rank", "test_kendall_tau"]
     assert [line.split()[0] for line in lines[:4]] == metrics
     assert "test_acc, kd_rank − kd: +2.33 (95 % interval -6.14 to 10.8, paired t, 3 seeds)" in text
-    assert text.count("Not resolved: the interval contains 0; about ") == 4
-    resolved = said(warm_rkkd("compare", "cifar100-five-seeds", cwd=folder))
-    assert "kd_rank is lower, which is better; 5 seeds cannot give" in resolved
+    assert text.count("Not resolved: the interval contains 0; about ") == 1
+    assert text.count("kd_rank − kd: ") == 1  # a sentence on the main metric only
+    resolved = said(warm_rkkd("compare", "cifar100-five-seeds", "--metric", "kl", cwd=folder))
+    assert "kd_rank is lower, which is better (p = 0.003)" in resolved
+    assert "test_kl" not in resolved
 
 
 def test_compare_takes_arms_and_metrics(folder: Path, warm_rkkd: Program) -> None:
@@ -80,7 +84,8 @@ def test_compare_takes_arms_and_metrics(folder: Path, warm_rkkd: Program) -> Non
     (kl, rank) = json.loads(said(warm_rkkd(*arms, "--json", cwd=folder)))["comparisons"]
     assert (kl["metric"], rank["metric"]) == ("kl", "rank")
     assert (kl["one"], kl["other"], kl["n"], kl["paired"]) == ("kd_rank", "kd", 3, True)
-    assert kl["p"] == kl["smallest_p"] == 0.25
+    assert kl["permutation_p"] == kl["smallest_permutation_p"] == 0.25
+    assert (kl["family"], rank["p_holm"]) == (2, 2 * rank["p"])
     assert kl["difference"] == pytest.approx(kl["mean_other"] - kl["mean_one"])
     assert kl["t_low"] < 0 < kl["t_high"]
     assert kl["verdict"] == "not resolved"
@@ -92,7 +97,8 @@ def test_compare_holds_all_other_arms_against_one(folder: Path, warm_rkkd: Progr
     rows = list(csv.DictReader(said(answer).splitlines()))
     assert len(rows) == 45 * 4
     assert {row["one"] for row in rows} == {"baseline"}
-    assert {row["verdict"] for row in rows} == {"not resolved"}  # one seed
+    verdicts = {(row["metric"] == "test_kl", row["verdict"]) for row in rows}
+    assert verdicts == {(True, "not judged"), (False, "too few seeds")}  # KL at other temperatures
     assert {row["t_low"] for row in rows} == {""}
     refused(warm_rkkd("compare", grid, cwd=folder), "1,035 pairs")
 
@@ -129,7 +135,7 @@ def test_compare_writes_other_formats(
 
 def test_compare_of_the_best_epochs_says_that_it_flatters(folder: Path, warm_rkkd: Program) -> None:
     text = said(warm_rkkd("compare", "digits-sample", "--select", "best", cwd=folder))
-    assert text.count("best epoch on the test images, which flatters") == 5
+    assert text.count("best epoch on the test images, which flatters") == 2
 
 
 @pytest.mark.parametrize(
@@ -160,10 +166,15 @@ def test_findings_prints_every_claim_with_its_numbers(folder: Path, warm_rkkd: P
     text = said(warm_rkkd("findings", "cifar100-five-seeds", cwd=folder))
     heads = [line.partition(": ") for line in text.splitlines() if line.startswith(CLAIMS)]
     assert [name for name, _, _ in heads] == list(CLAIMS)
-    assert {verdict for _, _, verdict in heads} == {"SUPPORTED", "NOT RESOLVED", "CONTRADICTED"}
+    words = {verdict.partition(" (p ")[0] for _, _, verdict in heads}
+    assert words == {"SUPPORTED", "NOT RESOLVED", "CONTRADICTED"}
     parts = [line for line in text.splitlines() if line.startswith("  - ")]
     assert len(parts) >= 16
     assert all("95 % interval" in part and "n = 5" in part for part in parts)
+    assert not any(" to 1.0" in part for part in parts if "ρ" in part)
+    kept = (SAMPLES / "cifar100-five-seeds" / "findings.md").read_text(encoding="utf-8")
+    run = ("findings", "cifar100-five-seeds", "--format", "md")
+    assert said(warm_rkkd(*run, cwd=folder)) == kept
 
 
 def test_the_page_shows_what_the_program_says(folder: Path, warm_rkkd: Program) -> None:
@@ -171,7 +182,7 @@ def test_the_page_shows_what_the_program_says(folder: Path, warm_rkkd: Program) 
     claims, _, _ = said(warm_rkkd("findings", "cifar100-five-seeds", cwd=folder)).rpartition("\n\n")
     assert f"$ rkkd findings cifar100-five-seeds\n{claims}\n```\n" in page
     words = ("compare", "digits-sample", "--metric", "test_acc", "--metric", "test_rank")
-    table, _, *sentences = said(warm_rkkd(*words, cwd=folder)).split("\n\n")
+    table, *sentences, _ = said(warm_rkkd(*words, cwd=folder)).split("\n\n")
     assert f"$ rkkd {' '.join(words)}\n{table}\n```\n" in page
     for sentence in sentences:
         assert f"> {sentence.strip()}\n" in page
@@ -189,7 +200,7 @@ def test_findings_holds_the_presets_own_against_the_run(folder: Path, warm_rkkd:
 def test_findings_in_markdown_has_a_table_a_claim(folder: Path, warm_rkkd: Program) -> None:
     text = said(warm_rkkd("findings", "digits-sample", "--format", "md", cwd=folder))
     assert text.count("### ") == len(CLAIMS) + 1  # and the preset's own
-    assert text.count("| part | verdict | numbers |") == len(CLAIMS) + 1
+    assert text.count("| part | is so | numbers |") == len(CLAIMS) + 1
     assert "kd\\_rank" in text
 
 
@@ -202,12 +213,14 @@ def copy(folder: Path, tmp_path: Path) -> Path:
 def test_one_seed_is_told_by_both(copy: Path, warm_rkkd: Program) -> None:
     kept(copy, lambda row: row["seed"] == "1")
     place = copy.parents[1]
-    assert said(warm_rkkd("compare", "again", cwd=place)).count("no interval exists") == 4
+    text = said(warm_rkkd("compare", "again", cwd=place))
+    assert text.startswith("Not finished: 1 of 3 seeds")
+    assert text.count("too few seeds") == 4
+    assert "Too few seeds: 1 seed, and a verdict takes 3; 2 seeds left out" in text
     text = said(warm_rkkd("findings", "again", cwd=place))
     assert text.count("in one seed, no interval") > 10
-    assert text.count("one seed has no interval, so nothing is resolved") == len(
-        [*CLAIMS, "its own"]
-    )
+    assert text.count("1 seed, and a verdict takes 3") == len([*CLAIMS, "its own"])
+    assert text.count("TOO FEW SEEDS") == len([*CLAIMS, "its own"])
     assert "SUPPORTED" not in text
 
 
@@ -250,3 +263,19 @@ def test_a_damaged_file_is_one_sentence(
 def test_a_run_without_rows_is_told(command: str, copy: Path, warm_rkkd: Program) -> None:
     kept(copy, lambda row: row["arm"] == "none")
     refused(warm_rkkd(command, "again", cwd=copy.parents[1]), "no finished epoch")
+
+
+def test_seeds_that_are_missing_are_told_first(copy: Path, warm_rkkd: Program) -> None:
+    kept(copy, lambda row: row["seed"] == "0" or (row["seed"] == "1" and int(row["epoch"]) < 9))
+    directory = RunDirectory(copy)
+    manifest = directory.read_manifest().model_copy(update={"status": "interrupted"})
+    directory.write_manifest(manifest)
+    place, banner = copy.parent.parent, "Not finished: 1 of 3 seeds, interrupted. Missing: seeds "
+    banner += "1 (at epoch 8 of 30), 2."
+    for command in ("compare", "findings"):
+        assert said(warm_rkkd(command, copy.name, cwd=place)).startswith(f"{banner}\n\n")
+        told = json.loads(said(warm_rkkd(command, copy.name, "--json", cwd=place)))["unfinished"]
+        assert told in (banner, [banner])
+    assert said(warm_rkkd("show", copy.name, cwd=place)).splitlines()[1] == banner
+    csv_answer = succeeded(warm_rkkd("compare", copy.name, "--format", "csv", cwd=place))
+    assert csv_answer.stderr.strip() == banner

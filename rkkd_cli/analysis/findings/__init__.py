@@ -4,12 +4,12 @@ from collections.abc import Collection
 
 import pandas as pd
 
-from rkkd_cli.analysis.findings.stated import judge_stated_findings
-from rkkd_cli.analysis.findings.study import judge_study_claims
-from rkkd_cli.analysis.findings.verdict import ClaimPart, Finding, Verdict, combine_verdicts
+from rkkd_cli.analysis.findings.stated import measure_stated_findings
+from rkkd_cli.analysis.findings.study import measure_study_claims
+from rkkd_cli.analysis.findings.verdict import ClaimPart, Finding, Verdict, judge_together
 from rkkd_cli.config.experiment import Experiment
 
-__all__ = ["ClaimPart", "Finding", "Verdict", "combine_verdicts", "judge_findings"]
+__all__ = ["ClaimPart", "Finding", "Verdict", "judge_findings"]
 
 
 def judge_findings(
@@ -20,9 +20,10 @@ def judge_findings(
 ) -> list[Finding]:
     """Return a verdict on every claim of the study, and on those that the experiment states.
 
-    Each verdict rests on 95 % t intervals over seeds, with one number per seed. A claim is
-    supported if all its parts are, contradicted if any part is, else not resolved. One seed has no
-    interval, so it resolves nothing. The note says what the run lacks.
+    Each verdict rests on t tests over seeds, with one number per seed, corrected for the number of
+    claims (Holm). A claim is supported if all its parts are so, contradicted if any is not, else
+    not resolved. It takes three seeds. A claim that the run could not test is not judged, and its
+    note says what the run lacks.
 
     Args:
         experiment: as recorded with the run.
@@ -30,5 +31,5 @@ def judge_findings(
         arms: only the study's claims about one of these; default: all, if they are at most 12.
         ended_early: the (arm, seed) that stopped early; their own last epoch counts.
     """
-    stated = judge_stated_findings(experiment, metrics, ended_early)
-    return [*judge_study_claims(experiment, metrics, arms), *stated]
+    stated = measure_stated_findings(experiment, metrics, ended_early)
+    return judge_together([*measure_study_claims(experiment, metrics, arms), *stated])

@@ -10,7 +10,7 @@ import pandas as pd
 from scipy import stats
 
 from rkkd_cli.analysis.findings.curves import AlignedCurves
-from rkkd_cli.analysis.findings.verdict import ClaimPart, judge_part
+from rkkd_cli.analysis.findings.verdict import ClaimPart, judge_correlation, judge_part
 from rkkd_cli.analysis.numbers import format_count, format_number
 from rkkd_cli.analysis.stages import ScheduleStage
 
@@ -32,8 +32,8 @@ def direction(curves: AlignedCurves) -> list[ClaimPart]:
     return [
         judge_part(f"the ranking loss falls ({span})", rank.iloc[-1] - rank.iloc[0], -1),
         judge_part(f"KL falls ({span})", kl.iloc[-1] - kl.iloc[0], -1, unit=" nats"),
-        judge_part(
-            "the two move together (Spearman's ρ over epochs)", rho, +1, coarse=True,
+        judge_correlation(
+            "the two move together (Spearman's ρ over epochs)", rho, curves.last, +1,
             more=f"Kendall's τ {format_number(tau)}; of their changes from epoch to epoch ρ is "
             f"{format_number(rho_of_changes)}",
         ),
@@ -83,7 +83,7 @@ def _sooner(curves: AlignedCurves, column: str, better: int) -> ClaimPart:
     """Measure how many epochs earlier the treated arm reaches the control's last value.
 
     A seed that never reaches it counts as one epoch after the last. The number is then only a
-    bound, so it supports nothing.
+    bound, so it supports nothing: its answer is at best open.
     """
     control, treated = (curves.by_seed(arm, column) for arm in curves.arms)
     target = control.iloc[-1]
@@ -93,8 +93,8 @@ def _sooner(curves: AlignedCurves, column: str, better: int) -> ClaimPart:
     what = f"{curves.arms[1]} reaches the final value of {curves.arms[0]} in fewer epochs"
     more = f"{format_count(never, 'seed')} never reached it" if never else ""
     part = judge_part(what, gap, -1, unit=" epochs", more=more)
-    if never and part.verdict == "supported":
-        return ClaimPart(what, "not resolved", part.numbers)
+    if never and part.answer == "yes":
+        return ClaimPart(what, "open", part.numbers)
     return part
 
 
@@ -151,7 +151,7 @@ def _calmer(curves: AlignedCurves) -> ClaimPart:
     half = ScheduleStage(early.first + (early.last - early.first + 1) // 2, early.last)
     what = f"KL oscillates less (mean absolute second difference, {half.text})"
     if half.last - half.first + 1 < MIN_EPOCHS_OF_OSCILLATION:
-        return ClaimPart(what, "not resolved", "too few epochs before the first drop to tell")
+        return ClaimPart(what, "not tested", "too few epochs before the first drop to tell")
     control, treated = (oscillation(curves.by_seed(arm, "kl"), half) for arm in curves.arms)
     return judge_part(what, treated - control, -1, unit=" nats")
 

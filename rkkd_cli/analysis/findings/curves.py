@@ -7,13 +7,16 @@ import pandas as pd
 from rkkd_cli.analysis.numbers import format_count
 from rkkd_cli.analysis.selection import mask_diverged
 from rkkd_cli.analysis.stages import ScheduleStage, schedule_stages
+from rkkd_cli.analysis.statistics import MIN_SEEDS
+from rkkd_cli.config.experiment import Experiment
 
 
 @dataclass(frozen=True)
 class AlignedCurves:
     """The rows of ``arms`` up to the common epoch ``last``, of the seeds with all these epochs.
 
-    ``planned`` is the last epoch of the experiment; ``left_out`` counts the other seeds.
+    ``planned`` is the last epoch of the experiment; ``left_out`` counts its other seeds, also
+    those that have no rows.
     """
 
     arms: tuple[str, ...]
@@ -66,18 +69,24 @@ class AlignedCurves:
             limits.append(f"{seeds} left out, without every epoch up to {self.last} in all arms")
         if self.last < self.planned:
             limits.append(f"the arms have {self.last} of {self.planned} epochs in common")
-        if self.seeds == 1:
-            limits.append("one seed has no interval, so nothing is resolved")
+        if 0 < self.seeds < MIN_SEEDS:
+            limits.append(f"{format_count(self.seeds, 'seed')}, and a verdict takes {MIN_SEEDS}")
         return limits
 
 
-def align_curves(metrics: pd.DataFrame, arms: tuple[str, ...], planned: int) -> AlignedCurves:
-    """Return the rows of the seeds and epochs that all the arms have."""
+def align_curves(
+    metrics: pd.DataFrame, arms: tuple[str, ...], experiment: Experiment
+) -> AlignedCurves:
+    """Return the rows of the seeds and epochs that all the arms have.
+
+    ``experiment`` says which they should have.
+    """
     of_arms = metrics[metrics["arm"].isin(arms)]
     reached = of_arms.groupby("arm")["epoch"].max()
     last = int(reached.min()) if set(reached.index) == set(arms) else 0
     rows = of_arms[of_arms["epoch"] <= last]
     counts = rows.groupby("seed").size()
     complete = counts.index[counts == last * len(arms)] if last else counts.index[:0]
-    left_out = of_arms["seed"].nunique() - len(complete)
-    return AlignedCurves(arms, rows[rows["seed"].isin(complete)], last, planned, left_out)
+    left_out = len({*of_arms["seed"], *experiment.seeds} - {*complete})
+    complete_rows = rows[rows["seed"].isin(complete)]
+    return AlignedCurves(arms, complete_rows, last, experiment.training.epochs, left_out)

@@ -9,13 +9,15 @@ from rkkd_cli.analysis.compare import ArmNames, Comparison, compare_arms
 from rkkd_cli.analysis.findings.verdict import (
     ClaimPart,
     Finding,
-    Verdict,
-    combine_verdicts,
-    judge_interval,
+    answered,
+    interval_text,
+    not_judged,
+    sides,
 )
 from rkkd_cli.analysis.grid_tables import format_value
-from rkkd_cli.analysis.numbers import format_count, format_interval, format_number, more_is_better
+from rkkd_cli.analysis.numbers import format_count, format_number, more_is_better
 from rkkd_cli.analysis.pairing import add_caveats, why_unpaired_within
+from rkkd_cli.analysis.statistics import MIN_SEEDS, TTest
 from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.config.grid import is_baseline
 from rkkd_cli.config.monitors import DEFAULT_MONITOR
@@ -26,18 +28,21 @@ from rkkd_cli.errors import UserError
 Arms = Mapping[str, Experiment]
 
 
-def judge_stated_findings(
+def measure_stated_findings(
     experiment: Experiment, metrics: pd.DataFrame, ended_early: Collection[tuple[str, int]] = ()
 ) -> list[Finding]:
-    """Return the experiment's own findings. One that cannot be measured says why in its note."""
+    """Return the experiment's own findings. One that cannot be judged says why in its note.
+
+    The verdicts come from :func:`rkkd_cli.analysis.findings.verdict.judge_together`.
+    """
     arms = {arm.name: arm.experiment for arm in experiment.resolved_arms}
     return [
-        _judge(name, stated, arms, metrics, ended_early)
+        _measure(name, stated, arms, metrics, ended_early)
         for name, stated in experiment.findings.items()
     ]
 
 
-def _judge(
+def _measure(
     name: str,
     stated: StatedFinding,
     arms: Arms,
@@ -48,22 +53,25 @@ def _judge(
         pairs = _pairs(stated, arms)
         comparisons = _compare(stated, pairs, arms, metrics, ended_early)
     except UserError as error:
-        return Finding(name, stated.claim, "not resolved", [], str(error))
-    open_questions = [*dict.fromkeys(c.caveat for c in comparisons if c.caveat)]
+        return not_judged(name, stated.claim, str(error))
+    caveats = [caveat for c in comparisons for caveat in (c.why_not_judged, c.caveat) if caveat]
+    limits = [*dict.fromkeys(caveats)]
     missing = len(pairs) - len(comparisons)
     if missing:
         of_pairs = f"{missing} of {len(pairs)} pairs of arms"
-        open_questions.append(f"{of_pairs} have no values of {stated.metric}")
-    if any(min(c.difference.n, c.difference.n_second) == 1 for c in comparisons):
-        open_questions.append("one seed has no interval, so nothing is resolved")
-    parts = [_judge_pair(stated, c) for c in comparisons]
-    verdict = "not resolved" if open_questions else combine_verdicts(parts)
+        limits.append(f"{of_pairs} have no values of {stated.metric}")
+    parts = [_measure_pair(stated, c) for c in comparisons]
     reasons = dict.fromkeys(c.why_unpaired for c in comparisons if c.why_unpaired)
     remarks = [f"not paired, since {reason}" for reason in reasons]
     dropped = max((c.dropped for c in comparisons), default=0)
     if dropped:
         remarks.append(f"{format_count(dropped, 'seed')} left out that not all arms have")
-    return Finding(name, stated.claim, verdict, parts, "; ".join([*open_questions, *remarks]))
+    fewest = min((min(c.difference.n, c.difference.n_second) for c in comparisons), default=0)
+    if 0 < fewest < MIN_SEEDS:
+        remarks.append(f"{format_count(fewest, 'seed')}, and a verdict takes {MIN_SEEDS}")
+    if limits or not parts:
+        return not_judged(name, stated.claim, "; ".join([*limits, *remarks]), parts)
+    return Finding(name, stated.claim, "not resolved", parts, "; ".join(remarks))
 
 
 def _compare(
@@ -81,6 +89,7 @@ def _compare(
         why_unpaired_within({arm: arms[arm] for arm in itertools.chain(*pairs)}),
         ended_early,
         {name: arm.training.selects_by or DEFAULT_MONITOR for name, arm in arms.items()},
+        {name: arm.seeds for name, arm in arms.items()},
     )
     return add_caveats(comparisons, arms)
 
@@ -137,29 +146,29 @@ def _describe_values(selector: ArmSelector) -> str:
     return " and ".join(f"{key} = {format_value(value)}" for key, value in values)
 
 
-def _judge_pair(stated: StatedFinding, c: Comparison) -> ClaimPart:
-    interval = c.difference.interval
-    if interval is None:
-        interval_text = "in each seed, no spread" if c.difference.is_flat else "no interval"
-    else:
-        interval_text = f"95 % interval {format_interval(interval)}"
-    difference = format_number(c.difference.mean, sign=True)
-    numbers = f"{difference} ({c.metric}), {interval_text}, n = {c.difference.n}"
-    better = 1 if more_is_better(c.metric) else -1
+def _measure_pair(stated: StatedFinding, c: Comparison) -> ClaimPart:
+    d, better = c.difference, 1 if more_is_better(c.metric) else -1
     if stated.within is not None:
         what = f"{c.second} is within {format_number(stated.within)} of {c.first}"
     else:
         beyond = f" by more than {format_number(stated.margin)}" if stated.margin else ""
         what = f"{c.second} is {'higher' if better > 0 else 'lower'} than {c.first}{beyond}"
-    if interval is None:
-        return ClaimPart(what, "not resolved", numbers)
-    low, high = interval.low, interval.high
-    if stated.within is None:
-        return ClaimPart(what, judge_interval(low, high, better, better * stated.margin), numbers)
-    return ClaimPart(what, _verdict_same(stated.within, low, high), numbers)
+    interval = "no interval" if d.interval is None else interval_text(d.interval)
+    interval = "in each seed, no spread" if d.is_flat else interval
+    numbers = f"{format_number(d.mean, sign=True)} ({c.metric}), {interval}, n = {d.n}"
+    p_yes, p_no = 1.0, 1.0
+    if d.t_test is not None and stated.within is not None:
+        p_yes, p_no = _sides_of_equality(d.t_test, stated.within)
+    elif d.t_test is not None:
+        p_yes, p_no = sides(d.t_test, better, better * stated.margin)
+    return answered(what, numbers, min(d.n, d.n_second), p_yes, p_no)
 
 
-def _verdict_same(within: float, low: float, high: float) -> Verdict:
-    if -within < low and high < within:
-        return "supported"
-    return "contradicted" if low > within or high < -within else "not resolved"
+def _sides_of_equality(test: TTest, within: float) -> tuple[float, float]:
+    """Return the p-values of a true difference within ± ``within``, and of one beyond.
+
+    It is within if it is above −within and below within: two one-sided tests (Schuirmann 1987), at
+    2.5 % each, so that the 95 % interval lies between the two.
+    """
+    low, high = sides(test, +1, -within), sides(test, -1, within)
+    return max(low[0], high[0]), min(low[1], high[1])

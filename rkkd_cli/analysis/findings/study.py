@@ -8,7 +8,7 @@ import pandas as pd
 from rkkd_cli.analysis.findings import claims
 from rkkd_cli.analysis.findings.arms import ArmPair, control_arms, rank_pairs
 from rkkd_cli.analysis.findings.curves import AlignedCurves, align_curves
-from rkkd_cli.analysis.findings.verdict import ClaimPart, Finding, combine_verdicts
+from rkkd_cli.analysis.findings.verdict import ClaimPart, Finding, not_judged
 from rkkd_cli.config.arms import Arm
 from rkkd_cli.config.experiment import Experiment
 
@@ -41,12 +41,13 @@ NO_CONTROL = "no arm distils with rank.grad = false"
 NO_PAIR = "no arm with rank.grad = true has a control: the same arm with rank.grad = false"
 
 
-def judge_study_claims(
+def measure_study_claims(
     experiment: Experiment, metrics: pd.DataFrame, arms: Collection[str] | None = None
 ) -> list[Finding]:
     """Return the five claims, each once for every control arm or pair that it is about.
 
-    With ``arms`` only those about one of these.
+    With ``arms`` only those about one of these. Their verdicts come from
+    :func:`rkkd_cli.analysis.findings.verdict.judge_together`.
     """
     controls, pairs = control_arms(experiment), rank_pairs(experiment)
     if arms is not None:
@@ -55,45 +56,45 @@ def judge_study_claims(
     elif len(controls) > MAX_ARMS or len(pairs) > MAX_ARMS:
         count = max(len(controls), len(pairs))
         note = f"{count} arms are too many to judge one by one; name some of them"
-        return [_not_resolved(claim, note) for claim in STUDY_CLAIMS]
+        return [_not_judged(claim, note) for claim in STUDY_CLAIMS]
     findings = []
     for claim in STUDY_CLAIMS:
         if claim in CLAIMS_ABOUT_A_CONTROL:
-            judged = [_judge_control(claim, arm, metrics) for arm in controls]
-            findings += judged or [_not_resolved(claim, NO_CONTROL)]
+            measured = [_measure_control(claim, arm, metrics) for arm in controls]
+            findings += measured or [_not_judged(claim, NO_CONTROL)]
         else:
-            judged = [_judge_pair(claim, pair, metrics) for pair in pairs]
-            findings += judged or [_not_resolved(claim, NO_PAIR)]
+            measured = [_measure_pair(claim, pair, metrics) for pair in pairs]
+            findings += measured or [_not_judged(claim, NO_PAIR)]
     return findings
 
 
-def _not_resolved(claim: StudyClaim, note: str) -> Finding:
+def _not_judged(claim: StudyClaim, note: str) -> Finding:
     sentence = claim.claim.format(control=CONTROL, treated=TREATED)
-    return Finding(claim.name, sentence, "not resolved", [], note)
+    return not_judged(claim.name, sentence, note)
 
 
-def _judge_control(claim: StudyClaim, arm: Arm, metrics: pd.DataFrame) -> Finding:
-    curves = align_curves(metrics, (arm.name,), arm.experiment.training.epochs)
-    return _judge(claim, claim.claim.format(control=arm.name), curves)
+def _measure_control(claim: StudyClaim, arm: Arm, metrics: pd.DataFrame) -> Finding:
+    curves = align_curves(metrics, (arm.name,), arm.experiment)
+    return _measure(claim, claim.claim.format(control=arm.name), curves)
 
 
-def _judge_pair(claim: StudyClaim, pair: ArmPair, metrics: pd.DataFrame) -> Finding:
-    curves = align_curves(metrics, pair.names, pair.control.experiment.training.epochs)
+def _measure_pair(claim: StudyClaim, pair: ArmPair, metrics: pd.DataFrame) -> Finding:
+    curves = align_curves(metrics, pair.names, pair.control.experiment)
     sentence = claim.claim.format(control=pair.control.name, treated=pair.treated.name)
     if claim.measure is claims.ranking and not pair.rank_is_shared:
         claim = claim._replace(measure=lambda curves: claims.ranking(curves, rank_is_shared=False))
-        return _judge(claim, sentence, curves, claims.OWN_SCALES)
-    return _judge(claim, sentence, curves)
+        return _measure(claim, sentence, curves, claims.OWN_SCALES)
+    return _measure(claim, sentence, curves)
 
 
-def _judge(claim: StudyClaim, sentence: str, curves: AlignedCurves, *remarks: str) -> Finding:
-    """Judge a claim on curves. A run that has not reached its last epoch resolves nothing yet."""
+def _measure(claim: StudyClaim, sentence: str, curves: AlignedCurves, *remarks: str) -> Finding:
+    """Measure a claim on curves. A run short of its last epoch is not judged yet."""
     missing = [column for column in claim.columns if not curves.has(column)]
     limits = [*remarks, *curves.limits]
     if curves.seeds and missing:
         limits.append(f"the run has no values of {' and '.join(missing)}")
     parts = claim.measure(curves) if curves.seeds and not missing else []
-    verdict = combine_verdicts(parts)
-    if curves.last < curves.planned:
-        verdict = "not resolved"
-    return Finding(claim.name, sentence, verdict, parts, "; ".join(limits))
+    note = "; ".join(limits)
+    if not parts or curves.last < curves.planned:
+        return not_judged(claim.name, sentence, note, parts)
+    return Finding(claim.name, sentence, "not resolved", parts, note)

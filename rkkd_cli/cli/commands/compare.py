@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from rkkd_cli.analysis.pairing import RunRecord
 
 MAX_PAIRS = 100
+# The columns that a narrow terminal does without: seeds needed, g, both p, n, the means, their
+# difference, which the interval has too.
+NARROW = (10, 9, 8, 6, 1, 3, 2, 4)
 
 
 @takes(
@@ -35,21 +39,30 @@ def compare(
     as_json: bool,
     out: Path,
 ) -> None:
-    """Compare arms over seeds: differences, 95 % intervals, permutation test, effect size."""
-    from rkkd_cli.analysis.compare import METRICS
+    """Compare arms over seeds: differences, 95 % intervals, verdicts, effect sizes.
+
+    A sentence follows on the test accuracy, or on each metric that is named.
+    """
+    from rkkd_cli.analysis.compare import MAIN_METRIC, METRICS
     from rkkd_cli.analysis.pairing import compare_runs
     from rkkd_cli.cli.output.stored_run import read_recorded_run
+    from rkkd_cli.report.run_text import unfinished_texts
 
     metrics = tuple(dict.fromkeys(metric)) if metric else METRICS
     first, words = read_recorded_run(run, out), list(dict.fromkeys(others or []))
     if len(words) == 1 and words[0] not in first.arms:
         second = _read_second_run(words[0], first, out)
         comparisons = compare_runs(first, second, metrics, select)
+        unfinished = unfinished_texts([first, second])
     else:
+        unfinished = unfinished_texts([first])
         comparisons = _compare_arms(first, words, metrics, select)
     if not comparisons:
         raise UserError(f"no two arms have values of {', '.join(metrics)}")
-    _print_comparisons(comparisons, to, as_json)
+    if as_json or to == "csv":
+        _print_rows(comparisons, unfinished, as_json)
+    else:
+        _print_tables(comparisons, unfinished, metrics if metric else (MAIN_METRIC,), to)
 
 
 def _read_second_run(name: str, first: "RunRecord", out: Path) -> "RunRecord":
@@ -97,22 +110,39 @@ def _compare_arms(
     return compare_within(run, metrics, pairs, select)
 
 
-def _print_comparisons(comparisons: "list[Comparison]", to: str, as_json: bool) -> None:
+def _print_rows(comparisons: "list[Comparison]", unfinished: list[str], as_json: bool) -> None:
+    """Print the comparisons for programs: as JSON, or as CSV."""
     from rkkd_cli.analysis.conclusion import comparison_sentence
-    from rkkd_cli.cli.output.console import print_text
+    from rkkd_cli.cli.output.console import err, print_line, print_text
+    from rkkd_cli.report.comparison_text import comparison_csv, comparison_row
+
+    if as_json:
+        rows = [comparison_row(c) | {"sentence": comparison_sentence(c)} for c in comparisons]
+        typer.echo(json.dumps({"unfinished": unfinished, "comparisons": rows}, allow_nan=False))
+    else:
+        for text in unfinished:
+            print_line(err, text, style="yellow")
+        print_text(comparison_csv(comparisons))
+
+
+def _print_tables(
+    comparisons: "list[Comparison]", unfinished: list[str], in_words: Sequence[str], to: str
+) -> None:
+    """Print the tables, then sentences on the metrics ``in_words``."""
+    from rkkd_cli.cli.output.console import folded, print_text
+    from rkkd_cli.cli.output.tables import narrowed_text
     from rkkd_cli.report.comparison_text import (
-        comparison_csv,
-        comparison_notes,
-        comparison_row,
+        comparison_legend,
+        comparison_sentences,
         lay_out_comparisons,
     )
     from rkkd_cli.report.text_tables import WRITERS
 
-    if as_json:
-        rows = [comparison_row(c) | {"sentence": comparison_sentence(c)} for c in comparisons]
-        typer.echo(json.dumps({"comparisons": rows}, allow_nan=False))
-    elif to == "csv":
-        print_text(comparison_csv(comparisons))
-    else:
-        text = WRITERS[to](lay_out_comparisons(comparisons), comparison_notes(comparisons))
-        print_text(text.replace("<", "&lt;") if to == "md" else text)
+    notes = [*comparison_sentences(comparisons, in_words), comparison_legend(comparisons)]
+    tables = lay_out_comparisons(comparisons)
+    if to == "text":
+        tables, no_room = narrowed_text(tables, NARROW)
+        notes = [folded(note) for note in (*notes, *no_room)]
+    text = WRITERS[to](tables, notes)
+    banners = "".join(f"{'% ' if to == 'latex' else ''}{text}\n\n" for text in unfinished)
+    print_text(banners + (text.replace("<", "&lt;") if to == "md" else text))

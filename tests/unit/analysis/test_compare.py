@@ -13,7 +13,7 @@ from made_rows import metric_row
 from rkkd_cli.analysis.compare import METRICS, Comparison, compare_arms
 from rkkd_cli.analysis.conclusion import comparison_sentence
 from rkkd_cli.analysis.selection import select_rows
-from rkkd_cli.analysis.statistics import holm_corrected, paired_difference
+from rkkd_cli.analysis.statistics import holm_corrected, paired_difference, seeds_needed
 from rkkd_cli.errors import UserError
 
 Accuracies = Mapping[str, Mapping[int, list[float]]]
@@ -84,8 +84,9 @@ def test_without_a_validation_split_nothing_is_selected_by_it() -> None:
 
 
 def test_every_pair_and_metric_is_compared_and_is_one_family() -> None:
-    seeds = {seed: [float(seed)] for seed in range(4)}
-    found = compare_arms(frame({"a": seeds, "b": seeds, "c": seeds}))
+    values = {"a": [1, 2, 3, 4], "b": [2, 4, 3, 5], "c": [1, 3, 3, 6]}
+    arms = {arm: {n: [float(v)] for n, v in enumerate(of_arm)} for arm, of_arm in values.items()}
+    found = compare_arms(frame(arms, **dict.fromkeys(METRICS[1:], arms)))
     assert {(c.first, c.second) for c in found} == {("a", "b"), ("a", "c"), ("b", "c")}
     assert [one.metric for one in found] == list(METRICS) * 3
     assert {one.family for one in found} == {12}
@@ -133,16 +134,30 @@ def test_without_common_seeds_the_test_is_unpaired(other: tuple[int, int], reaso
     assert reason in said
 
 
-def test_one_seed_has_no_interval_and_says_so() -> None:
+def test_fewer_than_three_seeds_give_no_verdict_and_say_so() -> None:
     found = only(compare_arms(frame({"a": {0: [1.0]}, "b": {0: [2.0]}}), ["test_acc"]))
-    assert found.verdict == "not resolved"
+    assert (found.verdict, found.p_holm, found.seeds_needed) == ("too few seeds", None, None)
     assert comparison_sentence(found) == (
-        "test_acc, b − a: +1.00. Not resolved: with 1 seed no interval exists."
+        "test_acc, b − a: +1.00. Too few seeds: 1 seed, and a verdict takes 3."
     )
+    two = frame({"a": {0: [1.0], 1: [2.0]}, "b": {0: [91.0], 1: [92.1]}})
+    found = only(compare_arms(two, ["test_acc"]))
+    assert found.difference.interval is not None
+    assert found.difference.interval.low > 80
+    assert found.verdict == "too few seeds"
+    assert "paired t, 2 seeds). Too few seeds: 2 seeds" in comparison_sentence(found)
+
+
+def test_seeds_that_were_planned_and_have_no_rows_are_counted() -> None:
+    planned = dict.fromkeys(("kd", "kd_rank"), range(6))
+    found = only(compare_arms(THREE, ["test_acc"], planned=planned))
+    assert (found.difference.n, found.dropped) == (3, 3)
+    assert "3 seeds left out" in comparison_sentence(found)
 
 
 def test_the_same_in_every_seed_is_not_taken_for_certainty() -> None:
-    rows = frame({"a": {0: [1.0], 1: [2.0]}, "b": {0: [1.25], 1: [2.25]}})
+    seeds = {seed: [float(seed)] for seed in range(3)}
+    rows = frame({"a": seeds, "b": {seed: [seed + 0.25] for seed in seeds}})
     found = only(compare_arms(rows, ["test_acc"]))
     assert found.verdict == "not resolved"
     assert "the same in every seed" in comparison_sentence(found)
@@ -164,8 +179,7 @@ def test_which_way_is_better_depends_on_the_metric(metric: str, verdict: str, wo
     found = only(compare_arms(frame(values, **{metric: values}), [metric]))
     assert found.verdict == verdict
     said = comparison_sentence(found)
-    assert f"b is {verdict}, which is {word}" in said
-    assert "3 seeds cannot give a permutation p below 0.250" in said
+    assert f"b is {verdict}, which is {word} (p < 0.001)" in said
 
 
 def test_of_a_gradients_norm_neither_way_is_better() -> None:
@@ -173,17 +187,20 @@ def test_of_a_gradients_norm_neither_way_is_better() -> None:
     said = comparison_sentence(
         only(compare_arms(frame(values, grad_norm_kl=values), ["grad_norm_kl"]))
     )
-    assert "b is higher; 3 seeds cannot" in said
+    assert "b is higher (p " in said
 
 
-def test_a_family_can_leave_open_what_an_interval_resolves() -> None:
+def test_a_family_leaves_open_what_an_interval_resolves_by_chance() -> None:
     random = np.random.default_rng(0)
     arms = {name: {seed: [float(random.normal())] for seed in range(8)} for name in "abcdefgh"}
     found = compare_arms(frame(arms), ["test_acc"])
-    lucky = [one for one in found if one.verdict != "not resolved"]
+    lucky = [one for one in found if (one.difference.p or 1) < 0.05 <= (one.p_holm or 1)]
     assert lucky, "of 28 null comparisons one or two leave 0 out"
     for one in lucky:
-        assert "among the 28 comparisons made here p is" in comparison_sentence(one)
+        assert one.verdict == "not resolved"
+        assert "after Holm's correction for 28 comparisons; about" in comparison_sentence(one)
+        assert one.difference.effect is not None
+        assert one.seeds_needed == seeds_needed(one.difference.effect, alpha=0.05 / 28)
 
 
 def test_arms_at_other_epochs_are_told() -> None:

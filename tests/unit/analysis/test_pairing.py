@@ -78,6 +78,20 @@ def test_terms_of_arms_with_other_settings_have_a_caveat(
     assert why_scales_differ(BASE, BASE, metric) == ""
 
 
+def test_values_on_other_scales_are_not_judged_and_count_in_no_family() -> None:
+    values = {"kd": [1.0, 1.1, 1.2], "kd_rank": [5.0, 5.2, 5.1]}
+    rows = pd.DataFrame(
+        metric_row(arm, seed, 30, test_rank=value, test_acc=value)
+        for arm, of_seeds in values.items()
+        for seed, value in enumerate(of_seeds)
+    )
+    experiments = {"kd": BASE, "kd_rank": changed(("rank.steepness", 2.0))}
+    acc, rank = add_caveats(compare_arms(rows, ["test_acc", "test_rank"]), experiments)
+    assert (acc.verdict, acc.family) == ("higher", 1)
+    assert (rank.verdict, rank.p_holm) == ("not judged", None)
+    assert "Not judged: each arm records it at its own rank" in comparison_sentence(rank)
+
+
 def test_an_unfinished_run_is_told() -> None:
     found = add_caveats(compare_arms(THREE, ["test_acc"]), {"kd": BASE, "kd_rank": BASE})
     assert "kd is at epoch 2 of 30" in comparison_sentence(found[0])
@@ -93,7 +107,7 @@ def run(name: str, metrics: pd.DataFrame, fingerprint: str | None = "f") -> RunR
         "threads": 1, "versions": {}, "platform": "", "processor": "", "git_commit": None,
         "datasets": [facts] if fingerprint else [],
     }  # fmt: skip
-    return RunRecord(name, BASE, Manifest.model_validate(content), metrics)
+    return RunRecord(name, BASE, Manifest.model_validate(content), metrics, "finished")
 
 
 def test_two_runs_are_matched_by_the_names_of_their_arms() -> None:

@@ -15,14 +15,16 @@ from scipy import stats
 from rkkd_cli.analysis.statistics import (
     MAX_SEEDS,
     MIN_BCA_SEEDS,
+    MIN_SEEDS,
     TARGET_POWER,
     Interval,
+    correlation_t_test,
     hedges_factor,
     holm_corrected,
     paired_difference,
     power,
     seeds_needed,
-    t_interval,
+    t_test,
     unpaired_difference,
 )
 
@@ -55,7 +57,8 @@ def test_three_seeds_by_hand() -> None:
     # J(2) = Γ(1) / (√1 · Γ(1/2)) = 1/√π
     assert found.corrected == pytest.approx(mean / spread / math.sqrt(math.pi))
     # all three are positive: the two extreme choices of signs out of eight
-    assert (found.p, found.smallest_p, found.p_is_exact) == (0.25, 0.25, True)
+    assert (found.permutation_p, found.smallest_p, found.is_exact) == (0.25, 0.25, True)
+    assert found.p == pytest.approx(stats.ttest_rel(OTHER, ONE).pvalue)
 
 
 @given(samples)
@@ -84,11 +87,11 @@ def test_the_permutation_p_is_that_of_all_signs(differences: list[int]) -> None:
     ]
     above = sum(one >= sum(differences) for one in sums) / len(sums)
     below = sum(one <= sum(differences) for one in sums) / len(sums)
-    assert found.p == pytest.approx(min(1.0, 2 * min(above, below)))
-    assert found.p_is_exact
+    assert found.permutation_p == pytest.approx(min(1.0, 2 * min(above, below)))
+    assert found.is_exact
     assert found.smallest_p == 2.0 ** (1 - len(values))
     assert found.smallest_p is not None
-    assert found.smallest_p <= (found.p or 0)
+    assert found.smallest_p <= (found.permutation_p or 0)
 
 
 @given(
@@ -106,9 +109,49 @@ def test_unpaired_the_p_is_that_of_all_exchanges(one: list[int], other: list[int
     observed = round(sum(other) / n - sum(one) / len(one), 9)
     above = sum(gap >= observed for gap in gaps) / len(gaps)
     below = sum(gap <= observed for gap in gaps) / len(gaps)
-    assert found.p == pytest.approx(min(1.0, 2 * min(above, below)))
+    assert found.permutation_p == pytest.approx(min(1.0, 2 * min(above, below)))
     assert found.smallest_p is not None
-    assert found.smallest_p <= (found.p or 0)
+    assert found.smallest_p <= (found.permutation_p or 0)
+
+
+@given(samples, st.floats(-50, 50))
+@settings(max_examples=40)
+def test_p_is_below_5_percent_where_the_value_lies_outside_of_the_interval(
+    pairs: list[tuple[float, float]], than: float
+) -> None:
+    one, other = columns(pairs)
+    for found in (paired_difference(one, other), unpaired_difference(one, other)):
+        if found.t_test is not None:
+            low, high = ends(found.interval)
+            assert (found.t_test.p(than) < 0.05) == (not low <= than <= high)
+
+
+def test_correlations_are_averaged_as_fishers_z() -> None:
+    rho = np.array([0.90, 0.95, 0.97])
+    found = correlation_t_test(rho, points=30)
+    assert found is not None
+    z = np.arctanh(rho)
+    half = stats.t.ppf(0.975, 2) * z.std(ddof=1) / math.sqrt(3)
+    assert ends(found.interval) == pytest.approx((z.mean() - half, z.mean() + half))
+    assert found.p() == pytest.approx(stats.ttest_1samp(z, 0).pvalue)
+
+
+@given(st.lists(st.floats(-1, 1), min_size=2, max_size=6), st.integers(3, 240))
+@settings(max_examples=40)
+def test_the_interval_of_a_correlation_never_passes_1(rho: list[float], points: int) -> None:
+    found = correlation_t_test(np.array(rho), points)
+    assert found is not None
+    low, high = np.tanh(ends(found.interval))
+    assert -1 <= low < np.tanh(found.mean) < high <= 1 or math.isclose(low, high)
+
+
+def test_seeds_that_agree_fully_are_as_sure_as_their_epochs_allow() -> None:
+    ones = np.ones(3)
+    few, many = (correlation_t_test(ones, points) for points in (3, 30))
+    assert few is not None
+    assert many is not None
+    assert few.p() > 0.05 > many.p()
+    assert correlation_t_test(ones[:1], 30) is None
 
 
 def test_unpaired_the_interval_is_welchs() -> None:
@@ -147,7 +190,8 @@ def test_exchanging_the_arms_turns_the_sign(pairs: list[tuple[float, float]]) ->
     one, other = columns(pairs)
     there, back = paired_difference(one, other), paired_difference(other, one)
     assert back.mean == pytest.approx(-there.mean)
-    assert back.p == pytest.approx(there.p)
+    assert back.permutation_p == pytest.approx(there.permutation_p)
+    assert back.p == (None if there.p is None else pytest.approx(there.p, abs=1e-9))
     if there.interval and back.interval:
         assert back.interval.low == pytest.approx(-there.interval.high, abs=1e-9)
 
@@ -155,8 +199,9 @@ def test_exchanging_the_arms_turns_the_sign(pairs: list[tuple[float, float]]) ->
 def test_one_seed_has_a_difference_and_nothing_else() -> None:
     found = paired_difference(np.array([1.0]), np.array([3.0]))
     assert found.mean == 2.0
-    nothing = (found.interval, found.bootstrap, found.p, found.smallest_p, found.effect)
-    assert nothing == (None,) * 5
+    permutation = found.permutation_p, found.smallest_p
+    nothing = (found.interval, found.bootstrap, found.p, found.effect, *permutation)
+    assert nothing == (None,) * 6
     assert not found.is_flat
 
 
@@ -164,6 +209,7 @@ def test_unpaired_one_seed_of_an_arm_is_no_sample() -> None:
     found = unpaired_difference(np.array([1.0]), OTHER)
     assert (found.n, found.n_second) == (1, 3)
     assert (found.interval, found.bootstrap, found.p, found.effect) == (None,) * 4
+    assert found.permutation_p is None
     assert not found.is_flat
 
 
@@ -171,7 +217,7 @@ def test_equal_differences_have_no_interval_but_are_told_from_one_seed() -> None
     found = paired_difference(np.array([1.0, 2.0, 3.0]), np.array([1.3, 2.3, 3.3]))
     assert (found.interval, found.bootstrap, found.effect) == (None, None, None)
     assert found.is_flat
-    assert found.p == 0.25
+    assert (found.p, found.permutation_p) == (None, 0.25)
 
 
 def test_two_seeds_have_no_small_sample_factor() -> None:
@@ -204,15 +250,16 @@ def test_the_bootstrap_is_that_of_all_resamples() -> None:
 def test_many_seeds_are_sampled_and_say_so() -> None:
     differences = np.random.default_rng(0).normal(0.5, 1.0, 20)
     found = paired_difference(np.zeros(20), differences)
-    assert not found.p_is_exact
+    assert not found.is_exact
     assert found.smallest_p == 2 / 10_000
-    assert found.p == pytest.approx(stats.ttest_1samp(differences, 0).pvalue, abs=0.02)
+    assert found.permutation_p == pytest.approx(found.p, abs=0.02)
 
 
 def test_the_t_interval_holds_the_true_mean_in_95_of_100_cases() -> None:
     draws = np.random.default_rng(1).normal(2.0, 3.0, (1000, 4))
-    intervals = [t_interval(one) for one in draws]
-    share = np.mean([one is not None and one.low <= 2.0 <= one.high for one in intervals])
+    tests = [t_test(one) for one in draws]
+    intervals = [test.interval for test in tests if test is not None]
+    share = np.mean([one.low <= 2.0 <= one.high for one in intervals])
     assert share == pytest.approx(0.95, abs=0.02)
 
 
@@ -259,7 +306,7 @@ def test_the_number_of_seeds_is_the_fewest_that_do(effect: float, paired: bool) 
     n = seeds_needed(effect, paired)
     assert n is not None
     assert power(effect, n, paired) >= TARGET_POWER
-    assert n == 2 or power(effect, n - 1, paired) < TARGET_POWER
+    assert n == MIN_SEEDS or power(effect, n - 1, paired) < TARGET_POWER
     assert seeds_needed(-effect, paired) == n
 
 
@@ -269,8 +316,16 @@ def test_what_no_feasible_number_resolves_has_none(effect: float) -> None:
     assert seeds_needed(effect) is None
 
 
-def test_a_huge_effect_needs_two_seeds() -> None:
-    assert seeds_needed(1e9) == seeds_needed(1e9, paired=False) == 2
+def test_a_huge_effect_needs_as_many_seeds_as_a_verdict_takes() -> None:
+    assert seeds_needed(1e9) == seeds_needed(1e9, paired=False) == MIN_SEEDS
+
+
+def test_a_stricter_level_needs_more_seeds() -> None:
+    draws = np.random.default_rng(0).normal(0.5, 1.0, (2000, 48))
+    share = float(np.mean(stats.ttest_1samp(draws, 0, axis=1).pvalue < 0.0125))
+    assert power(0.5, 48, alpha=0.0125) == pytest.approx(share, abs=0.025)
+    assert seeds_needed(0.5, alpha=0.0125) == 48
+    assert seeds_needed(0.5) == 34
 
 
 def test_no_effect_is_resolved_as_often_as_by_chance() -> None:

@@ -12,6 +12,7 @@ from rkkd_cli.analysis.summary import (
     SUMMARY_METRICS,
     MeanStd,
     mean_std,
+    progress_by_arm,
     summarise,
     summarise_selected,
 )
@@ -108,6 +109,17 @@ def test_an_epoch_is_selected_by_the_arms_own_monitor_the_first_of_equal_ones(
     (summary,) = summarise_selected(metrics, {"kd": monitor})
     assert (summary.arm, summary.epochs) == ("kd", epochs)
     assert summary.metrics["test_acc"].mean == 4.0
+
+
+def test_progress_is_the_mean_at_the_epoch_that_all_begun_seeds_have_reached() -> None:
+    rows = [("kd", 0, epoch, 10.0 * epoch) for epoch in (1, 2, 3)]
+    metrics = frame(*rows, ("kd", 1, 1, 30.0), ("kd", 1, 2, 40.0))
+    (arm,) = progress_by_arm(metrics)
+    assert (arm.epochs, arm.epoch) == ({0: 3, 1: 2}, 2)
+    assert (arm.metrics["kl"].now, arm.metrics["kl"].curve) == (30.0, [20.0, 30.0])
+    (ended,) = progress_by_arm(metrics, ended_early={("kd", 1)})
+    assert (ended.epoch, ended.metrics["kl"].now) == (3, 30.0)
+    assert progress_by_arm(frame()) == []
 
 
 def test_a_run_without_rows_has_no_summaries() -> None:

@@ -87,8 +87,8 @@ def by_name(metrics: pd.DataFrame, told: Experiment | None = None) -> dict[str, 
     return {one.name: one for one in found}
 
 
-def verdicts(finding: Finding) -> list[str]:
-    return [part.verdict for part in finding.parts]
+def answers(finding: Finding) -> list[str]:
+    return [part.answer for part in finding.parts]
 
 
 TRUE = {"kd": CONTROL, "kd_rank": TREATED}
@@ -100,7 +100,7 @@ def test_curves_made_so_support_all_five_claims() -> None:
     assert list(found) == [DIRECTION, RANKING, KL, ACCURACY, GRADIENTS]
     for one in found.values():
         assert one.verdict == "supported", one
-        assert set(verdicts(one)) == {"supported"}
+        assert set(answers(one)) == {"yes"}
         assert one.note == ""
         assert all("n = 3" in part.numbers or "3 seeds" in part.numbers for part in one.parts)
 
@@ -109,7 +109,7 @@ def test_the_arms_exchanged_contradict_what_is_about_both() -> None:
     found = by_name(rows_of(FALSE))
     for name in (RANKING, KL, ACCURACY):
         assert found[name].verdict == "contradicted"
-        assert "supported" not in verdicts(found[name])
+        assert "yes" not in answers(found[name])
     assert found[DIRECTION].verdict == found[GRADIENTS].verdict == "supported"
 
 
@@ -124,20 +124,21 @@ def test_a_ranking_loss_that_rises_as_kl_falls_contradicts_the_direction() -> No
     rising = CONTROL | {"rank": lambda e: -0.5 + 0.01 * e}
     found = by_name(rows_of(TRUE | {"kd": rising}))[DIRECTION]
     assert found.verdict == "contradicted"
-    assert verdicts(found) == ["contradicted", "supported", "contradicted"]
+    assert answers(found) == ["no", "yes", "no"]
 
 
 def test_a_level_curve_has_no_correlation() -> None:
     flat = CONTROL | {"rank": level(-0.5)}
     found = by_name(rows_of(TRUE | {"kd": flat}))[DIRECTION]
-    assert found.verdict == "not resolved"
+    assert answers(found)[2] == "not tested"
     assert "no seed has a value" in found.parts[2].numbers
+    assert found.verdict == "not judged"
 
 
 def test_gradients_that_neglect_nothing_contradict_the_balance() -> None:
     balanced = CONTROL | {"grad_low_share_kl": level(0.48)}
     found = by_name(rows_of(TRUE | {"kd": balanced}))[GRADIENTS]
-    assert verdicts(found)[0] == found.verdict == "contradicted"
+    assert (answers(found)[0], found.verdict) == ("no", "contradicted")
 
 
 def test_without_the_diagnostics_the_balance_is_open_and_says_why() -> None:
@@ -145,21 +146,24 @@ def test_without_the_diagnostics_the_balance_is_open_and_says_why() -> None:
     for told in (metrics.drop(columns=["grad_low_share_rank"]),
                  metrics.assign(grad_low_share_rank=np.nan)):  # fmt: skip
         found = by_name(told)[GRADIENTS]
-        assert (found.verdict, found.parts) == ("not resolved", [])
+        assert (found.verdict, found.parts) == ("not judged", [])
         assert found.note == "the run has no values of grad_low_share_rank"
 
 
-def test_one_seed_resolves_nothing_and_says_why() -> None:
-    for one in by_name(rows_of(TRUE, seeds=1)).values():
-        assert one.verdict == "not resolved"
-        assert set(verdicts(one)) == {"not resolved"}
-        assert one.note == "one seed has no interval, so nothing is resolved"
-        assert all("in one seed, no interval" in part.numbers for part in one.parts)
+@pytest.mark.parametrize(("seeds", "told"), [(1, "1 seed"), (2, "2 seeds")])
+def test_fewer_than_three_seeds_give_no_verdict_and_say_why(seeds: int, told: str) -> None:
+    whole = experiment(("findings", {}), ("seeds", list(range(seeds))))
+    for one in by_name(rows_of(TRUE, seeds=seeds), whole).values():
+        assert one.verdict == "too few seeds"
+        assert set(answers(one)) == {"too few seeds"}
+        assert one.note == f"{told}, and a verdict takes 3"
+        if seeds == 1:
+            assert all("in one seed, no interval" in part.numbers for part in one.parts)
 
 
-def test_a_run_that_has_not_ended_resolves_nothing_yet() -> None:
+def test_a_run_that_has_not_ended_is_not_judged_yet() -> None:
     for one in by_name(rows_of(TRUE, epochs=10)).values():
-        assert one.verdict == "not resolved"
+        assert one.verdict == "not judged"
         assert "10 of 12 epochs" in one.note
 
 
@@ -172,11 +176,17 @@ def test_a_seed_that_one_arm_lacks_is_left_out_and_told() -> None:
     assert found[DIRECTION].note == ""
 
 
+def test_seeds_that_have_not_begun_are_counted_as_missing() -> None:
+    told = experiment(("findings", {}), ("seeds", list(range(6))))
+    for one in by_name(rows_of(TRUE), told).values():
+        assert one.note == "3 seeds left out, without every epoch up to 12 in all arms"
+
+
 def test_arms_without_a_common_seed_are_not_compared() -> None:
     metrics = rows_of(TRUE)
     moved = metrics.assign(seed=metrics["seed"] + 10 * (metrics["arm"] == "kd"))
     found = by_name(moved)[RANKING]
-    assert (found.verdict, found.parts) == ("not resolved", [])
+    assert (found.verdict, found.parts) == ("not judged", [])
     assert "no seed has rows of kd and kd_rank" in found.note
 
 
@@ -184,7 +194,7 @@ def test_an_arm_without_rows_is_no_crash() -> None:
     metrics = rows_of({"kd": CONTROL})
     found = by_name(metrics)
     assert found[DIRECTION].verdict == "supported"
-    assert found[RANKING].verdict == "not resolved"
+    assert found[RANKING].verdict == "not judged"
 
 
 @given(st.integers(0, 2**32 - 1))
@@ -238,7 +248,7 @@ def test_a_treated_arm_that_never_gets_there_supports_no_speed() -> None:
     slow = TREATED | {"rank": level(-0.4)}
     found = by_name(rows_of(TRUE | {"kd_rank": slow}))[RANKING]
     part = next(one for one in found.parts if "fewer epochs" in one.what)
-    assert part.verdict != "supported"
+    assert part.answer == "open"
     assert "3 seeds never reached it" in part.numbers
 
 

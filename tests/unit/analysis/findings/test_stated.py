@@ -7,7 +7,8 @@ import pytest
 from made_rows import metric_row
 
 from rkkd_cli.analysis.findings import Finding, judge_findings
-from rkkd_cli.analysis.findings.stated import judge_stated_findings
+from rkkd_cli.analysis.findings.stated import measure_stated_findings
+from rkkd_cli.analysis.findings.verdict import judge_together
 from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.config.overrides import Override
 from rkkd_cli.config.presets import load_experiment
@@ -37,9 +38,9 @@ def rows(values: dict[str, list[float]], column: str = "test_acc", epochs: int =
 
 
 def only(told: Experiment, metrics: pd.DataFrame) -> Finding:
-    (found,) = judge_stated_findings(told, metrics)
+    (found,) = judge_together(measure_stated_findings(told, metrics))
     assert (found.name, found.claim) == ("mine", "A claim.")
-    assert judge_findings(told, metrics)[-1] == found
+    assert judge_findings(told, metrics)[-1].parts == found.parts
     return found
 
 
@@ -145,11 +146,11 @@ def test_cells_of_a_grid_are_paired_at_the_same_other_values() -> None:
         ({"better": "steep", "worse": "kd", "metric": "rank"}, "its own rank.steepness"),
     ],
 )
-def test_what_cannot_be_measured_is_not_resolved_and_says_why(
+def test_what_cannot_be_measured_is_not_judged_and_says_why(
     finding: dict[str, Any], note: str
 ) -> None:
     found = only(experiment(**finding), rows(AHEAD))
-    assert found.verdict == "not resolved"
+    assert found.verdict == "not judged"
     assert note in found.note
 
 
@@ -160,17 +161,23 @@ def test_an_arm_that_the_run_was_made_without_is_named() -> None:
 
 
 @pytest.mark.parametrize(
-    ("metrics", "note"),
+    ("metrics", "verdict", "note"),
     [
-        (rows({arm: values[:1] for arm, values in AHEAD.items()}), "one seed has no interval"),
-        (rows(AHEAD, epochs=1), "steep is at epoch 1 of 2"),
-        (rows({"kd": AHEAD["kd"]}), "unknown arm 'steep'"),
-        (rows(AHEAD).iloc[:0], "no finished epoch"),
+        (
+            rows({arm: values[:2] for arm, values in AHEAD.items()}),
+            "too few seeds",
+            "2 seeds, and a verdict takes 3",
+        ),
+        (rows(AHEAD, epochs=1), "not judged", "steep is at epoch 1 of 2"),
+        (rows({"kd": AHEAD["kd"]}), "not judged", "unknown arm 'steep'"),
+        (rows(AHEAD).iloc[:0], "not judged", "no finished epoch"),
     ],
 )
-def test_rows_that_are_missing_resolve_nothing(metrics: pd.DataFrame, note: str) -> None:
+def test_rows_that_are_missing_give_no_verdict(
+    metrics: pd.DataFrame, verdict: str, note: str
+) -> None:
     found = only(experiment(better="steep", worse="kd"), metrics)
-    assert found.verdict == "not resolved"
+    assert found.verdict == verdict
     assert note in found.note
 
 
