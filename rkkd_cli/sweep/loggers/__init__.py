@@ -4,6 +4,7 @@ metrics.csv is written first. A logger that fails is given up, and the run conti
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from importlib.util import find_spec
 
 from rkkd_cli.errors import UserError
@@ -19,10 +20,10 @@ def _tensorboard() -> Logger:
     return ToTensorBoard()
 
 
-def _wandb() -> Logger:
+def _wandb(project: str | None) -> Logger:
     from rkkd_cli.sweep.loggers.to_wandb import ToWandb
 
-    return ToWandb()
+    return ToWandb(project)
 
 
 def _mlflow() -> Logger:
@@ -31,11 +32,6 @@ def _mlflow() -> Logger:
     return ToMLflow()
 
 
-LOGGERS: dict[str, Callable[[], Logger]] = {
-    "tensorboard": _tensorboard,
-    "wandb": _wandb,
-    "mlflow": _mlflow,
-}
 REQUIRED_PACKAGES = {
     "tensorboard": ("tensorboard",),
     "wandb": ("wandb",),
@@ -54,6 +50,17 @@ def check_installed(names: Sequence[str]) -> None:
             )
 
 
-def make_loggers(names: Sequence[str], warn: Warn) -> Loggers:
-    """Return the loggers of these names; ``warn`` shows a sentence to the user."""
-    return Loggers({name: LOGGERS[name] for name in names}, warn)
+def make_loggers(
+    names: Sequence[str], warn: Warn, project: str | None = None, tags: tuple[str, ...] = ()
+) -> Loggers:
+    """Return the loggers of these names.
+
+    ``warn`` shows a sentence to the user; ``project`` is that of W&B; ``tags`` are words for the
+    run.
+    """
+    makers: dict[str, Callable[[], Logger]] = {
+        "tensorboard": _tensorboard,
+        "wandb": partial(_wandb, project),
+        "mlflow": _mlflow,
+    }
+    return Loggers({name: makers[name] for name in names}, warn, tags)

@@ -6,13 +6,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+import pandas as pd
+
 from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.records.metrics import ROW_KEY
 from rkkd_cli.records.run_directory import RunDirectory
 from rkkd_cli.sweep.jobs import Cell
-from rkkd_cli.sweep.loggers.logger import LoggedRun, Logger, Point
+from rkkd_cli.sweep.loggers.logger import LoggedRun, Logger, Point, RunFiles
 
 Warn = Callable[[str], None]
+WEIGHTS = ("final", "best")
 
 
 class Loggers:
@@ -20,10 +23,16 @@ class Loggers:
 
     A run that resumes trains the epochs after its last checkpoint again, with the same numbers: a
     logger that has them does not get them twice. A logger that is new to the run gets all rows.
+    ``tags`` are the user's words for the run.
     """
 
-    def __init__(self, factories: Mapping[str, Callable[[], Logger]], warn: Warn) -> None:
-        self.factories, self.warn = factories, warn
+    def __init__(
+        self,
+        factories: Mapping[str, Callable[[], Logger]],
+        warn: Warn,
+        tags: tuple[str, ...] = (),
+    ) -> None:
+        self.factories, self.warn, self.tags = factories, warn, tags
         self.loggers: dict[str, Logger] = {}
         self.logged_epochs: dict[str, dict[Cell, int]] = {}  # by logger
         self.epochs: dict[str, int] = {}  # of each arm
@@ -37,7 +46,7 @@ class Loggers:
             return
         arms = {arm.name: arm for arm in experiment.resolved_arms}
         self.epochs = {name: arm.experiment.training.epochs for name, arm in arms.items()}
-        logged_run = LoggedRun(run, run_id, arms)
+        logged_run = LoggedRun(run, run_id, arms, self.tags)
         for name, factory in self.factories.items():
             try:
                 self.loggers[name] = factory()
@@ -68,6 +77,18 @@ class Loggers:
         }
         for name, logger in list(self.loggers.items()):
             self._try(name, partial(logger.end, last))
+
+    def files(self, run: RunDirectory, table: pd.DataFrame) -> None:
+        """Log the figures and weights of a run that has ended, and its final table."""
+        if not self.loggers:
+            return
+        weights = {
+            cell: [path for kind in WEIGHTS if (path := run.weights(kind, *cell)).is_file()]
+            for cell in self.last
+        }
+        files = RunFiles(sorted(run.figures.glob("*.png")), table, weights)
+        for name, logger in list(self.loggers.items()):
+            self._try(name, partial(logger.files, files))
 
     def _try(self, name: str, call: Callable[[], None]) -> None:
         try:

@@ -2,10 +2,13 @@
 
 from collections.abc import Mapping
 
+import numpy as np
+import pandas as pd
+from PIL import Image
 from torch.utils.tensorboard import SummaryWriter
 
 from rkkd_cli.sweep.jobs import Cell
-from rkkd_cli.sweep.loggers.logger import LoggedRun, Point
+from rkkd_cli.sweep.loggers.logger import LoggedRun, Point, RunFiles
 
 FINAL_METRICS = ("test_acc", "test_kl", "test_rank", "test_kendall_tau", "kl", "rank")
 MAX_OPEN_WRITERS = 256  # each has a file and a thread, and a grid may have thousands of cells
@@ -18,6 +21,7 @@ class ToTensorBoard:
         """Delete the files of earlier sessions, so that all rows are logged again."""
         self.run, self.writers = run, dict[Cell, SummaryWriter]()
         self.folder = run.directory.path / "tensorboard"
+        self.folder.mkdir(exist_ok=True)
         for path in self.folder.glob("*/events.out.tfevents.*"):
             path.unlink()
         return {}
@@ -43,6 +47,23 @@ class ToTensorBoard:
             names = [name for name in FINAL_METRICS if name in point.values]
             final = {f"final/{name}": point.values[name] for name in names}
             settings = self.run.settings(cell)
+            if self.run.tags:
+                settings["tags"] = ", ".join(self.run.tags)
             self._writer(cell).add_hparams(settings, final, run_name=".", global_step=point.epoch)
         for writer in self.writers.values():
             writer.close()
+        self.writers.clear()
+
+    def files(self, files: RunFiles) -> None:
+        """Write figures and table into a folder of their own. There is no place for weights."""
+        with SummaryWriter(self.folder / "summary") as writer:
+            for path in files.figures:
+                pixels = np.asarray(Image.open(path).convert("RGB"))
+                writer.add_image(f"figures/{path.stem}", pixels, dataformats="HWC")
+            writer.add_text("final table", _markdown(files.table))
+
+
+def _markdown(table: pd.DataFrame) -> str:
+    rows = [[str(name) for name in table.columns], ["---"] * len(table.columns)]
+    rows += [["" if pd.isna(cell) else f"{cell}" for cell in row] for row in table.to_numpy()]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
