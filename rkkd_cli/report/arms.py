@@ -10,7 +10,7 @@ from rkkd_cli.analysis.stages import learning_rate_drops
 from rkkd_cli.errors import printable
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ArmCurve:
     """One arm's rows, over all its seeds, and its name in the legend."""
 
@@ -31,6 +31,16 @@ class ArmCurve:
     def stds(self) -> pd.DataFrame:
         """The sample standard deviations, by epoch."""
         return self.rows.groupby("epoch").std(ddof=1, numeric_only=True)
+
+    @property
+    def last(self) -> int:
+        """The last epoch that any seed has."""
+        return int(self.means.index.max())
+
+    @cached_property
+    def end_accuracy(self) -> float:
+        """The test accuracy at the end of each seed, the mean over seeds, in percent."""
+        return float(self.rows.groupby("seed")["test_acc"].last().mean())
 
     @cached_property
     def drops(self) -> list[float]:

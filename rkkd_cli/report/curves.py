@@ -1,24 +1,29 @@
-"""The ablation curves: quantities against the epoch, by arm, mean and spread over seeds."""
+"""The ablation curves: quantities against the epoch, by arm, and their paired differences."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
 
-import pandas as pd
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.lines import Line2D
 
+from rkkd_cli.analysis.pairing import RunRecord
 from rkkd_cli.analysis.published_curves import PublishedCurves
-from rkkd_cli.errors import printable
-from rkkd_cli.report.arms import ArmCurve, arm_curves
-from rkkd_cli.report.bands import draw_means
+from rkkd_cli.errors import UserError, unknown_name
+from rkkd_cli.records.metrics import ROW_KEY, varied_keys_in
+from rkkd_cli.report.arms import ArmCurve
+from rkkd_cli.report.bands import draw_differences, draw_means
 from rkkd_cli.report.gradients import gradients_figure, has_diagnostics
+from rkkd_cli.report.picture import QUANTITIES, CurvePicture
 from rkkd_cli.report.published_lines import DOTS, published_lines, source_line
 from rkkd_cli.report.style import (
+    DROP_COLOUR,
+    MAX_DISTINCT_ARMS,
     MAX_NAMES_OVER_CURVES,
+    REFERENCE_COLOUR,
     STYLE,
     add_legend,
     arms_in_legend,
@@ -26,116 +31,234 @@ from rkkd_cli.report.style import (
     line_styles,
     number_epochs,
     save_figure,
+    set_title,
     shorten_label,
 )
+from rkkd_cli.report.words import Quantity, capitalised, quantity_of
 
-
-class Quantity(NamedTuple):
-    """A column of metrics.csv, with the axis label and the title of its figure."""
-
-    column: str
-    label: str
-    title: str
-
-
-QUANTITIES = (
-    Quantity("rank", "ranking loss (−1: same order)", "Ranking loss, training"),
-    Quantity("kl", "KL divergence × T² (nats)", "KL divergence, training"),
-    Quantity("test_acc", "test accuracy (%)", "Test accuracy"),
-)
+PANELS_ACROSS = 3
+INTERVAL = "mean and 95 % interval at each epoch"
 
 
 def draw_figures(
-    runs: Sequence[tuple[str, pd.DataFrame]],
+    runs: Sequence[RunRecord],
     folder: Path,
     formats: Sequence[str],
     published: PublishedCurves | None = None,
+    metrics: Sequence[str] = (),
 ) -> list[Path]:
-    """Save the figures of (run name, metrics) in the folder; return the files."""
+    """Save the figures of runs in the folder: all, or one for each of the ``metrics``.
+
+    Returns the files. Raises UserError for a metric that the runs have no values of.
+    """
+    picture = CurvePicture.of(runs, published)
+    figures = metric_figures(picture, metrics) if metrics else run_figures(picture)
     folder.mkdir(parents=True, exist_ok=True)
     paths: list[Path] = []
     with rc_context(STYLE):
-        for name, figure in run_figures(runs, published).items():
-            paths += save_figure(figure, folder, name, formats)
+        for name, draw in figures.items():
+            paths += save_figure(draw(), folder, name, formats)
     return paths
 
 
-def run_figures(
-    runs: Sequence[tuple[str, pd.DataFrame]], published: PublishedCurves | None = None
-) -> dict[str, Figure]:
-    """Return a figure per quantity, the sheet of all three and the gradients, by file name.
+def run_figures(picture: CurvePicture) -> dict[str, Callable[[], Figure]]:
+    """Return what draws each figure, by file name.
 
-    ``published`` curves are drawn over them, dotted.
+    A figure per quantity, the paired differences, the sheet of all these, the terms of methods and
+    the gradients, as far as the runs have them.
     """
-    curves, names = arm_curves(runs), [name for name, _ in runs]
-    figures = {q.column: quantity_figure(q, curves, published) for q in QUANTITIES}
-    figures["sheet"] = sheet_figure(curves, names, published)
-    if has_diagnostics(curves):
-        figures["gradients"] = gradients_figure(curves, names)
+    figures: dict[str, Callable[[], Figure]] = {
+        quantity.column: partial(quantity_figure, quantity, picture) for quantity in QUANTITIES
+    }
+    if picture.differences:
+        figures["difference"] = partial(differences_figure, picture)
+    figures["sheet"] = partial(sheet_figure, picture)
+    if picture.method_terms:
+        figures["terms"] = partial(terms_figure, picture)
+    if has_diagnostics(picture.curves):
+        figures["gradients"] = partial(gradients_figure, picture)
     return figures
 
 
-def quantity_figure(
-    quantity: Quantity, curves: Sequence[ArmCurve], published: PublishedCurves | None = None
-) -> Figure:
+def metric_figures(
+    picture: CurvePicture, metrics: Sequence[str]
+) -> dict[str, Callable[[], Figure]]:
+    """Return what draws the figure of each column: its curves, and the paired differences.
+
+    Raises UserError for a column that the runs have no values of.
+    """
+    rows = [curve.rows for curve in picture.curves]
+    not_numbers = {*ROW_KEY, *(key for frame in rows for key in varied_keys_in([*frame.columns]))}
+    columns = dict.fromkeys(c for frame in rows for c in frame.columns if c not in not_numbers)
+    for metric in metrics:
+        if metric not in columns:
+            raise unknown_name("metric", metric, columns)
+        if not any(metric in frame and frame[metric].notna().any() for frame in rows):
+            raise UserError(f"no arm has values of {metric}")
+    return {metric: partial(metric_figure, quantity_of(metric), picture) for metric in metrics}
+
+
+def quantity_figure(quantity: Quantity, picture: CurvePicture) -> Figure:
     """Return the figure of one quantity."""
-    figure = Figure(figsize=(5.2, 3.6), layout="constrained")
+    figure = Figure(figsize=(5.2, 3.8), layout="constrained")
     axes = figure.subplots()
-    published_handles = _draw(axes, quantity, curves, published)
-    handles = [*_arm_handles(curves), *published_handles]
+    published_handles = draw_quantity(axes, quantity, picture)
+    handles = [*_arm_handles(picture.curves), *published_handles]
     if len(handles) > MAX_NAMES_OVER_CURVES:
-        add_legend(figure, handles, legend_title(len(curves)))
+        add_legend(figure, handles, legend_title(len(picture.curves)))
     else:
         axes.legend(handles=handles)
-    if published is not None and published_handles:
-        figure.supxlabel(source_line(published), fontsize=7, color="#555555")
+    if picture.published is not None and published_handles:
+        figure.supxlabel(source_line(picture.published), fontsize=7, color="#555555")
+    set_title(figure, picture.title)
     return figure
 
 
-def sheet_figure(
-    curves: Sequence[ArmCurve], names: Sequence[str], published: PublishedCurves | None = None
-) -> Figure:
-    """Return the figure of all quantities side by side, with one legend below them."""
+def metric_figure(quantity: Quantity, picture: CurvePicture) -> Figure:
+    """Return the curves of one quantity, with the paired differences beside them."""
+    columns = 2 if picture.differences_of(quantity.column) else 1
+    figure = Figure(figsize=(2 + 4.2 * columns, 4.1), layout="constrained")
+    panels = figure.subplots(1, columns, squeeze=False)[0]
+    published = draw_quantity(panels[0], quantity, picture)
+    if columns == 2:
+        draw_difference(panels[1], quantity, picture, pair_text(picture, quantity.column))
+    handles = [*_arm_handles(picture.curves), *published]
+    add_legend(figure, handles, legend_title(len(picture.curves)))
+    set_title(figure, picture.title)
+    return figure
+
+
+def differences_figure(picture: CurvePicture) -> Figure:
+    """Return the paired differences of all quantities side by side."""
     figure = Figure(figsize=(12.5, 4.1), layout="constrained")
     panels = figure.subplots(1, len(QUANTITIES))
-    handles: dict[str, Any] = {}
     for axes, quantity in zip(panels, QUANTITIES, strict=True):
-        for handle in (*_arm_handles(curves), *_draw(axes, quantity, curves, published)):
-            handles.setdefault(str(handle.get_label()), handle)
-    legend = add_legend(figure, list(handles.values()), legend_title(len(curves)))
-    if published is not None and len(handles) > len(arms_in_legend(len(curves))):
-        legend.set_title(source_line(published), prop=FontProperties(size=7))
-    figure.suptitle(printable(" and ".join(names)), fontsize=10)
+        draw_difference(axes, quantity, picture, quantity.title)
+    lines = {str(line.get_label()): line for axes in panels for line in _named_lines(axes)}
+    if len(lines) > 1:
+        add_legend(figure, list(lines.values()))
+    set_title(figure, f"{picture.title}. {capitalised(pair_text(picture))}, {INTERVAL}")
     return figure
+
+
+def sheet_figure(picture: CurvePicture) -> Figure:
+    """Return the figure of all quantities, above their differences, with one legend below."""
+    rows = 2 if picture.differences else 1
+    figure = Figure(figsize=(12.5, 1.1 + 3.1 * rows), layout="constrained")
+    panels = figure.subplots(rows, len(QUANTITIES), squeeze=False)
+    handles = {str(h.get_label()): h for h in _arm_handles(picture.curves)}
+    for column, quantity in enumerate(QUANTITIES):
+        published = draw_quantity(panels[0][column], quantity, picture)
+        handles |= {str(handle.get_label()): handle for handle in published}
+        if rows == 2:
+            title = f"{pair_text(picture)}, {INTERVAL}" if column == 1 else ""
+            draw_difference(panels[1][column], quantity, picture, title)
+            panels[0][column].set_xlabel("")
+    legend = add_legend(figure, list(handles.values()), legend_title(len(picture.curves)))
+    if picture.published is not None and len(handles) > len(arms_in_legend(len(picture.curves))):
+        legend.set_title(source_line(picture.published), prop=FontProperties(size=7))
+    set_title(figure, picture.title)
+    return figure
+
+
+def terms_figure(picture: CurvePicture) -> Figure:
+    """Return the figure of the terms that only some methods have, one's own among them."""
+    terms = picture.method_terms
+    across = min(PANELS_ACROSS, len(terms))
+    down = -(-len(terms) // across)
+    figure = Figure(figsize=(1.4 + 3.7 * across, 1 + 3.1 * down), layout="constrained")
+    panels = [*figure.subplots(down, across, squeeze=False).flat]
+    for axes, term in zip(panels, terms, strict=False):
+        draw_quantity(axes, term, picture)
+    for unused in panels[len(terms) :]:
+        unused.set_axis_off()
+    handles = _arm_handles(picture.curves)
+    if len(picture.curves) <= MAX_DISTINCT_ARMS:
+        columns = [term.column for term in terms]
+        having = [c.rows.reindex(columns=columns).notna().any(axis=None) for c in picture.curves]
+        handles = [handle for handle, has in zip(handles, having, strict=True) if has]
+    add_legend(figure, handles, legend_title(len(picture.curves)))
+    set_title(figure, picture.title)
+    return figure
+
+
+def pair_text(picture: CurvePicture, column: str | None = None) -> str:
+    """Return what is subtracted from what: in the figure, or where a column is on one scale."""
+    pairs = picture.differences if column is None else picture.differences_of(column)
+    if len(pairs) == 1:
+        return shorten_label(pairs[0].label)
+    firsts = {difference.first.arm for difference in pairs}
+    seconds = {difference.second.arm for difference in pairs}
+    if len(firsts) == len(seconds) == 1:
+        return f"{seconds.pop()} − {firsts.pop()} of each run"
+    if len(firsts) == 1:
+        return f"each arm − {firsts.pop()}"
+    return "each arm with the ranking loss − the same arm without"
+
+
+def difference_figure(quantity: Quantity, picture: CurvePicture) -> Figure:
+    """Return the paired differences of one quantity."""
+    figure = Figure(figsize=(5.2, 3.8), layout="constrained")
+    axes = figure.subplots()
+    draw_difference(axes, quantity, picture, quantity.title)
+    if len(lines := _named_lines(axes)) > 1:
+        add_legend(figure, lines)
+    set_title(figure, f"{pair_text(picture, quantity.column)}, {INTERVAL}")
+    return figure
+
+
+def draw_difference(axes: Axes, quantity: Quantity, picture: CurvePicture, title: str) -> None:
+    """Draw the paired differences of a quantity about zero."""
+    _draw_drops(axes, picture)
+    draw_differences(axes, picture, quantity.column)
+    unit = f" ({quantity.difference_unit})" if quantity.difference_unit else ""
+    axes.set_title(title, fontsize=9)
+    axes.set_ylabel(f"difference of {quantity.name}{unit}")
+    number_epochs(axes, max(curve.last for curve in picture.curves))
+    pairs = picture.differences_of(quantity.column)
+    if not pairs:
+        _write(axes, "each arm records it on a scale of its own")
+    elif all(pair.interval(quantity.column)["low"].isna().all() for pair in pairs):
+        _write(axes, "one seed: no interval")
+
+
+def _write(axes: Axes, text: str) -> None:
+    axes.text(0.5, 0.97, text, transform=axes.transAxes, ha="center", va="top", fontsize=8,
+              color="#555555")  # fmt: skip
+
+
+def _named_lines(axes: Axes) -> list[Line2D]:
+    return [line for line in axes.lines if not str(line.get_label()).startswith("_")]
 
 
 def _arm_handles(curves: Sequence[ArmCurve]) -> list[Line2D]:
     """Return the legend handles of the arms that the legend names."""
     styled = list(zip(line_styles(len(curves)), curves, strict=True))
     return [
-        Line2D([], [], color=style.colour, linewidth=style.width, linestyle=style.dash,
-               marker="o" if len(curve.means) == 1 else None, label=shorten_label(curve.label))
+        Line2D([], [], color=style.colour, linewidth=style.width, markersize=4,
+               marker="o" if len(curve.means) == 1 else style.marker,
+               label=shorten_label(curve.label))
         for style, curve in (styled[index] for index in arms_in_legend(len(curves)))
     ]  # fmt: skip
 
 
-def _draw(
-    axes: Axes, quantity: Quantity, curves: Sequence[ArmCurve], published: PublishedCurves | None
-) -> list[Line2D]:
-    """Draw the arms, then the published lines, which are returned.
+def draw_quantity(axes: Axes, quantity: Quantity, picture: CurvePicture) -> list[Line2D]:
+    """Draw the arms and the levels to compare with, then the published lines, which are returned.
 
     These have an axis of their own if their level is not comparable.
     """
-    for epoch in sorted(set().union(*(curve.drops for curve in curves))):
-        axes.axvline(epoch, color="#999999", linewidth=0.8, linestyle=":", zorder=0.5)
-    draw_means(axes, curves, quantity.column, 0.18)
-    for style, curve in zip(line_styles(len(curves)), curves, strict=True):
-        if curve.ends:
-            last = curve.means[quantity.column].loc[curve.ends]
-            axes.plot(curve.ends, last, "x", color=style.colour, markersize=5)
+    column = quantity.column
+    _draw_drops(axes, picture)
+    draw_means(axes, picture.curves, column)
+    for style, curve in zip(line_styles(len(picture.curves)), picture.curves, strict=True):
+        if curve.ends and column in curve.means:
+            axes.plot(curve.ends, curve.means[column].loc[curve.ends], "x", color=style.colour,
+                      markersize=5)  # fmt: skip
+    _draw_references(axes, column, picture)
     axes.set(title=quantity.title, ylabel=quantity.label)
-    number_epochs(axes)
-    lines = published_lines(quantity.column, curves, published)
+    lines = published_lines(column, picture.curves, picture.published)
+    ends = [int(line.values.index.max()) for line in lines]
+    number_epochs(axes, max([*ends, *(curve.last for curve in picture.curves)]))
     if lines and lines[0].caveat:
         axes = axes.twinx()
         axes.set_ylabel(f"published, {lines[0].caveat}", fontsize=8, color="#555555")
@@ -148,3 +271,23 @@ def _draw(
             label=shorten_label(line.label),
         )  # fmt: skip
     return drawn
+
+
+def _draw_drops(axes: Axes, picture: CurvePicture) -> None:
+    for epoch in sorted(set().union(*(curve.drops for curve in picture.curves))):
+        axes.axvline(epoch, color=DROP_COLOUR, linewidth=1.2, zorder=0.5)
+
+
+def _draw_references(axes: Axes, column: str, picture: CurvePicture) -> None:
+    """Draw the levels as thin lines, each with its name; the highest has it above the line."""
+    styles = dict(zip(picture.curves, line_styles(len(picture.curves)), strict=True))
+    levels = sorted(picture.references_of(column), key=lambda level: -level.value)
+    for index, level in enumerate(levels):
+        colour = styles[level.curve].colour if level.curve else REFERENCE_COLOUR
+        axes.axhline(level.value, color=colour, linewidth=0.8, zorder=1.5)
+        axes.annotate(
+            f"{shorten_label(level.label)}: {level.value:.2f} %", (0.01, level.value),
+            xycoords=("axes fraction", "data"), xytext=(0, -2 if index else 2),
+            textcoords="offset points", va="top" if index else "bottom", fontsize=7, color=colour,
+            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.7, "pad": 0.5},
+        )  # fmt: skip

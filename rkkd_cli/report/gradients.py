@@ -8,20 +8,22 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogFormatter
 
-from rkkd_cli.errors import printable
 from rkkd_cli.records.metrics import DIAGNOSTICS
 from rkkd_cli.report.arms import ArmCurve
 from rkkd_cli.report.bands import draw_means
+from rkkd_cli.report.picture import CurvePicture
 from rkkd_cli.report.style import (
     add_legend,
     arms_in_legend,
     legend_title,
     line_styles,
     number_epochs,
+    set_title,
     shorten_label,
 )
 
 TERM_DASHES: dict[str, Literal["solid", "dashed"]] = {"kl": "solid", "rank": "dashed"}
+TERM_NAMES = {"kl": "of KL", "rank": "of the ranking loss"}
 
 
 class GradientPanel(NamedTuple):
@@ -36,7 +38,7 @@ class GradientPanel(NamedTuple):
 PANELS = (
     GradientPanel("Gradient by the logits", "root mean square norm per image",
                   {"grad_norm_kl": "kl", "grad_norm_rank": "rank"}, logarithmic=True),
-    GradientPanel("Angle between the two gradients", "cosine", {"grad_cosine": "kl"}),
+    GradientPanel("Cosine between the two gradients", "cosine", {"grad_cosine": "kl"}),
     GradientPanel("Share on the lower half of the channels", "share of absolute values",
                   {"grad_low_share_kl": "kl", "grad_low_share_rank": "rank"}),
 )  # fmt: skip
@@ -59,14 +61,13 @@ def has_diagnostics(curves: Sequence[ArmCurve]) -> bool:
     )
 
 
-def gradients_figure(curves: Sequence[ArmCurve], names: Sequence[str]) -> Figure:
+def gradients_figure(picture: CurvePicture) -> Figure:
     """Return the figure: one colour per arm, solid lines for KL, dashed for the ranking loss."""
     figure = Figure(figsize=(12.5, 4.3), layout="constrained")
     for axes, panel in zip(figure.subplots(1, len(PANELS)), PANELS, strict=True):
-        _draw(axes, panel, curves)
-    handles = _handles(curves)
-    add_legend(figure, handles, legend_title(len(curves)))
-    figure.suptitle(printable(" and ".join(names)), fontsize=10)
+        _draw(axes, panel, picture.curves)
+    add_legend(figure, _handles(picture.curves), legend_title(len(picture.curves)))
+    set_title(figure, picture.title)
     return figure
 
 
@@ -81,11 +82,12 @@ def panel_figure(panel: GradientPanel, curves: Sequence[ArmCurve]) -> Figure:
 def _handles(curves: Sequence[ArmCurve]) -> list[Line2D]:
     styles = line_styles(len(curves))
     arms = [
-        Line2D([], [], color=styles[index].colour, label=shorten_label(curves[index].label))
+        Line2D([], [], color=styles[index].colour, marker=styles[index].marker, markersize=4,
+               label=shorten_label(curves[index].label))
         for index in arms_in_legend(len(curves))
-    ]
+    ]  # fmt: skip
     terms = [
-        Line2D([], [], color="#555555", linestyle=dash, label=f"gradient of {term}")
+        Line2D([], [], color="#555555", linestyle=dash, label=f"gradient {TERM_NAMES[term]}")
         for term, dash in TERM_DASHES.items()
     ]
     return [*arms, *terms]
@@ -93,10 +95,10 @@ def _handles(curves: Sequence[ArmCurve]) -> list[Line2D]:
 
 def _draw(axes: Axes, panel: GradientPanel, curves: Sequence[ArmCurve]) -> None:
     for column, term in panel.columns.items():
-        draw_means(axes, curves, column, 0.15, TERM_DASHES[term])
+        draw_means(axes, curves, column, TERM_DASHES[term])
     if panel.logarithmic:
         axes.set_yscale("log", nonpositive="clip")
         axes.yaxis.set_major_formatter(PlainNumbers())
         axes.yaxis.set_minor_formatter(PlainNumbers())
     axes.set(title=panel.title, ylabel=panel.label)
-    number_epochs(axes)
+    number_epochs(axes, max(curve.last for curve in curves))

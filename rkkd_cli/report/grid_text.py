@@ -80,7 +80,12 @@ def _published_beside(measured: float, published: float | None) -> str:
 
 
 def long_csv(tables: Sequence[GridTable]) -> str:
-    """Return a line per cell with its keys, mean, std and published value, for pandas."""
+    """Return the rows of :func:`long_frame` as CSV."""
+    return long_frame(tables).to_csv(index=False, lineterminator="\n")
+
+
+def long_frame(tables: Sequence[GridTable]) -> pd.DataFrame:
+    """Return a row per cell with its keys, mean, std and published value."""
     rows = []
     for table in tables:
         for cell, accuracy in table.cells.items():
@@ -91,5 +96,4 @@ def long_csv(tables: Sequence[GridTable]) -> str:
             rows.append([*values, *spread, published, difference])
     keys = tables[0].keys if tables else ()
     header = [*keys, "mean", "std", "n", "published", "difference"]
-    frame = pd.DataFrame(rows, columns=header, dtype=object)
-    return frame.to_csv(index=False, lineterminator="\n")
+    return pd.DataFrame(rows, columns=header, dtype=object)

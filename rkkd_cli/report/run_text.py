@@ -1,10 +1,13 @@
 """A run as text: its dataset, its teachers, and its arms as the rows of a table."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from rkkd_cli.analysis.summary import ArmSummary, MeanStd
 from rkkd_cli.errors import printable
+
+if TYPE_CHECKING:
+    from rkkd_cli.analysis.record import RunRecord
+    from rkkd_cli.analysis.summary import ArmSummary, MeanStd
 
 
 class TableCell(NamedTuple):
@@ -23,6 +26,14 @@ class SummaryColumn(NamedTuple):
     digits: int
 
 
+UNFINISHED = {"dead": ", its process has died", "running": ", still running", "finished": ""}
+MAX_ARMS_LISTED = 6
+RESUME_ADVICE = {
+    "dead": "its process has gone; `rkkd resume {}` continues it",
+    "interrupted": "`rkkd resume {}` continues it",
+    "failed": "`rkkd resume {}` continues it",
+}
+
 SUMMARY_COLUMNS = (
     SummaryColumn("test_acc", "test accuracy (%)", "test acc (%)", 2),
     SummaryColumn("test_kl", "test KL × T² (nats)", "test KL×T²", 3),
@@ -32,7 +43,7 @@ SUMMARY_COLUMNS = (
 
 
 def summary_rows(
-    summaries: Sequence[ArmSummary], published: Mapping[str, float] | None = None
+    summaries: "Sequence[ArmSummary]", published: Mapping[str, float] | None = None
 ) -> list[list[TableCell]]:
     """Return for each arm its name, number of seeds, epoch and metrics as mean ± std.
 
@@ -49,7 +60,7 @@ def summary_rows(
     return rows
 
 
-def mean_cell(value: MeanStd, digits: int) -> TableCell:
+def mean_cell(value: "MeanStd", digits: int) -> TableCell:
     """Return mean ± std."""
     return TableCell(value.text(digits), value.mean)
 
@@ -63,6 +74,50 @@ def published_cells(measured: float, published: float | None) -> list[TableCell]
     """Return the published accuracy and measured − published, or empty cells for None."""
     difference = None if published is None else measured - published
     return [number_cell(published, ".2f"), number_cell(difference, "+.2f")]
+
+
+def unfinished_texts(runs: "Sequence[RunRecord]") -> list[str]:
+    """Return the banners of the runs that lack seeds, with the runs' names if there are several."""
+    texts = [(run.name, text) for run in runs if (text := unfinished_text(run))]
+    return [f"{printable(name)}: {text}" if len(runs) > 1 else text for name, text in texts]
+
+
+def unfinished_text(run: "RunRecord") -> str | None:
+    """Return the banner of a run that lacks seeds, with each that is missing, or None.
+
+    A seed of an arm is there if it has reached its last epoch or ended early.
+    """
+    missing, planned = _missing_seeds(run), len(set(run.experiment.seeds))
+    lacking = {arm: seeds for arm, seeds in missing.items() if seeds}
+    if not lacking:
+        return None
+    counts = [planned - len(seeds) for seeds in missing.values()]
+    if len({tuple(seeds) for seeds in missing.values()}) == 1:
+        there, seeds = f"{counts[0]} of {planned} seeds", missing.popitem()[1]
+        listed = f"seed{'s' * (len(seeds) > 1)} {', '.join(seeds)}"
+    else:
+        there = f"{sum(counts)} of {planned * len(missing)} arms and seeds"
+        listed = "; ".join(f"{arm}, seed {', '.join(seeds)}" for arm, seeds in lacking.items())
+        if len(lacking) > MAX_ARMS_LISTED:
+            listed = f"seeds of {len(lacking)} of {len(missing)} arms"
+    there = there.replace("of 1 seeds", "of 1 seed")
+    ending = UNFINISHED.get(run.status, f", {run.status}")
+    return printable(f"Not finished: {there}{ending}. Missing: {listed}.")
+
+
+def _missing_seeds(run: "RunRecord") -> dict[str, list[str]]:
+    """Return the seeds that each arm lacks, with their epochs if they have begun."""
+    from rkkd_cli.analysis.summary import last_epochs  # imports pandas, which most texts do without
+
+    epochs, early = last_epochs(run.metrics), run.manifest.cells_ended_early
+    missing: dict[str, list[str]] = {}
+    for arm, experiment in run.by_arm.items():
+        total, missing[arm] = experiment.training.epochs, []
+        for seed in dict.fromkeys(run.experiment.seeds):
+            epoch = epochs.get((arm, seed), 0)
+            if epoch < total and (arm, seed) not in early:
+                missing[arm].append(f"{seed} (at epoch {epoch} of {total})" if epoch else f"{seed}")
+    return missing
 
 
 def dataset_text(facts: Mapping[str, Any]) -> str:

@@ -1,5 +1,6 @@
 """The look of all figures, and how they are saved."""
 
+import textwrap
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,12 +16,21 @@ from matplotlib.ticker import MaxNLocator
 
 from rkkd_cli.files import atomic_file
 
-# Okabe and Ito's palette without its yellow, distinct for all common kinds of colour vision. Line
-# styles differ too, for prints in grey.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+# Okabe and Ito's palette without its yellow, distinct for all common kinds of colour vision; the
+# last five are of Tol's muted palette. Markers differ too, for prints in grey: a line is dashed for
+# what it shows, never for its arm.
+COLOURS = (
+    "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000",
+    "#882255", "#999933", "#332288", "#44AA99", "#7F7F7F",
+)  # fmt: skip
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+REFERENCE_COLOUR = "#555555"
+DROP_COLOUR = "#cccccc"
 # Replacements for colours that are too dark on a dark page.
-ON_DARK = {"#000000": "#ffffff", "#0072B2": "#3b94d9", "#56B4E9": "#9ad4f5"}
-DASHES = ("-", (0, (5, 2)), (0, (1, 1)), (0, (5, 1, 1, 1)))
+ON_DARK = {
+    "#000000": "#ffffff", "#0072B2": "#3b94d9", "#56B4E9": "#9ad4f5", "#882255": "#d07aa5",
+    "#332288": "#9a8fe0", "#555555": "#b0b0b0", "#cccccc": "#4a525c",
+}  # fmt: skip
 
 STYLE: Any = {
     "font.size": 9,
@@ -54,7 +64,7 @@ class LineStyle(NamedTuple):
     """How an arm's line is drawn, and whether it has a band of the spread over seeds."""
 
     colour: str
-    dash: Any
+    marker: str | None
     width: float
     has_band: bool
 
@@ -63,11 +73,11 @@ def line_styles(arms: int) -> list[LineStyle]:
     """Return the style of each arm; many arms run from dark to light in their order."""
     if arms <= MAX_DISTINCT_ARMS:
         return [
-            LineStyle(COLOURS[n % len(COLOURS)], DASHES[n % len(DASHES)], 1.5, True)
+            LineStyle(COLOURS[n % len(COLOURS)], MARKERS[n % len(MARKERS)], 1.5, True)
             for n in range(arms)
         ]
     scale = colormaps["viridis"]
-    return [LineStyle(to_hex(scale(0.92 * n / (arms - 1))), "-", 0.7, False) for n in range(arms)]
+    return [LineStyle(to_hex(scale(0.92 * n / (arms - 1))), None, 0.7, False) for n in range(arms)]
 
 
 def arms_in_legend(arms: int) -> list[int]:
@@ -99,10 +109,19 @@ def add_legend(figure: Figure, handles: Sequence[Artist], title: str | None = No
     return figure.legend(handles=handles, loc="outside lower center", ncols=columns, title=title)
 
 
-def number_epochs(axes: Axes) -> None:
-    """Label the axis of epochs, with whole numbers also where there is only one."""
+def number_epochs(axes: Axes, last: int) -> None:
+    """Let the axis of epochs reach from 1 to the ``last``, with whole numbers."""
     axes.set_xlabel("epoch")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
+    axes.set_xlim(0.5, last + 0.5)
+
+
+def set_title(figure: Figure, title: str) -> None:
+    """Set the title of a whole figure, in as many lines as its width needs."""
+    width = figure.get_figwidth()
+    size = 10 if width > 6 else 8
+    letters = int(width * 135 / size)
+    figure.suptitle("\n".join(textwrap.wrap(title, letters)), fontsize=size)
 
 
 def save_figure(figure: Figure, folder: Path, name: str, formats: Sequence[str]) -> list[Path]:

@@ -61,7 +61,7 @@ def tooltips(page: Any, selector: str) -> str:
 
 def test_every_panel_is_drawn_in_colours(opened: Any) -> None:
     panels = opened.locator(".live").all()
-    assert len(panels) == 6  # with diagnostics
+    assert len(panels) == 9  # differences, curves, diagnostics
     for panel in panels:
         key = panel.get_attribute("id")
         assert len(np.unique(pixels(opened, f"#{key}").reshape(-1, 3), axis=0)) > 50
@@ -71,8 +71,10 @@ def test_every_panel_is_drawn_in_colours(opened: Any) -> None:
 def test_toggling_an_arm_changes_what_is_drawn(page_file: Path, show: Any) -> None:
     with show(page_file) as page:
         before = pixels(page, "#live-kl")
+        assert [one["visible"] for one in page.evaluate(VALUES, "difference")] == [True]
         page.get_by_label("kd_rank (n = 3)").uncheck()
         page.wait_for_timeout(200)
+        assert [one["visible"] for one in page.evaluate(VALUES, "difference")] == [False]
         visible = [one["visible"] for one in page.evaluate(VALUES, "KL")]
         assert visible == [True, False, True, True]
         assert not np.array_equal(before, pixels(page, "#live-kl"))
@@ -93,7 +95,7 @@ def test_seeds_and_smoothing_change_the_numbers(page_file: Path, show: Any) -> N
         page.locator("#smoothing").focus()
         page.keyboard.press("ArrowRight")
         smooth = page.evaluate(VALUES, "KL")
-        assert page.locator("#window").inner_text() == "3"
+        assert page.locator("#window").inner_text() == "Mean over 3 epochs"
         expected = np.convolve(whole[0]["y"], np.ones(3) / 3, mode="valid")
         assert smooth[0]["y"][1:-1] == pytest.approx(expected)
         assert smooth[2] == whole[2], "published curves stay as they are"
@@ -115,7 +117,7 @@ def test_hovering_tells_arm_epoch_and_value(opened: Any) -> None:
 
 
 def test_a_table_is_sorted_by_keyboard(opened: Any) -> None:
-    table = opened.locator("table.sortable").first
+    table = opened.locator("section[aria-labelledby=arms-heading] table.sortable").first
     column = table.locator("thead th").nth(3)
     column.locator("button").focus()
     orders = []
@@ -176,13 +178,25 @@ def contrast(one: Colour, other: Colour) -> float:
 def test_without_javascript_the_static_figures_are_there(page_file: Path, show: Any) -> None:
     with show(page_file, ready=False, java_script_enabled=False) as page:
         stills = page.locator("img.still").all()
-        assert len(stills) == 6
+        assert len(stills) == 9
         for still in stills:
             assert still.is_visible()
             assert still.bounding_box()["width"] > 250
             assert still.get_attribute("alt")
         assert not page.locator("#controls").is_visible()
         assert len(np.unique(pixels(page, "img.still >> nth=0").reshape(-1, 3), axis=0)) > 50
+
+
+@pytest.mark.parametrize("settings", [PHONE, {"viewport": {"width": 1400, "height": 900}}])
+def test_the_first_screen_has_the_answer(
+    page_file: Path, show: Any, settings: dict[str, Any]
+) -> None:
+    with show(page_file, **settings) as page:
+        height = settings["viewport"]["height"]
+        for selector in ("p.answer", ".numbers p >> nth=2", "#live-difference-test_acc"):
+            box = page.locator(selector).bounding_box()
+            assert box["y"] + box["height"] <= height, selector
+        assert "−" in page.locator(".numbers p").nth(2).inner_text()
 
 
 def test_a_screen_reader_finds_its_way(page_file: Path, show: Any) -> None:
@@ -236,6 +250,13 @@ def test_a_grid_has_a_heatmap_and_few_curves_at_first(tmp_path: Path, show: Any)
         told = tooltips(page, "#live-grid-0-0")
         assert "alpha" in told
         assert "temperature" in told
-        assert page.locator("input[name=group]:checked").count() == 3
-        page.get_by_role("button", name="All").click()
+        top = page.locator("#live-grid-0-0").bounding_box()["y"]
+        assert top < page.get_by_role("heading", name="Verdicts").bounding_box()["y"]
+        assert page.locator("input[name=group]:checked").count() == 5  # with two levels
+        page.locator("#filter").fill("alpha=0.1 2.5")
+        assert page.locator("input[name=group]:visible").count() == 1
+        page.get_by_role("button", name="Show these").click()
+        assert page.locator("input[name=group]:checked").count() == 6
+        page.locator("#filter").fill("")
+        page.get_by_role("button", name="Show these").click()
         assert all(one["visible"] for one in page.evaluate(VALUES, "KL"))

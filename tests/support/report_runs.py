@@ -7,14 +7,16 @@ import numpy as np
 import pandas as pd
 from made_rows import arm_seed_epoch, grid_rows, metric_row
 
+from rkkd_cli.analysis.pairing import RunRecord
 from rkkd_cli.analysis.published import PublishedGrid
 from rkkd_cli.analysis.published_curves import PublishedCurves
 from rkkd_cli.analysis.selection import SELECTIONS
 from rkkd_cli.config.presets import load_experiment, to_toml
 from rkkd_cli.records.manifest import Manifest, manifest_text
 from rkkd_cli.records.metrics import columns
-from rkkd_cli.report.grid_figures import GridPicture
+from rkkd_cli.report.grid_picture import GridPicture
 from rkkd_cli.report.page.sources import PageRun
+from rkkd_cli.report.picture import CurvePicture
 
 ATTACK = "</script><img src=x onerror=\"document.title='sprung'\"><!--<script>{{ 7 * 7 }}&lt;"
 
@@ -34,18 +36,44 @@ def made_metrics(
     return pd.DataFrame(rows, columns=list(columns(False)))
 
 
+def made_picture(
+    *runs: tuple[str, pd.DataFrame],
+    published: PublishedCurves | None = None,
+    teachers: Sequence[tuple[str, float]] = (),
+) -> CurvePicture:
+    """Return the picture of (run name, metrics) of the default experiment."""
+    return CurvePicture.of([made_record(*run, teachers=teachers) for run in runs], published)
+
+
+def made_record(
+    name: str, metrics: pd.DataFrame, teachers: Sequence[tuple[str, float]] = ()
+) -> RunRecord:
+    """Return the record of a finished run with these (teacher, accuracy)."""
+    facts = [
+        {"model": model, "source": "trained", "test_acc": accuracy, "parameters": 1, "sha256": ""}
+        for model, accuracy in teachers
+    ]
+    manifest = made_manifest(name).model_copy(update={"teachers": facts})
+    return RunRecord(name, load_experiment("rank_grad"), manifest, metrics, "finished")
+
+
+def made_manifest(name: str, text: str = "") -> Manifest:
+    """Return the manifest of a finished run; ``text`` stands where a file may hold any text."""
+    return Manifest(
+        run=name, status="finished", started="2026-01-01T00:00:00+00:00", threads=1,
+        command=["rkkd", "run", text or "rank_grad"], device=text or "cpu", platform=text,
+        versions={"python": "3.11", "rkkd": text or "0.1.0"}, processor=text, git_commit=None,
+        stopped=[text] if text else [],
+    )  # fmt: skip
+
+
 def made_run(name: str = "made", text: str = "", **shape: Any) -> PageRun:
     """Return a finished run; ``text`` stands wherever a file may hold any text."""
     experiment = load_experiment("rank_grad")
     if text:
         said = dict.fromkeys(("title", "source", "finding", "notes"), text)
         experiment = experiment.model_copy(update=said)
-    manifest = Manifest(
-        run=name, status="finished", started="2026-01-01T00:00:00+00:00", threads=1,
-        command=["rkkd", "run", text or "rank_grad"], device=text or "cpu", platform=text,
-        versions={"python": "3.11", "rkkd": text or "0.1.0"}, processor=text, git_commit=None,
-        stopped=[text] if text else [],
-    )  # fmt: skip
+    manifest = made_manifest(name, text)
     metrics = made_metrics(**shape)
     files = {
         "metrics.csv": metrics.to_csv(index=False).encode(),

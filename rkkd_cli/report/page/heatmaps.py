@@ -3,14 +3,28 @@
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from bokeh.models import ColumnDataSource, FactorRange, HoverTool
+from bokeh.models import (
+    ColumnDataSource,
+    FactorRange,
+    FixedTicker,
+    HoverTool,
+    LinearColorMapper,
+    PrintfTickFormatter,
+)
+from bokeh.models.annotations import ColorBar
 from bokeh.plotting import figure
 from matplotlib import colormaps
 from matplotlib.colors import to_hex
 
 from rkkd_cli.analysis.grid_tables import CellKey, GridTable, format_value, short_key
 from rkkd_cli.errors import printable
-from rkkd_cli.report.grid_figures import MAX_FACETS, GridPicture, colour_scale, value_labels
+from rkkd_cli.report.grid_picture import (
+    DIVERGING,
+    MAX_FACETS,
+    GridPicture,
+    colour_scale,
+    value_labels,
+)
 from rkkd_cli.report.grid_text import facet_title
 from rkkd_cli.report.page.drawing import TOOLTIP_STYLE, BokehItem, embeddable, set_plain_style
 
@@ -51,7 +65,7 @@ def _heatmap_values(tables: list[GridTable]) -> Iterator[HeatmapValues]:
             stated = table.published
             yield HeatmapValues(f"Published (%){suffix}", table, stated)
             difference = {cell: means[cell] - stated[cell] for cell in means if cell in stated}
-            title = f"Measured − published{suffix}"
+            title = f"Measured − published (points){suffix}"
             yield HeatmapValues(title, table, difference, is_difference=True)
 
 
@@ -61,7 +75,8 @@ def _draw(heatmap: HeatmapValues) -> Any:
     row_key, column_key = (printable(short_key(key, table.keys)) for key in table.keys[:2])
     plot = figure(
         x_range=FactorRange(factors=columns), y_range=FactorRange(factors=rows[::-1]),
-        sizing_mode="stretch_width", height=110 + 34 * len(rows), tools="save",
+        sizing_mode="stretch_width", tools="save",
+        height=110 + 34 * len(rows) + 45 * heatmap.is_difference,
         x_axis_label=column_key, y_axis_label=row_key,
     )  # fmt: skip
     set_plain_style(plot)
@@ -76,14 +91,26 @@ def _draw(heatmap: HeatmapValues) -> Any:
         "test accuracy (%): @accuracy</div>"
     )
     plot.add_tools(HoverTool(renderers=[cells], tooltips=tooltip))
+    if heatmap.is_difference:  # a diverging scale shows its centre
+        plot.add_layout(_scale_bar(heatmap), "below")
     return plot
+
+
+def _scale_bar(heatmap: HeatmapValues) -> ColorBar:
+    end = colour_scale([[*heatmap.values.values()]], centred=True).vmax or 1.0
+    palette = [to_hex(colormaps[DIVERGING](n / 255)) for n in range(256)]
+    return ColorBar(
+        color_mapper=LinearColorMapper(palette=palette, low=-end, high=end),
+        ticker=FixedTicker(ticks=[-end, 0, end]), background_fill_color=None, height=12,
+        orientation="horizontal", formatter=PrintfTickFormatter(format="%+.1f"),
+    )  # fmt: skip
 
 
 def _columns(heatmap: HeatmapValues, row_key: str, column_key: str) -> dict[str, Any]:
     """Return the columns of the data source, with one entry per cell."""
     table, values = heatmap.table, heatmap.values
     scale = colour_scale([[*values.values()]], centred=heatmap.is_difference)
-    colours = colormaps["PuOr" if heatmap.is_difference else "viridis"]
+    colours = colormaps[DIVERGING if heatmap.is_difference else "viridis"]
     number_format = "+.1f" if heatmap.is_difference else ".1f"
     cells = []
     for (row, column), value in values.items():

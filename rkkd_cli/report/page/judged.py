@@ -2,29 +2,32 @@
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
-from rkkd_cli.analysis.compare import METRICS, Comparison
-from rkkd_cli.analysis.findings import ClaimPart, Finding, judge_findings
+from rkkd_cli.analysis.compare import MAIN_METRIC, METRICS, Comparison
+from rkkd_cli.analysis.findings import Finding, judge_findings
 from rkkd_cli.analysis.numbers import format_interval, format_number, format_p_value
+from rkkd_cli.analysis.paired_curves import arm_pairs
 from rkkd_cli.analysis.pairing import RunRecord, compare_runs, compare_within
 from rkkd_cli.config.grid import is_baseline
 from rkkd_cli.errors import UserError, printable
-from rkkd_cli.report.comparison_text import comparison_notes
+from rkkd_cli.report.comparison_text import comparison_legend, comparison_sentences
 from rkkd_cli.report.page.sources import PageRun
 from rkkd_cli.report.page.tables import PageTable
 from rkkd_cli.report.run_text import TableCell
+from rkkd_cli.report.words import capitalised, quantity_of
 
 MAX_ARMS_ALL_PAIRS = 8  # of more arms, each is compared with the first baseline only
 MAX_RUNS_COMPARED = 6
 HEADER = (
-    "difference of", "metric", "seeds", "mean", "95 % t", "95 % bootstrap", "p", "p Holm", "g",
-    "seeds for 80 %", "verdict",
+    "difference of", "metric", "seeds", "mean", "95 % t", "p Holm", "verdict", "p exact", "g",
+    "seeds for 80 %",
 )  # fmt: skip
 
 
 class ComparisonBlock(NamedTuple):
-    """Comparisons as a table, with a legend of its columns and a sentence for each row."""
+    """Comparisons as a table, a legend of its columns, and sentences on the main metric."""
 
     table: PageTable
     legend: str
@@ -35,15 +38,20 @@ def printable_findings(run: PageRun) -> list[Finding]:
     """Return the findings on a run, as printable text."""
     findings = []
     for f in judge_findings(run.experiment, run.metrics, ended_early=run.ended_early()):
-        parts = [ClaimPart(printable(p.what), p.verdict, printable(p.numbers)) for p in f.parts]
-        name, claim, note = map(printable, (f.name, f.claim, f.note))
-        findings.append(Finding(name, claim, f.verdict, parts, note))
+        parts = [
+            replace(part, what=printable(part.what), numbers=printable(part.numbers))
+            for part in f.parts
+        ]
+        name, claim, note = map(printable, (f.name.replace("_", " "), f.claim, f.note))
+        findings.append(replace(f, name=capitalised(name), claim=claim, parts=parts, note=note))
     return findings
 
 
-def comparison_blocks(runs: Sequence[PageRun]) -> list[ComparisonBlock]:
-    """Return the comparisons within each run, and between every two runs of the same images."""
-    blocks = [_block(run.name, _compare_arms_of(run)) for run in runs]
+def comparison_blocks(
+    runs: Sequence[PageRun], within: Sequence[Sequence[Comparison]]
+) -> list[ComparisonBlock]:
+    """Return the comparisons ``within`` each run, and between every two runs of the same images."""
+    blocks = [_block(run.name, of_run) for run, of_run in zip(runs, within, strict=True)]
     for first, second in itertools.combinations(runs, 2) if len(runs) <= MAX_RUNS_COMPARED else ():
         if _fingerprints(first) != _fingerprints(second):
             continue  # on other images their difference says nothing about the arms
@@ -59,36 +67,40 @@ def _fingerprints(run: PageRun) -> list[str]:
     return [dataset["fingerprint"] for dataset in run.manifest.datasets]
 
 
-def _compare_arms_of(run: RunRecord) -> list[Comparison]:
+def compare_arms_of(run: RunRecord) -> list[Comparison]:
+    """Return the comparisons of all pairs of arms; of many arms, those that matter most."""
     arms = [arm for arm in run.arms if arm in run.by_arm]
+    pairs = arm_pairs(run)
     if len(arms) <= MAX_ARMS_ALL_PAIRS:
-        return compare_within(run, METRICS, list(itertools.combinations(arms, 2)))
+        others = itertools.combinations(arms, 2)
+        pairs += [pair for pair in others if pair not in pairs and pair[::-1] not in pairs]
+        return compare_within(run, METRICS, pairs)
     first = next((arm for arm in arms if is_baseline(arm)), None)
-    pairs = [(first, arm) for arm in arms if not is_baseline(arm)] if first else []
+    if not pairs and first:
+        pairs = [(first, arm) for arm in arms if not is_baseline(arm)]
     return compare_within(run, METRICS[:1], pairs)
 
 
 def _block(title: str, comparisons: Sequence[Comparison]) -> ComparisonBlock | None:
     if not comparisons:
         return None
-    legend, *sentences = comparison_notes(comparisons)
     caption = printable(f"{title}: differences at the last epoch")
     table = PageTable(caption, HEADER, [_row(c) for c in comparisons])
-    return ComparisonBlock(table, legend, sentences)
+    sentences = comparison_sentences(comparisons, [MAIN_METRIC])
+    return ComparisonBlock(table, comparison_legend(comparisons), sentences)
 
 
 def _row(c: Comparison) -> list[TableCell]:
     d = c.difference
     return [
         TableCell(printable(f"{c.second} − {c.first}")),
-        TableCell(c.metric),
+        TableCell(quantity_of(c.metric).label),
         TableCell(str(d.n) if d.paired else f"{d.n} and {d.n_second}", d.n),
         TableCell(format_number(d.mean, sign=True), d.mean),
         TableCell(format_interval(d.interval), d.interval.low if d.interval else None),
-        TableCell(format_interval(d.bootstrap), d.bootstrap.low if d.bootstrap else None),
-        TableCell(format_p_value(d.p), d.p),
         TableCell(format_p_value(c.p_holm), c.p_holm),
+        TableCell(c.verdict),
+        TableCell(format_p_value(d.permutation_p), d.permutation_p),
         TableCell(format_number(d.corrected, sign=True), d.corrected),
         TableCell("–" if c.seeds_needed is None else f"{c.seeds_needed:,}", c.seeds_needed),
-        TableCell(c.verdict),
     ]

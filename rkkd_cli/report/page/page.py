@@ -13,14 +13,18 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from rkkd_cli import __version__
+from rkkd_cli.analysis.compare import Comparison
 from rkkd_cli.errors import printable
-from rkkd_cli.report.arms import ArmCurve, arm_curves
+from rkkd_cli.report.findings_text import LEGEND
 from rkkd_cli.report.page import drawing, facts, panels, tables
+from rkkd_cli.report.page.headline import headline_of
 from rkkd_cli.report.page.heatmaps import Heatmap, heatmaps_of
-from rkkd_cli.report.page.judged import comparison_blocks, printable_findings
+from rkkd_cli.report.page.judged import compare_arms_of, comparison_blocks, printable_findings
 from rkkd_cli.report.page.sources import PageRun, PageSource
 from rkkd_cli.report.page.stills import grid_stills, panel_stills
-from rkkd_cli.report.style import ON_DARK
+from rkkd_cli.report.picture import CurvePicture
+from rkkd_cli.report.run_text import unfinished_text
+from rkkd_cli.report.style import DROP_COLOUR, ON_DARK
 
 MAX_ROWS_UNFOLDED = 16
 MAX_SMOOTHING = 25  # epochs on each side
@@ -33,49 +37,62 @@ SCRIPT_ESCAPES = str.maketrans(
 
 def report_page(source: PageSource) -> str:
     """Return the whole page: HTML with its styles, scripts, figures and data."""
-    all_curves = arm_curves([(run.name, run.metrics) for run in source.runs])
-    curves = panels.drawn_in_page(all_curves)
+    whole = CurvePicture.of(source.runs, source.published)
+    picture = panels.drawn_in_page(whole)
+    within = [compare_arms_of(run) for run in source.runs]
     heatmaps = [
         heatmaps_of(run.grid.picture, f"grid-{index}") if run.grid else []
         for index, run in enumerate(source.runs)
     ]
     max_bytes = facts.MAX_BYTES // len(source.runs)
-    drawn = panels.panels_of(curves, source.published)
+    drawn = panels.panels_of(picture)
+    groups, seeds = panels.toggles_of(picture), panels.seeds_of(picture.curves)
     data = {
-        "groups": [asdict(toggle) for toggle in panels.toggles_of(curves, source.published)],
-        "seeds": panels.seeds_of(curves),
+        "groups": [asdict(toggle) for toggle in groups],
+        "seeds": seeds,
+        "tQuantiles": panels.t_quantiles(len(seeds)),
         "onDark": ON_DARK,
+        "dropColour": DROP_COLOUR,
         "panels": [{"item": drawing.panel_item(panel), **asdict(panel)} for panel in drawn],
         "figures": [heatmap.item for of_run in heatmaps for heatmap in of_run],
     }
+    runs = [
+        _run_context(run, of_run, comparisons, max_bytes)
+        for run, of_run, comparisons in zip(source.runs, heatmaps, within, strict=True)
+    ]
+    return _fill_in(
+        title=_title(source),
+        data=Markup(json_in_script(data)),
+        groups=groups,
+        seeds=seeds,
+        max_smoothing=min(MAX_SMOOTHING, max(len(curve.means) for curve in picture.curves) // 4),
+        runs=runs,
+        judged_anywhere=any(f.verdict != "not judged" for run in runs for f in run["findings"]),
+        comparisons=comparison_blocks(source.runs, within),
+        panels=_panel_contexts(picture, drawn),
+        published=printable(source.published.source) if source.published else "",
+        arms=len(whole.curves),
+        drawn=len(picture.curves),
+        thinned=panels.is_thinned(picture),
+        few_shown=len(picture.curves) > panels.MAX_SHOWN_AT_FIRST,
+    )
+
+
+def _fill_in(**context: Any) -> str:
+    """Return the template with this context, its style and its scripts."""
     bokeh_script = Resources(mode="inline", components=["bokeh"]).js_raw[0]
     scripts = [Markup(bokeh_script), Markup(_read("report.js"))]
-    longest = max(int(curve.rows["epoch"].nunique()) for curve in curves)
     environment = Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined
     )
     return environment.from_string(_read("report.html.j2")).render(
-        title=_title(source),
         version=__version__,
         style=Markup(_read("report.css")),
         scripts=scripts,
         policy=_content_policy(scripts),
-        data=Markup(json_in_script(data)),
-        groups=data["groups"],
-        seeds=data["seeds"],
-        max_smoothing=min(MAX_SMOOTHING, longest // 4),
-        runs=[
-            _run_context(run, of_run, max_bytes)
-            for run, of_run in zip(source.runs, heatmaps, strict=True)
-        ],
-        comparisons=comparison_blocks(source.runs),
-        panels=_panel_contexts(source, curves, drawn),
-        published=printable(source.published.source) if source.published else "",
-        arms=len(all_curves),
-        drawn=len(curves),
-        thinned=panels.is_thinned(curves),
         max_rows_unfolded=MAX_ROWS_UNFOLDED,
-        few_shown=len(curves) > panels.MAX_SHOWN_AT_FIRST,
+        findings_legend=LEGEND,
+        **context,
     )
 
 
@@ -86,45 +103,64 @@ def json_in_script(data: Any) -> str:
 
 
 def _title(source: PageSource) -> str:
-    titles = dict.fromkeys(run.experiment.title for run in source.runs)
+    """Return the titles of the runs, without what they are based on: that is in their setting."""
+    titles = dict.fromkeys(
+        run.experiment.title.removesuffix(f"; based on {run.experiment.based_on}")
+        for run in source.runs
+    )
     text = " and ".join(title for title in titles if title)
     return printable(text or " and ".join(run.name for run in source.runs))
 
 
-def _run_context(run: PageRun, heatmaps: Sequence[Heatmap], max_bytes: int) -> dict[str, Any]:
+def _run_context(
+    run: PageRun, heatmaps: Sequence[Heatmap], comparisons: Sequence[Comparison], max_bytes: int
+) -> dict[str, Any]:
     experiment = run.experiment
+    stills = grid_stills(run.grid.picture) if run.grid else {}
     return {
         "name": printable(run.name),
+        "headline": headline_of(run, comparisons),
+        "warnings": [printable(text) for text in run.manifest.warnings],
         "findings": printable_findings(run),
+        "based_on": printable(experiment.based_on),
         "finding": printable(experiment.finding),
         "source": printable(experiment.source),
         "notes": [printable(line) for line in experiment.notes.splitlines() if line.strip()],
         "setting": facts.setting_of(run),
         "environment": facts.environment_of(run),
+        "unfinished": unfinished_text(run),
         "command": facts.command_of(run),
+        "repeat": facts.repeat_of(run),
         "downloads": list(facts.downloads_of(run, max_bytes)),
         "summaries": tables.summary_tables(run),
         "heatmaps": heatmaps,
-        "stills": grid_stills(run.grid.picture) if run.grid else {},
+        "stills": stills,
+        "first_still": "heatmap" if "heatmap" in stills else "marginals",
         "cells": tables.cells_table(run.grid, run.name) if run.grid else None,
         "grid_notes": [printable(note) for note in run.grid.notes] if run.grid else [],
     }
 
 
 def _panel_contexts(
-    source: PageSource, curves: Sequence[ArmCurve], drawn: Sequence[panels.CurvePanel]
+    picture: CurvePicture, drawn: Sequence[panels.CurvePanel]
 ) -> list[dict[str, Any]]:
-    shown = [curves[index] for index in panels.shown_at_first(curves)]
-    stills = panel_stills(shown, source.published)
+    shown = [picture.curves[index] for index in panels.shown_at_first(picture.curves)]
+    stills = panel_stills(picture.only(shown))
     return [
         {
             "key": panel.key,
             "title": panel.title,
+            "label": panel.label,
             "own_axis": panel.own_axis,
-            "still": stills[panel.key],
+            "remark": panel.remark,
+            "still": stills.get(panel.key),
+            "lines": panel.lines,
+            "drops": panel.drops,
             "terms": [term for term in panel.columns.values() if term],
-            "numbers": tables.curve_table(
-                panel.columns, panel.title, curves, DIGITS.get(panel.key, 3)
+            "numbers": tables.difference_table(panel.title, picture, panel.key.partition("-")[2])
+            if panel.remark
+            else tables.curve_table(
+                panel.columns, panel.title, picture.curves, DIGITS.get(panel.key, 3)
             ),
         }
         for panel in drawn

@@ -5,35 +5,38 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from rkkd_cli.analysis.published_curves import PublishedCurves
+from rkkd_cli.analysis.paired_curves import t_quantile
 from rkkd_cli.config.grid import is_baseline
 from rkkd_cli.report import gradients
 from rkkd_cli.report.arms import ArmCurve
-from rkkd_cli.report.curves import QUANTITIES
+from rkkd_cli.report.curves import INTERVAL, pair_text
+from rkkd_cli.report.picture import QUANTITIES, CurvePicture, ReferenceLevel
 from rkkd_cli.report.published_lines import PublishedLine, published_lines
-from rkkd_cli.report.style import COLOURS
+from rkkd_cli.report.style import COLOURS, REFERENCE_COLOUR
+from rkkd_cli.report.words import Quantity, capitalised
 
 MAX_SHOWN_AT_FIRST = 8
 MAX_ARMS_DRAWN = 60  # each adds about 25 kB to the page
 MAX_VALUES = 150_000  # raw values in one page: about a megabyte
-DASHES = ("solid", "dashed", "dotted", "dashdot")
 
 
 @dataclass(frozen=True)
 class CurveLine:
-    """One line: the raw values of every seed by epoch, or the values of a published curve.
+    """One line: the raw values of every seed by epoch, or ``stated`` values without seeds.
 
-    ``group`` is the index of the checkbox that shows it; published curves have their own.
+    It is shown where the checkboxes of all its ``groups`` are set. Its band is ± one sample
+    standard deviation, or an ``interval`` at 95 %.
     """
 
     label: str
-    group: int
+    groups: Sequence[int]
     colour: str
     dash: str
     epochs: Sequence[int]
     by_seed: Mapping[str, Sequence[float | None]]
-    published: bool = False
+    stated: bool = False
     own_axis: bool = False
+    interval: bool = False
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,8 @@ class CurvePanel:
     """One pair of axes with its lines; ``drops`` are those of the learning rate.
 
     ``columns`` of metrics.csv are drawn, each with its term if that tells the lines apart.
-    ``own_axis`` is the label of a second axis, for published curves of another level.
+    ``own_axis`` is the label of a second axis, for published curves of another level. With
+    ``remark`` the panel shows paired differences, which it describes.
     """
 
     key: str
@@ -52,11 +56,12 @@ class CurvePanel:
     drops: Sequence[float]
     logarithmic: bool = False
     own_axis: str = ""
+    remark: str = ""
 
 
 @dataclass(frozen=True)
-class ArmToggle:
-    """The checkbox of an arm of a run, or of an arm of the published curves."""
+class CurveToggle:
+    """The checkbox of an arm of a run, of an arm of the published curves, or of a level."""
 
     label: str
     colour: str
@@ -70,109 +75,191 @@ def shown_at_first(curves: Sequence[ArmCurve]) -> list[int]:
     """
     if len(curves) <= MAX_SHOWN_AT_FIRST:
         return list(range(len(curves)))
-    ends = [float(curve.rows.groupby("seed")["test_acc"].last().mean()) for curve in curves]
+    ends = [curve.end_accuracy for curve in curves]
     baselines = [index for index, curve in enumerate(curves) if is_baseline(curve.arm)]
     extremes = [ends.index(max(ends)), ends.index(min(ends))]
     return sorted({*baselines[:MAX_SHOWN_AT_FIRST], *extremes})
 
 
-def drawn_in_page(curves: Sequence[ArmCurve]) -> list[ArmCurve]:
-    """Return the curves that fit into a page, in their order, with those shown at first.
+def drawn_in_page(picture: CurvePicture) -> CurvePicture:
+    """Return the arms that fit into a page, in their order, with those shown at first.
 
     The tables have all arms.
     """
+    curves = picture.curves
     if len(curves) <= MAX_ARMS_DRAWN:
-        return list(curves)
+        return picture
     first = shown_at_first(curves)
     others = [index for index in range(len(curves)) if index not in first]
     drawn = sorted([*first, *others[: MAX_ARMS_DRAWN - len(first)]])
-    return [curves[index] for index in drawn]
+    return picture.only([curves[index] for index in drawn])
 
 
-def toggles_of(curves: Sequence[ArmCurve], published: PublishedCurves | None) -> list[ArmToggle]:
-    """Return the checkboxes: arms in the order of the curves, then published arms."""
-    shown = shown_at_first(curves)
+def toggles_of(picture: CurvePicture) -> list[CurveToggle]:
+    """Return the checkboxes: arms in the order of the curves, levels, then published arms."""
+    shown, colours = shown_at_first(picture.curves), _colours(picture.curves)
     arms = [
-        ArmToggle(curve.label, _colour(index), index in shown) for index, curve in enumerate(curves)
+        CurveToggle(curve.label, colours[index], index in shown)
+        for index, curve in enumerate(picture.curves)
+    ]
+    levels = [
+        CurveToggle(_level_label(level), _level_colour(level, picture), shown=True)
+        for level in _levels(picture)
     ]
     by_label = {
-        line.label: ArmToggle(line.label, line.colour, shown=True)
-        for quantity in QUANTITIES
-        for line in published_lines(quantity.column, curves, published)
+        line.label: CurveToggle(line.label, line.colour, shown=True)
+        for quantity in (*QUANTITIES, *picture.method_terms)
+        for line in published_lines(quantity.column, picture.curves, picture.published)
     }
-    return [*arms, *by_label.values()]
+    return [*arms, *levels, *by_label.values()]
 
 
-def panels_of(curves: Sequence[ArmCurve], published: PublishedCurves | None) -> list[CurvePanel]:
-    """Return the panels of the three ablation curves, and of the gradients if there are any."""
-    epochs = _kept_epochs(curves)
-    drops = sorted(set().union(*(curve.drops for curve in curves)))
-    labels = [toggle.label for toggle in toggles_of(curves, published)]
-    panels = []
-    for q in QUANTITIES:
-        columns: dict[str, str | None] = {q.column: None}
-        theirs = published_lines(q.column, curves, published)
-        lines = [
-            *_arm_lines(curves, columns, epochs),
-            *(_published_line(line, labels.index(line.label)) for line in theirs),
-        ]
-        own_axis = f"published, {theirs[0].caveat}" if theirs and theirs[0].caveat else ""
-        panels.append(
-            CurvePanel(q.column, q.title, q.label, columns, lines, drops, own_axis=own_axis)
-        )
-    for index, p in enumerate(gradients.PANELS if gradients.has_diagnostics(curves) else ()):
+def panels_of(picture: CurvePicture) -> list[CurvePanel]:
+    """Return the panels: the paired differences, the curves, methods' terms, and the gradients."""
+    drops = sorted(set().union(*(curve.drops for curve in picture.curves)))
+    panels = [
+        _difference_panel(quantity, picture, drops)
+        for quantity in QUANTITIES
+        if picture.differences_of(quantity.column)
+    ]
+    panels += [_quantity_panel(q, picture, drops) for q in (*QUANTITIES, *picture.method_terms)]
+    has_gradients = gradients.has_diagnostics(picture.curves)
+    for index, p in enumerate(gradients.PANELS if has_gradients else ()):
         columns = {**p.columns} if len(p.columns) > 1 else dict.fromkeys(p.columns)
-        lines, key = list(_arm_lines(curves, columns, epochs)), f"gradients{index}"
+        lines, key = list(_arm_lines(picture, columns)), f"gradients{index}"
         panels.append(CurvePanel(key, p.title, p.label, columns, lines, drops, p.logarithmic))
     return panels
 
 
-def _colour(index: int) -> str:
-    return COLOURS[index % len(COLOURS)]
+def _quantity_panel(
+    quantity: Quantity, picture: CurvePicture, drops: Sequence[float]
+) -> CurvePanel:
+    columns: dict[str, str | None] = {quantity.column: None}
+    labels = [toggle.label for toggle in toggles_of(picture)]
+    theirs = published_lines(quantity.column, picture.curves, picture.published)
+    lines = [
+        *_arm_lines(picture, columns),
+        *_level_lines(quantity.column, picture, labels),
+        *(_published_line(line, labels.index(line.label)) for line in theirs),
+    ]
+    own_axis = f"published, {theirs[0].caveat}" if theirs and theirs[0].caveat else ""
+    return CurvePanel(
+        quantity.column, quantity.title, quantity.label, columns, lines, drops, own_axis=own_axis
+    )
 
 
-def _arm_lines(
-    curves: Sequence[ArmCurve], columns: Mapping[str, str | None], epochs: set[int]
-) -> Iterator[CurveLine]:
-    for index, curve in enumerate(curves):
+def _difference_panel(
+    quantity: Quantity, picture: CurvePicture, drops: Sequence[float]
+) -> CurvePanel:
+    epochs, colours = _kept_epochs(picture), _colours(picture.curves)
+    lines = []
+    for difference in picture.differences_of(quantity.column):
+        table = difference.by_seed(quantity.column)
+        table = table[table.index.isin(epochs)]
+        groups = [picture.curves.index(arm) for arm in (difference.first, difference.second)]
+        lines.append(CurveLine(
+            difference.label, groups, colours[groups[1]], "solid", table.index.tolist(),
+            _by_seed(table), interval=True,
+        ))  # fmt: skip
+    unit = f" ({quantity.difference_unit})" if quantity.difference_unit else ""
+    return CurvePanel(
+        f"difference-{quantity.column}", quantity.title, f"difference{unit}", {}, lines, drops,
+        remark=f"{pair_text(picture, quantity.column)}, {INTERVAL}",
+    )  # fmt: skip
+
+
+def _colours(curves: Sequence[ArmCurve]) -> list[str]:
+    """Return a colour for each arm; those shown at first have the most different ones."""
+    first = shown_at_first(curves)
+    order = [*first, *(index for index in range(len(curves)) if index not in first)]
+    rank = {index: place for place, index in enumerate(order)}
+    return [COLOURS[rank[index] % len(COLOURS)] for index in range(len(curves))]
+
+
+def _arm_lines(picture: CurvePicture, columns: Mapping[str, str | None]) -> Iterator[CurveLine]:
+    colours, epochs = _colours(picture.curves), _kept_epochs(picture)
+    for index, curve in enumerate(picture.curves):
         for column, term in columns.items():
-            if column not in curve.rows:
+            if column not in curve.rows or curve.rows[column].isna().all():
                 continue
-            label = curve.label if term is None else f"{curve.label}, gradient of {term}"
-            dash = DASHES[index % len(DASHES)] if term is None else gradients.TERM_DASHES[term]
+            label = curve.label
+            if term is not None:
+                label += f", gradient {gradients.TERM_NAMES[term]}"
+            dash = "solid" if term is None else gradients.TERM_DASHES[term]
             rows = curve.rows[curve.rows["epoch"].isin(epochs)]
             table = rows.pivot(index="epoch", columns="seed", values=column).sort_index()
-            by_seed = {str(seed): _json_values(table[seed]) for seed in table.columns}
-            yield CurveLine(label, index, _colour(index), dash, table.index.tolist(), by_seed)
+            yield CurveLine(
+                label, [index], colours[index], dash, table.index.tolist(), _by_seed(table)
+            )
+
+
+def _levels(picture: CurvePicture) -> Sequence[ReferenceLevel]:
+    """Return the levels that are drawn: none beside a single epoch, where they would be points."""
+    if all(len(curve.means) == 1 for curve in picture.curves):
+        return []
+    return [level for q in QUANTITIES for level in picture.references_of(q.column)]
+
+
+def _level_label(level: ReferenceLevel) -> str:
+    return f"{capitalised(level.label)}: {level.value:.2f} %"
+
+
+def _level_colour(level: ReferenceLevel, picture: CurvePicture) -> str:
+    if level.curve is None:
+        return REFERENCE_COLOUR
+    return _colours(picture.curves)[picture.curves.index(level.curve)]
+
+
+def _level_lines(column: str, picture: CurvePicture, labels: Sequence[str]) -> Iterator[CurveLine]:
+    epochs = [int(epoch) for curve in picture.curves for epoch in curve.means.index]
+    for level in _levels(picture) if picture.references_of(column) else ():
+        label = _level_label(level)
+        ends = sorted({min(epochs), max(epochs)})
+        yield CurveLine(
+            label, [labels.index(label)], _level_colour(level, picture), "solid", ends,
+            {"": [level.value] * len(ends)}, stated=True,
+        )  # fmt: skip
 
 
 def _published_line(line: PublishedLine, group: int) -> CurveLine:
     epochs = [int(epoch) for epoch in line.values.index]
     return CurveLine(
-        line.label, group, line.colour, "dotted", epochs, {"": _json_values(line.values)},
-        published=True, own_axis=bool(line.caveat),
+        line.label, [group], line.colour, "dotted", epochs, {"": _json_values(line.values)},
+        stated=True, own_axis=bool(line.caveat),
     )  # fmt: skip
+
+
+def _by_seed(table: pd.DataFrame) -> dict[str, list[float | None]]:
+    return {str(seed): _json_values(table[seed]) for seed in table.columns}
 
 
 def _json_values(values: "pd.Series[float]") -> list[float | None]:
     return [float(f"{value:.6g}") if abs(value) < float("inf") else None for value in values]
 
 
-def _kept_epochs(curves: Sequence[ArmCurve]) -> set[int]:
+def _kept_epochs(picture: CurvePicture) -> set[int]:
     """Return the epochs that fit into a page: all, or every n-th and the last one of each arm."""
-    epochs = sorted({int(epoch) for curve in curves for epoch in curve.rows["epoch"].unique()})
-    columns = len(QUANTITIES) + 5 * gradients.has_diagnostics(curves)
+    curves = picture.curves
+    epochs = sorted({int(epoch) for curve in curves for epoch in curve.means.index})
+    columns = len(QUANTITIES) + len(picture.method_terms) + 5 * gradients.has_diagnostics(curves)
     values = columns * sum(len(curve.rows) for curve in curves)
+    values += len(QUANTITIES) * sum(len(pair.second.rows) for pair in picture.differences)
     step = -(-values // MAX_VALUES)
-    return {*epochs[::step], *(int(curve.rows["epoch"].max()) for curve in curves)}
+    return {*epochs[::step], *(curve.last for curve in curves)}
 
 
-def is_thinned(curves: Sequence[ArmCurve]) -> bool:
+def is_thinned(picture: CurvePicture) -> bool:
     """Whether some epochs are left out of the interactive curves."""
-    return len(_kept_epochs(curves)) < len({e for c in curves for e in c.rows["epoch"].unique()})
+    all_epochs = {epoch for curve in picture.curves for epoch in curve.means.index}
+    return len(_kept_epochs(picture)) < len(all_epochs)
 
 
 def seeds_of(curves: Sequence[ArmCurve]) -> list[str]:
     """Return all seeds in their order, as text."""
     seeds = {int(seed) for curve in curves for seed in curve.rows["seed"].unique()}
     return [str(seed) for seed in sorted(seeds)]
+
+
+def t_quantiles(seeds: int) -> list[float]:
+    """Return t(0.975; n − 1) for n = 0, 1, … seeds; 0 where there is no interval."""
+    return [t_quantile(n) if n > 1 else 0.0 for n in range(seeds + 1)]

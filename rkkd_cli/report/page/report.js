@@ -5,6 +5,7 @@
   const data = JSON.parse(document.getElementById("rkkd-data").textContent);
   const drawn = []; // a {panel, model} for each figure with curves
   const models = [];
+  const MANY_ROWS = 12; // of a table that is worth a filter
 
   const checked = (name) =>
     [...document.querySelectorAll(`#controls input[name=${name}]`)]
@@ -23,22 +24,30 @@
       return mean(near.filter((neighbour) => neighbour !== null));
     });
 
-  const columns = (line, seeds, reach) => {
-    const keys = line.published ? [""] : seeds.filter((seed) => seed in line.by_seed);
-    const series = keys.map((seed) => smooth(line.by_seed[seed], line.published ? 0 : reach));
+  const columns = (line, seeds, reach, logarithmic) => {
+    const keys = line.stated ? [""] : seeds.filter((seed) => seed in line.by_seed);
+    const series = keys.map((seed) => smooth(line.by_seed[seed], line.stated ? 0 : reach));
     const result = { x: [], y: [], low: [], high: [], spread: [] };
     line.epochs.forEach((epoch, index) => {
       const values = series.map((curve) => curve[index]).filter((value) => value !== null);
       if (values.length === 0) return;
       const centre = mean(values);
       const squares = values.reduce((sum, value) => sum + (value - centre) ** 2, 0);
-      const spread = values.length > 1 ? Math.sqrt(squares / (values.length - 1)) : 0;
+      const n = values.length;
+      const deviation = n > 1 ? Math.sqrt(squares / (n - 1)) : 0;
+      const spread = line.interval ? (data.tQuantiles[n] * deviation) / Math.sqrt(n) : deviation;
+      const [low, high] = [centre - spread, centre + spread];
       result.x.push(epoch);
       result.y.push(centre);
-      result.low.push(centre - spread);
-      result.high.push(centre + spread);
-      result.spread.push(values.length > 1 ? `± ${spread.toPrecision(2)}` : "");
+      result.low.push(low);
+      result.high.push(high);
+      const ends = `(95 %: ${low.toPrecision(3)} to ${high.toPrecision(3)})`;
+      result.spread.push(n < 2 ? "" : line.interval ? ends : `± ${spread.toPrecision(2)}`);
     });
+    if (logarithmic) {
+      const least = Math.min(...result.y.filter((value) => value > 0)) / 2;
+      result.low = result.low.map((value) => Math.max(value, least)); // a band has no end at 0
+    }
     return result;
   };
 
@@ -67,8 +76,8 @@
     for (const { panel, model } of drawn) {
       const shown = {};
       panel.lines.forEach((line, number) => {
-        const values = columns(line, seeds, reach);
-        const visible = groups.has(line.group) && values.x.length > 0;
+        const values = columns(line, seeds, reach, panel.logarithmic);
+        const visible = line.groups.every((group) => groups.has(group)) && values.x.length > 0;
         if (visible) shown[number] = values;
         for (const renderer of model.renderers) {
           const isLine = renderer.tags.includes(number);
@@ -81,11 +90,13 @@
     }
     const epochs = 2 * reach + 1;
     if (slider) {
-      document.getElementById("window").textContent = epochs;
-      slider.setAttribute("aria-valuetext", `mean over ${epochs} epochs`);
+      const window = reach ? `Mean over ${epochs} epochs` : "Each epoch alone";
+      document.getElementById("window").textContent = window;
+      slider.setAttribute("aria-valuetext", window);
     }
     document.getElementById("status").textContent =
-      `Showing ${groups.size} of ${data.groups.length} curves, ` +
+      `Showing ${groups.size} of ${data.groups.length} ` +
+      (data.groups.length === 1 ? "curve, " : "curves, ") +
       (seeds.length === 1 ? "one seed" : `${seeds.length} seeds`) +
       (reach ? `, each value the mean over ${epochs} epochs.` : ".");
   };
@@ -104,6 +115,8 @@
             part.axis_line_color = part.major_tick_line_color = line;
           } else if (part.grid_line_color !== undefined && !model.tags.includes("plain")) {
             part.grid_line_color = grid;
+          } else if (part.major_label_text_color !== undefined) {
+            part.major_label_text_color = text; // a scale of colours
           }
         }
       }
@@ -113,10 +126,16 @@
       for (const renderer of model.renderers) {
         const line = panel.lines[renderer.tags[0]];
         if (line) renderer.glyph.line_color = shade(line.colour);
+        if (renderer.name === "drops") renderer.glyph.line_color = shade(data.dropColour);
+        if (renderer.name === "zero") renderer.glyph.line_color = text;
+        const band = renderer.name && renderer.name.match(/^band-(\d+)$/);
+        if (band && renderer.glyph.fill_color !== undefined) {
+          renderer.glyph.fill_color = shade(panel.lines[Number(band[1])].colour);
+        }
       }
     }
-    document.querySelectorAll(".swatch").forEach((swatch, number) => {
-      swatch.style.background = shade(data.groups[number].colour);
+    document.querySelectorAll(".swatch").forEach((swatch) => {
+      swatch.style.background = shade(swatch.dataset.colour);
     });
   };
 
@@ -126,7 +145,7 @@
     const name = part.name === "ColumnDataSource" ? part.attributes.name : null;
     if (name && name.startsWith("line-")) {
       const line = panel.lines[Number(name.slice("line-".length))];
-      part.attributes.data = { type: "map", entries: Object.entries(columns(line, data.seeds, 0)) };
+      part.attributes.data = { type: "map", entries: Object.entries(columns(line, data.seeds, 0, panel.logarithmic)) };
     } else {
       for (const inner of Object.values(part)) fill(inner, panel);
     }
@@ -150,16 +169,41 @@
     controls.addEventListener("submit", (event) => event.preventDefault());
     for (const button of controls.querySelectorAll("button[data-all]")) {
       button.addEventListener("click", () => {
-        for (const box of controls.querySelectorAll("input[name=group]")) {
+        for (const box of controls.querySelectorAll("label:not([hidden]) > input[name=group]")) {
           box.checked = button.dataset.all === "1";
         }
         update();
       });
     }
+    document.getElementById("filter")?.addEventListener("input", (event) => {
+      const labels = [...controls.querySelectorAll(".choices label")];
+      filter(labels.filter((label) => label.querySelector("input[name=group]")), event.target.value);
+    });
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", colours);
     colours();
     update();
     document.documentElement.dataset.ready = "1";
+  };
+
+  // Hide the elements without all the words.
+  const filter = (elements, text) => {
+    const words = text.toLowerCase().split(/\s+/);
+    for (const element of elements) {
+      const own = element.textContent.toLowerCase();
+      element.hidden = !words.every((word) => own.includes(word));
+    }
+  };
+
+  const filterable = (table) => {
+    const rows = [...table.tBodies[0].rows];
+    if (rows.length < MANY_ROWS) return;
+    const label = document.createElement("label");
+    const box = document.createElement("input");
+    box.type = "search";
+    box.placeholder = "words of a row";
+    label.append("Filter ", box);
+    table.parentElement.before(label);
+    box.addEventListener("input", () => filter(rows, box.value));
   };
 
   const key = (row, column) => {
@@ -196,6 +240,7 @@
   };
 
   document.querySelectorAll("table.sortable").forEach(sortable);
+  document.querySelectorAll("table.sortable").forEach(filterable);
   draw().catch((error) => {
     document.documentElement.classList.remove("drawn"); // the static figures are there
     throw error;

@@ -10,7 +10,7 @@ from rkkd_cli.analysis.published_curves import PublishedCurves, has_curves, read
 from rkkd_cli.config.presets import published_path, read_experiment
 from rkkd_cli.errors import UserError
 from rkkd_cli.records.run_directory import EXPERIMENT, MANIFEST, METRICS, RunDirectory
-from rkkd_cli.report.grid_figures import GridPicture
+from rkkd_cli.report.grid_picture import GridPicture
 from rkkd_cli.report.grid_text import reference_notes
 
 
@@ -26,7 +26,6 @@ class PageGrid:
 class PageRun(RunRecord):
     """One run: its records, its files' contents, and published accuracies by arm."""
 
-    status: str
     files: Mapping[str, bytes]
     published: Mapping[str, float] = field(default_factory=dict)
     grid: PageGrid | None = None

@@ -2,28 +2,32 @@
 
 import base64
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from rkkd_cli.analysis.published_curves import PublishedCurves
 from rkkd_cli.report import gradients
-from rkkd_cli.report.arms import ArmCurve
-from rkkd_cli.report.curves import QUANTITIES, quantity_figure
-from rkkd_cli.report.grid_figures import GridPicture, grid_figures
+from rkkd_cli.report.curves import difference_figure, quantity_figure
+from rkkd_cli.report.grid_figures import grid_figures
+from rkkd_cli.report.grid_picture import GridPicture
+from rkkd_cli.report.picture import QUANTITIES, CurvePicture
 from rkkd_cli.report.style import STYLE
 
 
-def panel_stills(curves: Sequence[ArmCurve], published: PublishedCurves | None) -> dict[str, str]:
+def panel_stills(picture: CurvePicture) -> dict[str, str]:
     """Return an SVG of each panel as a data URI, by the panel's key."""
     draw: dict[str, Callable[[], Figure]] = {
-        q.column: partial(quantity_figure, q, curves, published) for q in QUANTITIES
+        f"difference-{q.column}": partial(difference_figure, q, picture)
+        for q in QUANTITIES
+        if picture.differences_of(q.column)
     }
-    if gradients.has_diagnostics(curves):
+    for quantity in (*QUANTITIES, *picture.method_terms):
+        draw[quantity.column] = partial(quantity_figure, quantity, picture)
+    if gradients.has_diagnostics(picture.curves):
         for index, panel in enumerate(gradients.PANELS):
-            draw[f"gradients{index}"] = partial(gradients.panel_figure, panel, curves)
+            draw[f"gradients{index}"] = partial(gradients.panel_figure, panel, picture.curves)
     return _svg_uris(draw)
 
 

@@ -1,13 +1,17 @@
 """The tables of a page."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from rkkd_cli.analysis.grid_tables import finished_cells, format_value, short_key
+from rkkd_cli.analysis.numbers import format_number
 from rkkd_cli.analysis.summary import mean_std, summarise_run
 from rkkd_cli.errors import printable
 from rkkd_cli.report.arms import ArmCurve
+from rkkd_cli.report.gradients import TERM_NAMES
 from rkkd_cli.report.page.sources import PageGrid, PageRun
+from rkkd_cli.report.picture import CurvePicture
 from rkkd_cli.report.run_text import (
     SUMMARY_COLUMNS,
     TableCell,
@@ -58,17 +62,43 @@ def curve_table(
 
     ``columns`` of metrics.csv have the term that tells their rows apart, if there are several.
     """
-    epochs = sorted({int(epoch) for curve in curves for epoch in curve.rows["epoch"].unique()})
-    step = max(1, -(-(len(epochs) - 1) // (SHOWN_EPOCHS - 1)))
-    shown = sorted({*epochs[::step], epochs[-1]})
-    rows = []
+    shown, rows = _few_epochs(curves), []
     for curve in curves:
         for column, term in columns.items():
             if column in curve.rows:
-                label = curve.label if term is None else f"{curve.label}, gradient of {term}"
+                label = (
+                    curve.label if term is None else f"{curve.label}, gradient {TERM_NAMES[term]}"
+                )
                 rows.append([TableCell(label), *_cells_at(curve, column, shown, digits)])
     caption = f"{title} at some epochs, {MEAN_STD}"
     return PageTable(caption, ["arm", *(f"epoch {epoch}" for epoch in shown)], rows)
+
+
+def difference_table(title: str, picture: CurvePicture, column: str) -> PageTable:
+    """Return the paired differences of a figure at a few epochs, with their 95 % intervals."""
+    shown = _few_epochs(picture.curves)
+    rows = []
+    for difference in picture.differences_of(column):
+        by_epoch = difference.interval(column).to_dict("index")
+        cells = [_difference_cell(by_epoch.get(epoch)) for epoch in shown]
+        rows.append([TableCell(difference.label), *cells])
+    caption = f"{title}: differences at some epochs, mean over seeds and 95 % interval"
+    return PageTable(caption, ["difference of", *(f"epoch {epoch}" for epoch in shown)], rows)
+
+
+def _difference_cell(row: Mapping[Hashable, float] | None) -> TableCell:
+    if row is None:
+        return TableCell("")
+    text = format_number(row["mean"], sign=True)
+    if not math.isnan(row["low"]):
+        text += f" ({format_number(row['low'])} to {format_number(row['high'])})"
+    return TableCell(text, row["mean"])
+
+
+def _few_epochs(curves: Sequence[ArmCurve]) -> list[int]:
+    epochs = sorted({int(epoch) for curve in curves for epoch in curve.means.index})
+    step = max(1, -(-(len(epochs) - 1) // (SHOWN_EPOCHS - 1)))
+    return sorted({*epochs[::step], epochs[-1]})
 
 
 def _cells_at(

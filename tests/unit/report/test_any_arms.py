@@ -4,24 +4,26 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from made_rows import metric_row
 from matplotlib import rc_context
+from report_runs import made_picture, made_record
 
 from rkkd_cli.report.curves import draw_figures, run_figures
 from rkkd_cli.report.style import STYLE
 
 
 def rows_of(arms: list[str], epochs: int) -> pd.DataFrame:
-    columns = {"seed": 0, "lr": 0.1, "rank": 0.1, "kl": 0.2, "test_acc": 50.0}
     return pd.DataFrame(
-        [{"arm": arm, "epoch": epoch, **columns} for arm in arms for epoch in range(1, epochs + 1)]
+        [metric_row(arm, 0, epoch) for arm in arms for epoch in range(1, epochs + 1)]
     )
 
 
 @pytest.mark.parametrize("epochs", [1, 2, 3])
 def test_epochs_are_whole_numbers(epochs: int) -> None:
-    for figure in run_figures([("run", rows_of(["kd"], epochs))]).values():
+    for draw in run_figures(made_picture(("run", rows_of(["kd", "kd_rank"], epochs)))).values():
+        figure = draw()
+        figure.draw_without_rendering()
         for axes in figure.axes:
-            figure.draw_without_rendering()
             low, high = axes.get_xlim()
             ticks = [tick for tick in axes.get_xticks() if low <= tick <= high]
             assert ticks == list(range(1, epochs + 1))
@@ -31,7 +33,8 @@ def test_epochs_are_whole_numbers(epochs: int) -> None:
 def test_a_legend_fits_into_its_figure(count: int) -> None:
     arms = [f"weight_decay=0.000{n}_temperature={n}_surrogate=softsign" for n in range(count)]
     with rc_context(STYLE):
-        for figure in run_figures([("run", rows_of(arms, 3))]).values():
+        for draw in run_figures(made_picture(("run", rows_of(arms, 3)))).values():
+            figure = draw()
             figure.draw_without_rendering()
             legends = [*figure.legends, *filter(None, (axes.get_legend() for axes in figure.axes))]
             (legend,) = legends
@@ -44,7 +47,7 @@ def test_a_legend_fits_into_its_figure(count: int) -> None:
 
 def test_names_are_no_formulas_and_may_have_any_letter(tmp_path: Path) -> None:
     names = ["$x^2$", r"$\frac$", "$", "_under", "名前", "a" * 200, "<b>&amp;", "line\nbreak"]
-    paths = draw_figures([("r $\\frac$", rows_of(names, 2))], tmp_path, ["png", "svg"])
+    paths = draw_figures([made_record("r $\\frac$", rows_of(names, 2))], tmp_path, ["png", "svg"])
     svg = tmp_path / "test_acc.svg"
     assert svg in paths
     assert r"$\frac$ (n = 1)" in svg.read_text(encoding="utf-8")

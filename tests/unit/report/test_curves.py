@@ -11,15 +11,17 @@ from made_rows import ARMS, arm_seed_epoch, metric_row
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.figure import Figure
+from report_runs import made_picture, made_record
 
 from rkkd_cli.analysis.stages import learning_rate_drops
 from rkkd_cli.config.experiment import TrainingConfig
 from rkkd_cli.report.arms import arm_curves
-from rkkd_cli.report.curves import QUANTITIES, draw_figures, run_figures
+from rkkd_cli.report.curves import draw_figures, run_figures
+from rkkd_cli.report.picture import QUANTITIES
 from rkkd_cli.report.style import COLOURS, MAX_DISTINCT_ARMS
 from rkkd_cli.train.recipe import learning_rate
 
-FIGURES = ("rank", "kl", "test_acc", "sheet", "gradients")
+FIGURES = ("rank", "kl", "test_acc", "difference", "sheet", "gradients")
 MAGIC = {"png": b"\x89PNG\r\n\x1a\n", "svg": b"<?xml", "pdf": b"%PDF-"}
 
 
@@ -40,12 +42,17 @@ def rates(values: list[float], seeds: int = 1) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def figures_of(*runs: tuple[str, pd.DataFrame]) -> dict[str, Figure]:
+    return {name: draw() for name, draw in run_figures(made_picture(*runs)).items()}
+
+
 def sheet(*runs: tuple[str, pd.DataFrame]) -> Figure:
-    return run_figures(runs)["sheet"]
+    return run_figures(made_picture(*runs))["sheet"]()
 
 
 def panels(*runs: tuple[str, pd.DataFrame]) -> list[Axes]:
-    return sheet(*runs).axes
+    """Return the panels of the sheet with the curves, which stand above the differences."""
+    return sheet(*runs).axes[:3]
 
 
 def bands(axes: Axes) -> list[PolyCollection]:
@@ -56,13 +63,13 @@ def bands(axes: Axes) -> list[PolyCollection]:
 def written(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The files of all figures in all formats, by their names."""
     folder = tmp_path_factory.mktemp("curves") / "figures"
-    paths = draw_figures([("my-run", metrics())], folder, list(MAGIC))
+    paths = draw_figures([made_record("my-run", metrics())], folder, list(MAGIC))
     assert set(paths) == set(folder.iterdir())
     return {path.name: path for path in paths}
 
 
 def test_every_figure_is_written_in_every_format_and_is_real(written: dict[str, Path]) -> None:
-    figures = run_figures([("my-run", metrics())])
+    figures = figures_of(("my-run", metrics()))
     assert set(written) == {f"{figure}.{suffix}" for figure in FIGURES for suffix in MAGIC}
     assert tuple(figures) == FIGURES
     for path in written.values():
@@ -72,13 +79,13 @@ def test_every_figure_is_written_in_every_format_and_is_real(written: dict[str, 
 
 
 def test_the_same_metrics_give_the_same_svg(written: dict[str, Path], tmp_path: Path) -> None:
-    for path in draw_figures([("my-run", metrics())], tmp_path, ["svg"]):
+    for path in draw_figures([made_record("my-run", metrics())], tmp_path, ["svg"]):
         assert path.read_bytes() == written[path.name].read_bytes()
 
 
 def test_the_svg_holds_axis_labels_and_arm_names_as_text(written: dict[str, Path]) -> None:
     sheet = written["sheet.svg"].read_text(encoding="utf-8")
-    assert ">my-run<" in sheet
+    assert ">my-run – digits: digits_teacher → digits_student, 30 epochs<" in sheet
     for quantity in QUANTITIES:
         text = written[f"{quantity.column}.svg"].read_text(encoding="utf-8")
         for word in (quantity.label, quantity.title, ">epoch<", *(f">{a} (n = 2)<" for a in ARMS)):
@@ -88,7 +95,7 @@ def test_the_svg_holds_axis_labels_and_arm_names_as_text(written: dict[str, Path
 
 def test_ranking_loss_kl_and_accuracy_have_a_panel_each_with_units() -> None:
     row = metric_row("kd", 0, 1, rank=-0.5, kl=2.0, test_acc=80.0)
-    figures = run_figures([("run", pd.DataFrame([row]))])
+    figures = figures_of(("run", pd.DataFrame([row])))
     alone = [figures[name].axes[0] for name in ("rank", "kl", "test_acc")]
     for axes in (alone, figures["sheet"].axes):
         assert [panel.get_xlabel() for panel in axes] == ["epoch"] * 3
@@ -131,21 +138,14 @@ def test_a_single_epoch_is_seen_as_a_point() -> None:
         assert {line.get_marker() for line in axes.lines} == {"o"}
 
 
-def test_arms_differ_in_colour_and_in_dashes() -> None:
-    (axes, *_) = panels(("run", metrics(("a", "b", "c", "d"))))
-    assert len({line.get_color() for line in axes.lines}) == 4
-    assert len({line.get_linestyle() for line in axes.lines}) > 1
-    assert len(set(COLOURS)) == len(COLOURS)
-
-
-def test_more_arms_than_colours_take_the_colours_again_with_other_dashes() -> None:
-    arms = tuple(f"arm{number}" for number in range(len(COLOURS) + 2))
+def test_arms_differ_in_colour_and_in_markers_and_none_is_dashed() -> None:
+    arms = tuple(f"arm{number}" for number in range(MAX_DISTINCT_ARMS))
     for axes in panels(("run", metrics(arms))):
-        colours = [str(line.get_color()) for line in axes.lines]
-        assert colours == [*COLOURS, *COLOURS[:2]]
-        line_styles = {(line.get_color(), line.get_linestyle()) for line in axes.lines}
-        assert len(line_styles) == len(arms) <= MAX_DISTINCT_ARMS
-        assert len(points_of(axes)) == len(arms)
+        assert [str(line.get_color()) for line in axes.lines] == list(COLOURS)
+        assert len({(line.get_color(), line.get_marker()) for line in axes.lines}) == len(arms)
+        assert {line.get_linestyle() for line in axes.lines} == {"-"}
+        assert len({line.get_marker() for line in axes.lines[:4]}) == 4
+    assert len(set(COLOURS)) == len(COLOURS)
 
 
 def test_runs_laid_over_each_other_are_named() -> None:
@@ -155,7 +155,9 @@ def test_runs_laid_over_each_other_are_named() -> None:
 
 
 def test_the_title_of_the_sheet_names_every_run() -> None:
-    assert sheet(("first", metrics()), ("second", metrics())).get_suptitle() == "first and second"
+    subject = "digits: digits_teacher → digits_student, 30 epochs"
+    title = sheet(("first", metrics()), ("second", metrics())).get_suptitle()
+    assert title == f"first – {subject} and second – {subject}"
 
 
 @pytest.mark.parametrize(
@@ -212,7 +214,7 @@ def test_where_seeds_end_early_the_mean_is_over_those_left_and_the_epoch_is_mark
 def test_many_arms_are_a_scale_of_lines_without_bands_of_which_a_legend_names_some(
     name: str,
 ) -> None:
-    figure = run_figures([("run", metrics(tuple(f"arm{number}" for number in range(45))))])[name]
+    figure = figures_of(("run", metrics(tuple(f"arm{number}" for number in range(45)))))[name]
     for axes in figure.axes:
         (lines,) = axes.collections
         assert isinstance(lines, LineCollection)

@@ -6,9 +6,9 @@ import pytest
 from drawn import legend_of, numbers
 from made_rows import ARMS, arm_seed_epoch, metric_row
 from matplotlib.collections import LineCollection
+from report_runs import made_picture
 
 from rkkd_cli.records.metrics import DIAGNOSTICS
-from rkkd_cli.report.arms import arm_curves
 from rkkd_cli.report.curves import run_figures
 from rkkd_cli.report.gradients import PANELS, gradients_figure, panel_figure
 
@@ -23,19 +23,20 @@ def metrics(arms: tuple[str, ...] = ARMS, seeds: int = 2) -> pd.DataFrame:
 
 
 def test_each_arm_has_a_line_for_each_term() -> None:
-    figure = gradients_figure(arm_curves([("run", metrics())]), ["run"])
+    figure = gradients_figure(made_picture(("run", metrics())))
     heights = [[numbers(line.get_ydata()) for line in axes.lines] for axes in figure.axes]
     kl, rank, cosine, low_kl, low_rank = ([n + 2.0, n + 3.0, n + 4.0] for n in range(5))
     assert heights == [[kl, kl, rank, rank], [cosine, cosine], [low_kl, low_kl, low_rank, low_rank]]
     dashes = [[line.get_linestyle() for line in axes.lines] for axes in figure.axes]
     assert dashes == [["-", "-", "--", "--"], ["-", "-"], ["-", "-", "--", "--"]]
     arms = ["kd (n = 2)", "kd_rank (n = 2)"]
-    assert legend_of(figure) == [*arms, "gradient of kl", "gradient of rank"]
-    assert figure.get_suptitle() == "run"
+    assert legend_of(figure) == [*arms, "gradient of KL", "gradient of the ranking loss"]
+    assert figure.get_suptitle().startswith("run – digits: digits_teacher")
+    assert figure.axes[1].get_title() == "Cosine between the two gradients"
 
 
 def test_norms_have_a_logarithmic_axis_with_plain_numbers() -> None:
-    figure = gradients_figure(arm_curves([("run", metrics())]), ["run"])
+    figure = gradients_figure(made_picture(("run", metrics())))
     assert [axes.get_yscale() for axes in figure.axes] == ["log", "linear", "linear"]
     assert [axes.get_title() for axes in figure.axes] == [panel.title for panel in PANELS]
     assert [axes.get_ylabel() for axes in figure.axes] == [panel.label for panel in PANELS]
@@ -48,9 +49,9 @@ def test_norms_have_a_logarithmic_axis_with_plain_numbers() -> None:
 
 @pytest.mark.parametrize("number", range(len(PANELS)))
 def test_a_panel_alone_is_that_of_the_whole_figure(number: int) -> None:
-    curves = arm_curves([("run", metrics())])
-    whole = gradients_figure(curves, ["run"])
-    alone = panel_figure(PANELS[number], curves)
+    picture = made_picture(("run", metrics()))
+    whole = gradients_figure(picture)
+    alone = panel_figure(PANELS[number], picture.curves)
     (axes,) = alone.axes
     for line, other in zip(axes.lines, whole.axes[number].lines, strict=True):
         assert numbers(line.get_ydata()) == numbers(other.get_ydata())
@@ -60,7 +61,7 @@ def test_a_panel_alone_is_that_of_the_whole_figure(number: int) -> None:
 
 def test_many_arms_are_drawn_at_once_and_a_legend_names_some() -> None:
     arms = tuple(f"arm{number}" for number in range(45))
-    figure = gradients_figure(arm_curves([("run", metrics(arms))]), ["run"])
+    figure = gradients_figure(made_picture(("run", metrics(arms))))
     for axes, panel in zip(figure.axes, PANELS, strict=True):
         for lines in axes.collections:
             assert isinstance(lines, LineCollection)
@@ -74,7 +75,7 @@ def test_many_arms_are_drawn_at_once_and_a_legend_names_some() -> None:
 def test_values_that_are_not_defined_leave_gaps() -> None:
     frame = metrics(seeds=1)
     frame.loc[frame["epoch"] == 2, "grad_cosine"] = None
-    figure = gradients_figure(arm_curves([("run", frame)]), ["run"])
+    figure = gradients_figure(made_picture(("run", frame)))
     values = np.asarray(figure.axes[1].lines[0].get_ydata(), dtype=float)
     assert np.isnan(values).tolist() == [False, True, False]
 
@@ -83,4 +84,5 @@ def test_values_that_are_not_defined_leave_gaps() -> None:
 def test_a_run_without_diagnostics_has_no_such_figure(empty: bool) -> None:
     absent = metrics().drop(columns=list(DIAGNOSTICS))
     frame = absent.assign(**dict.fromkeys(DIAGNOSTICS)) if empty else absent
-    assert set(run_figures([("run", frame)])) == {"rank", "kl", "test_acc", "sheet"}
+    figures = set(run_figures(made_picture(("run", frame))))
+    assert figures == {"rank", "kl", "test_acc", "difference", "sheet"}

@@ -24,13 +24,8 @@ from matplotlib.lines import Line2D
 from matplotlib.text import Annotation
 from report_runs import made_grid
 
-from rkkd_cli.report.grid_figures import (
-    MAX_FACETS,
-    MAX_LINES,
-    GridPicture,
-    draw_grid,
-    grid_figures,
-)
+from rkkd_cli.report.grid_figures import MAX_LINES, draw_grid, grid_figures
+from rkkd_cli.report.grid_picture import MAX_FACETS, GridPicture
 from rkkd_cli.report.style import COLOURS
 
 TWO_KEYS = {ALPHA: ALPHAS, TEMPERATURE: TEMPERATURES}
@@ -120,8 +115,9 @@ def test_only_a_heatmap_with_room_for_them_has_numbers(columns: int, count: int)
         ALPHA: [row / 20 for row in range(20)],
         TEMPERATURE: [float(t) for t in range(columns)],
     }
-    (axes,) = drawn("heatmap", made_grid(values, seeds=1)).axes
+    axes, *scales = drawn("heatmap", made_grid(values, seeds=1)).axes
     assert len(axes.texts) == count
+    assert len(scales) == (count == 0)  # without numbers the colours need a scale
     assert image_of(axes).shape == (20, columns)
 
 
@@ -154,43 +150,46 @@ def test_keys_that_end_alike_are_written_whole_and_words_as_in_toml() -> None:
 
 def test_beside_published_values_heatmaps_show_measured_published_and_the_difference() -> None:
     figure = drawn("heatmap", two_keys(published=PUBLISHED))
-    measured, published, difference = figure.axes
-    titles = [axes.get_title() for axes in figure.axes]
+    measured, published, difference, scale = figure.axes
+    titles = [axes.get_title() for axes in figure.axes[:3]]
     assert titles == ["measured", "published", "measured − published"]
     nan = np.nan
     np.testing.assert_allclose(image_of(measured), MEANS)
     np.testing.assert_allclose(image_of(published), [[10, nan], [nan, 60], [nan, 80]])
     np.testing.assert_allclose(image_of(difference), [[1.5, nan], [nan, -5.5], [nan, nan]])
-    for axes in figure.axes:
+    for axes in figure.axes[:3]:
         assert tick_labels(axes) == (["1", "4"], ["0.1", "0.5", "0.9"])
+    figure.draw_without_rendering()
+    assert tick_labels(scale)[1] == ["-5.5", "+0.0", "+5.5"]  # it shows its centre
 
 
 def test_published_values_and_differences_have_scales_of_their_own() -> None:
-    images = [axes.images[0] for axes in drawn("heatmap", two_keys(published=PUBLISHED)).axes]
+    figure = drawn("heatmap", two_keys(published=PUBLISHED))
+    images = [axes.images[0] for axes in figure.axes[:3]]
     assert [image.get_clim() for image in images] == [(11.5, 91.5), (10, 80), (-5.5, 5.5)]
     assert [image.get_cmap().name for image in images] == ["viridis", "viridis", "PuOr"]
 
 
 def test_differences_have_a_sign() -> None:
-    *_, difference = drawn("heatmap", two_keys(published=PUBLISHED)).axes
+    *_, difference, _ = drawn("heatmap", two_keys(published=PUBLISHED)).axes
     assert texts_of(difference) == {(0, 0): "+1.5", (1, 1): "-5.5"}
 
 
 def test_where_nothing_differs_the_scale_is_one_point_wide_to_either_side() -> None:
-    *_, difference = drawn("heatmap", two_keys(published={(0.1, 1.0): 11.5})).axes
+    *_, difference, _ = drawn("heatmap", two_keys(published={(0.1, 1.0): 11.5})).axes
     assert image_of(difference)[0, 0] == 0
     assert difference.images[0].get_clim() == (-1, 1)
 
 
 def test_published_values_of_unmeasured_cells_alone_leave_an_empty_scale_of_one_point() -> None:
-    *_, difference = drawn("heatmap", two_keys(published={(0.9, 4.0): 80.0})).axes
+    *_, difference, _ = drawn("heatmap", two_keys(published={(0.9, 4.0): 80.0})).axes
     assert np.isnan(image_of(difference)).all()
     assert difference.images[0].get_clim() == (-1, 1)
 
 
 def test_facets_without_published_values_have_no_difference() -> None:
     figure = drawn("heatmap", made_grid(THREE_KEYS, published={(0.1, 1.0, False): 10.0}))
-    titles = [axes.get_title() for axes in figure.axes if axes.axison]
+    titles = [axes.get_title() for axes in figure.axes[:6] if axes.axison]
     assert titles == [
         "grad = true", "grad = false", "published, grad = true", "published, grad = false",
         "measured − published, grad = false",
@@ -260,10 +259,10 @@ def test_one_seed_has_no_error_bars() -> None:
 def test_references_are_level_lines_unless_they_lie_far_away() -> None:
     references = {"baseline": 40.0, "teacher": 95.0, "far": 400.0}
     for axes in drawn("marginals", two_keys(references=references)).axes:
-        dashed = [line for line in axes.lines if line.is_dashed()]
-        heights = {line.get_label(): numbers(line.get_ydata()) for line in dashed}
+        level = [line for line in axes.lines if line.get_label() in references]
+        heights = {line.get_label(): numbers(line.get_ydata()) for line in level}
         assert heights == {"baseline": [40, 40], "teacher": [95, 95]}
-        assert [line.get_color() for line in dashed] == list(COLOURS[1:3])
+        assert [line.get_color() for line in level] == list(COLOURS[1:3])
         assert legend_of(axes)[-2:] == ["baseline", "teacher"]
 
 

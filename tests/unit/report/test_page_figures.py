@@ -10,10 +10,9 @@ from bokeh.models import HoverTool
 from made_rows import ALPHA, ALPHAS, ARMS, GRAD, TEMPERATURE, TEMPERATURES, metric_row
 from matplotlib import colormaps
 from matplotlib.colors import to_hex
-from report_runs import made_grid, made_metrics, made_published
+from report_runs import made_grid, made_metrics, made_picture, made_published
 
-from rkkd_cli.report.arms import arm_curves
-from rkkd_cli.report.grid_figures import MAX_FACETS
+from rkkd_cli.report.grid_picture import MAX_FACETS
 from rkkd_cli.report.page.drawing import MAX_LINES_IN_TOOLTIP, BokehItem, panel_item
 from rkkd_cli.report.page.heatmaps import heatmaps_of
 from rkkd_cli.report.page.panels import panels_of
@@ -21,7 +20,8 @@ from rkkd_cli.report.page.stills import grid_stills, panel_stills
 
 TWO_KEYS = {ALPHA: ALPHAS, TEMPERATURE: TEMPERATURES}
 BEGIN, END = "#440154", "#fde725"  # of viridis
-CURVES = arm_curves([("run", made_metrics())])
+PICTURE = made_picture(("run", made_metrics()), published=made_published())
+PANELS = {panel.key: panel for panel in panels_of(PICTURE)}
 
 
 def plot_of(item: BokehItem) -> Any:
@@ -79,7 +79,7 @@ def test_published_values_and_the_differences_have_heatmaps_of_their_own() -> No
     grid = made_grid(TWO_KEYS, published=stated, failed=[(0.9, 4.0)])
     measured, published, difference = heatmaps_of(grid, "grid-0")
     titles = [heatmap.title for heatmap in (measured, published, difference)]
-    assert titles == ["Test accuracy (%)", "Published (%)", "Measured − published"]
+    assert titles == ["Test accuracy (%)", "Published (%)", "Measured − published (points)"]
     assert source_columns(measured.item, "accuracy")["0.1", "1"] == (
         "11.50 ± 0.71 (published 10.00)",
     )
@@ -124,8 +124,7 @@ def test_there_is_a_heatmap_for_each_facet_unless_they_are_too_many(
 
 
 def test_a_panel_has_a_line_and_a_band_for_each_arm_and_an_axis_for_other_levels() -> None:
-    rank, *_ = panels_of(CURVES, made_published())
-    item = panel_item(rank)
+    item = panel_item(PANELS["rank"])
     plot = plot_of(item)
     assert item["target_id"] == "live-rank"
     assert [axis.axis_label for axis in plot.xaxis] == ["epoch"]
@@ -144,51 +143,53 @@ def test_a_panel_has_a_line_and_a_band_for_each_arm_and_an_axis_for_other_levels
     assert colours[:2] == colours[2:]
     bands = [one.name for one in plot.renderers if one.glyph.__class__.__name__ == "VArea"]
     assert bands == ["band-0", "band-1"]
-    assert plot.y_range.renderers == lines[:2]
+    on_left = [one.name for one in plot.y_range.renderers]
+    assert on_left == ["kd (n = 3)", "band-0", "kd_rank (n = 3)", "band-1"]  # bands are inside
     assert plot.extra_y_ranges["published"].renderers == lines[2:]
     assert all(f"@{{text-{number}}}" in hover_of(plot).tooltips for number in range(4))
 
 
 def test_accuracies_share_their_axis_and_norms_have_a_logarithmic_one() -> None:
-    panels = {
-        panel.key: plot_of(panel_item(panel)) for panel in panels_of(CURVES, made_published())
-    }
+    panels = {key: plot_of(panel_item(panel)) for key, panel in PANELS.items()}
     accuracy, norms = panels["test_acc"], panels["gradients0"]
     assert [axis.axis_label for axis in accuracy.yaxis] == ["test accuracy (%)"]
-    assert len(accuracy.y_range.renderers) == 4
+    assert len([one for one in accuracy.y_range.renderers if one.tags]) == 4
     assert norms.yaxis[0].__class__.__name__ == "LogAxis"
     assert accuracy.yaxis[0].__class__.__name__ == "LinearAxis"
 
 
 def test_more_than_a_few_lines_have_a_tooltip_each() -> None:
     arms = tuple(f"arm{number}" for number in range(MAX_LINES_IN_TOOLTIP + 1))
-    curves = arm_curves([("run", made_metrics(arms, seeds=1, epochs=2))])
-    plot = plot_of(panel_item(panels_of(curves, None)[0]))
+    picture = made_picture(("run", made_metrics(arms, seeds=1, epochs=2)))
+    plot = plot_of(panel_item(panels_of(picture)[0]))
     assert "$name" in hover_of(plot).tooltips
-    assert [line.name for line in hover_of(plot).renderers] == [curve.label for curve in curves]
+    assert [line.name for line in hover_of(plot).renderers] == [
+        curve.label for curve in picture.curves
+    ]
 
 
 def test_one_epoch_is_a_dot_and_a_drop_of_the_rate_a_line() -> None:
     metrics = made_metrics(("kd",), seeds=1, epochs=1)
-    plot = plot_of(panel_item(panels_of(arm_curves([("run", metrics)]), None)[0]))
+    plot = plot_of(panel_item(panels_of(made_picture(("run", metrics)))[0]))
     assert "Scatter" in {renderer.glyph.__class__.__name__ for renderer in plot.renderers}
     rows = [metric_row(arm, 0, n, lr=0.1 if n < 3 else 0.01) for arm in ARMS for n in (1, 2, 3, 4)]
-    plot = plot_of(panel_item(panels_of(arm_curves([("run", pd.DataFrame(rows))]), None)[0]))
+    plot = plot_of(panel_item(panels_of(made_picture(("run", pd.DataFrame(rows))))[0]))
     (drops,) = (one for one in plot.renderers if one.glyph.__class__.__name__ == "VSpan")
     assert list(drops.data_source.data["x"]) == [2.5]
 
 
 def test_each_panel_has_a_still_picture_with_its_labels() -> None:
-    stills = panel_stills(CURVES, made_published())
-    panels = panels_of(CURVES, made_published())
-    assert list(stills) == [panel.key for panel in panels]
-    for panel in panels:
-        text = still(stills[panel.key])
-        for word in (panel.title, panel.label, "kd (n = 3)", "kd_rank (n = 3)"):
+    stills = panel_stills(PICTURE)
+    assert list(stills) == list(PANELS)
+    for key, panel in PANELS.items():
+        text, arms = still(stills[key]), ("kd (n = 3)", "kd_rank (n = 3)")
+        assert f">{panel.title}<" in text
+        for word in () if panel.remark else (panel.label, *arms):
             assert f">{word}<" in text
+    assert "kd_rank − kd (n = 3), mean and 95 % interval" in still(stills["difference-kl"])
     assert ">kd_rank, published<" in still(stills["rank"])
     without = made_metrics().loc[:, lambda frame: ~frame.columns.str.startswith("grad_")]
-    assert list(panel_stills(arm_curves([("run", without)]), None)) == ["rank", "kl", "test_acc"]
+    assert [*panel_stills(made_picture(("run", without)))][-3:] == ["rank", "kl", "test_acc"]
 
 
 def test_a_grid_has_the_still_pictures_of_its_figures() -> None:

@@ -4,59 +4,72 @@ import base64
 import csv
 import gzip
 import json
+import re
 from dataclasses import replace
 
 import pytest
 from made_rows import ALPHA, ALPHAS, TEMPERATURE, TEMPERATURES
-from report_runs import ATTACK, made_grid, made_metrics, made_published, made_run
+from report_runs import (
+    ATTACK,
+    made_grid,
+    made_metrics,
+    made_picture,
+    made_published,
+    made_run,
+)
 
-from rkkd_cli.report.arms import arm_curves
 from rkkd_cli.report.page import facts, panels, tables
-from rkkd_cli.report.page.judged import comparison_blocks
+from rkkd_cli.report.page.headline import Headline, headline_of
+from rkkd_cli.report.page.judged import ComparisonBlock, compare_arms_of, comparison_blocks
 from rkkd_cli.report.page.page import json_in_script, report_page
-from rkkd_cli.report.page.sources import PageGrid, PageSource
+from rkkd_cli.report.page.sources import PageGrid, PageRun, PageSource
 
 MOST_BYTES = 5_000_000
 
 
+def blocks_of(*runs: PageRun) -> list[ComparisonBlock]:
+    return comparison_blocks(runs, [compare_arms_of(run) for run in runs])
+
+
 def test_panels_hold_the_rows_of_every_seed() -> None:
     metrics = made_metrics(seeds=2, epochs=4)
-    curves = arm_curves([("run", metrics)])
-    rank, *_ = panels.panels_of(curves, made_published())
+    picture = made_picture(("run", metrics), published=made_published())
+    *_, rank = (panel for panel in panels.panels_of(picture) if panel.key == "rank")
     ours, _, theirs, _ = rank.lines
     rows = metrics[(metrics["arm"] == "kd") & (metrics["seed"] == 1)]
     assert ours.epochs == list(rows["epoch"])
     assert ours.by_seed["1"] == pytest.approx(list(rows["rank"]), rel=1e-5)
-    assert theirs.published
+    assert theirs.stated
     assert theirs.own_axis
-    assert theirs.group == 2
+    assert theirs.groups == [2]
     assert rank.own_axis == "published, normalisation not stated"
 
 
 def test_a_seed_that_is_behind_has_gaps_and_no_numbers_of_its_own_making() -> None:
     metrics = made_metrics(seeds=2, epochs=4)
     metrics = metrics[(metrics["seed"] == 0) | (metrics["epoch"] < 3)]
-    line = panels.panels_of(arm_curves([("run", metrics)]), None)[0].lines[0]
-    assert line.by_seed["1"][2:] == [None, None]
+    drawn = {panel.key: panel for panel in panels.panels_of(made_picture(("run", metrics)))}
+    assert drawn["rank"].lines[0].by_seed["1"][2:] == [None, None]
 
 
 def test_of_many_arms_few_are_shown_at_first_and_no_more_than_fit() -> None:
     arms = ("baseline", *(f"arm{number}" for number in range(90)))
-    curves = arm_curves([("run", made_metrics(arms, seeds=1, epochs=2))])
+    picture = made_picture(("run", made_metrics(arms, seeds=1, epochs=2)))
+    curves = picture.curves
     shown = [curves[number].arm for number in panels.shown_at_first(curves)]
     assert "baseline" in shown
     assert len(shown) <= 3
-    drawn = [curve.arm for curve in panels.drawn_in_page(curves)]
+    drawn = [curve.arm for curve in panels.drawn_in_page(picture).curves]
     assert len(drawn) == panels.MAX_ARMS_DRAWN
     assert set(shown) <= set(drawn)
 
 
 def test_a_long_run_is_thinned_but_keeps_its_last_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
-    curves = arm_curves([("run", made_metrics(seeds=1, epochs=50))])
-    assert not panels.is_thinned(curves)
+    picture = made_picture(("run", made_metrics(seeds=1, epochs=50)))
+    assert not panels.is_thinned(picture)
     monkeypatch.setattr(panels, "MAX_VALUES", 200)
-    assert panels.is_thinned(curves)
-    line = panels.panels_of(curves, None)[0].lines[0]
+    assert panels.is_thinned(picture)
+    line = panels.panels_of(picture)[0].lines[0]
     assert len(line.epochs) < 20
     assert line.epochs[-1] == 50
 
@@ -114,7 +127,7 @@ def test_the_epochs_that_a_monitor_chose_have_a_table_of_their_own() -> None:
 
 def test_the_numbers_below_a_figure_are_means_at_a_few_epochs() -> None:
     metrics = made_metrics(epochs=40)
-    table = tables.curve_table({"kl": None}, "KL", arm_curves([("run", metrics)]), 3)
+    table = tables.curve_table({"kl": None}, "KL", made_picture(("run", metrics)).curves, 3)
     assert len(table.header) <= tables.SHOWN_EPOCHS + 2
     assert table.header[-1] == "epoch 40"
     last = metrics[(metrics["arm"] == "kd") & (metrics["epoch"] == 40)]["kl"].mean()
@@ -143,19 +156,75 @@ def test_a_grid_has_its_figures_its_notes_and_all_finished_cells() -> None:
 
 def test_comparisons_cross_runs_only_where_the_images_are_the_same() -> None:
     first, second = made_run("first"), made_run("second")
-    captions = [one.table.caption for one in comparison_blocks([first, second])]
+    captions = [one.table.caption for one in blocks_of(first, second)]
     assert [text.partition(":")[0] for text in captions] == ["first", "second", "second − first"]
     images = [{"fingerprint": "other"}]
     other = second.manifest.model_copy(update={"datasets": images})
-    assert len(comparison_blocks([first, replace(second, manifest=other)])) == 2
+    assert len(blocks_of(first, replace(second, manifest=other))) == 2
 
 
 def test_one_seed_says_that_there_is_no_interval() -> None:
-    (one,) = comparison_blocks([made_run(seeds=1)])
-    assert all("no interval exists" in sentence for sentence in one.sentences)
+    (one,) = blocks_of(made_run(seeds=1))
+    assert all("Too few seeds" in sentence for sentence in one.sentences)
     assert {row[4].text for row in one.table.rows} == {"–"}
 
 
 def test_the_made_up_rows_can_be_read_back() -> None:
     header = next(csv.reader(made_run().files["metrics.csv"].decode().splitlines()))
     assert header[:3] == ["arm", "seed", "epoch"]
+
+
+def answer_of(run: PageRun) -> Headline:
+    return headline_of(run, compare_arms_of(run))
+
+
+def test_the_answer_is_a_sentence_two_numbers_and_their_difference() -> None:
+    run = made_run(seeds=5)
+    sentence, (first, second, difference) = answer_of(run)
+    last = run.metrics[run.metrics["epoch"] == 12].groupby("arm")["test_acc"].mean()
+    assert sentence == "kd_rank ends with a higher test accuracy than kd."
+    assert first == (f"{last['kd']:.2f} %", "test accuracy, kd", "")
+    assert second.value == f"{last['kd_rank']:.2f} %"
+    assert difference.value == f"{last['kd_rank'] - last['kd']:+.2f} points"
+    assert re.fullmatch(r"95 % interval [0-9.]+ to [0-9.]+, 5 seeds", difference.more)
+    (few,) = (answer_of(made_run(seeds=2)),)
+    assert few.sentence == "2 seeds: too few to tell kd_rank from kd by test accuracy."
+
+
+def test_the_answer_agrees_with_the_verdict_in_the_table() -> None:
+    run = made_run()
+    flat = run.metrics.assign(test_acc=50 + run.metrics["seed"] * run.metrics["arm"].str.len())
+    sentence, _ = answer_of(replace(run, metrics=flat))
+    verdict = blocks_of(replace(run, metrics=flat))[0].table.rows[0][6].text
+    assert (verdict, sentence.partition(";")[0]) == (
+        "not resolved", "3 seeds resolve no difference in test accuracy between kd_rank and kd",
+    )  # fmt: skip
+
+
+def test_arms_that_are_no_pairs_are_answered_by_the_highest_and_the_lowest() -> None:
+    sentence, (highest, lowest) = answer_of(made_run(arms=("one", "two", "three")))
+    assert re.fullmatch(r"3 arms end between [0-9.]+ % and [0-9.]+ % test accuracy\.", sentence)
+    assert (highest.what, lowest.what) == (
+        "highest test accuracy, three",
+        "lowest test accuracy, one",
+    )
+
+
+def test_a_grid_is_answered_by_its_best_cell() -> None:
+    picture = made_grid({ALPHA: ALPHAS, TEMPERATURE: TEMPERATURES}, references={"teacher T": 95.0})
+    sentence, numbers = answer_of(replace(made_run(), grid=PageGrid(picture, [])))
+    assert sentence == (
+        "Of 6 finished cells the best has alpha = 0.9, temperature = 4 "
+        "(last epoch, mean of 2 seeds)."
+    )
+    assert [one.value for one in numbers] == ["94.50 %", "95.00 %"]
+
+
+def test_claims_are_rows_with_their_parts_folded_and_words_for_names() -> None:
+    page = report_page(PageSource([made_run(epochs=30)]))
+    table = page[page.index('<table class="verdicts">') :]
+    table = table[: table.index("</table>")]
+    assert '<th scope="row">Ranking ends lower\n' in table
+    assert table.count("<details>") == table.count('<th scope="row">') > 3
+    assert "Mean over 1 epochs" not in page
+    assert "test accuracy (%)</td>" in page  # the metric of a comparison, in words

@@ -6,16 +6,18 @@ from drawn import legend_of, points_of
 from made_rows import ARMS, arm_seed_epoch, metric_row
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
-from report_runs import made_published
+from report_runs import made_picture, made_published
 
-from rkkd_cli.report.arms import arm_curves
-from rkkd_cli.report.curves import QUANTITIES, Quantity, quantity_figure, run_figures
+from rkkd_cli.report.curves import quantity_figure, sheet_figure
+from rkkd_cli.report.picture import QUANTITIES
 from rkkd_cli.report.published_lines import published_lines
 from rkkd_cli.report.style import COLOURS
+from rkkd_cli.report.words import Quantity
 
 PUBLISHED = made_published(("kd_rank", "other"))
 METRICS = pd.DataFrame(metric_row(*row, 0.5) for row in arm_seed_epoch(ARMS, seeds=1, epochs=2))
-CURVES = arm_curves([("run", METRICS)])
+PICTURE = made_picture(("run", METRICS), published=PUBLISHED)
+CURVES = PICTURE.curves
 EPOCHS = list(range(1, 15))
 STATED = {
     "rank": [-1.2 - 0.01 * epoch for epoch in EPOCHS],
@@ -31,7 +33,7 @@ def dotted(axes: Axes) -> list[Line2D]:
 
 @pytest.mark.parametrize("quantity", QUANTITIES)
 def test_only_accuracies_share_our_axis(quantity: Quantity) -> None:
-    figure = quantity_figure(quantity, CURVES, PUBLISHED)
+    figure = quantity_figure(quantity, PICTURE)
     ours, *theirs = figure.axes
     assert len(theirs) == (quantity.column != "test_acc")
     place = theirs[0] if theirs else ours
@@ -50,7 +52,7 @@ def test_only_accuracies_share_our_axis(quantity: Quantity) -> None:
 
 @pytest.mark.parametrize("quantity", QUANTITIES)
 def test_without_published_curves_there_is_nothing_of_them(quantity: Quantity) -> None:
-    figure = quantity_figure(quantity, CURVES)
+    figure = quantity_figure(quantity, made_picture(("run", METRICS)))
     (axes,) = figure.axes
     assert list(points_of(axes)) == legend_of(axes) == OURS
     assert figure.get_supxlabel() == ""
@@ -59,14 +61,14 @@ def test_without_published_curves_there_is_nothing_of_them(quantity: Quantity) -
 def test_a_published_arm_is_dotted_in_the_colour_of_ours_of_its_name() -> None:
     lines = published_lines("test_acc", CURVES, PUBLISHED)
     assert [line.colour for line in lines] == [COLOURS[1], COLOURS[2]]
-    (axes,) = quantity_figure(QUANTITIES[2], CURVES, PUBLISHED).axes
+    (axes,) = quantity_figure(QUANTITIES[2], PICTURE).axes
     assert [line.get_color() for line in dotted(axes)] == [COLOURS[1], COLOURS[2]]
     assert all(line.is_dashed() for line in dotted(axes))
     assert [line.get_color() for line in axes.lines[:2]] == [COLOURS[0], COLOURS[1]]
 
 
 def test_the_sheet_names_each_published_line_once_and_their_source() -> None:
-    figure = run_figures([("run", METRICS)], PUBLISHED)["sheet"]
-    assert [len(dotted(axes)) for axes in figure.axes] == [0, 0, 2, 2, 2]
+    figure = sheet_figure(PICTURE)
+    assert [len(dotted(axes)) for axes in figure.axes] == [0, 0, 2, 0, 0, 0, 2, 2]
     assert legend_of(figure) == [*OURS, *THEIRS]
     assert figure.legends[0].get_title().get_text() == "Dotted: published, a study"

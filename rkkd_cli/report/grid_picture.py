@@ -1,0 +1,93 @@
+"""What the figures of a grid show, and their labels and colours."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.colors import Normalize
+
+from rkkd_cli.analysis.grid_run import GridRecord
+from rkkd_cli.analysis.grid_tables import GridTable, finished_cells, format_value, grid_tables
+from rkkd_cli.analysis.published import PublishedGrid
+from rkkd_cli.analysis.selection import EpochSelection
+from rkkd_cli.errors import printable
+from rkkd_cli.report.picture import run_title
+from rkkd_cli.report.style import shorten_label
+
+MAX_FACETS = 12
+MAX_LEVEL_LETTERS = 8
+DIVERGING = "PuOr"
+
+
+@dataclass(frozen=True)
+class GridPicture:
+    """A grid to draw: its rows and keys, and the references to compare with, in percent."""
+
+    title: str
+    frame: pd.DataFrame
+    keys: tuple[str, ...]
+    selection: EpochSelection
+    references: Mapping[str, float]
+    published: PublishedGrid | None = None
+
+    @classmethod
+    def of(cls, grid: GridRecord) -> "GridPicture":
+        """Return the picture of a grid's record."""
+        title = run_title(grid.run.name, grid.experiment, grid.manifest)
+        return cls(title, grid.frame, grid.keys, grid.selection, grid.references, grid.published)
+
+    @property
+    def subtitle(self) -> str:
+        """Which epoch counts, and how many seeds there are."""
+        seeds = self.frame["seed"].nunique()
+        mean = "one seed" if seeds == 1 else f"mean of {seeds} seeds"
+        return f"{self.selection.description}, {mean}"
+
+    @property
+    def tables(self) -> list[GridTable]:
+        """One table per combination of the third and further keys."""
+        return grid_tables(self.frame, self.keys, self.selection.column, self.published)
+
+    @property
+    def means(self) -> pd.DataFrame:
+        """The mean over seeds of each finished cell: its keys, and ``acc``."""
+        cells = finished_cells(self.frame)
+        means = cells.groupby(list(self.keys), sort=False)[self.selection.column].mean()
+        return means.rename("acc").reset_index().dropna(subset="acc")
+
+
+def value_labels(values: Sequence[Any]) -> list[str]:
+    """Return the values of a key as the labels of an axis, without the middle of long ones."""
+    return [shorten_label(printable(format_value(value))) for value in values]
+
+
+def label_inches(labels: Sequence[str]) -> float:
+    """Return the height of labels that stand aslant; labels that are short lie level: 0."""
+    longest = max(map(len, labels))
+    return 0.045 * longest if longest > MAX_LEVEL_LETTERS else 0.0
+
+
+def label_columns(axes: Axes, values: Sequence[Any]) -> None:
+    """Label the horizontal axis with the values of a key; long ones stand aslant."""
+    labels = value_labels(values)
+    axes.set_xticks(range(len(labels)), labels)
+    if label_inches(labels):
+        for label in axes.get_xticklabels():
+            label.set(rotation=35, ha="right", rotation_mode="anchor")
+
+
+def colour_scale(arrays: Sequence[Any], centred: bool = False) -> Normalize:
+    """Return the scale from the least to the largest value, or one ``centred`` on zero.
+
+    NaN does not count. Without any value, or for equal ones, the scale is one unit wide.
+    """
+    values = np.concatenate([np.ravel(array) for array in arrays])
+    values = values[np.isfinite(values)]
+    if centred:
+        largest = float(np.abs(values).max(initial=0.0)) or 1.0
+        return Normalize(-largest, largest)
+    low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 1.0)
+    return Normalize(low, high if high > low else low + 1)

@@ -1,0 +1,169 @@
+"""What the curves of runs show: arms, their paired differences, reference levels, a title."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import NamedTuple
+
+import pandas as pd
+
+from rkkd_cli.analysis.paired_curves import (
+    arm_pairs,
+    is_undistilled,
+    mean_and_interval,
+    paired_differences,
+)
+from rkkd_cli.analysis.pairing import RunRecord, why_scales_differ
+from rkkd_cli.analysis.published_curves import PublishedCurves
+from rkkd_cli.analysis.summary import summarise
+from rkkd_cli.config.description import short_title
+from rkkd_cli.config.experiment import Experiment
+from rkkd_cli.errors import printable
+from rkkd_cli.records.manifest import Manifest
+from rkkd_cli.records.metrics import DIAGNOSTICS, extra_columns_in
+from rkkd_cli.report.arms import ArmCurve, arm_curves
+from rkkd_cli.report.words import Quantity, quantity_of
+
+QUANTITIES = tuple(quantity_of(column) for column in ("rank", "kl", "test_acc"))
+ACCURACY = "test_acc"
+
+
+@dataclass(frozen=True, eq=False)
+class ArmDifference:
+    """``second − first`` of two arms whose seeds are paired, for the columns on one scale."""
+
+    first: ArmCurve
+    second: ArmCurve
+    on_other_scales: Collection[str] = ()
+
+    def has(self, column: str) -> bool:
+        """Whether both arms have comparable values of a column."""
+        if column in self.on_other_scales:
+            return False
+        both = (self.first.rows, self.second.rows)
+        return all(column in rows and rows[column].notna().any() for rows in both)
+
+    def by_seed(self, column: str) -> pd.DataFrame:
+        """Return the differences, a row per epoch and a column per seed."""
+        return paired_differences(self.first.rows, self.second.rows, column)
+
+    def interval(self, column: str) -> pd.DataFrame:
+        """Return ``mean``, ``low`` and ``high`` by epoch."""
+        return mean_and_interval(self.by_seed(column))
+
+    @property
+    def label(self) -> str:
+        """The names of the arms, and how many seeds both have."""
+        seeds = {*self.first.rows["seed"]} & {*self.second.rows["seed"]}
+        run, _, _ = self.second.label.rpartition(f"{printable(self.second.arm)} (")
+        return printable(f"{run}{self.second.arm} − {self.first.arm} (n = {len(seeds)})")
+
+
+class ReferenceLevel(NamedTuple):
+    """A test accuracy in percent to compare curves with; ``curve`` is the arm that ends there."""
+
+    label: str
+    value: float
+    curve: ArmCurve | None = None
+
+
+@dataclass(frozen=True)
+class CurvePicture:
+    """The arms of one or several runs, and what is drawn with them."""
+
+    title: str
+    curves: Sequence[ArmCurve]
+    differences: Sequence[ArmDifference]
+    references: Sequence[ReferenceLevel]
+    published: PublishedCurves | None = None
+
+    @classmethod
+    def of(
+        cls, runs: Sequence[RunRecord], published: PublishedCurves | None = None
+    ) -> "CurvePicture":
+        """Return the picture of runs; the ``published`` curves are drawn with those of all."""
+        curves = arm_curves([(run.name, run.metrics) for run in runs])
+        of_runs, left = [], iter(curves)
+        for run in runs:
+            of_runs.append({arm: next(left) for arm in run.arms})
+        return cls(
+            title=" and ".join(
+                run_title(run.name, run.experiment, run.manifest) for run in runs
+            ),
+            curves=curves,
+            differences=[
+                difference
+                for run, by_arm in zip(runs, of_runs, strict=True)
+                for difference in _differences(run, by_arm)
+            ],
+            references=[*dict.fromkeys(
+                level
+                for run, by_arm in zip(runs, of_runs, strict=True)
+                for level in _reference_levels(run, by_arm)
+            )],
+            published=published,
+        )  # fmt: skip
+
+    @cached_property
+    def method_terms(self) -> list[Quantity]:
+        """The terms of single methods, one's own among them, that any arm has values of."""
+        columns: dict[str, None] = {}
+        for curve in self.curves:
+            extra = extra_columns_in(list(curve.rows.columns))
+            columns |= dict.fromkeys(c for c in extra if curve.rows[c].notna().any())
+        return [quantity_of(column) for column in columns if column not in DIAGNOSTICS]
+
+    def differences_of(self, column: str) -> list[ArmDifference]:
+        """Return the differences that have comparable values of a column."""
+        return [difference for difference in self.differences if difference.has(column)]
+
+    def references_of(self, column: str) -> Sequence[ReferenceLevel]:
+        """Return the levels to compare a column with, without those far from all curves."""
+        if column != ACCURACY:
+            return []
+        means = pd.concat([curve.means[column] for curve in self.curves])
+        low, high = float(means.min()), float(means.max())
+        room = max(high - low, 5.0)
+        return [level for level in self.references if low - room <= level.value <= high + room]
+
+    def only(self, curves: Sequence[ArmCurve]) -> "CurvePicture":
+        """Return the picture of some of the arms."""
+        kept = set(curves)
+        differences = [d for d in self.differences if {d.first, d.second} <= kept]
+        levels = [level for level in self.references if level.curve is None or level.curve in kept]
+        return replace(self, curves=curves, differences=differences, references=levels)
+
+
+def _differences(run: RunRecord, by_arm: dict[str, ArmCurve]) -> list[ArmDifference]:
+    differences = []
+    for pair in arm_pairs(run):
+        first, second = (run.by_arm[arm] for arm in pair)
+        columns = ("rank", "test_rank", "val_rank", "kl", "test_kl", "val_kl")
+        apart = [column for column in columns if why_scales_differ(first, second, column)]
+        differences.append(ArmDifference(by_arm[pair[0]], by_arm[pair[1]], apart))
+    return differences
+
+
+def _reference_levels(run: RunRecord, by_arm: dict[str, ArmCurve]) -> list[ReferenceLevel]:
+    """Return the teachers, and the students without distillation at their last epoch."""
+    levels = [
+        ReferenceLevel(printable(f"teacher {teacher['model']}"), teacher["test_acc"])
+        for teacher in run.manifest.teachers
+    ]
+    baselines = {arm: curve for arm, curve in by_arm.items() if is_undistilled(arm, run.by_arm)}
+    rows = run.metrics[run.metrics["arm"].isin(baselines)]
+    for summary in summarise(rows, run.ended_early()) if len(rows) else ():
+        label = printable(f"no distillation ({summary.arm}), at the end")
+        mean = summary.metrics[ACCURACY].mean
+        levels.append(ReferenceLevel(label, mean, baselines[summary.arm]))
+    return levels
+
+
+def run_title(name: str, experiment: Experiment, manifest: Manifest) -> str:
+    """Return the title of a figure: the run's name, and its data, models and epochs.
+
+    A title of the user's own stands in their place.
+    """
+    classes = {int(dataset["classes"]) for dataset in manifest.datasets}
+    title = short_title(experiment, classes.pop() if len(classes) == 1 else None)
+    return printable(f"{name} – {title}")

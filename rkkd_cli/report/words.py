@@ -1,0 +1,65 @@
+"""The columns of metrics.csv in words: what figures, tables and headings call them."""
+
+from typing import NamedTuple
+
+
+class Quantity(NamedTuple):
+    """A column of metrics.csv, its name in words, its unit, and the title of its figure."""
+
+    column: str
+    name: str
+    unit: str
+    title: str
+
+    @property
+    def label(self) -> str:
+        """The name and the unit."""
+        return f"{self.name} ({self.unit})" if self.unit else self.name
+
+    @property
+    def difference_unit(self) -> str:
+        """The unit of a difference of two values; differences of percentages are points."""
+        return {"%": "points", "nats": "nats"}.get(self.unit, "")
+
+
+# Names and units of columns without the split that they are measured on.
+NAMES = {
+    "acc": ("accuracy", "%"),
+    "top5": ("top-5 accuracy", "%"),
+    "ce": ("cross-entropy", "nats"),
+    "kl": ("KL divergence × T²", "nats"),
+    "rank": ("ranking loss", "−1: same order"),
+    "kendall_tau": ("Kendall's τ-b", ""),
+    "agreement": ("agreement with the teacher", "%"),
+    "lr": ("learning rate", ""),
+    "epoch_seconds": ("seconds of an epoch", ""),
+    "images_per_second": ("images per second", ""),
+    "grad_norm_kl": ("norm of KL's gradient", ""),
+    "grad_norm_rank": ("norm of the ranking loss' gradient", ""),
+    "grad_cosine": ("cosine between the gradients", ""),
+    "grad_low_share_kl": ("share of KL's gradient on the lower half of the channels", ""),
+    "grad_low_share_rank": (
+        "share of the ranking loss' gradient on the lower half of the channels", "",
+    ),
+}  # fmt: skip
+SPLITS = {"train": "training", "test": "test", "val": "validation"}
+OF_THE_TRAINING = ("ce", "kl", "rank", "kendall_tau", "agreement")
+
+
+def quantity_of(column: str) -> Quantity:
+    """Return a column in words; a term of a method keeps its own name."""
+    prefix, _, rest = column.partition("_")
+    if prefix in SPLITS and rest in NAMES:
+        name, unit = NAMES[rest]
+        name = f"{SPLITS[prefix]} {name}"
+        return Quantity(column, name, unit, capitalised(name.removesuffix(" × T²")))
+    if column not in NAMES:
+        return Quantity(column, column, "", f"Term {column}, training")
+    name, unit = NAMES[column]
+    where = ", training" if column in OF_THE_TRAINING else ""
+    return Quantity(column, name, unit, capitalised(name.removesuffix(" × T²")) + where)
+
+
+def capitalised(text: str) -> str:
+    """Return the text with a capital first letter."""
+    return text[:1].upper() + text[1:]
