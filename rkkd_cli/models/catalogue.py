@@ -2,8 +2,9 @@
 
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
-from rkkd_cli.errors import unknown_name
+from rkkd_cli.errors import UserError, unknown_name
 from rkkd_cli.models.external.timm_models import check_timm_name, timm_model, timm_names
 from rkkd_cli.models.external.torchvision_models import (
     check_torchvision_name,
@@ -21,6 +22,7 @@ from rkkd_cli.models.zoo.shufflenet_v2 import ShuffleNetV2
 from rkkd_cli.models.zoo.small import cnn2, digits_student, digits_teacher
 from rkkd_cli.models.zoo.vgg import DEPTHS, VGG
 from rkkd_cli.models.zoo.wide_resnet import WideResNet
+from rkkd_cli.plugins import FILE_SUFFIX, names_in_file
 
 CIFAR_DEPTHS = (8, 14, 20, 32, 44, 56, 110)
 CIFAR_WIDTHS, CIFAR_X4_WIDTHS = (16, 16, 32, 64), (32, 64, 128, 256)
@@ -61,8 +63,13 @@ def check_model_name(name: str) -> None:
         check_timm_name(rest)
     elif colon:
         check_user_model(name)
+    elif name.endswith(FILE_SUFFIX):
+        made = [f"{name}:{made}" for made in names_in_file(Path(name).expanduser())]
+        listed = " or ".join(made) or f"{name}:NAME"
+        raise UserError(f"model {name} is a file; say what in it makes the model: {listed}")
     elif name not in MODELS:
-        raise unknown_name("model", name, MODELS)
+        unknown = unknown_name("model", name, MODELS)
+        raise UserError(f"{unknown}; a model of your own is named file.py:NAME")
 
 
 def build_model(
@@ -75,7 +82,8 @@ def build_model(
 
     Args:
         name: a model of the zoo (:data:`MODELS`), ``torchvision:NAME``, ``timm:NAME``, or
-            ``package.module:name`` for a function ``(num_classes, in_channels)`` of the user.
+            ``package.module:name`` or ``file.py:name`` for a function or class of the user, called
+            by the names of its parameters (``num_classes``, ``in_channels``).
         num_classes: the number of logits.
         in_channels: the number of input channels.
         image_size: height and width, for models with positional embeddings of a fixed size, such as

@@ -1,11 +1,14 @@
 """A user's own method, model and dataset, named as package.module:name, in the real program."""
 
 import re
+import signal
+from hashlib import sha256
 from pathlib import Path
 
 import pandas as pd
 import pytest
-from running import Program, quick, refused, succeeded
+from running import TWELVE, Program, has_rows, quick, refused, signalled, succeeded
+from written import manifest_of
 
 from rkkd_cli.methods import METHODS
 
@@ -81,7 +84,7 @@ def test_a_users_own_model_and_dataset_are_used(warm_rkkd: Program, tmp_path: Pa
         (("--student", "mine:nett"), ["mine:nett", "did you mean mine:net"]),
         (("--student", "nowhere:net"), ["nowhere:net", "nowhere"]),
         (("--student", "mine:wrong_width"), ["mine:wrong_width"]),
-        (("--student", "mine:no_arguments"), ["mine:no_arguments", "must accept the call"]),
+        (("--student", "mine.py:net", "method.dkd.beta=2"), ["method.dkd.beta has no effect"]),
         (("--dataset", "mine:floats"), ["train_images must be uint8", "float64"]),
         (("--dataset", "mine:net"), ["mine:net", "must accept the call"]),
         (("--method", "mine:net"), ["no subclass of rkkd_cli.methods.Method"]),
@@ -104,3 +107,42 @@ def test_a_preset_file_may_not_name_code(warm_rkkd: Program, tmp_path: Path) -> 
     words = ("run", "preset.toml", "--dry-run")
     refused(warm_rkkd(*words, cwd=tmp_path), "names code to run")
     succeeded(warm_rkkd(*words, "student.model=mine:net", cwd=tmp_path))
+
+
+def test_a_call_that_cannot_be_made_by_names_is_answered_with_a_wrapper_to_copy(
+    warm_rkkd: Program, tmp_path: Path
+) -> None:
+    (tmp_path / "mine.py").write_text(MINE, encoding="utf-8")
+    answer = warm_rkkd("run", "--student", "mine.py:no_arguments", "--dry-run", cwd=tmp_path)
+    assert answer.returncode == 2
+    sentence, *wrapper = answer.stderr.splitlines()
+    assert sentence.endswith("and name that, mine.py:make_no_arguments")
+    assert wrapper == [
+        "    def make_no_arguments(num_classes, in_channels):",
+        "        return no_arguments()",
+    ]
+
+
+def test_changed_code_is_refused_on_resume_or_taken_and_recorded(
+    warm_rkkd: Program, tmp_path: Path
+) -> None:
+    source, run = tmp_path / "mine.py", tmp_path / "results" / "own"
+    source.write_text(MINE, encoding="utf-8")
+    words = ("run", "--student", "mine.py:net", *TWELVE, "-q", "--name", "own")
+    signalled(warm_rkkd, run, has_rows(run, 4), *words, number=signal.SIGKILL)
+    assert (run / "code" / "mine.py").read_text(encoding="utf-8") == MINE
+    assert manifest_of(run)["code"] == {"mine.py": sha256(MINE.encode()).hexdigest()}
+
+    changed = MINE.replace("nn.ReLU()", "nn.GELU()")
+    source.write_text(changed, encoding="utf-8")
+    parts = ("mine.py has changed since run 'own' began", "code", "--accept-changed-code")
+    refused(warm_rkkd("resume", "own", "-q", cwd=tmp_path), *parts, alone=False)
+    answer = warm_rkkd("resume", "own", "-q", "--accept-changed-code", cwd=tmp_path)
+    assert "mine.py has changed since the run began" in succeeded(answer).stderr
+    manifest = manifest_of(run)
+    digest = sha256(changed.encode()).hexdigest()
+    assert manifest["code"] == {"mine.py": digest}
+    assert "mine.py has changed" in manifest["warnings"][0]
+    assert "mine.py has changed" in manifest["resumed"][0]["notes"][-1]
+    assert (run / "code" / digest[:8] / "mine.py").read_text(encoding="utf-8") == changed
+    assert (run / "code" / "mine.py").read_text(encoding="utf-8") == MINE

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from rkkd_cli.errors import UserError
-from rkkd_cli.plugins import check_signature, load_plugin
+from rkkd_cli.plugins import check_signature, load_plugin, source_files, source_hash
 
 CODE = """
 import math
@@ -56,7 +56,10 @@ def test_a_file_of_the_users_does_not_take_a_librarys_place(folder: Path) -> Non
         ("own_code_of_a_user:", "not of the form package.module:name"),
         (":build", "not of the form package.module:name"),
         ("../evil:build", "not of the form package.module:name"),
-        ("no_colon", "not of the form package.module:name"),
+        ("no_colon", "not of the form package.module:name or file.py:name"),
+        ("nowhere.py:build", "there is no file nowhere.py in /"),
+        ("broken_code_of_a_user.py:build", "ZeroDivisionError: division by zero"),
+        ("own_code_of_a_user.py:biuld", "did you mean own_code_of_a_user.py:build"),
     ],
 )
 def test_what_cannot_be_loaded_is_answered_in_one_sentence(
@@ -82,3 +85,45 @@ def test_a_function_that_takes_others_is_told_the_call(folder: Path) -> None:
 
 def test_a_function_without_a_signature_passes() -> None:
     check_signature("model", "builtins:max", max, 10, 3)
+
+
+def test_a_file_is_found_by_its_path_and_imports_what_lies_beside_it(folder: Path) -> None:
+    (folder / "nets").mkdir()
+    (folder / "nets" / "json.py").write_text("from parts_of_a_user import part as loads")
+    (folder / "nets" / "parts_of_a_user.py").write_text("def part(): return 7")
+    before = list(sys.path)
+    for spec in ("nets/json.py:loads", f"{folder}/nets/json.py:loads", "./nets/json.py:loads"):
+        assert load_plugin("model", spec)() == 7
+    assert load_plugin("model", "json:loads")("[1]") == [1]
+    assert sys.path == before
+    with pytest.raises(UserError, match="ZeroDivisionError"):
+        load_plugin("model", "broken_code_of_a_user.py:build")
+
+
+def test_the_source_is_that_of_the_module_and_of_all_that_it_imports_beside_it(
+    folder: Path,
+) -> None:
+    package = folder / "nets_of_a_user"
+    (package / "blocks").mkdir(parents=True)
+    files = {
+        "nets_of_a_user/__init__.py": "",
+        "nets_of_a_user/net.py": "import torch\nfrom .blocks.conv import conv\nfrom lone import x",
+        "nets_of_a_user/blocks/__init__.py": "",
+        "nets_of_a_user/blocks/conv.py": "import rkkd_cli.losses\ndef conv(): return 1",
+        "nets_of_a_user/unused.py": "",
+        "lone.py": "def x():\n    import late_one",
+        "late_one.py": "",
+    }
+    for name, content in files.items():
+        (folder / name).write_text(content)
+    found = source_files("model", "nets_of_a_user.net:conv")
+    assert found == {k: v.encode() for k, v in files.items() if "unused" not in k}
+    before = source_hash("model", "nets_of_a_user.net:conv")
+    (folder / "late_one.py").write_text("# other")
+    assert source_hash("model", "nets_of_a_user.net:conv") != before
+    assert source_files("model", "own_code_of_a_user.py:build").keys() == {"own_code_of_a_user.py"}
+
+
+def test_of_an_installed_package_the_source_is_one_module() -> None:
+    assert [*source_files("model", "filelock:FileLock")] == ["filelock/__init__.py"]
+    assert [*source_files("model", "os.path:join")] == ["posixpath.py"]

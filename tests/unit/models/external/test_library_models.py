@@ -13,7 +13,7 @@ from torch.func import functional_call, stack_module_state, vmap
 
 from rkkd_cli.errors import UserError
 from rkkd_cli.models import Classifier, build_model, check_model_name, feature_shapes
-from rkkd_cli.models.external.torchvision_models import torchvision_names
+from rkkd_cli.models.external.torchvision_models import names_by_weights, torchvision_names
 
 # Name, side of the images, number of maps, whether the classifier reads the average of a map.
 MODELS = [
@@ -258,6 +258,7 @@ def test_every_model_has_maps_and_pooled_features(name: str) -> None:
     with torch.device("meta"):
         model = build_model(f"torchvision:{name}", 10, 1).eval()
         shapes = feature_shapes(model, 1, (224, 224))
+    assert name in names_by_weights(model.state_dict())
     assert len(shapes.maps) >= 4
     areas = [shape[1] * shape[2] for shape in shapes.maps]
     assert areas == sorted(areas, reverse=True)

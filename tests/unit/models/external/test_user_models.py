@@ -27,8 +27,8 @@ class Net(nn.Module):
         x = torch.relu(self.down(self.stem(x)))
         return self.fc(self.pool(x).flatten(1))
 
-averaging = lambda classes, channels: Net(classes, channels, nn.AdaptiveAvgPool2d(1))
-largest = lambda classes, channels: Net(classes, channels, nn.AdaptiveMaxPool2d(1))
+averaging = lambda classes, in_chans: Net(classes, in_chans, nn.AdaptiveAvgPool2d(1))
+largest = lambda n_classes, in_channels: Net(n_classes, in_channels, nn.AdaptiveMaxPool2d(1))
 
 class Functional(Net):
     def forward(self, x):
@@ -51,7 +51,13 @@ def classifier(num_classes, in_channels):
 def no_module(num_classes, in_channels): return 3
 def two_outputs(num_classes, in_channels): return Two()
 def wrong_width(num_classes, in_channels): return averaging(num_classes + 1, in_channels)
-def one_argument(num_classes): return nn.Identity()
+def no_argument(): return nn.Identity()
+def raises(num_classes): raise KeyError("depth")
+def colour_only(num_classes, width=4):
+    parts = nn.Conv2d(3, width, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    return nn.Sequential(*parts, nn.Linear(width, num_classes))
+def by_keywords(**options): return sequential(**options)
+def channels_first(in_channels, depth, *, classes): return sequential(classes, in_channels)
 def linearless(num_classes, in_channels): return Free(num_classes)
 def fails(num_classes, in_channels): return nn.Linear(5, num_classes)
 def clash(num_classes, in_channels):
@@ -117,7 +123,9 @@ def test_features_of_a_users_network(
         ("no_module", "returned int, not an nn.Module"),
         ("two_outputs", r"must return logits \(B, 5\), not no tensor"),
         ("wrong_width", r"must return logits \(B, 5\), not \(2, 6\)"),
-        ("one_argument", r"must accept the call one_argument\(5, 3\)"),
+        ("no_argument", "no parameter num_classes; .* that, networks_of_a_user:make_no_argument"),
+        ("channels_first", "it needs a value for depth, which rkkd does not know"),
+        ("raises", r"fails when it is called as raises\(num_classes=5\): KeyError: 'depth'"),
         ("linearless", "no linear layer or convolution"),
         ("fails", "fails on images of 2×3×8×8"),
         ("clash", "has a part named 'classify'"),
@@ -133,8 +141,35 @@ def test_what_is_no_model_is_answered_in_one_sentence(name: str, message: str) -
 
 def test_names_are_checked_without_building() -> None:
     check_model_name("networks_of_a_user:fails")
-    with pytest.raises(UserError, match="must accept the call"):
-        check_model_name("networks_of_a_user:one_argument")
+    with pytest.raises(UserError, match="by the names of its parameters"):
+        check_model_name("networks_of_a_user:no_argument")
+
+
+def test_a_parameter_with_another_meaning_keeps_its_default() -> None:
+    model = build_model("networks_of_a_user:colour_only", 5, 3, (8, 8))
+    assert model(torch.zeros(2, 3, 8, 8)).shape == (2, 5)
+    assert model.get_submodule("0").out_channels == 4
+    with pytest.raises(UserError, match="fails on images of 2×1×8×8"):
+        build_model("networks_of_a_user:colour_only", 5, 1, (8, 8))
+    assert build_model("networks_of_a_user:by_keywords", 5, 1, (8, 8)).training
+
+
+def test_the_refusal_has_a_wrapper_that_works_once_it_is_filled_in() -> None:
+    with pytest.raises(UserError) as refusal:
+        check_model_name("networks_of_a_user:channels_first")
+    wrapper = "\n".join(line[4:] for line in refusal.value.__notes__)
+    assert wrapper == (
+        "def make_channels_first(num_classes, in_channels):\n"
+        "    return channels_first(in_channels=in_channels, depth=..., classes=num_classes)"
+    )
+    with Path("networks_of_a_user.py").open("a", encoding="utf-8") as file:
+        file.write(f"\n{wrapper.replace('...', '3')}\n")
+    build_model("networks_of_a_user.py:make_channels_first", 5, 2, (8, 8))
+
+
+def test_a_file_without_a_name_is_told_what_it_has() -> None:
+    with pytest.raises(UserError, match=r"networks_of_a_user\.py:Net or .*:Functional"):
+        check_model_name("networks_of_a_user.py")
 
 
 def test_looking_into_a_users_network_leaves_the_random_generator_alone() -> None:
