@@ -1,6 +1,6 @@
 """Accuracy and terms on a whole split, in eval mode and without augmentation."""
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -11,9 +11,9 @@ from rkkd_cli.methods.objective import Objective
 from rkkd_cli.models.shapes import in_eval_mode
 from rkkd_cli.train.device import autocast
 from rkkd_cli.train.distributed.process_group import SINGLE_PROCESS, ProcessGroup
-from rkkd_cli.train.events import Tick
+from rkkd_cli.train.events import Tick, Warned
 from rkkd_cli.train.metrics.batch import CORRECT, MEANS, measure
-from rkkd_cli.train.metrics.meters import EpochMeters
+from rkkd_cli.train.metrics.meters import SplitMeters
 from rkkd_cli.train.profile import EVALUATION, stage
 
 EVALUATION_BATCH = 500
@@ -52,14 +52,15 @@ def evaluate(
     split: TaughtSplit,
     precision: str,
     process_group: ProcessGroup = SINGLE_PROCESS,
-) -> Generator[Tick, None, list[EpochMeters]]:
+) -> Generator[Tick, None, list[SplitMeters]]:
     """Return the meters of each student with its objective, over all ranks.
 
     Every batch is read once for all students. Yields a Tick for each student and batch, so that
     the training can stop; every rank yields equally many.
     """
     device = split.images.device
-    meters = [EpochMeters(MEANS, SPLIT_CORRECT, device) for _ in students]
+    classes = split.teacher_logits.shape[1]
+    meters = [SplitMeters(MEANS, SPLIT_CORRECT, classes, device) for _ in students]
     batches = 0
     for batch in split.images.in_order(EVALUATION_BATCH):
         teacher, batches = split.teacher_logits[batch.indices], batches + 1
@@ -69,9 +70,32 @@ def evaluate(
                     logits = student(batch.images)
                 metrics = measure([objective], logits[None], teacher, batch.labels)
                 student_meters.add(metrics.means[0], metrics.correct[0, 1:], len(batch.labels))
+                student_meters.count_predictions(logits)
             yield Tick()
     for _ in range(len(students) * (split.batches - batches)):
         yield Tick()
     for student_meters in meters:
         student_meters.reduce(process_group)
     return meters
+
+
+def one_class_warnings(
+    seed: int, epoch: int, meters_of: Mapping[str, SplitMeters]
+) -> Iterator[Warned]:
+    """Yield a sentence about the arms, by name, that give all test images the same class.
+
+    It is none where all images have that class. Waits for the device.
+    """
+    arms = [
+        arm
+        for arm, meters in meters_of.items()
+        if meters.predicts_one_class() and meters.averages()["acc"] < 100
+    ]
+    if arms:
+        images = meters_of[arms[0]].images
+        predict = "predicts" if len(arms) == 1 else "predict"
+        yield Warned(
+            f"seed {seed}: after epoch {epoch}, {', '.join(arms)} {predict} one class for all "
+            f"{images:,} test images, as a student that has learnt nothing; a lower learning rate "
+            "or more epochs may help"
+        )

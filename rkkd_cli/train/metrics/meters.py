@@ -97,3 +97,27 @@ class EpochMeters:
             return None
         first = min(diverged, key=lambda index: finite_steps[index])
         return NonFinite(self.mean_names[first], finite_steps[first] + 1)
+
+
+class SplitMeters(EpochMeters):
+    """The sums over a held-out split, and how often each of its ``classes`` is predicted."""
+
+    def __init__(
+        self, means: Sequence[str], correct: Sequence[str], classes: int, device: torch.device
+    ) -> None:
+        super().__init__(means, correct, device)
+        self.classes = torch.arange(classes, device=device)
+        self.predictions = torch.zeros(classes, dtype=torch.int64, device=device)
+
+    def count_predictions(self, logits: Tensor) -> None:
+        """Count the classes that the logits (B, C) predict."""
+        self.predictions += (logits.argmax(dim=1)[:, None] == self.classes).sum(dim=0)
+
+    def reduce(self, process_group: ProcessGroup) -> None:
+        """Sum over all ranks."""
+        super().reduce(process_group)
+        process_group.all_reduce([self.predictions])
+
+    def predicts_one_class(self) -> bool:
+        """Return whether all images get the same class. Waits for the device."""
+        return int((self.predictions > 0).sum()) == 1

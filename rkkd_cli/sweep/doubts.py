@@ -1,0 +1,54 @@
+"""What is allowed in a checked experiment, but is probably not what was meant."""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from rkkd_cli.config.experiment import Experiment, MethodConfig
+from rkkd_cli.methods import METHODS, PLUGIN_SECTION, reads_alpha
+from rkkd_cli.sweep.check import CheckedStream
+
+DEFAULT_ALPHA = MethodConfig().alpha
+
+
+def doubts(streams: Sequence[CheckedStream]) -> list[str]:
+    """Return a sentence for each doubt about the streams of an experiment."""
+    methods = [arm.experiment.method for stream in streams for arm in stream.arms]
+    batches = (sentence for stream in streams for sentence in _large_batches(stream))
+    return list(dict.fromkeys([*batches, *unused_settings(methods)]))
+
+
+def unused_settings(methods: Sequence[MethodConfig]) -> Iterator[str]:
+    """Yield a sentence for each setting of a method that no arm reads."""
+    used = {config.name if config.name in METHODS else PLUGIN_SECTION for config in methods}
+    sections = dict.fromkeys(section for config in methods for section in config.settings)
+    for section in sections:
+        if section not in used:
+            whose = "of your own" if section == PLUGIN_SECTION else section
+            yield f"the settings method.{section} have no effect: no arm has a method {whose}"
+    alphas = {config.alpha for config in methods} - {DEFAULT_ALPHA}
+    if alphas and not any(map(reads_alpha, methods)):
+        yield (
+            f"method.alpha = {_listed(alphas)} has no effect: no arm's method weighs CE and KL by "
+            "it; ce_weight and kl_weight set the weights of every method"
+        )
+
+
+def _large_batches(stream: CheckedStream) -> Iterator[str]:
+    """Yield a sentence for a batch that is larger than the training split."""
+    experiment, images = stream.experiment, stream.dataset.train_images
+    for key, size in _batch_sizes(experiment):
+        if size > images:
+            yield (
+                f"{key} = {size} is more than the {images:,} training images of "
+                f"{experiment.dataset.name}: each epoch is a single step"
+            )
+
+
+def _batch_sizes(experiment: Experiment) -> Iterator[tuple[str, int]]:
+    yield "training.batch_size", experiment.training.batch_size
+    recipe = experiment.teacher.training
+    if recipe is not None and experiment.teacher.checkpoint is None:
+        yield "teacher.training.batch_size", recipe.batch_size
+
+
+def _listed(values: Iterable[float]) -> str:
+    return ", ".join(f"{value:g}" for value in sorted(values))

@@ -1,0 +1,48 @@
+"""What is allowed, but probably not meant: said, and recorded with the run."""
+
+from pathlib import Path
+
+import pytest
+
+from rkkd_cli.config.experiment import MethodConfig
+from rkkd_cli.config.overrides import parse_override
+from rkkd_cli.config.presets import load_experiment, preset_names
+from rkkd_cli.sweep.check import check_experiment
+from rkkd_cli.sweep.doubts import doubts, unused_settings
+
+
+@pytest.mark.parametrize("preset", preset_names())
+def test_no_preset_has_a_setting_without_effect(preset: str) -> None:
+    arms = load_experiment(preset).resolved_arms
+    assert list(unused_settings([arm.experiment.method for arm in arms])) == []
+
+
+@pytest.mark.parametrize(
+    ("tables", "sentences"),
+    [
+        ([{"name": "dkd", "dkd": {"beta": 2.0}}], []),
+        ([{"name": "dkd"}, {"name": "kd", "dkd": {"beta": 2.0}}], []),
+        ([{"name": "kd", "dkd": {"beta": 2.0}}], ["the settings method.dkd have no effect"]),
+        ([{"name": "kd", "plugin": {"a": 2}}], ["no arm has a method of your own"]),
+        ([{"name": "mine.py:Own", "plugin": {"a": 2}, "alpha": 0.5}], []),
+        ([{"name": "dkd", "alpha": 0.5}], ["method.alpha = 0.5 has no effect"]),
+        ([{"name": "dkd", "alpha": 0.5}, {"name": "soft_ce"}], []),
+        ([{"name": "kd", "alpha": 0.5, "ce_weight": 1.0}], []),
+        ([{"name": "kd", "alpha": 0.5, "ce_weight": 1.0, "kl_weight": 1.0}], ["method.alpha"]),
+    ],
+)
+def test_settings_that_no_arm_reads_are_told(
+    tables: list[dict[str, object]], sentences: list[str]
+) -> None:
+    told = list(unused_settings([MethodConfig.model_validate(table) for table in tables]))
+    assert len(told) == len(sentences)
+    assert all(part in sentence for part, sentence in zip(sentences, told, strict=True))
+
+
+def test_a_batch_larger_than_the_split_is_told(cache: Path) -> None:
+    words = ("training.batch_size=50", "teacher.training.batch_size=51", "dataset.limit_train=50")
+    experiment = load_experiment("rank_grad", [parse_override(word) for word in words])
+    assert doubts(check_experiment(experiment, cache)) == [
+        "teacher.training.batch_size = 51 is more than the 50 training images of digits: each "
+        "epoch is a single step"
+    ]
