@@ -88,6 +88,17 @@ def test_a_cluster_gives_the_rows_of_one_process_and_needs_no_common_disk(
 
 
 @pytest.mark.slow
+def test_the_seeds_of_a_run_have_the_rows_of_one_process(
+    cluster: Cluster, warm_rkkd: Program, tmp_path: Path
+) -> None:
+    words = ("run", *quick("seeds=[0,1]"), "--name", "two", "-q")
+    succeeded(warm_rkkd(*words, "--engine=ray", "--address", cluster.address, cwd=tmp_path))
+    (tmp_path / "local").mkdir()
+    succeeded(warm_rkkd(*words, cwd=tmp_path / "local"))
+    assert numbers_of(tmp_path / "results/two") == numbers_of(tmp_path / "local/results/two")
+
+
+@pytest.mark.slow
 def test_a_streamed_folder_is_read_from_the_disk_of_each_node(
     cluster: Cluster, make_folder: FolderMaker, warm_rkkd: Program, tmp_path: Path
 ) -> None:

@@ -1,9 +1,10 @@
-"""The flags of ``rkkd grid`` alone: what it varies, which cells it trains, where its jobs run."""
+"""The flags of ``rkkd grid`` alone: what it varies, and which cells it trains."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from rkkd_cli.cli.flags.engine import PLACE
 from rkkd_cli.cli.flags.flag import Bundle, Flag
 from rkkd_cli.cli.flags.runs import NAME
 from rkkd_cli.errors import UserError
@@ -11,8 +12,7 @@ from rkkd_cli.errors import UserError
 if TYPE_CHECKING:
     from rkkd_cli.config.grid import CellSelection
 
-VARY, CELLS, PLACE = "What to vary", "Which cells", "Where the jobs run"
-ENGINES = ("local", "ray")
+VARY, CELLS = "What to vary", "Which cells"
 
 # fmt: off
 VARY_ALPHA = Flag("alpha", str | None, panel=VARY, metavar="VALUES",
@@ -41,18 +41,6 @@ PUBLISHED_GRID = Flag("published", str | None, panel=CELLS, metavar="FILE|PRESET
     help="A CSV file of published accuracies to stand beside the measured ones, or a preset "
          "that carries some (alpha_temperature).")
 
-ENGINE = Flag("engine", str, panel=PLACE, default="local", choices=ENGINES,
-    help="Run the jobs on this machine or on a Ray cluster (needs rkkd\\[ray]).")
-WORKERS = Flag("workers", int | None, panel=PLACE, min=1,
-    help="Local processes, each with a GPU of its own if there are; with --engine ray, the most "
-         "jobs at once.")
-ADDRESS = Flag("address", str | None, panel=PLACE, metavar="HOST:PORT|auto",
-    help="The Ray cluster; default: RAY_ADDRESS, else one is started on this machine.")
-GPUS_PER_JOB = Flag("gpus_per_job", float | None, panel=PLACE, min=0,
-    help="GPUs of each job on the cluster; default: 1 where it has any and --device is not cpu, "
-         "else 0.")
-CPUS_PER_JOB = Flag("cpus_per_job", int | None, panel=PLACE, min=1,
-    help="CPUs, and threads, of each job on the cluster; default: the experiment's threads, or 1.")
 CELLS_PER_JOB = Flag("cells_per_job", int | None, panel=PLACE, min=1,
     help="Most cells in one job; default: as many as memory holds, shared out evenly among the "
          "workers.")
@@ -60,36 +48,6 @@ CELLS_PER_JOB = Flag("cells_per_job", int | None, panel=PLACE, min=1,
 GRID_NAME = replace(NAME,
     help="Name of the run; default: the preset's, by which the same command finds its run again.")
 # fmt: on
-
-
-@dataclass(frozen=True)
-class EngineOptions:
-    """The engine that runs the jobs, and what the command line says of it."""
-
-    engine: str = "local"
-    workers: int | None = None
-    address: str | None = None
-    gpus_per_job: float | None = None
-    cpus_per_job: int | None = None
-
-    def check(self, several_ranks: bool = False) -> None:
-        """Raise UserError for flags that the engine does not heed.
-
-        With ``several_ranks``, torchrun has placed the processes already.
-        """
-        if several_ranks and (self.engine != "local" or self.workers not in (None, 1)):
-            raise UserError(
-                "under torchrun all ranks train each job together; leave --engine and --workers "
-                "away, or start rkkd without torchrun"
-            )
-        if self.engine == "ray":
-            return
-        for flag in (ADDRESS, GPUS_PER_JOB, CPUS_PER_JOB):
-            if getattr(self, flag.name) is not None:
-                raise UserError(
-                    f"{flag.option_names[0]} is heeded by --engine ray alone; add that, or leave "
-                    "it away"
-                )
 
 
 def axes_of(
@@ -129,6 +87,3 @@ def chosen_cells(sample: int | None, sampler: str, sample_seed: int, yes: bool) 
 
 GRID_AXES = Bundle("axes", (VARY_ALPHA, VARY_TEMPERATURE, VARY_KEY), axes_of)
 GRID_CELLS = Bundle("choice", (SAMPLE, SAMPLER, SAMPLE_SEED, YES), chosen_cells)
-ENGINE_OPTIONS = Bundle(
-    "engine_options", (ENGINE, WORKERS, ADDRESS, GPUS_PER_JOB, CPUS_PER_JOB), EngineOptions
-)

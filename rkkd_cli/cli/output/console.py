@@ -6,6 +6,7 @@ are as long as they are.
 
 import os
 import sys
+import textwrap
 
 from rich.console import Console, ConsoleDimensions
 from rich.measure import Measurement
@@ -14,6 +15,7 @@ from rich.table import Table
 from rkkd_cli.errors import printable
 
 ANY_WIDTH = 100_000
+MARGIN = 2  # of a live display: room for the ^C that a terminal shows, which would begin a new line
 
 
 class OutputConsole(Console):
@@ -49,15 +51,37 @@ def print_line(console: Console, text: str, style: str | None = None) -> None:
     console.print(printable(text), style=style, markup=False, highlight=False, soft_wrap=True)
 
 
+def print_folded(console: Console, text: str) -> None:
+    """Print plain text; a terminal folds it between words."""
+    console.print(printable(text), markup=False, highlight=False)
+
+
+def folded(text: str) -> str:
+    """Return lines for stdout; those that a terminal has no room for are folded between words."""
+    if not out.is_live:
+        return text
+    lines: list[str] = []
+    for line in text.splitlines():
+        indent = " " * (len(line) - len(line.lstrip(" -")))
+        lines += textwrap.wrap(
+            line, out.width, subsequent_indent=indent, break_long_words=False,
+            break_on_hyphens=False, drop_whitespace=len(line) > out.width,
+        ) or [""]  # fmt: skip
+    return "\n".join(lines) + "\n" * text.endswith("\n")
+
+
 def print_table(table: Table) -> None:
     """Print a table on stdout. A terminal too narrow for its words and numbers wraps the lines."""
     (out if fits(table, out) else wide).print(table)
 
 
-def fits(table: Table, console: Console) -> bool:
-    """Return whether the console has room for the table's longest words, and all its numbers."""
+def fits(table: Table, console: Console, margin: int = 0) -> bool:
+    """Return whether the console has room for the table's longest words, and all its numbers.
+
+    ``margin`` columns stay free on the right.
+    """
     unlimited = console.options.update(max_width=ANY_WIDTH)
-    return Measurement.get(console, unlimited, table).minimum <= console.width
+    return Measurement.get(console, unlimited, table).minimum + margin <= console.width
 
 
 def print_text(text: str) -> None:

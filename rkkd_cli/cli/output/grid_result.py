@@ -34,6 +34,15 @@ class GridResult:
         """1 if a cell failed."""
         return 1 if self.grid.manifest.stopped else 0
 
+    @property
+    def next_commands(self) -> dict[str, str]:
+        """A page of the grid, and its tables in another form."""
+        handle = self.grid.run.handle
+        return {
+            f"rkkd report {handle}": "one HTML page",
+            f"rkkd table {handle} --format md": "its tables; latex and csv too",
+        }
+
     def as_json(self) -> dict[str, Any]:
         """Return the result as one JSON object."""
         grid = self.grid
@@ -71,7 +80,8 @@ def draw_figures(grid: GridRecord, folder: Path, formats: list[str]) -> list[Pat
     """Save the grid's figures in the folder; return the files: none without finished cells."""
     if not grid.has_cells:
         return []
-    from rkkd_cli.report.grid_figures import GridPicture, draw_grid
+    from rkkd_cli.report.grid_figures import draw_grid
+    from rkkd_cli.report.grid_picture import GridPicture
 
     return draw_grid(GridPicture.of(grid), folder, formats)
 

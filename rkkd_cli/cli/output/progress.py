@@ -1,34 +1,45 @@
-"""Progress of a training: a bar per arm on a terminal, plain lines elsewhere."""
+"""Progress of a training: bars on a terminal, plain lines elsewhere."""
 
+import time
 from collections.abc import Mapping
 from typing import Any, Self
 
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
-from rich.table import Column
+from rich.cells import cell_len, set_cell_size
+from rich.live import Live
 
-from rkkd_cli.cli.output.console import OutputConsole, print_line
+from rkkd_cli.cli.output.bars import Bars
+from rkkd_cli.cli.output.console import OutputConsole, print_folded, print_line
+from rkkd_cli.cli.output.run_progress import RunProgress, time_left
 from rkkd_cli.report.run_text import dataset_text, teacher_text
 from rkkd_cli.train.events import (
     ArmStopped,
-    BatchDone,
     DatasetReady,
     EndedEarly,
     EpochDone,
     Event,
+    JobFailed,
     Note,
     StreamStarted,
     TeacherEpoch,
     TeacherReady,
+    Warned,
 )
 
-WIDTH_FOR_BARS = 100  # in a narrower terminal there is only text, which is folded
+SECONDS_BETWEEN_FRAMES = 0.1
+MAX_ARMS_NAMED = 8
 
 
-def make_reporter(console: OutputConsole, quiet: bool) -> "SilentReporter":
-    """Return a silent reporter, one with bars for a terminal, or one that prints lines."""
+def make_reporter(
+    console: OutputConsole, quiet: bool, progress: RunProgress | None = None
+) -> "SilentReporter":
+    """Return a silent reporter, one with bars for a terminal, or one that prints lines.
+
+    ``progress`` is that of a run; a teacher alone has none.
+    """
     if quiet:
         return SilentReporter()
-    return BarReporter(console) if console.is_live else LineReporter(console)
+    reporter = BarReporter if console.is_live else LineReporter
+    return reporter(console, progress or RunProgress((), 0))
 
 
 class SilentReporter:
@@ -45,110 +56,79 @@ class SilentReporter:
 
 
 class LineReporter(SilentReporter):
-    """Prints a line per milestone, and one per arm and epoch."""
+    """Prints a line per milestone, and one per arm and epoch with the time that is left."""
 
-    def __init__(self, console: OutputConsole) -> None:
-        self.console = console
-        self.epochs = 0
+    def __init__(self, console: OutputConsole, progress: RunProgress) -> None:
+        self.console, self.progress = console, progress
+        arms = (arm for job in progress.left.values() for arm in job)
+        self.name_width = max(map(cell_len, arms), default=0)
 
     def show(self, event: Event) -> None:
         """Print the event, except a finished batch."""
+        self.progress.take(event)
         match event:
-            case StreamStarted(epochs=epochs):
-                self.epochs = epochs
-                self.print(milestone_line(event))
             case TeacherEpoch():
-                self.print(teacher_epoch_line(event))
-            case EpochDone(rows=rows):
-                for row in rows:
-                    self.print(f"seed {row['seed']}  {row['arm']}  {epoch_text(row, self.epochs)}")
-            case TeacherReady(facts):
-                self.print(milestone_line(event))
-                for note in facts.get("notes", ()):
-                    self.print(f"rkkd: warning: {note}")
+                left = time_left(self.progress.teacher.seconds_left(event.epochs))
+                self.print(f"{teacher_epoch_line(event)}  {left}")
+            case EpochDone():
+                epochs = self.progress.streams[event.stream].epochs
+                left = time_left(self.progress.seconds_left)
+                for row in event.rows:
+                    arm = set_cell_size(row["arm"], self.name_width)
+                    self.print(f"seed {row['seed']}  {arm}  {epoch_text(row, epochs)}  {left}")
             case _:
-                text = milestone_line(event)
-                if text:
-                    self.print(text)
+                self.print_milestone(event)
+
+    def print_milestone(self, event: Event) -> None:
+        """Print the line of an event that has one, and what it warns of."""
+        text = milestone_line(event)
+        if text:
+            self.print(text)
+        if isinstance(event, TeacherReady):
+            for note in event.facts.get("notes", ()):
+                self.print(f"rkkd: warning: {note}")
 
     def print(self, text: str) -> None:
         """Print one line of plain text."""
-        print_line(self.console, text)
+        print_line(self.console, text.rstrip())
 
 
 class BarReporter(LineReporter):
-    """Shows a progress bar per arm of the running stream, below the lines of the milestones."""
+    """Shows a bar for each arm, for the teacher and for the run, below the milestones' lines."""
 
-    def __init__(self, console: OutputConsole) -> None:
-        super().__init__(console)
-        name, status = (
-            TextColumn(text, markup=False, table_column=Column(overflow="fold"))
-            for text in ("{task.description}", "{task.fields[status]}")
-        )
-        left = TimeRemainingColumn(elapsed_when_finished=True)
-        has_room = console.width >= WIDTH_FOR_BARS
-        columns = (name, BarColumn(bar_width=16), status, left) if has_room else (name, status)
-        self.bars = Progress(*columns, console=console)
-        self.tasks: dict[str, TaskID] = {}
-        self.batches = 1
+    def __init__(self, console: OutputConsole, progress: RunProgress) -> None:
+        super().__init__(console, progress)
+        self.bars = Bars(console, progress)
+        self.live = Live(console=console, auto_refresh=False, get_renderable=self.bars.render)
+        self.last_frame = 0.0
 
     def __enter__(self) -> Self:
-        self.bars.start()
+        self.live.start()
         return self
 
     def __exit__(self, *error: object) -> None:
-        self.bars.stop()
+        self.live.stop()
 
     def show(self, event: Event) -> None:
-        """Update the bars, or print a line above them."""
-        match event:
-            case TeacherEpoch():
-                task = self._get_task("teacher", event.epochs)
-                status = teacher_epoch_line(event).removeprefix("teacher ")
-                self.bars.update(task, completed=event.epoch, status=status)
-            case StreamStarted():
-                self.batches, self.epochs, self.tasks = event.batches, event.epochs, {}
-                done = event.epochs_done * event.batches + event.batches_done
-                for arm in event.arms:
-                    total = event.epochs * event.batches
-                    task = self._get_task(arm.name, total, f"seed {event.seed} ")
-                    self.bars.update(task, completed=done)
-            case BatchDone():
-                for task in self.tasks.values():
-                    done = (event.epoch - 1) * self.batches + event.batch
-                    self.bars.update(task, completed=done)
-            case EpochDone(rows=rows):
-                for row in rows:
-                    if row["arm"] in self.tasks:  # not if the arm has just ended early
-                        status = epoch_text(row, self.epochs)
-                        self.bars.update(self.tasks[row["arm"]], status=status)
-            case EndedEarly():
-                self._stop(event.arm, f"ended early after epoch {event.epoch}")
-                self.print(event.sentence)
-            case ArmStopped():
-                self._stop(event.arm, f"stopped: {event.term} is not finite")
-                self.print(event.sentence)
-            case _:
-                super().show(event)
+        """Move the bars, and print the line of a milestone above them."""
+        self.progress.take(event)
+        self.bars.take(event)
+        self.print_milestone(event)
+        now = time.monotonic()
+        if now - self.last_frame >= SECONDS_BETWEEN_FRAMES:
+            self.last_frame = now
+            self.live.refresh()
 
-    def _stop(self, arm: str, status: str) -> None:
-        task = self.tasks.pop(arm, None)
-        if task is not None:  # else the arm is of another stream that runs at the same time
-            self.bars.update(task, status=status)
-            self.bars.stop_task(task)
-
-    def _get_task(self, name: str, total: int, prefix: str = "") -> TaskID:
-        if name not in self.tasks:
-            self.tasks[name] = self.bars.add_task(f"{prefix}{name}", total=total, status="")
-        return self.tasks[name]
+    def print(self, text: str) -> None:
+        """Print plain text, folded between words."""
+        print_folded(self.console, text)
 
 
 def epoch_text(row: Mapping[str, Any], epochs: int) -> str:
-    """Return an arm's epoch as text: its number, terms and test accuracy."""
-    epoch = f"{row['epoch']:>{len(str(epochs))}}/{epochs}"
+    """Return an arm's epoch as text: its number, test accuracy and terms, in columns."""
     return (
-        f"epoch {epoch}  kl {row['kl']:.4f}  rank {row['rank']:+.4f}  "
-        f"ce {row['ce']:.4f}  test {row['test_acc']:.2f} %"
+        f"epoch {row['epoch']:>{len(str(epochs))}}/{epochs}  test {row['test_acc']:6.2f} %  "
+        f"rank {row['rank']:+.4f}  kl {row['kl']:7.4f}  ce {row['ce']:7.4f}"
     )
 
 
@@ -163,8 +143,8 @@ def epochs_text(event: StreamStarted) -> str:
 def teacher_epoch_line(event: TeacherEpoch) -> str:
     """Return the teacher's epoch in one line."""
     return (
-        f"teacher epoch {event.epoch}/{event.epochs}  ce {event.loss:.4f}  "
-        f"train {event.train_acc:.2f} %"
+        f"teacher epoch {event.epoch:>{len(str(event.epochs))}}/{event.epochs}  "
+        f"train {event.train_acc:6.2f} %  ce {event.loss:7.4f}"
     )
 
 
@@ -173,13 +153,19 @@ def milestone_line(event: Event) -> str:
     match event:
         case Note(text):
             return f"{text} …"
+        case Warned(text):
+            return f"rkkd: warning: {text}"
         case DatasetReady(facts):
             return f"dataset {dataset_text(facts)}"
         case TeacherReady(facts):
             return f"teacher {teacher_text(facts)}"
         case StreamStarted():
-            names = ", ".join(arm.name for arm in event.arms)
+            names = ", ".join(arm.name for arm in event.arms[:MAX_ARMS_NAMED])
+            hidden = len(event.arms) - MAX_ARMS_NAMED
+            names += f" and {hidden} more arms" if hidden > 0 else ""
             return f"seed {event.seed}: {names}, {epochs_text(event)}"
         case ArmStopped() | EndedEarly():
             return event.sentence
+        case JobFailed():
+            return f"seed {event.seed}, {', '.join(event.arms)}: given up: {event.reason}"
     return ""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import typer
 
 from rkkd_cli.analysis.summary import RunSummaries, summarise_run
-from rkkd_cli.cli.output.console import out, print_line
+from rkkd_cli.cli.output.console import err, out, print_line
 from rkkd_cli.cli.output.ending import ignore_signals
 from rkkd_cli.cli.output.tables import print_summary
 from rkkd_cli.records.manifest import Manifest
@@ -28,6 +28,10 @@ class Result(Protocol):
     @property
     def exit_status(self) -> int:
         """The exit status of the program."""
+
+    @property
+    def next_commands(self) -> dict[str, str]:
+        """What to do with the run now: commands to paste, and what they do."""
 
     def as_json(self) -> dict[str, Any]:
         """Return the result as one JSON object."""
@@ -54,6 +58,16 @@ class RunResult:
     def exit_status(self) -> int:
         """1 if an arm was stopped."""
         return 1 if self.manifest.stopped else 0
+
+    @property
+    def next_commands(self) -> dict[str, str]:
+        """A page of the run, and the differences between its arms."""
+        arms = self.metrics["arm"].nunique()
+        handle = self.run.handle
+        commands = {f"rkkd report {handle}": "one HTML page"} if arms else {}
+        if arms > 1:
+            commands[f"rkkd compare {handle}"] = "how sure the differences are"
+        return commands
 
     def as_json(self) -> dict[str, Any]:
         """Return the result as one JSON object."""
@@ -97,6 +111,9 @@ def print_result(result: Result | None, quiet: bool, as_json: bool) -> None:
         print_line(out, result.path)
     else:
         result.print()
+        width = max(map(len, result.next_commands), default=0)
+        for number, (command, purpose) in enumerate(result.next_commands.items()):
+            print_line(err, f"{'' if number else 'next:':5} {command:{width}}  # {purpose}")
     raise typer.Exit(result.exit_status)
 
 
@@ -106,7 +123,11 @@ def make_run_result(
     """Draw the ``figures`` as PNG if wanted and there are rows, and return the run's result."""
     if not figures or not len(metrics):
         return RunResult(run, manifest, metrics, [])
+    from rkkd_cli.analysis.pairing import RunRecord
+    from rkkd_cli.config.presets import read_experiment
     from rkkd_cli.report.curves import draw_figures
 
-    drawn = draw_figures([(run.name, metrics)], run.figures, ["png"])
+    experiment = read_experiment(run.experiment)
+    record = RunRecord(run.name, experiment, manifest, metrics, manifest.status)
+    drawn = draw_figures([record], run.figures, ["png"])
     return RunResult(run, manifest, metrics, drawn)

@@ -14,12 +14,17 @@ PUBLISHED_AUTO = "auto"
 def read_recorded_run(run: str, out: Path) -> RunRecord:
     """Return a run's experiment, manifest and rows. Raises UserError, also if it has no rows."""
     directory = open_run(run, out)
+    return record_of(directory, directory.handle)
+
+
+def record_of(directory: RunDirectory, name: str) -> RunRecord:
+    """Return the record of an opened run under a name. Raises UserError if it has no rows."""
     manifest = directory.read_manifest()
     metrics = directory.read_metrics(manifest)
     if metrics.empty:
         raise UserError(f"run {directory.path} has no finished epoch")
     experiment = read_experiment(directory.experiment)
-    return RunRecord(directory.handle, experiment, manifest, metrics)
+    return RunRecord(name, experiment, manifest, metrics, directory.status(manifest))
 
 
 def resolve_published(published: str, runs: Sequence[RunDirectory]) -> str:

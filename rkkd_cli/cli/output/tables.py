@@ -1,19 +1,29 @@
 """Tables and lines that several commands print."""
 
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
+from rich.console import Console, JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
-from rkkd_cli.analysis.summary import ArmSummary, RunSummaries
-from rkkd_cli.cli.output.console import out, print_line, print_table
+from rkkd_cli.cli.output.console import fits, out, print_folded, print_line, print_table
 from rkkd_cli.cli.output.encoding import as_written
 from rkkd_cli.errors import printable
-from rkkd_cli.records.manifest import Manifest, StudentCost
-from rkkd_cli.report.run_text import SUMMARY_COLUMNS, summary_rows
+
+if TYPE_CHECKING:  # most tables need none of these, and no pandas
+    from rkkd_cli.analysis.summary import ArmSummary, RunSummaries
+    from rkkd_cli.records.manifest import Manifest, StudentCost
+from rkkd_cli.report.text_tables import TextTable
+
+LONG_TEXT = 30  # columns of longer texts are folded between words
+# Columns whose cells are all of this form, or empty, are aligned to the right.
+NUMBER = r"[-+−]?[\d,]+(\.\d+)?(e[-+]?\d+)?"
+NUMBERS = re.compile(rf"{NUMBER}( ± {NUMBER}|[/–]{NUMBER}| %)?")
 
 
-def early_lines(manifest: Manifest) -> list[str]:
+def early_lines(manifest: "Manifest") -> list[str]:
     """Return a line for each arm with seeds that ended early."""
     by_arm: dict[str, list[str]] = {}
     for end in manifest.ended_early:
@@ -24,30 +34,83 @@ def early_lines(manifest: Manifest) -> list[str]:
 
 
 def plain_table(
-    header: Sequence[str], rows: Iterable[Sequence[str]], prose: Collection[str] = ()
+    header: Sequence[str], rows: Iterable[Sequence[str | Text]], prose: Collection[str] = ()
 ) -> Table:
-    """Return a table whose cells are plain text, without markup.
+    """Return a table whose cells are plain text, without markup; numbers stand on the right.
 
-    On a terminal only the columns of ``prose`` are folded, between words.
+    On a terminal only the columns of ``prose`` and of long texts are folded, between words.
     """
     lines = [[cell_text(cell) for cell in row] for row in (header, *rows)]
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name, column in zip(header, zip(*lines, strict=True), strict=True):
-        width = None if name in prose else max(cell.cell_len for cell in column)
-        table.add_column(column[0], min_width=width, overflow="fold")
+    for name, (head, *cells) in zip(header, zip(*lines, strict=True), strict=True):
+        width = max(cell.cell_len for cell in (head, *cells))
+        is_long = width > LONG_TEXT and any(" " in cell.plain for cell in cells)
+        folds = is_long or name in prose
+        texts = [cell.plain for cell in cells if cell.plain]
+        are_numbers = bool(texts) and all(map(NUMBERS.fullmatch, texts))
+        justify: JustifyMethod = "right" if are_numbers else "left"
+        table.add_column(
+            head, min_width=None if folds else width, no_wrap=not folds, overflow="fold",
+            justify=justify,
+        )  # fmt: skip
     for line in lines[1:]:
         table.add_row(*line)
     return table
 
 
-def cell_text(text: str) -> Text:
+def narrowed(
+    header: Sequence[str],
+    rows: Sequence[Sequence[str | Text]],
+    spare: Sequence[int],
+    console: Console,
+    margin: int = 0,
+) -> tuple[Table, list[str]]:
+    """Return a table for the console, and the names of the columns for which it has no room.
+
+    Only columns with an index in ``spare`` go, the first one first. ``margin`` columns of the
+    console stay free on the right.
+    """
+    for count in range(len(spare) + 1):
+        gone = spare[:count]
+        kept = [index for index in range(len(header)) if index not in gone]
+        table = plain_table([header[i] for i in kept], ([row[i] for i in kept] for row in rows))
+        if fits(table, console, margin):
+            break
+    return table, [header[index] for index in sorted(gone)]
+
+
+def narrowed_text(
+    tables: Sequence[TextTable], spare: Sequence[int]
+) -> tuple[list[TextTable], list[str]]:
+    """Return tables of equal columns without those for which stdout has no room, and a note."""
+    gone: list[str] = []
+    for table in tables:
+        rows = [[cell.text for cell in row] for row in table.rows]
+        gone = max(gone, narrowed(table.header, rows, spare, out)[1], key=len)
+    kept = [i for i in range(len(tables[0].header)) if i not in spare[: len(gone)]]
+    narrow = [
+        table._replace(
+            header=[table.header[i] for i in kept],
+            rows=[[row[i] for i in kept] for row in table.rows],
+        )
+        for table in tables
+    ]
+    return narrow, [no_room_note(gone)] if gone else []
+
+
+def no_room_note(gone: Sequence[str]) -> str:
+    """Return what is said of columns for which a terminal has no room."""
+    return f"no room for {', '.join(gone)}: a wider terminal or a pipe shows them"
+
+
+def cell_text(text: str | Text) -> Text:
     """Return the text of a cell as stdout's encoding can show it, so that its width is known."""
-    return Text(as_written(printable(text), out.encoding))
+    return text if isinstance(text, Text) else Text(as_written(printable(text), out.encoding))
 
 
 def print_summary(
-    summaries: RunSummaries,
-    students: Mapping[str, StudentCost],
+    summaries: "RunSummaries",
+    students: "Mapping[str, StudentCost]",
     published: Mapping[str, float] | None = None,
 ) -> None:
     """Print the tables of the arms; the first one with ``published`` accuracies, if given."""
@@ -55,30 +118,35 @@ def print_summary(
     of_each = " of each arm and seed (not the same one)" if len(epochs) > 1 else ""
     title = f"Last epoch{of_each}, mean ± sample standard deviation over n seeds:"
     print_line(out, title)
-    print_table(_summary_table(summaries.last, published))
+    _print_arms(summaries.last, published)
     for monitor, arms in summaries.selected.items():
         out.print()
         print_line(out, f"Each seed's epoch with the best {monitor}; no test image chose it:")
-        print_table(_summary_table(arms))
+        _print_arms(arms)
     costs = students.values()
     if any(cost["projector_parameters"] or cost["training_parameters"] for cost in costs):
         out.print()
         print_line(out, "Parameters, and millions of multiply-adds of one image:")
-        print_table(_cost_table(summaries.last, students))
+        _print_costs(summaries.last, students)
 
 
-def _summary_table(
-    summaries: Sequence[ArmSummary], published: Mapping[str, float] | None = None
-) -> Table:
+def _print_arms(
+    summaries: "Sequence[ArmSummary]", published: Mapping[str, float] | None = None
+) -> None:
+    from rkkd_cli.report.run_text import SUMMARY_COLUMNS, summary_rows
+
     header = ["arm", "n", "epoch", *(column.short_label for column in SUMMARY_COLUMNS)]
     if published is not None:
         header += ["published (%)", "difference"]
-    rows = summary_rows(summaries, published)
-    return plain_table(header, ([cell.text for cell in row] for row in rows))
+    rows = [[cell.text for cell in row] for row in summary_rows(summaries, published)]
+    worth_least = ("test τ-b", "test KL×T²", "test rank", "epoch", "n")
+    _print_narrowed(header, rows, [header.index(name) for name in worth_least])
 
 
-def _cost_table(summaries: Sequence[ArmSummary], students: Mapping[str, StudentCost]) -> Table:
-    """Return accuracy next to parameters and multiply-adds of one image (in millions)."""
+def _print_costs(summaries: "Sequence[ArmSummary]", students: "Mapping[str, StudentCost]") -> None:
+    """Print accuracy next to parameters and multiply-adds of one image (in millions)."""
+    from rkkd_cli.report.run_text import SUMMARY_COLUMNS
+
     accuracy = SUMMARY_COLUMNS[0]
     header = ["arm", accuracy.short_label, "parameters", "+ projector", "+ training", "MMACs",
               "projector's"]  # fmt: skip
@@ -90,4 +158,14 @@ def _cost_table(summaries: Sequence[ArmSummary], students: Mapping[str, StudentC
             macs = (cost["macs"], cost["projector_macs"])
             texts = [*(f"{n:,}" for n in counts), *(f"{n / 1e6:,.1f}" for n in macs)]
             rows.append([arm.arm, arm.metrics[accuracy.metric].text(accuracy.digits), *texts])
-    return plain_table(header, rows)
+    _print_narrowed(header, rows, [4, 6, 3, 5, 2])
+
+
+def _print_narrowed(
+    header: Sequence[str], rows: Sequence[Sequence[str]], spare: Sequence[int]
+) -> None:
+    """Print a table without the ``spare`` columns that the terminal has no room for; name them."""
+    table, gone = narrowed(header, rows, spare, out)
+    print_table(table)
+    if gone:
+        print_folded(out, no_room_note(gone))

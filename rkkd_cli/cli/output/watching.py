@@ -1,33 +1,32 @@
 """What ``rkkd watch`` does: read the files of a run repeatedly, and show its progress."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from rich.console import Group
 from rich.live import Live
+from rich.table import Table
 from rich.text import Text
 
 from rkkd_cli.analysis.summary import ArmProgress, progress_by_arm
-from rkkd_cli.cli.output.console import fits, out
-from rkkd_cli.cli.output.tables import plain_table
+from rkkd_cli.cli.output.console import MARGIN, out, print_line, print_table
+from rkkd_cli.cli.output.run_progress import Countdown, time_left
+from rkkd_cli.cli.output.tables import narrowed
 from rkkd_cli.config.presets import read_experiment
 from rkkd_cli.errors import UserError, printable
 from rkkd_cli.records.manifest import Manifest
 from rkkd_cli.records.metrics import read_unfinished_metrics
 from rkkd_cli.records.run_directory import RunDirectory
+from rkkd_cli.report.run_text import RESUME_ADVICE
 from rkkd_cli.report.sparkline import sparkline
 
 # The shown metrics, each with its label and its number of digits.
-METRICS = {"rank": ("rank", 4), "kl": ("KL×T²", 4), "test_acc": ("test acc (%)", 2)}
+METRICS = {"test_acc": ("test acc (%)", 2), "rank": ("rank", 4), "kl": ("KL×T²", 4)}
 SPARKLINE_WIDTH = 16
-LINES_BESIDE_ARMS = 6  # of a snapshot
+SPARE = (8, 6, 7, 4, 5, 1, 2)  # what a narrow terminal does without: first the sparkline of KL
+LINES_BESIDE_ARMS = 4  # of a snapshot, below its notes
 RUNNING = "running"
-RESUME_ADVICE = {
-    "dead": "its process has gone; `rkkd resume {}` continues it",
-    "interrupted": "`rkkd resume {}` continues it",
-    "failed": "`rkkd resume {}` continues it",
-}
 
 
 class Plan(NamedTuple):
@@ -38,43 +37,65 @@ class Plan(NamedTuple):
 
 
 class Snapshot(NamedTuple):
-    """The state of a run at one moment."""
+    """The state of a run at one moment. ``left`` says how long it still takes, if that is known."""
 
     run: RunDirectory
     manifest: Manifest
     status: str
     arms: list[ArmProgress]
     plan: Plan
+    left: str = ""
 
     def print(self) -> None:
         """Print all arms."""
-        out.print(self.render(len(self.arms)))
+        for line in self._lines():
+            print_line(out, line)
+        if self.arms:
+            print_table(self._table(len(self.arms)))
 
-    def render(self, max_arms: int) -> Group:
-        """Return headline and table, with those ``max_arms`` arms whose rows are the newest."""
-        lines = [Text(printable(line)) for line in [self._headline(), *self._notes()]]
-        if not self.arms:
-            return Group(*lines, Text("no epoch has been finished yet"))
+    def render(self) -> Group:
+        """Return as many arms as a terminal has room for: those whose rows are the newest."""
+        lines = [Text(printable(line)) for line in self._lines()]
+        height = sum(-(-line.cell_len // out.width) for line in lines) + LINES_BESIDE_ARMS
+        shown = max(1, out.height - height)
+        hidden = len(self.arms) - shown
+        more = [Text(f"… and {hidden} more arms")] if hidden > 0 else []
+        return Group(*lines, *([self._table(shown)] if self.arms else []), *more)
+
+    def _table(self, max_arms: int) -> Table:
         header = ["arm", "seeds", "epoch"]
         for label, _ in METRICS.values():
             header += [label, ""]
         rows = [self._row(arm) for arm in self.arms[-max_arms:]]
-        table = plain_table(header, rows)
-        hidden = len(self.arms) - max_arms
-        more = [Text(f"… and {hidden} more arms")] if hidden > 0 else []
-        if not fits(table, out):  # then each arm is a paragraph
-            return Group(*lines, *(_paragraph(header, row) for row in rows), *more)
-        return Group(*lines, table, *more)
+        return narrowed(header, rows, SPARE, out, MARGIN)[0]
+
+    def _lines(self) -> list[str]:
+        nothing = [] if self.arms else ["no epoch has been finished yet"]
+        return [self._headline(), *self._notes(), *nothing]
+
+    def count_epochs(self) -> tuple[int, int]:
+        """Return how many epochs are done, and how many there are, of all arms and seeds."""
+        done = sum(epoch for arm in self.arms for epoch in arm.epochs.values())
+        return done, sum(self.plan.epochs.values()) * self.plan.seeds
+
+    @property
+    def skipped(self) -> int:
+        """The epochs that arms do not train since they have ended early."""
+        ends = self.manifest.ended_early
+        return sum(self.plan.epochs.get(end["arm"], end["epoch"]) - end["epoch"] for end in ends)
 
     def _headline(self) -> str:
-        done = sum(epoch for arm in self.arms for epoch in arm.epochs.values())
-        total = sum(self.plan.epochs.values()) * self.plan.seeds
+        done, total = self.count_epochs()
         epochs = f", {done} of {total} epochs" if total else ""
+        left = f", about {self.left}" if self.left else ""
         process = f" (process {self.manifest.process})" if self.status == RUNNING else ""
-        return f"{self.run.path}: {self.status}{process}, started {self.manifest.started}{epochs}"
+        started = f"started {self.manifest.started}"
+        return f"{self.run.path}: {self.status}{process}, {started}{epochs}{left}"
 
     def _notes(self) -> list[str]:
         notes = list(self.manifest.stopped)
+        if any(max(arm.epochs.values()) > arm.epoch for arm in self.arms):
+            notes.append("means over seeds, at the last epoch that all begun seeds have reached")
         if self.manifest.ended_early:
             notes.append(f"{len(self.manifest.ended_early)} arms and seeds ended early")
         if self.manifest.reason:
@@ -94,11 +115,6 @@ class Snapshot(NamedTuple):
         return cells
 
 
-def _paragraph(header: Sequence[str], row: Sequence[str]) -> Text:
-    cells = (f"{name} {cell}".strip() for name, cell in zip(header, row, strict=True))
-    return Text(printable(" ".join(cells)))
-
-
 def take_snapshot(run: RunDirectory, plan: Plan | None = None) -> Snapshot:
     """Read the run's files. A row that is being written is left for the next snapshot."""
     manifest = run.read_manifest()
@@ -106,7 +122,7 @@ def take_snapshot(run: RunDirectory, plan: Plan | None = None) -> Snapshot:
     if status != RUNNING:  # it may have ended in between: read its last manifest
         manifest = run.read_manifest()
         status = run.status(manifest)
-    arms = progress_by_arm(read_unfinished_metrics(run.metrics))
+    arms = progress_by_arm(read_unfinished_metrics(run.metrics), manifest.cells_ended_early)
     return Snapshot(run, manifest, status, arms, plan or _read_plan(run))
 
 
@@ -125,7 +141,7 @@ def follow(run: RunDirectory, seconds: float) -> int:
     if out.is_live:
         with Live(console=out, auto_refresh=False) as live:
             for snapshot in _snapshots(run, seconds):
-                live.update(snapshot.render(max(1, out.height - LINES_BESIDE_ARMS)), refresh=True)
+                live.update(snapshot.render(), refresh=True)
     else:
         printed = None
         for snapshot in _snapshots(run, seconds):
@@ -138,10 +154,14 @@ def follow(run: RunDirectory, seconds: float) -> int:
 
 def _snapshots(run: RunDirectory, seconds: float) -> Iterator[Snapshot]:
     """Yield the run's state every so many seconds; the last one when the run has ended."""
-    plan = _read_plan(run)
+    plan, countdown = _read_plan(run), Countdown()
     while True:
         snapshot = take_snapshot(run, plan)
-        yield snapshot
-        if snapshot.status != RUNNING:
+        done, total = snapshot.count_epochs()
+        countdown.reach(done)
+        is_running = snapshot.status == RUNNING
+        left = time_left(countdown.seconds_left(total - snapshot.skipped)) if is_running else ""
+        yield snapshot._replace(left=left)
+        if not is_running:
             return
         time.sleep(seconds)

@@ -1,5 +1,6 @@
 """Make the engine that the flags choose."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from rkkd_cli.config.experiment import Experiment
@@ -10,34 +11,30 @@ from rkkd_cli.sweep.engines.ranks import RanksEngine
 from rkkd_cli.train.distributed.process_group import TorchrunGroup
 
 if TYPE_CHECKING:
-    from rkkd_cli.cli.flags.grid import EngineOptions
+    from rkkd_cli.cli.flags.engine import EngineOptions
 
 
 def make_engine(
     options: "EngineOptions",
-    experiment: Experiment,
+    experiment: Callable[[], Experiment],
     keep_going: bool,
     process_group: TorchrunGroup | None,
 ) -> Engine:
-    """Return the engine of a grid: torchrun's ranks, a Ray cluster, processes, or this process.
+    """Return torchrun's ranks, a Ray cluster, processes, or this process.
 
-    Raises UserError for a cluster that cannot be reached, or has no room for any job.
+    Only a cluster needs to know the ``experiment``. Raises UserError for one that cannot be
+    reached, or has no room for any job.
     """
     if process_group:
         return RanksEngine(process_group)
     if options.engine == "ray":
-        return _ray_engine(options, experiment, keep_going)
+        return _ray_engine(options, experiment(), keep_going)
     workers = options.workers or 1
     if workers == 1:
         return LocalEngine(keep_going)
     from rkkd_cli.sweep.engines.processes import ProcessesEngine
 
     return ProcessesEngine(workers, keep_going)
-
-
-def single_job_engine(process_group: TorchrunGroup | None) -> Engine:
-    """Return the engine of `rkkd run`: torchrun's ranks, or this process."""
-    return RanksEngine(process_group) if process_group else LocalEngine()
 
 
 def _ray_engine(options: "EngineOptions", experiment: Experiment, keep_going: bool) -> Engine:

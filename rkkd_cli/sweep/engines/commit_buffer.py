@@ -9,13 +9,13 @@ from rkkd_cli.sweep.engines.worker import serialize_state
 from rkkd_cli.sweep.jobs import Job
 from rkkd_cli.train.events import (
     ArmStopped,
-    BestWeights,
     Checkpoint,
     EndedEarly,
     EpochDone,
     Event,
     JobFailed,
     Note,
+    StudentWeights,
 )
 
 MAX_RETRIES = 3
@@ -42,7 +42,7 @@ class CommitBuffer:
 
     def take(self, job: Job, event: Event) -> Iterator[Event]:
         """Yield what may be recorded now."""
-        if isinstance(event, EpochDone | ArmStopped | EndedEarly | BestWeights):
+        if isinstance(event, EpochDone | ArmStopped | EndedEarly | StudentWeights):
             self.pending.setdefault(job.name, []).append(event)
             return
         if isinstance(event, Checkpoint):

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 
+from rkkd_cli.data.images import Dataset
 from rkkd_cli.data.stream import Stream
 from rkkd_cli.data.streaming.loader import ImageError
 from rkkd_cli.errors import RunError
@@ -33,6 +34,7 @@ from rkkd_cli.train.events import (
 from rkkd_cli.train.lockstep import Lockstep
 from rkkd_cli.train.runtime import Runtime
 from rkkd_cli.train.stacked.trial import seconds_per_step
+from rkkd_cli.train.teacher.preprocessing import preprocessing_facts
 
 State = Mapping[str, Any]
 
@@ -141,6 +143,7 @@ def _start_lockstep(
         logit_cache=logit_cache,
         process_group=process_group,
         graph_recorder=CudaGraphRecorder(runtime.device) if job.experiment.cuda_graph else None,
+        image_facts=_image_facts(job, sources.dataset),
     )
     if state is not None:
         lockstep.load(state["lockstep"])
@@ -154,10 +157,17 @@ def _start_lockstep(
         epochs_done=lockstep.epochs_done,
         batches_done=lockstep.batches_done,
         costs=inference_costs(lockstep.active, teacher),
+        objectives={arm.name: arm.objective.text(recipe.epochs) for arm in lockstep.active},
     )
     if logit_cache is not None:
         yield Note(describe_logit_cache(logit_cache, recipe.epochs))
     return lockstep
+
+
+def _image_facts(job: Job, dataset: Dataset) -> dict[str, Any]:
+    """Return what the weights files of students say about the images."""
+    fit = "held_out" if dataset.crop == "resized" else job.experiment.dataset.resize
+    return {**preprocessing_facts(dataset), "fit": fit}
 
 
 def _choose_stacking(

@@ -70,7 +70,7 @@ class ProcessesEngine:
             fingerprints[key] = sources.fingerprints
             del sources  # the workers read them themselves
         device_name = device.type if device.index is None else str(device)
-        experiments = [job.experiment for job in work.jobs]
+        experiments = [arm.experiment for job in work.jobs for arm in job.arms]
         options = WorkerOptions.like_this_process(device_name, experiments, runtime)
         folders = Folders(runtime.cache, work.origin.teachers)
         factory = ProcessFactory(self.jobs_at_once, options, folders, fingerprints)

@@ -4,15 +4,20 @@ Events and checkpoints are serialised on their way to the process that records t
 """
 
 import io
+import os
 import time
 from collections.abc import Generator, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Self, TypeVar
 
 import torch
 
 from rkkd_cli.config.experiment import Experiment
+from rkkd_cli.config.untrusted import named_code
 from rkkd_cli.errors import RunError
+from rkkd_cli.plugins import source_hash
 from rkkd_cli.train.device import (
     keep_freed_memory,
     pick_device,
@@ -36,24 +41,42 @@ T = TypeVar("T")
 class WorkerOptions:
     """How a worker computes: as the recording process does.
 
-    ``minutes`` are those between two checkpoints within an epoch.
+    ``minutes`` are those between two checkpoints within an epoch. ``folder`` is the working folder,
+    ``code`` the hash of each piece of code of the user's.
     """
 
     device: str
     threads: int
     deterministic: bool
     minutes: float
+    folder: str
+    code: Mapping[tuple[str, str], str]
 
     @classmethod
     def like_this_process(
         cls, device: str, experiments: Iterable[Experiment], runtime: Runtime
     ) -> Self:
         """Return this process's options, for workers that train the experiments on ``device``."""
-        deterministic = any(experiment.deterministic for experiment in experiments)
-        return cls(device, torch.get_num_threads(), deterministic, runtime.controller.minutes)
+        experiments = list(experiments)
+        return cls(
+            device=device,
+            threads=torch.get_num_threads(),
+            deterministic=any(experiment.deterministic for experiment in experiments),
+            minutes=runtime.controller.minutes,
+            folder=str(Path.cwd()),
+            code={named: source_hash(*named) for named in named_code(experiments)},
+        )
 
     def apply(self) -> torch.device:
-        """Set up this process; return its device."""
+        """Set up this process; return its device. Raises RunError for other code of the user's."""
+        with suppress(OSError):  # another node may lack the folder
+            os.chdir(self.folder)
+        for (kind, spec), expected in self.code.items():
+            if source_hash(kind, spec) != expected:
+                raise RunError(
+                    f"a worker reads other code than the run began with: {spec} has changed, or "
+                    "is another one on its node"
+                )
         use_threads(self.threads)
         device = pick_device(self.device)
         keep_freed_memory()

@@ -40,7 +40,7 @@ class RayEngine:
     def run(self, work: Work, runtime: Runtime) -> Iterator[Event]:
         """Yield all events until the work is done."""
         cluster, controller = self.cluster, runtime.controller
-        experiments = [job.experiment for job in work.jobs]
+        experiments = [arm.experiment for job in work.jobs for arm in job.arms]
         cluster.options = WorkerOptions.like_this_process(str(runtime.device), experiments, runtime)
         pool = Pool(cluster, CommitBuffer(work.states, self.keep_going), controller)
         try:

@@ -10,8 +10,8 @@ from running import FolderMaker
 from trained import CPU, experiment_on, experiment_with, runtime
 
 from rkkd_cli.config.experiment import Experiment
-from rkkd_cli.data.catalogue import load_dataset
 from rkkd_cli.data.images import Dataset
+from rkkd_cli.data.reading import load_dataset
 from rkkd_cli.data.stream import Stream
 from rkkd_cli.errors import RunError
 from rkkd_cli.sweep.check import dataset_request

@@ -1,0 +1,48 @@
+"""Tables on a terminal: numbers aligned, columns that go, long texts folded between words."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from rkkd_cli.cli.output.tables import narrowed, plain_table
+
+HEADER = ["arm", "n", "accuracy", "kl"]
+ROWS = [["kd", "3", "9.50 ± 0.71", "12.5"], ["kd_rank", "12", "15.00 ± 7.07", "0.25"]]
+
+
+def lines(table: object, width: int) -> list[str]:
+    console = Console(file=io.StringIO(), width=width)
+    console.print(table)
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue().splitlines()
+
+
+def test_numbers_stand_on_the_right_and_words_on_the_left() -> None:
+    assert lines(plain_table(HEADER, ROWS), 80) == [
+        "arm       n      accuracy    kl",
+        "kd        3   9.50 ± 0.71  12.5",
+        "kd_rank  12  15.00 ± 7.07  0.25",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("width", "gone"), [(80, []), (31, []), (30, ["kl"]), (24, ["n", "kl"]), (10, ["n", "kl"])]
+)
+def test_spare_columns_go_one_after_another_and_are_named(width: int, gone: list[str]) -> None:
+    table, names = narrowed(HEADER, ROWS, (3, 1), Console(file=io.StringIO(), width=width))
+    assert names == gone
+    assert [column.header.plain for column in table.columns if hasattr(column.header, "plain")] == [
+        name for name in HEADER if name not in gone
+    ]
+    assert narrowed(HEADER, ROWS, (3, 1), Console(width=33), margin=2)[1] == []
+    assert narrowed(HEADER, ROWS, (3, 1), Console(width=33), margin=3)[1] == ["kl"]
+
+
+def test_a_long_text_is_folded_between_words_beside_columns_that_are_not() -> None:
+    text = "a text of more words than a narrow terminal has room for"
+    shown = lines(plain_table(["key", "meaning"], [["training.weight_decay", text]]), 40)
+    assert shown[1].startswith("training.weight_decay  a text")
+    assert max(map(len, shown)) <= 40
+    words = " ".join(line.removeprefix("training.weight_decay").strip() for line in shown[1:])
+    assert words == text
