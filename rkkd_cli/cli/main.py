@@ -1,6 +1,7 @@
 """The ``rkkd`` program: its commands, and the exit status of each error."""
 
 import sys
+from collections.abc import Iterable
 
 import typer
 
@@ -9,10 +10,13 @@ from rkkd_cli.cli.commands import (
     bench,
     compare,
     doctor,
+    evaluate,
+    export,
     findings,
     grid,
     ls,
     plot,
+    predict,
     presets,
     report,
     resume,
@@ -22,6 +26,7 @@ from rkkd_cli.cli.commands import (
     teacher,
     watch,
 )
+from rkkd_cli.cli.flags.completion import join_words_of_bash
 from rkkd_cli.cli.output.encoding import write_any_text
 from rkkd_cli.cli.output.ending import ignore_signals
 from rkkd_cli.cli.runtime import torchrun
@@ -44,6 +49,7 @@ app = typer.Typer(
 )
 
 STUDY, LOOK, SETUP = "Run a study", "Look at runs and presets", "Set up"
+USE = "Use a trained student"
 app.command("run", rich_help_panel=STUDY)(run.run)
 app.command("grid", rich_help_panel=STUDY)(grid.grid)
 app.command("resume", rich_help_panel=STUDY)(resume.resume)
@@ -57,6 +63,9 @@ app.command("show", rich_help_panel=LOOK)(show.show)
 app.command("ls", rich_help_panel=LOOK)(ls.ls)
 app.command("cat", rich_help_panel=LOOK)(presets.cat)
 app.command("cp", rich_help_panel=LOOK)(presets.cp)
+app.command("export", rich_help_panel=USE)(export.export)
+app.command("predict", rich_help_panel=USE)(predict.predict)
+app.command("evaluate", rich_help_panel=USE)(evaluate.evaluate)
 app.command("doctor", rich_help_panel=SETUP)(doctor.doctor)
 app.command(
     "bench",
@@ -88,13 +97,14 @@ def main() -> None:
     """
     write_any_text()
     help_libraries()
+    join_words_of_bash()
     with torchrun.this_rank() as connect:
         try:
             for word in sys.argv[1:]:
                 check_encoding(word)
             app(obj=connect())
         except UserError as error:
-            _exit_with(str(error), 2)
+            _exit_with(str(error), 2, getattr(error, "__notes__", ()))
         except RunError as error:
             _exit_with(str(error), 1)
         except OSError as error:
@@ -104,8 +114,10 @@ def main() -> None:
             ignore_signals()
 
 
-def _exit_with(message: str, status: int) -> None:
+def _exit_with(message: str, status: int, lines_to_copy: Iterable[str] = ()) -> None:
     from rkkd_cli.cli.output.console import err, print_line
 
     print_line(err, f"rkkd: error: {message}", style="red")
+    for line in lines_to_copy:
+        print_line(err, line)
     sys.exit(status)

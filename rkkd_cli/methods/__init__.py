@@ -131,6 +131,14 @@ def method_terms(method_config: MethodConfig) -> tuple[str, ...]:
     return method_term_names(method_config, method_class(method_config.name))
 
 
+def reads_alpha(method_config: MethodConfig) -> bool:
+    """Return whether ``alpha`` weighs CE or KL. A method of the user's may read it."""
+    if method_config.name not in METHODS:
+        return True
+    weights_are_set = None not in (method_config.ce_weight, method_config.kl_weight)
+    return issubclass(METHODS[method_config.name], KD) and not weights_are_set
+
+
 def wants_strong_view(method_config: MethodConfig) -> bool:
     """Return whether the method reads a second, strongly augmented view of each batch."""
     return method_class(method_config.name).needs_strong_view

@@ -1,20 +1,13 @@
 """Attention transfer (Zagoruyko and Komodakis, arXiv 1612.03928)."""
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
 from rkkd_cli.config.experiment import FrozenConfig, MethodConfig
+from rkkd_cli.config.methods import ATConfig
 from rkkd_cli.losses import attention_transfer_loss
 from rkkd_cli.methods.inputs import DistillInputs
 from rkkd_cli.methods.method import Method, ModelPair, require_maps
-
-
-class ATConfig(FrozenConfig):
-    """The weight of the loss, and the power p of the activations."""
-
-    weight: float = Field(default=1000.0, ge=0)
-    p: float = Field(default=2.0, ge=1)
 
 
 class AT(Method):

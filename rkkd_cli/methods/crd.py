@@ -3,28 +3,14 @@
 import math
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from rkkd_cli.config.experiment import FrozenConfig, MethodConfig
+from rkkd_cli.config.methods import CRDConfig
 from rkkd_cli.losses import contrastive_log_z, contrastive_loss, updated_rows
 from rkkd_cli.losses.geometry import unit_vectors
 from rkkd_cli.methods.inputs import DistillInputs
 from rkkd_cli.methods.method import Method, ModelPair
-
-
-class CRDConfig(FrozenConfig):
-    """The weight of the loss, and the settings of its embeddings and memory banks.
-
-    ``features`` is the width of the embeddings, ``negatives`` their number for each image,
-    ``temperature`` that of the scores, and ``momentum`` the share of the old row in an update.
-    """
-
-    weight: float = Field(default=0.8, ge=0)
-    features: int = Field(default=128, ge=1)
-    negatives: int = Field(default=16384, ge=1)
-    temperature: float = Field(default=0.07, gt=0)
-    momentum: float = Field(default=0.5, ge=0, le=1)
 
 
 class EmbeddingMemory(nn.Module):

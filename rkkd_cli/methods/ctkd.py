@@ -1,26 +1,14 @@
 """Curriculum temperature KD: an adversarially learnt temperature (arXiv 2211.16231)."""
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from rkkd_cli.config.experiment import FrozenConfig, MethodConfig
+from rkkd_cli.config.methods import CTKDConfig
 from rkkd_cli.losses import curriculum_temperature, kl_at_temperature, reversal_strength
 from rkkd_cli.methods.inputs import DistillInputs
 from rkkd_cli.methods.kd import KD
 from rkkd_cli.methods.method import ModelPair
-
-
-class CTKDConfig(FrozenConfig):
-    """The range of the temperature, ``start`` to ``start + span``, and the curriculum.
-
-    The factor of the reversed gradient rises to ``strength`` over ``curriculum_epochs``.
-    """
-
-    start: float = Field(default=1.0, gt=0)
-    span: float = Field(default=20.0, gt=0)
-    strength: float = Field(default=1.0, ge=0)
-    curriculum_epochs: int = Field(default=10, ge=1)
 
 
 class CTKD(KD):

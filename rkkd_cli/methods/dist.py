@@ -1,19 +1,11 @@
 """DIST: correlation instead of equality (Huang et al., arXiv 2205.10536)."""
 
-from pydantic import Field
 from torch import Tensor
 
-from rkkd_cli.config.experiment import FrozenConfig
+from rkkd_cli.config.methods import DISTConfig
 from rkkd_cli.losses import dist_terms
 from rkkd_cli.methods.inputs import DistillInputs
 from rkkd_cli.methods.method import Method
-
-
-class DISTConfig(FrozenConfig):
-    """The weights of the inter-class term (beta) and the intra-class term (gamma)."""
-
-    beta: float = Field(default=1.0, ge=0)
-    gamma: float = Field(default=1.0, ge=0)
 
 
 class DIST(Method):

@@ -1,20 +1,11 @@
 """Decoupled KD: separate terms for the target class and the others (arXiv 2203.08679)."""
 
-from pydantic import Field
 from torch import Tensor
 
-from rkkd_cli.config.experiment import FrozenConfig
+from rkkd_cli.config.methods import DKDConfig
 from rkkd_cli.losses import dkd_terms
 from rkkd_cli.methods.inputs import DistillInputs
 from rkkd_cli.methods.method import Method, warm_up
-
-
-class DKDConfig(FrozenConfig):
-    """The weights of TCKD (alpha) and NCKD (beta), and the epochs over which they rise."""
-
-    alpha: float = Field(default=1.0, ge=0)
-    beta: float = Field(default=8.0, ge=0)
-    warmup_epochs: int = Field(default=20, ge=0)
 
 
 class DKD(Method):

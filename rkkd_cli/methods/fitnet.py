@@ -1,21 +1,14 @@
 """FitNet: a regressed hint from one feature map (Romero et al., arXiv 1412.6550)."""
 
-from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rkkd_cli.config.experiment import FrozenConfig, MethodConfig
+from rkkd_cli.config.methods import FitNetConfig
 from rkkd_cli.errors import UserError
 from rkkd_cli.losses import hint_loss
 from rkkd_cli.methods.inputs import DistillInputs
 from rkkd_cli.methods.method import Method, ModelPair, require_maps
-
-
-class FitNetConfig(FrozenConfig):
-    """The weight of the loss, and the index of the hint's feature map (0 is the stem's)."""
-
-    weight: float = Field(default=100.0, ge=0)
-    hint_layer: int = Field(default=2, ge=0)
 
 
 class FitNet(Method):

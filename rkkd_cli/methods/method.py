@@ -120,6 +120,14 @@ class Method(nn.Module):
         """
         return student
 
+    def inference_model(self, student: Classifier) -> nn.Module:
+        """Return the module of which all weights are kept, given what :meth:`wrap_student` returns.
+
+        By default, ``student`` itself. A method whose student reads other modules returns one that
+        owns them too: it is built anew from this pair of models, and gets its weights from a file.
+        """
+        return student
+
     def inference_projector(self) -> nn.Module | None:
         """Return the part of :meth:`wrap_student` that inference needs too, or None.
 

@@ -1,5 +1,6 @@
 """What an arm optimises: a weighted sum of loss terms."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -59,6 +60,14 @@ class Objective:
             weights[STANDARDIZED_KL] = weights.pop("kl", 0.0)
         return {**weights, "rank": self.rank_weight} if self.rank_weight else weights
 
+    def text(self, epochs: int) -> str:
+        """Return the weighted sum as text: ``0.1·ce + 0.9·kl + 0.9·rank``.
+
+        Weights that change are those of the last of the ``epochs``, with those of the first.
+        """
+        last, first = (weighted_sum(self.loss_weights(epoch)) for epoch in (epochs, 1))
+        return last if first == last else f"{last} (epoch 1: {first})"
+
     def loss(self, inputs: DistillInputs) -> ObjectiveLoss:
         """Return Σ weight · term, a scalar, and the raw values of the method's terms.
 
@@ -88,6 +97,16 @@ class Objective:
             return ObjectiveLoss(0.0 * student.sum(), raw)
         weighted = [weight * values[term] for term, weight in weights.items()]
         return ObjectiveLoss(sum(weighted[1:], start=weighted[0]), raw)
+
+
+def weighted_sum(weights: Mapping[str, float]) -> str:
+    """Return weights and terms as text, without terms of weight 0: ``ce + 8·nckd``."""
+    terms = [
+        term if weight == 1 else f"{weight:.4g}·{term}"
+        for term, weight in weights.items()
+        if weight
+    ]
+    return " + ".join(terms) or "0"
 
 
 def _as_float32(inputs: DistillInputs) -> DistillInputs:

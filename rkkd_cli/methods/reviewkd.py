@@ -6,11 +6,11 @@ Source: Chen et al., arXiv 2104.09044; structure as in mdistiller.
 from collections.abc import Sequence
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rkkd_cli.config.experiment import FrozenConfig, MethodConfig
+from rkkd_cli.config.methods import ReviewKDConfig
 from rkkd_cli.errors import UserError
 from rkkd_cli.losses import hierarchical_context_loss
 from rkkd_cli.methods.inputs import DistillInputs
@@ -18,13 +18,6 @@ from rkkd_cli.methods.method import Method, ModelPair, require_maps, warm_up
 from rkkd_cli.models import Features, FeatureShapes
 
 MAX_FUSION_CHANNELS = 512
-
-
-class ReviewKDConfig(FrozenConfig):
-    """The weight of the loss, and over how many epochs it rises."""
-
-    weight: float = Field(default=1.0, ge=0)
-    warmup_epochs: int = Field(default=20, ge=0)
 
 
 class Fusion(nn.Module):

@@ -1,20 +1,11 @@
 """Relational KD of distances and angles between pooled features (arXiv 1904.05068)."""
 
-from pydantic import Field
 from torch import Tensor
 
-from rkkd_cli.config.experiment import FrozenConfig
+from rkkd_cli.config.methods import RKDConfig
 from rkkd_cli.losses import rkd_angle_loss, rkd_distance_loss
 from rkkd_cli.methods.inputs import DistillInputs
 from rkkd_cli.methods.method import Method
-
-
-class RKDConfig(FrozenConfig):
-    """The weights, and whether features are first scaled to length 1, as in mmrazor."""
-
-    distance_weight: float = Field(default=25.0, ge=0)
-    angle_weight: float = Field(default=50.0, ge=0)
-    normalize: bool = False
 
 
 class RKD(Method):

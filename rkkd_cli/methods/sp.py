@@ -1,18 +1,12 @@
 """Similarity-preserving KD (Tung and Mori, arXiv 1907.09682)."""
 
-from pydantic import Field
 from torch import Tensor
 
 from rkkd_cli.config.experiment import FrozenConfig, MethodConfig
+from rkkd_cli.config.methods import SPConfig
 from rkkd_cli.losses import similarity_preserving_loss
 from rkkd_cli.methods.inputs import DistillInputs
 from rkkd_cli.methods.method import Method, ModelPair, require_maps
-
-
-class SPConfig(FrozenConfig):
-    """The weight of the loss."""
-
-    weight: float = Field(default=3000.0, ge=0)
 
 
 class SP(Method):

@@ -1,20 +1,13 @@
 """Variational information distillation (Ahn et al., arXiv 1904.05835)."""
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from rkkd_cli.config.experiment import FrozenConfig, MethodConfig
+from rkkd_cli.config.methods import VIDConfig
 from rkkd_cli.losses import match_sizes, vid_log_scale, vid_loss
 from rkkd_cli.methods.inputs import DistillInputs
 from rkkd_cli.methods.method import Method, ModelPair, require_maps
-
-
-class VIDConfig(FrozenConfig):
-    """The weight of the loss, and the initial variance of every channel."""
-
-    weight: float = Field(default=1.0, ge=0)
-    initial_variance: float = Field(default=5.0, gt=1e-4)
 
 
 class VID(Method):

@@ -11,14 +11,15 @@ import torch
 
 from rkkd_cli.config.arms import Arm
 from rkkd_cli.config.experiment import Experiment
-from rkkd_cli.data.catalogue import DatasetInfo, inspect_dataset, load_dataset
+from rkkd_cli.data.catalogue import DatasetInfo
+from rkkd_cli.data.reading import inspect_dataset, load_dataset
 from rkkd_cli.data.stream import Batch
 from rkkd_cli.data.streaming.crops import Crop
 from rkkd_cli.data.streaming.loader import PREFETCH_FACTOR, DecodeTask, ImageLoader, decode
 from rkkd_cli.data.streaming.split import StreamedSplit
 from rkkd_cli.models import build_model, count_parameters
 from rkkd_cli.records.cache import cache_directory
-from rkkd_cli.sweep.check import RESIDENT_COPIES, dataset_request, training_images
+from rkkd_cli.sweep.check import RESIDENT_COPIES, dataset_request
 from rkkd_cli.train.arm import ArmOnStream
 from rkkd_cli.train.device import use_precision
 from rkkd_cli.train.metrics.evaluate import EVALUATION_BATCH
@@ -29,6 +30,7 @@ USABLE_SHARE = 0.8  # of the free memory
 BYTES_PER_FLOAT = 4
 OPTIMIZER_TENSORS = {"sgd": 1, "adamw": 2}  # per parameter
 TIMED_STEPS, DECODED_IMAGES = 3, 16
+FEW_IMAGES, MAX_SECONDS = 8, 1.0  # a larger batch is timed in part if it takes longer than that
 
 
 class JobMemory(NamedTuple):
@@ -63,6 +65,37 @@ class ImageCounts(NamedTuple):
     batch: int
 
 
+class StreamEstimate(NamedTuple):
+    """What the arms of a stream take on a device.
+
+    ``seconds`` of one seed, ``teacher_share`` of them in the teacher's forward pass;
+    ``teacher_seconds`` to train the teacher; ``bytes`` beside PyTorch itself; ``fit``: how many
+    arms fit into memory at once.
+    """
+
+    arms: int
+    seconds: float
+    teacher_share: float
+    teacher_seconds: float
+    bytes: int
+    fit: int
+
+
+def estimate_stream(arms: Sequence[Arm], device: torch.device) -> StreamEstimate:
+    """Return the time and memory of the arms of a stream, measured in a few steps."""
+    experiment, epoch, memory = arms[0].experiment, epoch_time(arms, device), job_memory(arms)
+    recipe = None if experiment.teacher.checkpoint else experiment.teacher.training
+    return StreamEstimate(
+        arms=len(arms),
+        seconds=epoch.epoch * experiment.training.epochs,
+        teacher_share=epoch.teacher / epoch.epoch,
+        # A forward pass is a third of a step.
+        teacher_seconds=3 * epoch.teacher * recipe.epochs if recipe else 0.0,
+        bytes=memory.shared + memory.per_arm * len(arms),
+        fit=memory.max_arms(free_memory(device)),
+    )
+
+
 def free_memory(device: torch.device) -> int:
     """Return the free bytes where the arms will be."""
     if device.type == "cuda":
@@ -80,7 +113,7 @@ def job_memory(arms: Sequence[Arm]) -> JobMemory:
     experiment = arms[0].experiment
     dataset = inspect_dataset(dataset_request(experiment))
     counts = _image_counts(experiment, dataset)
-    images = torch.zeros(counts.batch, dataset.in_channels, *dataset.size)
+    images = torch.zeros(2, dataset.in_channels, *dataset.size)
     activations, per_arm = 0, 0
     for arm in _distinct_arms(arms).values():
         model = build_model(
@@ -89,7 +122,7 @@ def job_memory(arms: Sequence[Arm]) -> JobMemory:
         weights = BYTES_PER_FLOAT * count_parameters(model)
         tensors = 1 + OPTIMIZER_TENSORS[arm.experiment.training.optimizer]
         per_arm = max(per_arm, weights * (1 + tensors) + 2 * weights * tensors)
-        saved = _saved_for_backward(model, images[:2]) * len(images) // 2
+        saved = _saved_for_backward(model, images) * counts.batch // len(images)
         activations = max(activations, saved)
     teacher = build_model(
         experiment.teacher.model, dataset.num_classes, dataset.in_channels, dataset.size
@@ -126,35 +159,52 @@ def _saved_for_backward(model: torch.nn.Module, images: torch.Tensor) -> int:
 
 
 def epoch_time(arms: Sequence[Arm], device: torch.device) -> EpochTime:
-    """Return the time of an epoch, from a few steps of each kind of student on blank images."""
+    """Return the time of an epoch, from a few steps of each kind of student on blank images.
+
+    Of a batch that takes long, the steps are timed on a part.
+    """
     experiment = arms[0].experiment
     use_precision(device, experiment.precision)
     dataset = inspect_dataset(dataset_request(experiment))
     counts = _image_counts(experiment, dataset)
     teacher = _untrained_teacher(experiment, dataset, device)
-    images = torch.zeros(counts.batch, dataset.in_channels, *dataset.size, device=device)
-    images = images.to(memory_format=torch.channels_last)
-    labels = (torch.arange(counts.batch) % dataset.num_classes).to(device)
+    count = _timed_images(teacher, counts.batch, device)
+    images = _blank_images(teacher, count, device)
+    labels = (torch.arange(count) % dataset.num_classes).to(device)
     students = {
         kind: ArmOnStream(arm, 0, teacher, labels) for kind, arm in _distinct_arms(arms).items()
     }
     needs = feature_needs(student.objective for student in students.values())
     strong = images if needs.strong_view else None
-    batch = Batch(images, labels, torch.arange(counts.batch, device=device), strong)
+    batch = Batch(images, labels, torch.arange(count, device=device), strong)
     teacher_seconds = _median_seconds(lambda: run_teacher(teacher, batch, needs), device)
     taught = run_teacher(teacher, batch, needs)
     seconds = {
         kind: _median_seconds(partial(student.step, taught), device)
         for kind, student in students.items()
     }
-    batches = -(-counts.train // counts.batch)
+    batches, parts = -(-counts.train // counts.batch), counts.batch / count
     evaluated_batches = counts.evaluated / counts.batch / 3  # a forward pass is a third of a step
     arm_seconds = sum(seconds[_student_kind(arm)] for arm in arms)
     return EpochTime(
-        teacher=teacher_seconds * batches,
-        arms=arm_seconds * (batches + evaluated_batches),
+        teacher=teacher_seconds * parts * batches,
+        arms=arm_seconds * parts * (batches + evaluated_batches),
         decoding=_decoding_seconds(experiment, dataset, counts) if dataset.streamed else 0.0,
     )
+
+
+def _timed_images(teacher: Teacher, batch: int, device: torch.device) -> int:
+    """Return how many images of a batch the teacher passes in a bearable time."""
+    few = min(FEW_IMAGES, batch)
+    images = _blank_images(teacher, few, device)
+    with torch.no_grad():
+        seconds = _median_seconds(lambda: teacher.folded(images), device)
+    return min(batch, max(few, int(few * MAX_SECONDS / max(seconds, 1e-9))))
+
+
+def _blank_images(teacher: Teacher, count: int, device: torch.device) -> torch.Tensor:
+    images = torch.zeros(count, teacher.in_channels, *teacher.image_size, device=device)
+    return images.to(memory_format=torch.channels_last)
 
 
 def _untrained_teacher(
@@ -189,9 +239,9 @@ def _decoding_seconds(experiment: Experiment, info: DatasetInfo, counts: ImageCo
 
 
 def _median_seconds(work: Callable[[], object], device: torch.device) -> float:
-    """Return the median time of a few calls, after one that is not counted."""
-    times = []
-    for _ in range(1 + TIMED_STEPS):
+    """Return the median time of one to three calls, after one that is not counted."""
+    times: list[float] = []
+    while len(times) < 2 or (len(times) < 1 + TIMED_STEPS and sum(times[1:]) < MAX_SECONDS):
         started = time.perf_counter()
         work()
         if device.type == "cuda":
@@ -211,7 +261,5 @@ def _distinct_arms(arms: Sequence[Arm]) -> dict[tuple[str, str, str], Arm]:
 
 
 def _image_counts(experiment: Experiment, dataset: DatasetInfo) -> ImageCounts:
-    train = training_images(experiment, dataset)
-    held_out = (experiment.dataset.limit_train or dataset.train_images) - train + dataset.val_images
-    test = experiment.dataset.limit_test or dataset.test_images
-    return ImageCounts(train, held_out + test, min(experiment.training.batch_size, train))
+    train, held_out = dataset.train_images, dataset.val_images + dataset.test_images
+    return ImageCounts(train, held_out, min(experiment.training.batch_size, train))

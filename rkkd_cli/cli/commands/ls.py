@@ -1,45 +1,60 @@
-"""``rkkd ls``: list presets, models, methods, datasets, runs or surrogates."""
+"""``rkkd ls``: list presets, models, methods, datasets, runs, surrogates or keys."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import typer
+
+from rkkd_cli.cli.flags import experiment
 from rkkd_cli.cli.flags.flag import REQUIRED, Flag, takes
-from rkkd_cli.cli.flags.runs import OUT
+from rkkd_cli.cli.flags.runs import JSON_ONLY, OUT
 from rkkd_cli.errors import UserError, unknown_name
 
 if TYPE_CHECKING:
-    from rkkd_cli.config.experiment import FrozenConfig
+    from rkkd_cli.config.frozen import FrozenConfig
 
-Table = tuple[list[str], list[list[str]]]
+Table = tuple[list[str], list[list[Any]]]  # the header, and rows of texts and whole numbers
 
 SETTINGS = "settings, as method.NAME.SETTING=VALUE"
-PROSE = ("title", "what", "objective", "formula", SETTINGS)  # columns that a terminal may fold
+# The columns that a terminal may fold.
+PROSE = ("title", "what", "objective", "formula", "value", "meaning", SETTINGS)
 
 
 @takes(
     Flag("what", str, "What to list.", positional=True, default=REQUIRED,
-         metavar="presets|models|methods|datasets|runs|surrogates"),
-    Flag("library", str | None, "List the models of this library instead of the built-in ones.",
-         positional=True, metavar="[torchvision|timm]"),
-    OUT,
+         metavar="presets|models|methods|datasets|runs|surrogates|keys"),
+    Flag("within", str | None, "List the models of this library, or the keys of this section.",
+         positional=True, metavar="[torchvision|timm|SECTION]"),
+    JSON_ONLY, OUT,
 )  # fmt: skip
-def ls(what: str, library: str | None, out: Path) -> None:
-    """List presets, models, methods, datasets, runs or surrogates."""
-    from rkkd_cli.cli.output import console, tables
-
+def ls(what: str, within: str | None, as_json: bool, out: Path) -> None:
+    """List presets, models, methods, datasets, runs, surrogates, or the keys of an experiment."""
     if what not in LISTS:
         raise unknown_name("list", what, LISTS)
-    if library is not None and what != "models":
-        raise UserError(f"rkkd ls {what} takes no library; only models are listed by library")
-    header, rows = LISTS[what](out) if library is None else _library_models(library)
-    console.print_table(tables.plain_table(header, rows, PROSE))
+    if within is None:
+        header, rows = LISTS[what](out)
+    elif what in PARTS:
+        header, rows = PARTS[what](within)
+    else:
+        raise UserError(f"rkkd ls {what} lists all of them; leave {within!r} away")
+    if as_json:
+        names = [name.partition(",")[0].partition(" (")[0] for name in header]
+        typer.echo(json.dumps({what: [dict(zip(names, row, strict=True)) for row in rows]}))
+        return
+    from rkkd_cli.cli.output import console, tables
+
+    if what == "keys":
+        header, rows = _narrow_keys(rows)
+    texts = [[f"{cell:,}" if isinstance(cell, int) else cell for cell in row] for row in rows]
+    console.print_table(tables.plain_table(header, texts, PROSE))
 
 
 def _presets(out: Path) -> Table:
-    from rkkd_cli.config.presets import preset_names, read_preset
+    from rkkd_cli.config.shipped import preset_description, preset_names
 
-    presets = {name: read_preset(name) for name in preset_names()}
+    presets = {name: preset_description(name) for name in preset_names()}
     rows = [
         [name, str(preset.get("cost", "")).partition(".")[0], str(preset.get("title", ""))]
         for name, preset in presets.items()
@@ -48,38 +63,32 @@ def _presets(out: Path) -> Table:
 
 
 def _models(out: Path) -> Table:
-    import torch
+    from rkkd_cli.config.names import MODELS
 
-    from rkkd_cli.models import MODELS, build_model, count_parameters
-
-    with torch.device("meta"):  # to count parameters without allocating them
-        models = {name: build_model(name, num_classes=100) for name in MODELS}
-    rows = [[name, f"{count_parameters(model):,}"] for name, model in models.items()]
-    return ["model", "parameters (3 channels, 100 classes)"], rows
+    return ["model", "parameters (3 channels, 100 classes)"], [[*row] for row in MODELS.items()]
 
 
 def _library_models(library: str) -> Table:
-    from rkkd_cli.models import LIBRARIES
+    from rkkd_cli.config.names import LIBRARIES, library_models
 
     if library not in LIBRARIES:
         raise unknown_name("library", library, LIBRARIES)
-    return ["model"], [[f"{library}:{name}"] for name in LIBRARIES[library]()]
+    names = library_models(library)
+    if not names:
+        raise UserError(f"{library} is not installed: pip install 'rkkd[{library}]'")
+    return ["model"], [[f"{library}:{name}"] for name in names]
 
 
 def _datasets(out: Path) -> Table:
-    from rkkd_cli.data.catalogue import DATASETS
+    from rkkd_cli.config.names import DATASETS
 
-    rows = [[name, dataset.description] for name, dataset in DATASETS.items()]
-    return ["dataset", "what"], rows
+    return ["dataset", "what"], [[*row] for row in DATASETS.items()]
 
 
 def _methods(out: Path) -> Table:
-    from rkkd_cli.methods import METHODS
+    from rkkd_cli.config.methods import METHODS
 
-    rows = [
-        [name, (method.__doc__ or "").strip().splitlines()[0], _settings(method.Config)]
-        for name, method in METHODS.items()
-    ]
+    rows = [[name, objective, _settings(config)] for name, (objective, config) in METHODS.items()]
     return ["method", "objective", SETTINGS], rows
 
 
@@ -88,30 +97,61 @@ def _settings(config: "type[FrozenConfig]") -> str:
 
 
 def _surrogates(out: Path) -> Table:
-    from rkkd_cli.losses import SURROGATES
+    from rkkd_cli.config.names import SURROGATES
 
-    rows = [[name, (function.__doc__ or "").strip()] for name, function in SURROGATES.items()]
-    return ["surrogate", "formula"], rows
+    return ["surrogate", "formula"], [[*row] for row in SURROGATES.items()]
+
+
+def _keys(out: Path) -> Table:
+    return _keys_in(None)
+
+
+def _keys_in(section: str | None) -> Table:
+    from rkkd_cli.config.keys import keys_in
+
+    flags = {flag.key: flag for flag in vars(experiment).values() if isinstance(flag, Flag)}
+    rows = []
+    for key in keys_in(section):
+        flag = flags.get(key.name)
+        described = flag or flags.get(key.name.removeprefix("teacher."))
+        meaning = key.meaning or (described.help if described else "")
+        option = flag.option_names[0].partition("/")[0] if flag else ""
+        rows.append([key.name, option, key.type, key.default, key.range, meaning])
+    return ["key", "flag", "type", "default", "range", "meaning"], rows
+
+
+def _narrow_keys(rows: list[list[Any]]) -> Table:
+    """Return the keys with type and range in one column, and the flag behind the meaning."""
+    narrow = [
+        [key, f"{kind}, {bounds}" if bounds else kind, default,
+         f"{meaning} ({flag})" if flag else meaning]
+        for key, flag, kind, default, bounds, meaning in rows
+    ]  # fmt: skip
+    return ["key", "value", "default", "meaning"], narrow
 
 
 def _runs(out: Path) -> Table:
+    from rkkd_cli.config.presets import recorded_title
     from rkkd_cli.records.run_directory import find_runs
+    from rkkd_cli.report.setting_text import objectives_text
 
     rows = []
     for run in find_runs(out):
         try:
             manifest = run.read_manifest()
         except UserError as error:
-            rows.append([run.name, "damaged", "", str(error)])
+            rows.append([run.name, "damaged", "", str(error), ""])
             continue
         teachers = ", ".join(facts["model"] for facts in manifest.teachers)
         datasets = ", ".join(facts["name"] for facts in manifest.datasets)
-        started = manifest.started[:16].replace("T", " ")
-        rows.append([run.name, run.status(manifest), started, f"{datasets}, teacher {teachers}"])
-    return ["run", "status", "started", "what"], rows
+        title = recorded_title(run.experiment) or f"{datasets}, teacher {teachers}"
+        started, objective = manifest.started[:16].replace("T", " "), objectives_text(manifest)
+        rows.append([run.name, run.status(manifest), started, title, objective])
+    return ["run", "status", "started", "what", "objective"], rows
 
 
 LISTS: dict[str, Callable[[Path], Table]] = {
     "presets": _presets, "models": _models, "methods": _methods, "datasets": _datasets,
-    "runs": _runs, "surrogates": _surrogates,
+    "runs": _runs, "surrogates": _surrogates, "keys": _keys,
 }  # fmt: skip
+PARTS: dict[str, Callable[[str], Table]] = {"models": _library_models, "keys": _keys_in}

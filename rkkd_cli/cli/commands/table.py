@@ -1,11 +1,16 @@
-"""``rkkd table``: the tables of a grid, as text, Markdown, LaTeX or CSV."""
+"""``rkkd table``: the tables of a grid, as text, Markdown, LaTeX, CSV or JSON."""
 
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rkkd_cli.cli.flags.flag import Flag, takes
 from rkkd_cli.cli.flags.grid import PUBLISHED_GRID
-from rkkd_cli.cli.flags.runs import OUT, RUN, SELECT, format_flag
+from rkkd_cli.cli.flags.runs import JSON_ONLY, OUT, RUN, SELECT, format_flag
+
+if TYPE_CHECKING:
+    from rkkd_cli.analysis.grid_run import GridRecord
 
 
 @takes(
@@ -13,10 +18,16 @@ from rkkd_cli.cli.flags.runs import OUT, RUN, SELECT, format_flag
     format_flag("text", "md", "latex", "csv"), SELECT, PUBLISHED_GRID,
     Flag("output", Path | None, "File to write the tables to, instead of printing them.",
          option=("--output", "-o")),
-    OUT,
+    JSON_ONLY, OUT,
 )  # fmt: skip
 def table(
-    run: str, to: str, select: str, published: str | None, output: Path | None, out: Path
+    run: str,
+    to: str,
+    select: str,
+    published: str | None,
+    output: Path | None,
+    as_json: bool,
+    out: Path,
 ) -> None:
     """Print a grid: the first varied key gives the rows, the second one the columns."""
     from rkkd_cli.analysis.grid_run import read_grid_run
@@ -29,10 +40,12 @@ def table(
 
     opened = open_run(run, out)
     grid = read_grid_run(opened, opened.read_manifest(), select, published)
-    if to == "text" and output is None:
+    if to == "text" and output is None and not as_json:
         print_tables(grid)
         return
-    if to == "csv":
+    if as_json:
+        text = f"{_as_json(grid)}\n"
+    elif to == "csv":
         text = long_csv(grid.tables)
     else:
         text = WRITERS[to]([lay_out(table) for table in grid.tables], grid_notes(grid))
@@ -40,3 +53,17 @@ def table(
         print_text(text)
     else:
         write_atomically(output, text)
+
+
+def _as_json(grid: "GridRecord") -> str:
+    """Return the accuracies of the cells, in percent, and those of the baselines and teachers."""
+    from rkkd_cli.report.grid_text import grid_notes, long_frame
+
+    content = {
+        "run": grid.run.name,
+        "cells": long_frame(grid.tables).to_dict("records"),
+        "baselines": {arm: asdict(accuracy) for arm, accuracy in grid.baselines.items()},
+        "teachers": grid.manifest.teachers,
+        "notes": grid_notes(grid),
+    }
+    return json.dumps(content, allow_nan=False)

@@ -1,5 +1,6 @@
 """``rkkd teacher``: train teachers ahead of time, import and export files, list the cached ones."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import typer
 
 from rkkd_cli.cli.flags import experiment as flags
 from rkkd_cli.cli.flags.flag import REQUIRED, Flag, takes
-from rkkd_cli.cli.flags.runs import CHECKPOINT_MINUTES
+from rkkd_cli.cli.flags.runs import CHECKPOINT_MINUTES, JSON_ONLY
 from rkkd_cli.config.overrides import Override
 
 app = typer.Typer(
@@ -52,7 +53,8 @@ def train(
          "state.model; the usual ones, or the only one, are found.", metavar="NAME"),
     Flag("ignore_unexpected", bool, "Leave out entries that the model does not have, such as the "
          "counters of profilers.", default=False),
-    flags.DATASET, flags.DATA_ROOT, flags.LIMIT_TEST, flags.STREAM, flags.DEVICE, flags.PRECISION,
+    flags.DATASET, flags.DATA_ROOT, flags.IMAGE_SIZE, flags.RESIZE, flags.TEST_SHARE,
+    flags.LIMIT_TEST, flags.STREAM, flags.DEVICE, flags.PRECISION,
 )  # fmt: skip
 def import_(
     preset: str | None,
@@ -88,19 +90,24 @@ def export(teacher: str, to: Path | None, force: bool) -> None:
 
 
 @app.command()
-def ls() -> None:
+@takes(JSON_ONLY)
+def ls(as_json: bool) -> None:
     """List the cached teachers, the newest last."""
     from rkkd_cli.cli.output import console, tables
     from rkkd_cli.records.cache import cache_directory
     from rkkd_cli.train.teacher.store import TeacherStore
 
+    teachers = TeacherStore(cache_directory()).list()
+    if as_json:
+        typer.echo(json.dumps({"teachers": teachers}))
+        return
     header = ["key", "model", "dataset", "images", "epochs", "test acc (%)", "parameters", "sha256"]
     rows = [
         [facts["key"], facts["model"], facts["dataset"],
          f"{facts['train_images']:,}" if "train_images" in facts else "imported",
          str(facts.get("epochs", "–")), f"{facts['test_acc']:.2f}", f"{facts['parameters']:,}",
          facts["sha256"][:16]]
-        for facts in TeacherStore(cache_directory()).list()
+        for facts in teachers
     ]  # fmt: skip
     console.print_table(tables.plain_table(header, rows))
 

@@ -1,45 +1,139 @@
-"""``rkkd run --dry-run``: check everything, then show the experiment and what would be trained."""
+"""``rkkd run --dry-run``: check everything, then show what would be trained and what it takes."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import typer
 
-from rkkd_cli.cli.output.console import err, print_line, print_text
-from rkkd_cli.config.experiment import Experiment
+from rkkd_cli.cli.output.console import err, out, print_line, print_text
+from rkkd_cli.config.dataset import DatasetConfig
+from rkkd_cli.config.description import with_classes
+from rkkd_cli.config.experiment import Experiment, TrainingConfig
 from rkkd_cli.config.presets import to_toml
-from rkkd_cli.data.catalogue import check_images, needs_download
+from rkkd_cli.data.headers import Headers
+from rkkd_cli.data.reading import check_images, inspect_images, needs_download
+from rkkd_cli.errors import UserError
 from rkkd_cli.records.cache import cache_directory
 from rkkd_cli.sweep.check import CheckedStream, check_device, check_experiment, dataset_request
-from rkkd_cli.train.device import describe_device, pick_device, use_threads
+from rkkd_cli.sweep.doubts import doubts
+from rkkd_cli.sweep.estimate import StreamEstimate, estimate_stream, free_memory
+from rkkd_cli.sweep.jobs import sources_key
+from rkkd_cli.train.device import describe_device, keep_freed_memory, pick_device, use_threads
+
+MANY_ARMS = 500  # take a while to check
+MAX_OBJECTIVES, MAX_NAMES = 20, 8  # that are shown
+SPANS = {"s": 90, "min": 90 * 60, "h": 72 * 3600}  # up to so many seconds in each unit
+
+Lines = Iterator[tuple[str, str]]  # what a line is about, and the line
 
 
-def print_plan(experiment: Experiment, directory: Path, as_json: bool) -> None:
-    """Check the experiment, then print it as TOML and the plan on stderr, or both as JSON."""
-    checked = check_experiment(experiment, cache_directory())
+def print_plan(experiment: Experiment, directory: Path, as_json: bool, verbose: bool) -> None:
+    """Check the experiment and print what would be trained: as lines on stdout, or as JSON there.
+
+    With ``verbose`` stdout gets the resolved experiment as TOML, and the lines go to stderr.
+    """
+    headers = headers_of(experiment)
+    if len(experiment.arms) > MANY_ARMS:
+        print_line(err, f"checking {len(experiment.arms):,} arms")
     use_threads(experiment.threads)
+    keep_freed_memory()
     device = pick_device(experiment.device)
-    check_device(experiment, device)
-    device_text = describe_device(device)
-    streams = [_describe_stream(stream) for stream in checked]
-    _check_images(checked)
+    try:
+        checked = check_experiment(experiment, cache_directory())
+        check_device(experiment, device)
+        _check_images(checked)
+    except UserError:  # mixed images often say why
+        mixed = (read for read in headers.values() if len(read.sizes) != 1 or read.unreadable)
+        print_lines(_image_lines(mixed), to_stderr=True)
+        raise
+    named = with_classes(experiment, checked[0].dataset.num_classes)
+    estimates = [estimate_stream(stream.arms, device) for stream in checked]
+    plan = Plan(named, directory, describe_device(device), free_memory(device), checked, estimates)
     if as_json:
-        content = {
-            "experiment": experiment.model_dump(mode="json", exclude_none=True),
-            "directory": str(directory),
-            "device": device_text,
-            "streams": streams,
-        }
-        typer.echo(json.dumps(content))
+        typer.echo(json.dumps(plan.as_json()))
         return
-    print_text(f"{to_toml(experiment)}\n")
-    print_line(err, f"would run on {device_text} into {directory}")
-    for stream, facts in zip(checked, streams, strict=True):
-        for sentence in (*facts["notes"], _stream_sentence(stream.experiment, facts)):
-            print_line(err, sentence)
-    print_line(err, "dry run: nothing was written")
+    print_lines(plan.lines(headers), to_stderr=verbose)
+    if verbose:
+        print_text(to_toml(named))
+
+
+class Plan(NamedTuple):
+    """A checked experiment, where it would be trained, and what its streams take."""
+
+    experiment: Experiment
+    directory: Path
+    device: str
+    free_bytes: int
+    streams: Sequence[CheckedStream]
+    estimates: Sequence[StreamEstimate]
+
+    def lines(self, headers: Mapping[DatasetConfig, Headers]) -> Lines:
+        """Yield what would be trained, and what it takes."""
+        if self.experiment.title:
+            yield "title", self.experiment.title
+        for stream in self.streams:
+            yield from stream_lines(stream, headers.get(stream.experiment.dataset))
+            yield from _objective_lines(stream.objectives)
+        yield from self._cost_lines()
+        yield from (("warning", sentence) for sentence in doubts(self.streams))
+        yield "folder", f"{self.directory}; dry run: nothing was written"
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the plan as one JSON object."""
+        pairs = zip(self.streams, self.estimates, strict=True)
+        return {
+            "experiment": self.experiment.model_dump(mode="json", exclude_none=True),
+            "directory": str(self.directory),
+            "device": self.device,
+            "free_bytes": self.free_bytes,
+            "streams": [_stream_json(stream, estimate) for stream, estimate in pairs],
+            "warnings": doubts(self.streams),
+        }
+
+    def _cost_lines(self) -> Lines:
+        """Yield the time of all streams and seeds, one after another, and the largest memory."""
+        seeds, seconds = len(self.experiment.seeds), sum(one.seconds for one in self.estimates)
+        teachers = {
+            sources_key(stream.experiment): estimate.teacher_seconds
+            for stream, estimate in zip(self.streams, self.estimates, strict=True)
+        }
+        share = sum(one.teacher_share * one.seconds for one in self.estimates) / seconds
+        a_seed = f", {span_text(seconds)} a seed" if seeds > 1 else ""
+        time = (
+            f"about {span_text(seconds * seeds)}{a_seed}, {100 * share:.0f} % of it in the "
+            "teacher's forward pass"
+        )
+        if training := sum(teachers.values()):
+            time += f"; first {span_text(training)} to train the teacher, unless it is cached"
+        yield "time", time
+        largest = max(self.estimates, key=lambda estimate: estimate.bytes)
+        enough = f", enough for {largest.fit} arms" if largest.fit < largest.arms else ""
+        free = f"{size_text(self.free_bytes)} are free on {self.device}{enough}"
+        yield "memory", f"about {size_text(largest.bytes)} beside PyTorch itself; {free}"
+
+
+def print_lines(lines: Iterable[tuple[str, str]], to_stderr: bool = False) -> None:
+    """Print lines, each behind what it is about."""
+    for about, line in lines:
+        print_line(err if to_stderr else out, f"{about:9} {line}")
+
+
+def _image_lines(headers: Iterable[Headers]) -> Lines:
+    for read in headers:
+        yield from (("images", sentence) for sentence in read.sentences())
+
+
+def headers_of(experiment: Experiment) -> dict[DatasetConfig, Headers]:
+    """Return the headers of the images of each image folder that can be scanned."""
+    arms = [arm.experiment for arm in experiment.resolved_arms]
+    folders = {arm.dataset: arm for arm in arms if arm.dataset.name == "folder"}
+    return {
+        dataset: inspect_images(dataset_request(arm))
+        for dataset, arm in folders.items()
+        if dataset.root is not None
+    }
 
 
 def _check_images(checked: Sequence[CheckedStream]) -> None:
@@ -52,10 +146,83 @@ def _check_images(checked: Sequence[CheckedStream]) -> None:
             check_images(dataset_request(stream.experiment))
 
 
-def _describe_stream(stream: CheckedStream) -> dict[str, Any]:
-    experiment = stream.experiment
+def stream_lines(stream: CheckedStream, headers: Headers | None) -> Lines:
+    """Yield the data, the models and the recipe of arms in lockstep."""
+    experiment, dataset = stream.experiment, stream.dataset
+    yield "data", _data_text(stream)
+    yield from (("", sentence) for sentence in dataset.notes)
+    if headers is not None:
+        yield from _image_lines([headers])
+        yield from (("", sentence) for sentence in headers.misfits(*dataset.size))
+    teacher = experiment.teacher
+    recipe = f"trained for {teacher.training.epochs} epochs, or cached" if teacher.training else ""
+    origin = f"from {teacher.checkpoint}" if teacher.checkpoint else recipe
+    yield "teacher", f"{_model_text(stream, teacher.model)}, {origin}"
+    students = dict.fromkeys(arm.experiment.student.model for arm in stream.arms)
+    yield "student", "; ".join(_model_text(stream, name) for name in students)
+    seeds = f"seed{'s' * (len(experiment.seeds) > 1)} {', '.join(map(str, experiment.seeds))}"
+    recipes = dict.fromkeys(_recipe_text(arm.experiment.training) for arm in stream.arms)
+    recipe = recipes.popitem()[0] if len(recipes) == 1 else f"{len(recipes)} recipes"
+    yield "training", f"{recipe}; {seeds}"
+
+
+def _data_text(stream: CheckedStream) -> str:
+    dataset, request = stream.dataset, dataset_request(stream.experiment)
+    source = " (would be downloaded)" if needs_download(request, cache_directory()) else ""
+    source = " (streamed from the disk)" if dataset.streamed else source
+    val = f" + {dataset.val_images:,} validation" if dataset.val_images else ""
+    height, width = dataset.size
+    return (
+        f"{stream.experiment.dataset.name}{source}: {dataset.train_images:,} training{val} + "
+        f"{dataset.test_images:,} test images, {width}×{height}, {dataset.in_channels} "
+        f"channel{'s' * (dataset.in_channels > 1)}, {dataset.num_classes} classes"
+    )
+
+
+def _model_text(stream: CheckedStream, name: str) -> str:
+    return f"{name}, {stream.parameters[name]:,} parameters"
+
+
+def _recipe_text(recipe: TrainingConfig) -> str:
+    epochs = f"{recipe.epochs} epoch{'s' * (recipe.epochs > 1)}"
+    return (
+        f"{epochs} at batch size {recipe.batch_size}, {recipe.optimizer} at learning rate "
+        f"{recipe.lr:g}, schedule {recipe.schedule}"
+    )
+
+
+def _objective_lines(objectives: dict[str, str]) -> Lines:
+    """Yield a line for each objective, with the arms that have it."""
+    arms: dict[str, list[str]] = {}
+    for arm, objective in objectives.items():
+        arms.setdefault(objective, []).append(arm)
+    for number, (objective, names) in enumerate(arms.items()):
+        about = "" if number else "arms"
+        if number == MAX_OBJECTIVES:
+            yield about, f"… and {len(arms) - number:,} more objectives"
+            return
+        more = f" and {len(names) - MAX_NAMES:,} more" if len(names) > MAX_NAMES else ""
+        yield about, f"{', '.join(names[:MAX_NAMES])}{more}: {objective}"
+
+
+def span_text(seconds: float) -> str:
+    """Return a rough time such as ``40 s``, ``25 min``, ``7.5 h`` or ``12 days``."""
+    for unit, length, digits in (("s", 1, 0), ("min", 60, 0), ("h", 3600, 1)):
+        if seconds < SPANS[unit]:
+            return f"{seconds / length:.{digits}f} {unit}"
+    return f"{seconds / 86400:.0f} days"
+
+
+def size_text(count: int) -> str:
+    """Return a number of bytes such as ``35 MB`` or ``1.2 GB``."""
+    return f"{count / 1e6:.0f} MB" if count < 1e9 else f"{count / 1e9:.1f} GB"
+
+
+def _stream_json(stream: CheckedStream, estimate: StreamEstimate) -> dict[str, Any]:
+    experiment, request = stream.experiment, dataset_request(stream.experiment)
     return {
         "arms": [arm.name for arm in stream.arms],
+        "objectives": stream.objectives,
         "seeds": list(experiment.seeds),
         "epochs": experiment.training.epochs,
         "batch_size": experiment.training.batch_size,
@@ -63,20 +230,9 @@ def _describe_stream(stream: CheckedStream) -> dict[str, Any]:
         "image_shape": [stream.dataset.in_channels, *stream.dataset.size],
         "streamed": stream.dataset.streamed,
         "notes": stream.dataset.notes,
-        "needs_download": needs_download(dataset_request(experiment), cache_directory()),
+        "needs_download": needs_download(request, cache_directory()),
         "parameters": stream.parameters,
+        "seconds_of_a_seed": estimate.seconds,
+        "teacher_seconds": estimate.teacher_seconds,
+        "bytes": estimate.bytes,
     }
-
-
-def _stream_sentence(experiment: Experiment, facts: dict[str, Any]) -> str:
-    source = " (would be downloaded)" if facts["needs_download"] else ""
-    source = " (streamed from the disk)" if facts["streamed"] else source
-    checkpoint = experiment.teacher.checkpoint
-    origin = f"from {checkpoint}" if checkpoint else "trained or cached"
-    sizes = ", ".join(f"{model} {count:,}" for model, count in facts["parameters"].items())
-    return (
-        f"{experiment.dataset.name}{source}: arms {', '.join(facts['arms'])} in lockstep for "
-        f"{facts['epochs']} epochs at batch size {facts['batch_size']}, seeds "
-        f"{', '.join(map(str, facts['seeds']))}; teacher {experiment.teacher.model} {origin}; "
-        f"parameters: {sizes}"
-    )

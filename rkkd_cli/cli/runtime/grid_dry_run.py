@@ -1,7 +1,6 @@
 """``rkkd grid --dry-run``: the status of every cell, and the cost of those that are left."""
 
 import json
-from datetime import timedelta
 from typing import Any
 
 import pandas as pd
@@ -9,27 +8,35 @@ import torch
 import typer
 
 from rkkd_cli.analysis.grid import grid_frame
-from rkkd_cli.cli.output.console import err, print_line, print_table
+from rkkd_cli.cli.output.console import print_table
 from rkkd_cli.cli.output.tables import plain_table
+from rkkd_cli.cli.runtime.dry_run import (
+    headers_of,
+    print_lines,
+    size_text,
+    span_text,
+    stream_lines,
+)
 from rkkd_cli.cli.runtime.requests import GridRequest
-from rkkd_cli.config.arms import Arm
 from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.records.cache import cache_directory
 from rkkd_cli.sweep.check import check_device, check_experiment
-from rkkd_cli.sweep.estimate import epoch_time, free_memory, job_memory
+from rkkd_cli.sweep.doubts import doubts
+from rkkd_cli.sweep.estimate import StreamEstimate, estimate_stream
 from rkkd_cli.sweep.jobs import group_by_stream
-from rkkd_cli.sweep.recording.recorder import metrics_header, new_manifest
+from rkkd_cli.sweep.recording.beginning import metrics_header, new_manifest
 from rkkd_cli.train.device import describe_device, keep_freed_memory, pick_device, use_threads
 
 
 def print_cells(request: GridRequest, experiment: Experiment, retry: bool, as_json: bool) -> None:
     """Check everything, then print the cells and the estimates. Writes nothing."""
-    check_experiment(experiment, cache_directory())
+    checked = check_experiment(experiment, cache_directory())
     device = pick_device(experiment.device)
     check_device(experiment, device)
     use_threads(experiment.threads)
     keep_freed_memory()
-    cells = _cells(request, experiment)
+    objectives = {arm: text for stream in checked for arm, text in stream.objectives.items()}
+    cells = _cells(request, experiment).assign(objective=lambda rows: rows["arm"].map(objectives))
     left = {"pending", "failed"} if retry else {"pending"}
     estimates = _estimates(experiment, cells[cells["status"].isin(left)], device)
     directory = str(request.out / request.name)
@@ -38,14 +45,18 @@ def print_cells(request: GridRequest, experiment: Experiment, retry: bool, as_js
                 for row in cells.to_dict("records")]  # fmt: skip
         typer.echo(json.dumps({"directory": directory, "cells": rows, "jobs": estimates}))
         return
-    columns = ["arm", "seed", "cell", *experiment.vary, "status"]
+    headers = headers_of(experiment)
+    print_lines([("title", experiment.title)] if experiment.title else [])
+    for stream in checked:
+        print_lines(stream_lines(stream, headers.get(stream.experiment.dataset)))
+    counts = ", ".join(f"{n} {status}" for status, n in cells["status"].value_counts().items())
+    print_lines([("cells", counts)])
+    print_lines(("time", _estimate_sentence(one, describe_device(device))) for one in estimates)
+    print_lines(("warning", sentence) for sentence in doubts(checked))
+    print_lines([("folder", f"{directory}; dry run: nothing was written")])
+    columns = ["arm", "seed", "cell", *experiment.vary, "status", "objective"]
     texts = cells[columns].fillna("").astype(str).to_numpy().tolist()
     print_table(plain_table(columns, texts))
-    counts = ", ".join(f"{n} {status}" for status, n in cells["status"].value_counts().items())
-    print_line(err, f"{directory}: {counts}")
-    for estimate in estimates:
-        print_line(err, _estimate_sentence(estimate, describe_device(device)))
-    print_line(err, "the training of the teacher is not counted; dry run: nothing was written")
 
 
 def _cells(request: GridRequest, experiment: Experiment) -> pd.DataFrame:
@@ -64,28 +75,24 @@ def _estimates(
     """Return the time and memory for the cells of each stream that are left."""
     arms = {arm.name: arm for arm in experiment.resolved_arms}
     return [
-        {"seed": int(str(seed)), **_estimate(arms_of_stream, device)}
+        {"seed": int(str(seed)), **_estimate_json(estimate_stream(arms_of_stream, device))}
         for seed, cells in left.groupby("seed", sort=False)
         for arms_of_stream in group_by_stream(arms[name] for name in cells["arm"])
     ]
 
 
-def _estimate(arms: tuple[Arm, ...], device: torch.device) -> dict[str, Any]:
-    time, memory = epoch_time(arms, device), job_memory(arms)
-    return {
-        "cells": len(arms),
-        "seconds": time.epoch * arms[0].experiment.training.epochs,
-        "teacher_share": time.teacher / time.epoch,
-        "bytes": memory.shared + memory.per_arm * len(arms),
-        "fit": memory.max_arms(free_memory(device)),
-    }
+def _estimate_json(estimate: StreamEstimate) -> dict[str, Any]:
+    facts = estimate._asdict()
+    return {"cells": facts.pop("arms"), **facts}
 
 
 def _estimate_sentence(estimate: dict[str, Any], device: str) -> str:
-    duration = timedelta(seconds=round(estimate["seconds"]))
+    training, fits = estimate["teacher_seconds"], estimate["fit"]
+    fit = f"; only {fits} cells fit into memory at once" if fits < estimate["cells"] else ""
+    teacher = f"; first {span_text(training)} to train the teacher, unless cached" * bool(training)
     return (
-        f"seed {estimate['seed']}: {estimate['cells']} cells in lockstep, about {duration} on "
-        f"{device} ({100 * estimate['teacher_share']:.0f} % of it in the teacher's forward pass) "
-        f"and {estimate['bytes'] / 1e9:.2f} GB beside PyTorch itself; {estimate['fit']} cells fit "
-        "into memory at once"
+        f"seed {estimate['seed']}: {estimate['cells']} cells in lockstep, about "
+        f"{span_text(estimate['seconds'])} on {device} ({100 * estimate['teacher_share']:.0f} % of "
+        f"it in the teacher's forward pass) and {size_text(estimate['bytes'])} beside PyTorch "
+        f"itself{fit}{teacher}"
     )

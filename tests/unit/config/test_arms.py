@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from rkkd_cli.config.arms import select_by_rank_grad
-from rkkd_cli.config.experiment import DESCRIPTION_TEXTS, Experiment
+from rkkd_cli.config.experiment import DESCRIPTION_TEXTS, DESCRIPTIVE_KEYS, Experiment
 from rkkd_cli.config.overrides import Override, flatten, parse_override
 from rkkd_cli.config.presets import load_experiment, to_toml
 from rkkd_cli.errors import UserError
@@ -18,7 +18,7 @@ def with_arms(arms: dict[str, dict[str, Any]], *overrides: str) -> Experiment:
 
 
 def settings_of(experiment: Experiment) -> dict[str, Any]:
-    return flatten(experiment.model_dump(exclude={"arms"}))
+    return flatten(experiment.model_dump(exclude={"arms", *DESCRIPTIVE_KEYS}))
 
 
 def test_an_arm_is_the_base_with_its_own_keys_changed_and_no_other() -> None:
@@ -166,3 +166,19 @@ def test_arms_that_set_their_method_keep_their_names() -> None:
     experiment = load_experiment("kendall_steepness", [Override("method.name", "dkd")])
     assert list(experiment.arms) == ["dkd", "k0.5", "k1", "k10", "k100", "k1000"]
     assert "sp" in load_experiment("sp_cifar10", [Override("method.name", "dkd")]).arms
+
+
+@pytest.mark.parametrize(
+    ("given", "used", "reason"),
+    [
+        ("method.dkd.beta=2", "arms.kd_rank.method.name=dkd", "has a method called dkd, but kd"),
+        ("method.plugin.a=2", "arms.kd.method.name=mine:Own", "has a method of your own, but kd"),
+        ("arms.kd.method.dkd.beta=2", "arms.kd.method.name=dkd", "has a method called dkd, but kd"),
+    ],
+)
+def test_a_setting_of_a_method_that_no_arm_has_is_refused(
+    given: str, used: str, reason: str
+) -> None:
+    with pytest.raises(UserError, match=f"{given[:-2]} has no effect: no arm {reason}"):
+        load_experiment("rank_grad", [parse_override(given)])
+    load_experiment("rank_grad", [parse_override(given), parse_override(used)])

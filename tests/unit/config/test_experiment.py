@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from rkkd_cli.config.compatibility import continued_experiment, differences, same_numbers
 from rkkd_cli.config.experiment import DESCRIPTION_TEXTS, Experiment
+from rkkd_cli.config.frozen import FrozenConfig
 from rkkd_cli.config.grid import cell_hash, check_axes
 from rkkd_cli.config.overrides import Override, apply_overrides
 from rkkd_cli.config.presets import load_experiment
@@ -208,6 +209,19 @@ def test_none_unsets_an_optional_key(key: str, none: str) -> None:
     assert experiment_with(key, none) == experiment_with(key, None)
 
 
+@pytest.mark.parametrize(
+    ("key", "default"),
+    [("training.milestones", ()), ("training.weight_decay", 5e-4), ("dataset.val_share", 0.0)],
+)
+def test_none_gives_a_key_its_default(key: str, default: object) -> None:
+    section, name = key.split(".")
+    assert getattr(getattr(experiment_with(key, "none"), section), name) == default
+
+
+def test_none_is_a_text_where_any_text_may_stand() -> None:
+    assert experiment_with("rank.surrogate", "none").rank.surrogate == "none"
+
+
 def test_a_key_that_has_to_have_a_value_cannot_be_unset() -> None:
     with pytest.raises(UserError, match=r"training\.epochs = 'none': must be a whole number$"):
         experiment_with("training.epochs", "none")
@@ -230,6 +244,30 @@ def test_a_refusal_says_how_the_value_is_typed(key: str, value: str, advice: str
 @pytest.mark.parametrize("text", ["0.5,1,240", "[0.5, 1, 240]", "(.5, 1., 240)", " 0.5 ,1,240 "])
 def test_a_list_of_numbers_is_read_as_it_is_typed(text: str) -> None:
     assert experiment_with("training.milestones", text).training.milestones == (0.5, 1.0, 240.0)
+
+
+class OwnSettings(FrozenConfig):
+    """Settings of somebody's method."""
+
+    layers: tuple[int, ...] = ()
+    names: list[str] | None = None
+
+
+@pytest.mark.parametrize(
+    ("key", "typed", "read"),
+    [
+        ("layers", "1,2", (1, 2)),
+        ("layers", [1, 2], (1, 2)),
+        ("layers", 3, (3,)),
+        ("names", "a, b", ["a", "b"]),
+        ("names", "a", ["a"]),
+        ("names", "none", None),
+    ],
+)
+def test_a_list_among_the_settings_of_a_method_takes_commas(
+    key: str, typed: object, read: object
+) -> None:
+    assert getattr(OwnSettings.model_validate({key: typed}), key) == read
 
 
 def test_a_list_may_have_one_number_or_none() -> None:

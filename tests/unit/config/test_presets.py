@@ -171,6 +171,11 @@ def test_none_stays_in_arms_and_grids_and_leaves_no_trace_in_the_base() -> None:
     assert read_back(grid) == grid
 
 
+def test_none_unsets_what_a_preset_varies() -> None:
+    experiment = load_experiment("alpha_temperature_digits", [parse_override("vary=none")])
+    assert (experiment.vary, list(experiment.arms)) == ({}, ["soft_ce", "soft_ce_rank"])
+
+
 @pytest.mark.parametrize(
     ("name", "word"),
     [("mine.toml", "mine.toml"), ("lr=1.toml", "./lr=1.toml"), ("-x", "./-x"),

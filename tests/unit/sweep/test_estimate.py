@@ -12,7 +12,7 @@ from rkkd_cli.config.arms import Arm
 from rkkd_cli.config.overrides import parse_override
 from rkkd_cli.config.presets import load_experiment
 from rkkd_cli.sweep import estimate
-from rkkd_cli.sweep.estimate import TIMED_STEPS, JobMemory, epoch_time, job_memory
+from rkkd_cli.sweep.estimate import JobMemory, epoch_time, job_memory
 from rkkd_cli.train.arm import ArmOnStream
 from rkkd_cli.train.teacher.model import Teacher
 
@@ -82,7 +82,7 @@ def test_the_teachers_second_look_is_counted_only_where_a_method_asks_for_it(
 ) -> None:
     arms = experiment_with(f"method.name={method}").resolved_arms
     assert epoch_time(arms, CPU).teacher == looks * 4 * 10
-    assert steps.looks == looks * (1 + 1 + TIMED_STEPS)
+    assert steps.looks == looks * (2 + 1)  # one that is not counted, and one: they take long
 
 
 def arms_on(root: Path, *overrides: str) -> tuple[Arm, ...]:
@@ -112,3 +112,22 @@ def test_an_epoch_takes_at_least_as_long_as_its_decoding(
     assert (held.decoding, by_one.decoding) == (0, 604 * 100)
     assert by_one.epoch == by_one.decoding == 100 * by_hundred.decoding
     assert by_hundred.epoch == max(604, by_hundred.teacher + by_hundred.arms)
+
+
+def test_of_a_batch_that_takes_long_a_part_is_timed(
+    monkeypatch: pytest.MonkeyPatch, steps: Steps
+) -> None:
+    sizes: list[int] = []
+    step = ArmOnStream.step
+
+    def noted_step(arm: ArmOnStream, batch: Any) -> Any:
+        sizes.append(len(batch.batch.images))
+        return step(arm, batch)
+
+    monkeypatch.setattr(ArmOnStream, "step", noted_step)
+    arms = experiment_with("dataset.limit_train=256", "training.batch_size=64").resolved_arms
+    whole = epoch_time(arms, CPU)
+    monkeypatch.setattr(estimate, "MAX_SECONDS", 0.0)
+    part = epoch_time(arms, CPU)
+    assert {*sizes} == {64, estimate.FEW_IMAGES}
+    assert part.arms == pytest.approx(8 * whole.arms)  # a step takes a second, of any size
