@@ -39,9 +39,9 @@ FLOORS: dict[str, list[set[str]]] = {
     "cli": [{"main"}, {"commands"}, {"runtime"}, {"output", "flags"}],
     "sweep": [
         {"engines"},
-        {"logit_cache", "teacher_import"},
+        {"logit_cache", "students", "teacher_import"},
         {"sources"},
-        {"recording", "estimate"},
+        {"recording", "estimate", "doubts"},
         {"check", "loggers"},
         {"jobs", "teacher_fit"},
     ],

@@ -13,6 +13,7 @@ SHARED_KEYS = (
     "arms", "vary", "seeds", "device", "threads", "decoders", "deterministic", "stacked",
     "cuda_graph", "cache_teacher", "sync_batchnorm", *DESCRIPTIVE_KEYS,
 )  # fmt: skip
+SECTIONS = ("dataset", "teacher", "student", "training", "method", "rank")
 
 
 class Arm(NamedTuple):
@@ -23,18 +24,28 @@ class Arm(NamedTuple):
 
 
 def resolve_arms(experiment: Experiment) -> tuple[Arm, ...]:
-    """Return every arm of ``experiment``, validated. Raises UserError that names the arm."""
-    base = experiment.model_dump(exclude={"arms", "vary"})
+    """Return every arm of ``experiment``, validated, without the texts that describe the run.
+
+    Raises UserError that names the arm.
+    """
+    names = Experiment.model_fields.keys() - {"arms", "vary", *DESCRIPTIVE_KEYS}
+    base = {name: getattr(experiment, name) for name in names}
+    tables = {name: value.model_dump() for name, value in base.items() if name in SECTIONS}
     return tuple(
-        Arm(name, _resolve(base, name, overrides)) for name, overrides in experiment.arms.items()
+        Arm(name, _resolve(base, tables, name, overrides))
+        for name, overrides in experiment.arms.items()
     )
 
 
-def _resolve(base: dict[str, Any], name: str, overrides: dict[str, Any]) -> Experiment:
+def _resolve(
+    base: dict[str, Any], tables: dict[str, Any], name: str, overrides: dict[str, Any]
+) -> Experiment:
+    """Return the base with the overrides. Only sections that they change are validated again."""
     for key in SHARED_KEYS:
         if key in overrides:
             raise UserError(f"arm {name!r} overrides {key!r}, which all arms of a run share")
-    return experiment_from(merge(base, overrides), f"arm {name!r}")
+    changed = {key: tables.get(key, base.get(key)) for key in overrides if key in base}
+    return experiment_from(base | merge(changed, overrides), f"arm {name!r}")
 
 
 def select_by_rank_grad(experiment: Experiment, choice: str) -> Experiment:
@@ -60,7 +71,12 @@ def select_by_rank_grad(experiment: Experiment, choice: str) -> Experiment:
 
 
 def check_overrides_take_effect(experiment: Experiment, keys: Iterable[str]) -> None:
-    """Raise UserError for an overridden key of the base that every arm sets itself."""
+    """Raise UserError for an overridden key that has no effect.
+
+    Every arm sets it itself, or it is a setting of a method that no arm has.
+    """
+    for key in keys:
+        _check_method_is_used(experiment, key)
     keys_by_arm = [set(flatten(overrides)) for overrides in experiment.arms.values()]
     for key in keys:
         if key in experiment.vary or all(key in arm_keys for arm_keys in keys_by_arm):
@@ -68,6 +84,27 @@ def check_overrides_take_effect(experiment: Experiment, keys: Iterable[str]) -> 
                 f"the arms set {key} themselves, so it has no effect here; "
                 f"{_advice(experiment, key)}"
             )
+
+
+def _check_method_is_used(experiment: Experiment, key: str) -> None:
+    """Raise UserError for a setting such as ``method.dkd.beta`` if no arm has the method.
+
+    The key may be that of one arm. ``method.plugin`` is the section of all methods of the user's.
+    """
+    arms, parts = experiment.resolved_arms, key.split(".")
+    if parts[0] == "arms":
+        arms, parts = tuple(arm for arm in arms if arm.name == parts[1]), parts[2:]
+    if parts[:1] != ["method"] or len(parts) < 3 or not arms:
+        return
+    section, names = parts[1], {arm.experiment.method.name for arm in arms}
+    if section in names or (section == "plugin" and any(":" in name for name in names)):
+        return
+    missing = "of your own" if section == "plugin" else f"called {section}"
+    choice = "mine.py:NAME" if section == "plugin" else section
+    raise UserError(
+        f"{key} has no effect: no arm has a method {missing}, but {', '.join(sorted(names))}; "
+        f"choose it with --method {choice} (`rkkd ls methods` lists them), or leave {key} out"
+    )
 
 
 def _advice(experiment: Experiment, key: str) -> str:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from rkkd_cli.config.experiment import Experiment, TrainingConfig
+from rkkd_cli.config.experiment import DESCRIPTION_KEYS, Experiment, TrainingConfig
 from rkkd_cli.config.grid import cell_hash, neutral_keys
 from rkkd_cli.config.overrides import flatten
 from rkkd_cli.config.value_lists import parse_axes
@@ -60,8 +60,9 @@ def extended_grid(recorded: Experiment, requested: Experiment, run: str) -> Expe
             arms[name] = requested.arms[arm.name]
     vary = {key: _union(values, requested.vary[key]) for key, values in recorded.vary.items()}
     seeds = tuple(dict.fromkeys([*recorded.seeds, *requested.seeds]))
+    texts = {key: getattr(requested, key) for key in DESCRIPTION_KEYS}
     return recorded.model_copy(
-        update={"arms": arms, "seeds": seeds, "vary": vary, "device": requested.device}
+        update={"arms": arms, "seeds": seeds, "vary": vary, "device": requested.device, **texts}
     )
 
 

@@ -13,10 +13,10 @@ from pydantic import BeforeValidator, ConfigDict, Field, field_validator, model_
 from pydantic_core import PydanticCustomError
 
 from rkkd_cli.config.dataset import DatasetConfig
-from rkkd_cli.config.frozen import Floats
 from rkkd_cli.config.frozen import FrozenConfig as FrozenConfig
-from rkkd_cli.config.monitors import DEFAULT_MONITOR, monitor_problem
 from rkkd_cli.config.stated_findings import FINDING_NAME, StatedFinding
+from rkkd_cli.config.training import StudentTrainingConfig
+from rkkd_cli.config.training import TrainingConfig as TrainingConfig
 from rkkd_cli.config.value_lists import fits_64_bits, parse_axes, parse_seeds
 
 if TYPE_CHECKING:
@@ -26,7 +26,8 @@ ARM_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+=-]{0,63}")
 
 # Keys that describe the experiment; no number depends on them.
 DESCRIPTION_TEXTS = ("title", "source", "command", "cost", "finding", "notes")
-DESCRIPTIVE_KEYS = (*DESCRIPTION_TEXTS, "findings")
+DESCRIPTION_KEYS = (*DESCRIPTION_TEXTS, "based_on")
+DESCRIPTIVE_KEYS = (*DESCRIPTION_KEYS, "findings")
 
 
 def name_from(text: str, most: int) -> str:
@@ -44,89 +45,12 @@ def default_arms(method: object = "kd") -> dict[str, dict[str, Any]]:
     return {name: {"rank": {"grad": False}}, f"{name}_rank": {"rank": {"grad": True}}}
 
 
-class TrainingConfig(FrozenConfig):
-    """A training recipe: epochs, batch size, optimiser and learning-rate schedule.
-
-    At each of its ``milestones`` the step schedule multiplies the learning rate by ``gamma``. A
-    milestone is a number of finished epochs (150: from epoch 151 on) or, below 1, a share of all
-    epochs. ``last_batch``: keep an epoch's last, smaller batch, drop it, or merge it into the batch
-    before. None keeps it, but merges a single image, which BatchNorm could not normalise.
-    """
-
-    epochs: int = Field(ge=1, le=10**9)
-    batch_size: int = Field(default=64, ge=1, le=10**9)
-    last_batch: Literal["keep", "drop", "merge"] | None = None
-    optimizer: Literal["sgd", "adamw"] = "sgd"
-    lr: float = Field(gt=0)
-    momentum: float = Field(default=0.9, ge=0, lt=1)
-    nesterov: bool = False
-    weight_decay: float = Field(default=5e-4, ge=0)
-    schedule: Literal["step", "cosine", "constant"] = "step"
-    milestones: Floats = ()
-    gamma: float = Field(default=0.1, gt=0, le=1)
-    warmup_epochs: float = Field(default=0.0, ge=0)
-
-    @field_validator("milestones")
-    @classmethod
-    def _are_epochs_or_shares(cls, milestones: tuple[float, ...]) -> tuple[float, ...]:
-        for value in milestones:
-            if value <= 0 or (value >= 1 and value != int(value)):
-                raise ValueError("must be whole epochs, or shares of all epochs between 0 and 1")
-        return milestones
-
-    @model_validator(mode="after")
-    def _warmup_fits(self) -> Self:
-        if self.warmup_epochs > self.epochs:
-            raise ValueError(
-                f"warmup_epochs = {self.warmup_epochs} is more than epochs = {self.epochs}"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _nesterov_needs_momentum(self) -> Self:
-        if self.nesterov and self.optimizer == "sgd" and self.momentum == 0:
-            raise ValueError("nesterov = true needs momentum > 0")
-        return self
-
-
-class StudentTrainingConfig(TrainingConfig):
-    """The students' recipe, with early stopping and the selection of an epoch.
-
-    With ``patience`` an arm stops after this many epochs in which ``monitor``, a metric of the
-    validation split, has not improved by more than ``min_delta``. With ``patience`` or ``monitor``
-    the weights of each arm's best epoch are kept.
-    """
-
-    patience: int | None = Field(default=None, ge=1)
-    min_delta: float = Field(default=0.0, ge=0)
-    monitor: str | None = None
-
-    @property
-    def selects_by(self) -> str | None:
-        """The metric that selects an epoch, or None if none is selected."""
-        return self.monitor or (None if self.patience is None else DEFAULT_MONITOR)
-
-    @field_validator("monitor")
-    @classmethod
-    def _can_be_monitored(cls, monitor: str | None) -> str | None:
-        problem = None if monitor is None else monitor_problem(monitor)
-        if problem:
-            raise ValueError(problem)
-        return monitor
-
-    @model_validator(mode="after")
-    def _min_delta_needs_patience(self) -> Self:
-        if self.min_delta and self.patience is None:
-            raise ValueError("min_delta says what counts as better for patience; set that too")
-        return self
-
-
 class TeacherConfig(FrozenConfig):
     """The teacher: a model, trained by its own recipe or loaded from a checkpoint file."""
 
     model: str
     checkpoint: str | None = None
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, description="Seed of the teacher's weights and batches.")
     training: TrainingConfig | None = None
 
 
@@ -151,8 +75,12 @@ class MethodConfig(FrozenConfig):
     name: str = "kd"
     alpha: float = Field(default=0.9, ge=0, le=1)
     temperature: float = Field(default=4.0, gt=0, le=1e30)
-    ce_weight: float | None = Field(default=None, ge=0)
-    kl_weight: float | None = Field(default=None, ge=0)
+    ce_weight: float | None = Field(
+        default=None, ge=0, description="Weight of CE; default: the method's own."
+    )
+    kl_weight: float | None = Field(
+        default=None, ge=0, description="Weight of KL; default: the method's own."
+    )
     standardize_logits: bool = False
 
     @property
@@ -189,7 +117,7 @@ def _is_setting(value: Any) -> bool:
 class RankConfig(FrozenConfig):
     """The ranking loss: always logged, and backpropagated with ``weight`` if ``grad`` is true."""
 
-    grad: bool = False
+    grad: bool = Field(False, description="Backpropagate the ranking loss; false: only log it.")
     weight: float = Field(default=0.9, ge=0)
     steepness: float = Field(default=100.0, gt=0)
     surrogate: str = "tanh"
@@ -205,15 +133,14 @@ class Experiment(FrozenConfig):
     """A base experiment and its arms.
 
     No number depends on the keys that describe it: ``title``, ``source``, ``notes``, ``command``
-    (which runs it), ``cost`` (what that needs), ``finding`` (a claim to check the run against), and
-    ``findings`` (claims that `rkkd findings` checks, by name).
+    (which runs it), ``cost`` (what that needs), ``finding`` (a claim to check the run against),
+    ``based_on`` (the preset that was changed, and what was), and ``findings`` (claims that
+    `rkkd findings` checks, by name).
 
     ``arms``: the overrides of each arm.
     ``vary``: the axes of a grid, which are keys with the values that its arms have.
-    ``threads``: CPU threads of PyTorch (None: PyTorch's own choice, all cores). The order of a sum,
-    hence its last bits, depends on them.
-    ``decoders``: processes that decode the images of a streamed dataset (None: one per core but
-    one, at most 8; 0: decode in this process, between steps). No number depends on them.
+    ``threads``: the order of a sum, hence its last bits, depends on them.
+    ``decoders``: no number depends on them. 0 decodes in this process, between steps.
     ``precision``: ``fp32``; ``tf32``, in which CUDA multiplies with 11 bits instead of 24 in
     convolutions and matrix products; or ``bf16``, bfloat16 autocast of float32 weights.
     ``deterministic``: CUDA repeats every number exactly, at some cost. A CPU always does.
@@ -226,12 +153,13 @@ class Experiment(FrozenConfig):
     Otherwise each rank uses those of its own images, and evaluation those of the first rank.
     """
 
-    title: str = ""
-    source: str = ""
-    command: str = ""
-    cost: str = ""
-    finding: str = ""
-    notes: str = ""
+    title: str = Field("", description="What the experiment is called.")
+    source: str = Field("", description="Where its settings come from.")
+    command: str = Field("", description="The command that runs it.")
+    cost: str = Field("", description="What it needs.")
+    finding: str = Field("", description="A claim to check the run against, in words.")
+    notes: str = Field("", description="What else to know.")
+    based_on: str = Field("", description="The preset that was changed, and what was changed.")
     dataset: DatasetConfig
     teacher: TeacherConfig
     student: StudentConfig
@@ -240,8 +168,15 @@ class Experiment(FrozenConfig):
     rank: RankConfig = RankConfig()
     seeds: Annotated[tuple[int, ...], BeforeValidator(parse_seeds)] = (0,)
     device: str = "auto"
-    threads: int | None = Field(default=None, ge=1, le=4096)
-    decoders: int | None = Field(default=None, ge=0, le=256)
+    threads: int | None = Field(
+        default=None, ge=1, le=4096, description="CPU threads of PyTorch; default: all cores."
+    )
+    decoders: int | None = Field(
+        default=None,
+        ge=0,
+        le=256,
+        description="Processes that decode streamed images; default: the cores but one, at most 8.",
+    )
     precision: Literal["fp32", "tf32", "bf16"] = "fp32"
     deterministic: bool = False
     stacked: bool | None = None
@@ -249,10 +184,14 @@ class Experiment(FrozenConfig):
     cache_teacher: Annotated[Literal["off", "exact", "fp16"], BeforeValidator(_cache_mode)] = "off"
     sync_batchnorm: bool = False
     vary: Annotated[dict[str, tuple[Any, ...]], BeforeValidator(parse_axes)] = Field(
-        default_factory=dict
+        default_factory=dict, description="The axes of a grid: vary.KEY = its values."
     )
-    arms: dict[str, dict[str, Any]] = Field(default_factory=default_arms)
-    findings: dict[str, StatedFinding] = Field(default_factory=dict)
+    arms: dict[str, dict[str, Any]] = Field(
+        default_factory=default_arms, description="The arms: arms.NAME.KEY = a value of one arm."
+    )
+    findings: dict[str, StatedFinding] = Field(
+        default_factory=dict, description="Claims that `rkkd findings` checks, by name."
+    )
 
     @cached_property
     def resolved_arms(self) -> "tuple[Arm, ...]":
@@ -265,9 +204,10 @@ class Experiment(FrozenConfig):
         return resolve_arms(self)
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
-        """Return a copy, which resolves its arms anew."""
+        """Return a copy, which resolves its arms anew unless only descriptions differ."""
         copied = super().model_copy(update=update, deep=deep)
-        copied.__dict__.pop("resolved_arms", None)
+        if not {*(update or ())} <= {*DESCRIPTIVE_KEYS}:
+            copied.__dict__.pop("resolved_arms", None)
         return copied
 
     @field_validator("arms")
@@ -284,13 +224,9 @@ class Experiment(FrozenConfig):
 
     @model_validator(mode="after")
     def _selection_needs_validation_images(self) -> Self:
-        monitor = self.training.selects_by
-        if monitor is not None and self.dataset.val_share == 0:
-            key = "patience" if self.training.patience is not None else "monitor"
-            raise ValueError(
-                f"training.{key} needs images for validation, neither trained on nor tested on; "
-                "hold some out with dataset.val_share, such as 0.1"
-            )
+        may_have_its_own = self.dataset.name == "folder"
+        if self.training.selects_by and not (self.dataset.val_share or may_have_its_own):
+            raise ValueError(self.training.no_validation_images)
         return self
 
     @model_validator(mode="after")

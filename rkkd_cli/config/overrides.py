@@ -12,6 +12,8 @@ KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z0-9_+-]+)*")
 
 POINTED = re.compile(r"[+-]?([0-9]+\.|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
+TABLES_OF_NAMES = ("arms", "vary", "findings")
+
 MAX_DEPTH = 20  # nested sections; an experiment has four
 
 
@@ -64,7 +66,7 @@ def is_unset(value: Any) -> bool:
 
 
 def apply_overrides(table: Mapping[str, Any], overrides: Iterable[Override]) -> dict[str, Any]:
-    """Return a copy of ``table`` with the overrides applied.
+    """Return a copy of ``table`` with the overrides applied; ``vary=none`` has it vary nothing.
 
     Raises UserError if a key gets two different values, or leads through a value that is not a
     section.
@@ -85,7 +87,10 @@ def apply_overrides(table: Mapping[str, Any], overrides: Iterable[Override]) -> 
             parent = parent.setdefault(section, {})
             if not isinstance(parent, dict):
                 raise UserError(f"{key}: {section!r} is a value, not a section; see `rkkd cat`")
-        parent[last] = deepcopy(value)
+        if key in TABLES_OF_NAMES and is_unset(value):
+            parent.pop(last, None)
+        else:
+            parent[last] = deepcopy(value)
     return result
 
 

@@ -9,17 +9,20 @@ from typing import Any
 import tomli_w
 
 from rkkd_cli.config.arms import check_overrides_take_effect
-from rkkd_cli.config.experiment import Experiment, default_arms
+from rkkd_cli.config.experiment import DESCRIPTION_KEYS, Experiment, default_arms
 from rkkd_cli.config.grid import CellSelection, with_cells
+from rkkd_cli.config.method_arms import rename_arms
 from rkkd_cli.config.overrides import (
     Override,
     apply_overrides,
-    flatten,
     is_too_deep,
     looks_like_override,
     overridden_keys,
 )
-from rkkd_cli.config.stated_findings import SIDES, check_arm_names
+from rkkd_cli.config.shipped import preset_description
+from rkkd_cli.config.shipped import preset_directory as preset_directory
+from rkkd_cli.config.shipped import preset_names as preset_names
+from rkkd_cli.config.stated_findings import check_arm_names
 from rkkd_cli.config.untrusted import check_code_is_typed
 from rkkd_cli.config.validation import check_known_key, experiment_from
 from rkkd_cli.config.value_lists import parse_axes
@@ -27,18 +30,6 @@ from rkkd_cli.errors import UserError, unknown_name
 from rkkd_cli.files import decode_text, read_file
 
 DEFAULT_PRESET = "rank_grad"
-
-
-def preset_directory() -> Path:
-    """Return the folder of the shipped presets: inside the package, or beside it in a checkout."""
-    package = Path(__file__).resolve().parents[1]
-    inside = package / "ablations"
-    return inside if inside.is_dir() else package.parent / "ablations"
-
-
-def preset_names() -> list[str]:
-    """Return the names of the shipped presets, sorted."""
-    return sorted(path.stem for path in preset_directory().glob("*.toml"))
 
 
 def preset_path(preset: str) -> Path:
@@ -85,10 +76,13 @@ def published_path(published: str) -> Path:
 
 
 def published_preset(experiment: Experiment) -> str | None:
-    """Return the shipped preset that has published values and the experiment's title, or None."""
+    """Return the shipped preset that has published values and is the experiment's own, or None."""
     for path in sorted(preset_directory().glob("*_published.csv")):
         name = path.stem.removesuffix("_published")
-        if name in preset_names() and read_preset(name).get("title") == experiment.title != "":
+        if name not in preset_names():
+            continue
+        has_title = preset_description(name).get("title") == experiment.title != ""
+        if has_title or experiment.based_on == name:
             return name
     return None
 
@@ -207,47 +201,13 @@ def _read_with_overrides(
     if isinstance(dataset, Mapping) and _name(given, "dataset") != _name(table, "dataset"):
         table["dataset"] = {key: dataset[key] for key in ("name", "val_share") if key in dataset}
     former, method = _method_name(table), _method_name(given)
-    varies = table.get("vary") or any(key.startswith("vary.") for key in typed)
+    varies = given.get("vary")
     if not varies and table.get("arms", default_arms(former)) == default_arms(former):
         table["arms"] = default_arms(method)
     elif not varies and former != method:
         names = dict(zip(default_arms(former), default_arms(method), strict=True))
-        table |= _rename_arms(table, names)
+        table |= rename_arms(table, names)
     return apply_overrides(table, overrides), typed
-
-
-def _rename_arms(table: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
-    """Return the sections arms and findings with the arms in ``names`` renamed.
-
-    An arm that sets its own method keeps its name. Findings about a renamed arm are left out: they
-    are claims about the former method. Raises UserError if a new name is taken.
-    """
-    arms, findings = table["arms"], table.get("findings", {})
-    if not isinstance(arms, Mapping) or not isinstance(findings, Mapping):
-        return {}  # the validation reports it
-    renamed = {
-        arm: names[arm]
-        for arm, overrides in arms.items()
-        if arm in names and "method.name" not in flatten(overrides)
-    }
-    for former, new in renamed.items():
-        if new in arms:
-            raise UserError(
-                f"arm {former!r} would be called {new!r} with this method, and there is an arm of "
-                "that name; leave method.name as it is"
-            )
-    kept = {
-        name: finding
-        for name, finding in findings.items()
-        if not renamed.keys() & _arms_named_in(finding)
-    }
-    return {"arms": {renamed.get(arm, arm): o for arm, o in arms.items()}, "findings": kept}
-
-
-def _arms_named_in(finding: object) -> set[str]:
-    """Return the arms that the table of a finding names."""
-    sides = [finding.get(key) for key in SIDES] if isinstance(finding, Mapping) else []
-    return {name for side in sides for name in ([side] if isinstance(side, str) else side or ())}
 
 
 def _method_name(table: Mapping[str, Any]) -> object:
@@ -260,6 +220,17 @@ def _name(table: Mapping[str, Any], section: str) -> object:
     """Return the key ``name`` of a section, or None."""
     values = table.get(section)
     return values.get("name") if isinstance(values, Mapping) else None
+
+
+def read_unchecked(path: Path) -> Experiment:
+    """Return the experiment of a file as it stands there; it may name code, and need arms.
+
+    Raises UserError for a table that is no whole experiment.
+    """
+    table = _read_table(path)
+    if not table.get("vary"):
+        table.setdefault("arms", default_arms(_method_name(table)))
+    return experiment_from(table, path.name)
 
 
 def override_experiment(experiment: Experiment, overrides: Sequence[Override]) -> Experiment:
@@ -282,6 +253,13 @@ def recorded_arms(path: Path) -> set[str] | None:
     return None
 
 
+def recorded_title(path: Path) -> str:
+    """Return the title of a run's experiment, empty if it has none or cannot be read."""
+    with suppress(UserError, ValueError):
+        return str(tomllib.loads(_read_text(path).partition("\n[")[0]).get("title", ""))
+    return ""
+
+
 def _with_valid_arms(experiment: Experiment, typed: Sequence[str]) -> Experiment:
     """Return the experiment with its arms resolved. Raises UserError that names the arm or key."""
     _ = experiment.resolved_arms
@@ -291,4 +269,5 @@ def _with_valid_arms(experiment: Experiment, typed: Sequence[str]) -> Experiment
 
 def to_toml(experiment: Experiment) -> str:
     """Return the experiment as TOML that :func:`load_experiment` reads back unchanged."""
-    return tomli_w.dumps(experiment.model_dump(mode="json", exclude_none=True))
+    table = experiment.model_dump(mode="json", exclude_none=True)
+    return tomli_w.dumps({k: v for k, v in table.items() if v or k not in DESCRIPTION_KEYS})

@@ -77,7 +77,7 @@ def known_keys(model: type[BaseModel] = Experiment, prefix: str = "") -> list[st
     keys: list[str] = []
     for name, field in model.model_fields.items():
         keys.append(prefix + name)
-        for section in _sections_in(field.annotation):
+        for section in sections_in(field.annotation):
             keys += known_keys(section, f"{prefix}{name}.")
     return keys
 
@@ -88,17 +88,17 @@ def _may_be_none(model: type[BaseModel], key: Sequence[Any]) -> bool:
     if not rest:
         return name in optional_keys(model)
     annotation = model.model_fields[name].annotation if name in model.model_fields else None
-    return any(_may_be_none(section, rest) for section in _sections_in(annotation))
+    return any(_may_be_none(section, rest) for section in sections_in(annotation))
 
 
-def _sections_in(annotation: Any) -> list[type[BaseModel]]:
+def sections_in(annotation: Any) -> list[type[BaseModel]]:
     """Return the models that a key's type names, except those in a dict, whose keys are free."""
     if getattr(annotation, "__origin__", None) is dict:
         return []
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     arguments = getattr(annotation, "__args__", ())
-    return [model for argument in arguments for model in _sections_in(argument)]
+    return [model for argument in arguments for model in sections_in(argument)]
 
 
 def _describe_error(

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, with_config
 from typing_extensions import TypedDict
@@ -82,7 +82,10 @@ class Manifest(BaseModel):
     - ``ended_early`` lists arms that training.patience stopped, which is a normal end.
     - ``monitors`` has the metric that selects an arm's epoch, for arms with one.
     - ``numbers_version`` is that of the training code: see NUMBERS_VERSION in config.
-    - ``students`` has each arm's parameters and multiply-adds.
+    - ``students`` has each arm's parameters and multiply-adds, ``objectives`` what each arm
+      optimises, such as ``0.1·ce + 0.9·kl``. A run of an older version has none.
+    - ``code`` has the SHA-256 of each file of the user's own code, whose copies are in ``code/``.
+    - ``warnings`` are sentences about what makes the numbers doubtful.
     - ``ranks`` counts the processes that share each batch; ``launch`` is the torchrun launch that
       started them.
     - ``metrics_sha256`` is the hash of metrics.csv (with ``\\n`` line ends) at the run's end.
@@ -106,6 +109,9 @@ class Manifest(BaseModel):
     datasets: list[DatasetFacts] = Field(default_factory=list)
     teachers: list[TeacherFacts] = Field(default_factory=list)
     students: dict[str, StudentCost] = Field(default_factory=dict)
+    objectives: dict[str, str] = Field(default_factory=dict)
+    code: dict[str, str] = Field(default_factory=dict)
+    warnings: list[str] = Field(default_factory=list)
     stopped: list[str] = Field(default_factory=list)
     failed: list[FailedJob] = Field(default_factory=list)
     diverged: list[tuple[str, int]] = Field(default_factory=list)
@@ -122,6 +128,13 @@ class Manifest(BaseModel):
     def cells_ended_early(self) -> set[tuple[str, int]]:
         """The (arm, seed) that training.patience stopped."""
         return {(end["arm"], end["seed"]) for end in self.ended_early}
+
+    @property
+    def notes(self) -> list[str]:
+        """What is to be known about the images and the teachers, as sentences."""
+        entries = [cast(dict[str, Any], facts) for facts in (*self.datasets, *self.teachers)]
+        notes = (str(note) for facts in entries for note in facts.get("notes", ()))
+        return list(dict.fromkeys(notes))
 
 
 def manifest_text(manifest: Manifest) -> str:

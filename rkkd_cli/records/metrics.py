@@ -11,14 +11,15 @@ import io
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from rkkd_cli.config.experiment import ARM_NAME
 from rkkd_cli.config.overrides import KEY as KEY_NAME
 from rkkd_cli.errors import UserError
 from rkkd_cli.files import add_path_to_errors, read_file
+
+if TYPE_CHECKING:  # pandas takes longer to import than most commands take
+    import pandas as pd
 
 MAX_METRICS_BYTES = 2**30  # some four million rows
 COLUMNS = (
@@ -30,7 +31,7 @@ COLUMNS = (
 DIAGNOSTICS = (
     "grad_norm_kl", "grad_norm_rank", "grad_cosine", "grad_low_share_kl", "grad_low_share_rank",
 )  # fmt: skip
-# Only in runs with a validation split (dataset.val_share > 0).
+# Only in runs with a validation split (dataset.val_share > 0, or the folder has one).
 VAL_COLUMNS = ("val_acc", "val_top5", "val_ce", "val_kl", "val_rank", "val_kendall_tau")
 ROW_KEY = ["arm", "seed", "epoch"]
 TIMING = COLUMNS[-2:]
@@ -110,17 +111,19 @@ def metrics_sha256(path: Path) -> str:
     return hashlib.sha256(read_file(path, MAX_METRICS_BYTES).replace(b"\r\n", b"\n")).hexdigest()
 
 
-def read_unfinished_metrics(path: Path) -> pd.DataFrame:
+def read_unfinished_metrics(path: Path) -> "pd.DataFrame":
     """Return the metrics so far of a run that another process is writing.
 
     A half-written last line is ignored. Raises UserError.
     """
+    import pandas as pd
+
     text = _read_text(path)
     lines = text[: text.rfind("\n") + 1]
     return parse_metrics(lines, path) if lines else pd.DataFrame(columns=list(COLUMNS))
 
 
-def read_metrics(path: Path) -> pd.DataFrame:
+def read_metrics(path: Path) -> "pd.DataFrame":
     """Return a run's metrics. Raises UserError if they are missing, damaged or not rkkd's."""
     return parse_metrics(_read_text(path), path)
 
@@ -135,7 +138,7 @@ def _read_text(path: Path) -> str:
         raise UserError(f"{path} cannot be read as CSV: {reason}") from None
 
 
-def parse_metrics(text: str, path: Path) -> pd.DataFrame:
+def parse_metrics(text: str, path: Path) -> "pd.DataFrame":
     """Return the metrics of a file's text. Raises UserError that names ``path``."""
     names = text.partition("\n")[0].removesuffix("\r").split(",")
     missing = [column for column in COLUMNS if column not in names]
@@ -159,8 +162,12 @@ def parse_metrics(text: str, path: Path) -> pd.DataFrame:
     return frame
 
 
-def _parse_rows(text: str, path: Path, varied: Sequence[str], extra: Sequence[str]) -> pd.DataFrame:
+def _parse_rows(
+    text: str, path: Path, varied: Sequence[str], extra: Sequence[str]
+) -> "pd.DataFrame":
     """Return the rows, with numbers in every column but the arm's and those of varied keys."""
+    import pandas as pd
+
     try:
         widths = _widths(text)
     except csv.Error as error:
@@ -186,6 +193,8 @@ def _check_numbers(values: "pd.Series[Any]", path: Path) -> None:
     whole = values.name in ROW_KEY
     if values.dtype.kind in ("iu" if whole else "iuf"):
         return
+    import pandas as pd
+
     numbers = pd.to_numeric(values.astype(str), errors="coerce")
     index = int((numbers.isna() | (numbers % 1 != 0 if whole else False)).argmax())
     kind = "a whole number" if whole else "a number"

@@ -5,8 +5,8 @@ import shlex
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import pandas as pd
 from filelock import BaseFileLock
 
 from rkkd_cli.config.experiment import ARM_NAME
@@ -17,8 +17,11 @@ from rkkd_cli.records import DEFAULT_RESULTS
 from rkkd_cli.records.manifest import Manifest, manifest_text, parse_manifest
 from rkkd_cli.records.metrics import metrics_sha256, read_metrics
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 EXPERIMENT, MANIFEST, METRICS = "experiment.toml", "manifest.json", "metrics.csv"
-FIGURES, BEST, CHECKPOINTS = "figures", "best", "checkpoints"
+FIGURES, CHECKPOINTS, CODE = "figures", "checkpoints", "code"
 LOCK, HOLDER = ".lock", ".holder"  # the latter has the number of the process that has the former
 AUTO = "auto"  # a value of --resume, so no run's name
 
@@ -27,13 +30,14 @@ class RunDirectory:
     """The files of one run.
 
     ``metrics`` is the file of the rows per arm, seed and epoch, ``experiment`` that of the resolved
-    experiment; ``checkpoints`` has one folder per stream.
+    experiment; ``checkpoints`` has one folder per stream, ``code`` the user's own code.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.metrics, self.experiment = path / METRICS, path / EXPERIMENT
         self.figures, self.checkpoints = path / FIGURES, path / CHECKPOINTS
+        self.code = path / CODE
         self.lock: BaseFileLock | None = None
 
     @property
@@ -46,9 +50,13 @@ class RunDirectory:
         """The word that names this run in a command: its name, or its folder if elsewhere."""
         return shlex.quote(self.name if self.path.parent == DEFAULT_RESULTS else str(self.path))
 
-    def best(self, arm: str, seed: int) -> Path:
-        """The weights of an arm's best epoch, kept if training.monitor or patience is set."""
-        return self.path / BEST / f"{arm}-seed{seed}.safetensors"
+    def weights(self, kind: str, arm: str, seed: int) -> Path:
+        """The file with a student's weights.
+
+        ``final``: after its last epoch. ``best``: after its best one, kept if training.monitor or
+        patience is set.
+        """
+        return self.path / kind / f"{arm}-seed{seed}.safetensors"
 
     def acquire(self) -> None:
         """Lock the run until :meth:`release`, or until this process ends.
@@ -121,7 +129,7 @@ class RunDirectory:
         """Write the manifest atomically."""
         write_atomically(self.path / MANIFEST, manifest_text(manifest))
 
-    def read_metrics(self, manifest: Manifest) -> pd.DataFrame:
+    def read_metrics(self, manifest: Manifest) -> "pd.DataFrame":
         """Return the metrics. Those of an ended run must have the hash in its manifest.
 
         Raises UserError if they are missing or damaged.
@@ -139,7 +147,7 @@ class RunDirectory:
             )
         return frame
 
-    def _check_arms(self, metrics: pd.DataFrame) -> None:
+    def _check_arms(self, metrics: "pd.DataFrame") -> None:
         """Raise UserError for rows of an arm that the run does not have."""
         known = recorded_arms(self.experiment)
         unknown = set() if known is None else {*metrics["arm"]} - known
@@ -215,7 +223,7 @@ def never_began(path: Path) -> bool:
         return False
     names = {file.name for file in path.iterdir()}
     visible = {name for name in names if not name.startswith(".")}
-    is_new = LOCK in names and visible <= {EXPERIMENT, METRICS}
+    is_new = LOCK in names and visible <= {EXPERIMENT, METRICS, CODE}
     return not names or (is_new and not _has_rows(path / METRICS))
 
 

@@ -10,7 +10,8 @@ import torch
 
 from rkkd_cli.config.arms import Arm
 from rkkd_cli.config.experiment import Experiment, TrainingConfig
-from rkkd_cli.data.catalogue import DatasetInfo, DatasetRequest, inspect_dataset
+from rkkd_cli.data.catalogue import DatasetInfo, DatasetRequest
+from rkkd_cli.data.reading import inspect_dataset
 from rkkd_cli.data.stream import Batch, batch_slices
 from rkkd_cli.data.strong_augment import StrongView
 from rkkd_cli.errors import UserError
@@ -34,12 +35,6 @@ from rkkd_cli.train.teacher.training import required_recipe
 RESIDENT_COPIES = 2  # of the decoded images: as they are read, and padded for random crops
 
 
-def training_images(experiment: Experiment, dataset: DatasetInfo) -> int:
-    """Return the number of images that are trained on, but for rounding within the classes."""
-    images = experiment.dataset.limit_train or dataset.train_images
-    return images - round(experiment.dataset.val_share * images)
-
-
 def smallest_batch(recipe: TrainingConfig, images: int) -> int:
     """Return the size of the smallest batch of an epoch."""
     batches = batch_slices(images, recipe.batch_size, recipe.last_batch)
@@ -47,11 +42,15 @@ def smallest_batch(recipe: TrainingConfig, images: int) -> int:
 
 
 class CheckedStream(NamedTuple):
-    """Arms that share a stream and have passed the checks; the parameters of their models."""
+    """Arms that share a stream and have passed the checks.
+
+    ``parameters`` of their models by name; ``objectives`` of the arms by name, in one line each.
+    """
 
     arms: tuple[Arm, ...]
     dataset: DatasetInfo
     parameters: dict[str, int]
+    objectives: dict[str, str]
 
     @property
     def experiment(self) -> Experiment:
@@ -102,19 +101,21 @@ def _check_stream(arms: tuple[Arm, ...]) -> CheckedStream:
         raise UserError(
             "the dataset has one class; distillation and its ranking loss need at least 2"
         )
+    for arm in arms:
+        if arm.experiment.training.selects_by and not dataset.val_images:
+            raise UserError(arm.experiment.training.no_validation_images)
     models = {
         name: build_model(name, dataset.num_classes, dataset.in_channels, dataset.size)
         for name in dict.fromkeys(names)
     }
     for name, model in models.items():
         check_forward(name, model, dataset)
-    for arm in arms:
-        _check_method(arm, models, dataset)
+    objectives = {arm.name: _check_method(arm, models, dataset) for arm in arms}
     _check_teacher(experiment, models[experiment.teacher.model], dataset)
     _check_teacher_batch(experiment, models[experiment.teacher.model], dataset)
     _check_losses(arms, models[experiment.teacher.model], dataset)
     parameters = {name: count_parameters(models[name]) for name in names}
-    return CheckedStream(arms, dataset, parameters)
+    return CheckedStream(arms, dataset, parameters, objectives)
 
 
 def _check_memory(experiment: Experiment, dataset: DatasetInfo) -> None:
@@ -143,15 +144,19 @@ def check_forward(name: str, model: Classifier, dataset: DatasetInfo) -> None:
         ) from None
 
 
-def _check_method(arm: Arm, models: Mapping[str, Classifier], dataset: DatasetInfo) -> None:
-    """Raise UserError if the arm's method does not fit its models or the images."""
+def _check_method(arm: Arm, models: Mapping[str, Classifier], dataset: DatasetInfo) -> str:
+    """Return the arm's objective in one line.
+
+    Raises UserError if its method does not fit its models or the images.
+    """
     experiment = arm.experiment
     check_settings(experiment.method)
     student, teacher = models[experiment.student.model], models[experiment.teacher.model]
     labels = torch.zeros(dataset.train_images, dtype=torch.int64)
     with torch.device("meta"):
         pair = ModelPair(student, teacher, dataset.in_channels, dataset.size, labels)
-        method = build_objective(experiment.method, experiment.rank, pair).method
+        objective = build_objective(experiment.method, experiment.rank, pair)
+    method = objective.method
     if method.needs_strong_view:
         StrongView(dataset.in_channels)
     reads_more = method.needs_features or method.needs_strong_view
@@ -160,12 +165,13 @@ def _check_method(arm: Arm, models: Mapping[str, Classifier], dataset: DatasetIn
             f"method {experiment.method.name} uses more of the teacher than its logits, which "
             "are all that is cached; leave out --cache-teacher"
         )
+    return objective.text(experiment.training.epochs)
 
 
 def _check_teacher_batch(experiment: Experiment, model: Classifier, dataset: DatasetInfo) -> None:
     """Raise UserError if the teacher would be trained on a batch of one image, and cannot be."""
     recipe = None if experiment.teacher.checkpoint else experiment.teacher.training
-    if recipe is None or smallest_batch(recipe, training_images(experiment, dataset)) > 1:
+    if recipe is None or smallest_batch(recipe, dataset.train_images) > 1:
         return
     try:
         deepcopy(model).train()(torch.zeros(1, dataset.in_channels, *dataset.size))
@@ -195,7 +201,7 @@ def _check_losses(arms: Sequence[Arm], teacher_model: Classifier, dataset: Datas
     )
     generator = torch.Generator().manual_seed(0)
     experiment = arms[0].experiment
-    count = min(2, smallest_batch(experiment.training, training_images(experiment, dataset)))
+    count = min(2, smallest_batch(experiment.training, dataset.train_images))
     images = torch.randn(count, dataset.in_channels, height, width, generator=generator)
     labels = torch.arange(count)
     tried: set[tuple[object, ...]] = set()

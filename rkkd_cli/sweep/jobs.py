@@ -48,6 +48,11 @@ def group_by_stream(arms: Iterable[Arm]) -> list[tuple[Arm, ...]]:
     return [tuple(group) for group in groups.values()]
 
 
+def count_jobs(experiment: Experiment) -> int:
+    """Return how many jobs a run has in which each stream is one job."""
+    return len(group_by_stream(experiment.resolved_arms)) * len(experiment.seeds)
+
+
 def split_evenly(arms: Sequence[Arm], max_arms: int) -> list[tuple[Arm, ...]]:
     """Return the arms in as few parts as possible, of nearly equal size, at most ``max_arms``."""
     parts = -(-len(arms) // max_arms)

@@ -10,9 +10,11 @@ from typing import Any, NamedTuple
 import torch
 
 from rkkd_cli.config.grid import NUMBERS_VERSION
+from rkkd_cli.config.untrusted import is_own_model
 from rkkd_cli.data.stream import batch_slices
 from rkkd_cli.errors import unknown_name
 from rkkd_cli.files import write_atomically
+from rkkd_cli.plugins import source_hash
 from rkkd_cli.records.environment import processor
 from rkkd_cli.sweep.jobs import Job
 from rkkd_cli.sweep.sources import Sources
@@ -25,8 +27,9 @@ FOLDER, FACTS_FILE = "teacher-outputs", "stream.json"
 def logit_cache_of(job: Job, sources: Sources, cache: Path) -> LogitCache | None:
     """Return the cache of the teacher's logits on the job's stream, if the job uses one.
 
-    The key covers the images, their order and augmentation, the teacher's weights, and what changes
-    the last bits: precision, device, threads, processor and PyTorch.
+    The key covers the images, their order and augmentation, the teacher's weights, its source if it
+    is a model of the user's, and what changes the last bits: precision, device, threads, processor
+    and PyTorch.
     """
     precision = job.experiment.cache_teacher
     if precision == "off":
@@ -45,10 +48,13 @@ def logit_cache_of(job: Job, sources: Sources, cache: Path) -> LogitCache | None
         "kind": precision,
         "where": (describe_device(teacher.device), processor(), torch.__version__),
     }
+    model = job.experiment.teacher.model
+    if is_own_model(model):
+        parts["code"] = source_hash("model", model)
     text = json.dumps(parts, sort_keys=True)
     folder = cache / FOLDER / hashlib.sha256(text.encode()).hexdigest()[:16]
     facts = {
-        "model": job.experiment.teacher.model,
+        "model": model,
         "dataset": dataset.name,
         "seed": job.seed,
         "kind": precision,

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rkkd_cli.config.experiment import Experiment
-from rkkd_cli.data.catalogue import load_dataset
 from rkkd_cli.data.images import Dataset, Split
+from rkkd_cli.data.reading import load_dataset
 from rkkd_cli.data.stream import DeviceImages, Shard
 from rkkd_cli.data.streaming.split import StreamedSplit
 from rkkd_cli.errors import RunError, UserError
@@ -132,6 +132,7 @@ def dataset_facts(dataset: Dataset) -> dict[str, Any]:
         "val_images": len(dataset.val) if dataset.val else 0,
         "test_images": len(dataset.test),
         "classes": len(dataset.classes),
+        "class_names": list(dataset.classes),
         "image_shape": list(dataset.train.shape),
         "mean": list(dataset.mean),
         "std": list(dataset.std),

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Generator
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,11 +12,13 @@ import torch
 
 from rkkd_cli import __version__
 from rkkd_cli.config.experiment import Experiment
-from rkkd_cli.data.catalogue import DatasetInfo, inspect_dataset
+from rkkd_cli.data.catalogue import DatasetInfo
 from rkkd_cli.data.images import Dataset
+from rkkd_cli.data.reading import inspect_dataset
 from rkkd_cli.data.stream import DeviceImages
+from rkkd_cli.errors import UserError
 from rkkd_cli.models import Classifier, build_model
-from rkkd_cli.models.checkpoint.layout import CheckpointWeights
+from rkkd_cli.models.checkpoint.layout import CheckpointWeights, read_weights
 from rkkd_cli.models.checkpoint.load import load_fitted
 from rkkd_cli.models.checkpoint.recognise import ImageSpec, RecognisedModel, recognise
 from rkkd_cli.sweep.check import check_cache, check_forward, dataset_request
@@ -31,6 +34,7 @@ from rkkd_cli.train.teacher.preprocessing import (
 )
 from rkkd_cli.train.teacher.safetensors_files import (
     images_in_metadata,
+    is_composed,
     recorded_facts,
     save_imported,
     weights_sha256,
@@ -58,6 +62,11 @@ def recognise_teacher(
     weights: CheckpointWeights, model: str | None = None, images: ImageSpec | None = None
 ) -> TeacherFile:
     """Return the file with the model that it holds. Raises UserError if that is not clear."""
+    if is_composed(weights.metadata):
+        raise UserError(
+            f"checkpoint {weights.path} holds a student with the parts that its method added, "
+            "which is no model that can teach; `rkkd export` writes it as .pt2 or .onnx"
+        )
     images = images or images_in_metadata(weights.metadata)
     return TeacherFile(weights, recognise(weights, model, images), weights_sha256(weights))
 
@@ -66,6 +75,19 @@ def images_of(experiment: Experiment) -> ImageSpec:
     """Return the images of the experiment. Raises UserError if there is no such dataset."""
     dataset = inspect_dataset(dataset_request(experiment))
     return ImageSpec(dataset.num_classes, dataset.in_channels, dataset.size)
+
+
+def model_in_checkpoint(experiment: Experiment) -> str:
+    """Return the model that the teacher's checkpoint holds: the experiment's own, if that fits.
+
+    Raises UserError if the file cannot be read, or if no model is recognised in it.
+    """
+    assert experiment.teacher.checkpoint is not None
+    weights = read_weights(Path(experiment.teacher.checkpoint).expanduser())
+    images = images_of(experiment)
+    with suppress(UserError):
+        return recognise(weights, experiment.teacher.model, images).model
+    return recognise(weights, None, images, flag="--teacher").model
 
 
 def import_teacher(

@@ -1,6 +1,6 @@
 """One arm on one stream: its student, optimiser, random generators and meters."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -23,7 +23,6 @@ from rkkd_cli.train.rng import IsolatedRng
 from rkkd_cli.train.taught_batch import StepOutput, TaughtBatch
 from rkkd_cli.train.teacher.model import Teacher
 from rkkd_cli.train.teacher.safetensors_files import teacher_bytes
-from rkkd_cli.train.teacher.store import format_image_size
 from rkkd_cli.train.trained_model import TrainedModel
 
 STEP_CORRECT = CORRECT[:2]  # metrics.csv has no top5 on the training images
@@ -53,8 +52,7 @@ class ArmOnStream:
         self.uses_all = self.objective.uses_logits_only and arm.experiment.student.model in MODELS
         method = self.objective.method
         self.student = method.wrap_student(student).to(teacher.device).train()
-        is_wrapped = self.student is not student  # its weights are not those of a known model
-        self.model_facts = {} if is_wrapped else _model_facts(arm, teacher)
+        self.is_wrapped = self.student is not student
         terms = (*MEANS, *self.objective.method_terms)
         self.meters = EpochMeters(terms, STEP_CORRECT, teacher.device)
         self.diagnostics = EpochMeters(GRADIENT_MEANS, (), teacher.device)
@@ -84,21 +82,22 @@ class ArmOnStream:
         self.diagnostics.load(state["diagnostics"])
         self.early_stopping.load(state.get("early_stopping", {}))
 
-    def weights_file(self) -> bytes:
-        """Return a safetensors file with the student's weights after its best epoch, which is now.
+    def weights_file(self, row: Mapping[str, Any], image_facts: Mapping[str, Any]) -> bytes:
+        """Return a safetensors file with all weights that the student infers with.
 
-        Its metadata say what the weights are.
+        Its metadata say what they are: the model, the images (``image_facts``), and the epoch with
+        its accuracy (``row`` of metrics.csv).
         """
-        assert self.early_stopping.best is not None
-        value, epoch = self.early_stopping.best
-        origin = {
-            "arm": self.name,
-            "seed": self.seed,
-            "epoch": epoch,
-            "monitor": self.early_stopping.monitor,
-            "value": value,
-        }
-        return teacher_bytes(self.student.state_dict(), self.model_facts, origin)
+        model = self.objective.method.inference_model(self.student)
+        experiment, monitor = self.experiment, self.early_stopping.monitor
+        origin = {"arm": self.name, "seed": self.seed, "epoch": row["epoch"]}
+        origin |= {} if monitor is None else {"monitor": monitor, "value": row[monitor]}
+        facts = {"dataset": experiment.dataset.name, **image_facts, "test_acc": row.get("test_acc")}
+        if self.is_wrapped:  # these are no weights of a known model
+            origin |= {"student": experiment.student.model, "method": experiment.method.name}
+        else:
+            facts["model"] = experiment.student.model
+        return teacher_bytes(model.state_dict(), facts, origin)
 
     @property
     def members(self) -> "list[ArmOnStream]":
@@ -170,17 +169,6 @@ def _new_objective(
         objective = build_objective(arm.experiment.method, arm.experiment.rank, pair)
     objective.method.to(teacher.device).train()
     return objective
-
-
-def _model_facts(arm: Arm, teacher: Teacher) -> dict[str, Any]:
-    """Return the metadata of a file with the student's weights."""
-    return {
-        "model": arm.experiment.student.model,
-        "classes": teacher.num_classes,
-        "channels": teacher.in_channels,
-        "image_size": format_image_size(teacher.image_size),
-        "dataset": arm.experiment.dataset.name,
-    }
 
 
 def record_metrics(

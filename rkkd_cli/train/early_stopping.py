@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from rkkd_cli.config.experiment import StudentTrainingConfig
 from rkkd_cli.config.monitors import is_better
+from rkkd_cli.config.training import StudentTrainingConfig
 
 ValueAndEpoch = tuple[float, int]
 
@@ -22,17 +22,19 @@ class EarlyStopping:
         self.best: ValueAndEpoch | None = None
         self.mark: ValueAndEpoch | None = None
 
-    def update(self, row: Mapping[str, Any], epoch: int) -> bool:
-        """Take the row of an epoch into account; tell whether it is the best one so far."""
+    def update(self, row: Mapping[str, Any], epoch: int) -> None:
+        """Take the row of an epoch into account."""
         if self.monitor is None:
-            return False
+            return
         value = row[self.monitor]
         if self.mark is None or is_better(self.monitor, value, self.mark[0], self.min_delta):
             self.mark = (value, epoch)
-        if self.best is not None and not is_better(self.monitor, value, self.best[0]):
-            return False
-        self.best = (value, epoch)
-        return True
+        if self.best is None or is_better(self.monitor, value, self.best[0]):
+            self.best = (value, epoch)
+
+    def is_best(self, epoch: int) -> bool:
+        """Tell whether this epoch is the best one so far."""
+        return self.best is not None and self.best[1] == epoch
 
     def is_exhausted(self, epoch: int) -> bool:
         """Tell whether the patience is exhausted after this epoch."""

@@ -3,9 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from rkkd_cli.config.arms import Arm
+
+WeightsKind = Literal["best", "final"]
 
 
 @dataclass(frozen=True)
@@ -16,8 +18,25 @@ class Note:
 
 
 @dataclass(frozen=True)
+class Warned:
+    """A sentence about what makes the run's numbers doubtful. The manifest keeps it."""
+
+    text: str
+
+
+@dataclass(frozen=True)
 class Tick:
     """Nothing to show or record. The training may stop here."""
+
+
+@dataclass(frozen=True)
+class TeacherBatch(Tick):
+    """The teacher has taken its step on a batch. Epoch and batch count from 1."""
+
+    epoch: int
+    epochs: int
+    batch: int
+    batches: int
 
 
 @dataclass(frozen=True)
@@ -53,7 +72,7 @@ class StreamStarted:
     """The arms of a seed begin or resume.
 
     ``batches_done`` counts the batches of the epoch after ``epochs_done``. ``costs`` are the arms'
-    parameters and multiply-adds, for the manifest.
+    parameters and multiply-adds, ``objectives`` their objectives in one line, for the manifest.
     """
 
     stream: str
@@ -64,6 +83,7 @@ class StreamStarted:
     epochs_done: int = 0
     batches_done: int = 0
     costs: Mapping[str, Any] = field(default_factory=dict)
+    objectives: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -132,12 +152,16 @@ class EndedEarly:
 
 
 @dataclass(frozen=True)
-class BestWeights:
-    """The student's weights after its best epoch so far, as the content of a safetensors file."""
+class StudentWeights:
+    """A student's weights, as the content of a safetensors file.
+
+    ``kind``: after its ``best`` epoch so far, or after its last one, ``final``.
+    """
 
     stream: str
     arm: str
     seed: int
+    kind: WeightsKind
     content: bytes
 
 
@@ -161,6 +185,7 @@ class Checkpoint:
 
 Event = (
     Note
+    | Warned
     | Tick
     | DatasetReady
     | TeacherEpoch
@@ -170,7 +195,7 @@ Event = (
     | EpochDone
     | ArmStopped
     | EndedEarly
-    | BestWeights
+    | StudentWeights
     | JobFailed
     | Checkpoint
 )

@@ -1,7 +1,7 @@
 """Lockstep training: each batch is loaded, augmented and taught once; every arm steps on it."""
 
 import time
-from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from typing import Any
@@ -14,16 +14,17 @@ from rkkd_cli.train.distributed.process_group import SINGLE_PROCESS, ProcessGrou
 from rkkd_cli.train.events import (
     ArmStopped,
     BatchDone,
-    BestWeights,
     EndedEarly,
     EpochDone,
     Event,
     Note,
+    StudentWeights,
     Tick,
+    WeightsKind,
 )
-from rkkd_cli.train.metrics.evaluate import TaughtSplit, evaluate
+from rkkd_cli.train.metrics.evaluate import TaughtSplit, evaluate, one_class_warnings
 from rkkd_cli.train.metrics.gradients import gradient_columns
-from rkkd_cli.train.metrics.meters import EpochMeters, NonFinite
+from rkkd_cli.train.metrics.meters import NonFinite, SplitMeters
 from rkkd_cli.train.profile import DATA, stage
 from rkkd_cli.train.stacked.stack import group_into_stacks
 from rkkd_cli.train.step import Progress, Step
@@ -32,7 +33,7 @@ from rkkd_cli.train.teacher.logit_cache import LogitCache
 from rkkd_cli.train.teacher.model import Teacher
 
 Row = dict[str, Any]
-SplitMeters = dict[str, EpochMeters]  # of one arm, by the name of the held-out split
+MetersOfSplits = dict[str, SplitMeters]  # of one arm, by the name of the held-out split
 
 
 class Lockstep:
@@ -44,6 +45,8 @@ class Lockstep:
 
     An arm with a term that is NaN or infinite is dropped at the end of the epoch, without a row for
     it; the others continue. An arm that early stopping ends is dropped after its row.
+
+    ``image_facts`` are what the students' weights files say about the images.
     """
 
     def __init__(
@@ -58,8 +61,10 @@ class Lockstep:
         logit_cache: LogitCache | None = None,
         process_group: ProcessGroup = SINGLE_PROCESS,
         graph_recorder: GraphRecorder | None = None,
+        image_facts: Mapping[str, Any] | None = None,
     ) -> None:
         self.name, self.stream, self.teacher = name, stream, teacher
+        self.image_facts = image_facts or {}
         self.active, self.epochs, self.held_out = list(arms), epochs, held_out
         self.stacked, self.logit_cache, self.process_group = stacked, logit_cache, process_group
         self.graph_recorder = graph_recorder
@@ -138,20 +143,25 @@ class Lockstep:
             elif arm in self.active:  # else stop_diverged() has dropped it during the evaluation
                 stopped.append(self._stop(arm, non_finite))
         self.epochs_done, self.batches_done, self.seconds = self.epochs_done + 1, 0, 0.0
-        selected = self._select(rows)
+        trained_arms = {arm.name: arm for arm in self.active}
+        ended = self._select(rows)
         for arm in self.active:
             arm.begin_epoch()
         yield from stopped
-        yield from selected
+        yield from self._weights(trained_arms, rows)
+        yield from ended
+        finished = [row["arm"] for row in rows if self._is_finished(trained_arms[row["arm"]])]
+        tests = {name: held_out[name]["test"] for name in finished}
+        yield from one_class_warnings(self.stream.seed, self.epochs_done, tests)
         yield EpochDone(self.name, self.stream.seed, self.epochs_done, tuple(rows))
 
     def _evaluate(
         self, arms: Sequence[ArmOnStream]
-    ) -> Generator[Tick, None, dict[str, SplitMeters]]:
+    ) -> Generator[Tick, None, dict[str, MetersOfSplits]]:
         """Return the meters of each arm on the held-out splits."""
         students, objectives = [arm.student for arm in arms], [arm.objective for arm in arms]
         self.process_group.broadcast_tensors([b for model in students for b in model.buffers()])
-        meters_of: dict[str, SplitMeters] = {arm.name: {} for arm in arms}
+        meters_of: dict[str, MetersOfSplits] = {arm.name: {} for arm in arms}
         for split_name, split in self.held_out.items() if arms else ():
             meters = yield from evaluate(
                 students, objectives, split, self.teacher.precision, self.process_group
@@ -160,7 +170,7 @@ class Lockstep:
                 meters_of[arm.name][split_name] = arm_meters
         return meters_of
 
-    def _row(self, arm: ArmOnStream, means: Mapping[str, float], held_out: SplitMeters) -> Row:
+    def _row(self, arm: ArmOnStream, means: Mapping[str, float], held_out: MetersOfSplits) -> Row:
         """Return the arm's row of metrics.csv."""
         row: Row = {"arm": arm.name, "lr": arm.trained.lr}
         row |= {"train_acc" if name == "acc" else name: value for name, value in means.items()}
@@ -174,21 +184,37 @@ class Lockstep:
             "images_per_second": round(self.stream.images_per_epoch / self.seconds, 1),
         }
 
-    def _select(self, rows: Sequence[Row]) -> list[Event]:
-        """Show each arm its row; return the best weights, and which arms have ended early."""
-        events: list[Event] = []
+    def _select(self, rows: Sequence[Row]) -> list[EndedEarly]:
+        """Show each arm its row; return which arms have ended early."""
+        events: list[EndedEarly] = []
         by_name = {arm.name: arm for arm in self.active}
         for row in rows:
             arm = by_name[row["arm"]]
-            if arm.early_stopping.update(row, self.epochs_done):
-                content = arm.weights_file()
-                events.append(BestWeights(self.name, arm.name, self.stream.seed, content))
+            arm.early_stopping.update(row, self.epochs_done)
             if arm.early_stopping.is_exhausted(self.epochs_done):
                 ended = self._end(arm)
                 # After the last epoch it is no early end, unless the run gets more epochs later.
                 if self.epochs_done < self.epochs:
                     events.append(ended)
         return events
+
+    def _is_finished(self, arm: ArmOnStream) -> bool:
+        """Return whether the epoch that has just ended was the arm's last one."""
+        return self.epochs_done == self.epochs or arm not in self.active
+
+    def _weights(
+        self, arms: Mapping[str, ArmOnStream], rows: Sequence[Row]
+    ) -> Iterator[StudentWeights]:
+        """Yield the weights of the arms whose best or last epoch this was, one file at a time."""
+        for row in rows:
+            arm = arms[row["arm"]]
+            kinds: dict[WeightsKind, bool] = {
+                "best": arm.early_stopping.is_best(self.epochs_done),
+                "final": self._is_finished(arm),
+            }
+            for kind in (kind for kind, is_due in kinds.items() if is_due):
+                content = arm.weights_file(row, self.image_facts)
+                yield StudentWeights(self.name, arm.name, self.stream.seed, kind, content)
 
     def _end(self, arm: ArmOnStream) -> EndedEarly:
         """Drop an arm whose patience is exhausted."""
@@ -261,28 +287,7 @@ class Lockstep:
             raise misfit_error(self.name, error) from None
 
 
-def check_state(name: str, state: Mapping[str, Any], arms: Collection[str]) -> None:
-    """Raise RunError unless a stream with these arms can have had this state."""
-    try:
-        dropped = [ArmStopped(**event).arm for event in state["stopped"]]
-        dropped += [EndedEarly(**event).arm for event in state.get("ended", ())]
-        epochs_done, batches_done = state["epochs_done"], state["batches_done"]
-        batches = state["batches"]
-        if any(type(count) is not int for count in (epochs_done, batches_done, batches)):
-            raise TypeError("its position is not an integer")
-        if not (epochs_done >= 0 and 0 <= batches_done <= batches):
-            raise ValueError(f"batch {batches_done} of {batches} after epoch {epochs_done}")
-        if sorted([*state["arms"], *dropped]) != sorted(arms):
-            raise ValueError("it has other arms")
-        if not state["seconds"] >= 0:
-            raise ValueError("its time is negative")
-        if type(state["stacked"]) is not bool:
-            raise TypeError("it does not say whether its arms are stacked")
-    except (KeyError, TypeError, ValueError) as error:
-        raise misfit_error(name, error) from None
-
-
-def _first_non_finite(arm: ArmOnStream, held_out: SplitMeters) -> NonFinite | None:
+def _first_non_finite(arm: ArmOnStream, held_out: MetersOfSplits) -> NonFinite | None:
     """Return the first term of an arm that is not finite, in training or on a held-out split."""
     non_finite = arm.meters.first_non_finite()
     for split_name, meters in held_out.items():

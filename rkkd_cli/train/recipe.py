@@ -61,17 +61,12 @@ def learning_rate(recipe: TrainingConfig, epochs_done: float) -> float:
 
     Warm-up rises linearly from 0 over ``warmup_epochs``. The step schedule multiplies by gamma at
     each milestone. The cosine schedule falls from lr at the end of the warm-up to 0.
-
-    A milestone below 1 is a share of the epochs, rounded to an epoch (halves to the even one).
     """
     if epochs_done < recipe.warmup_epochs:
         return recipe.lr * epochs_done / recipe.warmup_epochs
     if recipe.schedule == "step":
-        milestones = [
-            milestone if milestone >= 1 else max(1, round(milestone * recipe.epochs))
-            for milestone in recipe.milestones
-        ]
-        return recipe.lr * recipe.gamma ** sum(epochs_done >= epoch for epoch in milestones)
+        passed = sum(epochs_done >= epoch for epoch in recipe.milestone_epochs)
+        return recipe.lr * recipe.gamma**passed
     if recipe.schedule == "cosine":
         span = max(recipe.epochs - recipe.warmup_epochs, 1e-9)
         share = (epochs_done - recipe.warmup_epochs) / span

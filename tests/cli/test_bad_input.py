@@ -68,6 +68,10 @@ MISTAKES = [
     ("run --device gpu", ["device 'gpu'", "cuda"]),
     ("run --precision fp16", ["'fp16'", "'tf32'"]),
     ("run --cuda-graph --cache-teacher", ["cuda_graph", "cache_teacher", "leave one"]),
+    ("run --workers 2 --profile", ["--profile", "--workers"]),
+    ("run --workers 2 --gpus-per-job 1", ["--gpus-per-job", "--engine ray"]),
+    ("resume nope --address auto", ["--address", "--engine ray"]),
+    ("run --engine slurm", ["engine 'slurm'", "ray"]),
     ("run arms={}", ["arms", "at least one"]),
     ("run arms.kd=5", ["arms.kd", "section"]),
     ("run arms.kd.seeds=1", ["'seeds'", "'kd'"]),
@@ -95,7 +99,7 @@ MISTAKES = [
     ("plot --format gif", ["format 'gif'", "png"]),
     ("teacher train --epochs 0", ["teacher.training.epochs"]),
     # datasets
-    ("run --limit-train 100000", ["limit_train", "100000", "1397"]),
+    ("run --limit-train 9", ["limit_train", "9", "10 classes", "take 10 or more"]),
     ("run --limit-test 3", ["limit_test", "3", "10 classes"]),
     ("run --val-share 0.999", ["val_share", "0.999"]),
     ("run --val-share 1", ["val_share", "less than 1"]),
@@ -179,7 +183,7 @@ def test_a_mistake_gets_one_sentence_and_leaves_nothing(
 
 
 @pytest.mark.parametrize(
-    "words", ["--limit-train 100000", "--limit-test 3", "--val-share 0.999"]
+    "words", ["--limit-train 9", "--limit-test 3", "--val-share 0.999"]
 )  # fmt: skip
 def test_a_dry_run_finds_a_subset_that_does_not_fit(
     words: str, workplace: Path, warm_rkkd: Program

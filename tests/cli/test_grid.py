@@ -1,5 +1,6 @@
 """`rkkd grid` as its users run it: repeated, extended, killed, shared out, mistyped."""
 
+import io
 import json
 import shutil
 import signal
@@ -88,8 +89,8 @@ def test_added_values_run_only_new_cells_and_end_in_the_same_rows(
 ) -> None:
     succeeded(warm_rkkd("grid", "--alpha=0.5", "--temperature=4", *NAMED, cwd=tmp_path))
     second = succeeded(warm_rkkd(*GRID, cwd=tmp_path))
-    assert "alpha=0.5_temperature=4  epoch" not in second.stderr
-    assert "seed 0  baseline  epoch" not in second.stderr
+    assert "seed 0  alpha=0.5_temperature=4 " not in second.stderr
+    assert "seed 0  baseline " not in second.stderr
     assert in_any_order(tmp_path / "results/six") == in_any_order(six)
 
 
@@ -146,7 +147,7 @@ def test_a_cell_that_fails_is_tried_again_when_asked(warm_rkkd: Program, tmp_pat
     retried = warm_rkkd(*words, "--retry-failed", cwd=tmp_path)
     assert retried.returncode == 1
     assert "lr=1e+30, seed 0 stopped" in retried.stderr
-    assert "lr=0.05  epoch" not in retried.stderr
+    assert "seed 0  lr=0.05 " not in retried.stderr
     shutil.rmtree(tmp_path / "results/hot/checkpoints")
     lost = warm_rkkd(*words, "--retry-failed", cwd=tmp_path)
     refused(lost, "its checkpoints", status=1)
@@ -229,6 +230,14 @@ def test_a_table_is_never_cut_to_the_width_of_a_terminal(warm_rkkd: Program, cop
 def test_tables(words: tuple[str, ...], says: str, warm_rkkd: Program, copy: Path) -> None:
     (copy / "published.csv").write_text("alpha,temperature,test_acc_percent\n0.5,4,60\n")
     assert says in succeeded(warm_rkkd("table", "six", *words, cwd=copy)).stdout
+
+
+def test_a_table_as_json_has_the_numbers_of_the_csv(warm_rkkd: Program, copy: Path) -> None:
+    told = json.loads(succeeded(warm_rkkd("table", "six", "--json", cwd=copy)).stdout)
+    csv = io.StringIO(warm_rkkd("table", "six", "--format=csv", cwd=copy).stdout)
+    wanted = pd.read_csv(csv)[["method.alpha", "method.temperature", "mean", "n"]]
+    assert pd.DataFrame(told["cells"])[[*wanted]].to_numpy().tolist() == wanted.to_numpy().tolist()
+    assert list(told["baselines"]) == ["baseline"]
 
 
 @pytest.mark.parametrize(

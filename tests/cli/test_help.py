@@ -17,7 +17,7 @@ from rkkd_cli.cli.main import app
 
 COMMANDS = (
     "run", "grid", "resume", "plot", "report", "compare", "findings", "show", "table", "ls", "cat",
-    "cp", "doctor", "teacher", "watch", "bench",
+    "cp", "doctor", "teacher", "watch", "bench", "export", "predict", "evaluate",
 )  # fmt: skip
 
 
@@ -54,6 +54,12 @@ def test_help_imports_little(tmp_path: Path) -> None:
         ("run", "--help"),
         ("--version",),
         ("ls", "presets"),
+        ("ls", "models"),
+        ("ls", "models", "torchvision"),
+        ("ls", "methods"),
+        ("ls", "datasets"),
+        ("ls", "surrogates"),
+        ("ls", "keys", "training"),
         ("cat", "rank_grad"),
         ("run", "traning.lr=1"),
         ("run", "--alpha", "2"),
@@ -66,6 +72,8 @@ def test_nothing_that_can_do_without_torch_imports_it(
     imported = modules_imported_by(arguments, tmp_path)
     assert "typer" in imported
     assert imported.isdisjoint({"torch", "torchvision", "sklearn", "matplotlib"})
+    if arguments[0] == "ls":
+        assert imported.isdisjoint({"numpy", "pandas"})
 
 
 def test_help_lists_every_command_once(rkkd: Program) -> None:

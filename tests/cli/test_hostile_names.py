@@ -12,7 +12,7 @@ from running import Ended, Program, succeeded
 from rkkd_cli.config.presets import preset_directory
 from rkkd_cli.records.metrics import COLUMNS, csv_lines, header_line
 from rkkd_cli.records.run_directory import RunDirectory
-from rkkd_cli.sweep.recording.recorder import new_manifest
+from rkkd_cli.sweep.recording.beginning import new_manifest
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="such names are refused there")
 

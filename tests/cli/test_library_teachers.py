@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from torchvision import models
 
 NAME, FILE = "torchvision:mobilenet_v3_small", "mobilenet_v3_small-047dcff4.pth"
-ASKS = "say which model it is with --{0}, such as --{0} torchvision:NAME or timm:NAME"
+ASKS = "say which model it is with --{0}, such as --{0} timm:NAME"
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def test_a_file_of_torchvision_is_imported_exported_and_teaches(
     def rkkd(*words: str) -> str:
         return succeeded(warm_rkkd(*words, "--device", "cpu", cwd=tmp_path, env=home)).stdout
 
-    said = rkkd("teacher", "import", FILE, "--model", NAME, *data).splitlines()
+    said = rkkd("teacher", "import", FILE, *data).splitlines()
     assert said[0].startswith(f"teacher {NAME}: ")
     assert f"taken from the PyTorch file {FILE}; sha256" in said[1]
     assert f"--teacher {NAME} --teacher-checkpoint" in said[-1]
@@ -46,9 +46,9 @@ def test_a_file_of_torchvision_is_imported_exported_and_teaches(
     assert all(torch.equal(again[name], tensor) for name, tensor in first.items())
 
     quick = ("--epochs", "1", "--seeds", "0", "--json", "training.batch_size=6")
-    teacher = ("--teacher", NAME, "--teacher-checkpoint", FILE)
+    teacher = ("--teacher-checkpoint", FILE)  # which tells its model
     ran = json.loads(rkkd("run", "--student", NAME, *teacher, *data, *quick))
-    assert ran["teachers"][0]["source"] == "checkpoint"
+    assert (ran["teachers"][0]["source"], ran["teachers"][0]["model"]) == ("checkpoint", NAME)
 
 
 def test_a_file_of_another_model_or_image_size_is_one_sentence(
@@ -60,16 +60,19 @@ def test_a_file_of_another_model_or_image_size_is_one_sentence(
     torch.save(models.mobilenet_v3_small(num_classes=3).state_dict(), tmp_path / FILE)
     network = timm.create_model("vit_tiny_patch16_224", num_classes=3)
     torch.save(network.state_dict(), tmp_path / "vit.pth")
-    torch.save({"arch": "mobilenet_v3_small", "model": torch.load(tmp_path / FILE)}, tmp_path / "x")
+    torch.save({"own.weight": torch.zeros(3, 4), "own.bias": torch.zeros(3)}, tmp_path / "own.pth")
     size = f"holds a {vit} trained on images of 224×224, and has their positional embeddings; "
     size += "the images of the dataset folder are 32×32: use an image folder with "
     size += "dataset.image_size=224\n"
     for words, part in (
         (("teacher", "import", "vit.pth", "--model", vit), size),
         (("run", "--teacher", vit, "--teacher-checkpoint", "vit.pth"), size),
-        (("teacher", "import", FILE), ASKS.format("model")),
-        (("run", "--teacher-checkpoint", FILE), ASKS.format("teacher") + "\n"),
-        (("run", "--teacher-checkpoint", "x"), f"not a digits_teacher; add --teacher {NAME}\n"),
+        (("teacher", "import", "own.pth"), ASKS.format("model")),
+        (("run", "--teacher-checkpoint", "own.pth"), ASKS.format("teacher")),
+        (
+            ("run", "--teacher", "cnn2", "--teacher-checkpoint", FILE),
+            f"it holds a {NAME}, not a cnn2; add --teacher {NAME}\n",
+        ),
     ):
         assert part in refused(warm_rkkd(*words, *data, cwd=tmp_path, env=home)) + "\n"
     assert not (tmp_path / "cache" / "teachers").exists()

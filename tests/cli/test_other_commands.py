@@ -6,6 +6,7 @@ import shlex
 from pathlib import Path
 
 import pytest
+import torch
 from running import Ended, FolderMaker, Program, quick, refused, succeeded
 
 from rkkd_cli.config.presets import load_experiment, preset_directory, preset_names
@@ -13,7 +14,7 @@ from rkkd_cli.data.catalogue import DATASETS
 from rkkd_cli.losses import SURROGATES
 from rkkd_cli.models import MODELS
 
-FIGURES = ("rank", "kl", "test_acc", "sheet", "gradients")
+FIGURES = ("rank", "kl", "test_acc", "difference", "sheet", "gradients")
 MAGIC = {"png": b"\x89PNG", "svg": b"<?xml", "pdf": b"%PDF-"}
 
 
@@ -61,8 +62,26 @@ def test_ls_models_of_a_library_gives_their_whole_names(
 
 def test_ls_runs_tells_how_they_ended_and_on_what(folder: Path, warm_rkkd: Program) -> None:
     line = warm_rkkd("ls", "runs", cwd=folder).stdout.splitlines()[-1]
-    for part in ("newer", "finished", "digits", "digits_teacher"):
+    for part in ("newer", "finished", "digits_teacher → digits_student", "kd: 0.1·ce + 0.9·kl"):
         assert part in line
+
+
+@pytest.mark.parametrize("what", ["presets", "models", "methods", "datasets", "runs", "keys"])
+def test_ls_as_json_has_the_same_names(what: str, folder: Path, warm_rkkd: Program) -> None:
+    listed = json.loads(succeeded(warm_rkkd("ls", what, "--json", cwd=folder)).stdout)[what]
+    assert [next(iter(one.values())) for one in listed] == first_words(
+        warm_rkkd("ls", what, cwd=folder)
+    )
+    if what == "models":
+        assert {type(one["parameters"]) for one in listed} == {int}
+
+
+def test_ls_keys_shows_flag_type_default_and_range(folder: Path, warm_rkkd: Program) -> None:
+    lines = succeeded(warm_rkkd("ls", "keys", "training", cwd=folder)).stdout.splitlines()
+    (lr,) = (line for line in lines if line.startswith("training.lr "))
+    assert lr.split() == [
+        *["training.lr", "number,", ">", "0", "required", "Initial", "learning", "rate.", "(--lr)"]
+    ]
 
 
 def test_ls_presets_shows_the_titles(folder: Path, warm_rkkd: Program) -> None:
@@ -109,8 +128,9 @@ def test_the_command_for_own_images_runs_on_twelve_of_them(
     words = ("run", "rank_grad_cifar100_small", *data, "--dry-run", "--json")
     plan = json.loads(succeeded(warm_rkkd(*words, cwd=tmp_path)).stdout)
     assert "limit_train" not in plan["experiment"]["dataset"]
-    refused(warm_rkkd(*words, "--limit-train", "24", cwd=tmp_path), "take 2 to 8")
-    succeeded(warm_rkkd(*words, "--limit-train", "none", cwd=tmp_path))
+    refused(warm_rkkd(*words, "--limit-train", "1", cwd=tmp_path), "take 2 or more", alone=False)
+    for limit in ("none", "24"):  # at most
+        succeeded(warm_rkkd(*words, "--limit-train", limit, cwd=tmp_path))
 
 
 def test_cp_into_a_folder_keeps_the_name(tmp_path: Path, warm_rkkd: Program) -> None:
@@ -143,7 +163,8 @@ def test_show_without_a_name_takes_the_newest_run(folder: Path, warm_rkkd: Progr
 def test_show_as_json_is_the_manifest_with_the_summary(folder: Path, warm_rkkd: Program) -> None:
     shown = json.loads(warm_rkkd("show", "newer", "--json", cwd=folder).stdout)
     manifest = json.loads((folder / "results/newer/manifest.json").read_text(encoding="utf-8"))
-    summary = shown.pop("summary")
+    summary, title, unfinished = (shown.pop(key) for key in ("summary", "title", "unfinished"))
+    assert (title.partition(":")[0], unfinished) == ("digits, 200 images, 10 classes", None)
     del manifest["checksum"]
     assert shown == manifest
     assert [(arm["arm"], arm["n"], arm["epoch"]) for arm in summary] == [
@@ -188,8 +209,20 @@ def test_plot_lays_runs_over_each_other_in_the_formats_asked_for(
         assert path.read_bytes().startswith(MAGIC[path.suffix[1:]]), path.name
     for name in FIGURES:
         text = (to / f"{name}.svg").read_text(encoding="utf-8")
-        for label in ("older: kd (n = 1)", "newer: kd_rank (n = 2)", "epoch"):
+        pairs = ("older: kd_rank − kd (n = 1)", "newer: kd_rank − kd (n = 2)")
+        arms = ("older: kd (n = 1)", "newer: kd_rank (n = 2)")
+        for label in (*(pairs if name == "difference" else arms), "epoch"):
             assert label in text
+
+
+def test_plot_draws_any_column(folder: Path, tmp_path: Path, warm_rkkd: Program) -> None:
+    to = ("--to", str(tmp_path), "--format", "svg")
+    succeeded(warm_rkkd("plot", "newer", "--metric", "test_ce", "--metric", "lr", *to, cwd=folder))
+    assert figure_names(tmp_path) == {"test_ce.svg", "lr.svg"}
+    text = (tmp_path / "test_ce.svg").read_text(encoding="utf-8")
+    for label in ("test cross-entropy (nats)", "difference of test cross-entropy (nats)"):
+        assert label in text
+    refused(warm_rkkd("plot", "newer", "--metric", "tes_ce", cwd=folder), "'test_ce'")
 
 
 def test_plot_refuses_a_folder_that_is_no_run_before_it_draws_another(
@@ -204,7 +237,9 @@ def test_plot_refuses_a_folder_that_is_no_run_before_it_draws_another(
     ("words", "parts"),
     [
         ("ls models torchvison", ["did you mean 'torchvision'"]),
-        ("ls runs timm", ["only models are listed by library"]),
+        ("ls runs timm", ["rkkd ls runs lists all of them"]),
+        ("ls keys trainin", ["unknown section 'trainin'; did you mean 'training'?"]),
+        ("watch older --json", ["add --once"]),
         ("show older --published rank_grad", ["preset rank_grad has no published values"]),
         ("show newr", ["'newr'", "did you mean 'newer'?"]),
         ("plot older --to a_file", ["a_file"]),
@@ -236,6 +271,33 @@ def test_doctor_fails_where_results_cannot_be_written(folder: Path, warm_rkkd: P
     assert "cannot be written" in answer.stdout
 
 
+def test_doctor_tells_the_same_as_json(folder: Path, tmp_path: Path, warm_rkkd: Program) -> None:
+    env = {"RKKD_CACHE": str(tmp_path / "cache")}
+    told = json.loads(succeeded(warm_rkkd("doctor", "--json", cwd=folder, env=env)).stdout)
+    assert told["cache"] == {"folder": str(tmp_path / "cache"), "problem": None, "bytes": 0}
+    assert len(told["gpus"]) == torch.cuda.device_count()
+    assert set(told["extras"]) >= {"ray", "timm", "wandb"}
+    assert torch.__version__.startswith(told["versions"]["torch"])
+
+
+def test_watch_once_as_json_has_the_curves(folder: Path, warm_rkkd: Program) -> None:
+    shown = json.loads(warm_rkkd("watch", "newer", "--once", "--json", cwd=folder).stdout)
+    assert (shown["run"], shown["status"]) == ("newer", "finished")
+    assert shown["epochs_done"] == shown["epochs_planned"] == 2 * 2 * 2
+    assert [(arm["arm"], arm["epochs"]) for arm in shown["arms"]] == [("kd", 2), ("kd_rank", 2)]
+    assert [len(arm["curves"]["test_acc"]) for arm in shown["arms"]] == [2, 2]
+
+
+def test_a_run_ends_with_the_commands_to_go_on(tmp_path: Path, warm_rkkd: Program) -> None:
+    words = quick("device=cpu", "seeds=[0]", "training.epochs=1")
+    said = succeeded(warm_rkkd("run", *words, "--name", "mine", cwd=tmp_path)).stderr
+    lines = said.splitlines()[-2:]
+    commands = [line.removeprefix("next:").partition("#")[0].split() for line in lines]
+    assert commands == [["rkkd", "report", "mine"], ["rkkd", "compare", "mine"]]
+    for _, *command in commands:
+        succeeded(warm_rkkd(*command, cwd=tmp_path))
+
+
 def test_teacher_train_caches_the_teacher_that_a_run_finds(
     folder: Path, tmp_path: Path, warm_rkkd: Program
 ) -> None:
@@ -248,6 +310,8 @@ def test_teacher_train_caches_the_teacher_that_a_run_finds(
     assert [teacher["source"] for teacher in teachers] == ["cache"]
     listed = warm_rkkd("teacher", "ls", cwd=folder, env=env)
     assert first_words(listed) == [teachers[0]["key"]]
+    as_json = json.loads(warm_rkkd("teacher", "ls", "--json", cwd=folder, env=env).stdout)
+    assert [one["key"] for one in as_json["teachers"]] == first_words(listed)
     assert teachers[0]["sha256"][:16] in listed.stdout
 
 

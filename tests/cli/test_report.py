@@ -51,7 +51,7 @@ def test_several_runs_stand_in_one_page(tmp_path: Path, warm_rkkd: Program) -> N
     text = (tmp_path / "new" / "both.html").read_text(encoding="utf-8")
     assert "second: kd_rank (n = 1)" in text
     assert "Setting of first" in text
-    assert "with 1 seed no interval exists" in text
+    assert "1 seed: too few to tell kd_rank from kd" in text
 
 
 def test_one_arm_one_seed_and_one_epoch_make_a_page(tmp_path: Path, warm_rkkd: Program) -> None:

@@ -22,7 +22,7 @@ HEADER = (
     "test_kl,test_rank,test_kendall_tau,grad_norm_kl,grad_norm_rank,grad_cosine,grad_low_share_kl,"
     "grad_low_share_rank,epoch_seconds,images_per_second"
 )
-FIGURES = {"rank.png", "kl.png", "test_acc.png", "sheet.png", "gradients.png"}
+FIGURES = {f"{name}.png" for name in ("rank", "kl", "test_acc", "difference", "sheet", "gradients")}
 
 
 def rows_of(run: Path) -> list[str]:
@@ -160,26 +160,47 @@ def test_quiet_prints_the_directory_and_nothing_else(folder: Path, warm_rkkd: Pr
     assert manifest_of(folder / line)["status"] == "finished"
 
 
-@pytest.mark.parametrize("form", [(), ("--json",)], ids=["toml", "json"])
+@pytest.mark.parametrize("form", ["--verbose", "--json"])
 def test_a_dry_run_shows_the_experiment_and_writes_nothing(
-    form: tuple[str, ...], folder: Path, tmp_path: Path, warm_rkkd: Program
+    form: str, folder: Path, tmp_path: Path, warm_rkkd: Program
 ) -> None:
     before = times_below(folder)
     env = {"RKKD_CACHE": str(tmp_path / "cache")}
-    words = ("run", *QUICK, "--alpha", "0.3", "--out", "new/results", "--dry-run", *form)
+    words = ("run", *QUICK, "--alpha", "0.3", "--out", "new/results", "--dry-run", form)
     answer = warm_rkkd(*words, cwd=folder, env=env)
     assert answer.returncode == 0
-    shown = json.loads(answer.stdout)["experiment"] if form else tomllib.loads(answer.stdout)
+    is_json = form == "--json"
+    shown = json.loads(answer.stdout)["experiment"] if is_json else tomllib.loads(answer.stdout)
     assert (shown["method"]["alpha"], shown["training"]["epochs"]) == (0.3, 2)
     assert list(shown["arms"]) == ["kd", "kd_rank"]
     assert times_below(folder) == before
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_dry_run_says_first_what_is_trained_and_what_it_takes(
+    folder: Path, warm_rkkd: Program
+) -> None:
+    words = ("run", *QUICK, "--seeds", "0,1", "--name", "planned", "--dry-run")
+    answer = succeeded(warm_rkkd(*words, cwd=folder))
+    lines = answer.stdout.splitlines()
+    about = [line[:9].strip() for line in lines]
+    assert [word for word in about if word] == [
+        "title", "data", "teacher", "student", "training", "arms", "time", "memory", "folder",
+    ]  # fmt: skip
+    told = dict(zip(about, (line[10:] for line in lines), strict=True))
+    assert told["data"].startswith("digits: ")
+    assert "2 epochs at batch size 64" in told["training"]
+    assert "seeds 0, 1" in told["training"]
+    assert told["arms"] == "kd: 0.1·ce + 0.9·kl"
+    assert told[""] == "kd_rank: 0.1·ce + 0.9·kl + 3·rank"
+    assert told["folder"] == "results/planned; dry run: nothing was written"
+    refused(warm_rkkd("run", *QUICK, "--verbose", cwd=folder), "--verbose", "--dry-run")
+
+
 def test_what_a_dry_run_prints_is_what_a_run_records(
     run: Path, folder: Path, warm_rkkd: Program
 ) -> None:
-    shown = tomllib.loads(warm_rkkd("run", *QUICK, "--dry-run", cwd=folder).stdout)
+    shown = tomllib.loads(warm_rkkd("run", *QUICK, "--dry-run", "--verbose", cwd=folder).stdout)
     assert shown == tomllib.loads((run / "experiment.toml").read_text(encoding="utf-8"))
 
 

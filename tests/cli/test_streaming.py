@@ -95,7 +95,7 @@ def test_a_run_says_that_it_streams_and_a_dry_run_that_it_would(
     said = "its 300 training images are streamed from the disk, in resized crops of 12×12, decoded"
     assert f"{said} by 2 processes" in result.stderr
     planned = warm_rkkd(*LOUD, "--dry-run", cwd=folder)
-    assert "folder (streamed from the disk): arms kd, kd_rank" in planned.stderr
+    assert "folder (streamed from the disk): 300 training" in planned.stdout
     as_json = json.loads(warm_rkkd(*LOUD, "--dry-run", "--json", cwd=folder).stdout)
     assert [one["streamed"] for one in as_json["streams"]] == [True]
 
@@ -133,7 +133,10 @@ def test_a_folder_that_memory_cannot_hold_is_refused_with_the_way_out(
         (folder / "images" / "train" / "class000" / f"x{number}.png").touch()
     words = ("run", *MODELS, "--data-root", "images", "--no-stream", "dataset.image_size=4096")
     answer = warm_rkkd(*words, "--dry-run", cwd=folder)
-    refused(answer, "the decoded images of images take", "with --stream, or make them smaller")
+    said = "the decoded images of images take", "with --stream, or make them smaller"
+    refused(answer, *said, alone=False)
+    assert " image headers read: all 16×16" in answer.stderr
+    assert " cannot be read: cannot read the image images/train/class000/x" in answer.stderr
 
 
 def resumed(program: Program, folder: Path, *words: str) -> Ended:

@@ -131,9 +131,9 @@ def test_the_first_rank_says_what_is_wrong_on_another_one_alone(tmp_path: Path) 
     (tmp_path / "mine.py").write_text(
         "import os\n"
         "from torch import nn\n"
-        "def net(classes, channels):\n"
+        "def net(num_classes, in_channels):\n"
         "    pixels = 63 if os.environ['RANK'] == '1' else 64\n"
-        "    return nn.Sequential(nn.Flatten(), nn.Linear(pixels, classes))\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(pixels, num_classes))\n"
     )
     result = together(tmp_path, "run", *SMALL, "--student", "mine:net")
     assert result.returncode == 1

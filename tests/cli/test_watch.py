@@ -48,7 +48,7 @@ def test_it_follows_a_run_to_its_end(tmp_path: Path) -> None:
     assert len(frames) > 1
     assert frames[-1].startswith("finished")
     assert "24 of 24 epochs" in frames[-1]
-    assert "kd_rank  1      12/12" in frames[-1]
+    assert "kd_rank      1  12/12" in frames[-1]
     assert "▁" in frames[-1]
     assert "█" in frames[-1]
 

@@ -47,6 +47,7 @@ def test_every_arm_of_the_preset_trains_for_an_epoch(
         "dataset.image_size": SIZE,
         "dataset.limit_train": CLASSES,
         "dataset.limit_test": CLASSES,
+        "dataset.val_share": 0.0,  # a class of one image has none to hold out
         "training.epochs": 1,
         "training.batch_size": 5,
         "teacher.training.epochs": 1,

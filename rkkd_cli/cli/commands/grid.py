@@ -5,20 +5,30 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from rkkd_cli.cli.flags.engine import ENGINE_OPTIONS, EngineOptions
 from rkkd_cli.cli.flags.experiment import COMPUTE, DATA, MODELS, TRAINING, WORDS
 from rkkd_cli.cli.flags.flag import takes
 from rkkd_cli.cli.flags.grid import (
     CELLS_PER_JOB,
-    ENGINE_OPTIONS,
     FAIL_FAST,
     GRID_AXES,
     GRID_CELLS,
     GRID_NAME,
     PUBLISHED_GRID,
     RETRY_FAILED,
-    EngineOptions,
 )
-from rkkd_cli.cli.flags.runs import CHECKPOINT_MINUTES, DRY_RUN, FIGURES, JSON, LOGGERS, OUT, QUIET
+from rkkd_cli.cli.flags.runs import (
+    ACCEPT_CHANGED_CODE,
+    CHECKPOINT_MINUTES,
+    DRY_RUN,
+    FIGURES,
+    JSON,
+    LOGGERS,
+    OUT,
+    QUIET,
+    TITLE,
+    ChosenLoggers,
+)
 from rkkd_cli.cli.runtime.torchrun import from_first
 from rkkd_cli.config.overrides import Override
 
@@ -29,7 +39,8 @@ if TYPE_CHECKING:
 @takes(
     WORDS, GRID_AXES, GRID_CELLS, RETRY_FAILED, FAIL_FAST, PUBLISHED_GRID, ENGINE_OPTIONS,
     CELLS_PER_JOB, DATA, MODELS, TRAINING, COMPUTE,
-    OUT, GRID_NAME, CHECKPOINT_MINUTES, LOGGERS, DRY_RUN, FIGURES, QUIET, JSON,
+    OUT, GRID_NAME, TITLE, ACCEPT_CHANGED_CODE, CHECKPOINT_MINUTES, LOGGERS, DRY_RUN, FIGURES,
+    QUIET, JSON,
 )  # fmt: skip
 def grid(
     ctx: typer.Context,
@@ -44,8 +55,9 @@ def grid(
     cells_per_job: int | None,
     out: Path,
     name: str | None,
+    accept_changed_code: bool,
     checkpoint_minutes: float,
-    loggers: tuple[str, ...],
+    loggers: ChosenLoggers,
     dry_run: bool,
     figures: bool,
     quiet: bool,
@@ -74,10 +86,11 @@ def grid(
     from rkkd_cli.cli.runtime.engines import make_engine
     from rkkd_cli.cli.runtime.execute import Executor, RunOptions
 
-    engine = make_engine(engine_options, experiment, not fail_fast, ctx.obj)
+    engine = make_engine(engine_options, lambda: experiment, not fail_fast, ctx.obj)
     options = RunOptions(
         checkpoint_minutes, quiet, loggers, figures, retry_failed=retry_failed, fail_fast=fail_fast,
         fit_memory=True, cells_per_job=cells_per_job, published=published,
+        accept_changed_code=accept_changed_code,
     )  # fmt: skip
     executor = Executor(engine, options, ctx.obj)
     begun = from_first(ctx.obj, lambda: request.begun)

@@ -5,9 +5,20 @@ from pathlib import Path
 
 import typer
 
+from rkkd_cli.cli.flags.engine import ENGINE_OPTIONS, EngineOptions
 from rkkd_cli.cli.flags.experiment import DEVICE, EPOCHS, WORDS
 from rkkd_cli.cli.flags.flag import takes
-from rkkd_cli.cli.flags.runs import CHECKPOINT_MINUTES, FIGURES, JSON, LOGGERS, OUT, QUIET, RUN
+from rkkd_cli.cli.flags.runs import (
+    ACCEPT_CHANGED_CODE,
+    CHECKPOINT_MINUTES,
+    FIGURES,
+    JSON,
+    LOGGERS,
+    OUT,
+    QUIET,
+    RUN,
+    ChosenLoggers,
+)
 from rkkd_cli.cli.runtime.torchrun import from_first
 from rkkd_cli.config.overrides import Override
 from rkkd_cli.errors import UserError
@@ -16,16 +27,19 @@ from rkkd_cli.errors import UserError
 @takes(
     RUN,
     replace(WORDS, metavar="KEY=VALUE", help="Overrides, as long as they change no number."),
-    EPOCHS, DEVICE, CHECKPOINT_MINUTES, OUT, LOGGERS, FIGURES, QUIET, JSON,
+    EPOCHS, DEVICE, ENGINE_OPTIONS, ACCEPT_CHANGED_CODE, CHECKPOINT_MINUTES, OUT, LOGGERS, FIGURES,
+    QUIET, JSON,
 )  # fmt: skip
 def resume(
     ctx: typer.Context,
     run: str,
     preset: str | None,
     overrides: list[Override],
+    engine_options: EngineOptions,
+    accept_changed_code: bool,
     checkpoint_minutes: float,
     out: Path,
-    loggers: tuple[str, ...],
+    loggers: ChosenLoggers,
     figures: bool,
     quiet: bool,
     as_json: bool,
@@ -38,13 +52,16 @@ def resume(
 
     if preset is not None:
         raise UserError(f"{preset!r} is no KEY=VALUE; a run is resumed as it was begun")
+    engine_options.check(several_ranks=ctx.obj is not None)
     begun = from_first(ctx.obj, lambda: open_run(run, out))
     from rkkd_cli.cli.output.run_result import print_result
-    from rkkd_cli.cli.runtime.engines import single_job_engine
+    from rkkd_cli.cli.runtime.engines import make_engine
     from rkkd_cli.cli.runtime.execute import Executor, RunOptions
     from rkkd_cli.cli.runtime.requests import ExperimentRequest
 
     request = ExperimentRequest(None, overrides, from_record=True)
-    options = RunOptions(checkpoint_minutes, quiet, loggers, figures)
-    executor = Executor(single_job_engine(ctx.obj), options, ctx.obj)
-    print_result(executor.resume(begun, request), quiet, as_json)
+    options = RunOptions(
+        checkpoint_minutes, quiet, loggers, figures, accept_changed_code=accept_changed_code
+    )
+    engine = make_engine(engine_options, lambda: request.planned(begun), False, ctx.obj)
+    print_result(Executor(engine, options, ctx.obj).resume(begun, request), quiet, as_json)

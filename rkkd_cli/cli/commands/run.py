@@ -5,9 +5,11 @@ from pathlib import Path
 
 import typer
 
+from rkkd_cli.cli.flags.engine import ENGINE_OPTIONS, EngineOptions
 from rkkd_cli.cli.flags.experiment import COMPUTE, DATA, MODELS, OBJECTIVE, RANKING, TRAINING, WORDS
 from rkkd_cli.cli.flags.flag import takes
 from rkkd_cli.cli.flags.runs import (
+    ACCEPT_CHANGED_CODE,
     CHECKPOINT_MINUTES,
     DRY_RUN,
     FIGURES,
@@ -17,26 +19,33 @@ from rkkd_cli.cli.flags.runs import (
     QUIET,
     RESUME,
     RUN_FOLDER,
+    VERBOSE,
+    ChosenLoggers,
 )
 from rkkd_cli.cli.runtime.torchrun import from_first
 from rkkd_cli.config.overrides import Override
+from rkkd_cli.errors import UserError
 
 
 @takes(
-    WORDS, DATA, MODELS, TRAINING, OBJECTIVE, RANKING, COMPUTE,
-    RUN_FOLDER, RESUME, CHECKPOINT_MINUTES, LOGGERS, DRY_RUN, FIGURES, QUIET, PROFILE, JSON,
+    WORDS, DATA, MODELS, TRAINING, OBJECTIVE, RANKING, COMPUTE, ENGINE_OPTIONS,
+    RUN_FOLDER, RESUME, ACCEPT_CHANGED_CODE, CHECKPOINT_MINUTES, LOGGERS, DRY_RUN, VERBOSE,
+    FIGURES, QUIET, PROFILE, JSON,
 )  # fmt: skip
 def run(
     ctx: typer.Context,
     preset: str | None,
     overrides: list[Override],
     rank_grad: str,
+    engine_options: EngineOptions,
     out: Path,
     name: str | None,
     resume: str | None,
+    accept_changed_code: bool,
     checkpoint_minutes: float,
-    loggers: tuple[str, ...],
+    loggers: ChosenLoggers,
     dry_run: bool,
+    verbose: bool,
     figures: bool,
     quiet: bool,
     profile: bool,
@@ -54,6 +63,9 @@ def run(
     )
     from rkkd_cli.records.run_directory import AUTO, check_free, new_name
 
+    engine_options.check(ctx.obj is not None, profile)
+    if verbose and not dry_run:
+        raise UserError("--verbose says more in a --dry-run; add that, or leave it away")
     request = ExperimentRequest(preset, overrides, rank_grad, resume not in (None, AUTO))
     begun = from_first(
         ctx.obj,
@@ -67,18 +79,26 @@ def run(
     if dry_run:
         from rkkd_cli.cli.runtime.dry_run import print_plan
 
-        planned = request.planned(begun) if begun else request.experiment()
-        print_plan(planned, begun.path if begun else out / chosen, as_json)
+        planned = request.planned(begun) if begun else experiment
+        assert planned is not None
+        print_plan(planned, begun.path if begun else out / chosen, as_json, verbose)
         return
     from rkkd_cli.cli.output.run_result import print_result
-    from rkkd_cli.cli.runtime.engines import single_job_engine
+    from rkkd_cli.cli.runtime.engines import make_engine
     from rkkd_cli.cli.runtime.execute import Executor, RunOptions
+    from rkkd_cli.sweep.jobs import count_jobs
 
-    options = RunOptions(checkpoint_minutes, quiet, loggers, figures, profile)
-    executor = Executor(single_job_engine(ctx.obj), options, ctx.obj)
+    options = RunOptions(
+        checkpoint_minutes, quiet, loggers, figures, profile,
+        accept_changed_code=accept_changed_code,
+    )  # fmt: skip
     if begun is None:
         assert experiment is not None
+        engine_options = engine_options.at_most(count_jobs(experiment))
+        engine = make_engine(engine_options, lambda: experiment, False, ctx.obj)
+        executor = Executor(engine, options, ctx.obj)
         result = executor.begin(experiment, out, chosen, or_next=name is None)
     else:
-        result = executor.resume(begun, request)
+        engine = make_engine(engine_options, lambda: request.planned(begun), False, ctx.obj)
+        result = Executor(engine, options, ctx.obj).resume(begun, request)
     print_result(result, quiet, as_json)

@@ -9,8 +9,13 @@ import typer
 
 from rkkd_cli.cli.flags.flag import takes
 from rkkd_cli.cli.flags.runs import JSON_ONLY, OUT, PUBLISHED, RUN_OR_NEWEST
+from rkkd_cli.errors import UserError
 
 if TYPE_CHECKING:
+    from pandas import DataFrame
+
+    from rkkd_cli.config.experiment import Experiment
+    from rkkd_cli.records.manifest import Manifest
     from rkkd_cli.records.run_directory import RunDirectory
 
 
@@ -22,36 +27,57 @@ if TYPE_CHECKING:
     JSON_ONLY, OUT,
 )  # fmt: skip
 def show(run: str | None, published: str | None, as_json: bool, out: Path) -> None:
-    """Show a run: its status, dataset and teacher, and the metrics of each arm."""
+    """Show a run: its status, setting and objectives, and the metrics of each arm."""
     from rkkd_cli.analysis.summary import summarise_run
     from rkkd_cli.cli.output import tables
     from rkkd_cli.cli.output.console import out as stdout
-    from rkkd_cli.cli.output.console import print_line
-    from rkkd_cli.cli.output.watching import RESUME_ADVICE
+    from rkkd_cli.cli.output.console import print_folded
     from rkkd_cli.records.run_directory import newest_run, open_run
-    from rkkd_cli.report.run_text import dataset_text, teacher_text
+    from rkkd_cli.report.run_text import RESUME_ADVICE
+    from rkkd_cli.report.setting_text import setting_lines
 
     opened = open_run(run, out) if run else newest_run(out)
     manifest = opened.read_manifest()
-    status = opened.status(manifest)
-    summaries = summarise_run(opened.read_metrics(manifest), manifest)
+    status, metrics = opened.status(manifest), opened.read_metrics(manifest)
+    experiment, unfinished = _read_setting(opened, manifest, metrics)
+    summaries = summarise_run(metrics, manifest)
     arms = [arm.arm for arm in summaries.last]
     accuracies = _read_published(opened, published, arms) if published else None
+    title = experiment.title if experiment else None
     if as_json:
         content = manifest.model_dump(mode="json") | {"status": status}
+        content |= {"title": title, "unfinished": unfinished}
         typer.echo(json.dumps(content | summaries.as_json(accuracies)))
         return
     advice = RESUME_ADVICE.get(status, "").format(opened.handle)
     headline = f"{opened.path}: {status}, started {manifest.started}"
     lines = [f"{headline}; {advice}" if advice else headline]
+    lines += [text for text in (unfinished, title) if text]
     lines += [f"failed: {manifest.reason}"] if manifest.reason else []
-    lines += [f"dataset {dataset_text(facts)}" for facts in manifest.datasets]
-    lines += [f"teacher {teacher_text(facts)}" for facts in manifest.teachers]
+    lines += setting_lines(experiment, manifest)
     lines += [f"stopped: {sentence}" for sentence in manifest.stopped]
+    lines += [f"warning: {sentence}" for sentence in manifest.warnings]
+    lines += [f"note: {sentence}" for sentence in manifest.notes]
     lines += tables.early_lines(manifest)
     for line in lines:
-        print_line(stdout, line)
+        print_folded(stdout, line)
     tables.print_summary(summaries, manifest.students, accuracies)
+
+
+def _read_setting(
+    run: "RunDirectory", manifest: "Manifest", metrics: "DataFrame"
+) -> "tuple[Experiment | None, str | None]":
+    """Return a run's experiment, and its banner if seeds are missing; no damage is an error."""
+    from rkkd_cli.analysis.record import RunRecord
+    from rkkd_cli.config.presets import read_experiment
+    from rkkd_cli.report.run_text import unfinished_text
+
+    try:
+        experiment = read_experiment(run.experiment)
+    except UserError:
+        return None, None
+    record = RunRecord(run.name, experiment, manifest, metrics, run.status(manifest))
+    return experiment, unfinished_text(record)
 
 
 def _read_published(run: "RunDirectory", published: str, arms: list[str]) -> dict[str, float]:

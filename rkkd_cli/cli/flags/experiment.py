@@ -13,10 +13,17 @@ DATASET = Flag("dataset", str | None, key="dataset.name", panel=WHAT,
     help="Dataset to train and test on; see `rkkd ls datasets`.")
 DATA_ROOT = Flag("data_root", str | None, key="dataset.root", panel=WHAT,
     help="Folder of the images, or for downloads.")
+IMAGE_SIZE = Flag("image_size", int | None, key="dataset.image_size", panel=WHAT, metavar="N",
+    help="Make the images of a folder N×N pixels.")
+RESIZE = Flag("resize", str | None, key="dataset.resize", panel=WHAT, metavar="crop|squash|pad",
+    help="How a folder's images of another shape are made to fit: cut to the middle square, "
+         "scaled to a square, or padded with black.")
+TEST_SHARE = Flag("test_share", float | None, key="dataset.test_share", panel=WHAT,
+    help="Share of an image folder's images held out for testing, if it has no test/.")
 LIMIT_TRAIN = Flag("limit_train", int | None, key="dataset.limit_train", panel=WHAT, metavar="N",
-    help="Train on a class-balanced subset of N images.")
+    help="Train on a class-balanced subset of at most N images.")
 LIMIT_TEST = Flag("limit_test", int | None, key="dataset.limit_test", panel=WHAT, metavar="N",
-    help="Test on a class-balanced subset of N images.")
+    help="Test on a class-balanced subset of at most N images.")
 VAL_SHARE = Flag("val_share", float | None, key="dataset.val_share", panel=WHAT,
     help="Share of the training images held out for validation.")
 STREAM = Flag("stream", bool | None, key="dataset.streaming", panel=WHAT,
@@ -24,17 +31,17 @@ STREAM = Flag("stream", bool | None, key="dataset.streaming", panel=WHAT,
     help="Read an image folder from the disk batch by batch, or hold it in memory; default: one "
          "of more than 4 GiB, once decoded, is streamed.")
 TEACHER = Flag("teacher", str | None, key="teacher.model", panel=WHAT,
-    help="The teacher's model; see `rkkd ls models`.")
+    help="The teacher's model, see `rkkd ls models`; or your own, as file.py:NAME.")
 TEACHER_CHECKPOINT = Flag("teacher_checkpoint", str | None, key="teacher.checkpoint", panel=WHAT,
     metavar="FILE",
     help="Load the teacher's weights from a file instead of training it.")
 STUDENT = Flag("student", str | None, key="student.model", panel=WHAT,
-    help="The student's model; see `rkkd ls models`.")
+    help="The student's model, see `rkkd ls models`; or your own, as file.py:NAME.")
 SEEDS = Flag("seeds", str | None, key="seeds", panel=WHAT,
     help="Seeds to train with: 0, or 0,1,2, or 0:3 (0, 1 and 2).")
 
 METHOD = Flag("method", str | None, key="method.name", panel=HOW, metavar="NAME",
-    help="The distillation method, or your own as package.module:Class; see `rkkd ls methods`.")
+    help="The distillation method, see `rkkd ls methods`; or your own, as file.py:NAME.")
 STANDARDIZE_LOGITS = Flag("standardize_logits", bool | None, key="method.standardize_logits",
     panel=HOW,
     help="Standardise each image's logits in the method's terms.")
@@ -92,7 +99,9 @@ SYNC_BATCHNORM = Flag("sync_batchnorm", bool | None, key="sync_batchnorm", panel
          "part.")
 # fmt: on
 
-DATA = (DATASET, DATA_ROOT, LIMIT_TRAIN, LIMIT_TEST, VAL_SHARE, STREAM)
+DATA = (
+    DATASET, DATA_ROOT, IMAGE_SIZE, RESIZE, TEST_SHARE, VAL_SHARE, LIMIT_TRAIN, LIMIT_TEST, STREAM,
+)  # fmt: skip
 MODELS = (TEACHER, TEACHER_CHECKPOINT, STUDENT)
 TRAINING = (SEEDS, METHOD, STANDARDIZE_LOGITS, EPOCHS, BATCH_SIZE, LR, PATIENCE, MIN_DELTA, MONITOR)
 OBJECTIVE = (ALPHA, TEMPERATURE)

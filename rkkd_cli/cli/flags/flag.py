@@ -8,6 +8,7 @@ from typing import Any
 
 import typer
 
+from rkkd_cli.cli.flags import completion
 from rkkd_cli.config.overrides import Override, looks_like_override, parse_override, parse_value
 from rkkd_cli.errors import UserError, unknown_name
 
@@ -55,6 +56,7 @@ class Flag:
             "help": self.help,
             "metavar": self.metavar or "|".join(self.choices) or NUMBERS.get(self.type),
             "show_default": self.default not in (None, REQUIRED),
+            "autocompletion": self.complete if completion.is_asked() else None,
         }
         info = (
             typer.Argument(self.default, **shared)
@@ -66,6 +68,10 @@ class Flag:
         return inspect.Parameter(
             self.name, inspect.Parameter.KEYWORD_ONLY, default=info, annotation=self.annotation
         )
+
+    def complete(self, ctx: typer.Context, incomplete: str) -> list[str]:
+        """Return what the shell may complete the word to."""
+        return completion.candidates(self, ctx.params, incomplete)
 
     def check(self, value: Any) -> None:
         """Raise UserError for a value that is not among the choices."""

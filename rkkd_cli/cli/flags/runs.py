@@ -2,10 +2,14 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 from rkkd_cli import records
 from rkkd_cli.cli.flags.experiment import WHERE
 from rkkd_cli.cli.flags.flag import REQUIRED, Bundle, Flag
+from rkkd_cli.errors import UserError
+
+MAX_TAG = 64  # characters that W&B takes
 
 # fmt: off
 RUN = Flag("run", str, positional=True, default=REQUIRED, metavar="RUN",
@@ -19,8 +23,13 @@ OUT = Flag("out", Path, panel=WHERE, default=records.DEFAULT_RESULTS,
     help="Folder that holds the runs.")
 NAME = Flag("name", str | None, panel=WHERE,
     help="Name of the run; default: preset and time.")
+TITLE = Flag("title", str | None, key="title", panel=WHERE,
+    help="What the run is called in lists, figures and the report; default: the preset's title, "
+         "or the data and models where those are not the preset's.")
 RESUME = Flag("resume", str | None, panel=WHERE, metavar="NAME|auto",
     help="Go on with a run; auto: with --name if it was begun, else begin it.")
+ACCEPT_CHANGED_CODE = Flag("accept_changed_code", bool, panel=WHERE, default=False,
+    help="Go on with a run although code of your own has changed since it began; it is recorded.")
 CHECKPOINT_MINUTES = Flag("checkpoint_minutes", float, panel=WHERE, default=10.0,
     metavar="MINUTES", min=0.0,
     help="Keep a checkpoint this often within an epoch; one is kept after each epoch anyway.")
@@ -31,9 +40,15 @@ WANDB = Flag("wandb", bool, panel=WHERE, default=False,
     help="Log to Weights & Biases too; offline, unless WANDB_MODE says otherwise.")
 MLFLOW = Flag("mlflow", bool, panel=WHERE, default=False,
     help="Log to MLflow too: a SQLite file in the run's folder, or MLFLOW_TRACKING_URI.")
+WANDB_PROJECT = Flag("wandb_project", str | None, panel=WHERE, metavar="NAME",
+    help="Log to this project of Weights & Biases; default: WANDB_PROJECT, or rkkd.")
+TAGS = Flag("tags", list[str] | None, panel=WHERE, option=("--tag",), metavar="TAG",
+    help="A word by which the loggers find the run; several with commas, or given again.")
 
 DRY_RUN = Flag("dry_run", bool, panel=WHERE, default=False,
     help="Check everything and show what would run; write nothing.")
+VERBOSE = Flag("verbose", bool, panel=WHERE, default=False,
+    help="With --dry-run, print the resolved experiment on stdout, as TOML to run.")
 FIGURES = Flag("figures", bool, panel=WHERE, default=True, option=("--figures/--no-figures",),
     help="Draw the figures at the end, or leave them to `rkkd plot`.")
 QUIET = Flag("quiet", bool, panel=WHERE, default=False, option=("--quiet", "-q"),
@@ -67,15 +82,34 @@ def format_flag(*choices: str) -> Flag:
     )
 
 
-def chosen_loggers(**wanted: bool) -> tuple[str, ...]:
-    """Return the names of the wanted loggers. Raises UserError where a package is missing."""
+class ChosenLoggers(NamedTuple):
+    """The names of the loggers, the project of W&B, and the user's tags."""
+
+    names: tuple[str, ...] = ()
+    project: str | None = None
+    tags: tuple[str, ...] = ()
+
+
+NO_LOGGERS = ChosenLoggers()
+
+
+def choose_loggers(
+    wandb_project: str | None, tags: list[str] | None, **wanted: bool
+) -> ChosenLoggers:
+    """Return the wanted loggers. Raises UserError for a missing package, and for unusable tags."""
+    wanted["wandb"] |= wandb_project is not None
     names = tuple(name for name, is_wanted in wanted.items() if is_wanted)
     if names:
         from rkkd_cli.sweep.loggers import check_installed
 
         check_installed(names)
-    return names
+    words = tuple(dict.fromkeys(word.strip() for tag in tags or () for word in tag.split(",")))
+    if words and not names:
+        raise UserError("--tag needs a logger: --tensorboard, --wandb or --mlflow")
+    if any(not 1 <= len(word) <= MAX_TAG for word in words):
+        raise UserError(f"--tag {','.join(words)}: a tag has 1 to {MAX_TAG} characters")
+    return ChosenLoggers(names, wandb_project, words)
 
 
-RUN_FOLDER = (OUT, NAME)
-LOGGERS = Bundle("loggers", (TENSORBOARD, WANDB, MLFLOW), chosen_loggers)
+RUN_FOLDER = (OUT, NAME, TITLE)
+LOGGERS = Bundle("loggers", (TENSORBOARD, WANDB, WANDB_PROJECT, MLFLOW, TAGS), choose_loggers)

@@ -9,11 +9,12 @@ from pathlib import Path
 import torch
 from pandas import DataFrame
 
-from rkkd_cli.analysis.grid_run import GridRecord
+from rkkd_cli.cli.flags.runs import NO_LOGGERS, ChosenLoggers
 from rkkd_cli.cli.output.console import err, print_line
-from rkkd_cli.cli.output.grid_result import make_grid_result
 from rkkd_cli.cli.output.progress import make_reporter
-from rkkd_cli.cli.output.run_result import Result, make_run_result
+from rkkd_cli.cli.output.run_progress import RunProgress
+from rkkd_cli.cli.output.run_result import Result
+from rkkd_cli.cli.runtime.ended_run import make_result
 from rkkd_cli.cli.runtime.profile import profiling
 from rkkd_cli.cli.runtime.requests import RunRequest
 from rkkd_cli.cli.runtime.signals import Interrupted, stopping_on_signals
@@ -24,9 +25,11 @@ from rkkd_cli.records.environment import command_line
 from rkkd_cli.records.manifest import Manifest
 from rkkd_cli.records.run_directory import RunDirectory, is_run
 from rkkd_cli.sweep.check import check_device, check_experiment
+from rkkd_cli.sweep.doubts import doubts
 from rkkd_cli.sweep.engines.engine import Engine, JobSize
 from rkkd_cli.sweep.engines.ranks import check_ranks
 from rkkd_cli.sweep.loggers import Loggers, make_loggers
+from rkkd_cli.sweep.recording.own_code import check_code
 from rkkd_cli.sweep.recording.recorder import Recorder
 from rkkd_cli.sweep.recording.reopen import (
     ResumedRun,
@@ -55,7 +58,7 @@ class RunOptions:
     """How a run is carried out. No number depends on it.
 
     ``minutes``: time between checkpoints within an epoch.
-    ``loggers``: names of further loggers beside metrics.csv.
+    ``loggers``: further loggers beside metrics.csv.
     ``figures``: draw the run's figures at its end.
     ``profile``: show where the time of the first steps goes.
     ``retry_failed``: train again the arms that failed before.
@@ -63,11 +66,12 @@ class RunOptions:
     ``fit_memory``: a job gets as many arms as fit into memory, at most ``cells_per_job``. Otherwise
     it gets all arms of a stream.
     ``published``: file or preset of the published values that a grid is compared with.
+    ``accept_changed_code``: continue although code of the user's has changed.
     """
 
     minutes: float
     quiet: bool = False
-    loggers: tuple[str, ...] = ()
+    loggers: ChosenLoggers = NO_LOGGERS
     figures: bool = True
     profile: bool = False
     retry_failed: bool = False
@@ -75,6 +79,7 @@ class RunOptions:
     fit_memory: bool = False
     cells_per_job: int | None = None
     published: str | None = None
+    accept_changed_code: bool = False
 
 
 @dataclass(frozen=True)
@@ -101,7 +106,7 @@ class Executor:
         """
         controller = self._controller()
         with stopping_on_signals(controller):
-            device = self._set_up(experiment, experiment.threads or self.engine.threads)
+            device, doubted = self._set_up(experiment, experiment.threads or self.engine.threads)
             work = self._work(RunState(experiment), device)
             if not self._ranks.is_first:
                 self._train(work, device, controller)
@@ -111,6 +116,7 @@ class Executor:
             )
             recorder.manifest.ranks = self._ranks.world_size
             recorder.manifest.launch = launch_id()
+            _doubt(recorder, doubted)
             return self._run(recorder, work, device, controller)
 
     def resume(self, run: RunDirectory, request: RunRequest) -> Result | None:
@@ -148,26 +154,29 @@ class Executor:
         lines = run.metrics.read_text(encoding="utf-8").splitlines()
         loggers.begin(run, manifest.id, experiment, lines)
         loggers.end((early["arm"], early["seed"]) for early in manifest.ended_early)
-        return self._result(run, manifest, experiment, run.read_metrics(manifest))
+        return self._result(loggers, run, manifest, experiment, run.read_metrics(manifest))
 
     def _continue_run(self, resumed: ResumedRun, controller: StopController) -> Result:
-        experiment, manifest = resumed.experiment, resumed.manifest
+        run, experiment, manifest = resumed.run, resumed.experiment, resumed.manifest
+        code = manifest.code if manifest else {}
+        changed = check_code(run, experiment, code, self.options.accept_changed_code)
         threads = experiment.threads or (manifest.threads if manifest else None)
         self._ranks.broadcast((experiment, threads))
-        device = self._set_up(experiment, threads)
+        device, doubted = self._set_up(experiment, threads)
         moved = check_machine(resumed, device, self._ranks.world_size)
         _warn(moved)
         work = self._work(resumed.state, device)
         recorder = resumed_recorder(
-            resumed, describe_device(device), moved, work.jobs, self._loggers()
+            resumed, describe_device(device), [*moved, *changed], work.jobs, self._loggers()
         )
+        _doubt(recorder, [*changed, *doubted])
         return self._run(recorder, work, device, controller)
 
     def _join(self, controller: StopController) -> None:
         """Train what is left of the run that rank 0 continues, on another rank."""
         begun: tuple[Experiment, int | None] | None = self._ranks.broadcast(None)
         if begun is not None:  # and has not ended
-            device = self._set_up(*begun)
+            device, _ = self._set_up(*begun)
             self._train(self._ranks.broadcast(Work(())), device, controller)
 
     def _train(self, work: Work, device: torch.device, controller: StopController) -> None:
@@ -182,7 +191,8 @@ class Executor:
 
     def _loggers(self) -> Loggers:
         """Return the loggers, which report their errors as warnings."""
-        return make_loggers(self.options.loggers, lambda sentence: _warn([sentence]))
+        names, project, tags = self.options.loggers
+        return make_loggers(names, lambda sentence: _warn([sentence]), project, tags)
 
     def _work(self, state: RunState, device: torch.device) -> Work:
         """Return what is left to train, in jobs of a size that fits on rank 0."""
@@ -192,28 +202,31 @@ class Executor:
         size = JobSize(self.engine, device, seeds, self.options.cells_per_job)
         return self._ranks.broadcast(state.work(size.max_arms, self.options.retry_failed))
 
-    def _set_up(self, experiment: Experiment, threads: int | None) -> torch.device:
-        """Check the experiment and set up this process for it; return its device."""
+    def _set_up(
+        self, experiment: Experiment, threads: int | None
+    ) -> tuple[torch.device, list[str]]:
+        """Check the experiment and set up this process for it; return its device, and doubts."""
         use_threads(threads)
         device = self.engine.device(experiment.device)
         check_device(experiment, device)
-        check_experiment(experiment, cache_directory())
+        checked = check_experiment(experiment, cache_directory())
         if self._ranks.world_size > 1:
             check_ranks(experiment, self._ranks.world_size, device)
         keep_freed_memory()
         use_deterministic_algorithms(device, experiment.deterministic)
-        return device
+        return device, doubts(checked)
 
     def _run(
         self, recorder: Recorder, work: Work, device: torch.device, controller: StopController
     ) -> Result:
         """Train the work; record and show its events. The manifest says how the run ended."""
         runtime = Runtime(device, cache_directory(), controller, self._ranks)
+        progress = RunProgress.of(work, recorder.experiment)
         failure = ""
         try:
             with (
                 profiling(self.options.profile, recorder) as profile,
-                make_reporter(err, self.options.quiet) as reporter,
+                make_reporter(err, self.options.quiet, progress) as reporter,
             ):
                 for event in self.engine.run(work, runtime):
                     recorder.take(event)
@@ -231,17 +244,21 @@ class Executor:
             raise _close_after_error(recorder, error) from None
         _warn(recorder.manifest.stopped, style="red")
         run, manifest = recorder.started_run, recorder.manifest
-        return self._result(run, manifest, recorder.experiment, recorder.metrics())
+        loggers, metrics = recorder.loggers, recorder.metrics()
+        return self._result(loggers, run, manifest, recorder.experiment, metrics)
 
     def _result(
-        self, run: RunDirectory, manifest: Manifest, experiment: Experiment, metrics: DataFrame
+        self,
+        loggers: Loggers,
+        run: RunDirectory,
+        manifest: Manifest,
+        experiment: Experiment,
+        metrics: DataFrame,
     ) -> Result:
-        """Draw the figures of a run that has ended, and write a grid's grid.csv."""
-        if not experiment.vary:
-            return make_run_result(run, manifest, metrics, self.options.figures)
-        published = self.options.published
-        grid = GridRecord.of(run, manifest, experiment, metrics, published=published)
-        return make_grid_result(grid, self.options.figures)
+        figures, published = self.options.figures, self.options.published
+        return make_result(
+            run, manifest, experiment, metrics, loggers, figures=figures, published=published
+        )
 
 
 def _close_after_error(recorder: Recorder, error: BaseException) -> BaseException:
@@ -263,6 +280,13 @@ def _close_after_error(recorder: Recorder, error: BaseException) -> BaseExceptio
     if interrupted:
         error.add_note(advice)
     return error
+
+
+def _doubt(recorder: Recorder, sentences: list[str]) -> None:
+    """Show what makes the numbers doubtful, unless the run has recorded it already; record it."""
+    known = recorder.manifest.warnings
+    _warn(f"warning: {sentence}" for sentence in sentences if sentence not in known)
+    recorder.warn(sentences)
 
 
 def _disk_error(error: OSError, advice: str) -> RunError:

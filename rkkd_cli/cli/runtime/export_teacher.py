@@ -31,8 +31,7 @@ def export_teacher(name: str, to: Path | None, force: bool) -> None:
     if facts["sha256"] is None:
         facts["sha256"] = file.sha256
     path = _target(to, facts["model"], facts["dataset"])
-    if path.exists() and not force:
-        raise UserError(f"{path} exists; give another name with --to, or --force to replace it")
+    check_target(path, force)
     content = teacher_bytes(file.model.state, facts)
     with atomic_file(path) as output:
         output.write(content)
@@ -58,16 +57,22 @@ def _as_float(value: object) -> float | None:
 
 
 def _target(to: Path | None, model: object, dataset: object) -> Path:
-    """Return the file to write. Raises UserError if nothing can be written there."""
+    """Return the file to write. Raises UserError for one of another format."""
     plain_dataset = "".join(c for c in str(dataset or "") if c.isalnum() or c in "_-")
     stem = str(model).replace(":", "_")  # Windows allows no colon in a file name
     default = f"{stem}_{plain_dataset}{SUFFIX}" if plain_dataset else f"{stem}{SUFFIX}"
     path = Path(default) if to is None else to / default if to.is_dir() else to
     if path.suffix != SUFFIX:
         raise UserError(f"{path} must end in {SUFFIX}: that is the format it is written in")
-    problem = write_problem(path.parent)
+    return path
+
+
+def check_target(path: Path, force: bool) -> None:
+    """Raise UserError if a file cannot be written there, or is there and not to be replaced."""
     if not path.parent.is_dir():
         raise UserError(f"no folder {path.parent} to write {path.name} into")
+    problem = write_problem(path.parent)
     if problem:
         raise UserError(f"cannot write {path}: {problem}")
-    return path
+    if path.exists() and not force:
+        raise UserError(f"{path} exists; give another name with --to, or --force to replace it")

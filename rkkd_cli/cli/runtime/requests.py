@@ -3,15 +3,17 @@
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
+from rkkd_cli.cli.runtime.recognise_teacher import load_with_teacher
 from rkkd_cli.config.arms import select_by_rank_grad
 from rkkd_cli.config.compatibility import continued_experiment, extended_grid
+from rkkd_cli.config.description import continued_texts, described, label_of, own_experiment
 from rkkd_cli.config.experiment import Experiment, name_from
 from rkkd_cli.config.grid import CellSelection
-from rkkd_cli.config.overrides import Override
+from rkkd_cli.config.overrides import Override, overridden_keys
 from rkkd_cli.config.presets import (
     DEFAULT_PRESET,
     load_experiment,
@@ -32,6 +34,7 @@ from rkkd_cli.records.run_directory import (
 )
 
 DEFAULT_GRID = "alpha_temperature_digits"
+AS_BEGUN = "the run as it was begun"
 
 
 class RunRequest(Protocol):
@@ -61,12 +64,17 @@ class ExperimentRequest:
 
     def experiment(self, recorded: Experiment | None = None) -> Experiment:
         """Return the requested experiment. Raises UserError."""
+        preset = DEFAULT_PRESET if self.preset is None else self.preset
+        typed = overridden_keys(self.overrides)
+        own, label = own_experiment(preset), label_of(preset)
         if recorded is not None and self.from_record and self.preset is None:
+            own, label = recorded, AS_BEGUN
             requested = override_experiment(recorded, self.overrides)
         else:
-            preset = DEFAULT_PRESET if self.preset is None else self.preset
-            requested = load_experiment(preset, self.overrides)
-        return select_by_rank_grad(requested, self.rank_grad)
+            requested = load_with_teacher(partial(load_experiment, preset), self.overrides)
+        requested = select_by_rank_grad(requested, self.rank_grad)
+        requested = described(requested, own, label, typed)
+        return requested if recorded is None else continued_texts(recorded, requested, typed)
 
     def planned(self, begun: RunDirectory) -> Experiment:
         """Return the experiment as which a run would be continued. Raises UserError."""
@@ -101,14 +109,22 @@ class GridRequest:
     @cached_property
     def _grid(self) -> Experiment:
         only_axes = self.preset is None and bool(self.axes)
-        return load_grid(self._preset, self.overrides, self.axes, self.selection, only_axes)
+
+        def load(overrides: Sequence[Override]) -> Experiment:
+            return load_grid(self._preset, overrides, self.axes, self.selection, only_axes)
+
+        grid = load_with_teacher(load, self.overrides)
+        own, label = own_experiment(self._preset), label_of(self._preset)
+        return described(grid, own, label, overridden_keys(self.overrides))
 
     def experiment(self, recorded: Experiment | None = None) -> Experiment:
         """Return the requested grid. Without a preset it varies only the keys of ``axes``, if any.
 
         Raises UserError.
         """
-        return self._grid
+        if recorded is None:
+            return self._grid
+        return continued_texts(recorded, self._grid, overridden_keys(self.overrides))
 
     @property
     def begun(self) -> RunDirectory | None:
@@ -120,11 +136,13 @@ class GridRequest:
 
         Raises UserError; writes nothing.
         """
-        requested, begun = self.experiment(), self.begun
+        begun = self.begun
         if begun is None:
+            requested = self.experiment()
             check_free(self.out, self.name)
             return requested
-        return extended_grid(read_experiment(begun.experiment), requested, begun.name)
+        recorded = read_experiment(begun.experiment)
+        return extended_grid(recorded, self.experiment(recorded), begun.name)
 
 
 def preset_label(preset: str | None) -> str:
@@ -132,9 +150,7 @@ def preset_label(preset: str | None) -> str:
 
     Letters that no run's name has become ``_``.
     """
-    path = Path(DEFAULT_PRESET if preset is None else preset)
-    in_run = path.name == "experiment.toml" and path.parent.name
-    return name_from(path.parent.name if in_run else path.stem, 64) or "run"
+    return name_from(label_of(DEFAULT_PRESET if preset is None else preset), 64) or "run"
 
 
 def run_to_resume(resume: str | None, name: str | None, out: Path) -> RunDirectory | None:

@@ -1,25 +1,19 @@
 """Records the events of a run in its directory: experiment, manifest, metrics, checkpoints."""
 
-import os
-import uuid
-from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
 
+from rkkd_cli.config.description import with_classes
 from rkkd_cli.config.experiment import Experiment
-from rkkd_cli.config.grid import NUMBERS_VERSION, varied_texts
+from rkkd_cli.config.grid import varied_texts
 from rkkd_cli.config.presets import to_toml
 from rkkd_cli.files import atomic_file, write_atomically
-from rkkd_cli.methods import method_terms
-from rkkd_cli.records.environment import command_line, environment
 from rkkd_cli.records.manifest import EarlyEnd, FailedJob, Manifest, manifest_text
 from rkkd_cli.records.metrics import (
     append_lines,
-    columns,
     csv_lines,
     header_line,
     metrics_sha256,
@@ -29,11 +23,12 @@ from rkkd_cli.records.metrics import (
 from rkkd_cli.records.run_directory import RunDirectory, create_run_directory
 from rkkd_cli.sweep.jobs import group_by_stream
 from rkkd_cli.sweep.loggers import Loggers
+from rkkd_cli.sweep.recording.beginning import metrics_header, monitors_of, new_manifest, utc_now
+from rkkd_cli.sweep.recording.own_code import keep_code, read_code
 from rkkd_cli.sweep.recording.run_state import cell_of
 from rkkd_cli.train.checkpoint import CheckpointStore
 from rkkd_cli.train.events import (
     ArmStopped,
-    BestWeights,
     Checkpoint,
     DatasetReady,
     EndedEarly,
@@ -41,7 +36,9 @@ from rkkd_cli.train.events import (
     Event,
     JobFailed,
     StreamStarted,
+    StudentWeights,
     TeacherReady,
+    Warned,
 )
 from rkkd_cli.train.teacher.store import TeacherStore
 
@@ -69,11 +66,12 @@ class Recorder:
         self.run: RunDirectory | None = None
         self.header = metrics_header(experiment)
         self.varied = {arm: varied_texts(experiment, arm) for arm in experiment.arms}
+        self.code = read_code(experiment)
         self.rows: dict[str, str] = {}  # of each stream
         self.stopped: list[ArmStopped] = []
         self.ended: list[EndedEarly] = []
         self.manifest = new_manifest(name, device)
-        self.manifest.monitors = _monitors(experiment)
+        self.manifest.monitors = monitors_of(experiment)
 
     def continue_run(
         self,
@@ -86,7 +84,9 @@ class Recorder:
         """Continue to record a run that has begun. The caller holds its lock."""
         self.run, self.rows = run, dict(rows)
         self.stopped, self.ended = list(stopped), list(ended)
-        self.manifest = manifest.model_copy(update={"monitors": _monitors(self.experiment)})
+        self.manifest = manifest.model_copy(update={"monitors": monitors_of(self.experiment)})
+        self.manifest.code = keep_code(run, self.code, kept=manifest.code)
+        self.header = metrics_header(self.experiment, manifest.datasets)
         self._write_stopped()
         self._begin_logging()
 
@@ -95,6 +95,7 @@ class Recorder:
         match event:
             case DatasetReady(facts):
                 _add(self.manifest.datasets, facts, "fingerprint")
+                self.experiment = with_classes(self.experiment, facts["classes"])
                 self._open()
             case TeacherReady(facts, cache):
                 _add(self.manifest.teachers, facts, "sha256")
@@ -102,9 +103,12 @@ class Recorder:
                     store = TeacherStore(self.run.path)
                     store.copy_from(TeacherStore(cache), facts["key"])
                 self._write_manifest()
-            case StreamStarted(costs=costs):
+            case StreamStarted(costs=costs, objectives=objectives):
                 self.manifest.students |= costs
+                self.manifest.objectives |= objectives
                 self._write_manifest()
+            case Warned(text):
+                self.warn([text])
             case EpochDone(stream, rows=rows):
                 self._append_rows(stream, rows)
             case ArmStopped(stream=stream, arm=arm):
@@ -114,8 +118,8 @@ class Recorder:
             case EndedEarly():
                 self.ended.append(event)
                 self._write_stopped()
-            case BestWeights(arm=arm, seed=seed, content=content):
-                path = self.started_run.best(arm, seed)
+            case StudentWeights(arm=arm, seed=seed, kind=kind, content=content):
+                path = self.started_run.weights(kind, arm, seed)
                 path.parent.mkdir(exist_ok=True)
                 with atomic_file(path) as file:
                     file.write(content)
@@ -134,6 +138,12 @@ class Recorder:
         assert self.run is not None
         return self.run
 
+    def warn(self, sentences: Iterable[str]) -> None:
+        """Keep sentences about what makes the numbers doubtful, each once."""
+        warnings = dict.fromkeys([*self.manifest.warnings, *sentences])
+        self.manifest.warnings = list(warnings)
+        self._write_manifest()
+
     def metrics(self) -> pd.DataFrame:
         """Return the recorded rows, as :func:`read_metrics` returns those of the file."""
         return parse_metrics(self._sorted_content(), self.started_run.metrics)
@@ -145,7 +155,7 @@ class Recorder:
         try:
             self._sort_rows()
             self.loggers.end([(event.arm, event.seed) for event in self.ended])
-            end = {"status": status, "ended": _utc_now(), "reason": reason, "process": None}
+            end = {"status": status, "ended": utc_now(), "reason": reason, "process": None}
             metrics = {"metrics_sha256": metrics_sha256(self.run.metrics)}
             self.manifest = self.manifest.model_copy(update=end | metrics)
             self._write_manifest()
@@ -170,8 +180,10 @@ class Recorder:
         if self.run is None:
             self.run = create_run_directory(self.out, self.manifest.run, self.or_next)
             self.manifest.run = self.run.name
+            self.header = metrics_header(self.experiment, self.manifest.datasets)
             write_atomically(self.run.experiment, to_toml(self.experiment))
             write_atomically(self.run.metrics, header_line(self.header))
+            self.manifest.code = keep_code(self.run, self.code, kept={})
             self._write_manifest()
             self._begin_logging()
         self._write_manifest()
@@ -231,42 +243,6 @@ class Recorder:
     def _write_manifest(self) -> None:
         if self.run is not None:
             self.run.write_manifest(self.manifest)
-
-
-def metrics_header(experiment: Experiment) -> tuple[str, ...]:
-    """Return the columns of the experiment's metrics.csv."""
-    arms = [arm.experiment for arm in experiment.resolved_arms]
-    with_validation = any(arm.dataset.val_share > 0 for arm in arms)
-    terms = [term for arm in arms for term in method_terms(arm.method)]
-    return columns(with_validation, tuple(experiment.vary), list(dict.fromkeys(terms)))
-
-
-def new_manifest(name: str, device: str) -> Manifest:
-    """Return the manifest of a run that begins now in this process."""
-    facts = environment()
-    facts["versions"]["torch"] = str(torch.__version__)  # with its build
-    return Manifest(
-        run=name,
-        id=uuid.uuid4().hex,
-        status="running",
-        started=_utc_now(),
-        command=command_line(),
-        device=device,
-        threads=torch.get_num_threads(),
-        process=os.getpid(),
-        numbers_version=NUMBERS_VERSION,
-        **facts,
-    )
-
-
-def _utc_now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds")
-
-
-def _monitors(experiment: Experiment) -> dict[str, str]:
-    """Return the metric that selects the best epoch of each arm, for arms that select one."""
-    monitors = {arm.name: arm.experiment.training.selects_by for arm in experiment.resolved_arms}
-    return {arm: monitor for arm, monitor in monitors.items() if monitor is not None}
 
 
 def _early_end(event: EndedEarly) -> EarlyEnd:

@@ -24,12 +24,13 @@ from rkkd_cli.records.restore import restore_metrics
 from rkkd_cli.records.run_directory import RunDirectory
 from rkkd_cli.sweep.jobs import Cell, Job
 from rkkd_cli.sweep.loggers import Loggers
+from rkkd_cli.sweep.recording.beginning import metrics_header
 from rkkd_cli.sweep.recording.checkpoints import (
     checkpointed_experiment,
     checkpointed_manifest,
     read_states,
 )
-from rkkd_cli.sweep.recording.recorder import Recorder, metrics_header
+from rkkd_cli.sweep.recording.recorder import Recorder
 from rkkd_cli.sweep.recording.run_state import RunState, cell_of
 from rkkd_cli.train.checkpoint import State
 
@@ -218,7 +219,8 @@ def _cells_and_epochs(path: Path) -> list[tuple[Cell, str]]:
 
 
 def _restore_metrics(resumed: ResumedRun) -> None:
-    header = header_line(metrics_header(resumed.experiment))
+    datasets = resumed.manifest.datasets if resumed.manifest else []
+    header = header_line(metrics_header(resumed.experiment, datasets))
     rows, stream_of = resumed.state.rows(), _stream_lookup(resumed.state)
     note = restore_metrics(resumed.run.metrics, header, rows, stream_of)
     if note:

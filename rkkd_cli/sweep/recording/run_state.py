@@ -12,7 +12,6 @@ from rkkd_cli.errors import UserError
 from rkkd_cli.sweep.jobs import Cell, Job, SourcesKey, group_by_stream, sources_key, split_evenly
 from rkkd_cli.train.checkpoint import misfit_error
 from rkkd_cli.train.events import ArmStopped, EndedEarly
-from rkkd_cli.train.lockstep import check_state
 
 State = Mapping[str, Any]
 Status = Literal["done", "pending", "failed"]
@@ -102,7 +101,7 @@ class RunState:
             arms = tuple(arm for arm in self.arms.values() if arm.name in names)
         except (KeyError, TypeError, ValueError) as error:
             raise misfit_error(name, error) from None
-        check_state(name, lockstep, names)
+        _check_state(name, lockstep, names)
         if len(group_by_stream(arms)) > 1:
             listed = ", ".join(arm.name for arm in arms)
             raise UserError(
@@ -193,6 +192,27 @@ class RunState:
     def _owner_of(self, line: str) -> str | None:
         cell = cell_of(line)
         return None if cell is None else self.owner.get(cell)
+
+
+def _check_state(name: str, state: Mapping[str, Any], arms: Collection[str]) -> None:
+    """Raise RunError unless a stream with these arms can have had this state."""
+    try:
+        dropped = [ArmStopped(**event).arm for event in state["stopped"]]
+        dropped += [EndedEarly(**event).arm for event in state.get("ended", ())]
+        epochs_done, batches_done = state["epochs_done"], state["batches_done"]
+        batches = state["batches"]
+        if any(type(count) is not int for count in (epochs_done, batches_done, batches)):
+            raise TypeError("its position is not an integer")
+        if not (epochs_done >= 0 and 0 <= batches_done <= batches):
+            raise ValueError(f"batch {batches_done} of {batches} after epoch {epochs_done}")
+        if sorted([*state["arms"], *dropped]) != sorted(arms):
+            raise ValueError("it has other arms")
+        if not state["seconds"] >= 0:
+            raise ValueError("its time is negative")
+        if type(state["stacked"]) is not bool:
+            raise TypeError("it does not say whether its arms are stacked")
+    except (KeyError, TypeError, ValueError) as error:
+        raise misfit_error(name, error) from None
 
 
 def _without_weights(state: State) -> State:

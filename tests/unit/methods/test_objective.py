@@ -70,6 +70,28 @@ def test_the_objective_is_the_weighted_sum_of_the_terms(
     assert total.item() == pytest.approx(expected, rel=1e-9)
 
 
+@pytest.mark.parametrize(
+    ("method", "rank", "text"),
+    [
+        (MethodConfig(), RankConfig(), "0.1·ce + 0.9·kl"),
+        (MethodConfig(), RankConfig(grad=True), "0.1·ce + 0.9·kl + 0.9·rank"),
+        (MethodConfig(name="ce"), RankConfig(), "ce"),
+        (MethodConfig(name="ce"), RankConfig(grad=True, weight=1.0), "ce + rank"),
+        (MethodConfig(name="soft_ce"), RankConfig(), "0.1·ce + 0.05625·kl"),
+        (MethodConfig(standardize_logits=True), RankConfig(), "0.1·ce + 0.9·kl_standardized"),
+        (
+            MethodConfig(name="dkd"),
+            RankConfig(),
+            "ce + 0.5·tckd + 4·nckd (epoch 1: ce + 0.05·tckd + 0.4·nckd)",
+        ),
+    ],
+)
+def test_the_objective_as_text_is_that_of_the_last_epoch(
+    method: MethodConfig, rank: RankConfig, text: str, digits_pair: ModelPair
+) -> None:
+    assert build_objective(method, rank, digits_pair).text(epochs=10) == text
+
+
 def gradient_of(pair: ModelPair, rank: RankConfig) -> Tensor:
     outputs = inputs()
     student = outputs.student.logits.requires_grad_()

@@ -10,14 +10,15 @@ from safetensors import safe_open
 from safetensors.torch import load
 from trained import Arms, checkpoints_of, events_of, going_on, rows_by_arm, rows_of
 
-from rkkd_cli.config.experiment import Experiment, StudentTrainingConfig
+from rkkd_cli.config.experiment import Experiment
+from rkkd_cli.config.training import StudentTrainingConfig
 from rkkd_cli.errors import RunError, UserError
 from rkkd_cli.sweep.engines.commit_buffer import CommitBuffer
 from rkkd_cli.sweep.jobs import Job
 from rkkd_cli.sweep.recording.recorder import Recorder
 from rkkd_cli.sweep.recording.run_state import RunState
 from rkkd_cli.train.early_stopping import EarlyStopping
-from rkkd_cli.train.events import BestWeights, Checkpoint, EndedEarly, Event
+from rkkd_cli.train.events import Checkpoint, EndedEarly, Event, StudentWeights
 from rkkd_cli.train.stop_controller import StopController
 
 EPOCHS = 3
@@ -47,11 +48,11 @@ def last_of(events: list[Event]) -> Checkpoint:
 def ends_and_weights(events: list[Event]) -> list[Any]:
     """Return what is recorded beside rows and checkpoints; the weights without their metadata."""
     return [
-        (event.arm, {name: tensor.tolist() for name, tensor in load(event.content).items()})
-        if isinstance(event, BestWeights)
+        (event.arm, event.kind, {n: tensor.tolist() for n, tensor in load(event.content).items()})
+        if isinstance(event, StudentWeights)
         else event
         for event in events
-        if isinstance(event, EndedEarly | BestWeights)
+        if isinstance(event, EndedEarly | StudentWeights)
     ]
 
 
@@ -79,7 +80,8 @@ def test_patience_counts_from_the_last_epoch_that_was_better_by_enough(
     for epoch, value in enumerate(values, start=1):
         again = EarlyStopping(recipe)
         again.load(json.loads(json.dumps(selection.state())))
-        assert again.update({monitor: value}, epoch) == selection.update({monitor: value}, epoch)
+        again.update({monitor: value}, epoch)
+        selection.update({monitor: value}, epoch)
         assert vars(again) == vars(selection)
         ends += [epoch] if selection.is_exhausted(epoch) else []
         if ends:
@@ -138,7 +140,9 @@ def test_more_epochs_give_what_they_had_given_at_once_also_where_patience_ends_w
     assert rows_of(before) + rows_of(later) == rows_of(events_of(long, cache))
 
 
-def test_weights_of_the_best_epoch_say_what_they_are(cache: Path, tmp_path: Path) -> None:
+def test_weights_of_the_best_and_of_the_last_epoch_say_what_they_are(
+    cache: Path, tmp_path: Path
+) -> None:
     experiment = experiment_with({"short": PATIENT} | OTHERS)
     recorder = Recorder(experiment, tmp_path, "run", "cpu")
     events = events_of(experiment, cache, at_each=recorder.take)
@@ -151,11 +155,16 @@ def test_weights_of_the_best_epoch_say_what_they_are(cache: Path, tmp_path: Path
     files = sorted(path.name for path in (tmp_path / "run/best").iterdir())
     assert files == ["chosen-seed0.safetensors", "short-seed0.safetensors"]
     best = min(rows_by_arm(events)["chosen"], key=lambda row: row["val_kl"])
-    with safe_open(recorder.run.best("chosen", 0), "pt") as file:
+    with safe_open(recorder.run.weights("best", "chosen", 0), "pt") as file:
         facts = file.metadata()
     assert facts["rkkd.epoch"] == str(best["epoch"])
     assert float(facts["rkkd.value"]) == best["val_kl"]
     assert facts["rkkd.model"] == "digits_student"
+    for arm, rows in rows_by_arm(events).items():
+        with safe_open(recorder.run.weights("final", arm, 0), "pt") as file:
+            facts = file.metadata()
+        assert facts["rkkd.epoch"] == str(rows[-1]["epoch"])  # of ``short`` an early one
+        assert float(facts["rkkd.test_acc"]) == rows[-1]["test_acc"]
 
 
 def test_a_worker_that_dies_takes_early_ends_and_weights_with_it(cache: Path) -> None:
@@ -163,7 +172,7 @@ def test_a_worker_that_dies_takes_early_ends_and_weights_with_it(cache: Path) ->
     job = Job(STREAM, 0, RunState(experiment).work().jobs[0].arms, 0)
     buffer = CommitBuffer(RunState(experiment).states, keep_going=False)
     ended = EndedEarly(STREAM, "short", 0, 2, "val_acc", 50.0, 1)
-    best = BestWeights(STREAM, "short", 0, b"")
+    best = StudentWeights(STREAM, "short", 0, "best", b"")
     assert [*buffer.take(job, best), *buffer.take(job, ended)] == []
     list(buffer.handle_death(job, "gone"))
     assert list(buffer.take(job, Checkpoint(STREAM, {}))) == [Checkpoint(STREAM, {})]

@@ -13,7 +13,7 @@ from rkkd_cli.records.metrics import VAL_COLUMNS, columns
 from rkkd_cli.sweep.engines.worker import drain
 from rkkd_cli.sweep.sources import read_dataset
 from rkkd_cli.train.arm import ArmOnStream, new_student
-from rkkd_cli.train.events import ArmStopped, BatchDone, EpochDone
+from rkkd_cli.train.events import ArmStopped, BatchDone, EpochDone, Warned
 from rkkd_cli.train.lockstep import Lockstep
 from rkkd_cli.train.metrics.evaluate import EVALUATION_BATCH
 from rkkd_cli.train.rng import IsolatedRng
@@ -228,3 +228,24 @@ def test_an_owners_draws_leave_the_global_generator_alone() -> None:
     torch.manual_seed(5)
     draw(IsolatedRng(3, CPU))
     assert torch.equal(torch.rand(3), undisturbed)
+
+
+CONSTANT = """
+from torch import nn
+
+def net(num_classes):
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, num_classes))
+    nn.init.constant_(model[1].bias[3:4], 1e4)
+    return model
+"""
+
+
+def test_an_arm_that_predicts_one_class_is_told_after_its_last_epoch(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "constant.py").write_text(CONSTANT)
+    monkeypatch.chdir(tmp_path)
+    arms: Arms = {"kd": {}, "dull": {"student": {"model": "constant.py:net"}}}
+    events = events_of(experiment_with(arms=arms), cache)
+    (warned,) = [event for event in events if isinstance(event, Warned)]
+    assert warned.text.startswith("seed 0: after epoch 2, dull predicts one class for all 100 test")

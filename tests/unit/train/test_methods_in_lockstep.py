@@ -17,7 +17,7 @@ from trained import (
 
 from rkkd_cli.methods import METHODS
 from rkkd_cli.records.metrics import TIMING
-from rkkd_cli.sweep.recording.recorder import metrics_header
+from rkkd_cli.sweep.recording.beginning import metrics_header
 from rkkd_cli.train.stop_controller import StopController
 
 SMALL = quick(

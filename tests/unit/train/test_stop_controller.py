@@ -8,7 +8,8 @@ import torch
 from clock import Clock
 from trained import CPU
 
-from rkkd_cli.data.catalogue import DatasetRequest, load_dataset
+from rkkd_cli.data.catalogue import DatasetRequest
+from rkkd_cli.data.reading import load_dataset
 from rkkd_cli.data.stream import Stream
 from rkkd_cli.train.stop_controller import StopController, Stopped
 

@@ -8,8 +8,9 @@ import torch
 from trained import DIVERGING, experiment_with, runtime
 from written import manifest_of, numbers_of
 
+from rkkd_cli.config.description import made_title
 from rkkd_cli.config.experiment import Experiment
-from rkkd_cli.config.presets import load_experiment
+from rkkd_cli.config.presets import load_experiment, read_experiment
 from rkkd_cli.errors import UserError
 from rkkd_cli.records.metrics import columns, read_metrics
 from rkkd_cli.sweep.engines.local import run_jobs
@@ -23,6 +24,7 @@ from rkkd_cli.train.events import (
     Note,
     StreamStarted,
     TeacherReady,
+    Warned,
 )
 
 REQUIRED = {
@@ -123,6 +125,23 @@ def test_the_manifest_names_dataset_and_teacher(run: Run) -> None:
     assert {"source", "test_acc", "parameters", "key"} <= set(teacher)
 
 
+def test_the_manifest_has_class_names_objectives_and_each_warning_once(run: Run) -> None:
+    run.until(StreamStarted)
+    for _ in range(2):
+        run.recorder.take(Warned("The teacher is near chance."))
+    manifest = run.manifest()
+    assert manifest["datasets"][0]["class_names"] == [*map(str, range(10))]
+    assert manifest["objectives"] == {"kd": "0.1·ce + 0.9·kl"}
+    assert manifest["warnings"] == ["The teacher is near chance."]
+
+
+def test_a_made_title_gets_the_number_of_classes(tmp_path: Path, cache: Path) -> None:
+    experiment = experiment_with(arms={"kd": {}})
+    run = Run(experiment.model_copy(update={"title": made_title(experiment)}), tmp_path, cache)
+    run.until(DatasetReady)
+    assert ", 10 classes: " in read_experiment(run.directory / "experiment.toml").title
+
+
 def test_rows_are_on_the_disk_after_each_epoch(run: Run) -> None:
     for epoch in (1, 2):
         run.until(EpochDone)
@@ -141,7 +160,7 @@ def test_a_finished_run_says_so_and_when(run: Run) -> None:
     assert (manifest["reason"], manifest["process"]) == (None, None)
     assert {path.name for path in run.directory.iterdir()} == {
         "manifest.json", "metrics.csv", "experiment.toml", "checkpoints", "teachers",
-        ".lock",
+        "final", ".lock",
     }  # fmt: skip
 
 

@@ -16,7 +16,7 @@ from weights import through_a_file
 
 from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.config.presets import to_toml
-from rkkd_cli.data.catalogue import load_dataset
+from rkkd_cli.data.reading import load_dataset
 from rkkd_cli.errors import RunError, UserError
 from rkkd_cli.sweep.check import dataset_request
 from rkkd_cli.sweep.sources import prepare_teacher

@@ -10,7 +10,7 @@ import trained
 from trained import events_of, rows_of, runtime
 
 from rkkd_cli.config.experiment import Experiment
-from rkkd_cli.data.catalogue import load_dataset
+from rkkd_cli.data.reading import load_dataset
 from rkkd_cli.errors import RunError, UserError
 from rkkd_cli.models import build_model, count_parameters
 from rkkd_cli.sweep.check import dataset_request
