@@ -104,13 +104,23 @@ def compare_within(
 
 
 def matching_arms(first: RunRecord, second: RunRecord) -> list[ArmNames]:
-    """Return the arms of two runs to compare: those of the same name, or each run's only one.
+    """Return the arms of two runs to compare: those of the same name, or of the same overrides.
+
+    Or each run's only one.
 
     Raises UserError where there are none.
     """
     common = [(arm, arm) for arm in first.arms if arm in second.arms]
     if common:
         return common
+    of_first, of_second = first.experiment.arms, second.experiment.arms
+    alike = [
+        (one, other)
+        for one, other in itertools.product(first.arms, second.arms)
+        if flatten(of_first.get(one, {})) == flatten(of_second.get(other, {"": None}))
+    ]
+    if alike:
+        return alike
     if len(first.arms) == len(second.arms) == 1:
         return [(first.arms[0], second.arms[0])]
     raise UserError(

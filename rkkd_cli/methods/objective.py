@@ -1,6 +1,6 @@
 """What an arm optimises: a weighted sum of loss terms."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -61,12 +61,27 @@ class Objective:
         return {**weights, "rank": self.rank_weight} if self.rank_weight else weights
 
     def text(self, epochs: int) -> str:
-        """Return the weighted sum as text: ``0.1·ce + 0.9·kl + 0.9·rank``.
+        """Return the weighted sum as text: ``0.1·ce + 0.9·kl + 0.9·rank, k = 5``.
 
         Weights that change are those of the last of the ``epochs``, with those of the first.
+        Settings follow that are not the default ones.
         """
         last, first = (weighted_sum(self.loss_weights(epoch)) for epoch in (epochs, 1))
-        return last if first == last else f"{last} (epoch 1: {first})"
+        weighted = last if first == last else f"{last} (epoch 1: {first})"
+        return ", ".join([weighted, *self._unusual_settings()])
+
+    def _unusual_settings(self) -> Iterator[str]:
+        if self.temperature != MethodConfig().temperature:
+            yield f"T = {self.temperature:g}"
+        if not self.rank_weight:
+            return
+        usual = KendallRankingLoss()
+        if self.ranking.steepness != usual.steepness:
+            yield f"k = {self.ranking.steepness:g}"
+        for name in ("surrogate", "channels"):
+            value = getattr(self.ranking, name)
+            if value != getattr(usual, name):
+                yield f"{name} {value}"
 
     def loss(self, inputs: DistillInputs) -> ObjectiveLoss:
         """Return Σ weight · term, a scalar, and the raw values of the method's terms.

@@ -61,8 +61,8 @@ def comparison_legend(comparisons: Sequence[Comparison]) -> str:
     return (
         f"n: seeds ({kinds}). p Holm: of the t test{corrected}; the verdict is by it. "
         f"p exact: {'' if exact else 'sampled '}permutation test, uncorrected{least}. "
-        f"g: {effect} with Hedges' small-sample factor. Seeds for 80 %: for a verdict at this "
-        "effect size with 80 % power."
+        f"g: {effect} with Hedges' small-sample factor. Seeds for 80 %: for a verdict with "
+        "80 % power, if difference and spread are as measured."
     )
 
 

@@ -1,6 +1,7 @@
 """The setting of a run as text: objectives, students, recipe, classes, duration."""
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
@@ -121,10 +122,14 @@ def recipe_text(recipe: TrainingConfig) -> str:
 def _schedule_text(recipe: TrainingConfig) -> str:
     if recipe.schedule == "cosine":
         return ", falling to 0 along a cosine"
-    epochs = [str(epoch) for epoch in recipe.milestone_epochs if epoch < recipe.epochs]
-    if recipe.schedule == "constant" or not epochs:
+    drops = Counter(epoch for epoch in recipe.milestone_epochs if epoch < recipe.epochs)
+    if recipe.schedule == "constant" or not drops:
         return ", constant"
-    return f", × {recipe.gamma:g} after epoch {', '.join(epochs)}"
+    epochs_of: dict[float, list[str]] = {}
+    for epoch, count in drops.items():  # short recipes have several at one epoch
+        epochs_of.setdefault(recipe.gamma**count, []).append(f"{epoch:g}")
+    parts = [f"× {factor:g} after epoch {', '.join(e)}" for factor, e in epochs_of.items()]
+    return f", {' and '.join(parts)}"
 
 
 def classes_text(facts: Mapping[str, Any]) -> str | None:

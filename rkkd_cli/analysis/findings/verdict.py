@@ -95,7 +95,9 @@ def _with_verdict(finding: Finding, p: float | None, family: int) -> Finding:
     if "too few seeds" in answers:
         return replace(finding, verdict="too few seeds")
     if "not tested" in answers:
-        return replace(finding, verdict="not judged")
+        untested = f"{format_count(answers.count('not tested'), 'part')} could not be tested"
+        note = "; ".join(filter(None, [finding.note, untested]))
+        return replace(finding, verdict="not judged", note=note)
     note = "; ".join(filter(None, [finding.note, _why_only_corrected(answers, p, family)]))
     return replace(finding, verdict="not resolved", note=note, p=p, family=family)
 
@@ -173,7 +175,8 @@ def judge_correlation(
 ) -> ClaimPart:
     """Return a part about rank correlations over ``points`` points: above 0, or below (−1).
 
-    Mean and interval are those of Fisher's z, turned back into correlations.
+    The interval is that of Fisher's z, turned back into correlations, and reaches to the mean where
+    that is 1.
     """
     finite, end = _finite(values, more)
     if not len(finite):
@@ -182,9 +185,10 @@ def judge_correlation(
     if test is None:
         text = f"{format_number(float(finite[0]))} in one seed, no interval{end}"
         return ClaimPart(what, "too few seeds", text)
-    z = test.interval
-    interval = interval_text(Interval(float(np.tanh(z.low)), float(np.tanh(z.high))))
-    numbers = f"{format_number(float(np.tanh(test.mean)))}, {interval}, n = {len(finite)}{end}"
+    z, mean = test.interval, float(finite.mean())
+    low, high = min(mean, float(np.tanh(z.low))), max(mean, float(np.tanh(z.high)))
+    interval = interval_text(Interval(low, high))
+    numbers = f"{format_number(mean)}, {interval}, n = {len(finite)}{end}"
     return answered(what, numbers, len(finite), *sides(test, wanted))
 
 

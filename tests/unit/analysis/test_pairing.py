@@ -1,5 +1,6 @@
 """Which arms' seeds belong together, within a run and across two; and caveats."""
 
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -117,6 +118,14 @@ def test_two_runs_are_matched_by_the_names_of_their_arms() -> None:
     assert called == {("kd_rank", "kd_rank"): ("one: kd_rank", "other: kd_rank")}
     (found,) = compare_arms(rows, ["test_acc"], pairs=list(called.values()))
     assert (found.difference.mean, found.difference.n) == (0.0, 3)
+
+
+def test_arms_of_two_methods_belong_together_by_what_they_override() -> None:
+    arms = {"dkd": {"rank": {"grad": False}}, "dkd_rank": {"rank.grad": True}}
+    names = {"kd": "dkd", "kd_rank": "dkd_rank"}
+    other = run("other", THREE[THREE["arm"].isin(names)].replace({"arm": names}))
+    other = replace(other, experiment=BASE.model_copy(update={"arms": arms}))
+    assert {("kd", "dkd"), ("kd_rank", "dkd_rank")} == {*matching_arms(run("one", THREE), other)}
 
 
 def test_the_only_arms_of_two_runs_belong_together() -> None:

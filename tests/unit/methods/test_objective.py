@@ -75,6 +75,12 @@ def test_the_objective_is_the_weighted_sum_of_the_terms(
     [
         (MethodConfig(), RankConfig(), "0.1·ce + 0.9·kl"),
         (MethodConfig(), RankConfig(grad=True), "0.1·ce + 0.9·kl + 0.9·rank"),
+        (MethodConfig(temperature=1), RankConfig(steepness=5), "0.1·ce + 0.9·kl, T = 1"),
+        (
+            MethodConfig(),
+            RankConfig(grad=True, steepness=1, channels="top:0.5"),
+            "0.1·ce + 0.9·kl + 0.9·rank, k = 1, channels top:0.5",
+        ),
         (MethodConfig(name="ce"), RankConfig(), "ce"),
         (MethodConfig(name="ce"), RankConfig(grad=True, weight=1.0), "ce + rank"),
         (MethodConfig(name="soft_ce"), RankConfig(), "0.1·ce + 0.05625·kl"),
