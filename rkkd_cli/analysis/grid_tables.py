@@ -4,7 +4,7 @@ Each combination of the further keys has a table of its own.
 """
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from rkkd_cli.analysis.published import PublishedGrid
 from rkkd_cli.analysis.summary import MeanStd, mean_std
 from rkkd_cli.config.grid import is_baseline
 
+ROUNDING = 1e-9  # points of accuracy by which means of the same values may differ
 CellKey = tuple[Any, Any]  # the value of the row's key, and that of the column's
 
 
@@ -23,7 +24,7 @@ class GridTable:
     """The accuracies of a table's cells, in percent, and those that are published.
 
     ``facet`` holds the values of the third and further keys. A grid of one key has one column,
-    None. Of equal cells the first is the best.
+    None.
     """
 
     facet: dict[str, Any]
@@ -34,18 +35,33 @@ class GridTable:
     published: dict[CellKey, float]
 
     @property
-    def best(self) -> CellKey | None:
-        """The cell with the best mean of the table."""
-        return max(self.cells, key=lambda cell: self.cells[cell].mean, default=None)
+    def best(self) -> set[CellKey]:
+        """The cells that share the best mean of the table."""
+        return self._best_of(self.cells)
 
     @property
     def best_of_columns(self) -> set[CellKey]:
-        """The cells with the best mean of their column."""
-        best: dict[Any, CellKey] = {}
-        for cell, accuracy in self.cells.items():
-            if cell[1] not in best or accuracy.mean > self.cells[best[cell[1]]].mean:
-                best[cell[1]] = cell
-        return {*best.values()}
+        """The cells that share the best mean of their column."""
+        columns = ([cell for cell in self.cells if cell[1] == column] for column in self.columns)
+        return set().union(*map(self._best_of, columns))
+
+    def _best_of(self, cells: Iterable[CellKey]) -> set[CellKey]:
+        means = {cell: self.cells[cell].mean for cell in cells}
+        best = max(means.values(), default=0.0)
+        return {cell for cell, mean in means.items() if is_as_good(mean, best)}
+
+
+def is_as_good(mean: float, best: float) -> bool:
+    """Whether a mean is not below another one, but for the rounding of sums."""
+    return mean >= best - ROUNDING
+
+
+def seeds_text(counts: Collection[int]) -> str:
+    """Return how many seeds cells have: ``one seed``, ``3 seeds`` or ``1 to 3 seeds``."""
+    least, most = min(counts, default=0), max(counts, default=0)
+    if most == 1:
+        return "one seed"
+    return f"{most} seeds" if least == most else f"{least} to {most} seeds"
 
 
 def short_key(key: str, keys: Sequence[str]) -> str:

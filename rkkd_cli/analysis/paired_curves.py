@@ -1,6 +1,6 @@
 """Paired differences of two arms over the epochs: second − first, seed by seed, and their band."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 import pandas as pd
@@ -15,6 +15,7 @@ from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.config.grid import is_baseline
 
 MAX_PAIRS = 12  # of more, a figure shows none
+MAX_NAMED = 3
 
 
 def arm_pairs(run: RunRecord) -> list[ArmNames]:
@@ -40,6 +41,22 @@ def is_undistilled(arm: str, arms: Mapping[str, Experiment]) -> bool:
     return is_baseline(arm) or (arm in arms and arms[arm].method.name == "ce")
 
 
+def pairs_text(pairs: Collection[ArmNames], arms: Collection[str], sign: str = "−") -> str:
+    """Return what is subtracted from what, in words, for several pairs of these ``arms``.
+
+    Arms that are left out of the pairs are not spoken of.
+    """
+    firsts, seconds = (list(dict.fromkeys(names)) for names in zip(*pairs, strict=True))
+    if len(firsts) > 1:
+        return f"arms with the ranking loss {sign} the same arms without"
+    if {*arms} <= {*firsts, *seconds}:
+        return f"each arm {sign} {firsts[0]}"
+    listed = f"{', '.join(seconds[:-1])} and {seconds[-1]}"
+    if len(seconds) > MAX_NAMED:
+        listed = f"{len(seconds)} of {len(arms)} arms"
+    return f"{listed} {sign} {firsts[0]}"
+
+
 def paired_differences(first: pd.DataFrame, second: pd.DataFrame, column: str) -> pd.DataFrame:
     """Return ``second − first`` of a column, a row per epoch and a column per seed of both.
 
@@ -57,11 +74,12 @@ def paired_differences(first: pd.DataFrame, second: pd.DataFrame, column: str) -
 def mean_and_interval(differences: pd.DataFrame) -> pd.DataFrame:
     """Return ``mean``, ``low`` and ``high`` by epoch: the t interval of each epoch alone.
 
-    An epoch with one seed has no interval: NaN.
+    An epoch with one seed, or with the same difference in every seed, has no interval: NaN.
     """
     n = differences.count(axis="columns")
     mean, std = differences.mean(axis="columns"), differences.std(axis="columns", ddof=1)
-    half: pd.Series[float] = std * n.map(t_quantile) / np.sqrt(n)
+    rounding = 1e-12 * differences.abs().max(axis="columns")
+    half: pd.Series[float] = std.where(std > rounding) * n.map(t_quantile) / np.sqrt(n)
     return pd.DataFrame({"mean": mean, "low": mean - half, "high": mean + half})
 
 

@@ -60,11 +60,11 @@ def arm_curves(runs: Sequence[tuple[str, pd.DataFrame]]) -> list[ArmCurve]:
     for run, metrics in runs:
         for arm, rows in metrics.groupby("arm", sort=False):
             name = str(arm) if len(runs) == 1 else f"{run}: {arm}"
-            curves.append(ArmCurve(printable(f"{name} ({_seeds_text(rows)})"), rows))
+            curves.append(ArmCurve(printable(f"{name} ({seeds_text(rows)})"), rows))
     return curves
 
 
-def _seeds_text(rows: pd.DataFrame) -> str:
+def seeds_text(rows: pd.DataFrame) -> str:
     """Return the number of seeds, and how many of them have the last epoch, if not all."""
     n, at_end = rows["seed"].nunique(), int((rows["epoch"] == rows["epoch"].max()).sum())
     return f"n = {n}" if at_end == n else f"n = {n}, at the end {at_end}"

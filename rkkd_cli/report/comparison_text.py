@@ -48,8 +48,8 @@ def comparison_sentences(comparisons: Sequence[Comparison], metrics: Collection[
     return [printable(comparison_sentence(c)) for c in comparisons if c.metric in metrics]
 
 
-def comparison_legend(comparisons: Sequence[Comparison]) -> str:
-    """Return what the columns of the table mean."""
+def comparison_legend(comparisons: Sequence[Comparison], header: Collection[str]) -> str:
+    """Return what these columns of the table mean."""
     paired = [c.difference.paired for c in comparisons]
     kinds = "paired over seeds" if all(paired) else "not paired" if not any(paired) else "mixed"
     effect = "d_z" if all(paired) else "Cohen's d" if not any(paired) else "d_z or Cohen's d"
@@ -58,12 +58,15 @@ def comparison_legend(comparisons: Sequence[Comparison]) -> str:
     exact = all(c.difference.is_exact for c in comparisons)
     smallest = [c.difference.smallest_p for c in comparisons if c.difference.smallest_p is not None]
     least = f", at least {format_p_value(min(smallest))} with so few seeds" if smallest else ""
-    return (
-        f"n: seeds ({kinds}). p Holm: of the t test{corrected}; the verdict is by it. "
-        f"p exact: {'' if exact else 'sampled '}permutation test, uncorrected{least}. "
-        f"g: {effect} with Hedges' small-sample factor. Seeds for 80 %: for a verdict with "
-        "80 % power, if difference and spread are as measured."
-    )
+    meanings = {
+        "n": f"n: seeds ({kinds}).",
+        "p Holm": f"p Holm: of the t test{corrected}; the verdict is by it.",
+        "p exact": f"p exact: {'' if exact else 'sampled '}permutation test, uncorrected{least}.",
+        "g": f"g: {effect} with Hedges' small-sample factor.",
+        "seeds for 80 %": "Seeds for 80 %: for a verdict with 80 % power, if difference and spread "
+        "are as measured.",
+    }
+    return " ".join(meaning for name, meaning in meanings.items() if name in header)
 
 
 def comparison_csv(comparisons: Sequence[Comparison]) -> str:

@@ -16,6 +16,7 @@ from rkkd_cli.errors import UserError, unknown_name
 from rkkd_cli.records.metrics import ROW_KEY, varied_keys_in
 from rkkd_cli.report.arms import ArmCurve
 from rkkd_cli.report.bands import draw_differences, draw_means
+from rkkd_cli.report.curve_words import axis_label, differences_title, pair_text
 from rkkd_cli.report.gradients import gradients_figure, has_diagnostics
 from rkkd_cli.report.picture import QUANTITIES, CurvePicture
 from rkkd_cli.report.published_lines import DOTS, published_lines, source_line
@@ -37,7 +38,6 @@ from rkkd_cli.report.style import (
 from rkkd_cli.report.words import Quantity, capitalised, quantity_of
 
 PANELS_ACROSS = 3
-INTERVAL = "mean and 95 % interval at each epoch"
 
 
 def draw_figures(
@@ -137,7 +137,7 @@ def differences_figure(picture: CurvePicture) -> Figure:
     lines = {str(line.get_label()): line for axes in panels for line in _named_lines(axes)}
     if len(lines) > 1:
         add_legend(figure, list(lines.values()))
-    set_title(figure, f"{picture.title}. {capitalised(pair_text(picture))}, {INTERVAL}")
+    set_title(figure, f"{picture.title}. {capitalised(differences_title(picture))}")
     return figure
 
 
@@ -151,9 +151,10 @@ def sheet_figure(picture: CurvePicture) -> Figure:
         published = draw_quantity(panels[0][column], quantity, picture)
         handles |= {str(handle.get_label()): handle for handle in published}
         if rows == 2:
-            title = f"{pair_text(picture)}, {INTERVAL}" if column == 1 else ""
+            title = differences_title(picture) if column == 1 else ""
             draw_difference(panels[1][column], quantity, picture, title)
-            panels[0][column].set_xlabel("")
+            if panels[1][column].axison:
+                panels[0][column].set_xlabel("")
     legend = add_legend(figure, list(handles.values()), legend_title(len(picture.curves)))
     if picture.published is not None and len(handles) > len(arms_in_legend(len(picture.curves))):
         legend.set_title(source_line(picture.published), prop=FontProperties(size=7))
@@ -182,20 +183,6 @@ def terms_figure(picture: CurvePicture) -> Figure:
     return figure
 
 
-def pair_text(picture: CurvePicture, column: str | None = None) -> str:
-    """Return what is subtracted from what: in the figure, or where a column is on one scale."""
-    pairs = picture.differences if column is None else picture.differences_of(column)
-    if len(pairs) == 1:
-        return shorten_label(pairs[0].label)
-    firsts = {difference.first.arm for difference in pairs}
-    seconds = {difference.second.arm for difference in pairs}
-    if len(firsts) == len(seconds) == 1:
-        return f"{seconds.pop()} − {firsts.pop()} of each run"
-    if len(firsts) == 1:
-        return f"each arm − {firsts.pop()}"
-    return "each arm with the ranking loss − the same arm without"
-
-
 def difference_figure(quantity: Quantity, picture: CurvePicture) -> Figure:
     """Return the paired differences of one quantity."""
     figure = Figure(figsize=(5.2, 3.8), layout="constrained")
@@ -203,28 +190,25 @@ def difference_figure(quantity: Quantity, picture: CurvePicture) -> Figure:
     draw_difference(axes, quantity, picture, quantity.title)
     if len(lines := _named_lines(axes)) > 1:
         add_legend(figure, lines)
-    set_title(figure, f"{pair_text(picture, quantity.column)}, {INTERVAL}")
+    set_title(figure, differences_title(picture, quantity.column))
     return figure
 
 
 def draw_difference(axes: Axes, quantity: Quantity, picture: CurvePicture, title: str) -> None:
-    """Draw the paired differences of a quantity about zero."""
+    """Draw the paired differences of a quantity about zero, or say why there are none."""
+    if reason := picture.why_no_difference(quantity.column):
+        axes.set_axis_off()
+        axes.set_title(title, fontsize=9)
+        axes.text(0.5, 0.5, f"no difference of {quantity.name}:\n{reason}", ha="center",
+                  va="center", fontsize=8, color="#555555", transform=axes.transAxes)  # fmt: skip
+        return
     _draw_drops(axes, picture)
     draw_differences(axes, picture, quantity.column)
     unit = f" ({quantity.difference_unit})" if quantity.difference_unit else ""
-    axes.set_title(title, fontsize=9)
+    no_interval = picture.why_no_interval(quantity.column)
+    axes.set_title("\n".join(filter(None, (title, no_interval))), fontsize=9)
     axes.set_ylabel(f"difference of {quantity.name}{unit}")
     number_epochs(axes, max(curve.last for curve in picture.curves))
-    pairs = picture.differences_of(quantity.column)
-    if not pairs:
-        _write(axes, "each arm records it on a scale of its own")
-    elif all(pair.interval(quantity.column)["low"].isna().all() for pair in pairs):
-        _write(axes, "one seed: no interval")
-
-
-def _write(axes: Axes, text: str) -> None:
-    axes.text(0.5, 0.97, text, transform=axes.transAxes, ha="center", va="top", fontsize=8,
-              color="#555555")  # fmt: skip
 
 
 def _named_lines(axes: Axes) -> list[Line2D]:
@@ -255,7 +239,7 @@ def draw_quantity(axes: Axes, quantity: Quantity, picture: CurvePicture) -> list
             axes.plot(curve.ends, curve.means[column].loc[curve.ends], "x", color=style.colour,
                       markersize=5)  # fmt: skip
     _draw_references(axes, column, picture)
-    axes.set(title=quantity.title, ylabel=quantity.label)
+    axes.set(title=quantity.title, ylabel=axis_label(quantity, picture))
     lines = published_lines(column, picture.curves, picture.published)
     ends = [int(line.values.index.max()) for line in lines]
     number_epochs(axes, max([*ends, *(curve.last for curve in picture.curves)]))

@@ -10,9 +10,17 @@ from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 
 from rkkd_cli.analysis.grid_run import GridRecord
-from rkkd_cli.analysis.grid_tables import GridTable, finished_cells, format_value, grid_tables
+from rkkd_cli.analysis.grid_tables import (
+    GridTable,
+    finished_baselines,
+    finished_cells,
+    format_value,
+    grid_tables,
+    seeds_text,
+)
 from rkkd_cli.analysis.published import PublishedGrid
 from rkkd_cli.analysis.selection import EpochSelection
+from rkkd_cli.analysis.summary import MeanStd
 from rkkd_cli.errors import printable
 from rkkd_cli.report.picture import run_title
 from rkkd_cli.report.style import shorten_label
@@ -42,8 +50,8 @@ class GridPicture:
     @property
     def subtitle(self) -> str:
         """Which epoch counts, and how many seeds there are."""
-        seeds = self.frame["seed"].nunique()
-        mean = "one seed" if seeds == 1 else f"mean of {seeds} seeds"
+        seeds = seeds_text(self.means["n"].tolist())
+        mean = seeds if seeds == "one seed" else f"mean of {seeds}"
         return f"{self.selection.description}, {mean}"
 
     @property
@@ -53,10 +61,15 @@ class GridPicture:
 
     @property
     def means(self) -> pd.DataFrame:
-        """The mean over seeds of each finished cell: its keys, and ``acc``."""
+        """Each finished cell: its keys, the mean ``acc`` over its seeds, and their number ``n``."""
         cells = finished_cells(self.frame)
-        means = cells.groupby(list(self.keys), sort=False)[self.selection.column].mean()
-        return means.rename("acc").reset_index().dropna(subset="acc")
+        accuracies = cells.groupby(list(self.keys), sort=False)[self.selection.column]
+        return accuracies.agg(acc="mean", n="count").reset_index().dropna(subset="acc")
+
+    @property
+    def baselines(self) -> dict[str, MeanStd]:
+        """The accuracy of each finished baseline, in percent."""
+        return finished_baselines(self.frame, self.selection.column)
 
 
 def value_labels(values: Sequence[Any]) -> list[str]:

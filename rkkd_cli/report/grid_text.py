@@ -5,8 +5,16 @@ from collections.abc import Sequence
 import pandas as pd
 
 from rkkd_cli.analysis.grid_run import GridRecord
-from rkkd_cli.analysis.grid_tables import CellKey, GridTable, format_value, short_key
+from rkkd_cli.analysis.grid_tables import (
+    CellKey,
+    GridTable,
+    format_value,
+    is_as_good,
+    seeds_text,
+    short_key,
+)
 from rkkd_cli.report.text_tables import BEST_MARK, TextCell, TextTable
+from rkkd_cli.report.words import capitalised
 
 DIGITS = 2
 
@@ -26,7 +34,7 @@ def lay_out(table: GridTable) -> TextTable:
             published = table.published[cell]
             difference = table.cells[cell].mean - published
             text += f" ({published:.{DIGITS}f}, {difference:+.{DIGITS}f})"
-        return TextCell(text, cell in best_of_columns, cell == best)
+        return TextCell(text, cell in best_of_columns, cell in best)
 
     rows = [
         [TextCell(format_value(row)), *(text_cell((row, column)) for column in table.columns)]
@@ -43,25 +51,43 @@ def facet_title(table: GridTable) -> str:
     )
 
 
-def grid_notes(grid: GridRecord) -> list[str]:
-    """Return the sentences below the tables: what they show, then :func:`reference_notes`."""
-    seeds = grid.frame["seed"].nunique()
-    spread = "one seed" if seeds == 1 else f"mean ± sample standard deviation of {seeds} seeds"
-    notes = [
-        f"Test accuracy in percent, {grid.selection.description}, {spread}. The best of each "
-        f"column is bold, the best of all is marked {BEST_MARK}."
-    ]
+def grid_notes(grid: GridRecord, best_of_column: str | None = None) -> list[str]:
+    """Return the sentences below the tables: what they show, then :func:`reference_notes`.
+
+    ``best_of_column`` says how the best of each column looks: nothing, if it looks like the others.
+    Without it (None) the best of all is not marked either.
+    """
+    tables = grid.tables
+    seeds = seeds_text([accuracy.n for table in tables for accuracy in table.cells.values()])
+    spread = seeds if seeds == "one seed" else f"mean ± sample standard deviation of {seeds}"
+    notes = [f"Test accuracy in percent, {grid.selection.description}, {spread}."]
+    if best_of_column is not None and tables:
+        notes[0] += f" {_best_note(tables, best_of_column)}"
     if grid.published:
         notes.append("In brackets: the published value, and measured − published.")
     return [*notes, *reference_notes(grid)]
 
 
+def _best_note(tables: Sequence[GridTable], best_of_column: str) -> str:
+    of_all = "of all" if len(tables) == 1 else "of each table"
+    best = f"the best {of_all} is marked {BEST_MARK}"
+    if (shared := max(len(table.best) for table in tables)) > 1:
+        best += f", which up to {shared} cells share"
+        if len(tables) == 1:
+            best = f"{shared} cells share the best mean and are marked {BEST_MARK}"
+    if best_of_column:
+        return f"The best of each column is {best_of_column}, {best}."
+    return f"{capitalised(best)}."
+
+
 def reference_notes(grid: GridRecord) -> list[str]:
     """Return a sentence for each baseline and teacher, and for cells that are missing."""
     notes, published = [], grid.published
+    best = max((one.mean for table in grid.tables for one in table.cells.values()), default=None)
     for arm, accuracy in grid.baselines.items():
         beside = _published_beside(accuracy.mean, published.baseline if published else None)
-        notes.append(f"{arm} (the student without distillation): {accuracy.text(DIGITS)} %{beside}")
+        text = f"{accuracy.text(DIGITS)} %{beside}{_above(accuracy.mean, best)}"
+        notes.append(f"{arm} (the student without distillation): {text}")
     for teacher in grid.manifest.teachers:
         test_acc = teacher["test_acc"]
         beside = _published_beside(test_acc, published.teacher if published else None)
@@ -71,6 +97,12 @@ def reference_notes(grid: GridRecord) -> list[str]:
         notes.append(f"{count} cells ended early: grid.csv has the last epoch of each")
     missing = grid.frame["status"].value_counts().drop("done", errors="ignore")
     return [*notes, *(f"{count} cells are {status}" for status, count in missing.items())]
+
+
+def _above(baseline: float, best: float | None) -> str:
+    if best is None or not is_as_good(baseline, best):
+        return ""
+    return ", as good as the best cell" if is_as_good(best, baseline) else ", above every cell"
 
 
 def _published_beside(measured: float, published: float | None) -> str:

@@ -16,12 +16,12 @@ from rkkd_cli.analysis.paired_curves import (
 from rkkd_cli.analysis.pairing import RunRecord, why_scales_differ
 from rkkd_cli.analysis.published_curves import PublishedCurves
 from rkkd_cli.analysis.summary import summarise
-from rkkd_cli.config.description import short_title
+from rkkd_cli.config.description import Counts, short_title
 from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.errors import printable
 from rkkd_cli.records.manifest import Manifest
 from rkkd_cli.records.metrics import DIAGNOSTICS, extra_columns_in
-from rkkd_cli.report.arms import ArmCurve, arm_curves
+from rkkd_cli.report.arms import ArmCurve, arm_curves, seeds_text
 from rkkd_cli.report.words import Quantity, quantity_of
 
 QUANTITIES = tuple(quantity_of(column) for column in ("rank", "kl", "test_acc"))
@@ -53,10 +53,10 @@ class ArmDifference:
 
     @property
     def label(self) -> str:
-        """The names of the arms, and how many seeds both have."""
-        seeds = {*self.first.rows["seed"]} & {*self.second.rows["seed"]}
+        """The names of the arms, and how many seeds both have, at the end too."""
+        both = self.second.rows[["seed", "epoch"]].merge(self.first.rows[["seed", "epoch"]])
         run, _, _ = self.second.label.rpartition(f"{printable(self.second.arm)} (")
-        return printable(f"{run}{self.second.arm} − {self.first.arm} (n = {len(seeds)})")
+        return printable(f"{run}{self.second.arm} − {self.first.arm} ({seeds_text(both)})")
 
 
 class ReferenceLevel(NamedTuple):
@@ -76,6 +76,7 @@ class CurvePicture:
     differences: Sequence[ArmDifference]
     references: Sequence[ReferenceLevel]
     published: PublishedCurves | None = None
+    on_other_scales: Collection[str] = ()  # columns that not all arms record on the same scale
 
     @classmethod
     def of(
@@ -102,6 +103,9 @@ class CurvePicture:
                 for level in _reference_levels(run, by_arm)
             )],
             published=published,
+            on_other_scales=_on_other_scales(
+                [run.by_arm[arm] for run in runs for arm in run.arms if arm in run.by_arm]
+            ),
         )  # fmt: skip
 
     @cached_property
@@ -116,6 +120,22 @@ class CurvePicture:
     def differences_of(self, column: str) -> list[ArmDifference]:
         """Return the differences that have comparable values of a column."""
         return [difference for difference in self.differences if difference.has(column)]
+
+    def why_no_difference(self, column: str) -> str:
+        """Return why a column has no paired differences, or an empty string."""
+        if self.differences_of(column):
+            return ""
+        if any(column in difference.on_other_scales for difference in self.differences):
+            return "each arm records it on a scale of its own"
+        return "no two arms to compare have values of it"
+
+    def why_no_interval(self, column: str) -> str:
+        """Return why the differences of a column have no interval, or an empty string."""
+        tables = [difference.by_seed(column) for difference in self.differences_of(column)]
+        if any(mean_and_interval(table)["low"].notna().any() for table in tables):
+            return ""
+        most = max((int(table.count(axis="columns").max()) for table in tables), default=0)
+        return "one seed: no interval" if most < 2 else "the same in every seed: no interval"
 
     def references_of(self, column: str) -> Sequence[ReferenceLevel]:
         """Return the levels to compare a column with, without those far from all curves."""
@@ -138,10 +158,19 @@ def _differences(run: RunRecord, by_arm: dict[str, ArmCurve]) -> list[ArmDiffere
     differences = []
     for pair in arm_pairs(run):
         first, second = (run.by_arm[arm] for arm in pair)
-        columns = ("rank", "test_rank", "val_rank", "kl", "test_kl", "val_kl")
-        apart = [column for column in columns if why_scales_differ(first, second, column)]
+        apart = _on_other_scales([first, second])
         differences.append(ArmDifference(by_arm[pair[0]], by_arm[pair[1]], apart))
     return differences
+
+
+def _on_other_scales(arms: Sequence[Experiment]) -> list[str]:
+    """Return the columns that not all arms record on the scale of the first."""
+    terms = [
+        term
+        for term in ("rank", "kl")
+        if any(why_scales_differ(arms[0], arm, term) for arm in arms[1:])
+    ]
+    return [column for term in terms for column in (term, f"test_{term}", f"val_{term}")]
 
 
 def _reference_levels(run: RunRecord, by_arm: dict[str, ArmCurve]) -> list[ReferenceLevel]:
@@ -164,6 +193,6 @@ def run_title(name: str, experiment: Experiment, manifest: Manifest) -> str:
 
     A title of the user's own stands in their place.
     """
-    classes = {int(dataset["classes"]) for dataset in manifest.datasets}
-    title = short_title(experiment, classes.pop() if len(classes) == 1 else None)
+    counts = {Counts(facts["classes"], facts["train_images"]) for facts in manifest.datasets}
+    title = short_title(experiment, counts.pop() if len(counts) == 1 else None)
     return printable(f"{name} – {title}")

@@ -1,6 +1,5 @@
 """The setting of a run as text: objectives, students, recipe, classes, duration."""
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
@@ -8,6 +7,7 @@ from typing import Any
 
 from rkkd_cli.config.experiment import Experiment, TrainingConfig
 from rkkd_cli.config.training import StudentTrainingConfig
+from rkkd_cli.config.value_lists import value_text
 from rkkd_cli.records.manifest import Manifest
 from rkkd_cli.report.run_text import dataset_text, teacher_text
 
@@ -151,13 +151,6 @@ def duration_text(manifest: Manifest) -> str | None:
     if not resumed:
         return text
     return f"{text} from start to end, resumed {resumed} time{'s' * (resumed > 1)} in between"
-
-
-def value_text(value: object) -> str:
-    """Return a value of the experiment as it is typed."""
-    if isinstance(value, bool) or value is None:
-        return json.dumps(value).replace("null", "none")
-    return ",".join(map(value_text, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def join_values(values: Iterable[object]) -> str:

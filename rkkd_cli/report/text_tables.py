@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 BEST_MARK = "*"
+BEST_OF_COLUMN = {"text": "in square brackets", "md": "bold", "latex": "bold"}
 LATEX_ESCAPES = str.maketrans(
     {
         "\\": "$\\backslash$", "%": "\\%", "_": "\\_", "&": "\\&", "#": "\\#", "$": "\\$",

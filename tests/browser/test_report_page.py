@@ -189,9 +189,11 @@ def test_without_javascript_the_static_figures_are_there(page_file: Path, show: 
 
 @pytest.mark.parametrize("settings", [PHONE, {"viewport": {"width": 1400, "height": 900}}])
 def test_the_first_screen_has_the_answer(
-    page_file: Path, show: Any, settings: dict[str, Any]
+    tmp_path: Path, show: Any, settings: dict[str, Any]
 ) -> None:
-    with show(page_file, **settings) as page:
+    finished = tmp_path / "report.html"
+    finished.write_text(report_page(PageSource([made_run(epochs=30)])), encoding="utf-8")
+    with show(finished, **settings) as page:
         height = settings["viewport"]["height"]
         for selector in ("p.answer", ".numbers p >> nth=2", "#live-difference-test_acc"):
             box = page.locator(selector).bounding_box()

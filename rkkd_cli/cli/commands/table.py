@@ -36,7 +36,7 @@ def table(
     from rkkd_cli.files import write_atomically
     from rkkd_cli.records.run_directory import open_run
     from rkkd_cli.report.grid_text import grid_notes, lay_out, long_csv
-    from rkkd_cli.report.text_tables import WRITERS
+    from rkkd_cli.report.text_tables import BEST_OF_COLUMN, WRITERS
 
     opened = open_run(run, out)
     grid = read_grid_run(opened, opened.read_manifest(), select, published)
@@ -48,7 +48,8 @@ def table(
     elif to == "csv":
         text = long_csv(grid.tables)
     else:
-        text = WRITERS[to]([lay_out(table) for table in grid.tables], grid_notes(grid))
+        tables, notes = [lay_out(one) for one in grid.tables], grid_notes(grid, BEST_OF_COLUMN[to])
+        text = WRITERS[to](tables, notes)
     if output is None:
         print_text(text)
     else:

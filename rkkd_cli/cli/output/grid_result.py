@@ -87,7 +87,7 @@ def draw_figures(grid: GridRecord, folder: Path, formats: list[str]) -> list[Pat
 
 
 def print_tables(grid: GridRecord) -> None:
-    """Print the tables, with the best of each column bold, and the notes below them."""
+    """Print the tables, with the best of each column bold where that shows, and their notes."""
     tables = [lay_out(table) for table in grid.tables]
     for table in tables[:MAX_TABLES]:
         out.print()
@@ -96,7 +96,7 @@ def print_tables(grid: GridRecord) -> None:
         wide.print(_rich_table(table))
     if len(tables) > MAX_TABLES:
         out.print(f"… and {len(tables) - MAX_TABLES} more tables: grid.csv has all cells")
-    for note in grid_notes(grid):
+    for note in grid_notes(grid, "bold" if wide.color_system else ""):
         print_line(out, note)
 
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.config.untrusted import code_by_key
+from rkkd_cli.config.value_lists import value_text
 from rkkd_cli.errors import printable
 from rkkd_cli.records.run_directory import EXPERIMENT
 from rkkd_cli.report.page.sources import PageRun
@@ -21,7 +22,6 @@ from rkkd_cli.report.setting_text import (
     recipe_lines,
     recipe_text,
     student_lines,
-    value_text,
 )
 
 COMPRESS_ABOVE = 200_000  # bytes of a file

@@ -4,17 +4,19 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from rkkd_cli.analysis.compare import MAIN_METRIC, Comparison
-from rkkd_cli.analysis.grid_tables import format_value, short_key
+from rkkd_cli.analysis.grid_tables import format_value, is_as_good, seeds_text, short_key
 from rkkd_cli.analysis.numbers import format_count
-from rkkd_cli.analysis.paired_curves import arm_pairs
+from rkkd_cli.analysis.paired_curves import arm_pairs, pairs_text
 from rkkd_cli.analysis.summary import ArmSummary, summarise
 from rkkd_cli.errors import printable
 from rkkd_cli.report.grid_picture import GridPicture
 from rkkd_cli.report.page.sources import PageRun
+from rkkd_cli.report.run_text import unfinished_text
 from rkkd_cli.report.words import quantity_of
 
 MAIN = quantity_of(MAIN_METRIC)
 MAX_DIFFERENCES = 4  # of more, the figure and the table have the numbers
+MAX_BEST_CELLS = 3
 
 
 class HeadlineNumber(NamedTuple):
@@ -35,7 +37,8 @@ class Headline(NamedTuple):
 def headline_of(run: PageRun, comparisons: Sequence[Comparison]) -> Headline:
     """Return the answer of a run: of its only pair of arms, of all pairs, of its cells or arms.
 
-    ``comparisons`` are those that the page shows, so that its verdicts agree.
+    ``comparisons`` are those that the page shows, so that its verdicts agree. The answer of a run
+    that is not finished begins with the epoch that its numbers are from.
     """
     if run.grid:
         return _grid_headline(run.grid.picture)
@@ -43,13 +46,30 @@ def headline_of(run: PageRun, comparisons: Sequence[Comparison]) -> Headline:
     of_pairs = [c for c in comparisons if c.metric == MAIN.column and (c.first, c.second) in pairs]
     summaries = summarise(run.metrics, run.ended_early())
     if len(of_pairs) == 1:
-        return _pair_headline(of_pairs[0])
+        pair = (of_pairs[0].first, of_pairs[0].second)
+        return _pair_headline(of_pairs[0], _epoch_of([s for s in summaries if s.arm in pair], run))
+    epoch = _epoch_of(summaries, run)
     if of_pairs:
-        return _pairs_headline(of_pairs, summaries)
-    return _arms_headline(summaries, run)
+        return _pairs_headline(of_pairs, summaries, epoch)
+    return _arms_headline(summaries, run, epoch)
 
 
-def _pair_headline(c: Comparison) -> Headline:
+def _epoch_of(summaries: Sequence[ArmSummary], run: PageRun) -> str:
+    """Return ``At epoch 12 of 30, `` for the arms of a run that lacks seeds, or nothing."""
+    arms = [arm for arm in summaries if arm.arm in run.by_arm]
+    if not arms or unfinished_text(run) is None:
+        return ""
+    epochs = {epoch for arm in arms for epoch in arm.epochs.values()}
+    planned = {run.by_arm[arm.arm].training.epochs for arm in arms}
+    if run.status == "finished" and epochs == planned:  # the banner says which seeds are missing
+        return ""
+    reached, plan = (
+        f"{min(ns)} to {max(ns)}" if len(ns) > 1 else str(*ns) for ns in (epochs, planned)
+    )
+    return f"At epoch{'s' * (len(epochs) > 1)} {reached} of {plan}, "
+
+
+def _pair_headline(c: Comparison, epoch: str) -> Headline:
     first, second, d = printable(c.first), printable(c.second), c.difference
     seeds = format_count(min(d.n, d.n_second), "seed")
     numbers = [
@@ -58,7 +78,8 @@ def _pair_headline(c: Comparison) -> Headline:
         _difference_number(c, seeds),
     ]
     if c.verdict in ("higher", "lower"):
-        sentence = f"{second} ends with a {c.verdict} {MAIN.name} than {first}."
+        ends = "has" if epoch else "ends with"
+        sentence = f"{second} {ends} a {c.verdict} {MAIN.name} than {first}."
     elif c.verdict == "not resolved":
         sentence = f"{seeds} resolve no difference in {MAIN.name} between {second} and {first}"
         needed = c.seeds_needed  # None if the difference is the same in every seed
@@ -67,25 +88,20 @@ def _pair_headline(c: Comparison) -> Headline:
         sentence = f"{seeds}: too few to tell {second} from {first} by {MAIN.name}."
     else:
         sentence = f"The {MAIN.name} of {second} and {first} is not judged: {c.why_not_judged}."
-    return Headline(printable(sentence), numbers)
+    return Headline(printable(f"{epoch}{sentence}"), numbers)
 
 
-def _pairs_headline(comparisons: Sequence[Comparison], summaries: Sequence[ArmSummary]) -> Headline:
+def _pairs_headline(
+    comparisons: Sequence[Comparison], summaries: Sequence[ArmSummary], epoch: str
+) -> Headline:
     verdicts = [c.verdict for c in comparisons]
     counts = ", ".join(f"{verdicts.count(v)} {v}" for v in dict.fromkeys(verdicts))
-    what = _subtracted(comparisons)
-    sentence = f"{format_count(len(comparisons), 'difference')} in {MAIN.name}, {what}: {counts}."
+    pairs = [(c.first, c.second) for c in comparisons]
+    what = printable(pairs_text(pairs, [arm.arm for arm in summaries], "against"))
+    sentence = f"{len(comparisons)} differences in {MAIN.name}, {what}: {counts}."
     shown = comparisons if len(comparisons) <= MAX_DIFFERENCES else ()
-    return Headline(
-        sentence, [*_extremes(summaries), *(_difference_number(c, c.verdict) for c in shown)]
-    )
-
-
-def _subtracted(comparisons: Sequence[Comparison]) -> str:
-    firsts = {printable(c.first) for c in comparisons}
-    if len(firsts) == 1:
-        return f"each arm against {firsts.pop()}"
-    return "each arm with the ranking loss against the same without"
+    numbers = [*_extremes(summaries), *(_difference_number(c, c.verdict) for c in shown)]
+    return Headline(f"{epoch}{sentence}", numbers)
 
 
 def _difference_number(c: Comparison, more: str) -> HeadlineNumber:
@@ -111,7 +127,7 @@ def _arm_number(arm: ArmSummary, which: str = "") -> HeadlineNumber:
     )
 
 
-def _arms_headline(summaries: Sequence[ArmSummary], run: PageRun) -> Headline:
+def _arms_headline(summaries: Sequence[ArmSummary], run: PageRun, epoch: str) -> Headline:
     """Return the answer of arms that are no pairs."""
     teachers = [
         HeadlineNumber(_percent(teacher["test_acc"]), printable(f"teacher {teacher['model']}"))
@@ -119,24 +135,44 @@ def _arms_headline(summaries: Sequence[ArmSummary], run: PageRun) -> Headline:
     ]
     if len(summaries) == 1:
         arm = summaries[0]
-        sentence = f"{arm.arm} ends with {_percent(arm.metrics[MAIN.column].mean)} {MAIN.name}."
+        accuracy, ends = _percent(arm.metrics[MAIN.column].mean), "has" if epoch else "ends with"
+        sentence = f"{epoch}{arm.arm} {ends} {accuracy} {MAIN.name}."
         return Headline(printable(sentence), [_arm_number(arm), *teachers])
     best, worst = _extremes(summaries)
     count = format_count(len(summaries), "arm")
-    sentence = f"{count} end between {worst.value} and {best.value} {MAIN.name}."
+    between = f"{'are' if epoch else 'end'} between {worst.value} and {best.value} {MAIN.name}"
+    sentence = f"{epoch}{count} {between}."
     return Headline(sentence, [best, worst, *teachers])
 
 
 def _grid_headline(picture: GridPicture) -> Headline:
-    """Return the best cell of a grid, and the levels to compare it with."""
+    """Return the best cells of a grid, and the levels to compare them with."""
     means, keys = picture.means, picture.keys
-    best = means.sort_values("acc", ascending=False, kind="stable").to_dict("records")[0]
-    cell = ", ".join(f"{short_key(key, keys)} = {format_value(best[key])}" for key in keys)
-    numbers = [HeadlineNumber(_percent(float(best["acc"])), f"best {MAIN.name}")]
+    best = float(means["acc"].max())
+    shared = [cell for cell in means.to_dict("records") if is_as_good(cell["acc"], best)]
+    cells = [
+        ", ".join(f"{short_key(key, keys)} = {format_value(cell[key])}" for key in keys)
+        for cell in shared[:MAX_BEST_CELLS]
+    ]
+    more = f"; and {len(shared) - len(cells)} more" if len(shared) > len(cells) else ""
+    seeds = seeds_text([cell["n"] for cell in shared])
+    numbers = [HeadlineNumber(_percent(best), f"best {MAIN.name}", seeds)]
     numbers += [HeadlineNumber(_percent(v), printable(k)) for k, v in picture.references.items()]
+    has = f"{len(shared)} share the best {MAIN.name}:" if len(shared) > 1 else "the best has"
     count = format_count(len(means), "finished cell")
-    sentence = f"Of {count} the best has {cell} ({picture.subtitle})."
-    return Headline(printable(sentence), numbers)
+    sentence = f"Of {count} {has} {'; '.join(cells)}{more} ({picture.subtitle})."
+    return Headline(printable(f"{sentence}{_baseline_sentence(picture, best)}"), numbers)
+
+
+def _baseline_sentence(picture: GridPicture, best: float) -> str:
+    """Return that no cell is better than the student without distillation, if that is so."""
+    arm, accuracy = max(
+        picture.baselines.items(), key=lambda item: item[1].mean, default=("", None)
+    )
+    if accuracy is None or not is_as_good(accuracy.mean, best):
+        return ""
+    level = f"{_percent(accuracy.mean)}, {seeds_text([accuracy.n])}"
+    return f" None is above the student without distillation ({arm}: {level})."
 
 
 def _percent(value: float) -> str:

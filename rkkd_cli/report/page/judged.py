@@ -87,7 +87,7 @@ def _block(title: str, comparisons: Sequence[Comparison]) -> ComparisonBlock | N
     caption = printable(f"{title}: differences at the last epoch")
     table = PageTable(caption, HEADER, [_row(c) for c in comparisons])
     sentences = comparison_sentences(comparisons, [MAIN_METRIC])
-    return ComparisonBlock(table, comparison_legend(comparisons), sentences)
+    return ComparisonBlock(table, comparison_legend(comparisons, ("n", *HEADER)), sentences)
 
 
 def _row(c: Comparison) -> list[TableCell]:

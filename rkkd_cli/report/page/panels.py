@@ -9,7 +9,7 @@ from rkkd_cli.analysis.paired_curves import t_quantile
 from rkkd_cli.config.grid import is_baseline
 from rkkd_cli.report import gradients
 from rkkd_cli.report.arms import ArmCurve
-from rkkd_cli.report.curves import INTERVAL, pair_text
+from rkkd_cli.report.curve_words import axis_label, pair_text, spread_text
 from rkkd_cli.report.picture import QUANTITIES, CurvePicture, ReferenceLevel
 from rkkd_cli.report.published_lines import PublishedLine, published_lines
 from rkkd_cli.report.style import COLOURS, REFERENCE_COLOUR
@@ -144,8 +144,9 @@ def _quantity_panel(
     ]
     own_axis = f"published, {theirs[0].caveat}" if theirs and theirs[0].caveat else ""
     return CurvePanel(
-        quantity.column, quantity.title, quantity.label, columns, lines, drops, own_axis=own_axis
-    )
+        quantity.column, quantity.title, axis_label(quantity, picture), columns, lines, drops,
+        own_axis=own_axis,
+    )  # fmt: skip
 
 
 def _difference_panel(
@@ -162,9 +163,10 @@ def _difference_panel(
             _by_seed(table), interval=True,
         ))  # fmt: skip
     unit = f" ({quantity.difference_unit})" if quantity.difference_unit else ""
+    pair, spread = pair_text(picture, quantity.column), spread_text(picture, quantity.column)
     return CurvePanel(
         f"difference-{quantity.column}", quantity.title, f"difference{unit}", {}, lines, drops,
-        remark=f"{pair_text(picture, quantity.column)}, {INTERVAL}",
+        remark=f"{pair}, {spread}",
     )  # fmt: skip
 
 

@@ -35,6 +35,7 @@
       const squares = values.reduce((sum, value) => sum + (value - centre) ** 2, 0);
       const n = values.length;
       const deviation = n > 1 ? Math.sqrt(squares / (n - 1)) : 0;
+      const flat = deviation <= 1e-9 * Math.max(...values.map(Math.abs)); // no interval
       const spread = line.interval ? (data.tQuantiles[n] * deviation) / Math.sqrt(n) : deviation;
       const [low, high] = [centre - spread, centre + spread];
       result.x.push(epoch);
@@ -42,7 +43,8 @@
       result.low.push(low);
       result.high.push(high);
       const ends = `(95 %: ${low.toPrecision(3)} to ${high.toPrecision(3)})`;
-      result.spread.push(n < 2 ? "" : line.interval ? ends : `± ${spread.toPrecision(2)}`);
+      const interval = flat ? "" : ends;
+      result.spread.push(n < 2 ? "" : line.interval ? interval : `± ${spread.toPrecision(2)}`);
     });
     if (logarithmic) {
       const least = Math.min(...result.y.filter((value) => value > 0)) / 2;

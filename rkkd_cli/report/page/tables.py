@@ -82,7 +82,8 @@ def difference_table(title: str, picture: CurvePicture, column: str) -> PageTabl
         by_epoch = difference.interval(column).to_dict("index")
         cells = [_difference_cell(by_epoch.get(epoch)) for epoch in shown]
         rows.append([TableCell(difference.label), *cells])
-    caption = f"{title}: differences at some epochs, mean over seeds and 95 % interval"
+    spread = picture.why_no_interval(column) or "mean over seeds and 95 % interval"
+    caption = f"{title}: differences at some epochs, {spread}"
     return PageTable(caption, ["difference of", *(f"epoch {epoch}" for epoch in shown)], rows)
 
 

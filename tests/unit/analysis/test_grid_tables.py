@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from made_rows import ALPHA, GRAD, TEMPERATURE, grid_rows
 
-from rkkd_cli.analysis.grid_tables import finished_baselines, grid_tables, key_values
+from rkkd_cli.analysis.grid_tables import finished_baselines, grid_tables, key_values, seeds_text
 from rkkd_cli.analysis.summary import MeanStd
 
 KEYS = (ALPHA, TEMPERATURE)
@@ -27,9 +27,18 @@ def test_places_hold_mean_spread_and_count() -> None:
     assert one.mean == pytest.approx(25.5)
     assert one.std == pytest.approx(math.sqrt(0.5))
     assert one.n == 2
-    assert table.best == (0.9, 1.0)
+    assert table.best == {(0.9, 1.0)}
     assert table.best_of_columns == {(0.9, 1.0), (0.1, 10.0)}
     assert finished_baselines(frame(), "last_acc") == {"baseline": MeanStd(99.0, None, 1)}
+
+
+def test_equal_cells_are_all_the_best() -> None:
+    rows = grid_rows({ALPHA: (0.1, 0.5), TEMPERATURE: (1.0, 4.0)}, lambda a, t: 10 * (a < t))
+    (table,) = grid_tables(rows, KEYS, "last_acc")
+    assert table.best == table.best_of_columns == {*table.cells}
+    assert [seeds_text(counts) for counts in ([1, 1], [3], [1, 3])] == [
+        "one seed", "3 seeds", "1 to 3 seeds",
+    ]  # fmt: skip
 
 
 def test_further_keys_make_facets() -> None:

@@ -51,6 +51,11 @@ def test_an_epoch_of_one_seed_has_a_mean_and_no_interval() -> None:
     assert band["low"].isna().tolist() == [False, True]
 
 
+def test_equal_differences_have_a_mean_and_no_interval() -> None:
+    table = pd.DataFrame({0: [0.1 + 0.2, 1.0], 1: [0.3, 2.0]}, index=[1, 2])  # one by rounding
+    assert mean_and_interval(table)["low"].isna().tolist() == [True, False]
+
+
 def test_a_value_that_diverged_has_no_difference() -> None:
     first, second = rows("kd", {0: [1.0, np.inf]}), rows("kd_rank", {0: [2.0, 3.0]})
     assert paired_differences(first, second, "kl").to_numpy().tolist() == [[1.0]]

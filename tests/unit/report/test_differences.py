@@ -10,6 +10,7 @@ from made_rows import ARMS, arm_seed_epoch, metric_row
 from matplotlib.collections import PolyCollection
 from report_runs import made_picture, made_record
 
+from rkkd_cli.analysis.paired_curves import pairs_text
 from rkkd_cli.errors import UserError
 from rkkd_cli.report.curves import (
     draw_figures,
@@ -18,6 +19,7 @@ from rkkd_cli.report.curves import (
     run_figures,
     sheet_figure,
 )
+from rkkd_cli.report.page.tables import difference_table
 from rkkd_cli.report.picture import QUANTITIES, CurvePicture
 from rkkd_cli.report.words import quantity_of
 
@@ -54,8 +56,35 @@ def test_one_seed_has_a_difference_and_says_that_it_has_no_interval() -> None:
     figure = run_figures(made_picture(("run", metrics(seeds=1))))["difference"]()
     for axes in figure.axes:
         assert heights_of(axes) == {"kd_rank − kd (n = 1)": [10.0] * 4}
-        assert [text.get_text() for text in axes.texts] == ["one seed: no interval"]
-        assert not axes.collections
+        assert axes.get_title().endswith("\none seed: no interval")  # above the axes, not in them
+        assert not [*axes.texts, *axes.collections]
+    assert "interval" not in figure.get_suptitle()
+
+
+def test_what_is_the_same_in_every_seed_has_no_band() -> None:
+    frame = metrics()
+    frame["kl"] = frame["seed"] + (frame["arm"] == "kd")
+    picture = made_picture(("run", frame))
+    rank, kl, _ = run_figures(picture)["difference"]().axes
+    assert (len(rank.collections), len(kl.collections)) == (1, 0)
+    assert kl.get_title() == "KL divergence, training\nthe same in every seed: no interval"
+    (row,) = difference_table("KL", picture, "kl").rows
+    assert [cell.text for cell in row[1:]] == ["-1.00"] * 4
+
+
+def test_an_unfinished_run_says_how_many_seeds_its_difference_has_at_the_end() -> None:
+    frame = metrics(seeds=2)
+    frame = frame[(frame["arm"] == "kd") | (frame["seed"] == 0) | (frame["epoch"] < 3)]
+    (difference,) = made_picture(("run", frame)).differences
+    assert difference.label == "kd_rank − kd (n = 2, at the end 1)"
+
+
+def test_only_the_arms_that_are_subtracted_are_spoken_of() -> None:
+    pairs = [("kd", "a"), ("kd", "b")]
+    assert pairs_text(pairs, ["kd", "a", "b"]) == "each arm − kd"
+    assert pairs_text(pairs, ["plain", "kd", "a", "b"], "against") == "a and b against kd"
+    many = [("kd", f"a{n}") for n in range(5)]
+    assert pairs_text(many, ["plain", "kd", *(arm for _, arm in many)]) == "5 of 7 arms − kd"
 
 
 def test_a_run_without_pairs_has_no_difference() -> None:
@@ -79,8 +108,12 @@ def test_a_ranking_loss_on_two_scales_is_not_subtracted() -> None:
     object.__setattr__(record, "experiment", experiment)
     picture = CurvePicture.of([record])
     assert [len(picture.differences_of(q.column)) for q in QUANTITIES] == [0, 1, 1]
-    rank = run_figures(picture)["difference"]().axes[0]
+    rank, kl, _ = run_figures(picture)["difference"]().axes
     assert "scale of its own" in rank.texts[0].get_text()
+    assert (rank.axison, kl.axison) == (False, True)
+    labels = [axes.get_ylabel() for axes in sheet_figure(picture).axes[:2]]
+    assert ["different scales" in label for label in labels] == [True, False]
+    assert picture.why_no_difference("nckd") == "no two arms to compare have values of it"
 
 
 def test_the_teacher_is_a_level_in_the_accuracies_unless_it_is_far_away() -> None:

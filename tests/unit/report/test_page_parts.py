@@ -179,20 +179,20 @@ def answer_of(run: PageRun) -> Headline:
 
 
 def test_the_answer_is_a_sentence_two_numbers_and_their_difference() -> None:
-    run = made_run(seeds=5)
+    run = made_run(seeds=5, epochs=30)
     sentence, (first, second, difference) = answer_of(run)
-    last = run.metrics[run.metrics["epoch"] == 12].groupby("arm")["test_acc"].mean()
+    last = run.metrics[run.metrics["epoch"] == 30].groupby("arm")["test_acc"].mean()
     assert sentence == "kd_rank ends with a higher test accuracy than kd."
     assert first == (f"{last['kd']:.2f} %", "test accuracy, kd", "")
     assert second.value == f"{last['kd_rank']:.2f} %"
     assert difference.value == f"{last['kd_rank'] - last['kd']:+.2f} points"
     assert re.fullmatch(r"95 % interval [0-9.]+ to [0-9.]+, 5 seeds", difference.more)
-    (few,) = (answer_of(made_run(seeds=2)),)
+    (few,) = (answer_of(made_run(seeds=2, epochs=30)),)
     assert few.sentence == "2 seeds: too few to tell kd_rank from kd by test accuracy."
 
 
 def test_the_answer_agrees_with_the_verdict_in_the_table() -> None:
-    run = made_run()
+    run = made_run(epochs=30)
     flat = run.metrics.assign(test_acc=50 + run.metrics["seed"] * run.metrics["arm"].str.len())
     sentence, _ = answer_of(replace(run, metrics=flat))
     verdict = blocks_of(replace(run, metrics=flat))[0].table.rows[0][6].text
@@ -215,9 +215,34 @@ def test_a_grid_is_answered_by_its_best_cell() -> None:
     sentence, numbers = answer_of(replace(made_run(), grid=PageGrid(picture, [])))
     assert sentence == (
         "Of 6 finished cells the best has alpha = 0.9, temperature = 4 "
-        "(last epoch, mean of 2 seeds)."
+        "(last epoch, mean of 2 seeds). "
+        "None is above the student without distillation (baseline: 99.00 %, one seed)."
     )
     assert [one.value for one in numbers] == ["94.50 %", "95.00 %"]
+
+
+def test_cells_that_share_the_best_accuracy_are_all_named_or_counted() -> None:
+    def sentence(best: int) -> str:
+        keys = {ALPHA: ALPHAS, TEMPERATURE: TEMPERATURES}
+        cells = [(alpha, t) for alpha in ALPHAS for t in TEMPERATURES][:best]
+        picture = made_grid(keys, accuracy=lambda *cell: 100.0 * (cell in cells))
+        return answer_of(replace(made_run(), grid=PageGrid(picture, []))).sentence
+
+    assert sentence(2) == (
+        "Of 6 finished cells 2 share the best test accuracy: alpha = 0.1, temperature = 1; "
+        "alpha = 0.1, temperature = 4 (last epoch, mean of 2 seeds)."
+    )
+    assert "5 share the best test accuracy: " in sentence(5)
+    assert "; and 2 more (" in sentence(5)
+
+
+def test_the_answer_of_an_unfinished_run_says_at_which_epoch_it_is() -> None:
+    run = replace(made_run(seeds=5), status="dead")
+    assert answer_of(run).sentence == (
+        "At epoch 12 of 30, kd_rank has a higher test accuracy than kd."
+    )
+    early = run.metrics[(run.metrics["arm"] == "kd") | (run.metrics["epoch"] < 8)]
+    assert answer_of(replace(run, metrics=early)).sentence.startswith("At epochs 7 to 12 of 30, ")
 
 
 def test_claims_are_rows_with_their_parts_folded_and_words_for_names() -> None:
