@@ -77,9 +77,10 @@ def check_hold_out(share: float, num_images: int, num_classes: int, setting: str
     """Raise UserError if ``share`` leaves fewer images than classes on either side."""
     size = round(share * num_images)
     if size < num_classes or num_images - size < num_classes:
+        way_out = f"; {setting} = 0 holds out none" if setting.endswith("val_share") else ""
         raise UserError(
-            f"{setting} = {share} leaves fewer than one image per class on one side; there are "
-            f"{num_images} training images of {num_classes} classes"
+            f"{setting} = {share} would hold out {size} of {num_images} images, and there are "
+            f"{num_classes} classes: each needs an image on either side{way_out}"
         )
 
 

@@ -115,12 +115,16 @@ def is_intact(path: Path) -> bool:
     return file_sha256(path) == _digest(path)
 
 
-def misfit_error(name: str, error: Exception) -> RunError:
+NEW_RUN = "put back the code that it was trained with, or begin a new run"
+
+
+def misfit_error(name: str, error: Exception, advice: str = NEW_RUN) -> RunError:
     """Return the error for an intact checkpoint that does not fit what is being trained."""
-    why = " ".join(str(error).split())
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    why = " ".join(lines[:2])  # PyTorch lists every tensor that does not fit
+    more = f" and {len(lines) - 2} more" if len(lines) > 2 else ""
     return RunError(
-        f"the checkpoint of {name} does not fit ({type(error).__name__}: {why}); remove its folder "
-        "to train from the start again"
+        f"the checkpoint of {name} does not fit what is being trained ({why}{more}); {advice}"
     )
 
 

@@ -133,9 +133,16 @@ def test_changed_code_is_refused_on_resume_or_taken_and_recorded(
     assert (run / "code" / "mine.py").read_text(encoding="utf-8") == MINE
     assert manifest_of(run)["code"] == {"mine.py": sha256(MINE.encode()).hexdigest()}
 
+    source.write_text(MINE.replace("nn.ReLU()", "nn.PReLU()"), encoding="utf-8")
+    answer = warm_rkkd("resume", "own", "-q", "--accept-changed-code", cwd=tmp_path)
+    assert answer.returncode == 1
+    assert "put back the code that it was trained with" in answer.stderr
+    assert manifest_of(run)["code"] == {"mine.py": sha256(MINE.encode()).hexdigest()}
+    assert not manifest_of(run)["warnings"]
+
     changed = MINE.replace("nn.ReLU()", "nn.GELU()")
     source.write_text(changed, encoding="utf-8")
-    parts = ("mine.py has changed since run 'own' began", "code", "--accept-changed-code")
+    parts = ("mine.py has changed since run 'own' was trained", "code", "--accept-changed-code")
     refused(warm_rkkd("resume", "own", "-q", cwd=tmp_path), *parts, alone=False)
     answer = warm_rkkd("resume", "own", "-q", "--accept-changed-code", cwd=tmp_path)
     assert "mine.py has changed since the run began" in succeeded(answer).stderr

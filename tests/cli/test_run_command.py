@@ -63,7 +63,7 @@ def test_a_run_leaves_experiment_manifest_metrics_and_figures(run: Path) -> None
     names = {path.name for path in run.iterdir()}
     assert names == {
         "experiment.toml", "manifest.json", "metrics.csv", "figures", "checkpoints", "teachers",
-        ".lock",
+        "final", ".lock",
     }  # fmt: skip
     assert {path.name for path in (run / "figures").iterdir()} == FIGURES
     for figure in (run / "figures").iterdir():

@@ -169,7 +169,8 @@ def test_a_killed_run_leaves_no_process_and_goes_on_with_the_same_rows(
 
     words = (*RUN, "decoders=2", "--name", "x")
     result = meanwhile(kill, has_rows(run, 2), warm_rkkd, *words, cwd=folder)
-    assert (result.returncode, result.stderr) == (-signal.SIGKILL, "")
+    assert result.returncode == -signal.SIGKILL
+    assert "Traceback" not in result.stderr  # Python may say that the killed one left semaphores
     assert len(started) >= 2
     assert not psutil.wait_procs(started, timeout=60)[1]
     resumed(warm_rkkd, folder, HERE)

@@ -69,7 +69,7 @@ def answer_of(program: Program, folder: Path, *words: str) -> Any:
 def test_all_students_measure_on_the_test_images_as_metrics_csv_says(
     folder: Path, warm_rkkd: Program
 ) -> None:
-    measured = answer_of(warm_rkkd, folder, "evaluate", "own")
+    measured = answer_of(warm_rkkd, folder, "evaluate", "own")["students"]
     with (folder / "results/own/metrics.csv").open() as file:
         last = {(row["arm"], row["seed"]): row for row in csv.DictReader(file)}
     assert len(measured) == len(last) == 4
@@ -84,14 +84,15 @@ def test_another_folder_is_measured_by_the_names_of_its_classes(
     folder: Path, warm_rkkd: Program
 ) -> None:
     words = ("evaluate", "own", "kd", "--seed", "1", "--data-root")
-    (again,) = answer_of(warm_rkkd, folder, *words, "images")
-    (here,) = answer_of(warm_rkkd, folder, "evaluate", "own", "kd", "--seed", "1")
+    (again,) = answer_of(warm_rkkd, folder, *words, "images")["students"]
+    (here,) = answer_of(warm_rkkd, folder, "evaluate", "own", "kd", "--seed", "1")["students"]
     assert again == pytest.approx(here)
     owls = folder / "owls" / "owl"
     owls.mkdir(parents=True)
     for path in (folder / "images/test/owl").iterdir():
         owls.joinpath(path.name).write_bytes(path.read_bytes())
-    (flat,) = answer_of(warm_rkkd, folder, *words, "owls")
+    (folder / "owls" / "empty").mkdir()
+    (flat,) = answer_of(warm_rkkd, folder, *words, "owls")["students"]
     assert flat["images"] == 4
     owls.rename(folder / "owls" / "cats")
     refused(warm_rkkd(*words, "owls", cwd=folder), "unknown class folder 'cats'", "'cat'")
@@ -182,10 +183,11 @@ def test_a_trained_student_can_be_the_next_teacher(folder: Path, warm_rkkd: Prog
     assert f"{accuracy:.2f} % of the 12 test images" in answer.stdout
 
 
-def test_code_that_has_changed_since_is_said(folder: Path, warm_rkkd: Program) -> None:
+def test_code_that_has_changed_since_is_refused(folder: Path, warm_rkkd: Program) -> None:
     (folder / "mynet.py").write_text(MYNET + "# another line\n")
-    answer = succeeded(warm_rkkd("export", "own", "kd", "--to", "then.safetensors", cwd=folder))
-    assert "mynet.py has changed since the run began" in answer.stderr
+    copy = str(Path("results", "own", "code", "mynet.py"))
+    for words in (("export", "own", "kd", "--to", "then.pt2"), ("evaluate", "own")):
+        refused(warm_rkkd(*words, cwd=folder), "mynet.py has changed since", f"put back {copy}")
     (folder / "mynet.py").write_text(MYNET)
     again = succeeded(warm_rkkd("export", "own", "kd", "--to", "now.safetensors", cwd=folder))
     assert "changed" not in again.stderr
@@ -203,7 +205,7 @@ def test_code_that_has_changed_since_is_said(folder: Path, warm_rkkd: Program) -
         (("predict", "own", "kd", "mynet.py"), ("mynet.py",)),
         (("evaluate", "own", "--split", "val"), ("no validation images",)),
         (("evaluate", "own", "--data-root", "none"), ("no such image folder: none",)),
-        (("evaluate", "own", "--data-root", "results"), ("no images", "results")),
+        (("evaluate", "own", "--data-root", "results"), ("no class folders", "results")),
     ],
 )
 def test_what_is_not_there_is_said_in_one_sentence(

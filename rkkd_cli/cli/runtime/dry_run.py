@@ -9,7 +9,7 @@ import typer
 
 from rkkd_cli.cli.output.console import err, out, print_line, print_text
 from rkkd_cli.config.dataset import DatasetConfig
-from rkkd_cli.config.description import with_classes
+from rkkd_cli.config.description import Counts, with_counts
 from rkkd_cli.config.experiment import Experiment, TrainingConfig
 from rkkd_cli.config.presets import to_toml
 from rkkd_cli.data.headers import Headers
@@ -48,7 +48,8 @@ def print_plan(experiment: Experiment, directory: Path, as_json: bool, verbose: 
         mixed = (read for read in headers.values() if len(read.sizes) != 1 or read.unreadable)
         print_lines(_image_lines(mixed), to_stderr=True)
         raise
-    named = with_classes(experiment, checked[0].dataset.num_classes)
+    dataset = checked[0].dataset
+    named = with_counts(experiment, Counts(dataset.num_classes, dataset.train_images))
     estimates = [estimate_stream(stream.arms, device) for stream in checked]
     plan = Plan(named, directory, describe_device(device), free_memory(device), checked, estimates)
     if as_json:

@@ -29,7 +29,7 @@ def evaluate_students(
     )
     results = list(zip(students, measured, strict=True))
     if as_json:
-        typer.echo(json.dumps([_as_json(student, its) for student, its in results]))
+        typer.echo(json.dumps({"students": [_as_json(student, its) for student, its in results]}))
         return
     header = ["arm", "seed", "images", "accuracy (%)", "cross-entropy", "top 5 (%)"]
     rows = _rows(results)

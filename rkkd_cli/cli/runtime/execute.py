@@ -169,7 +169,9 @@ class Executor:
         recorder = resumed_recorder(
             resumed, describe_device(device), [*moved, *changed], work.jobs, self._loggers()
         )
-        _doubt(recorder, [*changed, *doubted])
+        _warn(f"warning: {sentence}" for sentence in changed)
+        recorder.accepted = changed
+        _doubt(recorder, doubted)
         return self._run(recorder, work, device, controller)
 
     def _join(self, controller: StopController) -> None:

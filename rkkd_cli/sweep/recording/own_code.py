@@ -1,6 +1,6 @@
 """The user's own code in a run: copied and hashed when it begins, compared when it continues."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 
@@ -58,11 +58,17 @@ def check_code(run: RunDirectory, experiment: Experiment, kept: Hashes, accept: 
     has_changed = f"{', '.join(changed)} {'have' if len(changed) > 1 else 'has'} changed"
     if not accept:
         raise UserError(
-            f"{has_changed} since run {run.name!r} began, and other code may give other numbers; "
-            f"put back the copy in {run.code}, start a new run, or take the change with "
-            "--accept-changed-code"
+            f"{has_changed} since run {run.name!r} was trained, and other code may give other "
+            f"numbers; put back {copies_of(run, changed, kept)}, start a new run, or take the "
+            "change with --accept-changed-code"
         )
     return [f"{has_changed} since the run began, and --accept-changed-code took the change"]
+
+
+def copies_of(run: RunDirectory, names: Sequence[str], kept: Hashes) -> str:
+    """Return the paths of the copies of files, as they were when the run was last trained."""
+    later = {name: run.code / kept[name][:8] / name for name in names}
+    return ", ".join(str(p if p.is_file() else run.code / name) for name, p in later.items())
 
 
 def _write(path: Path, content: bytes) -> None:

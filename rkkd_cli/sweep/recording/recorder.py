@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from rkkd_cli.config.description import with_classes
+from rkkd_cli.config.description import Counts, with_counts
 from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.config.grid import varied_texts
 from rkkd_cli.config.presets import to_toml
@@ -67,6 +67,7 @@ class Recorder:
         self.header = metrics_header(experiment)
         self.varied = {arm: varied_texts(experiment, arm) for arm in experiment.arms}
         self.code = read_code(experiment)
+        self.accepted: Sequence[str] = ()  # changes of that code, recorded once a stream goes on
         self.rows: dict[str, str] = {}  # of each stream
         self.stopped: list[ArmStopped] = []
         self.ended: list[EndedEarly] = []
@@ -85,7 +86,6 @@ class Recorder:
         self.run, self.rows = run, dict(rows)
         self.stopped, self.ended = list(stopped), list(ended)
         self.manifest = manifest.model_copy(update={"monitors": monitors_of(self.experiment)})
-        self.manifest.code = keep_code(run, self.code, kept=manifest.code)
         self.header = metrics_header(self.experiment, manifest.datasets)
         self._write_stopped()
         self._begin_logging()
@@ -95,7 +95,8 @@ class Recorder:
         match event:
             case DatasetReady(facts):
                 _add(self.manifest.datasets, facts, "fingerprint")
-                self.experiment = with_classes(self.experiment, facts["classes"])
+                counts = Counts(facts["classes"], facts["train_images"])
+                self.experiment = with_counts(self.experiment, counts)
                 self._open()
             case TeacherReady(facts, cache):
                 _add(self.manifest.teachers, facts, "sha256")
@@ -106,6 +107,9 @@ class Recorder:
             case StreamStarted(costs=costs, objectives=objectives):
                 self.manifest.students |= costs
                 self.manifest.objectives |= objectives
+                kept = self.manifest.code
+                self.manifest.code = keep_code(self.started_run, self.code, kept)
+                self.warn(self.accepted)
                 self._write_manifest()
             case Warned(text):
                 self.warn([text])

@@ -15,7 +15,7 @@ from rkkd_cli.data.reading import load_dataset
 from rkkd_cli.data.stream import DeviceImages
 from rkkd_cli.errors import UserError, unknown_name
 from rkkd_cli.sweep.check import dataset_request
-from rkkd_cli.sweep.students.predict import image_files, is_stray, logits_of_files
+from rkkd_cli.sweep.students.predict import images_below, is_stray, logits_of_files
 from rkkd_cli.sweep.students.student import Student
 from rkkd_cli.train.metrics.evaluate import all_logits
 
@@ -87,7 +87,7 @@ def _labelled_files(root: Path, split: str) -> tuple[list[Path], list[str]]:
     files: list[Path] = []
     names: list[str] = []
     for folder in _folders(_split_folder(root, split)):
-        inside = image_files([folder])
+        inside = images_below(folder)
         files += inside
         names += [folder.name] * len(inside)
     if not files:

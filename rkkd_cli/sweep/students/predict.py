@@ -41,12 +41,17 @@ def image_files(paths: Sequence[Path]) -> list[Path]:
         if not path.is_dir():
             files.append(path)
             continue
-        below = (p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
-        inside = sorted(p for p in below if not _is_below_stray(p.relative_to(path)))
+        inside = images_below(path)
         if not inside:
             raise UserError(f"the folder {path} has no images ({' '.join(IMAGE_SUFFIXES)})")
         files += inside
     return files
+
+
+def images_below(folder: Path) -> list[Path]:
+    """Return all images below a folder, sorted."""
+    below = (p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
+    return sorted(p for p in below if not _is_below_stray(p.relative_to(folder)))
 
 
 def _is_below_stray(path: Path) -> bool:

@@ -1,7 +1,6 @@
 """Reads a trained student back from its run: its network, its weights and what they are for."""
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -21,7 +20,7 @@ from rkkd_cli.models.checkpoint.load import fit_weights, load_fitted
 from rkkd_cli.models.external.wrapper import WrappedModel
 from rkkd_cli.records.manifest import ENDED_STATUSES
 from rkkd_cli.records.run_directory import RunDirectory
-from rkkd_cli.sweep.recording.own_code import changes, read_code
+from rkkd_cli.sweep.recording.own_code import changes, copies_of, read_code
 from rkkd_cli.train.events import WeightsKind
 from rkkd_cli.train.teacher.safetensors_files import METADATA_PREFIX
 
@@ -120,18 +119,19 @@ def read_students(
     return [read_student(run, arm, one, kind) for arm, one in cells]
 
 
-def code_notes(run: RunDirectory) -> list[str]:
-    """Return a sentence if the user's code is no longer that with which the run was trained."""
-    with suppress(UserError):  # for code that no student needs, perhaps
-        code = read_code(read_experiment(run.experiment))
-        changed = changes(code, run.read_manifest().code)
-        if changed:
-            verb = "have" if len(changed) > 1 else "has"
-            return [
-                f"{', '.join(changed)} {verb} changed since the run began; its own copy is in "
-                f"{run.code}"
-            ]
-    return []
+def check_code(run: RunDirectory) -> None:
+    """Raise UserError if the user's code is no longer that with which the run was trained."""
+    kept = run.read_manifest().code
+    try:
+        changed = changes(read_code(read_experiment(run.experiment)), kept)
+    except UserError:  # for code that no student needs, perhaps
+        return
+    if changed:
+        raise UserError(
+            f"{', '.join(changed)} {'have' if len(changed) > 1 else 'has'} changed since run "
+            f"{run.name!r} was trained, and its students would give other outputs; put back "
+            f"{copies_of(run, changed, kept)}"
+        )
 
 
 def arm_experiment(run: RunDirectory, arm: str) -> Experiment:

@@ -101,4 +101,8 @@ def chance_notes(facts: Mapping[str, Any], is_trained_here: bool = False) -> lis
         else "the normalisation (dataset.mean, dataset.std), the order of the classes or the "
         "preprocessing may differ from those of its training"
     )
-    return [f"the teacher's {test_acc:.2f} % is near the {chance:.2f} % of guessing: {reason}"]
+    measured, guessing = f"the teacher's {test_acc:.2f} %", f"the {chance:.2f} % of guessing"
+    if test_acc - chance >= MIN_GAIN * (100 - chance):
+        few = f"they are few, {facts['test_images']}"
+        return [f"{measured} of the test images cannot be told from {guessing}: {few}; or {reason}"]
+    return [f"{measured} is near {guessing}: {reason}"]

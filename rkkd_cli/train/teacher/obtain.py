@@ -200,7 +200,9 @@ def _resume(training: TeacherTraining, checkpoints: CheckpointStore) -> Iterator
         try:
             training.load(state)
         except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-            raise misfit_error(f"{name} in {checkpoints.folder}", error) from None
+            raise misfit_error(
+                name, error, f"remove {checkpoints.folder} to train it from the start again"
+            ) from None
         yield Note(f"training {name} on after {training.progress}")
     else:
         yield Note(f"training {name} for {training.recipe.epochs} epochs")

@@ -1,5 +1,8 @@
 """Crops of images of any size: pixels and distribution of torchvision's v2 transforms."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +13,7 @@ from torchvision.transforms import v2
 
 from rkkd_cli.data.streaming.crops import Crop
 
+PAGE = Path(__file__).parents[4] / "docs" / "trained-students.md"
 sides = st.integers(1, 300)
 seeds = st.integers(0, 2**62)
 
@@ -17,6 +21,18 @@ seeds = st.integers(0, 2**62)
 def picture(width: int, height: int) -> Image.Image:
     pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
     return Image.fromarray(pixels)
+
+
+@settings(max_examples=30)
+@given(width=sides, height=sides)
+def test_the_page_on_trained_students_crops_as_we_do(width: int, height: int) -> None:
+    image = picture(width, height)
+    (block,) = re.findall(
+        r"```python\n[^`]*?(scale = .*?)```", PAGE.read_text(encoding="utf-8"), re.S
+    )
+    names = {"image": image}
+    exec(block, names)  # the page's own lines
+    assert same(names["image"], Crop(32, "crop").cut(image))
 
 
 def same(one: Image.Image, other: Image.Image) -> bool:

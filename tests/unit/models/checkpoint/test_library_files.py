@@ -213,8 +213,10 @@ def test_what_is_typed_is_checked(tmp_path: Path) -> None:
     state = of_timm("resnet10t").state_dict()
     with pytest.raises(UserError, match="unknown torchvision model 'resnet19'; did you mean"):
         found(tmp_path / "x.pth", state, "torchvision:resnet19")
-    own = "torch.nn:Linear"  # takes two numbers and gives two dimensions, but no images
-    with pytest.raises(UserError, match=f"model {own} fails on images"):
+    own = "torch.nn:Linear"
+    with pytest.raises(
+        UserError, match=f"model {own} cannot be called by the names of its parameters"
+    ):
         found(tmp_path / "x.pth", state, own)
 
 
