@@ -27,6 +27,7 @@ from rkkd_cli.cli.commands import (
     watch,
 )
 from rkkd_cli.cli.flags.completion import join_words_of_bash
+from rkkd_cli.cli.flags.usage import USAGE_ERROR, usage_sentence
 from rkkd_cli.cli.output.encoding import write_any_text
 from rkkd_cli.cli.output.ending import ignore_signals
 from rkkd_cli.cli.runtime import torchrun
@@ -102,7 +103,12 @@ def main() -> None:
         try:
             for word in sys.argv[1:]:
                 check_encoding(word)
-            app(obj=connect())
+            # The name that shells complete, also if this was started as `python -m rkkd_cli`.
+            sys.exit(app(obj=connect(), prog_name="rkkd", standalone_mode=False))
+        except USAGE_ERROR as error:
+            _exit_with(usage_sentence(error), 2)
+        except typer.Abort:
+            _exit_with("aborted", 1)
         except UserError as error:
             _exit_with(str(error), 2, getattr(error, "__notes__", ()))
         except RunError as error:
@@ -117,7 +123,8 @@ def main() -> None:
 def _exit_with(message: str, status: int, lines_to_copy: Iterable[str] = ()) -> None:
     from rkkd_cli.cli.output.console import err, print_line
 
-    print_line(err, f"rkkd: error: {message}", style="red")
+    if message:
+        print_line(err, f"rkkd: error: {message}", style="red")
     for line in lines_to_copy:
         print_line(err, line)
     sys.exit(status)

@@ -4,13 +4,14 @@ import re
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from rkkd_cli.config.experiment import DESCRIPTION_KEYS, DESCRIPTIVE_KEYS, Experiment
 from rkkd_cli.config.grid import count_cells, is_baseline
 from rkkd_cli.config.overrides import flatten
 from rkkd_cli.config.presets import preset_path, read_unchecked
 from rkkd_cli.config.shipped import preset_description, preset_names
+from rkkd_cli.config.value_lists import value_text
 from rkkd_cli.errors import UserError
 
 # Keys that a preset's title, source, finding and notes say nothing about.
@@ -19,13 +20,21 @@ UNSPOKEN = (
     "cuda_graph", "cache_teacher", "sync_batchnorm",
 )  # fmt: skip
 OF_THE_WHOLE_PRESET = ("cost", "command")  # they also count its seeds
-CLASSES = re.compile(r", ([0-9,]+) classes\b")
-# Keys that the title states, with their names in the list of what was changed.
-IN_TITLE = {
+COUNTS = re.compile(r"(?:, ([0-9,]+) images)?, ([0-9,]+) classes\b")
+# Keys whose values the title states, with their names in the list of what was changed.
+WHOLE = {
     "dataset.name": "dataset", "dataset.root": "dataset", "teacher.model": "teacher",
-    "student.model": "student", "training.epochs": "epochs",
+    "student.model": "student",
 }  # fmt: skip
+IN_TITLE = {**WHOLE, "training.epochs": "epochs", "dataset.limit_train": "images"}
 MAX_CHANGES = 6
+
+
+class Counts(NamedTuple):
+    """The classes of a dataset that has been read, and the images that are trained on."""
+
+    classes: int
+    images: int
 
 
 def label_of(preset: str) -> str:
@@ -35,11 +44,12 @@ def label_of(preset: str) -> str:
     return path.parent.name if in_run else path.stem
 
 
-def subject_of(experiment: Experiment, classes: int | None = None) -> str:
+def subject_of(experiment: Experiment, counts: Counts | None = None) -> str:
     """Return the data, the models and the epochs of a run: ``digits: A → B, 30 epochs``."""
     arms = [arm.experiment for arm in experiment.resolved_arms]
     data = _one_of([_dataset_text(arm) for arm in arms], "datasets")
-    data += f", {classes:,} classes" if classes and data == _dataset_text(arms[0]) else ""
+    if counts and data == _dataset_text(arms[0]):
+        data = f"{_dataset_text(arms[0], counts.images)}, {counts.classes:,} classes"
     teacher = _one_of([arm.teacher.model for arm in arms], "teachers")
     student = _one_of([arm.student.model for arm in arms], "students")
     epochs = sorted({arm.training.epochs for arm in arms})
@@ -54,36 +64,37 @@ def _one_of(names: list[str], kind: str) -> str:
     return names[0] if len(distinct) == 1 else f"{len(distinct)} {kind}"
 
 
-def _dataset_text(experiment: Experiment) -> str:
+def _dataset_text(experiment: Experiment, images: int | None = None) -> str:
+    """Return the dataset, and how many images a limit leaves of it: ``images``, once counted."""
     dataset = experiment.dataset
     text = dataset.name
     if dataset.name == "folder" and dataset.root:
         text = f"folder `{Path(dataset.root).expanduser().absolute().name}`"
-    return text + (f", {dataset.limit_train:,} images" if dataset.limit_train else "")
+    return text + (f", {images or dataset.limit_train:,} images" if dataset.limit_train else "")
 
 
-def made_title(experiment: Experiment, classes: int | None = None) -> str:
+def made_title(experiment: Experiment, counts: Counts | None = None) -> str:
     """Return the title that the experiment has unless its preset or the user gives one."""
     base = f"; based on {experiment.based_on}" if experiment.based_on else ""
-    return subject_of(experiment, classes) + base
+    return subject_of(experiment, counts) + base
 
 
-def short_title(experiment: Experiment, classes: int | None = None) -> str:
+def short_title(experiment: Experiment, counts: Counts | None = None) -> str:
     """Return a title of the user's own, otherwise :func:`subject_of`, which a figure has room for.
 
     A preset's title asks more than a figure answers.
     """
-    made = {"", made_title(experiment), made_title(experiment, classes)}
+    made = {"", made_title(experiment), made_title(experiment, counts)}
     shipped = {preset_description(name).get("title") for name in preset_names()}
     is_own = experiment.title not in made | shipped
-    return experiment.title if is_own else subject_of(experiment, classes)
+    return experiment.title if is_own else subject_of(experiment, counts)
 
 
-def with_classes(experiment: Experiment, classes: int) -> Experiment:
-    """Return the experiment with the number of classes in its title, if that was made here."""
+def with_counts(experiment: Experiment, counts: Counts) -> Experiment:
+    """Return the experiment with what was counted in its title, if that was made here."""
     if experiment.title != made_title(experiment):
         return experiment
-    return experiment.model_copy(update={"title": made_title(experiment, classes)})
+    return experiment.model_copy(update={"title": made_title(experiment, counts)})
 
 
 def described(
@@ -139,16 +150,19 @@ def _based_on(name: str, changes: list[str] | None) -> str:
 
 
 def changes_between(base: Experiment, experiment: Experiment) -> list[str]:
-    """Return what differs and is spoken of in titles: ``["dataset", "epochs", "lr 0.1"]``."""
+    """Return what differs and is spoken of in titles: ``["dataset", "epochs", "lr=0.1"]``.
+
+    First come the names of what the title states, then the other settings with their values.
+    """
     before, after = _spoken_values(base), _spoken_values(experiment)
     if base.dataset.root is None and base.dataset.name == experiment.dataset.name:
         after["dataset.root"] = None  # left to the command line, so any folder is meant
     keys = [key for key in {**before, **after} if before.get(key) != after.get(key)]
-    whole = {key.partition(".")[0] for key in keys if key in IN_TITLE and key != "training.epochs"}
-    names = [
-        IN_TITLE.get(key) or f"{_short_key(key)} {_value_text(after.get(key))}"
-        for key in keys
-        if key in IN_TITLE or key.partition(".")[0] not in whole
+    whole = {WHOLE[key] for key in keys if key in WHOLE}
+    keys = [key for key in keys if key in WHOLE or key.partition(".")[0] not in whole]
+    names = [IN_TITLE[key] for key in keys if key in IN_TITLE]
+    names += [
+        f"{_short_key(key)}={value_text(after.get(key))}" for key in keys if key not in IN_TITLE
     ]
     if _arms_differ(base, experiment) and "method.name" not in keys:
         few = len(experiment.arms) <= MAX_CHANGES
@@ -172,27 +186,26 @@ def _arms_differ(base: Experiment, experiment: Experiment) -> bool:
 
 
 def _short_key(key: str) -> str:
-    return "method" if key == "method.name" else key.removeprefix("training.")
-
-
-def _value_text(value: Any) -> str:
-    if isinstance(value, bool) or value is None:
-        return str(value).lower()
-    return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    if key == "method.name":
+        return "method"
+    return key.removeprefix("dataset.").replace("training.", "", 1)
 
 
 def continued_texts(
     recorded: Experiment, requested: Experiment, typed: Collection[str]
 ) -> Experiment:
     """Return the request to continue a run with the texts of the run, where they stay true."""
-    found = CLASSES.search(recorded.title)
+    found = COUNTS.search(recorded.title)
     stays = not changes_between(recorded, requested)
     if not stays and requested.vary and not requested.based_on:
         stays = not _is_within(recorded.vary, requested.vary)
     if stays:
         texts = {key: getattr(recorded, key) for key in DESCRIPTION_KEYS if key not in typed}
         return requested.model_copy(update=texts)
-    return with_classes(requested, int(found[1].replace(",", ""))) if found else requested
+    if not found:
+        return requested
+    images, classes = (int((text or "0").replace(",", "")) for text in found.groups())
+    return with_counts(requested, Counts(classes, images))
 
 
 def _is_within(vary: Mapping[str, Any], other: Mapping[str, Any]) -> bool:

@@ -253,11 +253,14 @@ def recorded_arms(path: Path) -> set[str] | None:
     return None
 
 
-def recorded_title(path: Path) -> str:
-    """Return the title of a run's experiment, empty if it has none or cannot be read."""
+def recorded_head(path: Path) -> dict[str, Any]:
+    """Return the keys of a run's experiment before its sections: title, seeds and the like.
+
+    Without a section no time goes into a grid's many arms. A file that cannot be read has no keys.
+    """
     with suppress(UserError, ValueError):
-        return str(tomllib.loads(_read_text(path).partition("\n[")[0]).get("title", ""))
-    return ""
+        return tomllib.loads(_read_text(path).partition("\n[")[0])
+    return {}
 
 
 def _with_valid_arms(experiment: Experiment, typed: Sequence[str]) -> Experiment:

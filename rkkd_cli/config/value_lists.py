@@ -6,7 +6,7 @@ Values: ``0.1,0.25``, the range ``0.1:0.9:0.2``, which includes its end, and the
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from decimal import Context, Decimal, InvalidOperation, localcontext
 from typing import Any
 
@@ -156,6 +156,21 @@ def _geometric_range(part: str, first: float, last: float, count: int) -> list[A
         raise ValueError(f"range {part!r} must have 2 to {MAX_VALUES:,} values")
     ratio = last / first
     return [float(f"{first * ratio ** (index / (count - 1)):.6g}") for index in range(count)]
+
+
+def value_text(value: object) -> str:
+    """Return a value of the experiment as it is typed."""
+    if isinstance(value, bool) or value is None:
+        return "none" if value is None else str(value).lower()
+    return ",".join(map(value_text, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def seeds_text(seeds: Sequence[int]) -> str:
+    """Return seeds as they are typed: ``0:3``, or ``0,4`` if they do not follow each other."""
+    first, count = seeds[0], len(seeds)
+    if count > 2 and list(seeds) == list(range(first, first + count)):
+        return f"{first}:{first + count}"
+    return value_text(tuple(seeds))
 
 
 def parse_seeds(value: Any) -> tuple[int, ...]:

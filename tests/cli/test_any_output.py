@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -73,6 +74,22 @@ def test_no_number_is_cut_but_columns_go(reader: str, ended: Path, warm_rkkd: Pr
             assert numbers_in_table(shown) < numbers_in_table(wide)
             assert "test acc (%)" in shown
             assert "τ-b " not in shown
+
+
+def test_a_narrow_terminal_has_rows_that_fit_and_explains_what_it_shows(ended: Path) -> None:
+    narrow = {"COLUMNS": "60", "NO_COLOR": "1"}
+    shown = on_a_terminal("ls", "runs", cwd=ended.parents[1], env=narrow)
+    runs = re.sub(r"\x1b\[[0-9]*m", "", shown).splitlines()
+    assert runs[0].split()[:4] == ["run", "status", "started", "seeds"]
+    assert "0:3" in runs[1].split()
+    assert max(map(len, runs)) <= 60
+    text = on_a_terminal("compare", "run", cwd=ended.parents[1], env=narrow)
+    head = text.splitlines()[1]
+    assert "p Holm" in head
+    assert "p exact" not in head
+    assert "p Holm: of the t test" in text
+    assert "p exact:" not in text
+    assert "Hedges" not in text
 
 
 def numbers_in_table(text: str) -> set[str]:

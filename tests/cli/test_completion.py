@@ -94,6 +94,13 @@ def test_what_bash_splits_is_put_together(
     assert os.environ[completion.KEPT] == kept
 
 
+def test_the_script_completes_rkkd_however_it_was_started() -> None:
+    command = [sys.executable, "-m", "rkkd_cli", "--show-completion", "bash"]
+    script = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert script.rstrip().endswith(" rkkd")
+    assert "python" not in script
+
+
 def asked(surroundings: Mapping[str, str], *options: str) -> "subprocess.CompletedProcess[str]":
     program = "import sys; sys.argv = ['rkkd']; from rkkd_cli.cli.main import main; main()"
     command = [sys.executable, *options, "-c", program]

@@ -192,7 +192,7 @@ def test_a_dry_run_says_first_what_is_trained_and_what_it_takes(
     assert "2 epochs at batch size 64" in told["training"]
     assert "seeds 0, 1" in told["training"]
     assert told["arms"] == "kd: 0.1·ce + 0.9·kl"
-    assert told[""] == "kd_rank: 0.1·ce + 0.9·kl + 3·rank"
+    assert told[""] == "kd_rank: 0.1·ce + 0.9·kl + 3·rank, k = 5"
     assert told["folder"] == "results/planned; dry run: nothing was written"
     refused(warm_rkkd("run", *QUICK, "--verbose", cwd=folder), "--verbose", "--dry-run")
 

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from rkkd_cli.analysis.pairing import RunRecord
 
 MAX_PAIRS = 100
-# The columns that a narrow terminal does without: seeds needed, g, both p, n, the means, their
-# difference, which the interval has too.
-NARROW = (10, 9, 8, 6, 1, 3, 2, 4)
+# The columns that a narrow terminal does without: seeds needed, g, exact p, n, the means, their
+# difference, which the interval has too, and the p that the verdict is by.
+NARROW = (10, 9, 8, 1, 3, 2, 4, 6)
 
 
 @takes(
@@ -138,11 +138,13 @@ def _print_tables(
     )
     from rkkd_cli.report.text_tables import WRITERS
 
-    notes = [*comparison_sentences(comparisons, in_words), comparison_legend(comparisons)]
-    tables = lay_out_comparisons(comparisons)
+    tables, no_room = lay_out_comparisons(comparisons), list[str]()
     if to == "text":
         tables, no_room = narrowed_text(tables, NARROW)
-        notes = [folded(note) for note in (*notes, *no_room)]
+    legend = comparison_legend(comparisons, tables[0].header)
+    notes = [*comparison_sentences(comparisons, in_words), legend, *no_room]
+    if to == "text":
+        notes = [folded(note) for note in notes if note]
     text = WRITERS[to](tables, notes)
     banners = "".join(f"{'% ' if to == 'latex' else ''}{text}\n\n" for text in unfinished)
     print_text(banners + (text.replace("<", "&lt;") if to == "md" else text))

@@ -19,7 +19,7 @@ Table = tuple[list[str], list[list[Any]]]  # the header, and rows of texts and w
 
 SETTINGS = "settings, as method.NAME.SETTING=VALUE"
 # The columns that a terminal may fold.
-PROSE = ("title", "what", "objective", "formula", "value", "meaning", SETTINGS)
+PROSE = ("title", "what", "formula", "value", "meaning", SETTINGS)
 
 
 @takes(
@@ -43,12 +43,13 @@ def ls(what: str, within: str | None, as_json: bool, out: Path) -> None:
         names = [name.partition(",")[0].partition(" (")[0] for name in header]
         typer.echo(json.dumps({what: [dict(zip(names, row, strict=True)) for row in rows]}))
         return
-    from rkkd_cli.cli.output import console, tables
+    from rkkd_cli.cli.output import tables
 
     if what == "keys":
         header, rows = _narrow_keys(rows)
     texts = [[f"{cell:,}" if isinstance(cell, int) else cell for cell in row] for row in rows]
-    console.print_table(tables.plain_table(header, texts, PROSE))
+    spare = [header.index(name) for name in ("objective", "what")] if what == "runs" else []
+    tables.print_narrowed(header, texts, spare, PROSE)
 
 
 def _presets(out: Path) -> Table:
@@ -131,7 +132,8 @@ def _narrow_keys(rows: list[list[Any]]) -> Table:
 
 
 def _runs(out: Path) -> Table:
-    from rkkd_cli.config.presets import recorded_title
+    from rkkd_cli.config.presets import recorded_head
+    from rkkd_cli.config.value_lists import seeds_text
     from rkkd_cli.records.run_directory import find_runs
     from rkkd_cli.report.setting_text import objectives_text
 
@@ -140,14 +142,16 @@ def _runs(out: Path) -> Table:
         try:
             manifest = run.read_manifest()
         except UserError as error:
-            rows.append([run.name, "damaged", "", str(error), ""])
+            rows.append([run.name, "damaged", "", "", str(error), ""])
             continue
         teachers = ", ".join(facts["model"] for facts in manifest.teachers)
         datasets = ", ".join(facts["name"] for facts in manifest.datasets)
-        title = recorded_title(run.experiment) or f"{datasets}, teacher {teachers}"
+        head = recorded_head(run.experiment)
+        title = head.get("title") or f"{datasets}, teacher {teachers}"
+        seeds = seeds_text(head["seeds"]) if head.get("seeds") else ""
         started, objective = manifest.started[:16].replace("T", " "), objectives_text(manifest)
-        rows.append([run.name, run.status(manifest), started, title, objective])
-    return ["run", "status", "started", "what", "objective"], rows
+        rows.append([run.name, run.status(manifest), started, seeds, title, objective])
+    return ["run", "status", "started", "seeds", "what", "objective"], rows
 
 
 LISTS: dict[str, Callable[[Path], Table]] = {

@@ -2,6 +2,7 @@
 
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -25,6 +26,13 @@ from rkkd_cli.cli.flags.runs import (
 from rkkd_cli.cli.runtime.torchrun import from_first
 from rkkd_cli.config.overrides import Override
 from rkkd_cli.errors import UserError
+
+if TYPE_CHECKING:
+    from rkkd_cli.cli.output.run_result import Result
+    from rkkd_cli.cli.runtime.execute import RunOptions
+    from rkkd_cli.cli.runtime.requests import ExperimentRequest
+    from rkkd_cli.config.experiment import Experiment
+    from rkkd_cli.records.run_directory import RunDirectory
 
 
 @takes(
@@ -55,23 +63,15 @@ def run(
 
     Without arguments: scikit-learn's digits, three seeds, about a minute on a CPU.
     """
-    from rkkd_cli.cli.runtime.requests import (
-        ExperimentRequest,
-        preset_label,
-        run_before_restart,
-        run_to_resume,
-    )
+    from rkkd_cli.cli.runtime import requests
     from rkkd_cli.records.run_directory import AUTO, check_free, new_name
 
     engine_options.check(ctx.obj is not None, profile)
     if verbose and not dry_run:
         raise UserError("--verbose says more in a --dry-run; add that, or leave it away")
-    request = ExperimentRequest(preset, overrides, rank_grad, resume not in (None, AUTO))
-    begun = from_first(
-        ctx.obj,
-        lambda: run_to_resume(resume, name, out) or (None if dry_run else run_before_restart(out)),
-    )
-    chosen = name or new_name(preset_label(preset), datetime.now().astimezone())
+    request = requests.ExperimentRequest(preset, overrides, rank_grad, resume not in (None, AUTO))
+    begun = from_first(ctx.obj, lambda: _begun(resume, name, out, dry_run))
+    chosen = name or new_name(requests.preset_label(preset), datetime.now().astimezone())
     experiment = None
     if begun is None:
         experiment = request.experiment()
@@ -84,21 +84,54 @@ def run(
         print_plan(planned, begun.path if begun else out / chosen, as_json, verbose)
         return
     from rkkd_cli.cli.output.run_result import print_result
-    from rkkd_cli.cli.runtime.engines import make_engine
-    from rkkd_cli.cli.runtime.execute import Executor, RunOptions
-    from rkkd_cli.sweep.jobs import count_jobs
+    from rkkd_cli.cli.runtime.execute import RunOptions
 
     options = RunOptions(
         checkpoint_minutes, quiet, loggers, figures, profile,
         accept_changed_code=accept_changed_code,
     )  # fmt: skip
-    if begun is None:
-        assert experiment is not None
-        engine_options = engine_options.at_most(count_jobs(experiment))
-        engine = make_engine(engine_options, lambda: experiment, False, ctx.obj)
-        executor = Executor(engine, options, ctx.obj)
-        result = executor.begin(experiment, out, chosen, or_next=name is None)
+    if begun is not None:
+        result = _continue(ctx, begun, request, engine_options, options)
     else:
-        engine = make_engine(engine_options, lambda: request.planned(begun), False, ctx.obj)
-        result = Executor(engine, options, ctx.obj).resume(begun, request)
+        assert experiment is not None
+        result = _begin(ctx, experiment, out, chosen, name is None, engine_options, options)
     print_result(result, quiet, as_json)
+
+
+def _begun(resume: str | None, name: str | None, out: Path, dry_run: bool) -> "RunDirectory | None":
+    """Return the run to continue: that of --resume, or the one before a restart by torchrun."""
+    from rkkd_cli.cli.runtime.requests import run_before_restart, run_to_resume
+
+    return run_to_resume(resume, name, out) or (None if dry_run else run_before_restart(out))
+
+
+def _begin(
+    ctx: typer.Context,
+    experiment: "Experiment",
+    out: Path,
+    name: str,
+    or_next: bool,
+    engine_options: EngineOptions,
+    options: "RunOptions",
+) -> "Result | None":
+    from rkkd_cli.cli.runtime.engines import make_engine
+    from rkkd_cli.cli.runtime.execute import Executor
+    from rkkd_cli.sweep.jobs import count_jobs
+
+    few = engine_options.at_most(count_jobs(experiment))
+    engine = make_engine(few, lambda: experiment, False, ctx.obj)
+    return Executor(engine, options, ctx.obj).begin(experiment, out, name, or_next=or_next)
+
+
+def _continue(
+    ctx: typer.Context,
+    begun: "RunDirectory",
+    request: "ExperimentRequest",
+    engine_options: EngineOptions,
+    options: "RunOptions",
+) -> "Result | None":
+    from rkkd_cli.cli.runtime.engines import make_engine
+    from rkkd_cli.cli.runtime.execute import Executor
+
+    engine = make_engine(engine_options, lambda: request.planned(begun), False, ctx.obj)
+    return Executor(engine, options, ctx.obj).resume(begun, request)

@@ -5,6 +5,7 @@ are as long as they are.
 """
 
 import os
+import re
 import sys
 import textwrap
 
@@ -15,6 +16,7 @@ from rich.table import Table
 from rkkd_cli.errors import printable
 
 ANY_WIDTH = 100_000
+BLANKS_AT_END = re.compile(r" +((?:\x1b\[0m)?)$", re.MULTILINE)  # also those of a bold heading
 MARGIN = 2  # of a live display: room for the ^C that a terminal shows, which would begin a new line
 
 
@@ -71,8 +73,14 @@ def folded(text: str) -> str:
 
 
 def print_table(table: Table) -> None:
-    """Print a table on stdout. A terminal too narrow for its words and numbers wraps the lines."""
-    (out if fits(table, out) else wide).print(table)
+    """Print a table on stdout. A terminal too narrow for its words and numbers wraps the lines.
+
+    They end where their last words end, as blanks would be wrapped, too.
+    """
+    console = out if fits(table, out) else wide
+    with console.capture() as captured:
+        console.print(table)
+    print_text(BLANKS_AT_END.sub(r"\1", captured.get()))
 
 
 def fits(table: Table, console: Console, margin: int = 0) -> bool:

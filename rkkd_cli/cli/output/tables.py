@@ -18,9 +18,10 @@ if TYPE_CHECKING:  # most tables need none of these, and no pandas
 from rkkd_cli.report.text_tables import TextTable
 
 LONG_TEXT = 30  # columns of longer texts are folded between words
-# Columns whose cells are all of this form, or empty, are aligned to the right.
+LEAST_FOLDED = 24  # a spare column of texts goes before it becomes narrower
+# Columns whose cells are all of this form, or empty, are aligned to the right; also in ASCII.
 NUMBER = r"[-+−]?[\d,]+(\.\d+)?(e[-+]?\d+)?"
-NUMBERS = re.compile(rf"{NUMBER}( ± {NUMBER}|[/–]{NUMBER}| %)?")
+NUMBERS = re.compile(rf"{NUMBER}( (±|\+-) {NUMBER}|[/–-]{NUMBER}| %)?")
 
 
 def early_lines(manifest: "Manifest") -> list[str]:
@@ -34,23 +35,28 @@ def early_lines(manifest: "Manifest") -> list[str]:
 
 
 def plain_table(
-    header: Sequence[str], rows: Iterable[Sequence[str | Text]], prose: Collection[str] = ()
+    header: Sequence[str],
+    rows: Iterable[Sequence[str | Text]],
+    prose: Collection[str] = (),
+    spare: Collection[str] = (),
 ) -> Table:
     """Return a table whose cells are plain text, without markup; numbers stand on the right.
 
-    On a terminal only the columns of ``prose`` and of long texts are folded, between words.
+    On a terminal only the columns of ``prose`` and of long texts are folded, between words. Those
+    that are ``spare`` as well are not, or prose keeps a width that can be read.
     """
     lines = [[cell_text(cell) for cell in row] for row in (header, *rows)]
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name, (head, *cells) in zip(header, zip(*lines, strict=True), strict=True):
         width = max(cell.cell_len for cell in (head, *cells))
         is_long = width > LONG_TEXT and any(" " in cell.plain for cell in cells)
-        folds = is_long or name in prose
+        folds = name in prose or (is_long and name not in spare)
+        least = min(width, LEAST_FOLDED) if name in spare else None
         texts = [cell.plain for cell in cells if cell.plain]
         are_numbers = bool(texts) and all(map(NUMBERS.fullmatch, texts))
         justify: JustifyMethod = "right" if are_numbers else "left"
         table.add_column(
-            head, min_width=None if folds else width, no_wrap=not folds, overflow="fold",
+            head, min_width=least if folds else width, no_wrap=not folds, overflow="fold",
             justify=justify,
         )  # fmt: skip
     for line in lines[1:]:
@@ -64,16 +70,19 @@ def narrowed(
     spare: Sequence[int],
     console: Console,
     margin: int = 0,
+    prose: Collection[str] = (),
 ) -> tuple[Table, list[str]]:
     """Return a table for the console, and the names of the columns for which it has no room.
 
-    Only columns with an index in ``spare`` go, the first one first. ``margin`` columns of the
-    console stay free on the right.
+    Only columns with an index in ``spare`` go, the first one first; those of ``prose`` are folded
+    before. ``margin`` columns of the console stay free on the right.
     """
+    names = [header[index] for index in spare]
     for count in range(len(spare) + 1):
         gone = spare[:count]
         kept = [index for index in range(len(header)) if index not in gone]
-        table = plain_table([header[i] for i in kept], ([row[i] for i in kept] for row in rows))
+        lines = ([row[i] for i in kept] for row in rows)
+        table = plain_table([header[i] for i in kept], lines, prose, names)
         if fits(table, console, margin):
             break
     return table, [header[index] for index in sorted(gone)]
@@ -100,7 +109,8 @@ def narrowed_text(
 
 def no_room_note(gone: Sequence[str]) -> str:
     """Return what is said of columns for which a terminal has no room."""
-    return f"no room for {', '.join(gone)}: a wider terminal or a pipe shows them"
+    them = "it" if len(gone) == 1 else "them"
+    return f"no room for {', '.join(gone)}: a wider terminal or a pipe shows {them}"
 
 
 def cell_text(text: str | Text) -> Text:
@@ -140,7 +150,7 @@ def _print_arms(
         header += ["published (%)", "difference"]
     rows = [[cell.text for cell in row] for row in summary_rows(summaries, published)]
     worth_least = ("test τ-b", "test KL×T²", "test rank", "epoch", "n")
-    _print_narrowed(header, rows, [header.index(name) for name in worth_least])
+    print_narrowed(header, rows, [header.index(name) for name in worth_least])
 
 
 def _print_costs(summaries: "Sequence[ArmSummary]", students: "Mapping[str, StudentCost]") -> None:
@@ -158,14 +168,17 @@ def _print_costs(summaries: "Sequence[ArmSummary]", students: "Mapping[str, Stud
             macs = (cost["macs"], cost["projector_macs"])
             texts = [*(f"{n:,}" for n in counts), *(f"{n / 1e6:,.1f}" for n in macs)]
             rows.append([arm.arm, arm.metrics[accuracy.metric].text(accuracy.digits), *texts])
-    _print_narrowed(header, rows, [4, 6, 3, 5, 2])
+    print_narrowed(header, rows, [4, 6, 3, 5, 2])
 
 
-def _print_narrowed(
-    header: Sequence[str], rows: Sequence[Sequence[str]], spare: Sequence[int]
+def print_narrowed(
+    header: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    spare: Sequence[int],
+    prose: Collection[str] = (),
 ) -> None:
     """Print a table without the ``spare`` columns that the terminal has no room for; name them."""
-    table, gone = narrowed(header, rows, spare, out)
+    table, gone = narrowed(header, rows, spare, out, prose=prose)
     print_table(table)
     if gone:
         print_folded(out, no_room_note(gone))

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from rkkd_cli.cli.runtime.requests import ExperimentRequest, GridRequest
-from rkkd_cli.config.description import short_title, with_classes
+from rkkd_cli.config.description import Counts, short_title, with_counts
 from rkkd_cli.config.experiment import DESCRIPTION_TEXTS, Experiment
 from rkkd_cli.config.grid import CellSelection
 from rkkd_cli.config.overrides import parse_override
@@ -46,7 +46,7 @@ def test_a_preset_as_it_is_keeps_every_word(preset: str) -> None:
 
 def test_other_data_and_models_are_called_by_what_they_are() -> None:
     experiment = run_of(SMALL, *OWN_THINGS)
-    assert with_classes(experiment, 5).title == (
+    assert with_counts(experiment, Counts(5, 900)).title == (
         "folder `flowers`, 5 classes: torchvision:resnet18 → mynet:MyNet, 4 epochs; "
         f"based on {SMALL}, changed: dataset, teacher, student, epochs"
     )
@@ -57,15 +57,15 @@ def test_other_data_and_models_are_called_by_what_they_are() -> None:
 @pytest.mark.parametrize(
     ("words", "changed"),
     [
-        ("training.lr=0.3", "lr 0.3"),
-        ("method.name=dkd", "method dkd"),
-        ("method.name=dkd method.dkd.beta=2", "method dkd, method.dkd.beta 2"),
-        ("dataset.limit_train=500", "dataset.limit_train 500"),
-        ("teacher.training.epochs=3", "teacher.training.epochs 3"),
-        ("training.nesterov=true training.epochs=9", "epochs, nesterov true"),
+        ("training.lr=0.3", "lr=0.3"),
+        ("method.name=dkd", "method=dkd"),
+        ("method.name=dkd method.dkd.beta=2", "method=dkd, method.dkd.beta=2"),
+        ("dataset.limit_train=500 dataset.limit_test=90", "images, limit_test=90"),
+        ("teacher.training.epochs=3 training.epochs=9", "epochs, teacher.epochs=3"),
+        ("training.nesterov=true training.epochs=9", "epochs, nesterov=true"),
     ],
 )
-def test_a_changed_setting_is_named_with_its_value(words: str, changed: str) -> None:
+def test_a_changed_setting_has_its_value_if_the_title_has_not(words: str, changed: str) -> None:
     assert run_of("rank_grad", *words.split()).based_on == f"rank_grad, changed: {changed}"
 
 
@@ -99,9 +99,19 @@ def test_a_typed_title_stays_and_what_is_changed_is_recorded() -> None:
 
 def test_a_figure_has_the_users_title_or_the_data_and_models() -> None:
     subject = "digits, 10 classes: digits_teacher → digits_student, 30 epochs"
-    changed = with_classes(run_of("rank_grad", "training.lr=1"), 10)
-    assert [short_title(e, 10) for e in (run_of("rank_grad"), changed)] == [subject] * 2
-    assert short_title(run_of("rank_grad", "title=Mine"), 10) == "Mine"
+    counts = Counts(10, 1397)
+    changed = with_counts(run_of("rank_grad", "training.lr=1"), counts)
+    assert [short_title(e, counts) for e in (run_of("rank_grad"), changed)] == [subject] * 2
+    assert short_title(run_of("rank_grad", "title=Mine"), counts) == "Mine"
+
+
+def test_a_limit_above_the_images_that_there_are_is_their_number() -> None:
+    limited = ("dataset.limit_train=100000", "training.lr=1")
+    recorded = with_counts(run_of("rank_grad", *limited), Counts(10, 1397))
+    assert recorded.title.startswith("digits, 1,397 images, 10 classes: ")
+    assert short_title(recorded, Counts(10, 1397)) in recorded.title
+    again = ExperimentRequest("rank_grad", [*map(parse_override, (*limited, "training.epochs=9"))])
+    assert again.experiment(recorded).title.startswith("digits, 1,397 images, 10 classes: ")
 
 
 def test_a_copy_of_a_preset_is_known_by_its_title(tmp_path: Path) -> None:
@@ -110,7 +120,7 @@ def test_a_copy_of_a_preset_is_known_by_its_title(tmp_path: Path) -> None:
     copy.write_text(text, encoding="utf-8")
     assert run_of(str(copy)) == load_experiment("rank_grad")
     copy.write_text(text.replace("lr = 0.02", "lr = 0.5"), encoding="utf-8")
-    assert run_of(str(copy)).based_on == "rank_grad, changed: lr 0.5"
+    assert run_of(str(copy)).based_on == "rank_grad, changed: lr=0.5"
     own_title = text.replace('title = "Digits', 'title = "My digits').replace("lr = 0.02", "lr = 1")
     copy.write_text(own_title, encoding="utf-8")
     assert run_of(str(copy)).title.startswith("My digits")
@@ -124,7 +134,7 @@ def test_a_repeated_run_keeps_its_title_and_a_changed_one_names_all_changes(tmp_
     record.write_text(to_toml(run_of("rank_grad", *words)), encoding="utf-8")
     assert run_of(str(record)).title == "Mine"
     again = run_of(str(record.parent), "training.epochs=3")
-    assert again.based_on == "rank_grad, changed: dataset.limit_train 500, epochs"
+    assert again.based_on == "rank_grad, changed: images, epochs"
     subject = "digits, 500 images: digits_teacher → digits_student, 3 epochs"
     assert again.title == f"{subject}; based on {again.based_on}"
     back = run_of(str(record), "dataset.limit_train=none")
@@ -133,7 +143,9 @@ def test_a_repeated_run_keeps_its_title_and_a_changed_one_names_all_changes(tmp_
 
 def test_a_grid_is_the_presets_with_its_values_and_all_its_cells_only() -> None:
     preset, alphas = "alpha_temperature_digits", {"method.alpha": (0.1, 0.2)}
-    assert grid_of(preset, alphas).experiment().based_on.endswith("vary.method.alpha 0.1 0.2")
+    assert grid_of(preset, alphas).experiment().based_on.endswith("vary.method.alpha=0.1,0.2")
+    switched = grid_of(preset, {"training.nesterov": (False, True)}).experiment()
+    assert "vary.nesterov=false,true" in switched.based_on
     sample = grid_of(preset, {}, sample=5).experiment()
     assert sample.based_on == f"{preset}, changed: cells"
     assert "grid of alpha × temperature" in sample.title
@@ -143,7 +155,7 @@ def test_a_grid_is_the_presets_with_its_values_and_all_its_cells_only() -> None:
 
 
 def test_a_run_that_goes_on_keeps_its_texts_and_its_classes() -> None:
-    recorded = with_classes(run_of(SMALL, *OWN_THINGS), 5)
+    recorded = with_counts(run_of(SMALL, *OWN_THINGS), Counts(5, 900))
     request = ExperimentRequest(SMALL, [*map(parse_override, OWN_THINGS)])
     assert request.experiment(recorded) == recorded
     longer = [parse_override("training.epochs=6")]
