@@ -15,7 +15,7 @@ from rkkd_cli.analysis.published_curves import PublishedCurves
 from rkkd_cli.errors import printable
 from rkkd_cli.report.arms import ArmCurve, arm_curves
 from rkkd_cli.report.bands import draw_means
-from rkkd_cli.report.gradients import gradients_figure, has_diagnostics
+from rkkd_cli.report.gradients import gradients_figure, recorded_panels
 from rkkd_cli.report.published_lines import DOTS, published_lines, source_line
 from rkkd_cli.report.style import (
     MAX_NAMES_OVER_CURVES,
@@ -70,7 +70,7 @@ def run_figures(
     curves, names = arm_curves(runs), [name for name, _ in runs]
     figures = {q.column: quantity_figure(q, curves, published) for q in QUANTITIES}
     figures["sheet"] = sheet_figure(curves, names, published)
-    if has_diagnostics(curves):
+    if recorded_panels(curves):
         figures["gradients"] = gradients_figure(curves, names)
     return figures
 

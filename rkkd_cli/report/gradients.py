@@ -1,4 +1,7 @@
-"""The figure of the diagnostics: the gradients of KL and ranking loss by the student's logits."""
+"""The figure of the diagnostics: the gradients of KL and ranking loss by the student's logits.
+
+And the share of live pairs, which decides how much of the latter is left.
+"""
 
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
@@ -9,7 +12,6 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogFormatter
 
 from rkkd_cli.errors import printable
-from rkkd_cli.records.metrics import DIAGNOSTICS
 from rkkd_cli.report.arms import ArmCurve
 from rkkd_cli.report.bands import draw_means
 from rkkd_cli.report.style import (
@@ -39,6 +41,8 @@ PANELS = (
     GradientPanel("Angle between the two gradients", "cosine", {"grad_cosine": "kl"}),
     GradientPanel("Share on the lower half of the channels", "share of absolute values",
                   {"grad_low_share_kl": "kl", "grad_low_share_rank": "rank"}),
+    GradientPanel("Live pairs of the ranking loss", "share of all pairs",
+                  {"grad_live_pairs": "rank"}),
 )  # fmt: skip
 
 
@@ -50,19 +54,20 @@ class PlainNumbers(LogFormatter):
         return f"{x:g}" if super().__call__(x, pos) else ""
 
 
-def has_diagnostics(curves: Sequence[ArmCurve]) -> bool:
-    """Whether any curve has diagnostics; files of old versions have none."""
-    return any(
-        column in curve.rows and curve.rows[column].notna().any()
-        for curve in curves
-        for column in DIAGNOSTICS
-    )
+def recorded_panels(curves: Sequence[ArmCurve]) -> list[GradientPanel]:
+    """Return the panels of which any curve has values; files of old versions lack some, or all."""
+
+    def is_recorded(column: str) -> bool:
+        return any(column in curve.rows and curve.rows[column].notna().any() for curve in curves)
+
+    return [panel for panel in PANELS if any(map(is_recorded, panel.columns))]
 
 
 def gradients_figure(curves: Sequence[ArmCurve], names: Sequence[str]) -> Figure:
     """Return the figure: one colour per arm, solid lines for KL, dashed for the ranking loss."""
-    figure = Figure(figsize=(12.5, 4.3), layout="constrained")
-    for axes, panel in zip(figure.subplots(1, len(PANELS)), PANELS, strict=True):
+    panels = recorded_panels(curves)
+    figure = Figure(figsize=(4.2 * len(panels), 4.3), layout="constrained")
+    for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         _draw(axes, panel, curves)
     handles = _handles(curves)
     add_legend(figure, handles, legend_title(len(curves)))

@@ -120,7 +120,7 @@ def panels_of(curves: Sequence[ArmCurve], published: PublishedCurves | None) -> 
         panels.append(
             CurvePanel(q.column, q.title, q.label, columns, lines, drops, own_axis=own_axis)
         )
-    for index, p in enumerate(gradients.PANELS if gradients.has_diagnostics(curves) else ()):
+    for index, p in enumerate(gradients.recorded_panels(curves)):
         columns = {**p.columns} if len(p.columns) > 1 else dict.fromkeys(p.columns)
         lines, key = list(_arm_lines(curves, columns, epochs)), f"gradients{index}"
         panels.append(CurvePanel(key, p.title, p.label, columns, lines, drops, p.logarithmic))
@@ -161,7 +161,8 @@ def _json_values(values: "pd.Series[float]") -> list[float | None]:
 def _kept_epochs(curves: Sequence[ArmCurve]) -> set[int]:
     """Return the epochs that fit into a page: all, or every n-th and the last one of each arm."""
     epochs = sorted({int(epoch) for curve in curves for epoch in curve.rows["epoch"].unique()})
-    columns = len(QUANTITIES) + 5 * gradients.has_diagnostics(curves)
+    panels = gradients.recorded_panels(curves)
+    columns = len(QUANTITIES) + sum(len(panel.columns) for panel in panels)
     values = columns * sum(len(curve.rows) for curve in curves)
     step = -(-values // MAX_VALUES)
     return {*epochs[::step], *(int(curve.rows["epoch"].max()) for curve in curves)}

@@ -21,9 +21,8 @@ def panel_stills(curves: Sequence[ArmCurve], published: PublishedCurves | None) 
     draw: dict[str, Callable[[], Figure]] = {
         q.column: partial(quantity_figure, q, curves, published) for q in QUANTITIES
     }
-    if gradients.has_diagnostics(curves):
-        for index, panel in enumerate(gradients.PANELS):
-            draw[f"gradients{index}"] = partial(gradients.panel_figure, panel, curves)
+    for index, panel in enumerate(gradients.recorded_panels(curves)):
+        draw[f"gradients{index}"] = partial(gradients.panel_figure, panel, curves)
     return _svg_uris(draw)
 
 
