@@ -50,7 +50,7 @@ def why_scales_differ(first: Experiment, second: Experiment, metric: str) -> str
     """
     keys: list[str] = []
     if metric in ("rank", "test_rank", "val_rank"):
-        keys, instead = ["rank.steepness", "rank.surrogate", "rank.channels"], "kendall_tau"
+        keys, instead = [f"rank.{key}" for key in first.rank.settings], "kendall_tau"
     elif metric in ("kl", "test_kl", "val_kl"):
         keys, instead = ["method.temperature"], "test_acc"
     settings = [flatten(arm.model_dump(include={"rank", "method"})) for arm in (first, second)]

@@ -115,13 +115,24 @@ def _is_setting(value: Any) -> bool:
 
 
 class RankConfig(FrozenConfig):
-    """The ranking loss: always logged, and backpropagated with ``weight`` if ``grad`` is true."""
+    """The ranking loss: always logged, and backpropagated with ``weight`` if ``grad`` is true.
+
+    The other settings are those of ``kendall_ranking_loss``, and of what is logged: ``standardize``
+    compares z-scores, ``over`` ranks the classes of each image, the images of each batch, or both.
+    """
 
     grad: bool = Field(False, description="Backpropagate the ranking loss; false: only log it.")
     weight: float = Field(default=0.9, ge=0)
     steepness: float = Field(default=100.0, gt=0)
     surrogate: str = "tanh"
     channels: str = "all"
+    standardize: bool = False
+    over: Literal["classes", "images", "both"] = "classes"
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The arguments of ``kendall_ranking_loss``, with which the term is recorded."""
+        return self.model_dump(exclude={"grad", "weight"})
 
 
 def _cache_mode(value: object) -> object:

@@ -1,4 +1,4 @@
-"""Which classes take part in the ranking: all, or the teacher's top or bottom share."""
+"""Which classes take part in the ranking: all, or the teacher's top or bottom ones."""
 
 import math
 from typing import NamedTuple
@@ -9,48 +9,49 @@ from rkkd_cli.errors import UserError
 
 
 class Channels(NamedTuple):
-    """The ``share`` of the classes with the teacher's largest or smallest logits, per image."""
+    """The classes with the teacher's largest or smallest logits, per image.
 
-    share: float
+    ``amount`` is a share of the classes up to 1, and a number of them above.
+    """
+
+    amount: float
     largest: bool
 
     def count(self, num_classes: int) -> int:
-        """Return how many of ``num_classes`` take part: the rounded share, at least 2."""
-        return min(num_classes, max(2, round(self.share * num_classes)))
+        """Return how many of ``num_classes`` take part: at least 2, and at most all."""
+        count = self.amount if self.amount > 1 else self.amount * num_classes
+        return min(num_classes, max(2, round(count)))
 
 
 ALL = Channels(1.0, largest=True)
 
 
 def parse_channels(text: str) -> Channels:
-    """Parse ``all``, ``top:SHARE`` or ``bottom:SHARE`` with 0 < SHARE ≤ 1. Raises ValueError."""
+    """Parse ``all``, ``top:AMOUNT`` or ``bottom:AMOUNT``. Raises ValueError.
+
+    AMOUNT is a share (0 < AMOUNT ≤ 1) or a number of classes (from 2 on).
+    """
     if text == "all":
         return ALL
     side, _, number = text.partition(":")
     try:
-        share = float(number)
+        amount = float(number)
     except ValueError:
-        share = math.nan
-    if side not in ("top", "bottom") or not 0 < share <= 1:
+        amount = math.nan
+    is_amount = 0 < amount <= 1 or (amount > 1 and number.isdecimal())
+    if side not in ("top", "bottom") or not is_amount:
         raise UserError(
-            f"channels must be all, top:SHARE or bottom:SHARE with a share above 0 and up to 1 "
-            f"(such as bottom:0.1), not {text!r}"
+            "channels must be all, top:SHARE or bottom:SHARE with a share above 0 and up to 1, or "
+            f"a number of classes instead (such as bottom:0.1, top:64), not {text!r}"
         )
-    return Channels(share, largest=side == "top")
-
-
-def channel_indices(teacher: Tensor, channels: str) -> Tensor | None:
-    """Return the class indices (B, M) that take part in each image, or None for all classes."""
-    parsed = parse_channels(channels)
-    count = parsed.count(teacher.shape[1])
-    if count == teacher.shape[1]:
-        return None
-    return teacher.topk(count, dim=1, largest=parsed.largest).indices
+    return Channels(amount, largest=side == "top")
 
 
 def select_channels(student: Tensor, teacher: Tensor, channels: str) -> tuple[Tensor, Tensor]:
     """Return the logits (B, M) of the classes that take part, as the teacher's logits choose."""
-    indices = channel_indices(teacher, channels)
-    if indices is None:
+    parsed = parse_channels(channels)
+    count = parsed.count(teacher.shape[1])
+    if count == teacher.shape[1]:
         return student, teacher
+    indices = teacher.topk(count, dim=1, largest=parsed.largest).indices
     return student.gather(1, indices), teacher.gather(1, indices)

@@ -6,10 +6,14 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from rkkd_cli.errors import unknown_name
-from rkkd_cli.losses.channels import channel_indices, parse_channels, select_channels
-from rkkd_cli.losses.checks import paired_logits, positive
+from rkkd_cli.losses.checks import paired_logits
 from rkkd_cli.losses.kernels import cpu, cuda, torch_blocks
+from rkkd_cli.losses.ranked_rows import (
+    RankingSettings,
+    mean_of_orders,
+    per_image,
+    ranked_rows,
+)
 from rkkd_cli.losses.surrogates import COMPILED_SURROGATES, SURROGATES
 
 
@@ -19,6 +23,8 @@ def kendall_ranking_loss(
     steepness: float = 100.0,
     surrogate: str = "tanh",
     channels: str = "all",
+    standardize: bool = False,
+    over: str = "classes",
 ) -> Tensor:
     """Return the ranking loss, the negative of a smooth Kendall τ, averaged over the batch.
 
@@ -36,7 +42,7 @@ def kendall_ranking_loss(
     Float32 logits use the numba kernel in ``numba_pairs`` on the CPU and the Triton kernel in
     ``triton_tiles`` on a GPU. Other dtypes, and machines without numba or Triton, use PyTorch's
     operations in ``torch_blocks``. On the CPU an image's numbers depend neither on the other images
-    nor on the number of threads.
+    nor on the number of threads; with ``over`` other than ``classes`` they depend on the images.
 
     Args:
         student_logits: s, (B, C) with C ≥ 2.
@@ -44,94 +50,93 @@ def kendall_ranking_loss(
         steepness: k > 0. Pairs further apart than about 1/k count as ordered.
         surrogate: φ: ``tanh``, ``softsign`` x/(1 + |x|) or ``arctan`` 2/π · arctan x. Or
             ``tanh_product``, which replaces the product φ · φ by tanh(k·Δt·Δs).
-        channels: the classes that take part: ``all``, ``top:SHARE`` or ``bottom:SHARE``, chosen by
-            the teacher's logits of each image. At least 2 take part; C above is their number.
+        channels: the classes that take part: ``all``, ``top:SHARE`` or ``bottom:SHARE`` (0.1), or
+            their number (``top:64``), chosen by the teacher's logits of each image. At least 2 and
+            at most all take part; C above is their number.
+        standardize: compare z-scores: each row's logits less their mean, divided by their standard
+            deviation (of n − 1), both of all its entries. Rows are what is ranked: an image's
+            classes, or a class's images. Equal logits become zeros, without a gradient.
+        over: what is ranked: the ``classes`` of each image, as above; the ``images`` of the batch
+            by the logits of each class, L of the transposed logits; or ``both``, the mean of the
+            two. One image alone has no order among images, which counts as 0. Of several processes
+            each ranks its own images.
 
     Raises:
-        ValueError: the shapes differ, C < 2, k is not greater than 0, or the surrogate or
-            ``channels`` is unknown.
+        ValueError: the shapes differ, C < 2, k is not greater than 0, the surrogate, ``channels``
+            or ``over`` is unknown, or ``channels`` are chosen where images are ranked.
 
-    Source: arXiv 2409.17823 (RKKD).
+    Source: arXiv 2409.17823 (RKKD). z-scores and both orders: Monotonic Rank Distillation (github
+    ebolk/MonotonicRankDistillation). The means of its two ranking terms add up to 2·L + 2 with
+    ``over="both"``, ``standardize=True``, ``surrogate="tanh_product"`` and k = 0.25.
 
     """
-    student, teacher = _checked_pair(student_logits, teacher_logits, steepness, surrogate, channels)
-    wants_gradient = torch.is_grad_enabled() and student.requires_grad
-    with torch.autocast(student.device.type, enabled=False):
-        value: Tensor
-        value, _ = _RankingLoss.apply(student, teacher, steepness, surrogate, wants_gradient)
-    return value
+    settings = RankingSettings(steepness, surrogate, channels, standardize, over)
+    wants_gradient = torch.is_grad_enabled() and student_logits.requires_grad
+    with torch.autocast(student_logits.device.type, enabled=False):
+        losses = [
+            _RankingLoss.apply(s, t, steepness, surrogate, wants_gradient)[0]
+            for s, t in ranked_rows(student_logits, teacher_logits, settings)
+        ]
+        return mean_of_orders(losses)
 
 
 @torch.no_grad()
 def ranking_per_image(
-    student_logits: Tensor, teacher_logits: Tensor, steepness: float, surrogate: str, channels: str
+    student_logits: Tensor, teacher_logits: Tensor, settings: RankingSettings
 ) -> Tensor:
     """Return the ranking loss of each image, (B,), without gradient.
 
-    Arguments and errors are those of :func:`kendall_ranking_loss`, which is their mean.
+    :func:`kendall_ranking_loss` is their mean. The order of a batch's images belongs to none of
+    them, so each of them has its loss.
     """
-    student, teacher = _checked_pair(student_logits, teacher_logits, steepness, surrogate, channels)
-    return _losses_and_gradients(student, teacher, steepness, surrogate, wants_gradient=False)[0]
+    k, surrogate = settings.steepness, settings.surrogate
+    rows = ranked_rows(student_logits, teacher_logits, settings)
+    losses = [_losses_and_gradients(s, t, k, surrogate, wants_gradient=False)[0] for s, t in rows]
+    return per_image(losses, settings, len(student_logits))
 
 
 @torch.no_grad()
 def ranking_gradient_per_image(
-    student_logits: Tensor, teacher_logits: Tensor, steepness: float, surrogate: str, channels: str
+    student_logits: Tensor, teacher_logits: Tensor, settings: RankingSettings
 ) -> Tensor:
     """Return the gradient of each image's ranking loss by its student logits, (B, C).
 
-    It is B times the gradient of :func:`kendall_ranking_loss`. The arguments and errors are the
-    same.
+    It is B times the gradient of :func:`kendall_ranking_loss`.
     """
-    student, teacher = _checked_pair(student_logits, teacher_logits, steepness, surrogate, channels)
-    _, gradient = _losses_and_gradients(student, teacher, steepness, surrogate)
-    indices = channel_indices(paired_logits(student_logits, teacher_logits)[1], channels)
-    if indices is None:
-        return gradient
-    return gradient.new_zeros(student_logits.shape).scatter_(1, indices, gradient)
-
-
-def _checked_pair(
-    student_logits: Tensor, teacher_logits: Tensor, steepness: float, surrogate: str, channels: str
-) -> tuple[Tensor, Tensor]:
-    """Return the logits of the classes that take part. Raises ValueError for wrong settings."""
     student, teacher = paired_logits(student_logits, teacher_logits)
-    if student.shape[1] < 2:
-        raise ValueError("the ranking loss needs at least 2 classes: one class has no order")
-    positive("steepness", steepness)
-    if surrogate not in SURROGATES:
-        raise unknown_name("surrogate", surrogate, SURROGATES)
-    return select_channels(student, teacher, channels)
+    with torch.enable_grad():
+        leaf = student.detach().requires_grad_()
+        rows = ranked_rows(leaf, teacher, settings)
+    gradients = [
+        _losses_and_gradients(s, t, settings.steepness, settings.surrogate)[1]
+        * (len(leaf) / (len(s) * len(rows)))
+        for s, t in rows
+    ]
+    return torch.autograd.grad([s for s, _ in rows], leaf, gradients)[0]
 
 
 class KendallRankingLoss(nn.Module):
     """:func:`kendall_ranking_loss` as a module. Raises ValueError for wrong settings at once."""
 
     def __init__(
-        self, steepness: float = 100.0, surrogate: str = "tanh", channels: str = "all"
+        self,
+        steepness: float = 100.0,
+        surrogate: str = "tanh",
+        channels: str = "all",
+        standardize: bool = False,
+        over: str = "classes",
     ) -> None:
         super().__init__()
-        if surrogate not in SURROGATES:
-            raise unknown_name("surrogate", surrogate, SURROGATES)
-        parse_channels(channels)
-        self.steepness = positive("steepness", steepness)
-        self.surrogate = surrogate
-        self.channels = channels
-
-    @property
-    def settings(self) -> tuple[float, str, str]:
-        """Steepness, surrogate and channels."""
-        return self.steepness, self.surrogate, self.channels
+        self.settings = RankingSettings(steepness, surrogate, channels, standardize, over)
+        self.settings.check()
 
     def forward(self, student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
         """Return the loss of (B, C) logits."""
-        return kendall_ranking_loss(student_logits, teacher_logits, *self.settings)
+        return kendall_ranking_loss(student_logits, teacher_logits, **self.settings._asdict())
 
     def extra_repr(self) -> str:
         """Show the settings in the module's repr."""
-        return (
-            f"steepness={self.steepness}, surrogate={self.surrogate!r}, channels={self.channels!r}"
-        )
+        return ", ".join(f"{name}={value!r}" for name, value in self.settings._asdict().items())
 
 
 class _RankingLoss(torch.autograd.Function):
@@ -159,10 +164,12 @@ class _RankingLoss(torch.autograd.Function):
 def _losses_and_gradients(
     s: Tensor, t: Tensor, k: float, surrogate: str, wants_gradient: bool = True
 ) -> tuple[Tensor, Tensor]:
-    """Return the loss of each image, (B,), and its gradient by s, (B, C).
+    """Return the loss of each row, (B,), and its gradient by s, (B, C).
 
     Without ``wants_gradient`` the gradient may be anything.
     """
+    if s.shape[1] == 1:  # one image has no order among images
+        return (s - s)[:, 0], torch.zeros_like(s)
     if surrogate in COMPILED_SURROGATES:
         index = COMPILED_SURROGATES.index(surrogate)
         if cpu.supports(s, t):

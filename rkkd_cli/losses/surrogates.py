@@ -48,3 +48,10 @@ SURROGATES: dict[str, PairAgreement] = {
 }
 # The surrogates of the numba and Triton kernels, which know them by their index here.
 COMPILED_SURROGATES = ("tanh", "softsign", "arctan", "tanh_product")
+# φ'(x) > 0.01·φ'(0) for |x| below this; x is kΔs, for tanh_product kΔtΔs.
+LIVE_LIMITS = {
+    "tanh": math.atanh(math.sqrt(0.99)),
+    "softsign": 9.0,
+    "arctan": math.sqrt(99),
+    "tanh_product": math.atanh(math.sqrt(0.99)),
+}

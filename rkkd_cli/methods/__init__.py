@@ -82,7 +82,7 @@ def build_objective(method_config: MethodConfig, rank: RankConfig, pair: ModelPa
     section = method_config.name if method_config.name in METHODS else PLUGIN_SECTION
     config = _parse_section(section, method_type, method_config.settings.get(section, {}))
     method = method_type(method_config, config, pair)
-    ranking = KendallRankingLoss(rank.steepness, rank.surrogate, rank.channels)
+    ranking = KendallRankingLoss(**rank.settings)
     objective = Objective(method, ranking, rank.weight if rank.grad else 0.0)
     _check_terms(method_config.name, objective)
     return objective

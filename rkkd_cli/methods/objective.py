@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from rkkd_cli.config.experiment import MethodConfig
-from rkkd_cli.losses import KendallRankingLoss, kendall_ranking_loss, kl_divergence
+from rkkd_cli.losses import KendallRankingLoss, kl_divergence
 from rkkd_cli.methods.inputs import DistillInputs, ViewOutputs, as_float32
 from rkkd_cli.methods.method import Method
 
@@ -101,13 +101,7 @@ class Objective:
         if "kl" in weights:
             values["kl"] = kl_divergence(student, teacher, self.temperature)
         if "rank" in weights:
-            values["rank"] = kendall_ranking_loss(
-                student,
-                teacher,
-                steepness=self.ranking.steepness,
-                surrogate=self.ranking.surrogate,
-                channels=self.ranking.channels,
-            )
+            values["rank"] = self.ranking(student, teacher)
         if not weights:  # an epoch before a warm-up begins
             return ObjectiveLoss(0.0 * student.sum(), raw)
         weighted = [weight * values[term] for term, weight in weights.items()]

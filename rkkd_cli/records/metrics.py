@@ -27,9 +27,11 @@ COLUMNS = (
     "test_acc", "test_top5", "test_ce", "test_kl", "test_rank", "test_kendall_tau",
     "epoch_seconds", "images_per_second",
 )  # fmt: skip
-# Gradients of kl and rank by the student's logits, empty where undefined.
+# Gradients of kl and rank by the student's logits, empty where undefined; files of old versions
+# lack some.
 DIAGNOSTICS = (
     "grad_norm_kl", "grad_norm_rank", "grad_cosine", "grad_low_share_kl", "grad_low_share_rank",
+    "grad_live_pairs",
 )  # fmt: skip
 # Only in runs with a validation split (dataset.val_share > 0, or the folder has one).
 VAL_COLUMNS = ("val_acc", "val_top5", "val_ce", "val_kl", "val_rank", "val_kendall_tau")

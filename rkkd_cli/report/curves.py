@@ -17,7 +17,7 @@ from rkkd_cli.records.metrics import ROW_KEY, varied_keys_in
 from rkkd_cli.report.arms import ArmCurve
 from rkkd_cli.report.bands import draw_differences, draw_means
 from rkkd_cli.report.curve_words import axis_label, differences_title, pair_text
-from rkkd_cli.report.gradients import gradients_figure, has_diagnostics
+from rkkd_cli.report.gradients import gradients_figure, recorded_panels
 from rkkd_cli.report.picture import QUANTITIES, CurvePicture
 from rkkd_cli.report.published_lines import DOTS, published_lines, source_line
 from rkkd_cli.report.style import (
@@ -75,7 +75,7 @@ def run_figures(picture: CurvePicture) -> dict[str, Callable[[], Figure]]:
     figures["sheet"] = partial(sheet_figure, picture)
     if picture.method_terms:
         figures["terms"] = partial(terms_figure, picture)
-    if has_diagnostics(picture.curves):
+    if recorded_panels(picture.curves):
         figures["gradients"] = partial(gradients_figure, picture)
     return figures
 

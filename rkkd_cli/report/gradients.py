@@ -1,4 +1,7 @@
-"""The figure of the diagnostics: the gradients of KL and ranking loss by the student's logits."""
+"""The figure of the diagnostics: the gradients of KL and ranking loss by the student's logits.
+
+And the share of live pairs, which decides how much of the latter is left.
+"""
 
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
@@ -8,7 +11,6 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogFormatter
 
-from rkkd_cli.records.metrics import DIAGNOSTICS
 from rkkd_cli.report.arms import ArmCurve
 from rkkd_cli.report.bands import draw_means
 from rkkd_cli.report.picture import CurvePicture
@@ -41,6 +43,8 @@ PANELS = (
     GradientPanel("Cosine between the two gradients", "cosine", {"grad_cosine": "kl"}),
     GradientPanel("Share on the lower half of the channels", "share of absolute values",
                   {"grad_low_share_kl": "kl", "grad_low_share_rank": "rank"}),
+    GradientPanel("Live pairs of the ranking loss", "share of all pairs",
+                  {"grad_live_pairs": "rank"}),
 )  # fmt: skip
 
 
@@ -52,19 +56,20 @@ class PlainNumbers(LogFormatter):
         return f"{x:g}" if super().__call__(x, pos) else ""
 
 
-def has_diagnostics(curves: Sequence[ArmCurve]) -> bool:
-    """Whether any curve has diagnostics; files of old versions have none."""
-    return any(
-        column in curve.rows and curve.rows[column].notna().any()
-        for curve in curves
-        for column in DIAGNOSTICS
-    )
+def recorded_panels(curves: Sequence[ArmCurve]) -> list[GradientPanel]:
+    """Return the panels of which any curve has values; files of old versions lack some, or all."""
+
+    def is_recorded(column: str) -> bool:
+        return any(column in curve.rows and curve.rows[column].notna().any() for curve in curves)
+
+    return [panel for panel in PANELS if any(map(is_recorded, panel.columns))]
 
 
 def gradients_figure(picture: CurvePicture) -> Figure:
     """Return the figure: one colour per arm, solid lines for KL, dashed for the ranking loss."""
-    figure = Figure(figsize=(12.5, 4.3), layout="constrained")
-    for axes, panel in zip(figure.subplots(1, len(PANELS)), PANELS, strict=True):
+    panels = recorded_panels(picture.curves)
+    figure = Figure(figsize=(4.2 * len(panels), 4.3), layout="constrained")
+    for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         _draw(axes, panel, picture.curves)
     add_legend(figure, _handles(picture.curves), legend_title(len(picture.curves)))
     set_title(figure, picture.title)

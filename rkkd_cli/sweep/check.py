@@ -230,8 +230,8 @@ def _loss_key(arm: Arm) -> tuple[object, ...]:
     """Return what decides whether an arm's loss can be computed: not its weights and the like."""
     experiment, numbers = arm.experiment, {"alpha", "temperature", "ce_weight", "kl_weight"}
     method = experiment.method.model_dump_json(exclude=numbers)
-    rank = experiment.rank
-    return experiment.student.model, method, rank.grad, rank.surrogate, rank.channels
+    rank = experiment.rank.model_dump_json(exclude={"weight", "steepness"})
+    return experiment.student.model, method, rank
 
 
 def _check_teacher(experiment: Experiment, model: Classifier, dataset: DatasetInfo) -> None:

@@ -62,6 +62,8 @@ MISTAKES = [
     ("run --rank-steepness 0", ["rank.steepness", "greater than 0"]),
     ("run --rank-channels half", ["channels", "'half'"]),
     ("run --rank-channels top:1.5", ["channels", "'top:1.5'"]),
+    ("run --rank-over image", ["rank.over = 'image'", "'images'"]),
+    ("run --rank-over images --rank-channels top:4", ["over = images ranks images", "leave"]),
     ("run --rank-channels bottom:0", ["channels", "'bottom:0'"]),
     ("run --rank-grad maybe", ["--rank-grad", "'maybe'"]),
     ("run --precision fp8", ["precision", "'fp8'"]),

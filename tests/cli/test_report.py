@@ -74,7 +74,7 @@ def test_published_values_stand_beside_the_measured_ones(
     tmp_path: Path, warm_rkkd: Program
 ) -> None:
     run = write_run(tmp_path, made_run())
-    published = ("made", "--published", "rank_grad_cifar100")
+    published = ("made", "--published", "rank_grad_mobilenet")
     succeeded(warm_rkkd("report", *published, cwd=tmp_path))
     text = (run / "report.html").read_text(encoding="utf-8")
     assert "measured − published" in text

@@ -7,8 +7,10 @@ need here are replaced by stubs, and ``.cuda()`` does nothing.
 import ast
 import importlib
 import math
+import random
 import subprocess
 import sys
+from itertools import combinations
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -27,11 +29,15 @@ def import_file(folder: Path, name: str) -> Any:
     return importlib.import_module(f"{package}.{name}")
 
 
-def import_classes(file: Path, *names: str) -> Any:
-    """Return these classes of a script without running the rest; they need only ``math``."""
+def import_definitions(file: Path, *names: str) -> Any:
+    """Return these classes and functions of a script without running the rest.
+
+    Of what it imports they may need ``math``, ``random`` and ``combinations``.
+    """
     tree = ast.parse(file.read_text(encoding="utf-8"))
-    tree.body = [n for n in tree.body if isinstance(n, ast.ClassDef) and n.name in names]
-    scope: dict[str, Any] = {"math": math}
+    kinds = (ast.ClassDef, ast.FunctionDef)
+    tree.body = [n for n in tree.body if isinstance(n, kinds) and n.name in names]
+    scope: dict[str, Any] = {"math": math, "random": random, "combinations": combinations}
     exec(compile(tree, str(file), "exec"), scope)
     return SimpleNamespace(**{name: scope[name] for name in names})
 

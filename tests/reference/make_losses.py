@@ -1,7 +1,7 @@
 """Write losses.json: what the published implementations return for inputs of a closed form.
 
     python tests/reference/make_losses.py --mdistiller DIR --repdistiller DIR --simkd DIR \\
-        --logit-std DIR --dist DIR --mmrazor DIR
+        --logit-std DIR --dist DIR --mmrazor DIR --mrkd DIR
 
 Each DIR is a clone (its commit is recorded) of a repository in ``REPOSITORIES``. A case has
 
@@ -28,7 +28,7 @@ import torch
 from checkouts import (
     commit_of,
     crd,
-    import_classes,
+    import_definitions,
     import_file,
     install_stubs,
     mlkd,
@@ -45,6 +45,7 @@ REPOSITORIES = {
     "logit_std": "https://github.com/sunshangquan/logit-standardization-KD",
     "dist": "https://github.com/hunto/DIST_KD",
     "mmrazor": "https://github.com/open-mmlab/mmrazor",
+    "mrkd": "https://github.com/ebolk/MonotonicRankDistillation",
 }
 Inputs = dict[str, Tensor]
 Recipes = dict[str, dict[str, Any]]
@@ -114,6 +115,20 @@ def logit_cases(roots: dict[str, Path]) -> Iterator[Case]:
             yield Case("dist", "dist", both, weights, of_pair(dist.DIST(**weights)))
 
 
+def ranking_cases(roots: dict[str, Path]) -> Iterator[Case]:
+    """The two halves of the ranking term, and their sum, of their means over rows."""
+    file = roots["mrkd"] / "mdistiller/distillers/MRKD.py"  # it uses a class before it imports it
+    kendall_loss = import_definitions(file, "normalize", "kendall_loss").kendall_loss
+    halves: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+        "classes": lambda s, t: kendall_loss(s, t).mean(),
+        "images": lambda s, t: kendall_loss(s.T, t.T).mean(),
+    }
+    halves["both"] = lambda s, t: halves["classes"](s, t) + halves["images"](s, t)
+    for shape in LOGITS[1:]:
+        for over, loss in halves.items():
+            yield Case("mrkd", "mrkd", pair(shape), {"over": over}, of_pair(loss))
+
+
 def mlkd_cases(roots: dict[str, Path]) -> Iterator[Case]:
     file = import_file(roots["logit_std"] / "mdistiller/distillers", "MLKD")
     phases = {"student_weak": 0.3, "teacher_weak": 2.1, "student_strong": 1.1,
@@ -135,7 +150,7 @@ def ctkd_cases(roots: dict[str, Path]) -> Iterator[Case]:
     root = roots["logit_std"] / "CTKD"
     kl = import_file(root / "distiller_zoo", "KD").DistillKL()
     reversal = import_file(root / "models", "temp_global").GradientReversalFunction
-    script = import_classes(root / "train_student.py", "CosineDecay", "LinearDecay")
+    script = import_definitions(root / "train_student.py", "CosineDecay", "LinearDecay")
     for shape in LOGITS:
         inputs = {**pair(shape), "raw": {"shape": [1], "phase": 0.8}}
         for strength in (0.0, 0.35, 1.0):
@@ -227,8 +242,8 @@ def crd_cases(roots: dict[str, Path]) -> Iterator[Case]:
             yield Case(f"crd_{name}", "repdistiller", inputs, settings, step, with_gradient)
 
 
-FAMILIES = (logit_cases, mlkd_cases, ctkd_cases, relation_cases, map_cases, regression_cases,
-            crd_cases)  # fmt: skip
+FAMILIES = (logit_cases, ranking_cases, mlkd_cases, ctkd_cases, relation_cases, map_cases,
+            regression_cases, crd_cases)  # fmt: skip
 
 
 def run_case(case: Case) -> dict[str, Any]:

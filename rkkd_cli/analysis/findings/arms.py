@@ -3,7 +3,7 @@
 from typing import Any, NamedTuple
 
 from rkkd_cli.config.arms import Arm
-from rkkd_cli.config.experiment import Experiment, RankConfig
+from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.config.grid import cell_settings, is_baseline
 
 
@@ -53,6 +53,5 @@ def _without_rank(arm: Arm) -> dict[str, Any]:
     return {key: value for key, value in cell_settings(arm.experiment).items() if key != "rank"}
 
 
-def _rank_settings(arm: Arm) -> tuple[Any, ...]:
-    rank: RankConfig = arm.experiment.rank
-    return rank.steepness, rank.surrogate, rank.channels
+def _rank_settings(arm: Arm) -> dict[str, Any]:
+    return arm.experiment.rank.settings

@@ -75,7 +75,12 @@ RANK_SURROGATE = Flag("rank_surrogate", str | None, key="rank.surrogate", panel=
     help="Smooth function in place of the sign; see `rkkd ls surrogates`.")
 RANK_CHANNELS = Flag("rank_channels", str | None, key="rank.channels", panel=RANK,
     help="Classes that are ranked, by the teacher's logits of each image: all, top:SHARE or "
-         "bottom:SHARE.")
+         "bottom:SHARE, or their number: top:64.")
+RANK_STANDARDIZE = Flag("rank_standardize", bool | None, key="rank.standardize", panel=RANK,
+    help="Rank z-scores of the logits instead of the logits.")
+RANK_OVER = Flag("rank_over", str | None, key="rank.over", panel=RANK,
+    help="What is ranked: the classes of each image, the images of each batch by the logits of "
+         "each class, or both: classes|images|both.")
 
 DEVICE = Flag("device", str | None, key="device", panel=WHERE,
     help="Device to compute on: auto (CUDA, then MPS, then CPU), cpu, cuda, cuda:N or mps.")
@@ -105,5 +110,13 @@ DATA = (
 MODELS = (TEACHER, TEACHER_CHECKPOINT, STUDENT)
 TRAINING = (SEEDS, METHOD, STANDARDIZE_LOGITS, EPOCHS, BATCH_SIZE, LR, PATIENCE, MIN_DELTA, MONITOR)
 OBJECTIVE = (ALPHA, TEMPERATURE)
-RANKING = (RANK_GRAD, RANK_WEIGHT, RANK_STEEPNESS, RANK_SURROGATE, RANK_CHANNELS)
+RANKING = (
+    RANK_GRAD,
+    RANK_WEIGHT,
+    RANK_STEEPNESS,
+    RANK_SURROGATE,
+    RANK_CHANNELS,
+    RANK_STANDARDIZE,
+    RANK_OVER,
+)
 COMPUTE = (DEVICE, PRECISION, DETERMINISTIC, STACK, CUDA_GRAPH, CACHE_TEACHER, SYNC_BATCHNORM)

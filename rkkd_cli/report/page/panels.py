@@ -123,8 +123,7 @@ def panels_of(picture: CurvePicture) -> list[CurvePanel]:
         if picture.differences_of(quantity.column)
     ]
     panels += [_quantity_panel(q, picture, drops) for q in (*QUANTITIES, *picture.method_terms)]
-    has_gradients = gradients.has_diagnostics(picture.curves)
-    for index, p in enumerate(gradients.PANELS if has_gradients else ()):
+    for index, p in enumerate(gradients.recorded_panels(picture.curves)):
         columns = {**p.columns} if len(p.columns) > 1 else dict.fromkeys(p.columns)
         lines, key = list(_arm_lines(picture, columns)), f"gradients{index}"
         panels.append(CurvePanel(key, p.title, p.label, columns, lines, drops, p.logarithmic))
@@ -243,7 +242,8 @@ def _kept_epochs(picture: CurvePicture) -> set[int]:
     """Return the epochs that fit into a page: all, or every n-th and the last one of each arm."""
     curves = picture.curves
     epochs = sorted({int(epoch) for curve in curves for epoch in curve.means.index})
-    columns = len(QUANTITIES) + len(picture.method_terms) + 5 * gradients.has_diagnostics(curves)
+    of_gradients = sum(len(panel.columns) for panel in gradients.recorded_panels(curves))
+    columns = len(QUANTITIES) + len(picture.method_terms) + of_gradients
     values = columns * sum(len(curve.rows) for curve in curves)
     values += len(QUANTITIES) * sum(len(pair.second.rows) for pair in picture.differences)
     step = -(-values // MAX_VALUES)

@@ -25,9 +25,8 @@ def panel_stills(picture: CurvePicture) -> dict[str, str]:
     }
     for quantity in (*QUANTITIES, *picture.method_terms):
         draw[quantity.column] = partial(quantity_figure, quantity, picture)
-    if gradients.has_diagnostics(picture.curves):
-        for index, panel in enumerate(gradients.PANELS):
-            draw[f"gradients{index}"] = partial(gradients.panel_figure, panel, picture.curves)
+    for index, panel in enumerate(gradients.recorded_panels(picture.curves)):
+        draw[f"gradients{index}"] = partial(gradients.panel_figure, panel, picture.curves)
     return _svg_uris(draw)
 
 

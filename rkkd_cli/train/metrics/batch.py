@@ -16,6 +16,7 @@ from rkkd_cli.losses.divergence import (
     kl_per_image,
 )
 from rkkd_cli.losses.kernels.torch_blocks import PAIRS_PER_BLOCK
+from rkkd_cli.losses.ranked_rows import RankingSettings
 from rkkd_cli.losses.ranking import ranking_per_image
 from rkkd_cli.losses.tau import tau_b_per_image
 from rkkd_cli.methods.objective import SHARED_TERMS, Objective
@@ -23,8 +24,7 @@ from rkkd_cli.methods.objective import SHARED_TERMS, Objective
 MEANS = (*SHARED_TERMS, "kendall_tau")
 CORRECT = ("agreement", "acc", "top5")
 
-# Of student and teacher logits (B, C), and of steepness, surrogate and channels.
-RankingFunction = Callable[[Tensor, Tensor, float, str, str], Tensor]
+RankingFunction = Callable[[Tensor, Tensor, RankingSettings], Tensor]
 
 
 class BatchMetrics(NamedTuple):
@@ -75,15 +75,18 @@ def map_ranking(
     """Return ``function`` of the logits of each arm, with its settings of the ranking loss.
 
     Takes logits (A, B, C). Arms with the same settings are computed together as far as possible.
+    Where images are ranked, that is not: those of several arms would be one batch.
     """
-    arms_of: dict[tuple[float, str, str], list[int]] = {}
+    arms_of: dict[RankingSettings, list[int]] = {}
     for arm, objective in enumerate(objectives):
         arms_of.setdefault(objective.ranking.settings, []).append(arm)
     values: dict[int, Tensor] = {}
-    for (steepness, surrogate, channels), arms in arms_of.items():
-        for block in _arm_blocks(arms, students):
+    for settings, arms in arms_of.items():
+        one_by_one = [[arm] for arm in arms]
+        ranks_images = settings.over != "classes"
+        for block in one_by_one if ranks_images else _arm_blocks(arms, students):
             student, teacher = _concatenate(students, block), _concatenate(teachers, block)
-            joined = function(student, teacher, steepness, surrogate, channels)
+            joined = function(student, teacher, settings)
             values |= zip(block, joined.chunk(len(block)), strict=True)
     return torch.stack([values[arm] for arm in sorted(values)])
 

@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from rkkd_cli.losses.live_pairs import live_pairs_per_image
 from rkkd_cli.losses.ranking import ranking_gradient_per_image
 from rkkd_cli.methods import Objective
 from rkkd_cli.train.metrics.batch import map_ranking, temperatures
@@ -26,13 +27,14 @@ from rkkd_cli.train.metrics.batch import map_ranking, temperatures
 GRADIENT_LOG_INTERVAL = 10
 
 GRADIENT_MEANS = (
-    "kl_square", "rank_square", "product", "kl_mass", "kl_low", "rank_mass", "rank_low"
+    "kl_square", "rank_square", "product", "kl_mass", "kl_low", "rank_mass", "rank_low",
+    "live_pairs",
 )  # fmt: skip
 
 
 @torch.no_grad()
 def diagnose(objectives: Sequence[Objective], students: Tensor, teacher: Tensor) -> Tensor:
-    """Return the means over images of ``GRADIENT_MEANS``, (A, 7), of logits (A, B, C) and (B, C).
+    """Return the means over images of ``GRADIENT_MEANS``, (A, 8), of logits (A, B, C) and (B, C).
 
     An arm's numbers do not depend on the other arms, bit for bit.
     """
@@ -41,6 +43,7 @@ def diagnose(objectives: Sequence[Objective], students: Tensor, teacher: Tensor)
     divergence = ((students / t).softmax(dim=2) - (teacher / t).softmax(dim=2)) * t
     teachers = teacher.expand(students.shape)
     ranking = map_ranking(ranking_gradient_per_image, objectives, students, teachers)
+    live_pairs = map_ranking(live_pairs_per_image, objectives, students, teachers)
     lowest = teacher.topk(teacher.shape[1] // 2, dim=1, largest=False).indices
     low = torch.zeros_like(teacher).scatter_(1, lowest, 1.0)
     kl_mass, rank_mass = divergence.abs(), ranking.abs()
@@ -52,6 +55,7 @@ def diagnose(objectives: Sequence[Objective], students: Tensor, teacher: Tensor)
         (kl_mass * low).sum(dim=2),
         rank_mass.sum(dim=2),
         (rank_mass * low).sum(dim=2),
+        live_pairs,
     ]
     return torch.stack([values.mean(dim=1) for values in per_image], dim=1)
 
@@ -61,6 +65,7 @@ def gradient_columns(means: Mapping[str, float]) -> dict[str, float | None]:
 
     Norms are root mean squares over images. ``grad_low_share`` is the share of the sum of
     absolute values on the ⌊C/2⌋ channels to which the teacher gives the lowest logits.
+    ``grad_live_pairs`` is the share of pairs of :func:`live_pairs_per_image`.
     """
     kl, rank = math.sqrt(means["kl_square"]), math.sqrt(means["rank_square"])
     return {
@@ -69,6 +74,7 @@ def gradient_columns(means: Mapping[str, float]) -> dict[str, float | None]:
         "grad_cosine": _ratio(means["product"], kl * rank),
         "grad_low_share_kl": _ratio(means["kl_low"], means["kl_mass"]),
         "grad_low_share_rank": _ratio(means["rank_low"], means["rank_mass"]),
+        "grad_live_pairs": means["live_pairs"],
     }
 
 

@@ -66,13 +66,16 @@ def test_arms_of_a_run_with_other_batches_are_not_paired() -> None:
     [
         ("rank.steepness", "rank", "kendall_tau"),
         ("rank.channels", "test_rank", "kendall_tau"),
+        ("rank.standardize", "rank", "kendall_tau"),
+        ("rank.over", "val_rank", "kendall_tau"),
         ("method.temperature", "kl", "test_acc"),
     ],
 )
 def test_terms_of_arms_with_other_settings_have_a_caveat(
     key: str, metric: str, instead: str
 ) -> None:
-    other = changed((key, "top:0.5" if key == "rank.channels" else 2.0))
+    values = {"rank.channels": "top:0.5", "rank.standardize": True, "rank.over": "both"}
+    other = changed((key, values.get(key, 2.0)))
     assert key in why_scales_differ(BASE, other, metric)
     assert instead in why_scales_differ(BASE, other, metric)
     assert why_scales_differ(BASE, other, "test_kendall_tau") == ""

@@ -83,7 +83,7 @@ def test_of_curves_the_last_stated_accuracy_counts(written: Written) -> None:
 
 
 def test_the_presets_curves_have_a_source_and_levels_of_their_own() -> None:
-    published = read_published_curves(published_path("rank_grad_cifar100"))
+    published = read_published_curves(published_path("rank_grad_mobilenet"))
     assert "Ablation of RKKD" in published.source
     for column, caveat in (("rank", "normalisation not stated"), ("kl", "not said to be × T²")):
         curves = published.curves(column)
@@ -148,7 +148,7 @@ def test_a_file_without_such_values_is_refused_with_the_reason(
 
 def test_a_table_of_accuracies_is_told_from_curves(written: Written) -> None:
     assert not has_curves(written("arm,test_acc\nkd,50\n"))
-    assert has_curves(published_path("rank_grad_cifar100"))
+    assert has_curves(published_path("rank_grad_mobilenet"))
 
 
 def test_a_preset_leads_to_its_own_file_and_anything_else_is_a_path() -> None:

@@ -1,12 +1,12 @@
 """The ranking loss against a loop over all pairs, and at its edges."""
 
 import math
-from collections.abc import Callable
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from ranking_oracle import PHI, classes_that_take_part, logits, value_and_gradient
 from torch import Tensor
 
 from rkkd_cli.losses import SURROGATES, KendallRankingLoss, kendall_ranking_loss
@@ -14,21 +14,6 @@ from rkkd_cli.losses.kernels.torch_blocks import pair_blocks
 
 CHANNELS = ("all", "top:0.4", "bottom:0.4", "top:0.01", "bottom:1")
 EACH_SURROGATE = pytest.mark.parametrize("surrogate", sorted(SURROGATES))
-
-PHI: dict[str, Callable[[Tensor], Tensor]] = {
-    "tanh": torch.tanh,
-    "softsign": lambda x: x / (1 + x.abs()),
-    "arctan": lambda x: torch.atan(x) * 2 / math.pi,
-}
-
-
-def classes_that_take_part(teacher: list[float], channels: str) -> list[int]:
-    order = sorted(range(len(teacher)), key=lambda c: teacher[c])
-    if channels == "all":
-        return order
-    side, share = channels.split(":")
-    count = max(2, round(float(share) * len(teacher)))
-    return order[-count:] if side == "top" else order[:count]
 
 
 def loop_loss(
@@ -48,18 +33,6 @@ def loop_loss(
                 agreement = PHI[surrogate](k * dt) * PHI[surrogate](k * ds)
             total = total - agreement / len(pairs)
     return total / len(student)
-
-
-def logits(seed: int, batch: int, classes: int, dtype: torch.dtype = torch.float64) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(batch, classes, generator=generator, dtype=torch.float64).to(dtype)
-
-
-def value_and_gradient(loss: Callable[[Tensor], Tensor], student: Tensor) -> tuple[Tensor, Tensor]:
-    leaf = student.detach().clone().requires_grad_()
-    value = loss(leaf)
-    (gradient,) = torch.autograd.grad(value, leaf)
-    return value.detach(), gradient
 
 
 @EACH_SURROGATE
@@ -257,8 +230,11 @@ def test_the_module_is_the_function(surrogate: str, channels: str) -> None:
 
 
 def test_the_modules_repr_is_the_call_that_makes_it() -> None:
-    text = "KendallRankingLoss(steepness=50.0, surrogate='arctan', channels='bottom:0.1')"
-    assert repr(KendallRankingLoss(50.0, "arctan", "bottom:0.1")) == text
+    text = (
+        "KendallRankingLoss(steepness=50.0, surrogate='arctan', channels='bottom:0.1', "
+        "standardize=True, over='classes')"
+    )
+    assert repr(KendallRankingLoss(50.0, "arctan", "bottom:0.1", standardize=True)) == text
 
 
 @pytest.mark.parametrize(

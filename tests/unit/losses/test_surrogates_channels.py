@@ -99,9 +99,12 @@ def test_blocks_cover_the_classes_without_a_gap() -> None:
         ("bottom:0.1", 10, 2),
         ("bottom:0.001", 1000, 2),
         ("top:0.3", 10, 3),
+        ("top:64", 100, 64),
+        ("bottom:2", 100, 2),
+        ("top:64", 10, 10),
     ],
 )
-def test_a_share_is_a_rounded_number_of_classes_but_at_least_two(
+def test_a_share_is_rounded_and_a_number_is_itself_from_two_classes_up_to_all(
     text: str, classes: int, count: int
 ) -> None:
     assert parse_channels(text).count(classes) == count
@@ -110,9 +113,9 @@ def test_a_share_is_a_rounded_number_of_classes_but_at_least_two(
 @pytest.mark.parametrize(
     "text",
     ["", "ALL", "top", "top:", "top:0", "top:-0.1", "bottom:1.1", "bottom:nan", "top:inf",
-     "middle:0.1", "top:0.1:0.2", "top:ten", "all:0.5"],
+     "middle:0.1", "top:0.1:0.2", "top:ten", "all:0.5", "top:2.0", "top:-3", "top:1e2", "all:3"],
 )  # fmt: skip
-def test_an_invalid_share_is_refused_with_an_example(text: str) -> None:
+def test_an_invalid_share_or_number_is_refused_with_an_example(text: str) -> None:
     with pytest.raises(ValueError, match=r"channels must be all, top:SHARE or bottom:SHARE"):
         parse_channels(text)
 

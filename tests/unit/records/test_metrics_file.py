@@ -19,7 +19,8 @@ HEADER = (
 )
 DIAGNOSED = HEADER.replace(
     ",epoch_seconds",
-    ",grad_norm_kl,grad_norm_rank,grad_cosine,grad_low_share_kl,grad_low_share_rank,epoch_seconds",
+    ",grad_norm_kl,grad_norm_rank,grad_cosine,grad_low_share_kl,grad_low_share_rank"
+    ",grad_live_pairs,epoch_seconds",
 )
 WITH_VALIDATION = f"{DIAGNOSED},val_acc,val_top5,val_ce,val_kl,val_rank,val_kendall_tau"
 FLOATS = st.floats(allow_nan=False, allow_infinity=False)
@@ -60,7 +61,7 @@ def test_own_terms_and_diagnostics_may_be_empty_and_come_before_the_validation(
 ) -> None:
     header = columns(True, ["method.name"], ["tckd", "nckd"])
     assert ",".join(header).endswith(
-        ",grad_low_share_rank,tckd,nckd,epoch_seconds,images_per_second,"
+        ",grad_live_pairs,tckd,nckd,epoch_seconds,images_per_second,"
         "val_acc,val_top5,val_ce,val_kl,val_rank,val_kendall_tau"
     )
     some = row() | {"tckd": 1.5, "nckd": "", "grad_cosine": ""}
@@ -69,6 +70,13 @@ def test_own_terms_and_diagnostics_may_be_empty_and_come_before_the_validation(
     frame = read_metrics(path)
     assert frame["tckd"].tolist() == [1.5]
     assert frame[["nckd", "grad_cosine"]].isna().all(axis=None)
+
+
+def test_files_of_earlier_versions_may_lack_the_newest_diagnostic(tmp_path: Path) -> None:
+    header = tuple(name for name in columns(False) if name != "grad_live_pairs")
+    path = tmp_path / "metrics.csv"
+    path.write_text(header_line(header) + csv_lines(header, [row()]), encoding="utf-8")
+    assert list(read_metrics(path).columns) == list(header)
 
 
 def test_files_of_earlier_versions_have_no_diagnostics(tmp_path: Path) -> None:

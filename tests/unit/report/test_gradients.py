@@ -25,10 +25,12 @@ def metrics(arms: tuple[str, ...] = ARMS, seeds: int = 2) -> pd.DataFrame:
 def test_each_arm_has_a_line_for_each_term() -> None:
     figure = gradients_figure(made_picture(("run", metrics())))
     heights = [[numbers(line.get_ydata()) for line in axes.lines] for axes in figure.axes]
-    kl, rank, cosine, low_kl, low_rank = ([n + 2.0, n + 3.0, n + 4.0] for n in range(5))
-    assert heights == [[kl, kl, rank, rank], [cosine, cosine], [low_kl, low_kl, low_rank, low_rank]]
+    kl, rank, cosine, low_kl, low_rank, live = ([n + 2.0, n + 3.0, n + 4.0] for n in range(6))
+    assert heights == [
+        [kl, kl, rank, rank], [cosine, cosine], [low_kl, low_kl, low_rank, low_rank], [live, live]
+    ]  # fmt: skip
     dashes = [[line.get_linestyle() for line in axes.lines] for axes in figure.axes]
-    assert dashes == [["-", "-", "--", "--"], ["-", "-"], ["-", "-", "--", "--"]]
+    assert dashes == [["-", "-", "--", "--"], ["-", "-"], ["-", "-", "--", "--"], ["--", "--"]]
     arms = ["kd (n = 2)", "kd_rank (n = 2)"]
     assert legend_of(figure) == [*arms, "gradient of KL", "gradient of the ranking loss"]
     assert figure.get_suptitle().startswith("run – digits: digits_teacher")
@@ -37,10 +39,10 @@ def test_each_arm_has_a_line_for_each_term() -> None:
 
 def test_norms_have_a_logarithmic_axis_with_plain_numbers() -> None:
     figure = gradients_figure(made_picture(("run", metrics())))
-    assert [axes.get_yscale() for axes in figure.axes] == ["log", "linear", "linear"]
+    assert [axes.get_yscale() for axes in figure.axes] == ["log", "linear", "linear", "linear"]
     assert [axes.get_title() for axes in figure.axes] == [panel.title for panel in PANELS]
     assert [axes.get_ylabel() for axes in figure.axes] == [panel.label for panel in PANELS]
-    assert [axes.get_xlabel() for axes in figure.axes] == ["epoch"] * 3
+    assert [axes.get_xlabel() for axes in figure.axes] == ["epoch"] * 4
     figure.axes[0].set_ylim(0.001, 1000)
     figure.draw_without_rendering()
     labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
@@ -78,6 +80,14 @@ def test_values_that_are_not_defined_leave_gaps() -> None:
     figure = gradients_figure(made_picture(("run", frame)))
     values = np.asarray(figure.axes[1].lines[0].get_ydata(), dtype=float)
     assert np.isnan(values).tolist() == [False, True, False]
+
+
+def test_a_run_of_an_older_version_has_the_panels_of_its_columns() -> None:
+    old = metrics().drop(columns=["grad_live_pairs"])
+    figure = gradients_figure(made_picture(("run", old)))
+    assert [axes.get_title() for axes in figure.axes] == [panel.title for panel in PANELS[:3]]
+    both = gradients_figure(made_picture(("old", old), ("new", metrics())))
+    assert len(both.axes[3].lines) == len(ARMS)
 
 
 @pytest.mark.parametrize("empty", [True, False], ids=["empty", "absent"])

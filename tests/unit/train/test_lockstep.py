@@ -94,7 +94,8 @@ def test_the_control_arm_logs_the_ranking_loss_and_never_learns_from_it(
         "steep": {"rank": {"grad": False, "weight": 7.0, "steepness": 50.0}},
     }
     rows = rows_with(cache, arms)
-    ranking = {"rank", "test_rank", "grad_norm_rank", "grad_cosine", "grad_low_share_rank"}
+    ranking = {"rank", "test_rank", "grad_norm_rank", "grad_cosine", "grad_low_share_rank",
+               "grad_live_pairs"}  # fmt: skip
     for name in ("heavy", "steep"):
         for row, plain in zip(unnamed(rows[name]), unnamed(rows["plain"]), strict=True):
             differing = {key for key in row if row[key] != plain[key]}

@@ -121,6 +121,18 @@ def test_a_step_of_any_method_reads_and_sends_nothing(name: str, teacher: Teache
     assert found == []
 
 
+@pytest.mark.parametrize("over", ["classes", "images", "both"])
+@pytest.mark.parametrize("surrogate", ["tanh", "tanh_product"])
+def test_no_form_of_the_ranking_loss_reads_or_sends_anything(
+    surrogate: str, over: str, teacher: Teacher
+) -> None:
+    rank = {"grad": True, "standardize": True, "over": over, "surrogate": surrogate}
+    groups: list[ArmGroup] = [*arms_of(teacher, {"z_scores": {"rank": rank}})]
+    with watched() as found:
+        step(teacher, groups)
+    assert found == []
+
+
 def test_a_step_of_stacked_arms_reads_and_sends_nothing(teacher: Teacher) -> None:
     arms: Arms = {"logged": {"rank": {"grad": False}}, "hot": {"method": {"temperature": 8.0}}}
     stack = Stack(arms_of(teacher, arms))

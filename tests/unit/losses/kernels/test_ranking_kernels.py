@@ -15,6 +15,7 @@ from torch import Tensor
 
 from rkkd_cli.losses import SURROGATES, kendall_ranking_loss
 from rkkd_cli.losses.kernels import cpu, torch_blocks
+from rkkd_cli.losses.ranked_rows import RankingSettings
 from rkkd_cli.losses.ranking import ranking_gradient_per_image, ranking_per_image
 from rkkd_cli.losses.surrogates import COMPILED_SURROGATES
 
@@ -28,8 +29,8 @@ def logits(seed: int, batch: int, classes: int, scale: float = 1.0) -> Tensor:
 
 def ours(s: Tensor, t: Tensor, k: float, surrogate: str) -> tuple[Tensor, Tensor]:
     assert cpu.supports(s, t), "numba is missing, or does not fit numpy"
-    settings_ = (k, surrogate, "all")
-    return ranking_per_image(s, t, *settings_), ranking_gradient_per_image(s, t, *settings_)
+    ranking = RankingSettings(k, surrogate)
+    return ranking_per_image(s, t, ranking), ranking_gradient_per_image(s, t, ranking)
 
 
 def errors(s: Tensor, t: Tensor, k: float, surrogate: str) -> tuple[float, float]:

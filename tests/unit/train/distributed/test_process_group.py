@@ -13,6 +13,7 @@ from trained import CPU
 from rkkd_cli.config.experiment import MethodConfig, RankConfig, TrainingConfig
 from rkkd_cli.data.stream import Batch, Shard
 from rkkd_cli.errors import RunError, UserError
+from rkkd_cli.losses import KendallRankingLoss
 from rkkd_cli.methods import ModelPair, build_objective
 from rkkd_cli.methods.inputs import logits_only
 from rkkd_cli.models import build_model
@@ -156,6 +157,21 @@ def test_a_mean_of_all_images_weighs_each_rank_by_its_images(together: Together)
         assert means[0].item() == 2.0
         assert not means[1].isfinite()
         assert counts[0].item() == 3
+
+
+def test_each_rank_ranks_its_own_images(together: Together) -> None:
+    student, teacher = torch.randn(2, 7, 5, generator=torch.Generator().manual_seed(0))
+    ranking = KendallRankingLoss(1.0, over="images")
+
+    def ranked(group: TorchrunGroup) -> float:
+        own = group.shard.within(0, 7)
+        batch = part_of(student, torch.arange(7), group.shard)
+        means, _ = group.reduce_metrics([ranking(student[own], teacher[own])], [], batch)
+        return means[0].item()
+
+    parts = (slice(0, 4), slice(4, 7))
+    expected = sum(len(student[p]) / 7 * ranking(student[p], teacher[p]).item() for p in parts)
+    assert together(2, ranked) == [pytest.approx(expected)] * 2
 
 
 def test_what_is_not_finite_on_one_rank_is_so_on_all_but_not_if_it_does_not_count(

@@ -29,7 +29,7 @@ def softmax(row: list[float], temperature: float) -> list[float]:
 def naive(student: Tensor, teacher: Tensor, labels: Tensor, objective: Objective) -> list[float]:
     """Return ce, kl, rank and τ-b of one arm, by loops."""
     sums = [0.0] * 4
-    k, t = objective.ranking.steepness, objective.temperature
+    k, t = objective.ranking.settings.steepness, objective.temperature
     for s, z, label in zip(student.tolist(), teacher.tolist(), labels.tolist(), strict=True):
         pairs = list(combinations(range(len(s)), 2))
         agreed = [math.tanh(k * (z[i] - z[j])) * math.tanh(k * (s[i] - s[j])) for i, j in pairs]
@@ -49,6 +49,14 @@ OBJECTIVES = [
         (MethodConfig(temperature=1.0), RankConfig(steepness=0.5)),
         (MethodConfig(temperature=4.0, ce_weight=9.0), RankConfig(steepness=100.0)),
         (MethodConfig(temperature=10.0), RankConfig(steepness=0.5, grad=True, weight=5.0)),
+    )
+]
+OTHER_FORMS = [
+    build_objective(MethodConfig(), rank, PAIR)
+    for rank in (
+        RankConfig(steepness=2.0, standardize=True),
+        RankConfig(steepness=2.0, standardize=True, over="images"),
+        RankConfig(steepness=2.0, over="both"),
     )
 ]
 
@@ -83,7 +91,7 @@ def test_no_number_depends_on_the_other_arms(
 ) -> None:
     students = logits(arms, images, classes, torch.float32)
     teacher, labels = logits(1, images, classes, torch.float32)[0], torch.arange(images) % classes
-    objectives = [OBJECTIVES[number % 3] for number in range(arms)]
+    objectives = [(*OBJECTIVES, *OTHER_FORMS)[number % 6] for number in range(arms)]
     former = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
@@ -95,6 +103,13 @@ def test_no_number_depends_on_the_other_arms(
             assert torch.equal(alone.correct, together.correct[one])
     finally:
         torch.set_num_threads(former)
+
+
+def test_each_form_of_the_ranking_loss_is_recorded_as_it_is_optimised() -> None:
+    students, teacher = logits(3, 8, 6), logits(1, 8, 6)[0]
+    means, _ = measure(OTHER_FORMS, students, teacher, torch.arange(8) % 6)
+    for objective, student, found in zip(OTHER_FORMS, students, means, strict=True):
+        torch.testing.assert_close(found[2], objective.ranking(student, teacher))
 
 
 @pytest.mark.parametrize("channels", ["all", "bottom:0.5"])

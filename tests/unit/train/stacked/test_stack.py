@@ -26,6 +26,7 @@ ARMS: dict[str, Any] = {
     "kd": {},
     "nesterov": {"training": {"lr": 0.02, "nesterov": True, "weight_decay": 0.01}},
     "kd_rank": {"rank": {"grad": True}, "training": {"momentum": 0.0, "lr": 0.1}},
+    "z_scores": {"rank": {"grad": True, "steepness": 2.0, "standardize": True, "over": "both"}},
     "hot": {"method": {"temperature": 8.0, "alpha": 0.5}},
     "adamw": {"training": {"optimizer": "adamw", "lr": 0.01}},
     "decayed": {"training": {"optimizer": "adamw", "lr": 0.003, "weight_decay": 0.1}},
@@ -73,7 +74,7 @@ def optimizer_tensors(state: dict[str, Any]) -> dict[tuple[int, str], torch.Tens
 def test_in_float64_every_state_of_every_arm_is_the_one_it_has_alone(teacher: Teacher) -> None:
     alone, together = students(teacher), students(teacher)
     steppings = group_into_stacks(together)
-    assert [len(s.members) for s in steppings] == [6, 1]
+    assert [len(s.members) for s in steppings] == [7, 1]
     for epochs_done, taught in lessons(8):
         for one in (*alone, *steppings):
             one.set_rates(epochs_done)
