@@ -75,13 +75,15 @@ class Objective:
             yield f"T = {self.temperature:g}"
         if not self.rank_weight:
             return
-        usual = KendallRankingLoss()
-        if self.ranking.steepness != usual.steepness:
-            yield f"k = {self.ranking.steepness:g}"
-        for name in ("surrogate", "channels"):
-            value = getattr(self.ranking, name)
+        settings, usual = self.ranking.settings, KendallRankingLoss().settings
+        if settings.steepness != usual.steepness:
+            yield f"k = {settings.steepness:g}"
+        for name in ("surrogate", "channels", "over"):
+            value = getattr(settings, name)
             if value != getattr(usual, name):
                 yield f"{name} {value}"
+        if settings.standardize:
+            yield "of standardised logits"
 
     def loss(self, inputs: DistillInputs) -> ObjectiveLoss:
         """Return Σ weight · term, a scalar, and the raw values of the method's terms.
