@@ -159,7 +159,7 @@ def every_name(root: Path) -> list[bytes]:
 def test_class_folders_alone_need_a_share_to_test_on(flat: Path) -> None:
     with pytest.raises(UserError, match=r"has class folders \(a, b\) and no train/ and test/"):
         scan_folder(flat)
-    with pytest.raises(UserError, match=r"dataset.test_share = 0.01 leaves fewer than one image"):
+    with pytest.raises(UserError, match=r"dataset.test_share = 0.01 would hold out 0 of"):
         scan_folder(flat, test_share=0.01)
 
 

@@ -124,7 +124,10 @@ def test_nothing_is_held_out_at_share_zero() -> None:
 @pytest.mark.parametrize("share", [0.01, 0.99])
 def test_a_share_without_an_image_per_class_on_a_side_is_refused(share: float) -> None:
     split = numbered(np.repeat(np.arange(5), 4).astype(np.int64))
-    with pytest.raises(UserError, match=r"dataset.val_share = .* fewer than one image per class"):
+    with pytest.raises(
+        UserError,
+        match=r"dataset.val_share = .* would hold out .* each needs an image on either side",
+    ):
         hold_out(split, share, NAMES)
 
 
