@@ -61,7 +61,7 @@ def tooltips(page: Any, selector: str) -> str:
 
 def test_every_panel_is_drawn_in_colours(opened: Any) -> None:
     panels = opened.locator(".live").all()
-    assert len(panels) == 9  # differences, curves, diagnostics
+    assert len(panels) == 10  # differences, curves, diagnostics
     for panel in panels:
         key = panel.get_attribute("id")
         assert len(np.unique(pixels(opened, f"#{key}").reshape(-1, 3), axis=0)) > 50
@@ -178,7 +178,7 @@ def contrast(one: Colour, other: Colour) -> float:
 def test_without_javascript_the_static_figures_are_there(page_file: Path, show: Any) -> None:
     with show(page_file, ready=False, java_script_enabled=False) as page:
         stills = page.locator("img.still").all()
-        assert len(stills) == 9
+        assert len(stills) == 10
         for still in stills:
             assert still.is_visible()
             assert still.bounding_box()["width"] > 250

@@ -274,13 +274,13 @@ def test_stages_end_where_the_rate_drops() -> None:
 def test_each_method_is_held_against_its_own_control() -> None:
     told = load_experiment("kendall_plugin")
     assert [pair.names for pair in rank_pairs(told)] == [
-        (name, f"{name}_rank") for name in ("kd", "ctkd", "dkd", "mlkd", "dist")
+        (name, f"{name}_rank") for name in ("kd", "kd_standardized", "ctkd", "dkd", "mlkd", "dist")
     ]
     assert "kd_rank" not in [arm.name for arm in control_arms(told)]
     some = rows_of({"dkd": CONTROL, "dkd_rank": TREATED}, epochs=2)
     names = [one.name for one in judge_findings(told, some, ["dkd_rank"])]
     assert names.count(RANKING) == 1
-    assert len([one for one in judge_findings(told, some) if one.name == RANKING]) == 5
+    assert len([one for one in judge_findings(told, some) if one.name == RANKING]) == 6
 
 
 def test_a_student_without_distillation_is_no_control() -> None:
