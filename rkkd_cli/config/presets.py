@@ -101,12 +101,8 @@ def _read_text(path: Path) -> str:
         raise UserError(f"cannot read {path}: {error.strerror}") from None
 
 
-def read_preset(preset: str) -> dict[str, Any]:
-    """Return the table of a preset. Raises UserError that names the file and the line."""
-    return _read_table(preset_path(preset))
-
-
-def _read_table(path: Path) -> dict[str, Any]:
+def read_table(path: Path) -> dict[str, Any]:
+    """Return the table in a TOML file. Raises UserError that names the file and the line."""
     text = _read_text(path)
     try:
         table = tomllib.loads(text)
@@ -196,7 +192,7 @@ def _read_with_overrides(
     given.
     """
     typed = overridden_keys(overrides)
-    table = _read_table(path)
+    table = read_table(path)
     given, dataset = apply_overrides(table, overrides), table.get("dataset")
     if isinstance(dataset, Mapping) and _name(given, "dataset") != _name(table, "dataset"):
         table["dataset"] = {key: dataset[key] for key in ("name", "val_share") if key in dataset}
@@ -227,7 +223,7 @@ def read_unchecked(path: Path) -> Experiment:
 
     Raises UserError for a table that is no whole experiment.
     """
-    table = _read_table(path)
+    table = read_table(path)
     if not table.get("vary"):
         table.setdefault("arms", default_arms(_method_name(table)))
     return experiment_from(table, path.name)
@@ -242,13 +238,13 @@ def override_experiment(experiment: Experiment, overrides: Sequence[Override]) -
 
 def read_experiment(path: Path) -> Experiment:
     """Return the experiment that a run has recorded. Raises UserError that names the file."""
-    return _with_valid_arms(experiment_from(_read_table(path), str(path)), typed=())
+    return _with_valid_arms(experiment_from(read_table(path), str(path)), typed=())
 
 
 def recorded_arms(path: Path) -> set[str] | None:
     """Return the names of a run's arms, or None if its experiment cannot be read."""
     with suppress(UserError):
-        arms = _read_table(path).get("arms")
+        arms = read_table(path).get("arms")
         return set(arms) if isinstance(arms, Mapping) else None
     return None
 

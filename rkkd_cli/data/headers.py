@@ -22,11 +22,6 @@ class Headers(NamedTuple):
     sizes: Counter[tuple[int, int]]
     unreadable: tuple[str, ...]
 
-    @property
-    def looked_at(self) -> int:
-        """The number of files that were opened."""
-        return self.sizes.total() + len(self.unreadable)
-
     def sentences(self) -> list[str]:
         """Return the sizes, and which files cannot be read."""
         count = f"{self.sizes.total():,}"

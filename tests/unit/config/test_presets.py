@@ -20,7 +20,7 @@ from rkkd_cli.config.presets import (
     preset_names,
     preset_path,
     preset_text,
-    read_preset,
+    read_table,
     to_toml,
     word_of,
 )
@@ -123,14 +123,14 @@ def test_a_file_that_is_no_toml_is_refused_and_named(content: bytes, tmp_path: P
     path = tmp_path / "mine.toml"
     path.write_bytes(content)
     with pytest.raises(UserError, match=r"mine\.toml is no valid TOML"):
-        read_preset(str(path))
+        read_table(path)
 
 
 def test_a_file_that_is_no_text_in_utf_8_is_refused_and_named(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_bytes("title = 'größer'".encode("cp1252"))
     with pytest.raises(UserError, match=r"mine\.toml is no text in UTF-8: .*save it as UTF-8"):
-        read_preset(str(path))
+        read_table(path)
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
@@ -188,7 +188,7 @@ def test_the_word_of_a_file_names_it_again(
     Path(name).write_text("seeds = 7", encoding="utf-8")
     assert word_of(Path(name)) == word
     assert split_words([word]) == (word, [])
-    assert read_preset(word) == {"seeds": 7}
+    assert read_table(preset_path(word)) == {"seeds": 7}
 
 
 def test_a_mistake_in_a_file_is_said_with_the_files_name(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     broken = folder_of(tmp_path, [(8, 8), (8, 8)]) / "train" / "a" / "0.png"
     broken.write_bytes(b"no image")
     read = headers_of(tmp_path)
-    assert (read.looked_at, read.images, read.sizes.total()) == (4, 4, 3)
+    assert (len(read.unreadable), read.images, read.sizes.total()) == (1, 4, 3)
     assert "1 cannot be read: cannot read the image" in read.sentences()[1]
     assert str(broken) in read.sentences()[1]
 
@@ -49,5 +49,5 @@ def test_of_a_large_folder_some_are_looked_at(
 ) -> None:
     monkeypatch.setattr(headers, "MAX_HEADERS", 5)
     read = headers_of(folder_of(tmp_path, [(8, 8)] * 6))
-    assert (read.looked_at, read.images) == (4, 12)
+    assert (read.sizes.total(), read.images) == (4, 12)
     assert read.sentences() == ["4 of 12 image headers read: all 8×8"]
