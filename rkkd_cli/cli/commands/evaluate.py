@@ -36,8 +36,7 @@ def evaluate(
     On another folder the classes are found by the names of its folders; it need not have all.
     """
     from rkkd_cli.cli.runtime.evaluate_students import evaluate_students
-    from rkkd_cli.cli.runtime.students import open_trained
-    from rkkd_cli.sweep.students.student import read_students
+    from rkkd_cli.sweep.students.student import open_trained, read_students
 
     students = read_students(open_trained(run, out), arms, seed, "best" if best else "final")
     root = None if data_root is None else data_root.expanduser()

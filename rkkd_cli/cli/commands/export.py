@@ -23,7 +23,7 @@ def export(
     A graph's logits are compared with the network's on random images before it is written.
     """
     from rkkd_cli.cli.runtime.export_student import export_student
-    from rkkd_cli.cli.runtime.students import open_trained
+    from rkkd_cli.sweep.students.student import open_trained
 
     path = None if to is None else to.expanduser()
     export_student(open_trained(run, out), arm, seed, "best" if best else "final", path, force)

@@ -34,9 +34,8 @@ def predict(
     Images are resized and normalised as the test images of the run.
     """
     from rkkd_cli.cli.output import console, tables
-    from rkkd_cli.cli.runtime.students import open_trained
     from rkkd_cli.sweep.students import predict as predicting
-    from rkkd_cli.sweep.students.student import read_student
+    from rkkd_cli.sweep.students.student import open_trained, read_student
     from rkkd_cli.train.device import pick_device
 
     files = predicting.image_files([path.expanduser() for path in images])

@@ -19,7 +19,7 @@ from rkkd_cli.models.checkpoint.layout import read_weights
 from rkkd_cli.models.checkpoint.load import fit_weights, load_fitted
 from rkkd_cli.models.external.wrapper import WrappedModel
 from rkkd_cli.records.manifest import ENDED_STATUSES
-from rkkd_cli.records.run_directory import RunDirectory
+from rkkd_cli.records.run_directory import RunDirectory, open_run
 from rkkd_cli.sweep.recording.own_code import changes, copies_of, read_code
 from rkkd_cli.train.events import WeightsKind
 from rkkd_cli.train.teacher.safetensors_files import METADATA_PREFIX
@@ -119,8 +119,14 @@ def read_students(
     return [read_student(run, arm, one, kind) for arm, one in cells]
 
 
-def check_code(run: RunDirectory) -> None:
-    """Raise UserError if the user's code is no longer that with which the run was trained."""
+def open_trained(run: str, out: Path) -> RunDirectory:
+    """Return the run. Raises UserError, also if the user's own code in it has changed since."""
+    opened = open_run(run, out)
+    _check_code(opened)
+    return opened
+
+
+def _check_code(run: RunDirectory) -> None:
     kept = run.read_manifest().code
     try:
         changed = changes(read_code(read_experiment(run.experiment)), kept)
