@@ -43,8 +43,12 @@ class DatasetConfig(FrozenConfig):
     flip: bool | None = Field(
         None, description="Flip half of the training images; default: the usual."
     )
-    mean: Floats | None = Field(None, description="Mean of each channel; default: the usual.")
-    std: Floats | None = Field(None, description="Deviation of each channel; default: the usual.")
+    mean: Floats | None = Field(
+        None, description="Mean of each channel; default: published, or measured."
+    )
+    std: Floats | None = Field(
+        None, description="Standard deviation of each channel; default: as mean."
+    )
     limit_train: int | None = Field(default=None, ge=1)
     limit_test: int | None = Field(default=None, ge=1)
     val_share: float = Field(default=0.0, ge=0.0, lt=1.0)
