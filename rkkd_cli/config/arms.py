@@ -30,7 +30,10 @@ def resolve_arms(experiment: Experiment) -> tuple[Arm, ...]:
     """
     names = Experiment.model_fields.keys() - {"arms", "vary", *DESCRIPTIVE_KEYS}
     base = {name: getattr(experiment, name) for name in names}
-    tables = {name: value.model_dump() for name, value in base.items() if name in SECTIONS}
+    tables: dict[str, Any] = {
+        name: value.model_dump() for name, value in base.items() if name in SECTIONS
+    }
+    tables["teachers"] = {name: one.model_dump() for name, one in experiment.teachers.items()}
     return tuple(
         Arm(name, _resolve(base, tables, name, overrides))
         for name, overrides in experiment.arms.items()

@@ -3,21 +3,29 @@
 Unknown keys are errors. The weights of the terms are settings; recorded terms are unweighted.
 """
 
-import math
 import re
 from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, ConfigDict, Field, field_validator, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import (
+    BeforeValidator,
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from rkkd_cli.config.dataset import DatasetConfig
 from rkkd_cli.config.frozen import FrozenConfig as FrozenConfig
+from rkkd_cli.config.objective import MethodConfig as MethodConfig
+from rkkd_cli.config.objective import RankConfig as RankConfig
 from rkkd_cli.config.stated_findings import FINDING_NAME, StatedFinding
+from rkkd_cli.config.teachers import check_names, check_target, choose_among_teachers
 from rkkd_cli.config.training import StudentTrainingConfig
 from rkkd_cli.config.training import TrainingConfig as TrainingConfig
-from rkkd_cli.config.value_lists import fits_64_bits, parse_axes, parse_seeds
+from rkkd_cli.config.value_lists import parse_axes, parse_seeds
 
 if TYPE_CHECKING:
     from rkkd_cli.config.arms import Arm
@@ -60,81 +68,6 @@ class StudentConfig(FrozenConfig):
     model: str
 
 
-class MethodConfig(FrozenConfig):
-    """The distillation method, the weights of CE and KL, and the settings of single methods.
-
-    The weights default to 1 − alpha for CE and alpha for KL with the method ``kd``; other methods
-    have their own defaults (see `rkkd ls methods`). ``temperature`` is also that of the recorded
-    KL. ``standardize_logits`` shifts and scales each image's logits to mean 0 and standard
-    deviation 1 in the terms of the method; the ranking loss and everything recorded use raw logits.
-    A section named after a method, such as ``method.dkd``, has the settings of that method.
-    """
-
-    model_config = ConfigDict(extra="allow")
-
-    name: str = "kd"
-    alpha: float = Field(default=0.9, ge=0, le=1)
-    temperature: float = Field(default=4.0, gt=0, le=1e30)
-    ce_weight: float | None = Field(
-        default=None, ge=0, description="Weight of CE; default: the method's own."
-    )
-    kl_weight: float | None = Field(
-        default=None, ge=0, description="Weight of KL; default: the method's own."
-    )
-    standardize_logits: bool = False
-
-    @property
-    def settings(self) -> dict[str, dict[str, Any]]:
-        """The settings of single methods, unvalidated: ``{"dkd": {"beta": 2.0}}``."""
-        return dict(self.model_extra or {})
-
-    @model_validator(mode="before")
-    @classmethod
-    def _check_method_sections(cls, table: Any) -> Any:
-        for name, value in table.items() if isinstance(table, dict) else ():
-            if name in cls.model_fields:
-                continue
-            if not isinstance(value, dict):
-                raise PydanticCustomError("extra_forbidden", "unknown", {"name": str(name)})
-            for key, setting in value.items():
-                if not _is_setting(setting):
-                    raise PydanticCustomError(
-                        "setting",
-                        "must be a finite number, a text, true or false, or a list of these",
-                        {"name": f"{name}.{key}"},
-                    )
-        return table
-
-
-def _is_setting(value: Any) -> bool:
-    if isinstance(value, list | tuple):
-        return all(_is_setting(item) and not isinstance(item, list | tuple) for item in value)
-    if isinstance(value, float):
-        return math.isfinite(value)
-    return isinstance(value, str) or (isinstance(value, int) and fits_64_bits(value))
-
-
-class RankConfig(FrozenConfig):
-    """The ranking loss: always logged, and backpropagated with ``weight`` if ``grad`` is true.
-
-    The other settings are those of ``kendall_ranking_loss``, and of what is logged: ``standardize``
-    compares z-scores, ``over`` ranks the classes of each image, the images of each batch, or both.
-    """
-
-    grad: bool = Field(False, description="Backpropagate the ranking loss; false: only log it.")
-    weight: float = Field(default=0.9, ge=0)
-    steepness: float = Field(default=100.0, gt=0)
-    surrogate: str = "tanh"
-    channels: str = "all"
-    standardize: bool = False
-    over: Literal["classes", "images", "both"] = "classes"
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """The arguments of ``kendall_ranking_loss``, with which the term is recorded."""
-        return self.model_dump(exclude={"grad", "weight"})
-
-
 def _cache_mode(value: object) -> object:
     """Return the mode that ``--cache-teacher`` (true) or ``--no-cache-teacher`` (false) means."""
     return {True: "exact", False: "off"}[value] if isinstance(value, bool) else value
@@ -148,6 +81,8 @@ class Experiment(FrozenConfig):
     ``based_on`` (the preset that was changed, and what was), and ``findings`` (claims that
     `rkkd findings` checks, by name).
 
+    ``teachers``: several teachers by name, in place of ``teacher``, which then is the one that
+    ``method.teacher`` names, or else the first. Files have them as ``[[teachers]]``.
     ``arms``: the overrides of each arm.
     ``vary``: the axes of a grid, which are keys with the values that its arms have.
     ``threads``: the order of a sum, hence its last bits, depends on them.
@@ -172,6 +107,10 @@ class Experiment(FrozenConfig):
     notes: str = Field("", description="What else to know.")
     based_on: str = Field("", description="The preset that was changed, and what was changed.")
     dataset: DatasetConfig
+    teachers: dict[str, TeacherConfig] = Field(
+        default_factory=dict,
+        description="Several teachers by name: teachers.NAME.KEY is as teacher.KEY.",
+    )
     teacher: TeacherConfig
     student: StudentConfig
     training: StudentTrainingConfig
@@ -214,12 +153,43 @@ class Experiment(FrozenConfig):
 
         return resolve_arms(self)
 
+    @property
+    def named_teachers(self) -> dict[str, TeacherConfig]:
+        """The teachers by name; one alone is called ``teacher``."""
+        return self.teachers or {"teacher": self.teacher}
+
+    def taught_by(self, name: str) -> Self:
+        """Return the experiment with this one of its teachers alone."""
+        return self.model_copy(update={"teacher": self.named_teachers[name], "teachers": {}})
+
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """Return a copy, which resolves its arms anew unless only descriptions differ."""
         copied = super().model_copy(update=update, deep=deep)
         if not {*(update or ())} <= {*DESCRIPTIVE_KEYS}:
             copied.__dict__.pop("resolved_arms", None)
         return copied
+
+    @model_validator(mode="before")
+    @classmethod
+    def _choose_among_teachers(cls, table: Any) -> Any:
+        return choose_among_teachers(table)
+
+    @model_serializer(mode="wrap")
+    def _without_the_other_kind(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        table: dict[str, Any] = dump(self)
+        table.pop("teacher" if self.teachers else "teachers", None)
+        return table
+
+    @model_validator(mode="after")
+    def _method_learns_from_a_teacher(self) -> Self:
+        check_target(self.method.teacher, self.teachers)
+        return self
+
+    @field_validator("teachers")
+    @classmethod
+    def _check_teacher_names(cls, teachers: dict[str, TeacherConfig]) -> dict[str, TeacherConfig]:
+        check_names(teachers)
+        return teachers
 
     @field_validator("arms")
     @classmethod

@@ -12,7 +12,7 @@ KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z0-9_+-]+)*")
 
 POINTED = re.compile(r"[+-]?([0-9]+\.|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
-TABLES_OF_NAMES = ("arms", "vary", "findings")
+REMOVABLE = ("arms", "vary", "findings", "teacher", "teachers")  # whole sections
 
 MAX_DEPTH = 20  # nested sections; an experiment has four
 
@@ -66,7 +66,7 @@ def is_unset(value: Any) -> bool:
 
 
 def apply_overrides(table: Mapping[str, Any], overrides: Iterable[Override]) -> dict[str, Any]:
-    """Return a copy of ``table`` with the overrides applied; ``vary=none`` has it vary nothing.
+    """Return a copy of ``table`` with the overrides applied; ``vary=none`` removes a section.
 
     Raises UserError if a key gets two different values, or leads through a value that is not a
     section.
@@ -87,7 +87,7 @@ def apply_overrides(table: Mapping[str, Any], overrides: Iterable[Override]) -> 
             parent = parent.setdefault(section, {})
             if not isinstance(parent, dict):
                 raise UserError(f"{key}: {section!r} is a value, not a section; see `rkkd cat`")
-        if key in TABLES_OF_NAMES and is_unset(value):
+        if key in REMOVABLE and is_unset(value):
             parent.pop(last, None)
         else:
             parent[last] = deepcopy(value)

@@ -23,6 +23,7 @@ from rkkd_cli.config.shipped import preset_description
 from rkkd_cli.config.shipped import preset_directory as preset_directory
 from rkkd_cli.config.shipped import preset_names as preset_names
 from rkkd_cli.config.stated_findings import check_arm_names
+from rkkd_cli.config.teachers import check_typed_teachers, named_teachers
 from rkkd_cli.config.untrusted import check_code_is_typed
 from rkkd_cli.config.validation import check_known_key, experiment_from
 from rkkd_cli.config.value_lists import parse_axes
@@ -102,7 +103,10 @@ def _read_text(path: Path) -> str:
 
 
 def read_table(path: Path) -> dict[str, Any]:
-    """Return the table in a TOML file. Raises UserError that names the file and the line."""
+    """Return the table in a TOML file, several teachers by name.
+
+    Raises UserError that names the file and the line.
+    """
     text = _read_text(path)
     try:
         table = tomllib.loads(text)
@@ -110,7 +114,13 @@ def read_table(path: Path) -> dict[str, Any]:
         raise UserError(f"{path} is no valid TOML: {error}") from None
     if is_too_deep(table):
         raise UserError(f"{path} is nested deeper than any experiment")
-    return table
+    return _with_named_teachers(table, str(path))
+
+
+def _with_named_teachers(table: dict[str, Any], where: str) -> dict[str, Any]:
+    if "teachers" not in table:
+        return table
+    return table | {"teachers": named_teachers(table["teachers"], where)}
 
 
 def load_experiment(preset: str, overrides: Sequence[Override] = ()) -> Experiment:
@@ -203,7 +213,8 @@ def _read_with_overrides(
     elif not varies and former != method:
         names = dict(zip(default_arms(former), default_arms(method), strict=True))
         table |= rename_arms(table, names)
-    return apply_overrides(table, overrides), typed
+    check_typed_teachers(table, typed)
+    return _with_named_teachers(apply_overrides(table, overrides), "teachers"), typed
 
 
 def _method_name(table: Mapping[str, Any]) -> object:

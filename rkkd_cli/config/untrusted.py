@@ -1,5 +1,6 @@
 """A preset file may come from anywhere, so it names no code to run: that has to be typed."""
 
+import re
 import shlex
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
@@ -11,6 +12,7 @@ from rkkd_cli.errors import UserError
 
 MODEL_KEYS = ("teacher.model", "student.model")
 CODE_KEYS = (*MODEL_KEYS, "dataset.name", "method.name")  # their values may name code to run
+TEACHERS_MODEL = re.compile(r"\bteachers\.[^.]+\.model$")  # that of one of several
 LIBRARY_PREFIXES = ("torchvision:", "timm:")  # of models, which are not code of the user's
 
 
@@ -46,7 +48,7 @@ def named_code(experiments: Iterable[Experiment]) -> list[tuple[str, str]]:
     for experiment in experiments:
         names = (
             ("dataset", "dataset.name", experiment.dataset.name),
-            ("model", "teacher.model", experiment.teacher.model),
+            *(("model", "teacher.model", one.model) for one in experiment.named_teachers.values()),
             ("model", "student.model", experiment.student.model),
             ("method", "method.name", experiment.method.name),
         )
@@ -61,6 +63,7 @@ def is_own_model(name: str) -> bool:
 
 def _is_code(key: str, value: object) -> bool:
     """Whether a key's value names code to run, as ``package.module:name``."""
+    key = TEACHERS_MODEL.sub("teacher.model", key)
     name = next((name for name in CODE_KEYS if f".{key}".endswith(f".{name}")), None)
     if name is None or not isinstance(value, str) or ":" not in value:
         return False

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from rkkd_cli.config.experiment import Experiment
+from rkkd_cli.config.experiment import Experiment, TeacherConfig
 from rkkd_cli.config.frozen import optional_keys
 from rkkd_cli.config.stated_findings import StatedFinding
 from rkkd_cli.errors import UserError, nearest
@@ -33,17 +33,21 @@ def experiment_from(
     try:
         return Experiment.model_validate(dict(table))
     except ValidationError as error:
-        key, message = _describe_error(error, [*known_keys(), *_finding_keys(table)])
+        key, message = _describe_error(error, [*known_keys(), *_keys_by_name(table)])
         typed = any(
             f"{other}.".startswith(f"{key}.") or key.startswith(f"{other}.") for other in overridden
         )
         raise UserError(message if typed else f"{where}: {message}") from None
 
 
-def _finding_keys(table: Mapping[str, Any]) -> list[str]:
-    findings = table.get("findings")
-    names = findings if isinstance(findings, Mapping) else ()
-    return [f"findings.{name}.{key}" for name in names for key in StatedFinding.model_fields]
+def _keys_by_name(table: Mapping[str, Any]) -> list[str]:
+    """Return the keys of the findings and of the teachers that the table names."""
+    keys: list[str] = []
+    for section, model in (("findings", StatedFinding), ("teachers", TeacherConfig)):
+        names = table.get(section)
+        for name in names if isinstance(names, Mapping) else ():
+            keys += known_keys(model, f"{section}.{name}.")
+    return keys
 
 
 def section_error(error: ValidationError, section: str, keys: Iterable[str]) -> str:
@@ -59,6 +63,8 @@ def check_known_key(key: str) -> None:
     keys = known_keys()
     if METHOD_SETTING.fullmatch(key):
         return
+    if key.startswith("teachers."):
+        keys = known_keys(TeacherConfig, f"teachers.{key.split('.')[1]}.")
     if key not in keys:
         raise UserError(_unknown_key(key, keys))
     inside = next((other for other in keys if other.startswith(f"{key}.")), None)

@@ -17,6 +17,7 @@ from rkkd_cli.losses.ctkd import (
 from rkkd_cli.losses.dist import dist_loss, dist_terms
 from rkkd_cli.losses.divergence import kl_divergence, soft_cross_entropy
 from rkkd_cli.losses.dkd import dkd_loss, dkd_terms
+from rkkd_cli.losses.ensemble import mean_logits, mean_probabilities
 from rkkd_cli.losses.geometry import match_sizes
 from rkkd_cli.losses.hint import correctly_classified, feature_kl_loss, hint_loss
 from rkkd_cli.losses.mlkd import (
@@ -62,6 +63,8 @@ __all__ = [
     "low_confidence_classes",
     "low_confidence_images",
     "match_sizes",
+    "mean_logits",
+    "mean_probabilities",
     "mlkd_terms",
     "reversal_strength",
     "rkd_angle_loss",

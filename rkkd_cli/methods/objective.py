@@ -1,13 +1,15 @@
 """What an arm optimises: a weighted sum of loss terms."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from rkkd_cli.config.experiment import MethodConfig
+from rkkd_cli.config.teachers import target_text
 from rkkd_cli.losses import KendallRankingLoss, kl_divergence
 from rkkd_cli.methods.inputs import DistillInputs, ViewOutputs, as_float32
 from rkkd_cli.methods.method import Method
@@ -43,6 +45,11 @@ class Objective:
         return self.method.method_config.temperature
 
     @property
+    def shares(self) -> dict[str, float]:
+        """The share of each of several teachers, or of their mean; of one teacher, nothing."""
+        return self.method.method_config.shares
+
+    @property
     def uses_logits_only(self) -> bool:
         """Whether one view's logits are all that it reads, and the student all that it trains."""
         reads_more = self.method.needs_features or self.method.needs_strong_view
@@ -64,13 +71,15 @@ class Objective:
         """Return the weighted sum as text: ``0.1·ce + 0.9·kl + 0.9·rank, k = 5``.
 
         Weights that change are those of the last of the ``epochs``, with those of the first.
-        Settings follow that are not the default ones.
+        Settings follow that are not the default ones, and which of several teachers it learns from.
         """
         last, first = (weighted_sum(self.loss_weights(epoch)) for epoch in (epochs, 1))
         weighted = last if first == last else f"{last} (epoch 1: {first})"
         return ", ".join([weighted, *self._unusual_settings()])
 
     def _unusual_settings(self) -> Iterator[str]:
+        if (target := self.method.method_config.teacher) is not None:
+            yield f"from {target_text(target)}"
         if self.temperature != MethodConfig().temperature:
             yield f"T = {self.temperature:g}"
         if not self.rank_weight:
@@ -108,6 +117,22 @@ class Objective:
             return ObjectiveLoss(0.0 * student.sum(), raw)
         weighted = [weight * values[term] for term, weight in weights.items()]
         return ObjectiveLoss(sum(weighted[1:], start=weighted[0]), raw)
+
+
+def weighted_mean(shares: Sequence[float], values: Sequence[Tensor]) -> Tensor:
+    """Return Σ share · value; a single value as it is."""
+    if len(values) == 1:
+        return values[0]
+    return torch.stack([share * one for share, one in zip(shares, values, strict=True)]).sum(dim=0)
+
+
+def weighted_loss(shares: Sequence[float], losses: Sequence[ObjectiveLoss]) -> ObjectiveLoss:
+    """Return the weighted mean of losses: of their totals, and of each of the method's terms."""
+    terms = {
+        name: weighted_mean(shares, [loss.method_terms[name] for loss in losses])
+        for name in losses[0].method_terms
+    }
+    return ObjectiveLoss(weighted_mean(shares, [loss.total for loss in losses]), terms)
 
 
 def weighted_sum(weights: Mapping[str, float]) -> str:

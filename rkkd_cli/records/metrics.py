@@ -1,8 +1,8 @@
 """``metrics.csv``: one row per arm, seed and epoch; terms raw, accuracies in percent.
 
 The columns are: arm, seed, epoch; the varied keys, empty where an arm has no value; learning rate,
-terms and accuracies; diagnostics; the terms of single methods, empty in other arms; timing; those
-of the validation split.
+terms and accuracies; diagnostics; the terms of single methods, empty in other arms; those of
+several teachers, on all splits; timing; those of the validation split.
 """
 
 import csv
@@ -40,10 +40,19 @@ TIMING = COLUMNS[-2:]
 
 
 def columns(
-    with_validation: bool, varied: Sequence[str] = (), method_terms: Sequence[str] = ()
+    with_validation: bool,
+    varied: Sequence[str] = (),
+    method_terms: Sequence[str] = (),
+    teacher_terms: Sequence[str] = (),
 ) -> tuple[str, ...]:
-    """Return the header of a run's metrics.csv."""
-    return _header(varied, (*DIAGNOSTICS, *method_terms), VAL_COLUMNS if with_validation else ())
+    """Return the header of a run's metrics.csv.
+
+    ``teacher_terms`` are those of several teachers, such as ``kl_resnet56``, without their splits.
+    """
+    prefixes = ("", "test_", "val_") if with_validation else ("", "test_")
+    of_teachers = [prefix + term for prefix in prefixes for term in teacher_terms]
+    extra = (*DIAGNOSTICS, *method_terms, *of_teachers)
+    return _header(varied, extra, VAL_COLUMNS if with_validation else ())
 
 
 def _header(varied: Sequence[str], extra: Sequence[str], val: Sequence[str]) -> tuple[str, ...]:
@@ -52,9 +61,28 @@ def _header(varied: Sequence[str], extra: Sequence[str], val: Sequence[str]) -> 
 
 
 def extra_columns_in(header: Sequence[str]) -> tuple[str, ...]:
-    """Return the columns of diagnostics and of methods' terms; files of old versions have none."""
+    """Return the columns of diagnostics, and of the terms of methods and teachers.
+
+    Files of old versions have none.
+    """
     start = header.index(COLUMNS[-len(TIMING) - 1]) + 1
     return tuple(header[start : header.index(TIMING[0])])
+
+
+def teacher_terms_in(header: Sequence[str]) -> tuple[str, ...]:
+    """Return the terms of several teachers, which alone have columns for held-out splits too."""
+    extra = extra_columns_in(header)
+    return tuple(column for column in extra if f"test_{column}" in extra)
+
+
+def method_terms_in(header: Sequence[str]) -> tuple[str, ...]:
+    """Return the terms of single methods."""
+    others = {*DIAGNOSTICS, *teacher_terms_in(header)}
+    return tuple(
+        column
+        for column in extra_columns_in(header)
+        if column not in others and not column.startswith(("test_", "val_"))
+    )
 
 
 def varied_keys_in(header: Sequence[str]) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ from rkkd_cli.config.description import Counts, short_title
 from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.errors import printable
 from rkkd_cli.records.manifest import Manifest
-from rkkd_cli.records.metrics import DIAGNOSTICS, extra_columns_in
+from rkkd_cli.records.metrics import method_terms_in
 from rkkd_cli.report.arms import ArmCurve, arm_curves, seeds_text
 from rkkd_cli.report.words import Quantity, quantity_of
 
@@ -113,9 +113,9 @@ class CurvePicture:
         """The terms of single methods, one's own among them, that any arm has values of."""
         columns: dict[str, None] = {}
         for curve in self.curves:
-            extra = extra_columns_in(list(curve.rows.columns))
-            columns |= dict.fromkeys(c for c in extra if curve.rows[c].notna().any())
-        return [quantity_of(column) for column in columns if column not in DIAGNOSTICS]
+            terms = method_terms_in(list(curve.rows.columns))
+            columns |= dict.fromkeys(c for c in terms if curve.rows[c].notna().any())
+        return [quantity_of(column) for column in columns]
 
     def differences_of(self, column: str) -> list[ArmDifference]:
         """Return the differences that have comparable values of a column."""

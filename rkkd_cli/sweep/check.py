@@ -10,13 +10,14 @@ import torch
 
 from rkkd_cli.config.arms import Arm
 from rkkd_cli.config.experiment import Experiment, TrainingConfig
+from rkkd_cli.config.teachers import target_columns
 from rkkd_cli.data.catalogue import DatasetInfo, DatasetRequest
 from rkkd_cli.data.reading import inspect_dataset
 from rkkd_cli.data.stream import Batch, batch_slices
 from rkkd_cli.data.strong_augment import StrongView
 from rkkd_cli.errors import UserError
 from rkkd_cli.files import write_problem
-from rkkd_cli.methods import ModelPair, build_objective, check_settings
+from rkkd_cli.methods import ModelPair, Objective, build_objective, check_settings
 from rkkd_cli.models import (
     MODELS,
     Classifier,
@@ -29,7 +30,8 @@ from rkkd_cli.sweep.jobs import group_by_stream
 from rkkd_cli.sweep.teacher_fit import explain_misfit, format_size
 from rkkd_cli.train.arm import ArmOnStream
 from rkkd_cli.train.taught_batch import feature_needs, run_teacher
-from rkkd_cli.train.teacher.model import freeze
+from rkkd_cli.train.teacher.model import Teacher, freeze
+from rkkd_cli.train.teacher.several import teachers_by_name
 from rkkd_cli.train.teacher.training import required_recipe
 
 RESIDENT_COPIES = 2  # of the decoded images: as they are read, and padded for random crops
@@ -92,7 +94,8 @@ def check_device(experiment: Experiment, device: torch.device) -> None:
 
 def _check_stream(arms: tuple[Arm, ...]) -> CheckedStream:
     experiment = arms[0].experiment
-    names = [experiment.teacher.model, *(arm.experiment.student.model for arm in arms)]
+    teachers = [teacher.model for teacher in experiment.named_teachers.values()]
+    names = [*teachers, *(arm.experiment.student.model for arm in arms)]
     for name in dict.fromkeys(names):
         check_model_name(name)
     dataset = inspect_dataset(dataset_request(experiment))
@@ -111,9 +114,9 @@ def _check_stream(arms: tuple[Arm, ...]) -> CheckedStream:
     for name, model in models.items():
         check_forward(name, model, dataset)
     objectives = {arm.name: _check_method(arm, models, dataset) for arm in arms}
-    _check_teacher(experiment, models[experiment.teacher.model], dataset)
-    _check_teacher_batch(experiment, models[experiment.teacher.model], dataset)
-    _check_losses(arms, models[experiment.teacher.model], dataset)
+    for name in experiment.named_teachers:
+        _check_teacher(experiment, name, models, dataset)
+    _check_losses(arms, models, dataset)
     parameters = {name: count_parameters(models[name]) for name in names}
     return CheckedStream(arms, dataset, parameters, objectives)
 
@@ -157,6 +160,7 @@ def _check_method(arm: Arm, models: Mapping[str, Classifier], dataset: DatasetIn
         pair = ModelPair(student, teacher, dataset.in_channels, dataset.size, labels)
         objective = build_objective(experiment.method, experiment.rank, pair)
     method = objective.method
+    _check_targets(arm, objective)
     if method.needs_strong_view:
         StrongView(dataset.in_channels)
     reads_more = method.needs_features or method.needs_strong_view
@@ -166,6 +170,41 @@ def _check_method(arm: Arm, models: Mapping[str, Classifier], dataset: DatasetIn
             "are all that is cached; leave out --cache-teacher"
         )
     return objective.text(experiment.training.epochs)
+
+
+def _check_targets(arm: Arm, objective: Objective) -> None:
+    """Raise UserError if the arm cannot learn from what it should of several teachers."""
+    experiment, name = arm.experiment, arm.experiment.method.name
+    target = experiment.method.teacher
+    if target is None:
+        return
+    is_one = isinstance(target, str) and target in experiment.teachers
+    if objective.method.needs_features and not is_one:
+        raise UserError(
+            f"arm {arm.name}: method {name} reads features, which several teachers cannot have in "
+            f"common; set method.teacher to one of them: {', '.join(experiment.teachers)}"
+        )
+    taken = {*objective.method_terms} & {*target_columns(experiment.teachers)}
+    for term in taken:
+        raise UserError(
+            f"arm {arm.name}: {term} is a term of method {name}, and the loss to the teacher "
+            f"{term.partition('_')[2]}; give that teacher another name"
+        )
+
+
+def _check_teacher(
+    experiment: Experiment, name: str, models: Mapping[str, Classifier], dataset: DatasetInfo
+) -> None:
+    """Raise UserError if a teacher can neither be loaded nor trained; it names one of several."""
+    alone = experiment.taught_by(name)
+    model = models[alone.teacher.model]
+    try:
+        _check_origin(alone, model, dataset)
+        _check_teacher_batch(alone, model, dataset)
+    except UserError as error:
+        if not experiment.teachers:
+            raise
+        raise UserError(f"teachers.{name}: {error}") from None
 
 
 def _check_teacher_batch(experiment: Experiment, model: Classifier, dataset: DatasetInfo) -> None:
@@ -182,7 +221,9 @@ def _check_teacher_batch(experiment: Experiment, model: Classifier, dataset: Dat
         ) from None
 
 
-def _check_losses(arms: Sequence[Arm], teacher_model: Classifier, dataset: DatasetInfo) -> None:
+def _check_losses(
+    arms: Sequence[Arm], models: Mapping[str, Classifier], dataset: DatasetInfo
+) -> None:
     """Raise UserError for an arm that cannot take a step on two random images, or on one.
 
     One image is tried if the smallest batch of an epoch has no more.
@@ -190,17 +231,13 @@ def _check_losses(arms: Sequence[Arm], teacher_model: Classifier, dataset: Datas
     Settings and plug-ins can be wrong in ways that show only when the loss is computed. Of several
     arms that differ in weights and temperatures only, one is tried.
     """
-    cpu, (height, width) = torch.device("cpu"), dataset.size
-    teacher = freeze(
-        deepcopy(teacher_model),
-        cpu,
-        precision=arms[0].experiment.precision,
-        num_classes=dataset.num_classes,
-        in_channels=dataset.in_channels,
-        image_size=dataset.size,
-    )
+    experiment, (height, width) = arms[0].experiment, dataset.size
+    teachers = {
+        name: _frozen(models[config.model], experiment.precision, dataset)
+        for name, config in experiment.named_teachers.items()
+    }
+    teacher = teachers_by_name(teachers)
     generator = torch.Generator().manual_seed(0)
-    experiment = arms[0].experiment
     count = min(2, smallest_batch(experiment.training, dataset.train_images))
     images = torch.randn(count, dataset.in_channels, height, width, generator=generator)
     labels = torch.arange(count)
@@ -226,6 +263,18 @@ def _check_losses(arms: Sequence[Arm], teacher_model: Classifier, dataset: Datas
             ) from error
 
 
+def _frozen(model: Classifier, precision: str, dataset: DatasetInfo) -> Teacher:
+    """Return the model as a teacher that has learnt nothing."""
+    return freeze(
+        deepcopy(model),
+        torch.device("cpu"),
+        precision=precision,
+        num_classes=dataset.num_classes,
+        in_channels=dataset.in_channels,
+        image_size=dataset.size,
+    )
+
+
 def _loss_key(arm: Arm) -> tuple[object, ...]:
     """Return what decides whether an arm's loss can be computed: not its weights and the like."""
     experiment, numbers = arm.experiment, {"alpha", "temperature", "ce_weight", "kl_weight"}
@@ -234,7 +283,7 @@ def _loss_key(arm: Arm) -> tuple[object, ...]:
     return experiment.student.model, method, rank
 
 
-def _check_teacher(experiment: Experiment, model: Classifier, dataset: DatasetInfo) -> None:
+def _check_origin(experiment: Experiment, model: Classifier, dataset: DatasetInfo) -> None:
     if experiment.teacher.checkpoint is None:
         required_recipe(experiment)
         return

@@ -2,7 +2,7 @@
 
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -25,6 +25,7 @@ from rkkd_cli.train.device import use_precision
 from rkkd_cli.train.metrics.evaluate import EVALUATION_BATCH
 from rkkd_cli.train.taught_batch import feature_needs, run_teacher
 from rkkd_cli.train.teacher.model import Teacher, freeze
+from rkkd_cli.train.teacher.several import Teachers, teachers_by_name
 
 USABLE_SHARE = 0.8  # of the free memory
 BYTES_PER_FLOAT = 4
@@ -45,11 +46,16 @@ class JobMemory(NamedTuple):
 
 
 class EpochTime(NamedTuple):
-    """The seconds of an epoch: the teacher, all arms, and the decoding of streamed images."""
+    """The seconds of an epoch: each teacher, all arms, and the decoding of streamed images."""
 
-    teacher: float
+    teachers: Mapping[str, float]
     arms: float
     decoding: float = 0.0
+
+    @property
+    def teacher(self) -> float:
+        """The seconds of all teachers."""
+        return sum(self.teachers.values())
 
     @property
     def epoch(self) -> float:
@@ -68,8 +74,8 @@ class ImageCounts(NamedTuple):
 class StreamEstimate(NamedTuple):
     """What the arms of a stream take on a device.
 
-    ``seconds`` of one seed, ``teacher_share`` of them in the teacher's forward pass;
-    ``teacher_seconds`` to train the teacher; ``bytes`` beside PyTorch itself; ``fit``: how many
+    ``seconds`` of one seed, ``teacher_share`` of them in the teachers' forward passes;
+    ``teacher_seconds`` to train the teachers; ``bytes`` beside PyTorch itself; ``fit``: how many
     arms fit into memory at once.
     """
 
@@ -84,13 +90,16 @@ class StreamEstimate(NamedTuple):
 def estimate_stream(arms: Sequence[Arm], device: torch.device) -> StreamEstimate:
     """Return the time and memory of the arms of a stream, measured in a few steps."""
     experiment, epoch, memory = arms[0].experiment, epoch_time(arms, device), job_memory(arms)
-    recipe = None if experiment.teacher.checkpoint else experiment.teacher.training
+    epochs = {
+        name: 0 if teacher.checkpoint or not teacher.training else teacher.training.epochs
+        for name, teacher in experiment.named_teachers.items()
+    }
     return StreamEstimate(
         arms=len(arms),
         seconds=epoch.epoch * experiment.training.epochs,
         teacher_share=epoch.teacher / epoch.epoch,
         # A forward pass is a third of a step.
-        teacher_seconds=3 * epoch.teacher * recipe.epochs if recipe else 0.0,
+        teacher_seconds=sum(3 * epoch.teachers[name] * count for name, count in epochs.items()),
         bytes=memory.shared + memory.per_arm * len(arms),
         fit=memory.max_arms(free_memory(device)),
     )
@@ -124,11 +133,10 @@ def job_memory(arms: Sequence[Arm]) -> JobMemory:
         per_arm = max(per_arm, weights * (1 + tensors) + 2 * weights * tensors)
         saved = _saved_for_backward(model, images) * counts.batch // len(images)
         activations = max(activations, saved)
-    teacher = build_model(
-        experiment.teacher.model, dataset.num_classes, dataset.in_channels, dataset.size
-    )
-    logits = BYTES_PER_FLOAT * dataset.num_classes * counts.evaluated
-    weights = BYTES_PER_FLOAT * count_parameters(teacher)
+    shapes = dataset.num_classes, dataset.in_channels, dataset.size
+    teachers = [build_model(one.model, *shapes) for one in experiment.named_teachers.values()]
+    logits = BYTES_PER_FLOAT * dataset.num_classes * counts.evaluated * len(teachers)
+    weights = BYTES_PER_FLOAT * sum(map(count_parameters, teachers))
     shared = weights + logits + _image_bytes(experiment, dataset, counts) + 3 * activations
     return JobMemory(shared, max(1, per_arm))
 
@@ -167,8 +175,12 @@ def epoch_time(arms: Sequence[Arm], device: torch.device) -> EpochTime:
     use_precision(device, experiment.precision)
     dataset = inspect_dataset(dataset_request(experiment))
     counts = _image_counts(experiment, dataset)
-    teacher = _untrained_teacher(experiment, dataset, device)
-    count = _timed_images(teacher, counts.batch, device)
+    teachers = {
+        name: _untrained_teacher(experiment.taught_by(name), dataset, device)
+        for name in experiment.named_teachers
+    }
+    teacher = teachers_by_name(teachers)
+    count = _timed_images([*teachers.values()], counts.batch, device)
     images = _blank_images(teacher, count, device)
     labels = (torch.arange(count) % dataset.num_classes).to(device)
     students = {
@@ -177,7 +189,10 @@ def epoch_time(arms: Sequence[Arm], device: torch.device) -> EpochTime:
     needs = feature_needs(student.objective for student in students.values())
     strong = images if needs.strong_view else None
     batch = Batch(images, labels, torch.arange(count, device=device), strong)
-    teacher_seconds = _median_seconds(lambda: run_teacher(teacher, batch, needs), device)
+    teacher_seconds = {
+        name: _median_seconds(partial(run_teacher, one, batch, needs), device)
+        for name, one in teachers.items()
+    }
     taught = run_teacher(teacher, batch, needs)
     seconds = {
         kind: _median_seconds(partial(student.step, taught), device)
@@ -187,22 +202,22 @@ def epoch_time(arms: Sequence[Arm], device: torch.device) -> EpochTime:
     evaluated_batches = counts.evaluated / counts.batch / 3  # a forward pass is a third of a step
     arm_seconds = sum(seconds[_student_kind(arm)] for arm in arms)
     return EpochTime(
-        teacher=teacher_seconds * parts * batches,
+        teachers={name: one * parts * batches for name, one in teacher_seconds.items()},
         arms=arm_seconds * parts * (batches + evaluated_batches),
         decoding=_decoding_seconds(experiment, dataset, counts) if dataset.streamed else 0.0,
     )
 
 
-def _timed_images(teacher: Teacher, batch: int, device: torch.device) -> int:
-    """Return how many images of a batch the teacher passes in a bearable time."""
+def _timed_images(teachers: Sequence[Teacher], batch: int, device: torch.device) -> int:
+    """Return how many images of a batch the teachers pass in a bearable time."""
     few = min(FEW_IMAGES, batch)
-    images = _blank_images(teacher, few, device)
+    images = _blank_images(teachers[0], few, device)
     with torch.no_grad():
-        seconds = _median_seconds(lambda: teacher.folded(images), device)
+        seconds = _median_seconds(lambda: [one.folded(images) for one in teachers], device)
     return min(batch, max(few, int(few * MAX_SECONDS / max(seconds, 1e-9))))
 
 
-def _blank_images(teacher: Teacher, count: int, device: torch.device) -> torch.Tensor:
+def _blank_images(teacher: Teachers, count: int, device: torch.device) -> torch.Tensor:
     images = torch.zeros(count, teacher.in_channels, *teacher.image_size, device=device)
     return images.to(memory_format=torch.channels_last)
 

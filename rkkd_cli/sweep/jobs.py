@@ -60,13 +60,14 @@ def split_evenly(arms: Sequence[Arm], max_arms: int) -> list[tuple[Arm, ...]]:
 
 
 class SourcesKey(NamedTuple):
-    """What determines the images and the teacher of an experiment."""
+    """What determines the images and the teachers of an experiment, which have names."""
 
     dataset: DatasetConfig
-    teacher: TeacherConfig
+    teachers: tuple[tuple[str, TeacherConfig], ...]
     precision: str
 
 
 def sources_key(experiment: Experiment) -> SourcesKey:
-    """Return what determines the experiment's images and its teacher."""
-    return SourcesKey(experiment.dataset, experiment.teacher, experiment.precision)
+    """Return what determines the experiment's images and its teachers."""
+    teachers = tuple(experiment.named_teachers.items())
+    return SourcesKey(experiment.dataset, teachers, experiment.precision)

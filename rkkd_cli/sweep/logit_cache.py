@@ -11,6 +11,7 @@ import torch
 
 from rkkd_cli.config.grid import NUMBERS_VERSION
 from rkkd_cli.config.untrusted import is_own_model
+from rkkd_cli.data.images import Dataset
 from rkkd_cli.data.stream import batch_slices
 from rkkd_cli.errors import unknown_name
 from rkkd_cli.files import write_atomically
@@ -19,23 +20,37 @@ from rkkd_cli.records.environment import processor
 from rkkd_cli.sweep.jobs import Job
 from rkkd_cli.sweep.sources import Sources
 from rkkd_cli.train.device import describe_device
-from rkkd_cli.train.teacher.logit_cache import LogitCache
+from rkkd_cli.train.teacher.logit_cache import LogitCache, LogitCaches
+from rkkd_cli.train.teacher.model import Teacher
 
 FOLDER, FACTS_FILE = "teacher-outputs", "stream.json"
 
 
-def logit_cache_of(job: Job, sources: Sources, cache: Path) -> LogitCache | None:
+def logit_cache_of(job: Job, sources: Sources, cache: Path) -> LogitCache | LogitCaches | None:
     """Return the cache of the teacher's logits on the job's stream, if the job uses one.
+
+    Several teachers have one each.
+    """
+    if job.experiment.cache_teacher == "off":
+        return None
+    if isinstance(sources.teacher, Teacher):
+        return _cache_of(job, sources.dataset, sources.teacher, job.experiment.teacher.model, cache)
+    models = {name: config.model for name, config in job.experiment.teachers.items()}
+    members = sources.teacher.members.items()
+    return LogitCaches(
+        {name: _cache_of(job, sources.dataset, one, models[name], cache) for name, one in members}
+    )
+
+
+def _cache_of(job: Job, dataset: Dataset, teacher: Teacher, model: str, cache: Path) -> LogitCache:
+    """Return the cache of a teacher's logits on the job's stream.
 
     The key covers the images, their order and augmentation, the teacher's weights, its source if it
     is a model of the user's, and what changes the last bits: precision, device, threads, processor
     and PyTorch.
     """
-    precision = job.experiment.cache_teacher
-    if precision == "off":
-        return None
-    dataset, teacher = sources.dataset, sources.teacher
-    training = job.experiment.training
+    precision, training = job.experiment.cache_teacher, job.experiment.training
+    assert precision != "off"
     parts = {
         "version": NUMBERS_VERSION,
         "dataset": dataset.fingerprint,
@@ -48,7 +63,6 @@ def logit_cache_of(job: Job, sources: Sources, cache: Path) -> LogitCache | None
         "kind": precision,
         "where": (describe_device(teacher.device), processor(), torch.__version__),
     }
-    model = job.experiment.teacher.model
     if is_own_model(model):
         parts["code"] = source_hash("model", model)
     text = json.dumps(parts, sort_keys=True)
@@ -66,7 +80,7 @@ def logit_cache_of(job: Job, sources: Sources, cache: Path) -> LogitCache | None
     return LogitCache(folder, precision, batches[-1].stop, teacher.num_classes)
 
 
-def describe_logit_cache(cache: LogitCache, epochs: int) -> str:
+def describe_logit_cache(cache: LogitCache | LogitCaches, epochs: int) -> str:
     """Return how many epochs are cached, and the size of all."""
     cached = len(cache.cached_epochs() & set(range(1, epochs + 1)))
     size = format_bytes(cache.bytes_per_epoch)

@@ -1,6 +1,7 @@
 """What jobs train on: the images, the teacher, and its logits on the held-out splits."""
 
 from collections.abc import Generator, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,18 +16,18 @@ from rkkd_cli.errors import RunError, UserError
 from rkkd_cli.sweep.check import dataset_request
 from rkkd_cli.sweep.recording.run_state import Origin
 from rkkd_cli.train.distributed.process_group import SINGLE_PROCESS, ProcessGroup
-from rkkd_cli.train.events import DatasetReady, Event, Note
+from rkkd_cli.train.events import DatasetReady, Event, Note, TeacherReady
 from rkkd_cli.train.metrics.evaluate import EVALUATION_BATCH, TaughtSplit
 from rkkd_cli.train.runtime import Runtime
-from rkkd_cli.train.teacher.model import Teacher
 from rkkd_cli.train.teacher.obtain import obtain_teacher
+from rkkd_cli.train.teacher.several import Teachers, teachers_by_name
 
 
 class Sources(NamedTuple):
-    """A dataset and its teacher on a device, with the held-out splits."""
+    """A dataset and its teacher, or several, on a device, with the held-out splits."""
 
     dataset: Dataset
-    teacher: Teacher
+    teacher: Teachers
     held_out: dict[str, TaughtSplit]
 
     @property
@@ -36,7 +37,7 @@ class Sources(NamedTuple):
 
 
 def make_sources(
-    dataset: Dataset, teacher: Teacher, process_group: ProcessGroup = SINGLE_PROCESS
+    dataset: Dataset, teacher: Teachers, process_group: ProcessGroup = SINGLE_PROCESS
 ) -> Sources:
     """Return the sources, with the teacher's logits on this rank's shard of the held-out splits.
 
@@ -76,18 +77,40 @@ def open_sources(
     dataset = yield from _read_same_dataset(experiment, runtime)
     origin.check_dataset(experiment, dataset.fingerprint)
     yield DatasetReady(dataset_facts(dataset))
-    teacher, ready = yield from obtain_teacher(experiment, dataset, runtime, origin.teachers)
-    origin.check_teacher(experiment, teacher.fingerprint)
-    yield ready
+    teacher = yield from obtain_teachers(experiment, dataset, runtime, origin)
     return make_sources(dataset, teacher, runtime.process_group)
 
 
+def obtain_teachers(
+    experiment: Experiment, dataset: Dataset, runtime: Runtime, origin: Origin
+) -> Generator[Event, None, Teachers]:
+    """Return the experiment's teacher, or all of several; yields their training.
+
+    Raises UserError if they are not those that the run began with.
+    """
+    obtained = {}
+    for name in experiment.named_teachers:
+        taught = experiment.taught_by(name)
+        teacher, ready = yield from obtain_teacher(taught, dataset, runtime, origin.teachers)
+        obtained[name] = teacher, named(ready, experiment, name)
+    teachers = teachers_by_name({name: teacher for name, (teacher, _) in obtained.items()})
+    origin.check_teacher(experiment, teachers.fingerprint)
+    yield from (ready for _, ready in obtained.values())
+    return teachers
+
+
+def named(ready: TeacherReady, experiment: Experiment, name: str) -> TeacherReady:
+    """Return the event with the teacher's name among its facts, if it has one."""
+    if not experiment.teachers:
+        return ready
+    return replace(ready, facts={"name": name, **ready.facts})
+
+
 def prepare_teacher(experiment: Experiment, runtime: Runtime) -> Iterator[Event]:
-    """Train and cache the experiment's teacher, unless it is cached."""
+    """Train and cache the experiment's teachers, unless they are cached."""
     dataset = yield from _read_same_dataset(experiment, runtime)
     yield DatasetReady(dataset_facts(dataset))
-    _, ready = yield from obtain_teacher(experiment, dataset, runtime)
-    yield ready
+    yield from obtain_teachers(experiment, dataset, runtime, Origin())
 
 
 def _read_same_dataset(experiment: Experiment, runtime: Runtime) -> Generator[Event, None, Dataset]:

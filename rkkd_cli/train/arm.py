@@ -7,10 +7,12 @@ import torch
 from torch import Tensor, nn
 
 from rkkd_cli.config.arms import Arm
+from rkkd_cli.config.teachers import target_columns
 from rkkd_cli.data.seeding import derive_seed
-from rkkd_cli.methods import ModelPair, Objective, ViewOutputs, build_objective
+from rkkd_cli.methods import ModelPair, Objective, build_objective
 from rkkd_cli.methods.inputs import logits_only
 from rkkd_cli.methods.objective import ObjectiveLoss
+from rkkd_cli.methods.targets import logits_of
 from rkkd_cli.models import MODELS, Classifier, Features, build_model
 from rkkd_cli.train.device import autocast
 from rkkd_cli.train.distributed.process_group import SINGLE_PROCESS, ProcessGroup
@@ -21,8 +23,8 @@ from rkkd_cli.train.metrics.meters import EpochMeters
 from rkkd_cli.train.profile import stage
 from rkkd_cli.train.rng import IsolatedRng
 from rkkd_cli.train.taught_batch import StepOutput, TaughtBatch
-from rkkd_cli.train.teacher.model import Teacher
 from rkkd_cli.train.teacher.safetensors_files import teacher_bytes
+from rkkd_cli.train.teacher.several import Teachers, teacher_of
 from rkkd_cli.train.trained_model import TrainedModel
 
 STEP_CORRECT = CORRECT[:2]  # metrics.csv has no top5 on the training images
@@ -40,7 +42,7 @@ class ArmOnStream:
         self,
         arm: Arm,
         seed: int,
-        teacher: Teacher,
+        teacher: Teachers,
         labels: Tensor,
         process_group: ProcessGroup = SINGLE_PROCESS,
     ) -> None:
@@ -53,7 +55,7 @@ class ArmOnStream:
         method = self.objective.method
         self.student = method.wrap_student(student).to(teacher.device).train()
         self.is_wrapped = self.student is not student
-        terms = (*MEANS, *self.objective.method_terms)
+        terms = (*MEANS, *target_columns(arm.experiment.teachers), *self.objective.method_terms)
         self.meters = EpochMeters(terms, STEP_CORRECT, teacher.device)
         self.diagnostics = EpochMeters(GRADIENT_MEANS, (), teacher.device)
         recipe = arm.experiment.training
@@ -136,14 +138,13 @@ class DistillationLoss(nn.Module):
 
         The student also sees the strong view of the batch, if the method needs that.
         """
-        strong_view = None
+        strong = None
         with autocast(taught.batch.images.device, self.precision):
             student = self._outputs(taught.batch.images)
             if self.objective.method.needs_strong_view:
                 assert taught.batch.strong is not None
-                assert taught.strong is not None
-                strong_view = ViewOutputs(self._outputs(taught.batch.strong), taught.strong)
-        losses = self.objective.loss(taught.inputs(student, strong_view))
+                strong = self._outputs(taught.batch.strong)
+        losses = taught.loss(self.objective, student, strong)
         return losses, student.logits.detach()
 
     def _outputs(self, images: Tensor) -> Features:
@@ -152,7 +153,7 @@ class DistillationLoss(nn.Module):
         return logits_only(self.student(images))
 
 
-def new_student(arm: Arm, seed: int, teacher: Teacher) -> Classifier:
+def new_student(arm: Arm, seed: int, teacher: Teachers) -> Classifier:
     """Return the arm's student with the first weights of ``seed``, on the teacher's device."""
     name = arm.experiment.student.model
     with IsolatedRng(derive_seed(seed, "student"), teacher.device).active():
@@ -161,10 +162,11 @@ def new_student(arm: Arm, seed: int, teacher: Teacher) -> Classifier:
 
 
 def _new_objective(
-    arm: Arm, seed: int, teacher: Teacher, student: Classifier, labels: Tensor
+    arm: Arm, seed: int, teacher: Teachers, student: Classifier, labels: Tensor
 ) -> Objective:
     """Return the arm's objective; its trainable parts have the first weights of ``seed``."""
-    pair = ModelPair(student, teacher.model, teacher.in_channels, teacher.image_size, labels)
+    model = teacher_of(arm.experiment, teacher).model
+    pair = ModelPair(student, model, teacher.in_channels, teacher.image_size, labels)
     with IsolatedRng(derive_seed(seed, "method"), teacher.device).active():
         objective = build_objective(arm.experiment.method, arm.experiment.rank, pair)
     objective.method.to(teacher.device).train()
@@ -184,7 +186,7 @@ def record_metrics(
     logits = torch.cat([output.logits for output in outputs])
     method_terms = [terms for output in outputs for terms in output.method_terms]
     objectives, batch = [arm.objective for arm in arms], taught.batch
-    metrics = measure(objectives, logits, taught.teacher.logits, batch.labels)
+    metrics = measure(objectives, logits, logits_of(taught.teacher), batch.labels)
     means: Sequence[Tensor] = [
         torch.cat([row, *(value.to(row.dtype)[None] for value in terms.values())])
         for row, terms in zip(metrics.means, method_terms, strict=True)
@@ -203,7 +205,7 @@ def record_gradients(
 ) -> None:
     """Add the logit diagnostics of a step, over all ranks, to those of its arms."""
     logits = torch.cat([output.logits for output in outputs])
-    rows = diagnose([arm.objective for arm in arms], logits, taught.teacher.logits)
+    rows = diagnose([arm.objective for arm in arms], logits, logits_of(taught.teacher))
     no_counts = [logits.new_empty(0, dtype=torch.int64)] * len(arms)
     means, counts = process_group.reduce_metrics(list(rows), no_counts, taught.batch)
     for arm, arm_means, arm_counts in zip(arms, means, counts, strict=True):

@@ -13,12 +13,12 @@ from torch.utils.flop_counter import FlopCounterMode
 from rkkd_cli.models import count_parameters
 from rkkd_cli.models.shapes import in_eval_mode
 from rkkd_cli.train.arm import ArmOnStream
-from rkkd_cli.train.teacher.model import Teacher
+from rkkd_cli.train.teacher.several import Teachers
 
 Cost = dict[str, Any]
 
 
-def inference_cost(arm: ArmOnStream, teacher: Teacher) -> Cost:
+def inference_cost(arm: ArmOnStream, teacher: Teachers) -> Cost:
     """Return the cost of the arm's student.
 
     ``parameters`` are the student's own. ``projector_parameters`` are what its method adds for
@@ -43,7 +43,7 @@ def inference_cost(arm: ArmOnStream, teacher: Teacher) -> Cost:
     }
 
 
-def inference_costs(arms: Sequence[ArmOnStream], teacher: Teacher) -> dict[str, Cost]:
+def inference_costs(arms: Sequence[ArmOnStream], teacher: Teachers) -> dict[str, Cost]:
     """Return the cost of each arm by its name. Arms with the same student and method share one."""
     costs: dict[object, Cost] = {}
     costs_of_arms = {}

@@ -29,8 +29,8 @@ from rkkd_cli.train.profile import DATA, stage
 from rkkd_cli.train.stacked.stack import group_into_stacks
 from rkkd_cli.train.step import Progress, Step
 from rkkd_cli.train.taught_batch import TeacherOutputs
-from rkkd_cli.train.teacher.logit_cache import LogitCache
-from rkkd_cli.train.teacher.model import Teacher
+from rkkd_cli.train.teacher.logit_cache import LogitCache, LogitCaches
+from rkkd_cli.train.teacher.several import Teachers
 
 Row = dict[str, Any]
 MetersOfSplits = dict[str, SplitMeters]  # of one arm, by the name of the held-out split
@@ -53,12 +53,12 @@ class Lockstep:
         self,
         name: str,
         stream: Stream,
-        teacher: Teacher,
+        teacher: Teachers,
         arms: Sequence[ArmOnStream],
         epochs: int,
         held_out: Mapping[str, TaughtSplit],
         stacked: bool = False,
-        logit_cache: LogitCache | None = None,
+        logit_cache: LogitCache | LogitCaches | None = None,
         process_group: ProcessGroup = SINGLE_PROCESS,
         graph_recorder: GraphRecorder | None = None,
         image_facts: Mapping[str, Any] | None = None,
@@ -96,7 +96,7 @@ class Lockstep:
             yield from self._finish_epoch()
 
     def _teacher_outputs(self, epoch: int) -> AbstractContextManager[TeacherOutputs]:
-        """Return the source of an epoch's teacher outputs: the teacher, or its cached logits."""
+        """Return the source of an epoch's teacher outputs: the teachers, or their cached logits."""
         if self.logit_cache is None:
             return nullcontext(self.teacher)
         first_image = self.batches_done * self.stream.batch_size

@@ -3,20 +3,22 @@
 Shapes: A arms, B batch, C classes.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Protocol
 
 from torch import Tensor
 
 from rkkd_cli.data.stream import Batch
 from rkkd_cli.methods import DistillInputs, Objective, ViewOutputs
+from rkkd_cli.methods.objective import ObjectiveLoss, weighted_loss
+from rkkd_cli.methods.targets import Outputs, weighted_targets
 from rkkd_cli.models import Features
 
 
 class TeacherOutputs(Protocol):
-    """The teacher, or a cache of its logits."""
+    """The teacher, or a cache of its logits; or several."""
 
-    def outputs(self, images: Tensor, features: bool) -> Features:
+    def outputs(self, images: Tensor, features: bool) -> Outputs:
         """Return the logits (B, C) of a batch, and all other features if they are requested."""
 
 
@@ -28,19 +30,39 @@ class FeatureNeeds(NamedTuple):
 
 
 class TaughtBatch(NamedTuple):
-    """A batch, the teacher's outputs on its weak and its strong view, and the epoch (from 1)."""
+    """A batch, the teachers' outputs on its weak and its strong view, and the epoch (from 1)."""
 
     batch: Batch
-    teacher: Features
-    strong: Features | None
+    teacher: Outputs
+    strong: Outputs | None
     epoch: int
     epochs: int
 
-    def inputs(self, student: Features, strong_view: ViewOutputs | None = None) -> DistillInputs:
-        """Return what a method reads, given the student's outputs on the weak view."""
+    def loss(
+        self, objective: Objective, student: Features, strong: Features | None = None
+    ) -> ObjectiveLoss:
+        """Return the objective's loss, given the student's outputs on both views.
+
+        Of several teachers with a share each it is the weighted sum of the losses.
+        """
+        targets = weighted_targets(objective, self.teacher)
+        views: Sequence[ViewOutputs | None] = [None] * len(targets)
+        if strong is not None:
+            assert self.strong is not None
+            taught = weighted_targets(objective, self.strong)
+            views = [ViewOutputs(strong, teacher) for _, teacher in taught]
+        losses = [
+            objective.loss(self._inputs(student, teacher, view))
+            for (_, teacher), view in zip(targets, views, strict=True)
+        ]
+        return weighted_loss([share for share, _ in targets], losses)
+
+    def _inputs(
+        self, student: Features, teacher: Features, strong_view: ViewOutputs | None
+    ) -> DistillInputs:
         return DistillInputs(
             student=student,
-            teacher=self.teacher,
+            teacher=teacher,
             labels=self.batch.labels,
             sample_indices=self.batch.indices,
             epoch=self.epoch,

@@ -10,6 +10,7 @@ import torch
 
 from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.config.grid import NUMBERS_VERSION
+from rkkd_cli.config.teachers import target_columns
 from rkkd_cli.methods import method_terms
 from rkkd_cli.records.environment import command_line, environment
 from rkkd_cli.records.manifest import Manifest
@@ -28,7 +29,13 @@ def metrics_header(
     has_its_own = any(dataset["val_images"] for dataset in datasets[:1])
     with_validation = has_its_own or any(arm.dataset.val_share > 0 for arm in arms)
     terms = [term for arm in arms for term in method_terms(arm.method)]
-    return columns(with_validation, tuple(experiment.vary), list(dict.fromkeys(terms)))
+    of_teachers = [term for arm in arms for term in target_columns(arm.teachers)]
+    return columns(
+        with_validation,
+        tuple(experiment.vary),
+        list(dict.fromkeys(terms)),
+        list(dict.fromkeys(of_teachers)),
+    )
 
 
 def new_manifest(name: str, device: str) -> Manifest:

@@ -43,11 +43,17 @@ class Origin:
             )
 
     def check_teacher(self, experiment: Experiment, fingerprint: str) -> None:
-        """Raise UserError if the teacher is not the one that the run began with."""
+        """Raise UserError if the teacher, or one of several, is not that which the run began with.
+
+        ``fingerprint`` is that of all teachers.
+        """
         if self.fingerprints.get(sources_key(experiment), set()) - {fingerprint}:
+            which = f"the teacher {experiment.teacher.model} is not the one"
+            if experiment.teachers:
+                which = f"one of the teachers {', '.join(experiment.teachers)} is not the one"
             raise UserError(
-                f"the teacher {experiment.teacher.model} is not the one that the run began "
-                "with; put its checkpoint or the cache back, or start a new run"
+                f"{which} that the run began with; put its checkpoint or the cache back, or start "
+                "a new run"
             )
 
 

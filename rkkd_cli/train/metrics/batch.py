@@ -3,13 +3,14 @@
 Shapes: A arms, B batch, C classes.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from rkkd_cli.config.teachers import targets_of
 from rkkd_cli.losses.divergence import (
     LARGE_TEMPERATURE,
     kl_at_any_temperature,
@@ -19,7 +20,8 @@ from rkkd_cli.losses.kernels.torch_blocks import PAIRS_PER_BLOCK
 from rkkd_cli.losses.ranked_rows import RankingSettings
 from rkkd_cli.losses.ranking import ranking_per_image
 from rkkd_cli.losses.tau import tau_b_per_image
-from rkkd_cli.methods.objective import SHARED_TERMS, Objective
+from rkkd_cli.methods.objective import SHARED_TERMS, Objective, weighted_mean
+from rkkd_cli.methods.targets import Logits, reference_logits, target_logits
 
 MEANS = (*SHARED_TERMS, "kendall_tau")
 CORRECT = ("agreement", "acc", "top5")
@@ -30,8 +32,9 @@ RankingFunction = Callable[[Tensor, Tensor, RankingSettings], Tensor]
 class BatchMetrics(NamedTuple):
     """Batch means (A, 4) in the order of ``MEANS``, and counts of images (A, 3) of ``CORRECT``.
 
-    ``agreement`` counts the images for which student and teacher predict the same class. With
-    fewer than five classes, ``top5`` considers all of them.
+    With several teachers, the means of ``target_columns`` follow. ``agreement`` counts the images
+    for which student and teacher predict the same class. With fewer than five classes, ``top5``
+    considers all of them.
     """
 
     means: Tensor
@@ -40,7 +43,7 @@ class BatchMetrics(NamedTuple):
 
 @torch.no_grad()
 def measure(
-    objectives: Sequence[Objective], students: Tensor, teacher: Tensor, labels: Tensor
+    objectives: Sequence[Objective], students: Tensor, teacher: Logits, labels: Tensor
 ) -> BatchMetrics:
     """Return the metrics of student logits (A, B, C), teacher logits (B, C) and labels (B,).
 
@@ -48,17 +51,62 @@ def measure(
     image, and arm by arm where the pairs of classes would be split into blocks.
     """
     students = students.float() if students.dtype.itemsize < 4 else students
+    if isinstance(teacher, Mapping):
+        return _measure_several(objectives, students, teacher, labels)
     teachers = teacher.expand(students.shape)
-    arms, images, _ = students.shape
-    cross_entropy = F.cross_entropy(
-        students.flatten(0, 1), labels.repeat(arms), reduction="none"
-    ).view(arms, images)
-    is_large = max(objective.temperature for objective in objectives) > LARGE_TEMPERATURE
-    kl = kl_at_any_temperature if is_large else kl_per_image
-    divergence = kl(students, teachers, temperatures(objectives, students))
+    cross_entropy = _cross_entropy(students, labels)
+    divergence = _divergence(objectives, students, teachers)
     ranking = map_ranking(ranking_per_image, objectives, students, teachers)
     per_image = torch.stack([cross_entropy, divergence, ranking, kendall_tau(students, teachers)])
     return BatchMetrics(per_image.mean(dim=2).T, _count_correct(students, teacher, labels))
+
+
+def _measure_several(
+    objectives: Sequence[Objective],
+    students: Tensor,
+    teachers: Mapping[str, Tensor],
+    labels: Tensor,
+) -> BatchMetrics:
+    """Return the metrics to what each arm learns from, and KL and ranking loss to each target.
+
+    KL, ranking loss and τ of an arm with a share of several teachers are the weighted sums;
+    ``agreement`` is that with the weighted mean of their logits.
+    """
+    names = targets_of(teachers)
+    repeated = [objective for objective in objectives for _ in names]
+    of_arms = students.repeat_interleave(len(names), dim=0)
+    targets = torch.stack(
+        [target_logits(name, teachers, objective) for objective in objectives for name in names]
+    )
+    kl = _divergence(repeated, of_arms, targets).mean(dim=1).view(len(students), -1)
+    ranking = map_ranking(ranking_per_image, repeated, of_arms, targets).mean(dim=1).view_as(kl)
+    means = []
+    for arm, objective in enumerate(objectives):
+        learnt = {names.index(name): share for name, share in objective.shares.items()}
+        rows = targets.view(len(students), len(names), *targets.shape[1:])[arm]
+        tau = {n: kendall_tau(students[arm][None], rows[n][None]).mean() for n in learnt}
+        values = [(kl[arm, n], ranking[arm, n], tau[n]) for n in learnt]
+        own = [weighted_mean([*learnt.values()], one) for one in zip(*values, strict=True)]
+        means.append(torch.stack([_cross_entropy(students[arm][None], labels).mean(), *own]))
+    references = torch.stack([reference_logits(objective, teachers) for objective in objectives])
+    return BatchMetrics(
+        torch.cat([torch.stack(means), kl, ranking], dim=1),
+        _count_correct(students, references, labels),
+    )
+
+
+def _cross_entropy(students: Tensor, labels: Tensor) -> Tensor:
+    """Return the cross-entropy (A, B) of logits (A, B, C)."""
+    arms, images, _ = students.shape
+    losses = F.cross_entropy(students.flatten(0, 1), labels.repeat(arms), reduction="none")
+    return losses.view(arms, images)
+
+
+def _divergence(objectives: Sequence[Objective], students: Tensor, teachers: Tensor) -> Tensor:
+    """Return KL × T² (A, B) of logits (A, B, C), at the temperature of each arm."""
+    is_large = max(objective.temperature for objective in objectives) > LARGE_TEMPERATURE
+    kl = kl_at_any_temperature if is_large else kl_per_image
+    return kl(students, teachers, temperatures(objectives, students))
 
 
 def temperatures(objectives: Sequence[Objective], like: Tensor) -> Tensor:
@@ -114,8 +162,9 @@ def _arm_blocks(arms: Sequence[int], students: Tensor) -> Iterator[list[int]]:
 
 
 def _count_correct(students: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
+    """Return the counts (A, 3); teacher logits are (B, C), or (A, B, C) where arms differ."""
     top5 = students.topk(min(5, students.shape[2]), dim=2).indices
-    agreement = (top5[..., 0] == teacher.argmax(dim=1)).sum(dim=1)
+    agreement = (top5[..., 0] == teacher.argmax(dim=-1)).sum(dim=1)
     accuracy = (top5[..., 0] == labels).sum(dim=1)
     in_top5 = (top5 == labels[:, None]).sum(dim=(1, 2))
     return torch.stack([agreement, accuracy, in_top5], dim=1)

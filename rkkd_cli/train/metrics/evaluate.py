@@ -6,8 +6,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from rkkd_cli.config.teachers import target_columns
 from rkkd_cli.data.stream import DeviceImages
 from rkkd_cli.methods.objective import Objective
+from rkkd_cli.methods.targets import Logits
 from rkkd_cli.models.shapes import in_eval_mode
 from rkkd_cli.train.device import autocast
 from rkkd_cli.train.distributed.process_group import SINGLE_PROCESS, ProcessGroup
@@ -23,13 +25,34 @@ SPLIT_CORRECT = CORRECT[1:]  # metrics.csv has no agreement on a held-out split
 class TaughtSplit(NamedTuple):
     """A held-out split, or a rank's shard of it, and the teacher's logits (N, C) on it.
 
+    Of several teachers they are those of each by name.
+
     The logits stay on the device in float32, even if the images are streamed: 200 MB for
     ImageNet's 50,000 images. ``batches`` counts the batches of the largest rank's shard.
     """
 
     images: DeviceImages
-    teacher_logits: Tensor
+    teacher_logits: Logits
     batches: int = 0
+
+    @property
+    def classes(self) -> int:
+        """The number of classes."""
+        logits = self.teacher_logits
+        one = next(iter(logits.values())) if isinstance(logits, Mapping) else logits
+        return one.shape[1]
+
+    @property
+    def target_columns(self) -> tuple[str, ...]:
+        """The terms that only several teachers have."""
+        logits = self.teacher_logits
+        return target_columns(logits) if isinstance(logits, Mapping) else ()
+
+    def logits_at(self, indices: Tensor) -> Logits:
+        """Return the teachers' logits on some of the images."""
+        if isinstance(self.teacher_logits, Mapping):
+            return {name: logits[indices] for name, logits in self.teacher_logits.items()}
+        return self.teacher_logits[indices]
 
 
 @torch.no_grad()
@@ -59,11 +82,13 @@ def evaluate(
     the training can stop; every rank yields equally many.
     """
     device = split.images.device
-    classes = split.teacher_logits.shape[1]
-    meters = [SplitMeters(MEANS, SPLIT_CORRECT, classes, device) for _ in students]
+    meters = [
+        SplitMeters((*MEANS, *split.target_columns), SPLIT_CORRECT, split.classes, device)
+        for _ in students
+    ]
     batches = 0
     for batch in split.images.in_order(EVALUATION_BATCH):
-        teacher, batches = split.teacher_logits[batch.indices], batches + 1
+        teacher, batches = split.logits_at(batch.indices), batches + 1
         for student, objective, student_meters in zip(students, objectives, meters, strict=True):
             with stage(EVALUATION):
                 with in_eval_mode(student), torch.no_grad(), autocast(device, precision):

@@ -21,6 +21,8 @@ from torch import Tensor
 from rkkd_cli.losses.live_pairs import live_pairs_per_image
 from rkkd_cli.losses.ranking import ranking_gradient_per_image
 from rkkd_cli.methods import Objective
+from rkkd_cli.methods.objective import weighted_mean
+from rkkd_cli.methods.targets import Logits, reference_logits, target_logits
 from rkkd_cli.train.metrics.batch import map_ranking, temperatures
 
 # Every so many batches, beginning with the first of each epoch.
@@ -33,19 +35,23 @@ GRADIENT_MEANS = (
 
 
 @torch.no_grad()
-def diagnose(objectives: Sequence[Objective], students: Tensor, teacher: Tensor) -> Tensor:
+def diagnose(objectives: Sequence[Objective], students: Tensor, teacher: Logits) -> Tensor:
     """Return the means over images of ``GRADIENT_MEANS``, (A, 8), of logits (A, B, C) and (B, C).
 
-    An arm's numbers do not depend on the other arms, bit for bit.
+    An arm's numbers do not depend on the other arms, bit for bit. Of several teachers with a share
+    each, the gradients are the weighted sums, and the lowest channels are those of the weighted
+    mean of their logits.
     """
     students = students.float() if students.dtype.itemsize < 4 else students
-    t = temperatures(objectives, students)
-    divergence = ((students / t).softmax(dim=2) - (teacher / t).softmax(dim=2)) * t
-    teachers = teacher.expand(students.shape)
-    ranking = map_ranking(ranking_gradient_per_image, objectives, students, teachers)
-    live_pairs = map_ranking(live_pairs_per_image, objectives, students, teachers)
-    lowest = teacher.topk(teacher.shape[1] // 2, dim=1, largest=False).indices
-    low = torch.zeros_like(teacher).scatter_(1, lowest, 1.0)
+    if isinstance(teacher, Mapping):
+        reference = torch.stack([reference_logits(one, teacher) for one in objectives])
+        divergence, ranking, live_pairs = _of_several(objectives, students, teacher)
+    else:
+        reference = teacher
+        of_all = teacher.expand(students.shape)
+        divergence, ranking, live_pairs = _gradients(objectives, students, of_all)
+    lowest = reference.topk(reference.shape[-1] // 2, dim=-1, largest=False).indices
+    low = torch.zeros_like(reference).scatter_(-1, lowest, 1.0)
     kl_mass, rank_mass = divergence.abs(), ranking.abs()
     per_image = [
         divergence.square().sum(dim=2),
@@ -58,6 +64,31 @@ def diagnose(objectives: Sequence[Objective], students: Tensor, teacher: Tensor)
         live_pairs,
     ]
     return torch.stack([values.mean(dim=1) for values in per_image], dim=1)
+
+
+def _gradients(
+    objectives: Sequence[Objective], students: Tensor, teachers: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return ∂kl/∂s and ∂rank/∂s, (A, B, C), and the live pairs (A, B), of logits (A, B, C)."""
+    t = temperatures(objectives, students)
+    divergence = ((students / t).softmax(dim=2) - (teachers / t).softmax(dim=2)) * t
+    ranking = map_ranking(ranking_gradient_per_image, objectives, students, teachers)
+    return divergence, ranking, map_ranking(live_pairs_per_image, objectives, students, teachers)
+
+
+def _of_several(
+    objectives: Sequence[Objective], students: Tensor, teachers: Mapping[str, Tensor]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return what :func:`_gradients` does, to what each arm learns from."""
+    of_arms = []
+    for student, objective in zip(students, objectives, strict=True):
+        targets = [target_logits(name, teachers, objective) for name in objective.shares]
+        repeated = student.expand(len(targets), *student.shape)
+        parts = _gradients([objective] * len(targets), repeated, torch.stack(targets))
+        shares = [*objective.shares.values()]
+        of_arms.append([weighted_mean(shares, part.unbind()) for part in parts])
+    divergence, ranking, live_pairs = map(torch.stack, zip(*of_arms, strict=True))
+    return divergence, ranking, live_pairs
 
 
 def gradient_columns(means: Mapping[str, float]) -> dict[str, float | None]:

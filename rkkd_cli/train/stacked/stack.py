@@ -107,7 +107,7 @@ class StackedLoss(nn.Module):
         with autocast(images.device, self.arms[0].precision):
             logits = vmap(self._logits, (0, 0, None))(self.weights, self.stacked_buffers, images)
         losses = [
-            arm.objective.loss(taught.inputs(logits_only(arm_logits)))
+            taught.loss(arm.objective, logits_only(arm_logits))
             for arm, arm_logits in zip(self.arms, logits.unbind(), strict=True)
         ]
         total = torch.stack([loss.total for loss in losses]).sum()

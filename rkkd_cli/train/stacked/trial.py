@@ -12,13 +12,13 @@ from rkkd_cli.data.stream import Batch
 from rkkd_cli.train.arm import ArmOnStream
 from rkkd_cli.train.stacked.stack import ArmGroup, group_into_stacks
 from rkkd_cli.train.taught_batch import TaughtBatch, feature_needs, run_teacher
-from rkkd_cli.train.teacher.model import Teacher
+from rkkd_cli.train.teacher.several import Teachers
 
 WARM_UP_STEPS, TIMED_STEPS = 2, 5
 
 
 def seconds_per_step(
-    arms: Sequence[Arm], seed: int, teacher: Teacher, batch: Batch, labels: Tensor
+    arms: Sequence[Arm], seed: int, teacher: Teachers, batch: Batch, labels: Tensor
 ) -> tuple[float, float]:
     """Return the median seconds of a step of all arms: one after another, and stacked.
 
@@ -36,7 +36,7 @@ def seconds_per_step(
 
 
 def _median_seconds(groups: Sequence[ArmGroup], taught: TaughtBatch) -> float:
-    device = taught.teacher.logits.device
+    device = taught.batch.images.device
     times = []
     for _ in range(WARM_UP_STEPS + TIMED_STEPS):
         started = time.perf_counter()

@@ -7,8 +7,8 @@ A stream is determined by its seed, and so are the teacher's logits on it. An ep
 import os
 import re
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Literal
 
@@ -23,6 +23,7 @@ from rkkd_cli.files import TEMPORARY_SUFFIX, add_path_to_errors, file_sha256
 from rkkd_cli.methods.inputs import logits_only
 from rkkd_cli.models import Features
 from rkkd_cli.train.teacher.model import Teacher
+from rkkd_cli.train.teacher.several import Teachers, TeacherSet
 
 CachePrecision = Literal["exact", "fp16"]
 
@@ -57,7 +58,7 @@ class LogitCache:
 
     @contextmanager
     def open_epoch(
-        self, epoch: int, first_image: int, teacher: Teacher
+        self, epoch: int, first_image: int, teacher: Teachers
     ) -> Iterator["LogitReader | LogitWriter"]:
         """Give the source of the teacher's outputs in an epoch, from its ``first_image`` on.
 
@@ -65,6 +66,7 @@ class LogitCache:
         further one is attempted. ``problems`` lists both. Only an epoch that is read from its
         first image to its last is written.
         """
+        assert isinstance(teacher, Teacher)
         logits = self._read(epoch)
         if logits is not None:
             yield LogitReader(logits, first_image, teacher)
@@ -93,6 +95,56 @@ class LogitCache:
             self.problems.append(f"{path} is damaged; the teacher runs again in this epoch")
             path.unlink(missing_ok=True)
         return None
+
+
+class LogitCaches:
+    """The caches of several teachers by name, with the interface of one.
+
+    Each teacher's logits are in a folder of its own, which runs with that teacher alone share.
+    """
+
+    def __init__(self, members: Mapping[str, LogitCache]) -> None:
+        self.members = members
+        self.folder = next(iter(members.values())).folder.parent
+        self.problems: list[str] = []
+        for cache in members.values():
+            cache.problems = self.problems
+
+    @property
+    def bytes_per_epoch(self) -> int:
+        """The size of an epoch's files."""
+        return sum(cache.bytes_per_epoch for cache in self.members.values())
+
+    def cached_epochs(self) -> set[int]:
+        """Return the epochs of which each teacher has a file."""
+        return set.intersection(*(cache.cached_epochs() for cache in self.members.values()))
+
+    @contextmanager
+    def open_epoch(
+        self, epoch: int, first_image: int, teacher: Teachers
+    ) -> Iterator["CachedOutputs"]:
+        """Give the source of all teachers' outputs: see :meth:`LogitCache.open_epoch`."""
+        assert isinstance(teacher, TeacherSet)
+        with ExitStack() as stack:
+            yield CachedOutputs(
+                {
+                    name: stack.enter_context(
+                        cache.open_epoch(epoch, first_image, teacher.members[name])
+                    )
+                    for name, cache in self.members.items()
+                }
+            )
+
+
+class CachedOutputs:
+    """Returns the outputs of several teachers, each read from its file or written there."""
+
+    def __init__(self, members: Mapping[str, "LogitReader | LogitWriter"]) -> None:
+        self.members = members
+
+    def outputs(self, images: Tensor, features: bool) -> dict[str, Features]:
+        """Return each teacher's logits of the next batch."""
+        return {name: one.outputs(images, features) for name, one in self.members.items()}
 
 
 class LogitReader:

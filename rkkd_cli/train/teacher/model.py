@@ -57,9 +57,13 @@ class Teacher:
                 outputs = logits_only(self.folded(images))
         return as_float32(outputs)._replace(logits=outputs.logits.float())
 
+    def logits_on(self, split: DeviceImages) -> Tensor:
+        """Return the logits (N, C) of every image of the split."""
+        return all_logits(self.folded, split, self.precision)
+
     def taught_split(self, split: DeviceImages, batches: int = 0) -> TaughtSplit:
         """Return the split with this teacher's logits on it; see TaughtSplit for ``batches``."""
-        return TaughtSplit(split, all_logits(self.folded, split, self.precision), batches)
+        return TaughtSplit(split, self.logits_on(split), batches)
 
 
 def freeze(

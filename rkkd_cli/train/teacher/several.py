@@ -1,0 +1,85 @@
+"""Several teachers of the same images, which see each batch once."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from rkkd_cli.config.experiment import Experiment
+from rkkd_cli.data.stream import DeviceImages
+from rkkd_cli.models import Features
+from rkkd_cli.train.metrics.evaluate import TaughtSplit
+from rkkd_cli.train.teacher.model import Teacher
+
+
+@dataclass(frozen=True)
+class TeacherSet:
+    """Teachers by name, with the interface of one. Its outputs are those of each by name."""
+
+    members: Mapping[str, Teacher]
+
+    @property
+    def first(self) -> Teacher:
+        """The first teacher."""
+        return next(iter(self.members.values()))
+
+    @property
+    def device(self) -> torch.device:
+        """The device of all teachers."""
+        return self.first.device
+
+    @property
+    def precision(self) -> str:
+        """The precision of all teachers."""
+        return self.first.precision
+
+    @property
+    def num_classes(self) -> int:
+        """The number of classes."""
+        return self.first.num_classes
+
+    @property
+    def in_channels(self) -> int:
+        """The channels of the images."""
+        return self.first.in_channels
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width of the images."""
+        return self.first.image_size
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of the names and of all weights."""
+        parts = [f"{name} {teacher.fingerprint}" for name, teacher in self.members.items()]
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+    def outputs(self, images: Tensor, features: bool) -> dict[str, Features]:
+        """Return each teacher's logits (B, C), and all other features if they are requested."""
+        return {name: one.outputs(images, features) for name, one in self.members.items()}
+
+    def taught_split(self, split: DeviceImages, batches: int = 0) -> TaughtSplit:
+        """Return the split with each teacher's logits on it; see TaughtSplit for ``batches``."""
+        logits = {name: one.logits_on(split) for name, one in self.members.items()}
+        return TaughtSplit(split, logits, batches)
+
+
+Teachers = Teacher | TeacherSet
+
+
+def teachers_by_name(teachers: Mapping[str, Teacher]) -> Teachers:
+    """Return the only teacher, or the set of several."""
+    return TeacherSet(teachers) if len(teachers) > 1 else next(iter(teachers.values()))
+
+
+def teacher_of(experiment: Experiment, teachers: Teachers) -> Teacher:
+    """Return the teacher that an arm learns from; the first of several where it is their mean."""
+    if isinstance(teachers, Teacher):
+        return teachers
+    target = experiment.method.teacher
+    if isinstance(target, str) and target in teachers.members:
+        return teachers.members[target]
+    return teachers.first
