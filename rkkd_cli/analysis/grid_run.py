@@ -14,7 +14,7 @@ from rkkd_cli.analysis.summary import MeanStd
 from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.config.presets import published_path, read_experiment
 from rkkd_cli.errors import UserError, unknown_name
-from rkkd_cli.records.manifest import Manifest
+from rkkd_cli.records.manifest import Manifest, teacher_name
 from rkkd_cli.records.run_directory import RunDirectory
 
 
@@ -70,7 +70,7 @@ class GridRecord:
     @property
     def references(self) -> dict[str, float]:
         """The accuracies of baselines and teachers, in percent, to compare the cells with."""
-        teachers = {f"teacher {t['model']}": t["test_acc"] for t in self.manifest.teachers}
+        teachers = {f"teacher {teacher_name(t)}": t["test_acc"] for t in self.manifest.teachers}
         return {arm: accuracy.mean for arm, accuracy in self.baselines.items()} | teachers
 
 

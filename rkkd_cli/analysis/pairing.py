@@ -10,8 +10,10 @@ from rkkd_cli.analysis.compare import ArmNames, Comparison, compare_arms, correc
 from rkkd_cli.analysis.record import RunRecord as RunRecord
 from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.config.overrides import flatten
+from rkkd_cli.config.teachers import target_columns, target_text
 from rkkd_cli.errors import UserError
 
+TO_THE_TEACHER = ("kl", "rank", "kendall_tau", "agreement")
 NOT_IN_BATCHES = {"root", "follow_links"}  # keys of the dataset that change no image
 
 
@@ -46,12 +48,20 @@ def why_batches_differ(first: Experiment, second: Experiment) -> str:
 def why_scales_differ(first: Experiment, second: Experiment, metric: str) -> str:
     """Return why two arms' values of a metric are not on the same scale, or an empty string.
 
-    Each arm records the ranking loss with its own settings, and KL at its own temperature.
+    Each arm records the ranking loss with its own settings, KL at its own temperature, and both, as
+    τ and agreement, to what it learns from of several teachers.
     """
+    term = metric.removeprefix("test_").removeprefix("val_")
+    if term in TO_THE_TEACHER and first.method.shares != second.method.shares:
+        teachers = (first.method.teacher, second.method.teacher)
+        values = " and ".join("its only teacher" if t is None else target_text(t) for t in teachers)
+        return f"each arm records it to what it learns from ({values}), so rather see test_acc"
+    of_several = {*target_columns(first.teachers), *target_columns(second.teachers)}
+    term = term.partition("_")[0] if term in of_several else term
     keys: list[str] = []
-    if metric in ("rank", "test_rank", "val_rank"):
+    if term == "rank":
         keys, instead = [f"rank.{key}" for key in first.rank.settings], "kendall_tau"
-    elif metric in ("kl", "test_kl", "val_kl"):
+    elif term == "kl":
         keys, instead = ["method.temperature"], "test_acc"
     settings = [flatten(arm.model_dump(include={"rank", "method"})) for arm in (first, second)]
     for key in keys:

@@ -11,6 +11,7 @@ from rkkd_cli.config.grid import count_cells, is_baseline
 from rkkd_cli.config.overrides import flatten
 from rkkd_cli.config.presets import preset_path, read_unchecked
 from rkkd_cli.config.shipped import preset_description, preset_names
+from rkkd_cli.config.untrusted import TEACHERS_MODEL
 from rkkd_cli.config.value_lists import value_text
 from rkkd_cli.errors import UserError
 
@@ -27,7 +28,7 @@ WHOLE = {
     "student.model": "student",
 }  # fmt: skip
 IN_TITLE = {**WHOLE, "training.epochs": "epochs", "dataset.limit_train": "images"}
-MAX_CHANGES = 6
+MAX_CHANGES, MAX_TEACHERS = 6, 3
 
 
 class Counts(NamedTuple):
@@ -50,7 +51,7 @@ def subject_of(experiment: Experiment, counts: Counts | None = None) -> str:
     data = _one_of([_dataset_text(arm) for arm in arms], "datasets")
     if counts and data == _dataset_text(arms[0]):
         data = f"{_dataset_text(arms[0], counts.images)}, {counts.classes:,} classes"
-    teacher = _one_of([arm.teacher.model for arm in arms], "teachers")
+    teacher = _one_of([_teachers_text(arm) for arm in arms], "teachers")
     student = _one_of([arm.student.model for arm in arms], "students")
     epochs = sorted({arm.training.epochs for arm in arms})
     span = f"{epochs[0]}" if len(epochs) == 1 else f"{epochs[0]} to {epochs[-1]}"
@@ -62,6 +63,12 @@ def subject_of(experiment: Experiment, counts: Counts | None = None) -> str:
 def _one_of(names: list[str], kind: str) -> str:
     distinct = dict.fromkeys(names)
     return names[0] if len(distinct) == 1 else f"{len(distinct)} {kind}"
+
+
+def _teachers_text(experiment: Experiment) -> str:
+    """Return the model of the teacher, or the names of several."""
+    names = [*experiment.teachers] or [experiment.teacher.model]
+    return " + ".join(names) if len(names) <= MAX_TEACHERS else f"{len(names)} teachers"
 
 
 def _dataset_text(experiment: Experiment, images: int | None = None) -> str:
@@ -160,6 +167,8 @@ def changes_between(base: Experiment, experiment: Experiment) -> list[str]:
     keys = [key for key in {**before, **after} if before.get(key) != after.get(key)]
     whole = {WHOLE[key] for key in keys if key in WHOLE}
     keys = [key for key in keys if key in WHOLE or key.partition(".")[0] not in whole]
+    others = tuple(key.removesuffix("model") for key in keys if TEACHERS_MODEL.fullmatch(key))
+    keys = [key for key in keys if key.endswith(".model") or not key.startswith(others)]
     names = [IN_TITLE[key] for key in keys if key in IN_TITLE]
     names += [
         f"{_short_key(key)}={value_text(after.get(key))}" for key in keys if key not in IN_TITLE

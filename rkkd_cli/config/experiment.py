@@ -158,6 +158,12 @@ class Experiment(FrozenConfig):
         """The teachers by name; one alone is called ``teacher``."""
         return self.teachers or {"teacher": self.teacher}
 
+    @property
+    def teacher_sections(self) -> dict[str, TeacherConfig]:
+        """The teachers by the section that has their keys: ``teacher``, or ``teachers.NAME``."""
+        of_several = {f"teachers.{name}": one for name, one in self.teachers.items()}
+        return of_several or {"teacher": self.teacher}
+
     def taught_by(self, name: str) -> Self:
         """Return the experiment with this one of its teachers alone."""
         return self.model_copy(update={"teacher": self.named_teachers[name], "teachers": {}})

@@ -87,7 +87,8 @@ def apply_overrides(table: Mapping[str, Any], overrides: Iterable[Override]) -> 
             parent = parent.setdefault(section, {})
             if not isinstance(parent, dict):
                 raise UserError(f"{key}: {section!r} is a value, not a section; see `rkkd cat`")
-        if key in REMOVABLE and is_unset(value):
+        is_removable = key in REMOVABLE or sections == ["teachers"]
+        if is_removable and is_unset(value):
             parent.pop(last, None)
         else:
             parent[last] = deepcopy(value)

@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from pydantic import BaseModel
+from pydantic_core import PydanticCustomError
 
 from rkkd_cli.config.overrides import is_unset
 from rkkd_cli.errors import UserError, unknown_name
@@ -75,7 +76,7 @@ def check_typed_teachers(table: Mapping[str, Any], typed: Collection[str]) -> No
 
 
 def parse_target(value: Any) -> Target | None:
-    """Return what an arm learns from, with shares that sum to 1. Raises ValueError."""
+    """Return what an arm learns from, as it is typed. Raises ValueError."""
     if value is None or (isinstance(value, str) and value):
         return value
     if not isinstance(value, Mapping) or not value:
@@ -83,21 +84,18 @@ def parse_target(value: Any) -> Target | None:
             f"must be the name of a teacher, {' or '.join(MEANS)}, or a weight for each, such as "
             "{ resnet56 = 0.7, vgg13 = 0.3 }"
         )
-    for name, weight in value.items():
-        is_number = isinstance(weight, int | float) and not isinstance(weight, bool)
-        if not is_number or not math.isfinite(weight) or weight < 0:
-            raise ValueError(f"the weight of {name} must be a number from 0 on; got {weight!r}")
-    total = math.fsum(value.values())
-    if not 0 < total < math.inf:
-        raise ValueError(f"the weights sum to {total:g}; make one of them greater than 0")
-    return {str(name): weight / total for name, weight in value.items()}
+    return dict(value)
 
 
 def shares_of(target: Target) -> dict[str, float]:
-    """Return the share of each teacher or mean that an arm learns from, without those of 0."""
+    """Return the share of each teacher or mean that an arm learns from; they sum to 1.
+
+    So the weights of KL and of the ranking loss mean what they do with one teacher.
+    """
     if isinstance(target, str):
         return {target: 1.0}
-    return {name: share for name, share in target.items() if share}
+    total = math.fsum(target.values())
+    return {name: weight / total for name, weight in target.items() if weight}
 
 
 def target_text(target: Target) -> str:
@@ -161,15 +159,29 @@ def check_names(names: Collection[str]) -> None:
 
 
 def check_target(target: Target | None, names: Collection[str]) -> None:
-    """Raise ValueError for a target that names no teacher of the experiment."""
+    """Raise PydanticCustomError for what an arm cannot learn from."""
+    if problem := _target_problem(target, names):
+        raise PydanticCustomError("target", problem, {"name": "method.teacher"})
+
+
+def _target_problem(target: Target | None, names: Collection[str]) -> str:
+    """Return what is wrong with a target, or an empty text."""
     if target is None:
-        return
+        return ""
     if not names:
-        raise ValueError(
-            f"method.teacher = {target!r} chooses among several teachers, and the experiment has "
-            "one; name several in [[teachers]]"
+        return (
+            "it chooses among several teachers, and the experiment has one; name several in "
+            "[[teachers]]"
         )
-    means = MEANS if isinstance(target, str) else ()
-    for name in shares_of(target) if isinstance(target, str) else target:
-        if name not in names and name not in means:
-            raise ValueError(f"method.teacher: {unknown_name('teacher', name, [*names, *means])}")
+    if isinstance(target, str):
+        known = target in names or target in MEANS
+        return "" if known else str(unknown_name("teacher", target, [*names, *MEANS]))
+    for name, weight in target.items():
+        is_number = isinstance(weight, int | float) and not isinstance(weight, bool)
+        if name not in names:
+            return str(unknown_name("teacher", name, names))
+        if not is_number or not math.isfinite(weight) or weight < 0:
+            return f"the weight of {name} must be a number from 0 on; got {weight!r}"
+    total = math.fsum(target.values())
+    has_sum = 0 < total < math.inf
+    return "" if has_sum else f"the weights sum to {total:g}; make one of them greater than 0"

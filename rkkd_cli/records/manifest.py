@@ -37,6 +37,11 @@ class TeacherFacts(TypedDict):
     sha256: str
 
 
+def teacher_name(facts: TeacherFacts) -> str:
+    """Return what a teacher is called: one of several by its name, one alone by its model."""
+    return str(cast(dict[str, Any], facts).get("name", facts["model"]))
+
+
 @with_config(ALLOW_EXTRA)
 class StudentCost(TypedDict):
     """What inference with an arm's student costs: see rkkd_cli/train/cost.py."""

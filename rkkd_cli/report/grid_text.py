@@ -13,6 +13,7 @@ from rkkd_cli.analysis.grid_tables import (
     seeds_text,
     short_key,
 )
+from rkkd_cli.records.manifest import teacher_name
 from rkkd_cli.report.text_tables import BEST_MARK, TextCell, TextTable
 from rkkd_cli.report.words import capitalised
 
@@ -91,7 +92,7 @@ def reference_notes(grid: GridRecord) -> list[str]:
     for teacher in grid.manifest.teachers:
         test_acc = teacher["test_acc"]
         beside = _published_beside(test_acc, published.teacher if published else None)
-        notes.append(f"teacher {teacher['model']}: {test_acc:.{DIGITS}f} %{beside}")
+        notes.append(f"teacher {teacher_name(teacher)}: {test_acc:.{DIGITS}f} %{beside}")
     if grid.manifest.ended_early:
         count = len(grid.manifest.ended_early)
         notes.append(f"{count} cells ended early: grid.csv has the last epoch of each")

@@ -19,7 +19,7 @@ from rkkd_cli.analysis.summary import summarise
 from rkkd_cli.config.description import Counts, short_title
 from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.errors import printable
-from rkkd_cli.records.manifest import Manifest
+from rkkd_cli.records.manifest import Manifest, teacher_name
 from rkkd_cli.records.metrics import method_terms_in
 from rkkd_cli.report.arms import ArmCurve, arm_curves, seeds_text
 from rkkd_cli.report.words import Quantity, quantity_of
@@ -176,7 +176,7 @@ def _on_other_scales(arms: Sequence[Experiment]) -> list[str]:
 def _reference_levels(run: RunRecord, by_arm: dict[str, ArmCurve]) -> list[ReferenceLevel]:
     """Return the teachers, and the students without distillation at their last epoch."""
     levels = [
-        ReferenceLevel(printable(f"teacher {teacher['model']}"), teacher["test_acc"])
+        ReferenceLevel(printable(f"teacher {teacher_name(teacher)}"), teacher["test_acc"])
         for teacher in run.manifest.teachers
     ]
     baselines = {arm: curve for arm, curve in by_arm.items() if is_undistilled(arm, run.by_arm)}

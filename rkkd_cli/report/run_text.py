@@ -131,8 +131,10 @@ def dataset_text(facts: Mapping[str, Any]) -> str:
 
 
 def teacher_text(facts: Mapping[str, Any]) -> str:
-    """Return a teacher's model, source, test accuracy, number of parameters and hash."""
+    """Return a teacher's name, model, source, test accuracy, number of parameters and hash."""
+    name = facts.get("name", facts["model"])
+    model = "" if name == facts["model"] else f", {facts['model']}"
     return (
-        f"{facts['model']} ({facts['source']}): {facts['test_acc']:.2f} % test accuracy, "
+        f"{name}{model} ({facts['source']}): {facts['test_acc']:.2f} % test accuracy, "
         f"{facts['parameters']:,} parameters, sha256 {facts['sha256'][:16]}…"
     )

@@ -204,7 +204,15 @@ def _check_teacher(
     except UserError as error:
         if not experiment.teachers:
             raise
-        raise UserError(f"teachers.{name}: {error}") from None
+        raise _of_one_teacher(name, error) from None
+
+
+def _of_one_teacher(name: str, error: UserError) -> UserError:
+    """Return an error about a teacher with the keys of one of several in place of the flags."""
+    section = f"teachers.{name}"
+    text = str(error).replace("teacher.training", f"{section}.training")
+    text = text.replace("--teacher-checkpoint ", f"{section}.checkpoint=")
+    return UserError(f"{section}: {text.replace('--teacher ', f'{section}.model=')}")
 
 
 def _check_teacher_batch(experiment: Experiment, model: Classifier, dataset: DatasetInfo) -> None:

@@ -45,9 +45,9 @@ def _large_batches(stream: CheckedStream) -> Iterator[str]:
 
 def _batch_sizes(experiment: Experiment) -> Iterator[tuple[str, int]]:
     yield "training.batch_size", experiment.training.batch_size
-    recipe = experiment.teacher.training
-    if recipe is not None and experiment.teacher.checkpoint is None:
-        yield "teacher.training.batch_size", recipe.batch_size
+    for section, teacher in experiment.teacher_sections.items():
+        if teacher.training is not None and teacher.checkpoint is None:
+            yield f"{section}.training.batch_size", teacher.training.batch_size
 
 
 def _listed(values: Iterable[float]) -> str:

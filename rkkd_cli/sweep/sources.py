@@ -100,10 +100,11 @@ def obtain_teachers(
 
 
 def named(ready: TeacherReady, experiment: Experiment, name: str) -> TeacherReady:
-    """Return the event with the teacher's name among its facts, if it has one."""
+    """Return the event with the name of one of several teachers in its facts and their notes."""
     if not experiment.teachers:
         return ready
-    return replace(ready, facts={"name": name, **ready.facts})
+    notes = [f"{name}: {note}" for note in ready.facts["notes"]]
+    return replace(ready, facts={"name": name, **ready.facts, "notes": notes})
 
 
 def prepare_teacher(experiment: Experiment, runtime: Runtime) -> Iterator[Event]:

@@ -134,6 +134,7 @@ def _narrow_keys(rows: list[list[Any]]) -> Table:
 def _runs(out: Path) -> Table:
     from rkkd_cli.config.presets import recorded_head
     from rkkd_cli.config.value_lists import seeds_text
+    from rkkd_cli.records.manifest import teacher_name
     from rkkd_cli.records.run_directory import find_runs
     from rkkd_cli.report.setting_text import objectives_text
 
@@ -144,7 +145,7 @@ def _runs(out: Path) -> Table:
         except UserError as error:
             rows.append([run.name, "damaged", "", "", str(error), ""])
             continue
-        teachers = ", ".join(facts["model"] for facts in manifest.teachers)
+        teachers = ", ".join(map(teacher_name, manifest.teachers))
         datasets = ", ".join(facts["name"] for facts in manifest.datasets)
         head = recorded_head(run.experiment)
         title = head.get("title") or f"{datasets}, teacher {teachers}"

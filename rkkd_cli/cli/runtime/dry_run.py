@@ -100,14 +100,15 @@ class Plan(NamedTuple):
             sources_key(stream.experiment): estimate.teacher_seconds
             for stream, estimate in zip(self.streams, self.estimates, strict=True)
         }
+        whom = "teacher" + "s" * any(stream.experiment.teachers for stream in self.streams)
         share = sum(one.teacher_share * one.seconds for one in self.estimates) / seconds
         a_seed = f", {span_text(seconds)} a seed" if seeds > 1 else ""
         time = (
             f"about {span_text(seconds * seeds)}{a_seed}, {100 * share:.0f} % of it in the "
-            "teacher's forward pass"
+            f"forward pass of the {whom}"
         )
         if training := sum(teachers.values()):
-            time += f"; first {span_text(training)} to train the teacher, unless it is cached"
+            time += f"; first {span_text(training)} to train the {whom}, unless cached"
         yield "time", time
         largest = max(self.estimates, key=lambda estimate: estimate.bytes)
         enough = f", enough for {largest.fit} arms" if largest.fit < largest.arms else ""
@@ -155,10 +156,12 @@ def stream_lines(stream: CheckedStream, headers: Headers | None) -> Lines:
     if headers is not None:
         yield from _image_lines([headers])
         yield from (("", sentence) for sentence in headers.misfits(*dataset.size))
-    teacher = experiment.teacher
-    recipe = f"trained for {teacher.training.epochs} epochs, or cached" if teacher.training else ""
-    origin = f"from {teacher.checkpoint}" if teacher.checkpoint else recipe
-    yield "teacher", f"{_model_text(stream, teacher.model)}, {origin}"
+    for name, teacher in experiment.named_teachers.items():
+        trained = teacher.training
+        origin = f"trained for {trained.epochs} epochs, or cached" if trained else ""
+        origin = f"from {teacher.checkpoint}" if teacher.checkpoint else origin
+        called = f"{name}: " if name in experiment.teachers and name != teacher.model else ""
+        yield "teacher", f"{called}{_model_text(stream, teacher.model)}, {origin}"
     students = dict.fromkeys(arm.experiment.student.model for arm in stream.arms)
     yield "student", "; ".join(_model_text(stream, name) for name in students)
     seeds = f"seed{'s' * (len(experiment.seeds) > 1)} {', '.join(map(str, experiment.seeds))}"

@@ -15,13 +15,16 @@ def load_with_teacher(
     Raises UserError.
     """
     experiment = load(overrides)
-    typed = overridden_keys(overrides)
-    is_given = "teacher.checkpoint" in typed and experiment.teacher.checkpoint is not None
-    if not is_given or "teacher.model" in typed or "teacher.model" in experiment.vary:
-        return experiment
-    from rkkd_cli.sweep.teacher_import import model_in_checkpoint
+    known = {*overridden_keys(overrides), *experiment.vary}
+    found: list[Override] = []
+    for section, name in zip(experiment.teacher_sections, experiment.named_teachers, strict=True):
+        alone = experiment.taught_by(name)
+        is_given = f"{section}.checkpoint" in known and alone.teacher.checkpoint is not None
+        if not is_given or f"{section}.model" in known:
+            continue
+        from rkkd_cli.sweep.teacher_import import model_in_checkpoint
 
-    model = model_in_checkpoint(experiment)
-    if model == experiment.teacher.model:
-        return experiment
-    return load([*overrides, Override("teacher.model", model)])
+        model = model_in_checkpoint(alone)
+        if model != alone.teacher.model:
+            found.append(Override(f"{section}.model", model))
+    return load([*overrides, *found]) if found else experiment

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from rkkd_cli.config.experiment import Experiment
+from rkkd_cli.config.teachers import target_text
 from rkkd_cli.config.untrusted import code_by_key
 from rkkd_cli.config.value_lists import value_text
 from rkkd_cli.errors import printable
@@ -60,9 +61,7 @@ def setting_of(run: PageRun) -> list[Fact]:
     names = [text for dataset in manifest.datasets if (text := classes_text(dataset))]
     facts += [Fact("classes", text) for text in names]
     facts += [Fact("teacher", teacher_text(teacher)) for teacher in manifest.teachers]
-    was_trained = any(teacher["source"] != "checkpoint" for teacher in manifest.teachers)
-    if was_trained and experiment.teacher.training is not None:
-        facts.append(Fact("teacher's training", recipe_text(experiment.teacher.training)))
+    facts += _teacher_recipes(run)
     facts += [Fact("student", text) for text in student_lines(experiment, manifest)]
     facts += [Fact("training", text) for text in recipe_lines(experiment)]
     facts += [Fact("objective", text) for text in objective_lines(manifest.objectives)]
@@ -78,6 +77,18 @@ def setting_of(run: PageRun) -> list[Fact]:
     else:
         facts += [Fact(f"arm {name}", _changes(arm)) for name, arm in experiment.arms.items()]
     return [Fact(printable(fact.name), printable(fact.text)) for fact in facts]
+
+
+def _teacher_recipes(run: PageRun) -> Iterator[Fact]:
+    """Yield how the teachers were trained that no checkpoint holds."""
+    teachers = run.experiment.teachers
+    if not teachers:
+        was_trained = any(facts["source"] != "checkpoint" for facts in run.manifest.teachers)
+        if was_trained and run.experiment.teacher.training is not None:
+            yield Fact("teacher's training", recipe_text(run.experiment.teacher.training))
+    for name, teacher in teachers.items():
+        if teacher.training is not None and teacher.checkpoint is None:
+            yield Fact(f"training of {name}", recipe_text(teacher.training))
 
 
 def environment_of(run: PageRun) -> list[Fact]:
@@ -141,7 +152,8 @@ def _images_needed(run: PageRun) -> list[str]:
 
 def _checkpoints_needed(run: PageRun) -> list[str]:
     """Return the teachers' files."""
-    teachers = [arm.experiment.teacher for arm in run.experiment.resolved_arms]
+    arms = [arm.experiment for arm in run.experiment.resolved_arms]
+    teachers = [teacher for arm in arms for teacher in arm.named_teachers.values()]
     files = dict.fromkeys(teacher.checkpoint for teacher in teachers if teacher.checkpoint)
     loaded = [t["sha256"][:16] for t in run.manifest.teachers if t["source"] == "checkpoint"]
     hashes = f", whose weights have SHA-256 {'…, '.join(loaded)}…" if loaded else ""
@@ -172,6 +184,8 @@ def downloads_of(run: PageRun, max_bytes: int = MAX_BYTES) -> Iterator[Download]
 def _method_text(experiment: Experiment) -> str:
     table = experiment.method.model_dump(mode="json", exclude_none=True)
     name = str(table.pop("name"))
+    if experiment.method.teacher is not None:
+        table["teacher"] = target_text(experiment.method.teacher)
     scalars = {k: v for k, v in table.items() if isinstance(v, int | float | str)}
     return ", ".join([name, *(f"{key} = {value_text(v)}" for key, v in scalars.items())])
 

@@ -9,6 +9,7 @@ from rkkd_cli.analysis.numbers import format_count
 from rkkd_cli.analysis.paired_curves import arm_pairs, pairs_text
 from rkkd_cli.analysis.summary import ArmSummary, summarise
 from rkkd_cli.errors import printable
+from rkkd_cli.records.manifest import teacher_name
 from rkkd_cli.report.grid_picture import GridPicture
 from rkkd_cli.report.page.sources import PageRun
 from rkkd_cli.report.run_text import unfinished_text
@@ -129,9 +130,10 @@ def _arm_number(arm: ArmSummary, which: str = "") -> HeadlineNumber:
 
 def _arms_headline(summaries: Sequence[ArmSummary], run: PageRun, epoch: str) -> Headline:
     """Return the answer of arms that are no pairs."""
+    several = len(run.experiment.teachers) > 1
     teachers = [
-        HeadlineNumber(_percent(teacher["test_acc"]), printable(f"teacher {teacher['model']}"))
-        for teacher in run.manifest.teachers[:1]
+        HeadlineNumber(_percent(teacher["test_acc"]), printable(f"teacher {teacher_name(teacher)}"))
+        for teacher in run.manifest.teachers[: None if several else 1]
     ]
     if len(summaries) == 1:
         arm = summaries[0]

@@ -99,7 +99,7 @@ class Recorder:
                 self.experiment = with_counts(self.experiment, counts)
                 self._open()
             case TeacherReady(facts, cache):
-                _add(self.manifest.teachers, facts, "sha256")
+                _add(self.manifest.teachers, facts, "sha256", "name")
                 if self.run is not None and cache is not None:  # a cache may be emptied
                     store = TeacherStore(self.run.path)
                     store.copy_from(TeacherStore(cache), facts["key"])
@@ -260,7 +260,7 @@ def _early_end(event: EndedEarly) -> EarlyEnd:
     )
 
 
-def _add(entries: list[Any], facts: dict[str, Any], key: str) -> None:
-    """Append the facts, unless there is an entry with the same value of ``key``."""
-    if facts[key] not in {entry[key] for entry in entries}:
+def _add(entries: list[Any], facts: dict[str, Any], *keys: str) -> None:
+    """Append the facts, unless there is an entry with the same values of the ``keys``."""
+    if all(any(facts.get(key) != entry.get(key) for key in keys) for entry in entries):
         entries.append(facts)

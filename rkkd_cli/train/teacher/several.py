@@ -54,8 +54,7 @@ class TeacherSet:
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of the names and of all weights."""
-        parts = [f"{name} {teacher.fingerprint}" for name, teacher in self.members.items()]
-        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+        return joint_fingerprint({name: one.fingerprint for name, one in self.members.items()})
 
     def outputs(self, images: Tensor, features: bool) -> dict[str, Features]:
         """Return each teacher's logits (B, C), and all other features if they are requested."""
@@ -73,6 +72,14 @@ Teachers = Teacher | TeacherSet
 def teachers_by_name(teachers: Mapping[str, Teacher]) -> Teachers:
     """Return the only teacher, or the set of several."""
     return TeacherSet(teachers) if len(teachers) > 1 else next(iter(teachers.values()))
+
+
+def joint_fingerprint(fingerprints: Mapping[str, str]) -> str:
+    """Return the fingerprint of the only teacher, or that of several from theirs by name."""
+    if len(fingerprints) == 1:
+        return next(iter(fingerprints.values()))
+    parts = [f"{name} {fingerprint}" for name, fingerprint in fingerprints.items()]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
 def teacher_of(experiment: Experiment, teachers: Teachers) -> Teacher:

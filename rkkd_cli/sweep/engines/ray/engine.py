@@ -14,10 +14,11 @@ from rkkd_cli.sweep.engines.ray.cluster import Actor, Cluster
 from rkkd_cli.sweep.engines.ray.teacher_files import TeacherBundle, read_teacher_files
 from rkkd_cli.sweep.engines.worker import EVENT, FAILED, STOPPED, WorkerOptions, deserialize
 from rkkd_cli.sweep.recording.run_state import Origin, Work
-from rkkd_cli.sweep.sources import dataset_facts, read_dataset
+from rkkd_cli.sweep.sources import dataset_facts, named, read_dataset
 from rkkd_cli.train.events import DatasetReady, Event, Note, TeacherReady, Tick
 from rkkd_cli.train.runtime import Runtime
 from rkkd_cli.train.stop_controller import StopController
+from rkkd_cli.train.teacher.several import joint_fingerprint
 from rkkd_cli.train.teacher.store import TeacherStore
 
 
@@ -59,20 +60,27 @@ class RayEngine:
 def _put_sources(
     experiment: Experiment, cluster: Cluster, runtime: Runtime, origin: Origin
 ) -> Generator[Event, None, tuple[Any, Any]]:
-    """Put the images and the teacher into Ray's object store; return references to both."""
+    """Put the images and the teachers into Ray's object store; return references to both."""
     cache = runtime.cache
     dataset = yield from read_dataset(experiment, cache)
     origin.check_dataset(experiment, dataset.fingerprint)
     yield DatasetReady(dataset_facts(dataset))
     folders = [folder for folder in (origin.teachers, cache) if folder]
-    files, dataset_ref = read_teacher_files(experiment, dataset, folders), ray.put(dataset)
-    bundle = yield from _obtain_teacher(experiment, dataset_ref, files, cluster, runtime.controller)
-    origin.check_teacher(experiment, bundle.fingerprint)
-    in_cache = "key" in bundle.facts
-    if in_cache:
-        TeacherStore(cache).write_files(bundle.facts["key"], bundle.files)
-    yield TeacherReady(bundle.facts, cache if in_cache else None)
-    return dataset_ref, ray.put(bundle)
+    dataset_ref, bundles = ray.put(dataset), {}
+    for name in experiment.named_teachers:
+        alone = experiment.taught_by(name)
+        files = read_teacher_files(alone, dataset, folders)
+        bundles[name] = yield from _obtain_teacher(
+            alone, dataset_ref, files, cluster, runtime.controller
+        )
+    fingerprints = {name: bundle.fingerprint for name, bundle in bundles.items()}
+    origin.check_teacher(experiment, joint_fingerprint(fingerprints))
+    for name, bundle in bundles.items():
+        in_cache = "key" in bundle.facts
+        if in_cache:
+            TeacherStore(cache).write_files(bundle.facts["key"], bundle.files)
+        yield named(TeacherReady(bundle.facts, cache if in_cache else None), experiment, name)
+    return dataset_ref, ray.put(bundles)
 
 
 def _obtain_teacher(

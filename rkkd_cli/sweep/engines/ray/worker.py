@@ -28,6 +28,7 @@ from rkkd_cli.train.device import pick_device
 from rkkd_cli.train.events import Event
 from rkkd_cli.train.runtime import Runtime
 from rkkd_cli.train.stop_controller import StopController
+from rkkd_cli.train.teacher.several import teachers_by_name
 
 
 class RayWorker:
@@ -56,10 +57,10 @@ class RayWorker:
         job: Job,
         state: bytes | None,
         dataset: Dataset,
-        teacher: TeacherBundle,
+        teachers: Mapping[str, TeacherBundle],
     ) -> Iterator[Message]:
         """Train the job from its serialised state."""
-        yield from messages(self._train(options, job, state, dataset, teacher))
+        yield from messages(self._train(options, job, state, dataset, teachers))
 
     def stop(self) -> None:
         """Stop the task after its current step and a checkpoint."""
@@ -88,18 +89,22 @@ class RayWorker:
         job: Job,
         state: bytes | None,
         dataset: Dataset,
-        bundle: TeacherBundle,
+        bundles: Mapping[str, TeacherBundle],
     ) -> Generator[Event, None, None]:
         runtime = self._start_task(options)
         key = sources_key(job.experiment)
         if key not in self.sources:
             self.sources.clear()
             check_images_here(dataset)
-            teacher, own_bundle = drain(
-                teacher_from_files(bundle.files, job.experiment, dataset, runtime)
-            )
-            check_sources({"teacher": own_bundle.fingerprint}, {"teacher": bundle.fingerprint})
-            self.sources[key] = make_sources(dataset, teacher)
+            teachers = {}
+            for name, bundle in bundles.items():
+                alone = job.experiment.taught_by(name)
+                teacher, own_bundle = drain(
+                    teacher_from_files(bundle.files, alone, dataset, runtime)
+                )
+                check_sources({"teacher": own_bundle.fingerprint}, {"teacher": bundle.fingerprint})
+                teachers[name] = teacher
+            self.sources[key] = make_sources(dataset, teachers_by_name(teachers))
         yield from run_job(
             job, self.sources[key], None if state is None else deserialize_state(state), runtime
         )
