@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from rkkd_cli.config.experiment import DESCRIPTIVE_KEYS, Experiment
+from rkkd_cli.config.experiment import DESCRIPTIVE_KEYS, Experiment, MethodConfig
 from rkkd_cli.config.overrides import flatten, merge
 from rkkd_cli.config.validation import experiment_from
 from rkkd_cli.errors import UserError
@@ -100,6 +100,8 @@ def _check_method_is_used(experiment: Experiment, key: str) -> None:
     if parts[:1] != ["method"] or len(parts) < 3 or not arms:
         return
     section, names = parts[1], {arm.experiment.method.name for arm in arms}
+    if section in MethodConfig.model_fields:  # the weights of several teachers
+        return
     if section in names or (section == "plugin" and any(":" in name for name in names)):
         return
     missing = "of your own" if section == "plugin" else f"called {section}"

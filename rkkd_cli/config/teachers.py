@@ -67,11 +67,11 @@ def check_typed_teachers(table: Mapping[str, Any], typed: Collection[str]) -> No
                 f"{key}: the experiment has several teachers, {', '.join(names)}; set "
                 f"teachers.{names[0]}.{rest or 'KEY'}, or that of another"
             )
-        if section != "teachers" or name in names or f"teachers.{name}.model" in typed:
+        if section != "teachers" or not setting or name in names:
             continue
-        if names:
+        if names and f"teachers.{name}.model" not in typed:
             raise unknown_name("teacher", name, names)
-        if setting:
+        if not names and f"teachers.{name}.model" not in typed:
             raise UserError(f"{key}: the experiment has one teacher; set teacher.{setting}")
 
 
@@ -84,7 +84,7 @@ def parse_target(value: Any) -> Target | None:
             f"must be the name of a teacher, {' or '.join(MEANS)}, or a weight for each, such as "
             "{ resnet56 = 0.7, vgg13 = 0.3 }"
         )
-    return dict(value)
+    return {name: float(one) if type(one) is int else one for name, one in value.items()}
 
 
 def shares_of(target: Target) -> dict[str, float]:

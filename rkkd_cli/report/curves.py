@@ -65,7 +65,7 @@ def run_figures(picture: CurvePicture) -> dict[str, Callable[[], Figure]]:
     """Return what draws each figure, by file name.
 
     A figure per quantity, the paired differences, the sheet of all these, the terms of methods and
-    the gradients, as far as the runs have them.
+    of teachers and the gradients, as far as the runs have them.
     """
     figures: dict[str, Callable[[], Figure]] = {
         quantity.column: partial(quantity_figure, quantity, picture) for quantity in QUANTITIES
@@ -74,7 +74,9 @@ def run_figures(picture: CurvePicture) -> dict[str, Callable[[], Figure]]:
         figures["difference"] = partial(differences_figure, picture)
     figures["sheet"] = partial(sheet_figure, picture)
     if picture.method_terms:
-        figures["terms"] = partial(terms_figure, picture)
+        figures["terms"] = partial(terms_figure, picture, picture.method_terms)
+    if of_teachers := picture.teacher_terms:
+        figures["teachers"] = partial(terms_figure, picture, of_teachers, len(of_teachers) // 2)
     if recorded_panels(picture.curves):
         figures["gradients"] = partial(gradients_figure, picture)
     return figures
@@ -162,10 +164,11 @@ def sheet_figure(picture: CurvePicture) -> Figure:
     return figure
 
 
-def terms_figure(picture: CurvePicture) -> Figure:
-    """Return the figure of the terms that only some methods have, one's own among them."""
-    terms = picture.method_terms
-    across = min(PANELS_ACROSS, len(terms))
+def terms_figure(
+    picture: CurvePicture, terms: Sequence[Quantity], across: int = PANELS_ACROSS
+) -> Figure:
+    """Return a panel for each term: those that only some methods have, or of several teachers."""
+    across = min(across, len(terms))
     down = -(-len(terms) // across)
     figure = Figure(figsize=(1.4 + 3.7 * across, 1 + 3.1 * down), layout="constrained")
     panels = [*figure.subplots(down, across, squeeze=False).flat]

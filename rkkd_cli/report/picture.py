@@ -20,7 +20,7 @@ from rkkd_cli.config.description import Counts, short_title
 from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.errors import printable
 from rkkd_cli.records.manifest import Manifest, teacher_name
-from rkkd_cli.records.metrics import method_terms_in
+from rkkd_cli.records.metrics import method_terms_in, teacher_terms_in
 from rkkd_cli.report.arms import ArmCurve, arm_curves, seeds_text
 from rkkd_cli.report.words import Quantity, quantity_of
 
@@ -117,6 +117,22 @@ class CurvePicture:
             columns |= dict.fromkeys(c for c in terms if curve.rows[c].notna().any())
         return [quantity_of(column) for column in columns]
 
+    @cached_property
+    def teacher_terms(self) -> list[Quantity]:
+        """KL and ranking loss to each of several teachers and to their means, on the test images.
+
+        Those of KL come first, and there are as many of each.
+        """
+        columns: dict[str, None] = {}
+        for curve in self.curves:
+            columns |= dict.fromkeys(teacher_terms_in(list(curve.rows.columns)))
+        return [quantity_of(f"test_{column}") for column in sorted(columns, key=_term_of)]
+
+    @property
+    def quantities(self) -> Sequence[Quantity]:
+        """All that is drawn against the epoch, but for differences and gradients."""
+        return (*QUANTITIES, *self.method_terms, *self.teacher_terms)
+
     def differences_of(self, column: str) -> list[ArmDifference]:
         """Return the differences that have comparable values of a column."""
         return [difference for difference in self.differences if difference.has(column)]
@@ -152,6 +168,10 @@ class CurvePicture:
         differences = [d for d in self.differences if {d.first, d.second} <= kept]
         levels = [level for level in self.references if level.curve is None or level.curve in kept]
         return replace(self, curves=curves, differences=differences, references=levels)
+
+
+def _term_of(column: str) -> str:
+    return column.partition("_")[0]
 
 
 def _differences(run: RunRecord, by_arm: dict[str, ArmCurve]) -> list[ArmDifference]:

@@ -2,6 +2,8 @@
 
 from typing import NamedTuple
 
+from rkkd_cli.config.teachers import target_text
+
 
 class Quantity(NamedTuple):
     """A column of metrics.csv, its name in words, its unit, and the title of its figure."""
@@ -47,12 +49,21 @@ OF_THE_TRAINING = ("ce", "kl", "rank", "kendall_tau", "agreement")
 
 
 def quantity_of(column: str) -> Quantity:
-    """Return a column in words; a term of a method keeps its own name."""
+    """Return a column in words; a term of a method keeps its own name.
+
+    Held-out splits have KL and ranking loss to each of several teachers.
+    """
     prefix, _, rest = column.partition("_")
     if prefix in SPLITS and rest in NAMES:
         name, unit = NAMES[rest]
         name = f"{SPLITS[prefix]} {name}"
         return Quantity(column, name, unit, capitalised(name.removesuffix(" × T²")))
+    term, _, teacher = rest.partition("_")
+    if prefix in SPLITS and term in ("kl", "rank"):
+        name, unit = NAMES[term]
+        short = f"{SPLITS[prefix]} {name.removesuffix(' divergence × T²')}"
+        title = capitalised(f"{short} to {target_text(teacher)}")
+        return Quantity(column, f"{SPLITS[prefix]} {name}", unit, title)
     if column not in NAMES:
         return Quantity(column, column, "", f"Term {column}, training")
     name, unit = NAMES[column]

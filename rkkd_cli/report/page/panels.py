@@ -108,7 +108,7 @@ def toggles_of(picture: CurvePicture) -> list[CurveToggle]:
     ]
     by_label = {
         line.label: CurveToggle(line.label, line.colour, shown=True)
-        for quantity in (*QUANTITIES, *picture.method_terms)
+        for quantity in picture.quantities
         for line in published_lines(quantity.column, picture.curves, picture.published)
     }
     return [*arms, *levels, *by_label.values()]
@@ -122,7 +122,7 @@ def panels_of(picture: CurvePicture) -> list[CurvePanel]:
         for quantity in QUANTITIES
         if picture.differences_of(quantity.column)
     ]
-    panels += [_quantity_panel(q, picture, drops) for q in (*QUANTITIES, *picture.method_terms)]
+    panels += [_quantity_panel(q, picture, drops) for q in picture.quantities]
     for index, p in enumerate(gradients.recorded_panels(picture.curves)):
         columns = {**p.columns} if len(p.columns) > 1 else dict.fromkeys(p.columns)
         lines, key = list(_arm_lines(picture, columns)), f"gradients{index}"
@@ -243,7 +243,7 @@ def _kept_epochs(picture: CurvePicture) -> set[int]:
     curves = picture.curves
     epochs = sorted({int(epoch) for curve in curves for epoch in curve.means.index})
     of_gradients = sum(len(panel.columns) for panel in gradients.recorded_panels(curves))
-    columns = len(QUANTITIES) + len(picture.method_terms) + of_gradients
+    columns = len(picture.quantities) + of_gradients
     values = columns * sum(len(curve.rows) for curve in curves)
     values += len(QUANTITIES) * sum(len(pair.second.rows) for pair in picture.differences)
     step = -(-values // MAX_VALUES)

@@ -23,7 +23,7 @@ def panel_stills(picture: CurvePicture) -> dict[str, str]:
         for q in QUANTITIES
         if picture.differences_of(q.column)
     }
-    for quantity in (*QUANTITIES, *picture.method_terms):
+    for quantity in picture.quantities:
         draw[quantity.column] = partial(quantity_figure, quantity, picture)
     for index, panel in enumerate(gradients.recorded_panels(picture.curves)):
         draw[f"gradients{index}"] = partial(gradients.panel_figure, panel, picture.curves)

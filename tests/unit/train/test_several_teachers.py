@@ -1,0 +1,335 @@
+"""Arms that learn from one of several teachers, from their mean, or from a share of each."""
+
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from trained import (
+    NEVER,
+    Arms,
+    Row,
+    checkpoints_of,
+    events_of,
+    going_on,
+    rows_by_arm,
+    rows_of,
+)
+from trained import experiment_with as with_one_teacher
+
+from rkkd_cli.config.experiment import Experiment, MethodConfig, RankConfig
+from rkkd_cli.config.teachers import target_columns
+from rkkd_cli.data.stream import Batch
+from rkkd_cli.errors import UserError
+from rkkd_cli.losses import kendall_ranking_loss, kendall_tau_b, kl_divergence
+from rkkd_cli.methods import ModelPair, Objective, build_objective
+from rkkd_cli.methods.inputs import logits_only
+from rkkd_cli.models import build_model
+from rkkd_cli.records.metrics import columns
+from rkkd_cli.sweep.check import check_experiment
+from rkkd_cli.train.distributed.process_group import TorchrunGroup
+from rkkd_cli.train.events import BatchDone, TeacherReady
+from rkkd_cli.train.metrics.batch import MEANS, measure
+from rkkd_cli.train.metrics.gradients import GRADIENT_MEANS, diagnose
+from rkkd_cli.train.stop_controller import StopController
+from rkkd_cli.train.taught_batch import TaughtBatch
+
+RECIPE = "training={epochs=2, lr=0.05}"
+BIG = f"{{model='digits_teacher', {RECIPE}}}"
+SMALL = f"{{model='cnn2', seed=1, {RECIPE}}}"
+TWO = f"teachers={{big={BIG}, small={SMALL}}}"
+
+SHARES = {"big": 3.0, "small": 1.0}
+ARMS: Arms = {
+    "big": {"method": {"teacher": "big"}},
+    "small": {"method": {"teacher": "small"}, "rank": {"grad": True}},
+    "logits": {"method": {"teacher": "mean_logits"}},
+    "probabilities": {"method": {"temperature": 2.0}, "rank": {"grad": True}},
+    "shares": {"method": {"teacher": SHARES}, "rank": {"grad": True}},
+}
+
+
+def experiment_with(*overrides: str, arms: Arms | None = None) -> Experiment:
+    return with_one_teacher("teacher=none", TWO, *overrides, arms=arms)
+
+
+def rows_with(cache: Path, *overrides: str, arms: Arms) -> dict[str, list[Row]]:
+    return rows_by_arm(events_of(experiment_with(*overrides, arms=arms), cache))
+
+
+@pytest.fixture(scope="module")
+def company(cache: Path) -> dict[str, list[Row]]:
+    return rows_with(cache, arms=ARMS)
+
+
+def without_teacher_terms(rows: list[Row]) -> list[Row]:
+    extra = {prefix + term for term in target_columns(["big", "small"]) for prefix in ("", "test_")}
+    return [{name: row[name] for name in row if name not in extra} for row in rows]
+
+
+def test_one_teacher_in_a_list_gives_the_numbers_of_one_alone(cache: Path) -> None:
+    alone = rows_of(events_of(with_one_teacher("teacher.seed=1"), cache))
+    recipe = dict(with_one_teacher().teacher.training or ())
+    text = ", ".join(f"{key}={_toml(value)}" for key, value in recipe.items() if value is not None)
+    listed = f"teachers={{one={{model='digits_teacher', seed=1, training={{{text}}}}}}}"
+    experiment = with_one_teacher("teacher=none", listed, "method.teacher=one")
+    assert rows_of(events_of(experiment, cache)) == alone
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, str):
+        return f"'{value}'"
+    return str(list(value) if isinstance(value, tuple) else value).lower()
+
+
+def test_every_row_has_the_terms_to_each_teacher_and_to_their_means(
+    company: dict[str, list[Row]],
+) -> None:
+    terms = target_columns(["big", "small"])
+    assert len(terms) == 2 * 4
+    for row in company["shares"]:
+        assert set(row) == set(columns(False, teacher_terms=terms)) - {
+            "epoch_seconds", "images_per_second",
+        }  # fmt: skip
+        assert all(math.isfinite(row[name]) for name in row if name != "arm")
+
+
+@pytest.mark.parametrize(
+    ("arm", "target"),
+    [("big", "big"), ("small", "small"), ("logits", "mean_logits"),
+     ("probabilities", "mean_probabilities")],
+)  # fmt: skip
+def test_what_is_recorded_first_is_to_what_the_arm_learns_from(
+    arm: str, target: str, company: dict[str, list[Row]]
+) -> None:
+    for row in company[arm]:
+        for term in ("kl", "rank", "test_kl", "test_rank"):
+            assert row[term] == row[f"{term}_{target}"]
+    others = {"big", "small", "mean_logits", "mean_probabilities"} - {target}
+    assert all(row["kl"] != row[f"kl_{other}"] for row in company[arm] for other in others)
+
+
+def test_a_share_of_each_is_recorded_as_the_weighted_sum(company: dict[str, list[Row]]) -> None:
+    for row in company["shares"]:
+        for term in ("kl", "rank", "test_kl", "test_rank"):
+            expected = 0.75 * row[f"{term}_big"] + 0.25 * row[f"{term}_small"]
+            assert row[term] == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize(("arm", "config"), [("big", BIG), ("small", SMALL)])
+def test_an_arm_that_learns_from_one_of_them_is_as_with_that_teacher_alone(
+    arm: str, config: str, cache: Path, company: dict[str, list[Row]]
+) -> None:
+    overrides = {**ARMS[arm], "method": {}}
+    experiment = with_one_teacher("teacher=none", f"teacher={config}", arms={arm: overrides})
+    alone = rows_by_arm(events_of(experiment, cache))[arm]
+    assert without_teacher_terms(company[arm]) == alone
+
+
+@pytest.mark.parametrize("arm", ARMS)
+def test_an_arm_alone_gives_the_same_rows_as_in_company(
+    arm: str, cache: Path, company: dict[str, list[Row]]
+) -> None:
+    assert rows_with(cache, arms={arm: ARMS[arm]}) == {arm: company[arm]}
+
+
+def test_the_order_of_arms_and_the_scale_of_weights_change_nothing(
+    cache: Path, company: dict[str, list[Row]]
+) -> None:
+    arms = dict(reversed([*ARMS.items()]))
+    arms["shares"] = {**ARMS["shares"], "method": {"teacher": {"big": 0.75, "small": 0.25}}}
+    assert rows_with(cache, arms=arms) == company
+
+
+def test_stacked_arms_learn_the_same(cache: Path, company: dict[str, list[Row]]) -> None:
+    stacked = rows_with(cache, "stacked=true", arms=ARMS)
+    for arm, rows in stacked.items():
+        for row, expected in zip(rows, company[arm], strict=True):
+            assert row["ce"] == pytest.approx(expected["ce"], rel=1e-4)
+            assert row["kl_small"] == pytest.approx(expected["kl_small"], rel=1e-3)
+
+
+def test_kept_logits_change_nothing_and_serve_one_teacher_alone_too(
+    tmp_path: Path, company: dict[str, list[Row]]
+) -> None:
+    for _ in range(2):
+        assert rows_with(tmp_path, "cache_teacher=exact", arms=ARMS) == company
+        assert len([*tmp_path.glob("teacher-outputs/*/*.npy")]) == 2 * 2  # teachers, epochs
+    alone = with_one_teacher("teacher=none", f"teacher={BIG}", "cache_teacher=exact")
+    events_of(alone, tmp_path)
+    assert len([*tmp_path.glob("teacher-outputs/*/*.npy")]) == 2 * 2
+
+
+def test_from_a_checkpoint_exactly_the_remaining_rows_follow(
+    cache: Path, company: dict[str, list[Row]]
+) -> None:
+    experiment, controller, steps = experiment_with(arms=ARMS), StopController(NEVER), 0
+
+    def ask(event: object) -> None:
+        nonlocal steps
+        steps += isinstance(event, BatchDone)
+        controller.stop_requested = steps >= 6
+
+    before = events_of(experiment, cache, None, controller, ask)
+    _, checkpoint = checkpoints_of(before)[-1]
+    after = events_of(experiment, cache, going_on(checkpoint))
+    assert rows_by_arm([*before, *after]) == company
+
+
+def test_a_run_goes_on_with_the_same_teachers_only(cache: Path, tmp_path: Path) -> None:
+    file = tmp_path / "small.pt"
+
+    def experiment_of(seed: int) -> Experiment:
+        torch.manual_seed(seed)
+        torch.save(build_model("cnn2", 10, 1, (8, 8)).state_dict(), file)
+        small = f"teachers.small={{model='cnn2', checkpoint='{file}'}}"
+        return experiment_with(small, "training.epochs=1", arms={"big": ARMS["big"]})
+
+    controller = StopController(0.0)
+    _, checkpoint = checkpoints_of(events_of(experiment_of(0), cache, None, controller))[0]
+    with pytest.raises(UserError, match="one of the teachers big, small is not the one that the"):
+        events_of(experiment_of(1), cache, going_on(checkpoint))
+
+
+def test_two_ranks_end_with_the_same_rows(
+    cache: Path, together: Callable[..., list[Any]], company: dict[str, list[Row]]
+) -> None:
+    experiment = experiment_with(arms=ARMS)
+
+    def work(group: TorchrunGroup) -> list[Row]:
+        return rows_of(events_of(experiment, cache, group=group))
+
+    first, second = together(2, work)
+    assert first == second
+    for row in first:
+        expected = company[row["arm"]][row["epoch"] - 1]
+        assert row["kl_big"] == pytest.approx(expected["kl_big"], rel=0.05)
+
+
+def test_the_manifest_gets_the_facts_of_each(cache: Path) -> None:
+    events = events_of(experiment_with(arms={"big": ARMS["big"]}), cache)
+    ready = [event.facts for event in events if isinstance(event, TeacherReady)]
+    assert [(facts["name"], facts["model"]) for facts in ready] == [
+        ("big", "digits_teacher"), ("small", "cnn2"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("method", ["dkd", "dist", "ctkd", "mlkd", "soft_ce"])
+def test_every_method_of_logits_learns_from_shares_and_means(method: str, cache: Path) -> None:
+    arms = {
+        word: {"method": {"name": method, "teacher": target}}
+        for word, target in {"shares": SHARES, "mean": "mean_probabilities"}.items()
+    }
+    for rows in rows_with(cache, "training.epochs=1", arms=arms).values():
+        assert math.isfinite(rows[0]["ce"])
+
+
+def test_a_method_of_features_learns_from_one_and_refuses_the_mean(cache: Path) -> None:
+    arms = {word: {"method": {"name": "simkd", "teacher": word}} for word in ("big", "small")}
+    rows = rows_with(cache, "training.epochs=1", arms=arms)
+    assert rows["big"][0]["feature_l2"] != rows["small"][0]["feature_l2"]
+    for target in ("mean_logits", SHARES):
+        arms = {"a": {"method": {"name": "rkd", "teacher": target}}}
+        with pytest.raises(UserError, match=r"arm a: method rkd reads features, .* big, small"):
+            check_experiment(experiment_with(arms=arms), cache)
+
+
+# What follows compares with equations, in float64.
+
+GENERATOR = torch.Generator().manual_seed(0)
+TEACHERS = {
+    name: 3 * torch.randn(7, 5, dtype=torch.float64, generator=GENERATOR) for name in ("a", "b")
+}
+STUDENTS = 3 * torch.randn(4, 7, 5, dtype=torch.float64, generator=GENERATOR)
+LABELS = torch.arange(7) % 5
+TARGETS: list[Any] = ["a", "mean_logits", "mean_probabilities", {"a": 1.0, "b": 3.0}]
+
+
+def objective(target: Any, temperature: float = 4.0) -> Objective:
+    model = build_model("digits_student", 5, 1, (8, 8))
+    method = MethodConfig(teacher=target, temperature=temperature, alpha=0.6)
+    pair = ModelPair(model, model, 1, (8, 8), torch.zeros(7, dtype=torch.int64))
+    return build_objective(method, RankConfig(grad=True, weight=2.0, steepness=1.5), pair)
+
+
+OBJECTIVES = [objective(target, 4.0 + index) for index, target in enumerate(TARGETS)]
+
+
+def naive_targets(target: Any, temperature: float) -> list[tuple[float, Tensor]]:
+    both = torch.stack([*TEACHERS.values()])
+    if isinstance(target, dict):
+        return [(0.25, TEACHERS["a"]), (0.75, TEACHERS["b"])]
+    means = {
+        "mean_logits": both.sum(dim=0) / 2,
+        "mean_probabilities": temperature * (both / temperature).softmax(dim=2).mean(dim=0).log(),
+    }
+    return [(1.0, {**TEACHERS, **means}[target])]
+
+
+def naive(target: Any, temperature: float, student: Tensor) -> dict[str, Tensor]:
+    parts = naive_targets(target, temperature)
+    return {
+        "ce": F.cross_entropy(student, LABELS),
+        "kl": sum(w * kl_divergence(student, t, temperature) for w, t in parts),
+        "rank": sum(w * kendall_ranking_loss(student, t, steepness=1.5) for w, t in parts),
+        "kendall_tau": sum(w * kendall_tau_b(student, t) for w, t in parts),
+    }
+
+
+@pytest.mark.parametrize("index", range(len(TARGETS)))
+def test_loss_and_gradient_are_those_of_the_equations(index: int) -> None:
+    target, temperature = TARGETS[index], 4.0 + index
+    student = STUDENTS[index].clone().requires_grad_()
+    batch = Batch(torch.zeros(7, 1, 8, 8), LABELS, torch.arange(7), None)
+    outputs = {name: logits_only(logits) for name, logits in TEACHERS.items()}
+    taught = TaughtBatch(batch, outputs, None, 1, 1)
+    taught.loss(OBJECTIVES[index], logits_only(student)).total.backward()
+    again = STUDENTS[index].clone().requires_grad_()
+    terms = naive(target, temperature, again)
+    (0.4 * terms["ce"] + 0.6 * terms["kl"] + 2.0 * terms["rank"]).backward()
+    torch.testing.assert_close(student.grad, again.grad)
+
+
+def test_all_that_is_recorded_is_that_of_the_equations() -> None:
+    means, correct = measure(OBJECTIVES, STUDENTS, TEACHERS, LABELS)
+    names = [*MEANS, *target_columns(TEACHERS)]
+    for index, target in enumerate(TARGETS):
+        temperature, student = 4.0 + index, STUDENTS[index]
+        found = dict(zip(names, means[index], strict=True))
+        for term, value in naive(target, temperature, student).items():
+            torch.testing.assert_close(found[term], value.to(found[term].dtype))
+        for other in ("a", "b", "mean_logits", "mean_probabilities"):
+            expected = naive(other, temperature, student)
+            torch.testing.assert_close(found[f"kl_{other}"], expected["kl"])
+            torch.testing.assert_close(found[f"rank_{other}"], expected["rank"])
+        reference = sum(share * logits for share, logits in naive_targets(target, temperature))
+        assert isinstance(reference, Tensor)
+        agreeing = int((student.argmax(dim=1) == reference.argmax(dim=1)).sum())
+        assert correct[index].tolist()[:2] == [agreeing, int((student.argmax(1) == LABELS).sum())]
+
+
+def test_the_gradients_are_those_of_the_weighted_terms() -> None:
+    rows = diagnose(OBJECTIVES, STUDENTS, TEACHERS)
+    for index, target in enumerate(TARGETS):
+        found: Mapping[str, Tensor] = dict(zip(GRADIENT_MEANS, rows[index], strict=True))
+        student = STUDENTS[index].clone().requires_grad_()
+        terms = naive(target, 4.0 + index, student)
+        for term in ("kl", "rank"):
+            (gradient,) = torch.autograd.grad(7 * terms[term], student, retain_graph=True)
+            expected = gradient.square().sum(dim=1).mean()
+            torch.testing.assert_close(found[f"{term}_square"], expected)
+
+
+def test_no_number_of_an_arm_depends_on_the_others() -> None:
+    means, correct = measure(OBJECTIVES, STUDENTS, TEACHERS, LABELS)
+    gradients = diagnose(OBJECTIVES, STUDENTS, TEACHERS)
+    for index in range(len(TARGETS)):
+        one = slice(index, index + 1)
+        alone = measure(OBJECTIVES[one], STUDENTS[one], TEACHERS, LABELS)
+        assert torch.equal(alone.means, means[one])
+        assert torch.equal(alone.correct, correct[one])
+        assert torch.equal(diagnose(OBJECTIVES[one], STUDENTS[one], TEACHERS), gradients[one])
