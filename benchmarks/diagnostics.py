@@ -14,6 +14,7 @@ import torch
 
 from rkkd_cli.config.presets import load_experiment
 from rkkd_cli.data.stream import Batch
+from rkkd_cli.methods.targets import logits_of
 from rkkd_cli.models import build_model
 from rkkd_cli.records.environment import environment
 from rkkd_cli.train.arm import ArmOnStream, record_metrics
@@ -49,7 +50,7 @@ def seconds(preset: str, rounds: int) -> tuple[list[float], list[float]]:
         stepped = [arm.step(taught) for arm in arms]
         record_metrics(arms, stepped, taught)
         between = time.perf_counter()
-        diagnose(objectives, torch.cat([one.logits for one in stepped]), taught.teacher.logits)
+        diagnose(objectives, torch.cat([one.logits for one in stepped]), logits_of(taught.teacher))
         steps.append(between - started)
         diagnoses.append(time.perf_counter() - between)
     return steps[2:], diagnoses[2:]

@@ -149,7 +149,7 @@ def logging_shares(
         record_metrics(arms, stepped, taught)
         after_step = time.perf_counter()
         students = torch.cat([one.logits for one in stepped])
-        teachers = taught.teacher.logits.expand(students.shape)
+        teachers = teacher.outputs(images, features=False).logits.expand(students.shape)
         begun = time.perf_counter()
         map_ranking(ranking_per_image, objectives, students, teachers)
         between = time.perf_counter()

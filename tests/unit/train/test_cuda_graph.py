@@ -22,7 +22,8 @@ from rkkd_cli.losses.kernels import cpu
 from rkkd_cli.methods import METHODS
 from rkkd_cli.methods.ctkd import CTKD
 from rkkd_cli.sweep.engines.worker import drain
-from rkkd_cli.sweep.sources import read_dataset
+from rkkd_cli.sweep.recording.run_state import Origin
+from rkkd_cli.sweep.sources import obtain_teachers, read_dataset
 from rkkd_cli.train.arm import ArmOnStream
 from rkkd_cli.train.cuda_graph import WARM_UP_STEPS, CudaGraphRecorder, GraphRecorder, Recording
 from rkkd_cli.train.events import Event
@@ -30,7 +31,6 @@ from rkkd_cli.train.lockstep import Lockstep
 from rkkd_cli.train.recipe import put_lr_on
 from rkkd_cli.train.runtime import Runtime
 from rkkd_cli.train.stop_controller import StopController
-from rkkd_cli.train.teacher.obtain import obtain_teacher
 
 RECIPE = (
     "training.warmup_epochs=1", 'training.schedule="cosine"', "training.batch_size=40",
@@ -111,7 +111,7 @@ def lockstep_of(
 ) -> Lockstep:
     dataset = drain(read_dataset(experiment, cache))
     runtime = Runtime(device, cache, StopController(NEVER))
-    teacher, _ = drain(obtain_teacher(experiment, dataset, runtime))
+    teacher = drain(obtain_teachers(experiment, dataset, runtime, Origin()))
     recipe, views = experiment.training, any("mlkd" in name for name in experiment.arms)
     stream = Stream(dataset, device, recipe.batch_size, 0, views)
     arms = [ArmOnStream(one, 0, teacher, stream.data.labels) for one in experiment.resolved_arms]
@@ -144,6 +144,24 @@ ARMS: dict[str, dict[str, Any]] = {
         if name not in ("kd", "crd", "reviewkd")  # crd draws; reviewkd wants other stages
     },
 }
+
+
+SEVERAL: dict[str, dict[str, Any]] = {
+    "one": {"method": {"teacher": "cnn2"}},
+    "mean": {"rank": {"grad": True}},
+    "shares": {"method": {"teacher": {"cnn2": 0.7, "other": 0.3}}, "rank": {"grad": True}},
+}
+
+
+def test_steps_with_several_teachers_are_replayed(cache: Path) -> None:
+    small = "{model='cnn2', training={epochs=1, lr=0.05}}"
+    words = ("teacher=none", f"teachers={{cnn2={small}, other={small.replace('05', '1')}}}")
+    experiment, tapes = experiment_with(SEVERAL, *words), Tapes()
+    _, rows, weights = train(lockstep_of(cache, experiment, tapes))
+    assert tapes.replayed > tapes.recorded
+    _, expected, same = train(lockstep_of(cache, experiment, None))
+    assert rows == expected
+    assert all(map(torch.equal, weights, same))
 
 
 @pytest.mark.parametrize("name", ARMS)

@@ -27,6 +27,7 @@ from rkkd_cli.train.rng import IsolatedRng
 from rkkd_cli.train.stacked.stack import ArmGroup, Stack
 from rkkd_cli.train.taught_batch import feature_needs, run_teacher
 from rkkd_cli.train.teacher.model import Teacher, freeze
+from rkkd_cli.train.teacher.several import Teachers, TeacherSet
 
 META = torch.device("meta")
 SENDING = {torch.tensor, torch.as_tensor, torch.from_numpy, Tensor.new_tensor}
@@ -88,9 +89,9 @@ def teacher(monkeypatch: pytest.MonkeyPatch) -> Teacher:
     return made
 
 
-def arms_of(teacher: Teacher, arms: Arms) -> list[ArmOnStream]:
+def arms_of(teacher: Teachers, arms: Arms, *overrides: str) -> list[ArmOnStream]:
     labels = torch.arange(100) % 10  # crd sorts them when it is made
-    resolved = experiment_with("student.model=resnet8", arms=arms).resolved_arms
+    resolved = experiment_with("student.model=resnet8", *overrides, arms=arms).resolved_arms
     return [ArmOnStream(arm, 0, teacher, labels) for arm in resolved]
 
 
@@ -100,7 +101,7 @@ def batch() -> Batch:
     return Batch(images, indices, indices, images)
 
 
-def step(teacher: Teacher, groups: list[ArmGroup]) -> None:
+def step(teacher: Teachers, groups: list[ArmGroup]) -> None:
     """Take a step of all, and record it and its gradients."""
     arms = [arm for one in groups for arm in one.members]
     taught = run_teacher(teacher, batch(), feature_needs(arm.objective for arm in arms))
@@ -130,6 +131,20 @@ def test_no_form_of_the_ranking_loss_reads_or_sends_anything(
     groups: list[ArmGroup] = [*arms_of(teacher, {"z_scores": {"rank": rank}})]
     with watched() as found:
         step(teacher, groups)
+    assert found == []
+
+
+def test_a_step_with_several_teachers_reads_and_sends_nothing(teacher: Teacher) -> None:
+    targets: list[Any] = ["a", "mean_logits", "mean_probabilities", {"a": 0.7, "b": 0.3}]
+    arms: Arms = {
+        f"arm{number}": {"method": {"teacher": target}, "rank": {"grad": True}}
+        for number, target in enumerate(targets)
+    }
+    several = TeacherSet({"a": teacher, "b": teacher})
+    named = "teachers={a={model='resnet8x4'}, b={model='resnet8x4'}}"
+    groups: list[ArmGroup] = [*arms_of(several, arms, "teacher=none", named)]
+    with watched() as found:
+        step(several, groups)
     assert found == []
 
 

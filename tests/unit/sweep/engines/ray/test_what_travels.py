@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from running import FolderMaker
-from trained import CPU, experiment_on, experiment_with, runtime
+from trained import CPU, events_of, experiment_on, experiment_with, rows_of, runtime
 
 from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.data.images import Dataset
@@ -21,8 +21,18 @@ from rkkd_cli.sweep.engines.ray.teacher_files import (
     read_teacher_files,
     teacher_from_files,
 )
-from rkkd_cli.sweep.engines.ray.worker import check_images_here
-from rkkd_cli.sweep.engines.worker import DONE, EVENT, FAILED, check_sources, drain, messages
+from rkkd_cli.sweep.engines.ray.worker import RayWorker, check_images_here, versions
+from rkkd_cli.sweep.engines.worker import (
+    DONE,
+    EVENT,
+    FAILED,
+    WorkerOptions,
+    check_sources,
+    deserialize,
+    drain,
+    messages,
+)
+from rkkd_cli.sweep.recording.run_state import RunState
 from rkkd_cli.train.events import Event, TeacherEpoch
 from rkkd_cli.train.teacher.model import Teacher
 from rkkd_cli.train.teacher.store import TeacherStore, teacher_key
@@ -70,6 +80,23 @@ def test_a_checkpoint_file_travels_too(
     (tmp_path / "file.pt").unlink()
     same, shipped = obtained(files, with_file, dataset, tmp_path / "elsewhere")
     assert (same.fingerprint, shipped.facts["source"]) == (teacher.fingerprint, "checkpoint")
+
+
+def test_a_worker_trains_on_several_teachers_as_this_process_does(
+    dataset: Dataset, tmp_path: Path
+) -> None:
+    small = "{model='cnn2', training={epochs=1, lr=0.05}}"
+    named = f"teachers={{cnn2={small}, other={small.replace('05', '1')}}}"
+    experiment = experiment_with("teacher=none", named, arms={"mean": {}})
+    bundles = {
+        name: obtained({}, experiment.taught_by(name), dataset, tmp_path / "there")[1]
+        for name in experiment.teachers
+    }
+    (job,) = RunState(experiment).work().jobs
+    options = WorkerOptions.like_this_process("cpu", [experiment], runtime(tmp_path))
+    sent = RayWorker(versions()).train(options, job, None, dataset, bundles)
+    there = [deserialize(content) for kind, content in sent if kind == EVENT]
+    assert rows_of(there) == rows_of(events_of(experiment, tmp_path / "there"))
 
 
 def test_its_training_is_told_and_its_result_comes_last(
