@@ -90,6 +90,7 @@ def values_of_key(key: str, word: str) -> Iterable[str]:
     }
     if key.endswith(".model"):
         return _models(word)
+    key = re.sub(r"^teachers\.\w+", "teacher", key)  # one of several has the keys of one
     return named.get(key) or keys_in(key)[0].choices
 
 
