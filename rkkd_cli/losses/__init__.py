@@ -27,6 +27,7 @@ from rkkd_cli.losses.mlkd import (
     low_confidence_images,
     mlkd_terms,
 )
+from rkkd_cli.losses.pld import plackett_luce_loss
 from rkkd_cli.losses.ranking import KendallRankingLoss, kendall_ranking_loss
 from rkkd_cli.losses.review import hierarchical_context_loss
 from rkkd_cli.losses.rkd import rkd_angle_loss, rkd_distance_loss
@@ -63,6 +64,7 @@ __all__ = [
     "low_confidence_images",
     "match_sizes",
     "mlkd_terms",
+    "plackett_luce_loss",
     "reversal_strength",
     "rkd_angle_loss",
     "rkd_distance_loss",
