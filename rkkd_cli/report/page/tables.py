@@ -66,9 +66,7 @@ def curve_table(
     for curve in curves:
         for column, term in columns.items():
             if column in curve.rows:
-                label = (
-                    curve.label if term is None else f"{curve.label}, gradient {TERM_NAMES[term]}"
-                )
+                label = curve.label if term is None else f"{curve.label}, {TERM_NAMES[term]}"
                 rows.append([TableCell(label), *_cells_at(curve, column, shown, digits)])
     caption = f"{title} at some epochs, {MEAN_STD}"
     return PageTable(caption, ["arm", *(f"epoch {epoch}" for epoch in shown)], rows)

@@ -28,19 +28,20 @@ GRADIENT_LOG_INTERVAL = 10
 
 GRADIENT_MEANS = (
     "kl_square", "rank_square", "product", "kl_mass", "kl_low", "rank_mass", "rank_low",
-    "live_pairs",
+    "teacher_low", "live_pairs",
 )  # fmt: skip
 
 
 @torch.no_grad()
 def diagnose(objectives: Sequence[Objective], students: Tensor, teacher: Tensor) -> Tensor:
-    """Return the means over images of ``GRADIENT_MEANS``, (A, 8), of logits (A, B, C) and (B, C).
+    """Return the means over images of ``GRADIENT_MEANS``, (A, 9), of logits (A, B, C) and (B, C).
 
     An arm's numbers do not depend on the other arms, bit for bit.
     """
     students = students.float() if students.dtype.itemsize < 4 else students
     t = temperatures(objectives, students)
-    divergence = ((students / t).softmax(dim=2) - (teacher / t).softmax(dim=2)) * t
+    targets = (teacher / t).softmax(dim=2)
+    divergence = ((students / t).softmax(dim=2) - targets) * t
     teachers = teacher.expand(students.shape)
     ranking = map_ranking(ranking_gradient_per_image, objectives, students, teachers)
     live_pairs = map_ranking(live_pairs_per_image, objectives, students, teachers)
@@ -55,6 +56,7 @@ def diagnose(objectives: Sequence[Objective], students: Tensor, teacher: Tensor)
         (kl_mass * low).sum(dim=2),
         rank_mass.sum(dim=2),
         (rank_mass * low).sum(dim=2),
+        kl_mass.sum(dim=2) * (targets * low).sum(dim=2),
         live_pairs,
     ]
     return torch.stack([values.mean(dim=1) for values in per_image], dim=1)
@@ -64,7 +66,9 @@ def gradient_columns(means: Mapping[str, float]) -> dict[str, float | None]:
     """Return the columns of metrics.csv; None where a gradient of 0 leaves a ratio undefined.
 
     Norms are root mean squares over images. ``grad_low_share`` is the share of the sum of
-    absolute values on the ⌊C/2⌋ channels to which the teacher gives the lowest logits.
+    absolute values on the ⌊C/2⌋ channels to which the teacher gives the lowest logits. That of the
+    teacher is the part of σ(t/T) there, each image weighted by the absolute values of its kl
+    gradient, so it is what ``grad_low_share_kl`` would be if these were in proportion to σ(t/T).
     ``grad_live_pairs`` is the share of pairs of :func:`live_pairs_per_image`.
     """
     kl, rank = math.sqrt(means["kl_square"]), math.sqrt(means["rank_square"])
@@ -74,6 +78,7 @@ def gradient_columns(means: Mapping[str, float]) -> dict[str, float | None]:
         "grad_cosine": _ratio(means["product"], kl * rank),
         "grad_low_share_kl": _ratio(means["kl_low"], means["kl_mass"]),
         "grad_low_share_rank": _ratio(means["rank_low"], means["rank_mass"]),
+        "grad_low_share_teacher": _ratio(means["teacher_low"], means["kl_mass"]),
         "grad_live_pairs": means["live_pairs"],
     }
 
