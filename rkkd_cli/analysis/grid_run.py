@@ -1,14 +1,14 @@
 """The records of a grid, read for one selection of epochs."""
 
-import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import pandas as pd
 
 from rkkd_cli.analysis.grid import grid_frame
 from rkkd_cli.analysis.grid_tables import GridTable, finished_baselines, finished_cells, grid_tables
-from rkkd_cli.analysis.published import PublishedGrid, read_published_grid
+from rkkd_cli.analysis.published import ComparedAccuracy, PublishedAccuracy, read_published
 from rkkd_cli.analysis.selection import SELECTIONS, EpochSelection
 from rkkd_cli.analysis.summary import MeanStd
 from rkkd_cli.config.experiment import Experiment
@@ -20,7 +20,10 @@ from rkkd_cli.records.run_directory import RunDirectory
 
 @dataclass(frozen=True)
 class GridRecord:
-    """A grid's rows, one per cell and seed, with the ``selection`` whose accuracies count."""
+    """A grid's rows, one per cell and seed, with the ``selection`` whose accuracies count.
+
+    ``published`` has accuracies by arm, ``published_teachers`` by model.
+    """
 
     run: RunDirectory
     experiment: Experiment
@@ -28,7 +31,8 @@ class GridRecord:
     keys: tuple[str, ...]
     frame: pd.DataFrame
     selection: EpochSelection
-    published: PublishedGrid | None
+    published: Mapping[str, ComparedAccuracy] = field(default_factory=dict)
+    published_teachers: Mapping[str, PublishedAccuracy] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -49,8 +53,13 @@ class GridRecord:
             raise UserError(
                 "there is no validation split to select by; run the grid with --val-share 0.1"
             )
-        cells = read_published_cells(published, experiment) if published else None
-        return cls(run, experiment, manifest, tuple(experiment.vary), frame, selection, cells)
+        compared: Mapping[str, ComparedAccuracy] = {}
+        teachers: Mapping[str, PublishedAccuracy] = {}
+        if published:
+            stated = read_published(published_path(published), experiment, select)
+            compared, teachers = stated.beside(metrics, manifest.cells_ended_early), stated.teachers
+        keys = tuple(experiment.vary)
+        return cls(run, experiment, manifest, keys, frame, selection, compared, teachers)
 
     @property
     def has_cells(self) -> bool:
@@ -85,22 +94,3 @@ def read_grid_run(
         )
     metrics = run.read_metrics(manifest)
     return GridRecord.of(run, manifest, experiment, metrics, select, published)
-
-
-def read_published_cells(published: str, experiment: Experiment) -> PublishedGrid:
-    """Read the accuracies that a file or a shipped preset states for a grid.
-
-    Raises UserError, also if it states none of any cell.
-    """
-    path, models = published_path(published), (experiment.student.model, experiment.teacher.model)
-    stated = read_published_grid(path, tuple(experiment.vary), *models)
-    of_grid = stated.cells["acc"].notna()
-    for key, values in experiment.vary.items():
-        texts = [json.dumps(value) for value in values]
-        of_grid &= stated.cells[key].isin([*values, *texts])
-    if not of_grid.any():
-        raise UserError(
-            f"{path} has no accuracy of student {models[0]} with values of "
-            f"{', '.join(experiment.vary)} that this grid varies"
-        )
-    return stated

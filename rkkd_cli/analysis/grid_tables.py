@@ -4,17 +4,18 @@ Each combination of the further keys has a table of its own.
 """
 
 import itertools
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from rkkd_cli.analysis.published import PublishedGrid
+from rkkd_cli.analysis.published import ComparedAccuracy
 from rkkd_cli.analysis.summary import MeanStd, mean_std
 from rkkd_cli.config.grid import is_baseline
 
+NONE_PUBLISHED: Mapping[str, ComparedAccuracy] = {}
 ROUNDING = 1e-9  # points of accuracy by which means of the same values may differ
 CellKey = tuple[Any, Any]  # the value of the row's key, and that of the column's
 
@@ -32,7 +33,21 @@ class GridTable:
     rows: tuple[Any, ...]
     columns: tuple[Any, ...]
     cells: dict[CellKey, MeanStd]
-    published: dict[CellKey, float]
+    published: dict[CellKey, ComparedAccuracy]
+
+    @property
+    def published_accuracies(self) -> dict[CellKey, float]:
+        """The published accuracy of each cell that has one."""
+        return {cell: compared.published.acc for cell, compared in self.published.items()}
+
+    @property
+    def differences(self) -> dict[CellKey, float]:
+        """Measured − published of each finished cell, in points."""
+        return {
+            cell: compared.difference
+            for cell, compared in self.published.items()
+            if cell in self.cells and compared.difference is not None
+        }
 
     @property
     def best(self) -> set[CellKey]:
@@ -96,9 +111,15 @@ def finished_baselines(frame: pd.DataFrame, column: str) -> dict[str, MeanStd]:
 
 
 def grid_tables(
-    frame: pd.DataFrame, keys: Sequence[str], column: str, published: PublishedGrid | None = None
+    frame: pd.DataFrame,
+    keys: Sequence[str],
+    column: str,
+    published: Mapping[str, ComparedAccuracy] = NONE_PUBLISHED,
 ) -> list[GridTable]:
-    """Return one table for each combination of the values of the third and further keys."""
+    """Return one table for each combination of the values of the third and further keys.
+
+    ``published`` has the published accuracies by arm, also of cells that are not finished.
+    """
     cells = finished_cells(frame)
     axes, further = tuple(keys[:2]), tuple(keys[2:])
     rows = tuple(key_values(cells, axes[0]))
@@ -106,14 +127,27 @@ def grid_tables(
     tables = []
     for combination in itertools.product(*(key_values(cells, key) for key in further)):
         facet = dict(zip(further, combination, strict=True))
-        in_facet = cells
-        for key, value in facet.items():
-            in_facet = in_facet[in_facet[key] == value]
+        in_facet = _in_facet(cells, facet)
         if len(in_facet):
             accuracies = _accuracies(in_facet, axes, column)
-            stated = published.accuracies(facet, axes, rows, columns) if published else {}
+            of_facet = _published_cells(_in_facet(frame, facet), axes, published)
+            stated = {c: of_facet[c] for c in itertools.product(rows, columns) if c in of_facet}
             tables.append(GridTable(facet, tuple(keys), rows, columns, accuracies, stated))
     return tables
+
+
+def _in_facet(frame: pd.DataFrame, facet: Mapping[str, Any]) -> pd.DataFrame:
+    for key, value in facet.items():
+        frame = frame[frame[key] == value]
+    return frame
+
+
+def _published_cells(
+    frame: pd.DataFrame, axes: Sequence[str], published: Mapping[str, ComparedAccuracy]
+) -> dict[CellKey, ComparedAccuracy]:
+    stated = frame[frame["arm"].isin(published) & ~frame["arm"].map(is_baseline).astype(bool)]
+    cells = stated.drop_duplicates("arm")[["arm", *axes]].itertuples(index=False, name=None)
+    return {(cell[0], cell[1] if len(cell) > 1 else None): published[arm] for arm, *cell in cells}
 
 
 def _accuracies(frame: pd.DataFrame, axes: Sequence[str], column: str) -> dict[CellKey, MeanStd]:

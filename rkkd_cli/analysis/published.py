@@ -1,177 +1,199 @@
-"""Published accuracies, read from a CSV file, to compare the measured ones with."""
+"""Published accuracies, found by what an arm is, and ours of the same epoch beside them."""
 
-import csv
-import io
-import itertools
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
+from rkkd_cli.analysis.published_csv import ACCURACY_COLUMNS, read_accuracies
+from rkkd_cli.analysis.selection import select_rows
+from rkkd_cli.analysis.summary import MeanStd, mean_std
+from rkkd_cli.config.experiment import Experiment
+from rkkd_cli.config.keys import all_keys
+from rkkd_cli.config.methods import METHODS
+from rkkd_cli.config.overrides import flatten, is_unset, parse_value
+from rkkd_cli.config.validation import check_known_key
 from rkkd_cli.errors import UserError
-from rkkd_cli.files import decode_text, read_file
 
-ACCURACY_COLUMNS = ("test_acc_percent", "test_acc", "last_acc", "accuracy")
-SEPARATORS = (",", ";", "\t")
-DECIMAL_COMMA = re.compile(r"\d,\d")
+PUBLISHED_SELECTIONS = ("best", "last")
+NO_KEYS = {"arm", "epoch", "acc", "seed", "select", "source", "std", *ACCURACY_COLUMNS}
+# The sections whose names stand for one of their keys.
+OF_SECTIONS = {
+    "dataset": "dataset.name", "teacher": "teacher.model", "student": "student.model",
+    "method": "method.name",
+}  # fmt: skip
+MODELS_ALONE = re.compile(r" *\([^()]*no distillation\)$")  # resnet18 (teacher, no distillation)
+
+
+class PublishedAccuracy(NamedTuple):
+    """A published accuracy in percent, and its epoch: best, last, or empty if not stated."""
+
+    acc: float
+    select: str
+
+
+class ComparedAccuracy(NamedTuple):
+    """A published accuracy, and the measured one of the epoch selected alike, if there is one."""
+
+    published: PublishedAccuracy
+    measured: MeanStd | None
+
+    @property
+    def difference(self) -> float | None:
+        """Measured − published, in points."""
+        return None if self.measured is None else self.measured.mean - self.published.acc
 
 
 @dataclass(frozen=True)
-class PublishedGrid:
-    """The published accuracies of a grid, in percent; None is one that is not stated.
+class Published:
+    """What a file states of an experiment: accuracies by arm, and of teachers by model.
 
-    ``cells`` has a column per varied key, and ``acc``.
+    Those without a statement of their epoch stand beside the measured ones of ``select``.
     """
 
-    cells: pd.DataFrame
-    teacher: float | None
-    baseline: float | None
+    arms: Mapping[str, PublishedAccuracy]
+    teachers: Mapping[str, PublishedAccuracy]
+    select: str = "last"
 
-    def accuracies(
-        self,
-        facet: Mapping[str, Any],
-        axes: Sequence[str],
-        rows: Sequence[Any],
-        columns: Sequence[Any],
-    ) -> dict[tuple[Any, Any], float]:
-        """Return the accuracies of the cells of a table; of equal rows the first counts."""
-        accuracies = {}
-        for cell in itertools.product(rows, columns):
-            matching = self.cells
-            for key, value in {**facet, **dict(zip(axes, cell, strict=False))}.items():
-                matching = matching[matching[key] == value]
-            if len(matching):
-                accuracies[cell] = float(matching["acc"].iloc[0])
-        return accuracies
+    def beside(
+        self, metrics: pd.DataFrame, ended_early: Collection[tuple[str, int]] = ()
+    ) -> dict[str, ComparedAccuracy]:
+        """Return each arm's accuracy with the measured one, whose epoch is selected alike."""
+        measured: dict[tuple[str, str], MeanStd] = {}
+        for select in {stated.select or self.select for stated in self.arms.values()}:
+            rows = select_rows(metrics, select, ended_early)
+            for arm, seeds in rows.groupby("arm", sort=False):
+                measured[str(arm), select] = mean_std(seeds["test_acc"])
+        return {
+            arm: ComparedAccuracy(stated, measured.get((arm, stated.select or self.select)))
+            for arm, stated in self.arms.items()
+        }
 
 
-def read_published_grid(
-    path: Path, keys: Sequence[str], student: str, teacher: str
-) -> PublishedGrid:
-    """Read a CSV file with one column of accuracies and one per varied key (or its last part).
+class _Row(NamedTuple):
+    """A row of the file: the arm that it names, if any, and the values that an arm must have."""
 
-    In a file with a column ``student``, rows of other students are left out. Rows without a value
-    of any key state the accuracy of a model alone: its name, followed by "teacher" for the
-    ``teacher`` and "no distillation" for the student. Raises UserError.
+    arm: str | None
+    wanted: Mapping[str, Any]
+    accuracy: PublishedAccuracy
+
+    def misses(self, arm: str, settings: Mapping[str, Any]) -> list[str]:
+        """Return the keys in which an arm is not what the row states; of its name: ``arm``."""
+        missed = [key for key, value in self.wanted.items() if settings.get(key) != value]
+        if self.arm is not None:
+            return ["arm", *missed] if self.arm != arm else missed
+        # What a row without a method states is of distillation, so of no student alone.
+        is_alone = settings["method.name"] == "ce" and "method.name" not in self.wanted
+        return [*missed, "method.name"] if is_alone else missed
+
+
+def read_published(path: Path, experiment: Experiment, select: str = "last") -> Published:
+    """Return what a CSV file states of an experiment's arms and teachers.
+
+    Columns are keys of the experiment (or their last parts), ``arm``, the accuracy, and ``select``.
+    A row applies to every arm whose experiment has its values; an empty cell says nothing. A row of
+    models alone is of the student without distillation (method ``ce``). Of several rows for an arm
+    the last one counts; those of ``select``, which the measured values beside are, before others.
+
+    Raises UserError, also if no row applies to any arm.
     """
-    table = _read_accuracies(path)
-    table = table.rename(columns={_column_of(table, key, path): key for key in keys})
-    has_value = table[[*keys]].notna()
-    students = table["student"].astype(str) if "student" in table else None
-    is_ours = True if students is None else students.str.lower() == student.lower()
-    cells = table[has_value.all(axis=1) & is_ours]
-    models = table[~has_value.any(axis=1)]
-    return PublishedGrid(
-        cells,
-        teacher=_accuracy_of_model(models, teacher, "teacher"),
-        baseline=_accuracy_of_model(models, student, "no distillation"),
-    )
+    table = read_accuracies(path)
+    rows = list(_rows(table, _key_columns(table, experiment, path), path))
+    arms, teachers = {}, {}
+    settings = {arm.name: _settings(arm.experiment) for arm in experiment.resolved_arms}
+    for row in sorted(rows, key=lambda row: row.accuracy.select == select):
+        for arm, of_arm in settings.items():
+            if not row.misses(arm, of_arm):
+                arms[arm] = row.accuracy
+        if row.arm is None and row.wanted.get("method.name") == "ce":
+            teachers[row.wanted.get("student.model")] = row.accuracy
+    if not arms:
+        raise UserError(f"{path} states no accuracy of {_nearest(rows, settings)}")
+    models = {arm.experiment.teacher.model for arm in experiment.resolved_arms}
+    stated = {model: teachers[model.lower()] for model in models if model.lower() in teachers}
+    return Published(arms, stated, select)
 
 
-def read_published_arms(
-    path: Path, student: str, arms: Collection[str] | None = None
-) -> dict[str, float]:
-    """Read a CSV file with a column ``arm`` and one of accuracies; an arm's last row counts.
-
-    In a file with a column ``student``, rows of other students are left out. Raises UserError, also
-    if the file states nothing of any of the ``arms``, if these are given.
-    """
-    table = _read_accuracies(path)
-    if "arm" not in table:
-        raise UserError(f"{path} has no column 'arm'; is it of a grid? `rkkd table` compares those")
-    if "student" in table:
-        table = table[table["student"].astype(str).str.lower() == student.lower()]
-    stated = table.dropna(subset=["arm", "acc"])
-    published = {
-        str(arm): float(acc) for arm, acc in zip(stated["arm"], stated["acc"], strict=True)
-    }
-    if arms is not None and published.keys().isdisjoint(arms):
-        known = f"its arms are {', '.join(published)}" if published else "it states none"
-        raise UserError(
-            f"{path} has no accuracy of student {student} in the arms {', '.join(arms)}; {known}"
-        )
-    return published
-
-
-def has_accuracies(path: Path) -> bool:
-    """Whether the file has a column of accuracies; one of curves may have none."""
-    return bool({*ACCURACY_COLUMNS} & {*read_published_csv(path)})
-
-
-def read_published_csv(path: Path) -> pd.DataFrame:
-    """Return the table in a CSV file, with the names of its columns in lower case.
-
-    Values are separated by commas, tabs, or semicolons, beside which numbers may have decimal
-    commas. Raises UserError for a file that cannot be read as such.
-    """
-    try:
-        header, _, rows = decode_text(read_file(path)).partition("\n")
-        separator = max(SEPARATORS, key=header.count)
-        header = re.sub(f" *{separator} *", separator, header.strip(" ")).lower()
-        _check_widths(path, header, rows, separator)
-        decimal = "," if separator != "," and DECIMAL_COMMA.search(rows) else "."
-        text = {"arm": str, "student": str, "source": str}
-        table = pd.read_csv(
-            io.StringIO(f"{header}\n{rows}"), sep=separator, decimal=decimal,
-            skipinitialspace=True, index_col=False, dtype=text,
-        )  # fmt: skip
-    except (OSError, ValueError, csv.Error) as error:  # pandas' own errors are ValueErrors
-        if isinstance(error, UserError):
-            raise
-        reason = " ".join(str(getattr(error, "strerror", None) or error).split())
-        raise UserError(f"published values {path} cannot be read as CSV: {reason}") from None
-    if "arm" in table:
-        table["arm"] = table["arm"].str.strip()
-    return table
-
-
-def _check_widths(path: Path, header: str, rows: str, separator: str) -> None:
-    """Raise UserError for a row with more values than columns, and for two columns of a name."""
-    names = next(csv.reader([header], delimiter=separator), [])
-    twice = next((name for name in names if name and names.count(name) > 1), None)
-    if twice:
-        raise UserError(f"published values {path} have two columns {twice!r}")
-    for number, row in enumerate(csv.reader(io.StringIO(rows), delimiter=separator), start=2):
-        if any(row[len(names) :]):
+def _rows(table: pd.DataFrame, keys: Mapping[str, str], path: Path) -> Iterator[_Row]:
+    """Yield the rows that say of what they are."""
+    for cells in table.to_dict("records"):
+        stated = {str(column): cell for column, cell in cells.items() if not pd.isna(cell)}
+        wanted = {key: _plain(stated[column]) for column, key in keys.items() if column in stated}
+        model = wanted.get("student.model")
+        if isinstance(model, str):
+            wanted["student.model"] = MODELS_ALONE.sub("", model)
+        arm = stated.get("arm")
+        if wanted and arm is None and all(key in OF_SECTIONS.values() for key in wanted):
+            wanted.setdefault("method.name", "ce")
+        chosen = "last" if "epoch" in stated else str(stated.get("select", "")).lower()
+        if chosen not in ("", *PUBLISHED_SELECTIONS):
             raise UserError(
-                f"published values {path}, row {number}: {len(row)} values for {len(names)} "
-                "columns; write decimal points, or separate the values with semicolons"
+                f"{path}: select is {' or '.join(PUBLISHED_SELECTIONS)}, or empty where the source "
+                f"does not state it, not {chosen!r}"
             )
+        if wanted or arm is not None:
+            yield _Row(arm, wanted, PublishedAccuracy(float(stated["acc"]), chosen))
 
 
-def _read_accuracies(path: Path) -> pd.DataFrame:
-    """Return the file's table with the accuracies in a column ``acc``. Raises UserError."""
-    table = read_published_csv(path)
-    accuracy = next((name for name in ACCURACY_COLUMNS if name in table.columns), None)
-    if accuracy is None:
-        raise UserError(f"{path} has no column of accuracies; call it {ACCURACY_COLUMNS[0]}")
-    values = table[accuracy]
-    if not pd.api.types.is_numeric_dtype(values):
-        raise UserError(f"{path}: the column {accuracy} must hold numbers, in percent")
-    if not values.dropna().between(0, 100).all() or 0 < values.max() <= 1:
-        raise UserError(
-            f"{path}: the column {accuracy} must hold percent, from 0 to 100; it has values from "
-            f"{values.min():g} to {values.max():g}"
-        )
-    return table.rename(columns={accuracy: "acc"})
+def _key_columns(table: pd.DataFrame, experiment: Experiment, path: Path) -> dict[str, str]:
+    """Return the key of the experiment that each column holds. Raises UserError.
+
+    A last part stands for a varied key, or for the key of the fewest parts. Other columns without a
+    dot hold what they like.
+    """
+    known = [key.name for key in all_keys() if "." in key.name]
+    columns = {}
+    for column in map(str, table.columns):
+        if column in NO_KEYS:
+            continue
+        if "." in column:
+            try:
+                check_known_key(column)
+            except UserError as error:
+                raise UserError(f"{path}: {error}") from None
+            columns[column] = column
+        elif column in OF_SECTIONS:
+            columns[column] = OF_SECTIONS[column]
+        elif meant := _ending_in(column, experiment.vary) or _ending_in(column, known):
+            if len(meant) > 1:
+                choices = " or ".join(meant)
+                raise UserError(f"{path}: the column {column!r} may be {choices}; write which")
+            columns[column] = meant[0]
+    return columns
 
 
-def _column_of(table: pd.DataFrame, key: str, path: Path) -> str:
-    last = key.rpartition(".")[2]
-    column = next((name for name in (key, last) if name in table.columns), None)
-    if column is None:
-        raise UserError(f"{path} has no column {last!r} for the varied key {key}")
-    return column
+def _ending_in(last: str, keys: Collection[str]) -> list[str]:
+    """Return the keys with this last part that have the fewest parts."""
+    ending = [key for key in keys if key.rpartition(".")[2] == last]
+    fewest = min((key.count(".") for key in ending), default=0)
+    return [key for key in ending if key.count(".") == fewest]
 
 
-def _accuracy_of_model(rows: pd.DataFrame, model: str, word: str) -> float | None:
-    """Return the accuracy of the first row whose name begins with the model and has the word."""
-    if "student" not in rows:
-        return None
-    names = rows["student"].astype(str)
-    of_model = names.str.lower().str.startswith(model.lower())
-    matching = rows[of_model & names.str.contains(word, regex=False)]
-    return float(matching["acc"].iloc[0]) if len(matching) else None
+def _settings(experiment: Experiment) -> dict[str, Any]:
+    """Return the values that an arm has, with the defaults of its method's own settings."""
+    name = experiment.method.name
+    own = METHODS[name].settings().model_dump() if name in METHODS else {}
+    settings = flatten({"method": {name: own}}) | flatten(experiment.model_dump())
+    return {key: _plain(value) for key, value in settings.items()}
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as it is compared: read as on the command line, texts in lower case."""
+    if isinstance(value, str):
+        value = None if is_unset(value) else parse_value(value.strip().lower())
+    return tuple(map(_plain, value)) if isinstance(value, list | tuple) else value
+
+
+def _nearest(rows: Sequence[_Row], settings: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return the arms, and by what the nearest row differs from which of them."""
+    arms = ", ".join(settings) if len(settings) <= 4 else f"the {len(settings):,} arms"
+    pairs = [(row.misses(arm, settings[arm]), row, arm) for row in rows for arm in settings]
+    if not pairs:
+        return f"{arms}: no row says of what it is, in columns such as student.model or arm"
+    missed, row, arm = min(pairs, key=lambda pair: len(pair[0]))
+    theirs, ours = {"arm": row.arm, **row.wanted}, {"arm": arm, **settings[arm]}
+    differs = (f"{key} {theirs.get(key, 'not stated')}, not {ours.get(key)}" for key in missed)
+    return f"{arms}: the row nearest to {arm} has {'; '.join(differs)}"

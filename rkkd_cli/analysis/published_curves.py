@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from rkkd_cli.analysis.published import read_published_csv
+from rkkd_cli.analysis.published_csv import read_published_csv
 from rkkd_cli.errors import UserError
 
 # The name of a column of metrics.csv in papers, and why its level is not comparable with ours.
@@ -46,11 +46,6 @@ class PublishedCurves:
         ]
 
 
-def has_curves(path: Path) -> bool:
-    """Whether a file of published values holds curves, and not one value per arm."""
-    return "epoch" in read_published_csv(path)
-
-
 def read_published_curves(path: Path) -> PublishedCurves:
     """Read a CSV file with columns ``arm``, ``epoch`` and at least one quantity.
 
@@ -58,7 +53,7 @@ def read_published_curves(path: Path) -> PublishedCurves:
     ``kd_loss`` have the source's own. Raises UserError.
     """
     table = read_published_csv(path)
-    missing = next((name for name in ("arm", "epoch") if name not in table), None)
+    missing = next((name for name in ("epoch", "arm") if name not in table), None)
     if missing:
         raise UserError(f"{path} has no column {missing!r}: it holds no curves to draw")
     names = [name for ours, (theirs, _) in PUBLISHED_COLUMNS.items() for name in (ours, theirs)]

@@ -58,9 +58,9 @@ class RunSummaries(NamedTuple):
     last: list[ArmSummary]
     selected: dict[str, list[ArmSummary]]
 
-    def as_json(self, published: Mapping[str, float] | None = None) -> dict[str, Any]:
+    def as_json(self) -> dict[str, Any]:
         """Return them as plain objects; without monitors there is no ``selected``."""
-        content: dict[str, Any] = {"summary": _summaries_json(self.last, published)}
+        content: dict[str, Any] = {"summary": _summaries_json(self.last)}
         if self.selected:
             content["selected"] = {
                 monitor: _summaries_json(arms) for monitor, arms in self.selected.items()
@@ -132,13 +132,10 @@ def summary_table(summaries: Sequence[ArmSummary]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _summaries_json(
-    summaries: Sequence[ArmSummary], published: Mapping[str, float] | None = None
-) -> list[dict[str, Any]]:
+def _summaries_json(summaries: Sequence[ArmSummary]) -> list[dict[str, Any]]:
     return [
         {"arm": s.arm, "n": s.n, "epoch": s.epoch, "epochs": s.epochs}
         | {name: {"mean": v.mean, "std": v.std} for name, v in s.metrics.items()}
-        | ({} if published is None else {"published": published.get(s.arm)})
         for s in summaries
     ]
 

@@ -34,6 +34,13 @@ class CTKDConfig(FrozenConfig):
     curriculum_epochs: int = Field(10, ge=1, description="Epochs over which that factor rises.")
 
 
+class PLDConfig(FrozenConfig):
+    """The settings of PLD."""
+
+    weight: float = Field(1.0, ge=0, description="Weight of the loss.")
+    temperature: float = Field(1.0, gt=0, description="Temperature of the teacher's weights.")
+
+
 class RKDConfig(FrozenConfig):
     """The settings of RKD."""
 
@@ -125,6 +132,9 @@ METHODS: dict[str, MethodFacts] = {
         CTKDConfig,
     ),
     "mlkd": MethodFacts("(1 − alpha)·(CE of both views) + alpha·(instances + batch + classes)."),
+    "pld": MethodFacts(
+        "weight·PLD, which has a weighted CE in it; no CE and no KL unless weighted.", PLDConfig
+    ),
     "rkd": MethodFacts("CE + distance_weight·distances + angle_weight·angles.", RKDConfig),
     "sp": MethodFacts("CE + weight·SP of the last feature maps.", SPConfig),
     "fitnet": MethodFacts(

@@ -31,6 +31,8 @@ from rkkd_cli.errors import UserError, unknown_name
 from rkkd_cli.files import decode_text, read_file
 
 DEFAULT_PRESET = "rank_grad"
+# How `based_on` names a changed method.
+CHOICE_OF_METHOD = ("method=", "method.standardize_logits=")
 
 
 def preset_path(preset: str) -> Path:
@@ -77,13 +79,18 @@ def published_path(published: str) -> Path:
 
 
 def published_preset(experiment: Experiment) -> str | None:
-    """Return the shipped preset that has published values and is the experiment's own, or None."""
+    """Return the shipped preset that has published values and is the experiment's own, or None.
+
+    It still is with another method: published values say of which method they are.
+    """
+    based_on, _, changed = experiment.based_on.partition(", changed: ")
+    is_own = all(change.startswith(CHOICE_OF_METHOD) for change in changed.split(", ") if change)
     for path in sorted(preset_directory().glob("*_published.csv")):
         name = path.stem.removesuffix("_published")
         if name not in preset_names():
             continue
         has_title = preset_description(name).get("title") == experiment.title != ""
-        if has_title or experiment.based_on == name:
+        if has_title or (is_own and based_on == name):
             return name
     return None
 

@@ -28,6 +28,7 @@ from rkkd_cli.losses.mlkd import (
     low_confidence_images,
     mlkd_terms,
 )
+from rkkd_cli.losses.pld import plackett_luce_loss
 from rkkd_cli.losses.ranking import KendallRankingLoss, kendall_ranking_loss
 from rkkd_cli.losses.review import hierarchical_context_loss
 from rkkd_cli.losses.rkd import rkd_angle_loss, rkd_distance_loss
@@ -66,6 +67,7 @@ __all__ = [
     "mean_logits",
     "mean_probabilities",
     "mlkd_terms",
+    "plackett_luce_loss",
     "reversal_strength",
     "rkd_angle_loss",
     "rkd_distance_loss",

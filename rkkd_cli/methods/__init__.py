@@ -22,6 +22,7 @@ from rkkd_cli.methods.kd import CE, KD, SoftCE
 from rkkd_cli.methods.method import Method, ModelPair
 from rkkd_cli.methods.mlkd import MLKD
 from rkkd_cli.methods.objective import SHARED_TERMS, Objective, method_term_names
+from rkkd_cli.methods.pld import PLD
 from rkkd_cli.methods.reviewkd import ReviewKD
 from rkkd_cli.methods.rkd import RKD
 from rkkd_cli.methods.simkd import SimKD
@@ -50,6 +51,7 @@ METHODS: dict[str, type[Method]] = {
     "dist": DIST,
     "ctkd": CTKD,
     "mlkd": MLKD,
+    "pld": PLD,
     "rkd": RKD,
     "sp": SP,
     "fitnet": FitNet,

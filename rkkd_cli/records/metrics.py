@@ -31,7 +31,7 @@ COLUMNS = (
 # lack some.
 DIAGNOSTICS = (
     "grad_norm_kl", "grad_norm_rank", "grad_cosine", "grad_low_share_kl", "grad_low_share_rank",
-    "grad_live_pairs",
+    "grad_low_share_teacher", "grad_live_pairs",
 )  # fmt: skip
 # Only in runs with a validation split (dataset.val_share > 0, or the folder has one).
 VAL_COLUMNS = ("val_acc", "val_top5", "val_ce", "val_kl", "val_rank", "val_kendall_tau")

@@ -1,6 +1,7 @@
 """The figure of the diagnostics: the gradients of KL and ranking loss by the student's logits.
 
-And the share of live pairs, which decides how much of the latter is left.
+And the teacher's probabilities, with which the former is said to scale, and the share of live
+pairs, which decides how much of the latter is left.
 """
 
 from collections.abc import Sequence
@@ -24,8 +25,13 @@ from rkkd_cli.report.style import (
     shorten_label,
 )
 
-TERM_DASHES: dict[str, Literal["solid", "dashed"]] = {"kl": "solid", "rank": "dashed"}
-TERM_NAMES = {"kl": "of KL", "rank": "of the ranking loss"}
+TERM_DASHES: dict[str, Literal["solid", "dashed", "dashdot"]] = {
+    "kl": "solid", "rank": "dashed", "teacher": "dashdot",
+}  # fmt: skip
+TERM_NAMES = {
+    "kl": "gradient of KL", "rank": "gradient of the ranking loss",
+    "teacher": "teacher's probabilities",
+}  # fmt: skip
 
 
 class GradientPanel(NamedTuple):
@@ -42,7 +48,8 @@ PANELS = (
                   {"grad_norm_kl": "kl", "grad_norm_rank": "rank"}, logarithmic=True),
     GradientPanel("Cosine between the two gradients", "cosine", {"grad_cosine": "kl"}),
     GradientPanel("Share on the lower half of the channels", "share of absolute values",
-                  {"grad_low_share_kl": "kl", "grad_low_share_rank": "rank"}),
+                  {"grad_low_share_kl": "kl", "grad_low_share_rank": "rank",
+                   "grad_low_share_teacher": "teacher"}),
     GradientPanel("Live pairs of the ranking loss", "share of all pairs",
                   {"grad_live_pairs": "rank"}),
 )  # fmt: skip
@@ -57,16 +64,23 @@ class PlainNumbers(LogFormatter):
 
 
 def recorded_panels(curves: Sequence[ArmCurve]) -> list[GradientPanel]:
-    """Return the panels of which any curve has values; files of old versions lack some, or all."""
+    """Return the panels with the columns of which any curve has values.
+
+    Files of old versions lack some columns, or all; a panel without any is left out.
+    """
 
     def is_recorded(column: str) -> bool:
         return any(column in curve.rows and curve.rows[column].notna().any() for curve in curves)
 
-    return [panel for panel in PANELS if any(map(is_recorded, panel.columns))]
+    recorded = [
+        panel._replace(columns={c: term for c, term in panel.columns.items() if is_recorded(c)})
+        for panel in PANELS
+    ]
+    return [panel for panel in recorded if panel.columns]
 
 
 def gradients_figure(picture: CurvePicture) -> Figure:
-    """Return the figure: one colour per arm, solid lines for KL, dashed for the ranking loss."""
+    """Return the figure: one colour per arm, and a line style for each term."""
     panels = recorded_panels(picture.curves)
     figure = Figure(figsize=(4.2 * len(panels), 4.3), layout="constrained")
     for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
@@ -91,9 +105,11 @@ def _handles(curves: Sequence[ArmCurve]) -> list[Line2D]:
                label=shorten_label(curves[index].label))
         for index in arms_in_legend(len(curves))
     ]  # fmt: skip
+    drawn = {term for panel in recorded_panels(curves) for term in panel.columns.values()}
     terms = [
-        Line2D([], [], color="#555555", linestyle=dash, label=f"gradient {TERM_NAMES[term]}")
+        Line2D([], [], color="#555555", linestyle=dash, label=TERM_NAMES[term])
         for term, dash in TERM_DASHES.items()
+        if term in drawn
     ]
     return [*arms, *terms]
 

@@ -18,7 +18,7 @@ from rkkd_cli.report.grid_picture import (
     label_inches,
     value_labels,
 )
-from rkkd_cli.report.grid_text import facet_title
+from rkkd_cli.report.grid_text import facet_title, published_epoch
 from rkkd_cli.report.style import set_title
 
 MIN_WIDTH = 5.0  # inches, which leave room for the title of a small heatmap
@@ -53,14 +53,18 @@ def heatmaps_figure(picture: GridPicture) -> Figure:
         _draw(axes, panel)
     for unused in all_axes[len(panels) :]:
         unused.set_axis_off()
-    set_title(figure, printable(f"{picture.title}: test accuracy (%), {picture.subtitle}"))
+    title = f"{picture.title}: test accuracy (%), {picture.subtitle}"
+    epochs = dict.fromkeys(published_epoch(table) for table in tables if table.published)
+    if epochs:
+        title += f"; published, and the difference from it: {' or '.join(epochs)}"
+    set_title(figure, printable(title))
     return figure
 
 
 def _panels(tables: list[GridTable]) -> list[HeatmapPanel]:
     compared = any(table.published for table in tables)
     measured = [_array(t, {cell: one.mean for cell, one in t.cells.items()}) for t in tables]
-    stated = [_array(table, table.published) for table in tables]
+    stated = [_array(table, table.published_accuracies) for table in tables]
     facets = [facet_title(table) for table in tables]
     panels = [
         HeatmapPanel(facet or "measured" * compared, table, values, colour_scale(measured))
@@ -72,11 +76,12 @@ def _panels(tables: list[GridTable]) -> list[HeatmapPanel]:
         HeatmapPanel(_with_facet("published", facet), table, values, colour_scale(stated))
         for facet, table, values in zip(facets, tables, stated, strict=True)
     ]
-    for facet, table, ours, theirs in zip(facets, tables, measured, stated, strict=True):
+    for facet, table in zip(facets, tables, strict=True):
         if table.published:
             title = _with_facet("measured − published", facet)
-            scale = colour_scale([ours - theirs], centred=True)
-            panels.append(HeatmapPanel(title, table, ours - theirs, scale, is_difference=True))
+            values = _array(table, table.differences)
+            scale = colour_scale([values], centred=True)
+            panels.append(HeatmapPanel(title, table, values, scale, is_difference=True))
     return panels
 
 

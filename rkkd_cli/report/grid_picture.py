@@ -1,7 +1,7 @@
 """What the figures of a grid show, and their labels and colours."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from rkkd_cli.analysis.grid_tables import (
     grid_tables,
     seeds_text,
 )
-from rkkd_cli.analysis.published import PublishedGrid
+from rkkd_cli.analysis.published import ComparedAccuracy
 from rkkd_cli.analysis.selection import EpochSelection
 from rkkd_cli.analysis.summary import MeanStd
 from rkkd_cli.errors import printable
@@ -32,14 +32,17 @@ DIVERGING = "PuOr"
 
 @dataclass(frozen=True)
 class GridPicture:
-    """A grid to draw: its rows and keys, and the references to compare with, in percent."""
+    """A grid to draw: its rows and keys, and the references to compare with, in percent.
+
+    ``published`` has published accuracies by arm.
+    """
 
     title: str
     frame: pd.DataFrame
     keys: tuple[str, ...]
     selection: EpochSelection
     references: Mapping[str, float]
-    published: PublishedGrid | None = None
+    published: Mapping[str, ComparedAccuracy] = field(default_factory=dict)
 
     @classmethod
     def of(cls, grid: GridRecord) -> "GridPicture":

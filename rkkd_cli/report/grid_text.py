@@ -6,6 +6,7 @@ import pandas as pd
 
 from rkkd_cli.analysis.grid_run import GridRecord
 from rkkd_cli.analysis.grid_tables import (
+    ROUNDING,
     CellKey,
     GridTable,
     format_value,
@@ -13,7 +14,11 @@ from rkkd_cli.analysis.grid_tables import (
     seeds_text,
     short_key,
 )
+from rkkd_cli.analysis.published import ComparedAccuracy
+from rkkd_cli.analysis.selection import SELECTIONS
+from rkkd_cli.analysis.summary import MeanStd
 from rkkd_cli.records.manifest import teacher_name
+from rkkd_cli.report.run_text import NOT_STATED, published_note
 from rkkd_cli.report.text_tables import BEST_MARK, TextCell, TextTable
 from rkkd_cli.report.words import capitalised
 
@@ -30,11 +35,8 @@ def lay_out(table: GridTable) -> TextTable:
     def text_cell(cell: CellKey) -> TextCell:
         if cell not in table.cells:
             return TextCell("–")
-        text = table.cells[cell].text(DIGITS)
-        if cell in table.published:
-            published = table.published[cell]
-            difference = table.cells[cell].mean - published
-            text += f" ({published:.{DIGITS}f}, {difference:+.{DIGITS}f})"
+        accuracy = table.cells[cell]
+        text = accuracy.text(DIGITS) + published_beside(accuracy, table.published.get(cell))
         return TextCell(text, cell in best_of_columns, cell in best)
 
     rows = [
@@ -42,6 +44,30 @@ def lay_out(table: GridTable) -> TextTable:
         for row in table.rows
     ]
     return TextTable(facet_title(table), header, rows)
+
+
+def published_beside(accuracy: MeanStd, compared: ComparedAccuracy | None, name: str = "") -> str:
+    """Return the published accuracy, after its ``name``, and the difference; or nothing.
+
+    They begin with ours of the epoch that was published where that is another than the table's.
+    """
+    if compared is None or compared.measured is None:
+        return ""
+    stated, measured = compared.published, compared.measured
+    is_other = abs(measured.mean - accuracy.mean) > ROUNDING
+    ours = f"{stated.select or 'measured'} {measured.mean:.{DIGITS}f}; " if is_other else ""
+    return f" ({ours}{name}{stated.acc:.{DIGITS}f}, {compared.difference:+.{DIGITS}f})"
+
+
+def published_epoch(table: GridTable) -> str:
+    """Return which epoch a table's published accuracies, and ours beside them, are of."""
+    meanings = {
+        "best": "best epoch, chosen on the test images",
+        "last": "last epoch",
+        "": f"epoch {NOT_STATED}",
+    }
+    selects = {compared.published.select for compared in table.published.values()}
+    return " or ".join(text for select, text in meanings.items() if select in selects)
 
 
 def facet_title(table: GridTable) -> str:
@@ -65,7 +91,10 @@ def grid_notes(grid: GridRecord, best_of_column: str | None = None) -> list[str]
     if best_of_column is not None and tables:
         notes[0] += f" {_best_note(tables, best_of_column)}"
     if grid.published:
-        notes.append("In brackets: the published value, and measured − published.")
+        selects = {compared.published.select for compared in grid.published.values()}
+        others = [s for s in selects if s and SELECTIONS[s] != grid.selection]
+        ours = "measured at the epoch that is published, then " if others else ""
+        notes.append(f"In brackets: {ours}the published value, and measured − published.")
     return [*notes, *reference_notes(grid)]
 
 
@@ -83,15 +112,19 @@ def _best_note(tables: Sequence[GridTable], best_of_column: str) -> str:
 
 def reference_notes(grid: GridRecord) -> list[str]:
     """Return a sentence for each baseline and teacher, and for cells that are missing."""
-    notes, published = [], grid.published
+    notes = []
+    if grid.published:
+        notes.append(published_note(grid.published.values(), grid.selection.description))
     best = max((one.mean for table in grid.tables for one in table.cells.values()), default=None)
     for arm, accuracy in grid.baselines.items():
-        beside = _published_beside(accuracy.mean, published.baseline if published else None)
+        beside = published_beside(accuracy, grid.published.get(arm), "published ")
         text = f"{accuracy.text(DIGITS)} %{beside}{_above(accuracy.mean, best)}"
         notes.append(f"{arm} (the student without distillation): {text}")
     for teacher in grid.manifest.teachers:
         test_acc = teacher["test_acc"]
-        beside = _published_beside(test_acc, published.teacher if published else None)
+        stated = grid.published_teachers.get(teacher["model"])
+        epoch = f", {stated.select} epoch" if stated and stated.select else ""
+        beside = f" (published {stated.acc:.{DIGITS}f} %{epoch})" if stated else ""
         notes.append(f"teacher {teacher_name(teacher)}: {test_acc:.{DIGITS}f} %{beside}")
     if grid.manifest.ended_early:
         count = len(grid.manifest.ended_early)
@@ -106,27 +139,27 @@ def _above(baseline: float, best: float | None) -> str:
     return ", as good as the best cell" if is_as_good(best, baseline) else ", above every cell"
 
 
-def _published_beside(measured: float, published: float | None) -> str:
-    if published is None:
-        return ""
-    return f" (published {published:.{DIGITS}f} %, {measured - published:+.{DIGITS}f})"
-
-
 def long_csv(tables: Sequence[GridTable]) -> str:
     """Return the rows of :func:`long_frame` as CSV."""
     return long_frame(tables).to_csv(index=False, lineterminator="\n")
 
 
 def long_frame(tables: Sequence[GridTable]) -> pd.DataFrame:
-    """Return a row per cell with its keys, mean, std and published value."""
+    """Return a row per cell: its keys, mean and std, the published value and ours beside it."""
     rows = []
     for table in tables:
         for cell, accuracy in table.cells.items():
             values = [*cell[: len(table.keys[:2])], *table.facet.values()]
-            published = table.published.get(cell)
-            difference = None if published is None else accuracy.mean - published
             spread = [accuracy.mean, accuracy.std, accuracy.n]
-            rows.append([*values, *spread, published, difference])
+            rows.append([*values, *spread, *_published_values(table.published.get(cell))])
     keys = tables[0].keys if tables else ()
-    header = [*keys, "mean", "std", "n", "published", "difference"]
+    header = [*keys, "mean", "std", "n", "published", "select", "measured", "difference"]
     return pd.DataFrame(rows, columns=header, dtype=object)
+
+
+def _published_values(compared: ComparedAccuracy | None) -> list[object]:
+    if compared is None:
+        return [None] * 4
+    stated, measured = compared
+    mean = None if measured is None else measured.mean
+    return [stated.acc, stated.select or None, mean, compared.difference]

@@ -1,11 +1,12 @@
 """A run as text: its dataset, its teachers, and its arms as the rows of a table."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rkkd_cli.errors import printable
 
 if TYPE_CHECKING:
+    from rkkd_cli.analysis.published import ComparedAccuracy
     from rkkd_cli.analysis.record import RunRecord
     from rkkd_cli.analysis.summary import ArmSummary, MeanStd
 
@@ -26,6 +27,8 @@ class SummaryColumn(NamedTuple):
     digits: int
 
 
+NOT_STATED = "not stated"
+PUBLISHED_COLUMNS = ("select", "measured (%)", "published (%)", "difference")
 UNFINISHED = {"dead": ", its process has died", "running": ", still running", "finished": ""}
 MAX_ARMS_LISTED = 6
 RESUME_ADVICE = {
@@ -43,11 +46,11 @@ SUMMARY_COLUMNS = (
 
 
 def summary_rows(
-    summaries: "Sequence[ArmSummary]", published: Mapping[str, float] | None = None
+    summaries: "Sequence[ArmSummary]", published: "Mapping[str, ComparedAccuracy] | None" = None
 ) -> list[list[TableCell]]:
     """Return for each arm its name, number of seeds, epoch and metrics as mean ± std.
 
-    With ``published`` accuracies by arm, two cells follow: see :func:`published_cells`.
+    With ``published`` accuracies by arm, the ``PUBLISHED_COLUMNS`` follow.
     """
     rows = []
     for arm in summaries:
@@ -55,7 +58,7 @@ def summary_rows(
         name, n = TableCell(printable(arm.arm)), number_cell(arm.n, "d")
         row = [name, n, TableCell(arm.epoch_text, arm.epoch), *metrics]
         if published is not None:
-            row += published_cells(arm.metrics["test_acc"].mean, published.get(arm.arm))
+            row += published_cells(published.get(arm.arm))
         rows.append(row)
     return rows
 
@@ -70,10 +73,41 @@ def number_cell(value: float | None, form: str) -> TableCell:
     return TableCell("") if value is None else TableCell(format(value, form), value)
 
 
-def published_cells(measured: float, published: float | None) -> list[TableCell]:
-    """Return the published accuracy and measured − published, or empty cells for None."""
-    difference = None if published is None else measured - published
-    return [number_cell(published, ".2f"), number_cell(difference, "+.2f")]
+def published_cells(compared: "ComparedAccuracy | None") -> list[TableCell]:
+    """Return the cells of the ``PUBLISHED_COLUMNS``, empty ones for None."""
+    if compared is None:
+        return [TableCell("") for _ in PUBLISHED_COLUMNS]
+    stated, measured = compared
+    return [
+        TableCell(stated.select or NOT_STATED),
+        TableCell("") if measured is None else mean_cell(measured, 2),
+        number_cell(stated.acc, ".2f"),
+        number_cell(compared.difference, "+.2f"),
+    ]
+
+
+def published_json(compared: "ComparedAccuracy | None") -> dict[str, Any]:
+    """Return a published accuracy and the measured one beside it as plain objects."""
+    if compared is None:
+        return dict.fromkeys(("published", "select", "measured"))
+    stated, measured = compared
+    beside = {"mean": measured.mean, "std": measured.std} if measured else None
+    return {"published": stated.acc, "select": stated.select or None, "measured": beside}
+
+
+def published_note(published: "Iterable[ComparedAccuracy]", unstated: str = "last epoch") -> str:
+    """Return a sentence for each kind of epoch that published and measured accuracies are of.
+
+    ``unstated`` describes the epoch of ours where the source does not state that of the published.
+    """
+    meanings = {
+        "best": "Best: published and measured at the best epoch, which is chosen on the test "
+        "images and flatters both.",
+        "last": "Last: published and measured at the last epoch.",
+        "": f"Not stated: the source does not say at which epoch; measured at the {unstated}.",
+    }
+    selects = {compared.published.select for compared in published}
+    return " ".join(text for select, text in meanings.items() if select in selects)
 
 
 def unfinished_texts(runs: "Sequence[RunRecord]") -> list[str]:

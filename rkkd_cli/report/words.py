@@ -43,6 +43,10 @@ NAMES = {
     "grad_low_share_rank": (
         "share of the ranking loss' gradient on the lower half of the channels", "",
     ),
+    "grad_low_share_teacher": (
+        "share of the teacher's probabilities on the lower half of the channels", "",
+    ),
+    "grad_live_pairs": ("share of live pairs of the ranking loss", ""),
 }  # fmt: skip
 SPLITS = {"train": "training", "test": "test", "val": "validation"}
 OF_THE_TRAINING = ("ce", "kl", "rank", "kendall_tau", "agreement")

@@ -167,9 +167,9 @@ def test_findings_prints_every_claim_with_its_numbers(folder: Path, warm_rkkd: P
     heads = [line.partition(": ") for line in text.splitlines() if line.startswith(CLAIMS)]
     assert [name for name, _, _ in heads] == list(CLAIMS)
     words = {verdict.partition(" (p ")[0] for _, _, verdict in heads}
-    assert words == {"SUPPORTED", "NOT RESOLVED", "CONTRADICTED"}
+    assert words == {"SUPPORTED", "NOT RESOLVED", "NOT JUDGED"}
     parts = [line for line in text.splitlines() if line.startswith("  - ")]
-    assert len(parts) >= 16
+    assert len(parts) >= 13
     assert all("95 % interval" in part and "n = 5" in part for part in parts)
     assert not any(" to 1.0" in part for part in parts if "ρ" in part)
     kept = (SAMPLES / "cifar100-five-seeds" / "findings.md").read_text(encoding="utf-8")
@@ -200,7 +200,8 @@ def test_findings_holds_the_presets_own_against_the_run(folder: Path, warm_rkkd:
 def test_findings_in_markdown_has_a_table_a_claim(folder: Path, warm_rkkd: Program) -> None:
     text = said(warm_rkkd("findings", "digits-sample", "--format", "md", cwd=folder))
     assert text.count("### ") == len(CLAIMS) + 1  # and the preset's own
-    assert text.count("| part | is so | numbers |") == len(CLAIMS) + 1
+    assert text.count("| part | is so | numbers |") == len(CLAIMS)
+    assert "Note: the run has no values of grad\\_low\\_share\\_teacher." in text
     assert "kd\\_rank" in text
 
 
@@ -220,7 +221,8 @@ def test_one_seed_is_told_by_both(copy: Path, warm_rkkd: Program) -> None:
     text = said(warm_rkkd("findings", "again", cwd=place))
     assert text.count("in one seed, no interval") > 10
     assert text.count("1 seed, and a verdict takes 3") == len([*CLAIMS, "its own"])
-    assert text.count("TOO FEW SEEDS") == len([*CLAIMS, "its own"])
+    assert text.count("TOO FEW SEEDS") == len(CLAIMS)
+    assert text.count("NOT JUDGED") == 1  # the sample is older than a column of the last claim
     assert "SUPPORTED" not in text
 
 

@@ -25,7 +25,7 @@ def completed(flag: Flag, word: str, **given: object) -> list[str]:
 @pytest.mark.parametrize(
     ("flag", "word", "some"),
     [
-        (flags.WORDS, "rank_grad_c", ["rank_grad_cifar100", "rank_grad_cifar100_small"]),
+        (flags.WORDS, "rank_grad_c", ["rank_grad_cifar100", "rank_grad_cifar100_short"]),
         (flags.WORDS, "method.name=dk", ["method.name=dkd"]),
         (flags.WORDS, "training.sch", ["training.schedule=", "training.schedule=cosine"]),
         (flags.WORDS, "rank.steep", ["rank.steepness=", "rank.steepness=100"]),

@@ -246,6 +246,8 @@ def test_a_table_as_json_has_the_numbers_of_the_csv(warm_rkkd: Program, copy: Pa
         (("six", "--format=html"), "format"),
         (("six", "--select=val"), "--val-share"),
         (("sixx",), "did you mean 'six'"),
+        (("six", "--published=auto"), "no preset with published values"),
+        (("six", "--published=simkd_variants"), "the row nearest to "),
     ],
 )
 def test_a_table_that_cannot_be_had(

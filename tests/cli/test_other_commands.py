@@ -5,6 +5,7 @@ import os
 import shlex
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 from running import Ended, FolderMaker, Program, quick, refused, succeeded
@@ -178,17 +179,22 @@ def test_show_puts_published_accuracies_beside_the_measured_ones(
     folder: Path, warm_rkkd: Program
 ) -> None:
     stated = folder / "stated.csv"
-    stated.write_text("arm,test_acc\nkd,50\n", encoding="utf-8")
+    stated.write_text("method,rank.grad,test_acc,select\nkd,false,50,best\n", encoding="utf-8")
     answer = succeeded(warm_rkkd("show", "older", "--published", "stated.csv", cwd=folder))
     lines = answer.stdout.splitlines()
     header = next(line for line in lines if line.startswith("arm "))
-    assert header.split()[-3:] == ["published", "(%)", "difference"]
+    assert header.split()[-6:] == ["select", "measured", "(%)", "published", "(%)", "difference"]
     kd, kd_rank = (line.split() for line in lines if line.startswith("kd"))
-    assert kd[-2:] == ["50.00", f"{float(kd[3]) - 50:+.2f}"]
-    assert len(kd_rank) == len(kd) - 2
+    metrics = pd.read_csv(folder / "results/older/metrics.csv")
+    best = metrics[metrics["arm"] == "kd"]["test_acc"].max()
+    assert kd[-4:] == ["best", f"{best:.2f}", "50.00", f"{best - 50:+.2f}"]
+    assert len(kd_rank) == len(kd) - 4
+    assert "chosen on the test images and flatters both" in answer.stdout
     as_json = warm_rkkd("show", "older", "--published", "stated.csv", "--json", cwd=folder)
     shown = json.loads(as_json.stdout)["summary"]
     assert [arm["published"] for arm in shown] == [50.0, None]
+    assert shown[0]["select"] == "best"
+    assert shown[0]["measured"]["mean"] == pytest.approx(best)
 
 
 def test_plot_draws_the_newest_run_into_its_own_folder(folder: Path, warm_rkkd: Program) -> None:

@@ -77,7 +77,8 @@ def test_published_values_stand_beside_the_measured_ones(
     published = ("made", "--published", "rank_grad_mobilenet")
     succeeded(warm_rkkd("report", *published, cwd=tmp_path))
     text = (run / "report.html").read_text(encoding="utf-8")
-    assert "measured − published" in text
+    assert "published (%)" in text
+    assert "Last: published and measured at the last epoch." in text
     assert "Ablation of RKKD" in text
     assert "normalisation not stated; compare shapes, not levels" in text
     succeeded(warm_rkkd("plot", *published, "--format", "svg", cwd=tmp_path))

@@ -20,7 +20,7 @@ QUICK = (*SHORT, "--seeds", "0")
 HEADER = (
     "arm,seed,epoch,lr,ce,kl,rank,kendall_tau,agreement,train_acc,test_acc,test_top5,test_ce,"
     "test_kl,test_rank,test_kendall_tau,grad_norm_kl,grad_norm_rank,grad_cosine,grad_low_share_kl,"
-    "grad_low_share_rank,grad_live_pairs,epoch_seconds,images_per_second"
+    "grad_low_share_rank,grad_low_share_teacher,grad_live_pairs,epoch_seconds,images_per_second"
 )
 FIGURES = {f"{name}.png" for name in ("rank", "kl", "test_acc", "difference", "sheet", "gradients")}
 

@@ -46,7 +46,7 @@ def grid_rows(
         {"arm": "baseline", "seed": 0, "last_acc": 99.0, "status": "done"},
         *(
             {
-                "arm": "cell",
+                "arm": "_".join(map(str, cell)),
                 "seed": seed,
                 **dict(zip(values, cell, strict=True)),
                 "last_acc": accuracy(*cell) + seed,

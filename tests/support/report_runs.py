@@ -8,9 +8,10 @@ import pandas as pd
 from made_rows import arm_seed_epoch, grid_rows, metric_row
 
 from rkkd_cli.analysis.pairing import RunRecord
-from rkkd_cli.analysis.published import PublishedGrid
+from rkkd_cli.analysis.published import ComparedAccuracy, PublishedAccuracy
 from rkkd_cli.analysis.published_curves import PublishedCurves
 from rkkd_cli.analysis.selection import SELECTIONS
+from rkkd_cli.analysis.summary import MeanStd, mean_std
 from rkkd_cli.config.presets import load_experiment, to_toml
 from rkkd_cli.records.manifest import Manifest, manifest_text
 from rkkd_cli.records.metrics import columns
@@ -94,17 +95,24 @@ def made_published(arms: tuple[str, ...] = ("kd", "kd_rank")) -> PublishedCurves
     return PublishedCurves(pd.DataFrame(rows, columns=header), "a study")
 
 
+def compared(acc: float, select: str = "last", measured: MeanStd | None = None) -> ComparedAccuracy:
+    """Return a published accuracy beside a measured one."""
+    return ComparedAccuracy(PublishedAccuracy(acc, select), measured)
+
+
 def made_grid(
     values: Mapping[str, Sequence[Any]],
     published: Mapping[tuple[Any, ...], float] | None = None,
     references: Mapping[str, float] | None = None,
     **rows: Any,
 ) -> GridPicture:
-    """Return what is drawn of a grid over the values of its keys; ``rows`` are for grid_rows."""
-    stated = None
-    if published is not None:
-        cells = [dict(zip(values, cell, strict=True), acc=acc) for cell, acc in published.items()]
-        stated = PublishedGrid(pd.DataFrame(cells), None, None)
+    """Return what is drawn of a grid over the values of its keys; ``rows`` are for grid_rows.
+
+    ``published`` has the accuracies of cells at their last epoch.
+    """
     frame = grid_rows(values, **rows)
+    measured = {arm: mean_std(seeds["last_acc"]) for arm, seeds in frame.groupby("arm")}
+    by_arm = {"_".join(map(str, cell)): acc for cell, acc in (published or {}).items()}
+    stated = {arm: compared(acc, measured=measured[arm]) for arm, acc in by_arm.items()}
     selection = SELECTIONS["last"]
     return GridPicture("my-grid", frame, tuple(values), selection, references or {}, stated)

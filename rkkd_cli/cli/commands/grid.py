@@ -74,9 +74,10 @@ def grid(
     engine_options.check(several_ranks=ctx.obj is not None)
     experiment = request.planned()
     if published:
-        from rkkd_cli.analysis.grid_run import read_published_cells
+        from rkkd_cli.analysis.published import read_published
+        from rkkd_cli.config.presets import published_path
 
-        read_published_cells(published, experiment)
+        read_published(published_path(published), experiment)
     if dry_run:
         from rkkd_cli.cli.runtime.grid_dry_run import print_cells
 

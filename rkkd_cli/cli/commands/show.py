@@ -1,7 +1,6 @@
 """``rkkd show``: the summary of a run."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +13,7 @@ from rkkd_cli.errors import UserError
 if TYPE_CHECKING:
     from pandas import DataFrame
 
+    from rkkd_cli.analysis.published import ComparedAccuracy
     from rkkd_cli.config.experiment import Experiment
     from rkkd_cli.records.manifest import Manifest
     from rkkd_cli.records.run_directory import RunDirectory
@@ -21,10 +21,7 @@ if TYPE_CHECKING:
 
 @takes(
     RUN_OR_NEWEST,
-    replace(PUBLISHED, metavar="FILE|PRESET",
-            help="Published accuracies to compare with: a CSV file by arm, or a preset that has "
-                 "some."),
-    JSON_ONLY, OUT,
+    PUBLISHED, JSON_ONLY, OUT,
 )  # fmt: skip
 def show(run: str | None, published: str | None, as_json: bool, out: Path) -> None:
     """Show a run: its status, setting and objectives, and the metrics of each arm."""
@@ -33,7 +30,7 @@ def show(run: str | None, published: str | None, as_json: bool, out: Path) -> No
     from rkkd_cli.cli.output.console import out as stdout
     from rkkd_cli.cli.output.console import print_folded
     from rkkd_cli.records.run_directory import newest_run, open_run
-    from rkkd_cli.report.run_text import RESUME_ADVICE
+    from rkkd_cli.report.run_text import RESUME_ADVICE, published_json
     from rkkd_cli.report.setting_text import setting_lines
 
     opened = open_run(run, out) if run else newest_run(out)
@@ -41,13 +38,16 @@ def show(run: str | None, published: str | None, as_json: bool, out: Path) -> No
     status, metrics = opened.status(manifest), opened.read_metrics(manifest)
     experiment, unfinished = _read_setting(opened, manifest, metrics)
     summaries = summarise_run(metrics, manifest)
-    arms = [arm.arm for arm in summaries.last]
-    accuracies = _read_published(opened, published, arms) if published else None
+    compared = _read_published(opened, published, manifest, metrics) if published else None
     title = experiment.title if experiment else None
     if as_json:
         content = manifest.model_dump(mode="json") | {"status": status}
         content |= {"title": title, "unfinished": unfinished}
-        typer.echo(json.dumps(content | summaries.as_json(accuracies)))
+        content |= summaries.as_json()
+        if compared is not None:
+            for arm in content["summary"]:
+                arm |= published_json(compared.get(arm["arm"]))
+        typer.echo(json.dumps(content))
         return
     advice = RESUME_ADVICE.get(status, "").format(opened.handle)
     headline = f"{opened.path}: {status}, started {manifest.started}"
@@ -61,7 +61,7 @@ def show(run: str | None, published: str | None, as_json: bool, out: Path) -> No
     lines += tables.early_lines(manifest)
     for line in lines:
         print_folded(stdout, line)
-    tables.print_summary(summaries, manifest.students, accuracies)
+    tables.print_summary(summaries, manifest.students, compared)
 
 
 def _read_setting(
@@ -80,9 +80,13 @@ def _read_setting(
     return experiment, unfinished_text(record)
 
 
-def _read_published(run: "RunDirectory", published: str, arms: list[str]) -> dict[str, float]:
-    from rkkd_cli.analysis.published import read_published_arms
+def _read_published(
+    run: "RunDirectory", published: str, manifest: "Manifest", metrics: "DataFrame"
+) -> "dict[str, ComparedAccuracy]":
+    from rkkd_cli.analysis.published import read_published
+    from rkkd_cli.cli.output.stored_run import resolve_published
     from rkkd_cli.config.presets import published_path, read_experiment
 
-    student = read_experiment(run.experiment).student.model
-    return read_published_arms(published_path(published), student, arms)
+    path = published_path(resolve_published(published, [run]))
+    stated = read_published(path, read_experiment(run.experiment))
+    return stated.beside(metrics, manifest.cells_ended_early)

@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rkkd_cli.cli.flags.flag import Flag, takes
-from rkkd_cli.cli.flags.grid import PUBLISHED_GRID
-from rkkd_cli.cli.flags.runs import JSON_ONLY, OUT, RUN, SELECT, format_flag
+from rkkd_cli.cli.flags.runs import JSON_ONLY, OUT, PUBLISHED, RUN, SELECT, format_flag
 
 if TYPE_CHECKING:
     from rkkd_cli.analysis.grid_run import GridRecord
@@ -15,7 +14,7 @@ if TYPE_CHECKING:
 
 @takes(
     replace(RUN, help="Name or folder of a grid."),
-    format_flag("text", "md", "latex", "csv"), SELECT, PUBLISHED_GRID,
+    format_flag("text", "md", "latex", "csv"), SELECT, PUBLISHED,
     Flag("output", Path | None, "File to write the tables to, instead of printing them.",
          option=("--output", "-o")),
     JSON_ONLY, OUT,
@@ -33,13 +32,15 @@ def table(
     from rkkd_cli.analysis.grid_run import read_grid_run
     from rkkd_cli.cli.output.console import print_text
     from rkkd_cli.cli.output.grid_result import print_tables
+    from rkkd_cli.cli.output.stored_run import resolve_published
     from rkkd_cli.files import write_atomically
     from rkkd_cli.records.run_directory import open_run
     from rkkd_cli.report.grid_text import grid_notes, lay_out, long_csv
     from rkkd_cli.report.text_tables import BEST_OF_COLUMN, WRITERS
 
     opened = open_run(run, out)
-    grid = read_grid_run(opened, opened.read_manifest(), select, published)
+    source = resolve_published(published, [opened]) if published else None
+    grid = read_grid_run(opened, opened.read_manifest(), select, source)
     if to == "text" and output is None and not as_json:
         print_tables(grid)
         return

@@ -13,6 +13,7 @@ from rkkd_cli.cli.output.encoding import as_written
 from rkkd_cli.errors import printable
 
 if TYPE_CHECKING:  # most tables need none of these, and no pandas
+    from rkkd_cli.analysis.published import ComparedAccuracy
     from rkkd_cli.analysis.summary import ArmSummary, RunSummaries
     from rkkd_cli.records.manifest import Manifest, StudentCost
 from rkkd_cli.report.text_tables import TextTable
@@ -121,7 +122,7 @@ def cell_text(text: str | Text) -> Text:
 def print_summary(
     summaries: "RunSummaries",
     students: "Mapping[str, StudentCost]",
-    published: Mapping[str, float] | None = None,
+    published: "Mapping[str, ComparedAccuracy] | None" = None,
 ) -> None:
     """Print the tables of the arms; the first one with ``published`` accuracies, if given."""
     epochs = {epoch for arm in summaries.last for epoch in arm.epochs.values()}
@@ -141,16 +142,23 @@ def print_summary(
 
 
 def _print_arms(
-    summaries: "Sequence[ArmSummary]", published: Mapping[str, float] | None = None
+    summaries: "Sequence[ArmSummary]", published: "Mapping[str, ComparedAccuracy] | None" = None
 ) -> None:
-    from rkkd_cli.report.run_text import SUMMARY_COLUMNS, summary_rows
+    from rkkd_cli.report.run_text import (
+        PUBLISHED_COLUMNS,
+        SUMMARY_COLUMNS,
+        published_note,
+        summary_rows,
+    )
 
     header = ["arm", "n", "epoch", *(column.short_label for column in SUMMARY_COLUMNS)]
     if published is not None:
-        header += ["published (%)", "difference"]
+        header += PUBLISHED_COLUMNS
     rows = [[cell.text for cell in row] for row in summary_rows(summaries, published)]
     worth_least = ("test τ-b", "test KL×T²", "test rank", "epoch", "n")
     print_narrowed(header, rows, [header.index(name) for name in worth_least])
+    if published is not None:
+        print_folded(out, published_note(published.values()))
 
 
 def _print_costs(summaries: "Sequence[ArmSummary]", students: "Mapping[str, StudentCost]") -> None:

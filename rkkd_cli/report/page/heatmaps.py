@@ -25,7 +25,7 @@ from rkkd_cli.report.grid_picture import (
     colour_scale,
     value_labels,
 )
-from rkkd_cli.report.grid_text import facet_title
+from rkkd_cli.report.grid_text import facet_title, published_epoch
 from rkkd_cli.report.page.drawing import TOOLTIP_STYLE, BokehItem, embeddable, set_plain_style
 
 
@@ -62,11 +62,10 @@ def _heatmap_values(tables: list[GridTable]) -> Iterator[HeatmapValues]:
         means = {cell: accuracy.mean for cell, accuracy in table.cells.items()}
         yield HeatmapValues(f"Test accuracy (%){suffix}", table, means)
         if table.published:
-            stated = table.published
-            yield HeatmapValues(f"Published (%){suffix}", table, stated)
-            difference = {cell: means[cell] - stated[cell] for cell in means if cell in stated}
+            suffix += f", {published_epoch(table)}"
+            yield HeatmapValues(f"Published (%){suffix}", table, table.published_accuracies)
             title = f"Measured − published (points){suffix}"
-            yield HeatmapValues(title, table, difference, is_difference=True)
+            yield HeatmapValues(title, table, table.differences, is_difference=True)
 
 
 def _draw(heatmap: HeatmapValues) -> Any:
@@ -119,7 +118,9 @@ def _columns(heatmap: HeatmapValues, row_key: str, column_key: str) -> dict[str,
         measured = table.cells.get((row, column))
         accuracy = measured.text(2) if measured else ""
         if (row, column) in table.published:
-            accuracy += f" (published {table.published[row, column]:.2f})"
+            stated = table.published[row, column].published
+            epoch = f", {stated.select} epoch" if stated.select else ""
+            accuracy += f" (published {stated.acc:.2f}{epoch})"
         cells.append((
             printable(format_value(column)), printable(format_value(row)), row_key, column_key,
             format(value, number_format), accuracy, to_hex((red, green, blue)),

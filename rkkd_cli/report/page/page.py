@@ -23,7 +23,7 @@ from rkkd_cli.report.page.judged import compare_arms_of, comparison_blocks, prin
 from rkkd_cli.report.page.sources import PageRun, PageSource
 from rkkd_cli.report.page.stills import grid_stills, panel_stills
 from rkkd_cli.report.picture import CurvePicture
-from rkkd_cli.report.run_text import unfinished_text
+from rkkd_cli.report.run_text import published_note, unfinished_text
 from rkkd_cli.report.style import DROP_COLOUR, ON_DARK
 
 MAX_ROWS_UNFOLDED = 16
@@ -133,6 +133,7 @@ def _run_context(
         "repeat": facts.repeat_of(run),
         "downloads": list(facts.downloads_of(run, max_bytes)),
         "summaries": tables.summary_tables(run),
+        "published_note": published_note(run.published.values()) if run.published else "",
         "heatmaps": heatmaps,
         "stills": stills,
         "first_still": "heatmap" if "heatmap" in stills else "marginals",

@@ -185,7 +185,7 @@ def _arm_lines(picture: CurvePicture, columns: Mapping[str, str | None]) -> Iter
                 continue
             label = curve.label
             if term is not None:
-                label += f", gradient {gradients.TERM_NAMES[term]}"
+                label += f", {gradients.TERM_NAMES[term]}"
             dash = "solid" if term is None else gradients.TERM_DASHES[term]
             rows = curve.rows[curve.rows["epoch"].isin(epochs)]
             table = rows.pivot(index="epoch", columns="seed", values=column).sort_index()

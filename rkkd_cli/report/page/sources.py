@@ -1,12 +1,14 @@
 """What a page shows: the records of runs, and the published values to compare them with."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from rkkd_cli.analysis.grid_run import GridRecord
 from rkkd_cli.analysis.pairing import RunRecord
-from rkkd_cli.analysis.published import has_accuracies, read_published_arms
-from rkkd_cli.analysis.published_curves import PublishedCurves, has_curves, read_published_curves
+from rkkd_cli.analysis.published import ComparedAccuracy, read_published
+from rkkd_cli.analysis.published_csv import has_accuracies, has_curves
+from rkkd_cli.analysis.published_curves import PublishedCurves, read_published_curves
 from rkkd_cli.config.presets import published_path, read_experiment
 from rkkd_cli.errors import UserError
 from rkkd_cli.records.run_directory import EXPERIMENT, MANIFEST, METRICS, RunDirectory
@@ -27,7 +29,7 @@ class PageRun(RunRecord):
     """One run: its records, its files' contents, and published accuracies by arm."""
 
     files: Mapping[str, bytes]
-    published: Mapping[str, float] = field(default_factory=dict)
+    published: Mapping[str, ComparedAccuracy] = field(default_factory=dict)
     grid: PageGrid | None = None
 
     @classmethod
@@ -42,18 +44,20 @@ class PageRun(RunRecord):
         if metrics.empty:
             raise UserError(f"run {run.path} has no finished epoch to report")
         files = {name: (run.path / name).read_bytes() for name in (METRICS, EXPERIMENT, MANIFEST)}
-        arms: Mapping[str, float] = {}
+        compared: Mapping[str, ComparedAccuracy] = {}
         grid = None
         if experiment.vary:
             record = GridRecord.of(run, manifest, experiment, metrics, published=published)
             if record.has_cells:
                 grid = PageGrid(GridPicture.of(record), reference_notes(record))
         elif published and has_accuracies(published_path(published)):
-            path, student = published_path(published), experiment.student.model
-            names = None if has_curves(path) else experiment.arms  # curves are drawn anyway
-            arms = read_published_arms(path, student, names)
+            path = published_path(published)
+            ignored = [UserError] if has_curves(path) else []  # curves are drawn anyway
+            with suppress(*ignored):
+                stated = read_published(path, experiment)
+                compared = stated.beside(metrics, manifest.cells_ended_early)
         status = run.status(manifest)
-        return cls(run.name, experiment, manifest, metrics, status, files, arms, grid)
+        return cls(run.name, experiment, manifest, metrics, status, files, compared, grid)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from rkkd_cli.report.gradients import TERM_NAMES
 from rkkd_cli.report.page.sources import PageGrid, PageRun
 from rkkd_cli.report.picture import CurvePicture
 from rkkd_cli.report.run_text import (
+    PUBLISHED_COLUMNS,
     SUMMARY_COLUMNS,
     TableCell,
     mean_cell,
@@ -44,7 +45,7 @@ def summary_tables(run: PageRun) -> list[PageTable]:
     caption = f"{run.name}: each {each} at its last epoch, {MEAN_STD}"
     header = list(SUMMARY_HEADER)
     if run.published:
-        header += ["published accuracy (%)", "measured − published"]
+        header += PUBLISHED_COLUMNS
     rows = summary_rows(summaries.last, run.published or None)
     tables = [PageTable(printable(caption), header, rows)]
     for monitor, arms in summaries.selected.items():
@@ -66,9 +67,7 @@ def curve_table(
     for curve in curves:
         for column, term in columns.items():
             if column in curve.rows:
-                label = (
-                    curve.label if term is None else f"{curve.label}, gradient {TERM_NAMES[term]}"
-                )
+                label = curve.label if term is None else f"{curve.label}, {TERM_NAMES[term]}"
                 rows.append([TableCell(label), *_cells_at(curve, column, shown, digits)])
     caption = f"{title} at some epochs, {MEAN_STD}"
     return PageTable(caption, ["arm", *(f"epoch {epoch}" for epoch in shown)], rows)
@@ -111,7 +110,7 @@ def _cells_at(
 
 
 def cells_table(grid: PageGrid, name: str) -> PageTable:
-    """Return all finished cells of a grid, one per row: keys, accuracy, published accuracy."""
+    """Return all finished cells of a grid, a row each: keys, accuracy, and what is published."""
     picture = grid.picture
     keys = list(picture.keys)
     published = {
@@ -125,10 +124,10 @@ def cells_table(grid: PageGrid, name: str) -> PageTable:
         row = [_value_cell(value) for value in values]
         row += [number_cell(accuracy.n, "d"), mean_cell(accuracy, 2)]
         if published:
-            row += published_cells(accuracy.mean, published.get(values))
+            row += published_cells(published.get(values))
         rows.append(row)
     header = [*(printable(short_key(key, keys)) for key in keys), "seeds", "test accuracy (%)"]
-    header += ["published (%)", "measured − published"] * bool(published)
+    header += PUBLISHED_COLUMNS * bool(published)
     caption = printable(f"{name}: all finished cells, {picture.selection.description}")
     return PageTable(caption, header, rows)
 

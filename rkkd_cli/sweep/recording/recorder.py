@@ -42,7 +42,7 @@ from rkkd_cli.train.events import (
 )
 from rkkd_cli.train.teacher.store import TeacherStore
 
-CHECKPOINT_FORMAT = 5
+CHECKPOINT_FORMAT = 6
 
 
 class Recorder:

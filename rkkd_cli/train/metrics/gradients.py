@@ -14,6 +14,7 @@ Shapes: A arms, B batch, C classes.
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -30,56 +31,67 @@ GRADIENT_LOG_INTERVAL = 10
 
 GRADIENT_MEANS = (
     "kl_square", "rank_square", "product", "kl_mass", "kl_low", "rank_mass", "rank_low",
-    "live_pairs",
+    "teacher_low", "live_pairs",
 )  # fmt: skip
+
+
+class Gradients(NamedTuple):
+    """∂kl/∂s and ∂rank/∂s, the teacher's softened probabilities, (A, B, C); live pairs (A, B)."""
+
+    kl: Tensor
+    rank: Tensor
+    targets: Tensor
+    live_pairs: Tensor
 
 
 @torch.no_grad()
 def diagnose(objectives: Sequence[Objective], students: Tensor, teacher: Logits) -> Tensor:
-    """Return the means over images of ``GRADIENT_MEANS``, (A, 8), of logits (A, B, C) and (B, C).
+    """Return the means over images of ``GRADIENT_MEANS``, (A, 9), of logits (A, B, C) and (B, C).
 
     An arm's numbers do not depend on the other arms, bit for bit. Of several teachers with a share
-    each, the gradients are the weighted sums, and the lowest channels are those of the weighted
-    mean of their logits.
+    each, gradients and probabilities are the weighted sums, and the lowest channels are those of
+    the weighted mean of their logits.
     """
     students = students.float() if students.dtype.itemsize < 4 else students
     if isinstance(teacher, Mapping):
         reference = torch.stack([reference_logits(one, teacher) for one in objectives])
-        divergence, ranking, live_pairs = _of_several(objectives, students, teacher)
+        kl, rank, targets, live_pairs = _of_several(objectives, students, teacher)
     else:
-        reference = teacher
-        of_all = teacher.expand(students.shape)
-        divergence, ranking, live_pairs = _gradients(objectives, students, of_all)
+        reference, of_all = teacher, teacher.expand(students.shape)
+        kl, rank, targets, live_pairs = _gradients(objectives, students, of_all)
     lowest = reference.topk(reference.shape[-1] // 2, dim=-1, largest=False).indices
     low = torch.zeros_like(reference).scatter_(-1, lowest, 1.0)
-    kl_mass, rank_mass = divergence.abs(), ranking.abs()
+    kl_mass, rank_mass = kl.abs(), rank.abs()
     per_image = [
-        divergence.square().sum(dim=2),
-        ranking.square().sum(dim=2),
-        (divergence * ranking).sum(dim=2),
+        kl.square().sum(dim=2),
+        rank.square().sum(dim=2),
+        (kl * rank).sum(dim=2),
         kl_mass.sum(dim=2),
         (kl_mass * low).sum(dim=2),
         rank_mass.sum(dim=2),
         (rank_mass * low).sum(dim=2),
+        kl_mass.sum(dim=2) * (targets * low).sum(dim=2),
         live_pairs,
     ]
     return torch.stack([values.mean(dim=1) for values in per_image], dim=1)
 
 
-def _gradients(
-    objectives: Sequence[Objective], students: Tensor, teachers: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return ∂kl/∂s and ∂rank/∂s, (A, B, C), and the live pairs (A, B), of logits (A, B, C)."""
+def _gradients(objectives: Sequence[Objective], students: Tensor, teachers: Tensor) -> Gradients:
+    """Return the gradients of logits (A, B, C)."""
     t = temperatures(objectives, students)
-    divergence = ((students / t).softmax(dim=2) - (teachers / t).softmax(dim=2)) * t
-    ranking = map_ranking(ranking_gradient_per_image, objectives, students, teachers)
-    return divergence, ranking, map_ranking(live_pairs_per_image, objectives, students, teachers)
+    targets = (teachers / t).softmax(dim=2)
+    return Gradients(
+        kl=((students / t).softmax(dim=2) - targets) * t,
+        rank=map_ranking(ranking_gradient_per_image, objectives, students, teachers),
+        targets=targets,
+        live_pairs=map_ranking(live_pairs_per_image, objectives, students, teachers),
+    )
 
 
 def _of_several(
     objectives: Sequence[Objective], students: Tensor, teachers: Mapping[str, Tensor]
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return what :func:`_gradients` does, to what each arm learns from."""
+) -> Gradients:
+    """Return the gradients to what each arm learns from."""
     of_arms = []
     for student, objective in zip(students, objectives, strict=True):
         targets = [target_logits(name, teachers, objective) for name in objective.shares]
@@ -87,15 +99,16 @@ def _of_several(
         parts = _gradients([objective] * len(targets), repeated, torch.stack(targets))
         shares = [*objective.shares.values()]
         of_arms.append([weighted_mean(shares, part.unbind()) for part in parts])
-    divergence, ranking, live_pairs = map(torch.stack, zip(*of_arms, strict=True))
-    return divergence, ranking, live_pairs
+    return Gradients(*map(torch.stack, zip(*of_arms, strict=True)))
 
 
 def gradient_columns(means: Mapping[str, float]) -> dict[str, float | None]:
     """Return the columns of metrics.csv; None where a gradient of 0 leaves a ratio undefined.
 
     Norms are root mean squares over images. ``grad_low_share`` is the share of the sum of
-    absolute values on the ⌊C/2⌋ channels to which the teacher gives the lowest logits.
+    absolute values on the ⌊C/2⌋ channels to which the teacher gives the lowest logits. That of the
+    teacher is the part of σ(t/T) there, each image weighted by the absolute values of its kl
+    gradient, so it is what ``grad_low_share_kl`` would be if these were in proportion to σ(t/T).
     ``grad_live_pairs`` is the share of pairs of :func:`live_pairs_per_image`.
     """
     kl, rank = math.sqrt(means["kl_square"]), math.sqrt(means["rank_square"])
@@ -105,6 +118,7 @@ def gradient_columns(means: Mapping[str, float]) -> dict[str, float | None]:
         "grad_cosine": _ratio(means["product"], kl * rank),
         "grad_low_share_kl": _ratio(means["kl_low"], means["kl_mass"]),
         "grad_low_share_rank": _ratio(means["rank_low"], means["rank_mass"]),
+        "grad_low_share_teacher": _ratio(means["teacher_low"], means["kl_mass"]),
         "grad_live_pairs": means["live_pairs"],
     }
 

@@ -91,6 +91,13 @@ def test_a_folder_that_the_preset_leaves_open_is_named_and_is_no_change() -> Non
     assert published_preset(run_of("rkd_imagenet", "dataset.root=a", "training.epochs=2")) is None
 
 
+def test_with_another_method_a_run_still_has_the_published_values_of_its_preset() -> None:
+    changes = ("method.name=mlkd", "method.standardize_logits=true")
+    assert published_preset(run_of("kendall_pairs", *changes)) == "kendall_pairs"
+    assert published_preset(run_of("kendall_pairs", *changes, "training.lr=1")) is None
+    assert published_preset(run_of("kendall_pairs", "method.name=dkd", "method.dkd.beta=2")) is None
+
+
 def test_a_typed_title_stays_and_what_is_changed_is_recorded() -> None:
     experiment = run_of("rank_grad", "title=Mine", "training.epochs=3")
     assert (experiment.title, experiment.cost) == ("Mine", "")

@@ -42,6 +42,10 @@ def contrast(s: Tensor, t: Tensor) -> Tensor:
     return losses.contrastive_loss(s, torch.stack([t, t.flip(0), t.roll(1, 0)], 1), log_z, 9)
 
 
+def pld(s: Tensor, t: Tensor) -> Tensor:
+    return losses.plackett_luce_loss(s, t, torch.arange(len(s)) % s.shape[1])
+
+
 def ctkd(s: Tensor, t: Tensor) -> Tensor:
     return losses.kl_at_temperature(s, t, torch.tensor([3.0]))
 
@@ -62,6 +66,7 @@ LOSSES = {
     "instance level": LossCase(instance, FLAT, FLAT),
     "batch level": LossCase(losses.batch_level_loss, FLAT, FLAT),
     "class level": LossCase(losses.class_level_loss, FLAT, FLAT),
+    "pld": LossCase(pld, FLAT, FLAT, False),
     "ctkd": LossCase(ctkd, FLAT, FLAT),
     "rkd distance": LossCase(rkd("distance", False), FLAT, WIDE),
     "rkd distance, unit": LossCase(rkd("distance", True), FLAT, WIDE),
@@ -154,7 +159,7 @@ def test_value_and_gradient_are_finite_at_the_edges(case: LossCase) -> None:
         assert torch.isfinite(gradient).all(), (student, teacher)
 
 
-TWO_CLASSES = ("dkd", "dist", "mlkd", "instance level", "ctkd", "feature kl, pooled")
+TWO_CLASSES = ("dkd", "dist", "mlkd", "instance level", "pld", "ctkd", "feature kl, pooled")
 
 
 @pytest.mark.parametrize("name", TWO_CLASSES)

@@ -20,7 +20,7 @@ HEADER = (
 DIAGNOSED = HEADER.replace(
     ",epoch_seconds",
     ",grad_norm_kl,grad_norm_rank,grad_cosine,grad_low_share_kl,grad_low_share_rank"
-    ",grad_live_pairs,epoch_seconds",
+    ",grad_low_share_teacher,grad_live_pairs,epoch_seconds",
 )
 WITH_VALIDATION = f"{DIAGNOSED},val_acc,val_top5,val_ce,val_kl,val_rank,val_kendall_tau"
 FLOATS = st.floats(allow_nan=False, allow_infinity=False)

@@ -25,14 +25,17 @@ def metrics(arms: tuple[str, ...] = ARMS, seeds: int = 2) -> pd.DataFrame:
 def test_each_arm_has_a_line_for_each_term() -> None:
     figure = gradients_figure(made_picture(("run", metrics())))
     heights = [[numbers(line.get_ydata()) for line in axes.lines] for axes in figure.axes]
-    kl, rank, cosine, low_kl, low_rank, live = ([n + 2.0, n + 3.0, n + 4.0] for n in range(6))
-    assert heights == [
-        [kl, kl, rank, rank], [cosine, cosine], [low_kl, low_kl, low_rank, low_rank], [live, live]
-    ]  # fmt: skip
+    kl, rank, cosine, low_kl, low_rank, low_teacher, live = (
+        [n + 2.0, n + 3.0, n + 4.0] for n in range(7)
+    )
+    lower_half = [low_kl, low_kl, low_rank, low_rank, low_teacher, low_teacher]
+    assert heights == [[kl, kl, rank, rank], [cosine, cosine], lower_half, [live, live]]
     dashes = [[line.get_linestyle() for line in axes.lines] for axes in figure.axes]
-    assert dashes == [["-", "-", "--", "--"], ["-", "-"], ["-", "-", "--", "--"], ["--", "--"]]
+    two_terms = ["-", "-", "--", "--"]
+    assert dashes == [two_terms, ["-", "-"], [*two_terms, "-.", "-."], ["--", "--"]]
     arms = ["kd (n = 2)", "kd_rank (n = 2)"]
-    assert legend_of(figure) == [*arms, "gradient of KL", "gradient of the ranking loss"]
+    terms = ["gradient of KL", "gradient of the ranking loss", "teacher's probabilities"]
+    assert legend_of(figure) == [*arms, *terms]
     assert figure.get_suptitle().startswith("run – digits: digits_teacher")
     assert figure.axes[1].get_title() == "Cosine between the two gradients"
 
@@ -70,7 +73,7 @@ def test_many_arms_are_drawn_at_once_and_a_legend_names_some() -> None:
             assert len(lines.get_segments()) == 45
         assert len(axes.collections) == len(panel.columns)
     labels = legend_of(figure)
-    assert len(labels) == 8 + 2
+    assert len(labels) == 8 + 3
     assert [text.split()[0] for text in (labels[0], labels[7])] == ["arm0", "arm44"]
 
 
@@ -83,8 +86,9 @@ def test_values_that_are_not_defined_leave_gaps() -> None:
 
 
 def test_a_run_of_an_older_version_has_the_panels_of_its_columns() -> None:
-    old = metrics().drop(columns=["grad_live_pairs"])
+    old = metrics().drop(columns=["grad_live_pairs", "grad_low_share_teacher"])
     figure = gradients_figure(made_picture(("run", old)))
+    assert legend_of(figure)[-1] == "gradient of the ranking loss"
     assert [axes.get_title() for axes in figure.axes] == [panel.title for panel in PANELS[:3]]
     both = gradients_figure(made_picture(("old", old), ("new", metrics())))
     assert len(both.axes[3].lines) == len(ARMS)

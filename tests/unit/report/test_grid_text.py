@@ -20,7 +20,7 @@ def made_record(accuracy: Callable[..., float]) -> GridRecord:
     keys = {ALPHA: ALPHAS, TEMPERATURE: TEMPERATURES}
     return GridRecord(
         RunDirectory(Path("made")), load_experiment("rank_grad"), made_manifest("made"),
-        tuple(keys), grid_rows(keys, accuracy), SELECTIONS["last"], None,
+        tuple(keys), grid_rows(keys, accuracy), SELECTIONS["last"],
     )  # fmt: skip
 
 

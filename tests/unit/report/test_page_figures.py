@@ -79,15 +79,18 @@ def test_published_values_and_the_differences_have_heatmaps_of_their_own() -> No
     grid = made_grid(TWO_KEYS, published=stated, failed=[(0.9, 4.0)])
     measured, published, difference = heatmaps_of(grid, "grid-0")
     titles = [heatmap.title for heatmap in (measured, published, difference)]
-    assert titles == ["Test accuracy (%)", "Published (%)", "Measured − published (points)"]
+    assert titles == [
+        "Test accuracy (%)", "Published (%), last epoch",
+        "Measured − published (points), last epoch",
+    ]  # fmt: skip
     assert source_columns(measured.item, "accuracy")["0.1", "1"] == (
-        "11.50 ± 0.71 (published 10.00)",
+        "11.50 ± 0.71 (published 10.00, last epoch)",
     )
     assert source_columns(published.item, "text") == {
         ("0.1", "1"): ("10.0",), ("0.5", "4"): ("60.0",), ("0.9", "4"): ("80.0",)
     }  # fmt: skip
     (without_measured,) = source_columns(published.item, "accuracy")["0.9", "4"]
-    assert without_measured.strip() == "(published 80.00)"
+    assert without_measured.strip() == "(published 80.00, last epoch)"
     assert source_columns(difference.item, "text") == {
         ("0.1", "1"): ("+1.5",),
         ("0.5", "4"): ("-5.5",),

@@ -11,6 +11,7 @@ import pytest
 from made_rows import ALPHA, ALPHAS, TEMPERATURE, TEMPERATURES
 from report_runs import (
     ATTACK,
+    compared,
     made_grid,
     made_metrics,
     made_picture,
@@ -18,11 +19,13 @@ from report_runs import (
     made_run,
 )
 
+from rkkd_cli.analysis.summary import MeanStd
 from rkkd_cli.report.page import facts, panels, tables
 from rkkd_cli.report.page.headline import Headline, headline_of
 from rkkd_cli.report.page.judged import ComparisonBlock, compare_arms_of, comparison_blocks
 from rkkd_cli.report.page.page import json_in_script, report_page
 from rkkd_cli.report.page.sources import PageGrid, PageRun, PageSource
+from rkkd_cli.report.run_text import PUBLISHED_COLUMNS
 
 MOST_BYTES = 5_000_000
 
@@ -103,12 +106,14 @@ def test_large_files_are_packed_and_larger_ones_left_to_the_folder() -> None:
 
 
 def test_the_summary_shows_published_and_the_difference() -> None:
-    (table,) = tables.summary_tables(replace(made_run(), published={"kd": 80.0}))
-    assert table.header[-2:] == ["published accuracy (%)", "measured − published"]
-    kd, kd_rank = table.rows
-    assert kd[-2].text == "80.00"
-    assert kd[-1].value == pytest.approx((kd[3].value or 0) - 80)
-    assert kd_rank[-1].text == ""
+    published = {"kd": compared(80.0, "best", MeanStd(81.5, 0.25, 3))}
+    run = replace(made_run(), published=published)
+    (table,) = tables.summary_tables(run)
+    assert table.header[-4:] == [*PUBLISHED_COLUMNS]
+    kd, kd_rank = ([cell.text for cell in row[-4:]] for row in table.rows)
+    assert kd == ["best", "81.50 ± 0.25", "80.00", "+1.50"]
+    assert kd_rank == [""] * 4
+    assert "which is chosen on the test images and flatters both" in report_page(PageSource([run]))
 
 
 def test_the_epochs_that_a_monitor_chose_have_a_table_of_their_own() -> None:
@@ -140,12 +145,11 @@ def test_a_grid_has_its_figures_its_notes_and_all_finished_cells() -> None:
     grid = PageGrid(picture, ["a <note>"])
     table = tables.cells_table(grid, "made")
     assert [*table.header] == [
-        "alpha", "temperature", "seeds", "test accuracy (%)", "published (%)",
-        "measured − published",
+        "alpha", "temperature", "seeds", "test accuracy (%)", *PUBLISHED_COLUMNS,
     ]  # fmt: skip
     first, second, *_, last = [[cell.text for cell in row] for row in table.rows]
-    assert first == ["0.1", "1", "2", "11.50 ± 0.71", "10.00", "+1.50"]
-    assert second == ["0.1", "4", "2", "14.50 ± 0.71", "", ""]
+    assert first == ["0.1", "1", "2", "11.50 ± 0.71", "last", "11.50 ± 0.71", "10.00", "+1.50"]
+    assert second == ["0.1", "4", "2", "14.50 ± 0.71", "", "", "", ""]
     assert (len(table.rows), last[:2]) == (5, ["0.9", "1"])
     page = report_page(PageSource([replace(made_run(), grid=grid)]))
     assert [f'id="live-grid-0-{number}"' in page for number in range(4)] == [True] * 3 + [False]

@@ -28,6 +28,7 @@ DIRECTION, RANKING, KL, ACCURACY, GRADIENTS = (
     "better accuracy at all stages",
     "gradient balance",
 )
+GRADIENT_SHARES = ("grad_low_share_kl", "grad_low_share_teacher")
 Curve = Callable[[int], float]
 
 
@@ -55,6 +56,8 @@ CONTROL: dict[str, Curve] = {
     "kendall_tau": lambda e: 0.8 - 0.6 / e,
     "grad_low_share_kl": level(0.05),
     "grad_low_share_rank": level(0.5),
+    "grad_low_share_teacher": level(0.06),
+    "grad_live_pairs": level(0.125),
 }
 TREATED: dict[str, Curve] = CONTROL | {
     "rank": lambda e: -0.9 + 0.6 / e,
@@ -135,19 +138,48 @@ def test_a_level_curve_has_no_correlation() -> None:
     assert found.verdict == "not judged"
 
 
-def test_gradients_that_neglect_nothing_contradict_the_balance() -> None:
-    balanced = CONTROL | {"grad_low_share_kl": level(0.48)}
-    found = by_name(rows_of(TRUE | {"kd": balanced}))[GRADIENTS]
-    assert (answers(found)[0], found.verdict) == ("no", "contradicted")
+@pytest.mark.parametrize(
+    ("kl", "rank", "told", "verdict"),
+    [
+        (0.05, 0.5, ["yes", "yes"], "supported"),
+        (0.08, 0.5, ["no", "yes"], "contradicted"),
+        (0.05, 0.03, ["yes", "no"], "contradicted"),
+        (0.06, 0.5, ["open", "yes"], "not resolved"),
+        (0.05, 0.05, ["yes", "open"], "not resolved"),
+    ],
+)
+def test_shares_beside_the_teachers_give_the_balance_its_verdict(
+    kl: float, rank: float, told: list[str], verdict: str
+) -> None:
+    shares = {"grad_low_share_kl": level(kl), "grad_low_share_rank": level(rank)}
+    found = by_name(rows_of(TRUE | {"kd": CONTROL | shares}, noise=0.01))[GRADIENTS]
+    assert (answers(found), found.verdict) == (told, verdict)
+
+
+def test_the_balance_has_the_numbers_behind_it() -> None:
+    falling = CONTROL | {"grad_low_share_kl": lambda e: 0.06 + 0.024 / e}
+    found = by_name(rows_of(TRUE | {"kd": falling}, noise=0.0))[GRADIENTS]
+    teacher, ranking = (part.numbers for part in found.parts)
+    assert teacher == (
+        "+0.00621 in each of 3 seeds, no spread; KL's share is 0.0662, the teacher's 0.0600; "
+        "+0.0240 in epoch 1; +0.00200 in epoch 12"
+    )
+    assert ranking.endswith("the ranking loss' share is 0.500, and 0.125 of the pairs are live")
 
 
 def test_without_the_diagnostics_the_balance_is_open_and_says_why() -> None:
     metrics = rows_of(TRUE)
-    for told in (metrics.drop(columns=["grad_low_share_rank"]),
-                 metrics.assign(grad_low_share_rank=np.nan)):  # fmt: skip
-        found = by_name(told)[GRADIENTS]
-        assert (found.verdict, found.parts) == ("not judged", [])
-        assert found.note == "the run has no values of grad_low_share_rank"
+    for lacking in ("grad_low_share_rank", "grad_low_share_teacher"):
+        for told in (metrics.drop(columns=[lacking]), metrics.assign(**{lacking: np.nan})):
+            found = by_name(told)[GRADIENTS]
+            assert (found.verdict, found.parts) == ("not judged", [])
+            assert found.note == f"the run has no values of {lacking}"
+
+
+def test_without_live_pairs_the_balance_is_judged_all_the_same() -> None:
+    found = by_name(rows_of(TRUE).drop(columns=["grad_live_pairs"]))[GRADIENTS]
+    assert found.verdict == "supported"
+    assert found.parts[1].numbers.endswith("the ranking loss' share is 0.500")
 
 
 @pytest.mark.parametrize(("seeds", "told"), [(1, "1 seed"), (2, "2 seeds")])
@@ -203,7 +235,7 @@ def test_rows_with_holes_get_an_answer_that_can_be_written_down(number: int) -> 
     random = np.random.default_rng(number)
     metrics = rows_of(TRUE, noise=0.05)
     metrics = metrics[random.random(len(metrics)) < random.choice([0.05, 0.5, 0.95, 1.0])]
-    for column in random.choice(["rank", "kl", "test_acc", "lr", "grad_low_share_kl"], 2):
+    for column in random.choice(["rank", "kl", "test_acc", "lr", *GRADIENT_SHARES], 2):
         hole = random.choice([np.nan, np.inf, -np.inf, 0.0, 1e300])
         metrics = metrics.assign(
             **{column: metrics[column].where(random.random(len(metrics)) < 0.8, hole)}

@@ -54,12 +54,16 @@ def by_autograd(one: Objective, student: Tensor, teacher: Tensor) -> dict[str, f
     kl, rank = (images * torch.autograd.grad(loss, leaf)[0] for loss in losses)
     order = teacher.argsort(dim=1)
     low = order[:, : teacher.shape[1] // 2]
+    targets = (teacher / one.temperature).softmax(dim=1)
     return {
         "grad_norm_kl": float(kl.norm()) / math.sqrt(images),
         "grad_norm_rank": float(rank.norm()) / math.sqrt(images),
         "grad_cosine": float((kl * rank).sum() / (kl.norm() * rank.norm())),
         "grad_low_share_kl": float(kl.gather(1, low).abs().sum() / kl.abs().sum()),
         "grad_low_share_rank": float(rank.gather(1, low).abs().sum() / rank.abs().sum()),
+        "grad_low_share_teacher": float(
+            (targets.gather(1, low).sum(dim=1) * kl.abs().sum(dim=1)).sum() / kl.abs().sum()
+        ),
         "grad_live_pairs": live_pairs_per_image(student, teacher, one.ranking.settings)
         .mean()
         .item(),
@@ -97,6 +101,23 @@ def test_the_lower_half_is_the_teachers() -> None:
     assert shares["grad_low_share_kl"] == pytest.approx(float(wanted), rel=1e-5)
 
 
+def test_a_gradient_in_proportion_to_the_teachers_probabilities_has_their_share() -> None:
+    # Classes in pairs with the same probability p; the student has p·(1 + c) and p·(1 − c).
+    teacher = (3 * logits(1, 40, 4)[0]).repeat_interleave(2, dim=1)
+    c = torch.linspace(0.01, 0.9, 40, dtype=torch.float64)[:, None]
+    student = teacher + 4.0 * torch.cat([(1 + c).log(), (1 - c).log()], dim=1).repeat(1, 4)
+    shares = columns(diagnose([objective(4.0)], student[None], teacher)[0])
+    assert shares["grad_low_share_kl"] == pytest.approx(shares["grad_low_share_teacher"], rel=1e-9)
+
+
+def test_where_the_student_knows_nothing_a_quarter_is_on_the_low_half_of_a_sure_teacher() -> None:
+    teacher = torch.zeros(5, 100, dtype=torch.float64)
+    teacher[:, 7] = 500.0
+    shares = columns(diagnose([objective(4.0)], torch.zeros_like(teacher)[None], teacher)[0])
+    assert shares["grad_low_share_teacher"] == pytest.approx(0.0, abs=1e-9)
+    assert shares["grad_low_share_kl"] == pytest.approx(0.25 / 0.99)
+
+
 def test_what_has_no_gradient_is_left_out() -> None:
     teacher = torch.tensor([[30.0, 20.0, 10.0, 0.0]])
     agreeing = columns(diagnose([objective()], teacher[None].clone(), teacher)[0])
@@ -106,6 +127,7 @@ def test_what_has_no_gradient_is_left_out() -> None:
         "grad_cosine": None,
         "grad_low_share_kl": None,
         "grad_low_share_rank": None,
+        "grad_low_share_teacher": None,
         "grad_live_pairs": 0.0,
     }
 

@@ -1,0 +1,42 @@
+"""Plackett–Luce distillation: the likelihood of the teacher's order of the classes."""
+
+import torch
+from torch import Tensor
+
+from rkkd_cli.losses.checks import check_target, paired_logits, positive
+
+
+def plackett_luce_loss(
+    student_logits: Tensor, teacher_logits: Tensor, target: Tensor, temperature: float = 1.0
+) -> Tensor:
+    """Return the weighted negative log-likelihood of one order of the classes.
+
+    π has the true class y first, then the others by falling teacher logit (of equal ones the lower
+    class number first). The Plackett–Luce model draws the classes in this order, each from those
+    that are left; the teacher's confidence weighs each draw. In nats, averaged over the batch:
+
+      L = Σ_k w_k · (log Σ_{l ≥ k} exp s_π(l) − s_π(k)), with w_k = σ(t/T)_π(k)
+
+    A teacher that is sure of the true class leaves CE; equal weights (T → ∞) leave ListMLE, divided
+    by C. The gradient goes to the student only.
+
+    Args:
+        student_logits: s, (B, C).
+        teacher_logits: t, (B, C).
+        target: y, (B,), int64.
+        temperature: T > 0, of the weights alone.
+
+    Raises:
+        ValueError: the shapes differ, or T is not greater than 0.
+
+    Source: Bassam et al., arXiv 2506.12542.
+
+    """
+    student, teacher = paired_logits(student_logits, teacher_logits)
+    target = check_target(student, target)[:, None]
+    weights = (teacher / positive("temperature", temperature)).softmax(dim=1)
+    first = teacher.scatter(1, target, torch.inf)
+    order = first.argsort(dim=1, descending=True, stable=True)
+    ordered = student.gather(1, order)
+    of_the_rest = ordered.flip(1).logcumsumexp(dim=1).flip(1)
+    return (weights.gather(1, order) * (of_the_rest - ordered)).sum(dim=1).mean()
