@@ -27,7 +27,7 @@ from rkkd_cli.models import (
     load_checkpoint,
 )
 from rkkd_cli.sweep.jobs import group_by_stream
-from rkkd_cli.sweep.teacher_fit import explain_misfit, format_size
+from rkkd_cli.sweep.teacher_fit import explain_misfit, format_size, of_one_teacher
 from rkkd_cli.train.arm import ArmOnStream
 from rkkd_cli.train.taught_batch import feature_needs, run_teacher
 from rkkd_cli.train.teacher.model import Teacher, freeze
@@ -204,15 +204,7 @@ def _check_teacher(
     except UserError as error:
         if not experiment.teachers:
             raise
-        raise _of_one_teacher(name, error) from None
-
-
-def _of_one_teacher(name: str, error: UserError) -> UserError:
-    """Return an error about a teacher with the keys of one of several in place of the flags."""
-    section = f"teachers.{name}"
-    text = str(error).replace("teacher.training", f"{section}.training")
-    text = text.replace("--teacher-checkpoint ", f"{section}.checkpoint=")
-    return UserError(f"{section}: {text.replace('--teacher ', f'{section}.model=')}")
+        raise of_one_teacher(name, error) from None
 
 
 def _check_teacher_batch(experiment: Experiment, model: Classifier, dataset: DatasetInfo) -> None:

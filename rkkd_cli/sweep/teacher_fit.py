@@ -101,6 +101,14 @@ def _image_size_error(
     )
 
 
+def of_one_teacher(name: str, error: UserError) -> UserError:
+    """Return an error about a teacher with the keys of one of several in place of the flags."""
+    section = f"teachers.{name}"
+    text = str(error).replace("teacher.training", f"{section}.training")
+    text = text.replace("--teacher-checkpoint ", f"{section}.checkpoint=")
+    return UserError(f"{section}: {text.replace('--teacher ', f'{section}.model=')}")
+
+
 def format_size(size: tuple[int, int]) -> str:
     """Return a height and width as ``32×32``."""
     return f"{size[0]}×{size[1]}"
