@@ -19,7 +19,7 @@ class Magnitude(NamedTuple):
     """An operation, and its strength at the lowest and the highest of the magnitudes.
 
     ``is_signed``: half of the strengths are negated. Then ``offset`` is added: an enhancement by a
-    factor is 1 ± the strength.
+    factor is 1 ± the strength. ``scale`` multiplies the strengths: the unit of pixels is 1/255.
     """
 
     operation: Operation
@@ -27,11 +27,13 @@ class Magnitude(NamedTuple):
     highest: float = 0.0
     is_signed: bool = False
     offset: float = 0.0
+    scale: float = 1.0
 
     def strengths(self) -> Tensor:
         """Return the strength at each magnitude, (31,). Bits are whole numbers."""
         values = torch.linspace(self.lowest, self.highest, MAGNITUDES)
-        return (values.round() if self.operation is operations.posterize else values).double()
+        whole = values.round() if self.operation is operations.posterize else values
+        return whole.double() * self.scale
 
 
 def rand_augment_space(height: int, width: int) -> tuple[Magnitude, ...]:
@@ -58,7 +60,7 @@ def _space(
         Magnitude(operations.rotate, 0, degrees, is_signed=True),
         *(Magnitude(one, 0, enhancement, is_signed=True, offset=1.0) for one in enhancements),
         Magnitude(operations.posterize, 8, fewest_bits),
-        Magnitude(operations.solarize, 255, 0),
+        Magnitude(operations.solarize, 1, 0, scale=255.0),
         Magnitude(operations.auto_contrast),
         Magnitude(operations.equalize),
     )

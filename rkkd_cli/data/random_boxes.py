@@ -80,9 +80,9 @@ def resized_crops(pixels: Tensor, boxes: Tensor, flipped: Tensor) -> Tensor:
     top, left, heights, widths = boxes.unbind(1)
     columns = _neighbours(left, widths, pixels.shape[3])
     mirrored = [torch.where(flipped[:, None], values.flip(1), values) for values in columns]
-    across = _between(pixels, *(values[:, None, None, :] for values in mirrored), dim=3)
+    across = _between(3, pixels, *(values[:, None, None, :] for values in mirrored))
     rows = _neighbours(top, heights, pixels.shape[2])
-    cropped = _between(across, *(values[:, None, :, None] for values in rows), dim=2)
+    cropped = _between(2, across, *(values[:, None, :, None] for values in rows))
     return cropped.round_().to(torch.uint8)
 
 
@@ -98,7 +98,7 @@ def _neighbours(start: Tensor, length: Tensor, count: int) -> tuple[Tensor, Tens
     return start[:, None] + first, start[:, None] + second, (places - first).float()
 
 
-def _between(values: Tensor, first: Tensor, second: Tensor, share: Tensor, dim: int) -> Tensor:
+def _between(dim: int, values: Tensor, first: Tensor, second: Tensor, share: Tensor) -> Tensor:
     """Return (1 − share) · values[first] + share · values[second] along a dimension, float32."""
     shape = list(values.shape)
     shape[dim] = first.shape[dim]

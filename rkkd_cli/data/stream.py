@@ -221,7 +221,7 @@ class Stream:
         """
         if self.mixing is None:
             return batch_shard.local
-        return batch_shard.batch.start + batch_shard.with_predecessor
+        return batch_shard.with_predecessor.add(batch_shard.batch.start)
 
     def _augment(
         self, pixels: Tensor, labels: Tensor, batch_shard: BatchShard, seed: int

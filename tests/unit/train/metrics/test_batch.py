@@ -11,7 +11,7 @@ from scipy.stats import kendalltau
 from torch import Tensor
 
 from rkkd_cli.config.experiment import MethodConfig, RankConfig
-from rkkd_cli.data.targets import Targets
+from rkkd_cli.data.targets import Mixed, Targets
 from rkkd_cli.methods import ModelPair, Objective, build_objective
 from rkkd_cli.models.zoo.small import cnn2
 from rkkd_cli.train.metrics.batch import CORRECT, MEANS, measure
@@ -132,3 +132,23 @@ def test_half_precision_logits_give_float32_terms(dtype: torch.dtype) -> None:
     for objective, student, found in zip(OBJECTIVES, students, means.tolist(), strict=True):
         exact = naive(student.double(), teacher, labels, objective)
         assert found[:3] == pytest.approx(exact[:3], rel=1e-4)
+
+
+def test_arms_may_smooth_their_labels_and_change_no_other_arms_numbers() -> None:
+    students, teacher = logits(3, 8, 6), logits(1, 8, 6)[0]
+    generator = torch.Generator().manual_seed(0)
+    labels, other = torch.randint(0, 6, (2, 8), generator=generator).unbind()
+    objectives, smoothings = OBJECTIVES[:3], (0.0, 0.1, 0.4)
+    for mixed in (None, Mixed(other, torch.tensor(0.7, dtype=torch.float64))):
+        targets = Targets(labels, mixed)
+        together = measure(objectives, students, teacher, targets, smoothings)
+        plain = measure(objectives, students, teacher, targets)
+        assert torch.equal(together.means[0], plain.means[0])
+        assert torch.equal(together.means[:, 1:], plain.means[:, 1:])
+        assert torch.equal(together.correct, plain.correct)
+        for arm, smoothing in enumerate(smoothings):
+            expected = targets.cross_entropy(students[arm], smoothing)
+            assert together.means[arm, 0].item() == pytest.approx(expected.item(), rel=1e-12)
+            one = slice(arm, arm + 1)
+            alone = measure(objectives[one], students[one], teacher, targets, [smoothing])
+            assert torch.equal(alone.means[0], together.means[arm])
