@@ -79,11 +79,10 @@ def resized_crops(pixels: Tensor, boxes: Tensor, flipped: Tensor) -> Tensor:
     """
     top, left, heights, widths = boxes.unbind(1)
     columns = _neighbours(left, widths, pixels.shape[3])
-    mirrored = [torch.where(flipped[:, None], values.flip(1), values) for values in columns]
-    across = _between(3, pixels, *(values[:, None, None, :] for values in mirrored))
-    rows = _neighbours(top, heights, pixels.shape[2])
-    cropped = _between(2, across, *(values[:, None, :, None] for values in rows))
-    return cropped.round_().to(torch.uint8)
+    mirrored = (torch.where(flipped[:, None], values.flip(1), values) for values in columns)
+    rows = _between(pixels.transpose(1, 2), *_neighbours(top, heights, pixels.shape[2]))
+    crops = _between(rows.transpose(1, 3).contiguous(), *mirrored).round_().to(torch.uint8)
+    return crops.transpose(1, 3).transpose(1, 2)
 
 
 def _neighbours(start: Tensor, length: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -98,13 +97,12 @@ def _neighbours(start: Tensor, length: Tensor, count: int) -> tuple[Tensor, Tens
     return start[:, None] + first, start[:, None] + second, (places - first).float()
 
 
-def _between(dim: int, values: Tensor, first: Tensor, second: Tensor, share: Tensor) -> Tensor:
-    """Return (1 − share) · values[first] + share · values[second] along a dimension, float32."""
-    shape = list(values.shape)
-    shape[dim] = first.shape[dim]
-    one, other = (
-        values.gather(dim, index.to(values.device).expand(shape)).float()
-        for index in (first, second)
-    )
-    share = share.to(values.device)
+def _between(values: Tensor, first: Tensor, second: Tensor, share: Tensor) -> Tensor:
+    """Return (1 − share) · values[n, first[n]] + share · values[n, second[n]], float32.
+
+    The first two dimensions of ``values`` are those of the others; what follows is copied whole.
+    """
+    image = torch.arange(len(values), device=values.device)[:, None]
+    one, other = (values[image, index.to(values.device)].float() for index in (first, second))
+    share = share.to(values.device)[:, :, None, None]
     return one.mul_(1 - share).add_(other.mul_(share))
