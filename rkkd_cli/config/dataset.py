@@ -90,14 +90,14 @@ class DatasetConfig(FrozenConfig):
     mixup_alpha: float = Field(
         0.0,
         ge=0,
-        le=1e6,
+        le=1e9,
         description="Mix images, λ ~ Beta(α, α); 0: off. train_acc counts the class of the larger "
         "share, agreement compares predictions for the mixed image.",
     )
     cutmix_alpha: float = Field(
         0.0,
         ge=0,
-        le=1e6,
+        le=1e9,
         description="The same by a box of the other image; of mixup and cutmix each takes half of "
         "the batches.",
     )

@@ -99,7 +99,8 @@ class Augmentation:
         generator, (height, width) = draws.generator("random_erase"), images.shape[2:]
         is_erased = draws.uniform(generator, 1) < self.random_erase
         boxes = erased_boxes(lambda count: draws.uniform(generator, count), height, width)
-        tops, lefts, heights, widths = (boxes * is_erased).to(images.device).unbind(1)
+        boxes = (boxes * is_erased).to(images.device, non_blocking=True)
+        tops, lefts, heights, widths = boxes.unbind(1)
         inside = _within(tops, heights, height)[:, None, :, None]
         inside = inside & _within(lefts, widths, width)[:, None, None, :]
         return images.masked_fill(inside, 0.0)

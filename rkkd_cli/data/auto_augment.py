@@ -67,9 +67,9 @@ def _space(
 
 
 class AutoAugment(NamedTuple):
-    """RandAugment (``rand``): operations in a row, each of one magnitude; or ``trivial``: one
-    operation of a random magnitude.
+    """RandAugment (``rand``), or TrivialAugment (``trivial``).
 
+    RandAugment applies ``num_ops`` operations of one magnitude, TrivialAugment one of any.
     Sources: Cubuk et al., arXiv 1909.13719; Müller and Hutter, arXiv 2103.10158.
     """
 

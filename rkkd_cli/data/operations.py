@@ -28,7 +28,7 @@ def apply_chosen(
     for index, operation in enumerate(operations):
         images = (chosen == index).nonzero().flatten()
         if len(images):
-            own = images.to(pixels.device)
+            own = images.to(pixels.device, non_blocking=True)
             result[own] = operation(pixels[own], strengths[images])
     return result
 
@@ -79,7 +79,7 @@ def posterize(pixels: Tensor, bits: Tensor) -> Tensor:
 
 
 def solarize(pixels: Tensor, threshold: Tensor) -> Tensor:
-    """Invert the values from the threshold on; 255 always."""
+    """Invert the values from the threshold on. One above 255 counts as 255."""
     return torch.where(pixels >= _on_images(threshold.clamp(max=255), pixels), 255 - pixels, pixels)
 
 
@@ -137,7 +137,7 @@ def hue(pixels: Tensor, turn: Tensor) -> Tensor:
 
 def _on_images(values: Tensor, pixels: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
     """Return values (B,) as (B, 1, 1, 1) on the device of the images."""
-    return values.to(dtype).view(-1, 1, 1, 1).to(pixels.device)
+    return values.to(dtype).view(-1, 1, 1, 1).to(pixels.device, non_blocking=True)
 
 
 def _to_uint8(values: Tensor) -> Tensor:

@@ -103,6 +103,9 @@ def _between(values: Tensor, first: Tensor, second: Tensor, share: Tensor) -> Te
     The first two dimensions of ``values`` are those of the others; what follows is copied whole.
     """
     image = torch.arange(len(values), device=values.device)[:, None]
-    one, other = (values[image, index.to(values.device)].float() for index in (first, second))
-    share = share.to(values.device)[:, :, None, None]
+    first, second, share = (
+        one.to(values.device, non_blocking=True) for one in (first, second, share)
+    )
+    one, other = values[image, first].float(), values[image, second].float()
+    share = share[:, :, None, None]
     return one.mul_(1 - share).add_(other.mul_(share))
