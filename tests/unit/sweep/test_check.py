@@ -95,7 +95,13 @@ def test_kept_it_is_refused_where_no_model_can_train_on_it(
     )
 
 
-READS_LABELS = {"dkd": {}, "crd": {}, "mlkd": {}, "simkd": {"teacher_correct_only": True}}
+READS_LABELS = {
+    "dkd": {},
+    "crd": {},
+    "mlkd": {},
+    "pld": {},
+    "simkd": {"teacher_correct_only": True},
+}
 
 
 @pytest.mark.parametrize("key", ["mixup_alpha", "cutmix_alpha"])
