@@ -9,14 +9,18 @@ import psutil
 import torch
 
 from rkkd_cli.config.arms import Arm
+from rkkd_cli.config.dataset import AUGMENTATION_KEYS
 from rkkd_cli.config.experiment import Experiment, TrainingConfig
+from rkkd_cli.data.augmentation import Augmentation
 from rkkd_cli.data.catalogue import DatasetInfo, DatasetRequest
 from rkkd_cli.data.reading import inspect_dataset
 from rkkd_cli.data.stream import Batch, batch_slices
 from rkkd_cli.data.strong_augment import StrongView
+from rkkd_cli.data.targets import Mixed
 from rkkd_cli.errors import UserError
 from rkkd_cli.files import write_problem
 from rkkd_cli.methods import ModelPair, build_objective, check_settings
+from rkkd_cli.methods.inputs import MixedLabelsError
 from rkkd_cli.models import (
     MODELS,
     Classifier,
@@ -60,7 +64,9 @@ class CheckedStream(NamedTuple):
 
 def dataset_request(experiment: Experiment) -> DatasetRequest:
     """Return the experiment's dataset as a request to ``data``."""
-    return DatasetRequest(**experiment.dataset.model_dump(), decoders=experiment.decoders)
+    table = experiment.dataset.model_dump()
+    augment = Augmentation(**{key: table.pop(key) for key in AUGMENTATION_KEYS})
+    return DatasetRequest(**table, decoders=experiment.decoders, augment=augment)
 
 
 def check_experiment(experiment: Experiment, cache: Path) -> list[CheckedStream]:
@@ -155,7 +161,9 @@ def _check_method(arm: Arm, models: Mapping[str, Classifier], dataset: DatasetIn
     labels = torch.zeros(dataset.train_images, dtype=torch.int64)
     with torch.device("meta"):
         pair = ModelPair(student, teacher, dataset.in_channels, dataset.size, labels)
-        objective = build_objective(experiment.method, experiment.rank, pair)
+        objective = build_objective(
+            experiment.method, experiment.rank, pair, experiment.training.label_smoothing
+        )
     method = objective.method
     if method.needs_strong_view:
         StrongView(dataset.in_channels)
@@ -203,7 +211,9 @@ def _check_losses(arms: Sequence[Arm], teacher_model: Classifier, dataset: Datas
     experiment = arms[0].experiment
     count = min(2, smallest_batch(experiment.training, dataset.train_images))
     images = torch.randn(count, dataset.in_channels, height, width, generator=generator)
-    labels = torch.arange(count)
+    labels, mixed = torch.arange(count), None
+    if dataset_request(experiment).augment.mixing:
+        mixed = Mixed(labels.flip(0), torch.tensor(0.7))
     tried: set[tuple[object, ...]] = set()
     for arm in arms:
         if _loss_key(arm) in tried:
@@ -213,8 +223,11 @@ def _check_losses(arms: Sequence[Arm], teacher_model: Classifier, dataset: Datas
             student = ArmOnStream(arm, 0, teacher, labels)
             needs = feature_needs([student.objective])
             strong = images if needs.strong_view else None
-            batch = Batch(images, labels, torch.arange(count), strong)
+            batch = Batch(images, labels, torch.arange(count), strong, mixed=mixed)
             student.step(run_teacher(teacher, batch, needs))
+        except MixedLabelsError as error:
+            name = arm.experiment.method.name
+            raise UserError(f"arm {arm.name}: method {name} {error}") from None
         except UserError:
             raise
         except Exception as error:  # a user's method may raise anything

@@ -165,8 +165,9 @@ def _new_objective(
 ) -> Objective:
     """Return the arm's objective; its trainable parts have the first weights of ``seed``."""
     pair = ModelPair(student, teacher.model, teacher.in_channels, teacher.image_size, labels)
+    experiment, smoothing = arm.experiment, arm.experiment.training.label_smoothing
     with IsolatedRng(derive_seed(seed, "method"), teacher.device).active():
-        objective = build_objective(arm.experiment.method, arm.experiment.rank, pair)
+        objective = build_objective(experiment.method, experiment.rank, pair, smoothing)
     objective.method.to(teacher.device).train()
     return objective
 
@@ -184,7 +185,8 @@ def record_metrics(
     logits = torch.cat([output.logits for output in outputs])
     method_terms = [terms for output in outputs for terms in output.method_terms]
     objectives, batch = [arm.objective for arm in arms], taught.batch
-    metrics = measure(objectives, logits, taught.teacher.logits, batch.labels)
+    smoothings = [objective.label_smoothing for objective in objectives]
+    metrics = measure(objectives, logits, taught.teacher.logits, batch.targets, smoothings)
     means: Sequence[Tensor] = [
         torch.cat([row, *(value.to(row.dtype)[None] for value in terms.values())])
         for row, terms in zip(metrics.means, method_terms, strict=True)

@@ -41,7 +41,7 @@ class TaughtBatch(NamedTuple):
         return DistillInputs(
             student=student,
             teacher=self.teacher,
-            labels=self.batch.labels,
+            targets=self.batch.targets,
             sample_indices=self.batch.indices,
             epoch=self.epoch,
             epochs=self.epochs,

@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
+from rkkd_cli.data.targets import Targets
 from rkkd_cli.losses.divergence import (
     LARGE_TEMPERATURE,
     kl_at_any_temperature,
@@ -40,25 +40,38 @@ class BatchMetrics(NamedTuple):
 
 @torch.no_grad()
 def measure(
-    objectives: Sequence[Objective], students: Tensor, teacher: Tensor, labels: Tensor
+    objectives: Sequence[Objective],
+    students: Tensor,
+    teacher: Tensor,
+    targets: Targets,
+    smoothings: Sequence[float] = (),
 ) -> BatchMetrics:
-    """Return the metrics of student logits (A, B, C), teacher logits (B, C) and labels (B,).
+    """Return the metrics of student logits (A, B, C), teacher logits (B, C) and targets.
+
+    ``smoothings``: the label smoothing in each arm's cross-entropy; none by default. The accuracy
+    of mixed images counts the class with the larger share.
 
     An arm's numbers do not depend on the other arms, bit for bit: everything is computed image by
     image, and arm by arm where the pairs of classes would be split into blocks.
     """
     students = students.float() if students.dtype.itemsize < 4 else students
     teachers = teacher.expand(students.shape)
-    arms, images, _ = students.shape
-    cross_entropy = F.cross_entropy(
-        students.flatten(0, 1), labels.repeat(arms), reduction="none"
-    ).view(arms, images)
+    cross_entropy = _cross_entropy(students, targets, smoothings)
     is_large = max(objective.temperature for objective in objectives) > LARGE_TEMPERATURE
     kl = kl_at_any_temperature if is_large else kl_per_image
     divergence = kl(students, teachers, temperatures(objectives, students))
     ranking = map_ranking(ranking_per_image, objectives, students, teachers)
     per_image = torch.stack([cross_entropy, divergence, ranking, kendall_tau(students, teachers)])
-    return BatchMetrics(per_image.mean(dim=2).T, _count_correct(students, teacher, labels))
+    return BatchMetrics(per_image.mean(dim=2).T, _count_correct(students, teacher, targets.labels))
+
+
+def _cross_entropy(students: Tensor, targets: Targets, smoothings: Sequence[float]) -> Tensor:
+    """Return the cross-entropy of each arm and image, (A, B), of logits (A, B, C)."""
+    if any(smoothings):
+        pairs = zip(students, smoothings, strict=True)
+        return torch.stack([targets.cross_entropy(*pair, reduction="none") for pair in pairs])
+    joined = targets.repeat(len(students)).cross_entropy(students.flatten(0, 1), reduction="none")
+    return joined.view(students.shape[:2])
 
 
 def temperatures(objectives: Sequence[Objective], like: Tensor) -> Tensor:

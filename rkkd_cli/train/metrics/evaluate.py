@@ -68,7 +68,7 @@ def evaluate(
             with stage(EVALUATION):
                 with in_eval_mode(student), torch.no_grad(), autocast(device, precision):
                     logits = student(batch.images)
-                metrics = measure([objective], logits[None], teacher, batch.labels)
+                metrics = measure([objective], logits[None], teacher, batch.targets)
                 student_meters.add(metrics.means[0], metrics.correct[0, 1:], len(batch.labels))
                 student_meters.count_predictions(logits)
             yield Tick()
