@@ -14,7 +14,7 @@ import torch
 
 from rkkd_cli.config.presets import load_experiment
 from rkkd_cli.data.stream import Batch
-from rkkd_cli.methods.targets import logits_of
+from rkkd_cli.methods.teacher_outputs import logits_of
 from rkkd_cli.models import build_model
 from rkkd_cli.records.environment import environment
 from rkkd_cli.train.arm import ArmOnStream, record_metrics

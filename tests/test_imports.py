@@ -19,7 +19,7 @@ BELOW: dict[str, set[str]] = {
     "cli": {"sweep", "report"},
     "sweep": {"train", "records"},
     "train": {"methods", "data", "models"},
-    "methods": {"losses", "config", "models", "plugins"},
+    "methods": {"losses", "config", "data", "models", "plugins"},
     "report": {"analysis"},
     "analysis": {"records"},
     "records": {"config"},

@@ -6,6 +6,10 @@ from pydantic import Field, field_validator, model_validator
 
 from rkkd_cli.config.frozen import Floats, FrozenConfig
 
+# The keys of a recipe for the images of any dataset, unlike its size, crops and mean.
+AUGMENTATION_KEYS = ("auto_augment", "ra_magnitude", "ra_num_ops", "color_jitter", "random_erase",
+                     "mixup_alpha", "cutmix_alpha")  # fmt: skip
+
 
 class DatasetConfig(FrozenConfig):
     """The images, how many of them are used, and their augmentation.
@@ -24,9 +28,12 @@ class DatasetConfig(FrozenConfig):
     memory. None: if its decoded images would take more than 4 GiB. A streamed folder has
     image_size = 224 and ImageNet's mean and std by default.
     ``crop``: how training images are cropped. ``padded``: a random window of the padded centre
-    crop. ``resized``: a crop of random area and aspect ratio, scaled to image_size; needs
-    streaming, and is the default there with resize = 'crop'. Held-out images are then scaled to
-    image_size·256/224, and their centre is cropped.
+    crop. ``resized``: a crop of random area and aspect ratio, scaled to image_size; the default for
+    streamed images with resize = 'crop'. An image folder is then streamed unless streaming is
+    false, and held-out images are scaled to image_size·256/224 and their centre is cropped.
+
+    The keys from ``auto_augment`` on follow the crop and the flip, in that order, by the rules of
+    torchvision's reference scripts. They change no held-out image.
     """
 
     name: str
@@ -63,9 +70,40 @@ class DatasetConfig(FrozenConfig):
         None,
         description="Training crops: a window of the padded image, or one of random area, scaled.",
     )
+    auto_augment: Literal["rand", "trivial"] | None = Field(
+        None, description="RandAugment or TrivialAugment (wide), as torchvision's."
+    )
+    ra_magnitude: int | None = Field(
+        None, ge=0, le=30, description="RandAugment's magnitude, of 30; default: 9."
+    )
+    ra_num_ops: int | None = Field(
+        None, ge=1, le=14, description="RandAugment's operations for each image; default: 2."
+    )
+    color_jitter: Floats | None = Field(
+        None,
+        description="Spread of brightness, contrast and saturation: 0.4, or a number each; "
+        "a fourth one is that of the hue.",
+    )
+    random_erase: float = Field(
+        0.0, ge=0, le=1, description="Share of the training images from which a box is erased."
+    )
+    mixup_alpha: float = Field(
+        0.0,
+        ge=0,
+        le=1e9,
+        description="Mix images, λ ~ Beta(α, α); 0: off. train_acc counts the class of the larger "
+        "share, agreement compares predictions for the mixed image.",
+    )
+    cutmix_alpha: float = Field(
+        0.0,
+        ge=0,
+        le=1e9,
+        description="The same by a box of the other image; of mixup and cutmix each takes half of "
+        "the batches.",
+    )
 
     @model_validator(mode="after")
-    def _resized_crops_need_streaming(self) -> Self:
+    def _resized_crops_have_no_padding(self) -> Self:
         if self.crop == "resized" and self.crop_padding is not None:
             raise ValueError(
                 f"crop_padding = {self.crop_padding} belongs to crop = 'padded'; with crop = "
@@ -76,12 +114,30 @@ class DatasetConfig(FrozenConfig):
                 f"resize = {self.resize!r} keeps whole images, and crop = 'resized' cuts parts out "
                 "of them; leave one of the two out"
             )
-        if self.crop == "resized" and self.streaming is False:
-            raise ValueError(
-                "crop = 'resized' crops images of full size, which are not held in memory; leave "
-                "streaming = false out"
-            )
         return self
+
+    @model_validator(mode="after")
+    def _settings_of_rand_augment(self) -> Self:
+        for key in ("ra_magnitude", "ra_num_ops"):
+            value = getattr(self, key)
+            if value is not None and self.auto_augment != "rand":
+                raise ValueError(
+                    f"{key} = {value} is RandAugment's; add auto_augment = 'rand', or leave it out"
+                )
+        return self
+
+    @field_validator("color_jitter")
+    @classmethod
+    def _jitters(cls, spread: tuple[float, ...] | None) -> tuple[float, ...] | None:
+        if spread is None:
+            return None
+        if len(spread) not in (1, 3, 4):
+            raise ValueError(
+                "must be one number, or those of brightness, contrast and saturation, and of hue"
+            )
+        if min(spread) < 0 or max(spread[3:], default=0.0) > 0.5:
+            raise ValueError("must be 0 or more, and of the hue at most 0.5")
+        return spread
 
     @field_validator("std")
     @classmethod

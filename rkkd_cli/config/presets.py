@@ -9,6 +9,7 @@ from typing import Any
 import tomli_w
 
 from rkkd_cli.config.arms import check_overrides_take_effect
+from rkkd_cli.config.dataset import AUGMENTATION_KEYS
 from rkkd_cli.config.experiment import DESCRIPTION_KEYS, Experiment, default_arms
 from rkkd_cli.config.grid import CellSelection, with_cells
 from rkkd_cli.config.method_arms import rename_arms
@@ -202,7 +203,7 @@ def _read_with_overrides(
     """Return the table of the file with the overrides laid over it, and the overridden keys.
 
     What the file says of its dataset's images holds for no other: if another dataset is given, only
-    ``val_share`` stays.
+    ``val_share`` and the augmentation after crop and flip stay.
 
     The default arms, which a table without arms gets unless it varies keys, are named after its
     method. So arms of the file that are named after its method are renamed if another method is
@@ -212,7 +213,8 @@ def _read_with_overrides(
     table = read_table(path)
     given, dataset = apply_overrides(table, overrides), table.get("dataset")
     if isinstance(dataset, Mapping) and _name(given, "dataset") != _name(table, "dataset"):
-        table["dataset"] = {key: dataset[key] for key in ("name", "val_share") if key in dataset}
+        kept = ("name", "val_share", *AUGMENTATION_KEYS)
+        table["dataset"] = {key: dataset[key] for key in kept if key in dataset}
     former, method = _method_name(table), _method_name(given)
     varies = given.get("vary")
     if not varies and table.get("arms", default_arms(former)) == default_arms(former):

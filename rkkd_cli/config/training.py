@@ -37,6 +37,13 @@ class TrainingConfig(FrozenConfig):
     warmup_epochs: float = Field(
         default=0.0, ge=0, description="Epochs over which the learning rate rises from 0."
     )
+    label_smoothing: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="Share of each label that all classes divide, in the training ce, optimised "
+        "and recorded.",
+    )
 
     @property
     def milestone_epochs(self) -> tuple[int, ...]:

@@ -17,7 +17,7 @@ MAX_SEEDS = 10_000
 MAX_INTEGER = 2**63 - 1  # of TOML, and of a column of metrics.csv
 BRACKETS = ("[]", "()")
 # The keys whose value is a list, like the settings of methods may be.
-LIST_KEY = re.compile(r".*\.(milestones|mean|std)|method\.[^.]+\.[^.]+")
+LIST_KEY = re.compile(r".*\.(milestones|mean|std|color_jitter)|method\.[^.]+\.[^.]+")
 
 NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
 BEGINS_RANGE = re.compile(rf"\s*(?:{NUMBER}|log)\s*:")

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from rkkd_cli.data.augmentation import NO_AUGMENTATION, Augmentation
 from rkkd_cli.data.images import Splits
 from rkkd_cli.data.streaming.crops import Fit
 from rkkd_cli.data.user_datasets import load_user_dataset
@@ -113,6 +114,7 @@ class DatasetRequest:
     streaming: bool | None = None
     crop: str | None = None
     decoders: int | None = None
+    augment: Augmentation = NO_AUGMENTATION
 
 
 def checked_spec(request: DatasetRequest) -> DatasetSpec:
@@ -135,6 +137,7 @@ def checked_spec(request: DatasetRequest) -> DatasetSpec:
                 f"dataset.{key} has {len(values)} values, {request.name} has "
                 f"{spec.in_channels} channels; write dataset.{key}={example} or the like"
             )
+    request.augment.check_channels(spec.in_channels)
     keys = ("crop_padding", "flip", "mean", "std")
     requested: dict[str, Any] = {key: getattr(request, key) for key in keys}
     return spec._replace(**{k: value for k, value in requested.items() if value is not None})
@@ -147,7 +150,6 @@ def _check_no_folder_settings(request: DatasetRequest) -> None:
         "resize": (request.resize != "crop", "has its own size"),
         "test_share": (request.test_share > 0, "has test images of its own"),
         "streaming = true": (bool(request.streaming), "is held in memory"),
-        "crop = 'resized'": (request.crop == "resized", "is held in memory"),
     }
     for setting, (is_given, reason) in settings.items():
         if is_given:

@@ -10,6 +10,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from rkkd_cli.data.augmentation import NO_AUGMENTATION, Augmentation
 from rkkd_cli.data.streaming.split import StreamedSplit
 from rkkd_cli.data.subsets import Indices
 
@@ -53,8 +54,8 @@ class Dataset:
     """The splits of a run, with augmentation and normalisation: (pixels / 255 − mean) / std.
 
     ``crop`` is the kind of training crop: ``padded`` (a window of the image padded by
-    ``crop_padding``) or ``resized`` (random area and aspect ratio, streamed images only).
-    ``notes`` are sentences for the user about how the images were found.
+    ``crop_padding``) or ``resized`` (random area and aspect ratio). ``augment``: what follows crop
+    and flip. ``notes`` are sentences for the user about how the images were found.
     """
 
     name: str
@@ -68,6 +69,7 @@ class Dataset:
     flip: bool
     crop: str = "padded"
     notes: tuple[str, ...] = ()
+    augment: Augmentation = NO_AUGMENTATION
 
     @property
     def in_channels(self) -> int:
@@ -80,9 +82,10 @@ class Dataset:
         return self.train.shape[1:]
 
     @property
-    def augmentation(self) -> tuple[int | str, bool]:
-        """The padding of the crops (or ``resized``), and whether images are flipped."""
-        return self.crop_padding if self.crop == "padded" else self.crop, self.flip
+    def augmentation(self) -> tuple[object, ...]:
+        """The padding of the crops (or ``resized``), whether images are flipped, and what else."""
+        crops = self.crop_padding if self.crop == "padded" else self.crop, self.flip
+        return (*crops, self.augment.used) if self.augment.used else crops
 
     @property
     def is_streamed(self) -> bool:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from rkkd_cli.data.images import LabelledImages
+from rkkd_cli.data.random_boxes import crop_boxes, resized_crops
 from rkkd_cli.data.seeding import derive_seed
 from rkkd_cli.data.streaming.crops import Crop
 from rkkd_cli.data.streaming.loader import DecodeTask
@@ -16,6 +17,8 @@ from rkkd_cli.data.streaming.split import StreamedSplit
 
 # The largest fraction of a GPU's free memory in which a split stays on the GPU.
 MAX_GPU_FRACTION = 0.5
+
+Positions = slice | Tensor  # of images in the order of an epoch
 
 
 class RandomCrops:
@@ -38,7 +41,7 @@ class RandomCrops:
         flipped = torch.rand(count, generator=generator) < (0.5 if flip else 0.0)
         self.corners, self.flipped = corners.to(device), flipped.to(device)
 
-    def crop(self, padded: Tensor, index: Tensor, in_epoch: slice) -> Tensor:
+    def crop(self, padded: Tensor, index: Tensor, in_epoch: Positions) -> Tensor:
         """Return padded[b, c, rows[b, h], columns[b, w]] for each b of ``index``.
 
         ``in_epoch`` says which images of the epoch these are: rows and columns are those of their
@@ -58,11 +61,33 @@ class RandomCrops:
         ]
 
 
-class ResidentPixels:
-    """Images in memory (the GPU's if they fit), padded for their crops."""
+class RandomResizedCrops:
+    """A box of random area and aspect ratio for every image of an epoch, and a flip."""
 
     def __init__(
-        self, split: LabelledImages, device: torch.device, padding: int, flip: bool
+        self, count: int, size: tuple[int, int], flip: bool, generator: torch.Generator
+    ) -> None:
+        def uniform(numbers: int) -> Tensor:
+            return torch.rand(count, numbers, generator=generator, dtype=torch.float64)
+
+        self.boxes = crop_boxes(uniform, *size)
+        self.flipped = torch.rand(count, generator=generator) < (0.5 if flip else 0.0)
+
+    def crop(self, images: Tensor, index: Tensor, in_epoch: Positions) -> Tensor:
+        """Return the box of images[b] for each b of ``index``, scaled to the image's size."""
+        return resized_crops(images[index], self.boxes[in_epoch], self.flipped[in_epoch])
+
+
+class ResidentPixels:
+    """Images in memory (the GPU's if they fit), padded for their crops unless these are resized."""
+
+    def __init__(
+        self,
+        split: LabelledImages,
+        device: torch.device,
+        padding: int,
+        flip: bool,
+        resized: bool = False,
     ) -> None:
         images, storage = torch.from_numpy(split.images), device
         if device.type == "cuda":
@@ -70,28 +95,32 @@ class ResidentPixels:
             if images.nbytes >= MAX_GPU_FRACTION * free_bytes:
                 storage = torch.device("cpu")
         self.images = torch.nn.functional.pad(images, (padding,) * 4).to(storage)
-        self.size, self.padding, self.flip = split.shape[1:], padding, flip
+        self.size, self.padding, self.flip, self.resized = split.shape[1:], padding, flip, resized
 
     def in_order(self, slices: Iterable[slice]) -> Iterator[Tensor]:
         """Yield the images of each slice of the split. Only called without padding."""
         return (self.images[batch] for batch in slices)
 
     def augmented(
-        self, order: Tensor, generators: Sequence[torch.Generator], slices: Iterable[slice]
+        self, order: Tensor, generators: Sequence[torch.Generator], slices: Iterable[Positions]
     ) -> Iterator[list[Tensor]]:
         """Yield the images of each slice of ``order`` (sample indices), cropped and flipped.
 
         There is a view of them for each generator. Random numbers are always drawn for the whole
         epoch, so an image gets the same crop and flip whichever slices are requested.
         """
-        device = self.images.device
-        crops = [
-            RandomCrops(len(order), self.size, self.padding, self.flip, generator, device)
-            for generator in generators
-        ]
-        order = order.to(device)
+        crops = [self._draw_crops(len(order), generator) for generator in generators]
+        order = order.to(self.images.device)
         for batch in slices:
             yield [view.crop(self.images, order[batch], batch) for view in crops]
+
+    def _draw_crops(
+        self, count: int, generator: torch.Generator
+    ) -> RandomCrops | RandomResizedCrops:
+        if self.resized:
+            return RandomResizedCrops(count, self.size, self.flip, generator)
+        device = self.images.device
+        return RandomCrops(count, self.size, self.padding, self.flip, generator, device)
 
 
 class StreamedPixels:
@@ -114,7 +143,7 @@ class StreamedPixels:
         return (pixels for (pixels,) in self._decode(tasks, len(slices)))
 
     def augmented(
-        self, order: Tensor, generators: Sequence[torch.Generator], slices: Sequence[slice]
+        self, order: Tensor, generators: Sequence[torch.Generator], slices: Sequence[Positions]
     ) -> Iterator[list[Tensor]]:
         """Yield views of the images of each slice of ``order``, as :class:`ResidentPixels` does.
 
@@ -125,21 +154,23 @@ class StreamedPixels:
         return self._padded_crops(order, generators, slices)
 
     def _resized_crops(
-        self, order: Tensor, generators: Sequence[torch.Generator], slices: Sequence[slice]
+        self, order: Tensor, generators: Sequence[torch.Generator], slices: Sequence[Positions]
     ) -> Iterator[list[Tensor]]:
         """Yield crops of random area and aspect ratio, each drawn from its own seed."""
         seeds = [int(torch.randint(2**62, (1,), generator=g)) for g in generators]
-        crop, positions = Crop(self.split.size, "random", self.flip), range(len(order))
+        crop, positions = Crop(self.split.size, "random", self.flip), torch.arange(len(order))
 
         def task(position: int, index: int) -> DecodeTask:
             drawn = tuple(derive_seed(seed, position) for seed in seeds)
             return DecodeTask(self.split.path(index), crop, drawn)
 
-        tasks = (list(map(task, positions[batch], order[batch].tolist())) for batch in slices)
+        tasks = (
+            list(map(task, positions[batch].tolist(), order[batch].tolist())) for batch in slices
+        )
         return self._decode(tasks, len(slices))
 
     def _padded_crops(
-        self, order: Tensor, generators: Sequence[torch.Generator], slices: Sequence[slice]
+        self, order: Tensor, generators: Sequence[torch.Generator], slices: Sequence[Positions]
     ) -> Iterator[list[Tensor]]:
         """Yield random windows of the padded images, the same as for images in memory."""
         size, device = self.split.shape[1:], self.device

@@ -179,8 +179,9 @@ def _resident_dataset(
     if mean is None or std is None:
         measured_mean, measured_std = channel_statistics(train.images)
         mean, std = mean or measured_mean, std or measured_std
-    augmentation = spec.crop_padding, spec.flip
-    return Dataset(request.name, train, test, val, classes, mean, std, *augmentation)
+    crop, augment = request.crop or "padded", request.augment
+    crops = spec.crop_padding if crop == "padded" else 0, spec.flip, crop
+    return Dataset(request.name, train, test, val, classes, mean, std, *crops, augment=augment)
 
 
 def _streamed_dataset(request: DatasetRequest, spec: DatasetSpec, tree: Tree, size: int) -> Dataset:
@@ -194,9 +195,10 @@ def _streamed_dataset(request: DatasetRequest, spec: DatasetSpec, tree: Tree, si
     own_val = rest[0] if rest else None
     train, test, val = _select_images(request, train, test, own_val, tree.classes)
     mean, std = spec.mean or STREAMED_MEAN, spec.std or STREAMED_STD
-    augmentation = spec.crop_padding if crop == "padded" else 0, spec.flip, crop
+    crops = spec.crop_padding if crop == "padded" else 0, spec.flip, crop
     classes, notes = tree.classes, tree.notes + shared_notes(copies_among(tree))
-    return Dataset(request.name, train, test, val, classes, mean, std, *augmentation, notes)
+    images = request.name, train, test, val, classes, mean, std
+    return Dataset(*images, *crops, notes, request.augment)
 
 
 def _select_images(

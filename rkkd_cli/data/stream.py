@@ -10,11 +10,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from rkkd_cli.data.batch_draws import BatchDraws
 from rkkd_cli.data.images import Dataset, Split
-from rkkd_cli.data.pixels import ResidentPixels, StreamedPixels
+from rkkd_cli.data.pixels import Positions, ResidentPixels, StreamedPixels
 from rkkd_cli.data.seeding import derive_seed
 from rkkd_cli.data.streaming.split import StreamedSplit
 from rkkd_cli.data.strong_augment import StrongView
+from rkkd_cli.data.targets import Mixed, Targets
 
 
 class Shard(NamedTuple):
@@ -56,6 +58,12 @@ class BatchShard(NamedTuple):
         """The local images as a slice of the global batch."""
         return slice(self.local.start - self.batch.start, self.local.stop - self.batch.start)
 
+    @property
+    def with_predecessor(self) -> Tensor:
+        """The local images within the batch, after the one before them; the last is before 0."""
+        within = self.within_batch
+        return torch.arange(within.start - 1, within.stop) % self.global_size
+
 
 def batch_slices(images: int, batch_size: int, last_batch: str | None = "keep") -> list[slice]:
     """Return the batches of an epoch as slices of its order.
@@ -78,6 +86,7 @@ class Batch(NamedTuple):
     ``strong`` is a second, strongly augmented view of the images, if the stream has one. If the
     images are a rank's shard, ``global_size`` is the size of the global batch. ``is_padding``: the
     batch has no image for this rank. It gets one that does not count, because a step needs input.
+    Images may be ``mixed`` with others: then the labels are those of the larger share.
     """
 
     images: Tensor
@@ -86,6 +95,12 @@ class Batch(NamedTuple):
     strong: Tensor | None = None
     global_size: int | None = None
     is_padding: bool = False
+    mixed: Mixed | None = None
+
+    @property
+    def targets(self) -> Targets:
+        """The labels, or what mixed images are to be classified as."""
+        return Targets(self.labels, self.mixed)
 
     @property
     def total(self) -> int:
@@ -113,7 +128,7 @@ class DeviceImages:
         self.pixels: ResidentPixels | StreamedPixels = (
             StreamedPixels(split, device, padding, flip)
             if isinstance(split, StreamedSplit)
-            else ResidentPixels(split, device, padding, flip)
+            else ResidentPixels(split, device, padding, flip, dataset.crop == "resized")
         )
         self.labels = torch.from_numpy(split.labels).to(device)
         mean, std = torch.tensor(dataset.mean), torch.tensor(dataset.std)
@@ -154,6 +169,7 @@ class Stream:
         self.batch_size, self.seed = batch_size, seed
         self.batches = batch_slices(len(self.data), batch_size, last_batch)
         self.strong = StrongView(dataset.in_channels) if strong else None
+        self.augment, self.mixing = dataset.augment, dataset.augment.mixing
 
     def __len__(self) -> int:
         """Return the number of batches per epoch."""
@@ -179,19 +195,47 @@ class Stream:
         if self.strong:
             generators.append(torch.Generator().manual_seed(strong_seed))
         batch_shards = list(self._batch_shards(skip, shard))
-        slices = [batch_shard.local for batch_shard in batch_shards]
-        augmented = self.data.pixels.augmented(order, generators, slices)
+        loaded = [self._loaded(batch_shard) for batch_shard in batch_shards]
+        augmented = self.data.pixels.augmented(order, generators, loaded)
         index = order.to(self.data.device)
         labels = self.data.labels[index]
-        for batch_shard, (pixels, *second) in zip(batch_shards, augmented, strict=True):
+        for batch_shard, positions, (pixels, *second) in zip(
+            batch_shards, loaded, augmented, strict=True
+        ):
+            seed = derive_seed(self.seed, "augment", epoch, batch_shard.batch.start)
+            images, targets = self._augment(pixels, labels[positions], batch_shard, seed)
             yield Batch(
-                self.data.normalise(pixels),
-                labels[batch_shard.local],
+                images,
+                targets.labels,
                 index[batch_shard.local],
                 self._strong_view(second[0], strong_seed, batch_shard) if second else None,
                 batch_shard.global_size,
                 batch_shard.is_padding,
+                targets.mixed,
             )
+
+    def _loaded(self, batch_shard: BatchShard) -> Positions:
+        """Return the positions in the epoch of what is loaded for a rank's shard of a batch.
+
+        Where images are mixed, this begins with the one with which the first is mixed.
+        """
+        if self.mixing is None:
+            return batch_shard.local
+        return batch_shard.with_predecessor.add(batch_shard.batch.start)
+
+    def _augment(
+        self, pixels: Tensor, labels: Tensor, batch_shard: BatchShard, seed: int
+    ) -> tuple[Tensor, Targets]:
+        """Return normalised images and their targets, of pixels that are cropped and flipped."""
+        mixes = self.mixing is not None
+        within = batch_shard.with_predecessor if mixes else batch_shard.within_batch
+        draws = BatchDraws(seed, batch_shard.global_size, within)
+        pixels = self.augment.change_pixels(pixels.to(self.data.device), draws)
+        images = self.augment.erase(self.data.normalise(pixels), draws)
+        if self.mixing is None:
+            return images, Targets(labels)
+        mix = self.mixing.draw(draws, *images.shape[2:])
+        return mix.images(images[1:], images[:-1]), mix.targets(labels[1:], labels[:-1])
 
     def _batch_shards(self, skip: int, shard: Shard) -> Iterator[BatchShard]:
         for batch in self.batches[skip:]:
@@ -203,6 +247,7 @@ class Stream:
     def _strong_view(self, pixels: Tensor, epoch_seed: int, batch_shard: BatchShard) -> Tensor:
         """Return the strong view of a rank's shard of a batch, from crops of its own."""
         assert self.strong is not None
+        pixels = pixels[-(batch_shard.local.stop - batch_shard.local.start) :]
         seed = derive_seed(epoch_seed, "batch", batch_shard.batch.start)
         within_batch, batch_size = batch_shard.within_batch, batch_shard.global_size
         return self.data.normalise(self.strong(pixels, seed, within_batch, batch_size))

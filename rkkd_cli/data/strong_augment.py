@@ -3,13 +3,11 @@
 Shapes: B batch, C channels; pixels (B, C, H, W) uint8.
 """
 
-import math
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
-from torchvision.transforms.v2 import functional as F
 
+from rkkd_cli.data import operations
+from rkkd_cli.data.operations import Operation
 from rkkd_cli.errors import UserError
 
 GREY = (125, 123, 114)  # colour of the square; grey images get its mean
@@ -17,39 +15,32 @@ MAX_SQUARE_FRACTION = 0.5  # of the image's side
 OPERATIONS_PER_IMAGE = 2
 ALL_IMAGES = slice(None)
 
-Operation = tuple[Callable[[Tensor, float], Tensor], float, float]
+
+def _translate_x(pixels: Tensor, fraction: Tensor) -> Tensor:
+    return operations.translate_x(pixels, (fraction * pixels.shape[3]).round())
 
 
-def _shear(pixels: Tensor, x: float, y: float) -> Tensor:
-    degrees = [math.degrees(math.atan(x)), math.degrees(math.atan(y))]
-    sheared: Tensor = F.affine(pixels, 0.0, [0, 0], 1.0, degrees, center=[0, 0])
-    return sheared
-
-
-def _translate(pixels: Tensor, x: float, y: float) -> Tensor:
-    height, width = pixels.shape[-2:]
-    offset = [round(x * width), round(y * height)]
-    translated: Tensor = F.affine(pixels, 0.0, offset, 1.0, [0.0, 0.0])
-    return translated
+def _translate_y(pixels: Tensor, fraction: Tensor) -> Tensor:
+    return operations.translate_y(pixels, (fraction * pixels.shape[2]).round())
 
 
 # Each operation with the lowest and highest strength.
-OPERATIONS: dict[str, Operation] = {
-    "auto_contrast": (lambda x, _: F.autocontrast(x), 0.0, 1.0),
-    "brightness": (F.adjust_brightness, 0.05, 0.95),
-    "colour": (F.adjust_saturation, 0.05, 0.95),
-    "contrast": (F.adjust_contrast, 0.05, 0.95),
-    "equalise": (lambda x, _: F.equalize(x), 0.0, 1.0),
-    "identity": (lambda x, _: x, 0.0, 1.0),
-    "posterise": (lambda x, bits: F.posterize(x, max(1, int(bits))), 4.0, 8.0),
-    "rotate": (F.rotate, -30.0, 30.0),
-    "sharpness": (F.adjust_sharpness, 0.05, 0.95),
-    "shear_x": (lambda x, v: _shear(x, v, 0.0), -0.3, 0.3),
-    "shear_y": (lambda x, v: _shear(x, 0.0, v), -0.3, 0.3),
-    "solarise": (lambda x, limit: F.solarize(x, min(255.0, limit)), 0.0, 256.0),
-    "translate_x": (lambda x, v: _translate(x, v, 0.0), -0.3, 0.3),
-    "translate_y": (lambda x, v: _translate(x, 0.0, v), -0.3, 0.3),
-}
+OPERATIONS: tuple[tuple[Operation, float, float], ...] = (
+    (operations.auto_contrast, 0.0, 1.0),
+    (operations.brightness, 0.05, 0.95),
+    (operations.saturation, 0.05, 0.95),
+    (operations.contrast, 0.05, 0.95),
+    (operations.equalize, 0.0, 1.0),
+    (operations.identity, 0.0, 1.0),
+    (operations.posterize, 4.0, 8.0),
+    (operations.rotate, -30.0, 30.0),
+    (operations.sharpness, 0.05, 0.95),
+    (operations.shear_x, -0.3, 0.3),
+    (operations.shear_y, -0.3, 0.3),
+    (operations.solarize, 0.0, 256.0),
+    (_translate_x, -0.3, 0.3),
+    (_translate_y, -0.3, 0.3),
+)
 
 
 class StrongView:
@@ -57,7 +48,7 @@ class StrongView:
 
     Operations, ranges and square are those of MLKD's code (after FixMatch, Sohn et al., arXiv
     2001.07685; RandAugment, Cubuk et al., arXiv 1909.13719). MLKD draws a strength for each image;
-    here it is drawn for each operation, so that one call serves all images with that operation.
+    here it is drawn for each operation of the batch.
 
     Raises UserError for images that are neither grey nor RGB.
     """
@@ -106,14 +97,11 @@ class StrongView:
 
 def _apply_operations(pixels: Tensor, chosen: Tensor, generator: torch.Generator) -> Tensor:
     """Apply to each image the operation whose index is ``chosen`` (B,) for it."""
-    draws = torch.rand(len(OPERATIONS), generator=generator).tolist()
-    augmented = pixels.clone()
-    for index, (operation, lowest, highest) in enumerate(OPERATIONS.values()):
-        images = (chosen == index).nonzero().flatten().to(pixels.device)
-        if len(images):
-            strength = lowest + (highest - lowest) * draws[index]
-            augmented[images] = operation(pixels[images], strength)
-    return augmented
+    draws = torch.rand(len(OPERATIONS), generator=generator).double()
+    functions, lowest, highest = zip(*OPERATIONS, strict=True)
+    low, high = (torch.tensor(ends, dtype=torch.float64) for ends in (lowest, highest))
+    strengths = low + (high - low) * draws
+    return operations.apply_chosen(pixels, functions, chosen, strengths[chosen])
 
 
 def _within(centres: Tensor, sides: Tensor, length: int) -> Tensor:

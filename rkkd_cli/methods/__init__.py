@@ -71,7 +71,9 @@ RESERVED_TERMS = (*SHARED_TERMS, "arm", "seed", "epoch", "lr", "kendall_tau", "a
 RESERVED_PREFIXES = ("train_", "test_", "val_", "grad_")
 
 
-def build_objective(method_config: MethodConfig, rank: RankConfig, pair: ModelPair) -> Objective:
+def build_objective(
+    method_config: MethodConfig, rank: RankConfig, pair: ModelPair, label_smoothing: float = 0.0
+) -> Objective:
     """Return an arm's objective: its terms, their weights, and its method's trainable parts.
 
     Raises:
@@ -85,7 +87,8 @@ def build_objective(method_config: MethodConfig, rank: RankConfig, pair: ModelPa
     config = _parse_section(section, method_type, method_config.settings.get(section, {}))
     method = method_type(method_config, config, pair)
     ranking = KendallRankingLoss(**rank.settings)
-    objective = Objective(method, ranking, rank.weight if rank.grad else 0.0)
+    rank_weight = rank.weight if rank.grad else 0.0
+    objective = Objective(method, ranking, rank_weight, label_smoothing)
     _check_terms(method_config.name, objective)
     return objective
 

@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from rkkd_cli.data.targets import Targets
+from rkkd_cli.errors import UserError
 from rkkd_cli.models import Features
 
 
@@ -18,24 +20,41 @@ class ViewOutputs(NamedTuple):
     teacher: Features
 
 
+class MixedLabelsError(UserError):
+    """A method reads class numbers, and the images are mixed ones, of two classes each."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "reads the images' class numbers, which images mixed of two classes do not have; leave "
+            "out dataset.mixup_alpha and dataset.cutmix_alpha"
+        )
+
+
 @dataclass(frozen=True)
 class DistillInputs:
     """The outputs of student and teacher on a batch, its labels, and the epoch.
 
-    ``labels`` (B,) are class numbers, and ``sample_indices`` (B,) the images' positions in the
-    training set. ``epoch`` counts from 1 to ``epochs``. ``strong_view`` has the outputs on the
-    second, strongly augmented view, for methods with ``needs_strong_view``. A method without
-    ``needs_features`` may read nothing but the logits of ``student`` and ``teacher``. Features and
-    logits are float32 or float64; the teacher's have no gradient.
+    ``targets`` are the classes, of which two may be mixed, and ``sample_indices`` (B,) the images'
+    positions in the training set. ``epoch`` counts from 1 to ``epochs``. ``strong_view`` has the
+    outputs on the second, strongly augmented view, for methods with ``needs_strong_view``. A method
+    without ``needs_features`` may read nothing but the logits of ``student`` and ``teacher``.
+    Features and logits are float32 or float64; the teacher's have no gradient.
     """
 
     student: Features
     teacher: Features
-    labels: Tensor
+    targets: Targets
     sample_indices: Tensor
     epoch: int = 1
     epochs: int = 1
     strong_view: ViewOutputs | None = None
+
+    @property
+    def labels(self) -> Tensor:
+        """The class numbers (B,). Raises MixedLabelsError for mixed images."""
+        if self.targets.mixed is not None:
+            raise MixedLabelsError
+        return self.targets.labels
 
 
 def logits_only(logits: Tensor) -> Features:

@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from rkkd_cli.config.experiment import MethodConfig
 from rkkd_cli.config.teachers import target_text
@@ -33,11 +32,15 @@ class ObjectiveLoss(NamedTuple):
 
 @dataclass(frozen=True)
 class Objective:
-    """A method and the ranking loss beside it, whose weight is 0 where it is only logged."""
+    """A method and the ranking loss beside it, whose weight is 0 where it is only logged.
+
+    ``label_smoothing`` is that of the term ``ce`` in training.
+    """
 
     method: Method
     ranking: KendallRankingLoss
     rank_weight: float
+    label_smoothing: float = 0.0
 
     @property
     def temperature(self) -> float:
@@ -82,6 +85,8 @@ class Objective:
             yield f"from {target_text(target)}"
         if self.temperature != MethodConfig().temperature:
             yield f"T = {self.temperature:g}"
+        if self.label_smoothing:
+            yield f"label smoothing {self.label_smoothing:g}"
         if not self.rank_weight:
             return
         settings, usual = self.ranking.settings, KendallRankingLoss().settings
@@ -108,7 +113,7 @@ class Objective:
             values[STANDARDIZED_KL] = kl_divergence(*self.method.logits(inputs), self.temperature)
         raw = {term: values[term].detach() for term in self.method_terms}
         if "ce" in weights:
-            values["ce"] = F.cross_entropy(student, inputs.labels)
+            values["ce"] = inputs.targets.cross_entropy(student, self.label_smoothing)
         if "kl" in weights:
             values["kl"] = kl_divergence(student, teacher, self.temperature)
         if "rank" in weights:

@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from rkkd_cli.config.dataset import AUGMENTATION_KEYS
+from rkkd_cli.config.value_lists import value_text
 from rkkd_cli.errors import printable
 
 if TYPE_CHECKING:
@@ -160,8 +162,14 @@ def dataset_text(facts: Mapping[str, Any]) -> str:
     val = f" + {facts['val_images']:,} validation" if facts["val_images"] else ""
     return (
         f"{facts['name']}: {facts['train_images']:,} training{val} + {facts['test_images']:,} test "
-        f"images, {facts['classes']} classes, {channels}×{height}×{width}"
+        f"images, {facts['classes']} classes, {channels}×{height}×{width}{augmentation_text(facts)}"
     )
+
+
+def augmentation_text(facts: Mapping[str, Any]) -> str:
+    """Return ``, auto_augment rand, mixup_alpha 0.2`` of facts that have such settings."""
+    used = [key for key in AUGMENTATION_KEYS if key in facts]
+    return "".join(f", {key} {value_text(facts[key])}" for key in used)
 
 
 def teacher_text(facts: Mapping[str, Any]) -> str:

@@ -109,6 +109,8 @@ def recipe_text(recipe: TrainingConfig) -> str:
     ]
     if recipe.warmup_epochs:
         parts.append(f"warm-up over {recipe.warmup_epochs:g} epochs")
+    if recipe.label_smoothing:
+        parts.append(f"label smoothing {recipe.label_smoothing:g}")
     if isinstance(recipe, StudentTrainingConfig) and recipe.selects_by is not None:
         kept = f"weights of the best {recipe.selects_by} kept"
         parts.append(

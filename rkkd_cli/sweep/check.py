@@ -9,15 +9,18 @@ import psutil
 import torch
 
 from rkkd_cli.config.arms import Arm
+from rkkd_cli.config.dataset import AUGMENTATION_KEYS
 from rkkd_cli.config.experiment import Experiment, TrainingConfig
-from rkkd_cli.config.teachers import target_columns
+from rkkd_cli.data.augmentation import Augmentation
 from rkkd_cli.data.catalogue import DatasetInfo, DatasetRequest
 from rkkd_cli.data.reading import inspect_dataset
 from rkkd_cli.data.stream import Batch, batch_slices
 from rkkd_cli.data.strong_augment import StrongView
+from rkkd_cli.data.targets import Mixed
 from rkkd_cli.errors import UserError
 from rkkd_cli.files import write_problem
-from rkkd_cli.methods import ModelPair, Objective, build_objective, check_settings
+from rkkd_cli.methods import ModelPair, build_objective, check_settings
+from rkkd_cli.methods.inputs import MixedLabelsError
 from rkkd_cli.models import (
     MODELS,
     Classifier,
@@ -27,7 +30,7 @@ from rkkd_cli.models import (
     load_checkpoint,
 )
 from rkkd_cli.sweep.jobs import group_by_stream
-from rkkd_cli.sweep.teacher_fit import explain_misfit, format_size, of_one_teacher
+from rkkd_cli.sweep.teacher_fit import check_targets, explain_misfit, format_size, of_one_teacher
 from rkkd_cli.train.arm import ArmOnStream
 from rkkd_cli.train.taught_batch import feature_needs, run_teacher
 from rkkd_cli.train.teacher.model import Teacher, freeze
@@ -62,7 +65,9 @@ class CheckedStream(NamedTuple):
 
 def dataset_request(experiment: Experiment) -> DatasetRequest:
     """Return the experiment's dataset as a request to ``data``."""
-    return DatasetRequest(**experiment.dataset.model_dump(), decoders=experiment.decoders)
+    table = experiment.dataset.model_dump()
+    augment = Augmentation(**{key: table.pop(key) for key in AUGMENTATION_KEYS})
+    return DatasetRequest(**table, decoders=experiment.decoders, augment=augment)
 
 
 def check_experiment(experiment: Experiment, cache: Path) -> list[CheckedStream]:
@@ -158,9 +163,11 @@ def _check_method(arm: Arm, models: Mapping[str, Classifier], dataset: DatasetIn
     labels = torch.zeros(dataset.train_images, dtype=torch.int64)
     with torch.device("meta"):
         pair = ModelPair(student, teacher, dataset.in_channels, dataset.size, labels)
-        objective = build_objective(experiment.method, experiment.rank, pair)
+        objective = build_objective(
+            experiment.method, experiment.rank, pair, experiment.training.label_smoothing
+        )
     method = objective.method
-    _check_targets(arm, objective)
+    check_targets(arm, objective)
     if method.needs_strong_view:
         StrongView(dataset.in_channels)
     reads_more = method.needs_features or method.needs_strong_view
@@ -170,26 +177,6 @@ def _check_method(arm: Arm, models: Mapping[str, Classifier], dataset: DatasetIn
             "are all that is cached; leave out --cache-teacher"
         )
     return objective.text(experiment.training.epochs)
-
-
-def _check_targets(arm: Arm, objective: Objective) -> None:
-    """Raise UserError if the arm cannot learn from what it should of several teachers."""
-    experiment, name = arm.experiment, arm.experiment.method.name
-    target = experiment.method.teacher
-    if target is None:
-        return
-    is_one = isinstance(target, str) and target in experiment.teachers
-    if objective.method.needs_features and not is_one:
-        raise UserError(
-            f"arm {arm.name}: method {name} reads features, which several teachers cannot have in "
-            f"common; set method.teacher to one of them: {', '.join(experiment.teachers)}"
-        )
-    taken = {*objective.method_terms} & {*target_columns(experiment.teachers)}
-    for term in taken:
-        raise UserError(
-            f"arm {arm.name}: {term} is a term of method {name}, and the loss to the teacher "
-            f"{term.partition('_')[2]}; give that teacher another name"
-        )
 
 
 def _check_teacher(
@@ -240,7 +227,9 @@ def _check_losses(
     generator = torch.Generator().manual_seed(0)
     count = min(2, smallest_batch(experiment.training, dataset.train_images))
     images = torch.randn(count, dataset.in_channels, height, width, generator=generator)
-    labels = torch.arange(count)
+    labels, mixed = torch.arange(count), None
+    if dataset_request(experiment).augment.mixing:
+        mixed = Mixed(labels.flip(0), torch.tensor(0.7))
     tried: set[tuple[object, ...]] = set()
     for arm in arms:
         if _loss_key(arm) in tried:
@@ -250,8 +239,11 @@ def _check_losses(
             student = ArmOnStream(arm, 0, teacher, labels)
             needs = feature_needs([student.objective])
             strong = images if needs.strong_view else None
-            batch = Batch(images, labels, torch.arange(count), strong)
+            batch = Batch(images, labels, torch.arange(count), strong, mixed=mixed)
             student.step(run_teacher(teacher, batch, needs))
+        except MixedLabelsError as error:
+            name = arm.experiment.method.name
+            raise UserError(f"arm {arm.name}: method {name} {error}") from None
         except UserError:
             raise
         except Exception as error:  # a user's method may raise anything

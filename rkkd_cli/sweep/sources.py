@@ -164,6 +164,7 @@ def dataset_facts(dataset: Dataset) -> dict[str, Any]:
         "crop": dataset.crop,
         "crop_padding": dataset.crop_padding,
         "flip": dataset.flip,
+        **dataset.augment.used,
         "fingerprint": dataset.fingerprint,
         "notes": list(dataset.notes),
     }

@@ -1,10 +1,13 @@
-"""Why a teacher's checkpoint does not fit the experiment, in words for the user."""
+"""Why a teacher does not fit the experiment, in words for the user."""
 
 from pathlib import Path
 
+from rkkd_cli.config.arms import Arm
 from rkkd_cli.config.experiment import Experiment
+from rkkd_cli.config.teachers import target_columns
 from rkkd_cli.data.catalogue import DatasetInfo
 from rkkd_cli.errors import UserError
+from rkkd_cli.methods import Objective
 from rkkd_cli.models import MODELS
 from rkkd_cli.models.checkpoint.layout import CheckpointWeights, read_weights
 from rkkd_cli.models.checkpoint.recognise import (
@@ -99,6 +102,26 @@ def _image_size_error(
         f"positional embeddings; the images of the dataset {dataset_name} are "
         f"{format_size(dataset.size)}: use an image folder with dataset.image_size={side}"
     )
+
+
+def check_targets(arm: Arm, objective: Objective) -> None:
+    """Raise UserError if the arm cannot learn from what it should of several teachers."""
+    experiment, name = arm.experiment, arm.experiment.method.name
+    target = experiment.method.teacher
+    if target is None:
+        return
+    is_one = isinstance(target, str) and target in experiment.teachers
+    if objective.method.needs_features and not is_one:
+        raise UserError(
+            f"arm {arm.name}: method {name} reads features, which several teachers cannot have in "
+            f"common; set method.teacher to one of them: {', '.join(experiment.teachers)}"
+        )
+    taken = {*objective.method_terms} & {*target_columns(experiment.teachers)}
+    for term in taken:
+        raise UserError(
+            f"arm {arm.name}: {term} is a term of method {name}, and the loss to the teacher "
+            f"{term.partition('_')[2]}; give that teacher another name"
+        )
 
 
 def of_one_teacher(name: str, error: UserError) -> UserError:

@@ -12,7 +12,7 @@ from rkkd_cli.data.seeding import derive_seed
 from rkkd_cli.methods import ModelPair, Objective, build_objective
 from rkkd_cli.methods.inputs import logits_only
 from rkkd_cli.methods.objective import ObjectiveLoss
-from rkkd_cli.methods.targets import logits_of
+from rkkd_cli.methods.teacher_outputs import logits_of
 from rkkd_cli.models import MODELS, Classifier, Features, build_model
 from rkkd_cli.train.device import autocast
 from rkkd_cli.train.distributed.process_group import SINGLE_PROCESS, ProcessGroup
@@ -167,8 +167,9 @@ def _new_objective(
     """Return the arm's objective; its trainable parts have the first weights of ``seed``."""
     model = teacher_of(arm.experiment, teacher).model
     pair = ModelPair(student, model, teacher.in_channels, teacher.image_size, labels)
+    experiment, smoothing = arm.experiment, arm.experiment.training.label_smoothing
     with IsolatedRng(derive_seed(seed, "method"), teacher.device).active():
-        objective = build_objective(arm.experiment.method, arm.experiment.rank, pair)
+        objective = build_objective(experiment.method, experiment.rank, pair, smoothing)
     objective.method.to(teacher.device).train()
     return objective
 
@@ -186,7 +187,8 @@ def record_metrics(
     logits = torch.cat([output.logits for output in outputs])
     method_terms = [terms for output in outputs for terms in output.method_terms]
     objectives, batch = [arm.objective for arm in arms], taught.batch
-    metrics = measure(objectives, logits, logits_of(taught.teacher), batch.labels)
+    smoothings = [objective.label_smoothing for objective in objectives]
+    metrics = measure(objectives, logits, logits_of(taught.teacher), batch.targets, smoothings)
     means: Sequence[Tensor] = [
         torch.cat([row, *(value.to(row.dtype)[None] for value in terms.values())])
         for row, terms in zip(metrics.means, method_terms, strict=True)

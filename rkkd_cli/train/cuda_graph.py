@@ -122,6 +122,9 @@ class CudaGraphStep(Generic[T]):
     def _record(self, step: Callable[[Batch], T], batch: Batch) -> T:
         """Run the step on the batch; then record it, and check that a replay does the same."""
         clones: dict[str, Any] = {name: tensor.clone() for name, tensor in _tensors(batch).items()}
+        if batch.mixed is not None:
+            own = {name: clones.pop(name) for name in batch.mixed._fields}
+            clones["mixed"] = batch.mixed._replace(**own)
         self.inputs = inputs = batch._replace(**clones)
         before = [tensor.clone() for tensor in self.state()]
         result = self.graph_recorder.warm_up(lambda: step(inputs))
@@ -146,8 +149,9 @@ class CudaGraphStep(Generic[T]):
 
 
 def _tensors(batch: Batch) -> dict[str, Tensor]:
-    fields = batch._asdict().items()
-    return {name: value for name, value in fields if isinstance(value, Tensor)}
+    """Return all tensors of a batch by name, also those of the mixed labels."""
+    fields = batch._asdict() | (batch.mixed._asdict() if batch.mixed is not None else {})
+    return {name: value for name, value in fields.items() if isinstance(value, Tensor)}
 
 
 def _is_close(replayed: Tensor, expected: Tensor) -> bool:

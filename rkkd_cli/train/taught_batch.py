@@ -11,7 +11,7 @@ from torch import Tensor
 from rkkd_cli.data.stream import Batch
 from rkkd_cli.methods import DistillInputs, Objective, ViewOutputs
 from rkkd_cli.methods.objective import ObjectiveLoss, weighted_loss
-from rkkd_cli.methods.targets import Outputs, weighted_targets
+from rkkd_cli.methods.teacher_outputs import Outputs, weighted_targets
 from rkkd_cli.models import Features
 
 
@@ -63,7 +63,7 @@ class TaughtBatch(NamedTuple):
         return DistillInputs(
             student=student,
             teacher=teacher,
-            labels=self.batch.labels,
+            targets=self.batch.targets,
             sample_indices=self.batch.indices,
             epoch=self.epoch,
             epochs=self.epochs,

@@ -24,6 +24,7 @@ from running import (
     succeeded,
     wait_until,
 )
+from safetensors import safe_open
 from written import manifest_of, numbers_of
 
 from rkkd_cli.data.streaming.split import SAMPLED_FILES
@@ -110,11 +111,22 @@ def test_other_methods_and_splits_train_on_a_stream(
     assert len(numbers_of(run)) == 1 + 4 * 3
 
 
+def test_resized_crops_in_memory_leave_held_out_images_as_they_are(
+    folder: Path, run: Path, warm_rkkd: Program
+) -> None:
+    words = [word for word in RUN if word != "--stream"]
+    words += ["dataset.crop=resized", "dataset.streaming=false", "--limit-train", "60"]
+    succeeded(warm_rkkd(*words, "--name", "x", cwd=folder))
+    (facts,) = manifest_of(run)["datasets"]
+    assert (facts["streamed"], facts["crop"], facts["crop_padding"]) == (False, "resized", 0)
+    with safe_open(next((run / "final").glob("*.safetensors")), "pt") as file:
+        assert file.metadata()["rkkd.fit"] == "crop"
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
         ("dataset.crop=resized dataset.crop_padding=2", "padding = 2 belongs to crop = 'padded'"),
-        ("dataset.crop=resized dataset.streaming=false", "leave streaming = false out"),
         ("dataset.crop=square", "dataset.crop = 'square': must be 'padded' or 'resized'"),
         ("decoders=-1", "decoders = -1: must be greater than or equal to 0"),
         ("--stream", "dataset.streaming = true is for image folders; digits is held in memory"),

@@ -16,6 +16,7 @@ from rkkd_cli.data.headers import Headers
 from rkkd_cli.data.reading import check_images, inspect_images, needs_download
 from rkkd_cli.errors import UserError
 from rkkd_cli.records.cache import cache_directory
+from rkkd_cli.report.run_text import augmentation_text
 from rkkd_cli.sweep.check import CheckedStream, check_device, check_experiment, dataset_request
 from rkkd_cli.sweep.doubts import doubts
 from rkkd_cli.sweep.estimate import StreamEstimate, estimate_stream, free_memory
@@ -180,6 +181,7 @@ def _data_text(stream: CheckedStream) -> str:
         f"{stream.experiment.dataset.name}{source}: {dataset.train_images:,} training{val} + "
         f"{dataset.test_images:,} test images, {width}×{height}, {dataset.in_channels} "
         f"channel{'s' * (dataset.in_channels > 1)}, {dataset.num_classes} classes"
+        f"{augmentation_text(request.augment.used)}"
     )
 
 

@@ -166,7 +166,8 @@ def _start_lockstep(
 
 def _image_facts(job: Job, dataset: Dataset) -> dict[str, Any]:
     """Return what the weights files of students say about the images."""
-    fit = "held_out" if dataset.crop == "resized" else job.experiment.dataset.resize
+    is_held_out = dataset.crop == "resized" and dataset.is_streamed
+    fit = "held_out" if is_held_out else job.experiment.dataset.resize
     return {**preprocessing_facts(dataset), "fit": fit}
 
 

@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from rkkd_cli.config.teachers import targets_of
+from rkkd_cli.data.targets import Targets
 from rkkd_cli.losses.divergence import (
     LARGE_TEMPERATURE,
     kl_at_any_temperature,
@@ -21,7 +21,7 @@ from rkkd_cli.losses.ranked_rows import RankingSettings
 from rkkd_cli.losses.ranking import ranking_per_image
 from rkkd_cli.losses.tau import tau_b_per_image
 from rkkd_cli.methods.objective import SHARED_TERMS, Objective, weighted_mean
-from rkkd_cli.methods.targets import Logits, reference_logits, target_logits
+from rkkd_cli.methods.teacher_outputs import Logits, reference_logits, target_logits
 
 MEANS = (*SHARED_TERMS, "kendall_tau")
 CORRECT = ("agreement", "acc", "top5")
@@ -43,29 +43,46 @@ class BatchMetrics(NamedTuple):
 
 @torch.no_grad()
 def measure(
-    objectives: Sequence[Objective], students: Tensor, teacher: Logits, labels: Tensor
+    objectives: Sequence[Objective],
+    students: Tensor,
+    teacher: Logits,
+    targets: Targets,
+    smoothings: Sequence[float] = (),
 ) -> BatchMetrics:
-    """Return the metrics of student logits (A, B, C), teacher logits (B, C) and labels (B,).
+    """Return the metrics of student logits (A, B, C), teacher logits (B, C) and targets.
+
+    ``smoothings``: the label smoothing in each arm's cross-entropy; none by default. The accuracy
+    of mixed images counts the class with the larger share.
 
     An arm's numbers do not depend on the other arms, bit for bit: everything is computed image by
     image, and arm by arm where the pairs of classes would be split into blocks.
     """
     students = students.float() if students.dtype.itemsize < 4 else students
     if isinstance(teacher, Mapping):
-        return _measure_several(objectives, students, teacher, labels)
+        return _measure_several(objectives, students, teacher, targets, smoothings)
     teachers = teacher.expand(students.shape)
-    cross_entropy = _cross_entropy(students, labels)
+    cross_entropy = _cross_entropy(students, targets, smoothings)
     divergence = _divergence(objectives, students, teachers)
     ranking = map_ranking(ranking_per_image, objectives, students, teachers)
     per_image = torch.stack([cross_entropy, divergence, ranking, kendall_tau(students, teachers)])
-    return BatchMetrics(per_image.mean(dim=2).T, _count_correct(students, teacher, labels))
+    return BatchMetrics(per_image.mean(dim=2).T, _count_correct(students, teacher, targets.labels))
+
+
+def _cross_entropy(students: Tensor, targets: Targets, smoothings: Sequence[float]) -> Tensor:
+    """Return the cross-entropy of each arm and image, (A, B), of logits (A, B, C)."""
+    if any(smoothings):
+        pairs = zip(students, smoothings, strict=True)
+        return torch.stack([targets.cross_entropy(*pair, reduction="none") for pair in pairs])
+    joined = targets.repeat(len(students)).cross_entropy(students.flatten(0, 1), reduction="none")
+    return joined.view(students.shape[:2])
 
 
 def _measure_several(
     objectives: Sequence[Objective],
     students: Tensor,
     teachers: Mapping[str, Tensor],
-    labels: Tensor,
+    targets: Targets,
+    smoothings: Sequence[float],
 ) -> BatchMetrics:
     """Return the metrics to what each arm learns from, and KL and ranking loss to each target.
 
@@ -75,31 +92,25 @@ def _measure_several(
     names = targets_of(teachers)
     repeated = [objective for objective in objectives for _ in names]
     of_arms = students.repeat_interleave(len(names), dim=0)
-    targets = torch.stack(
+    taught = torch.stack(
         [target_logits(name, teachers, objective) for objective in objectives for name in names]
     )
-    kl = _divergence(repeated, of_arms, targets).mean(dim=1).view(len(students), -1)
-    ranking = map_ranking(ranking_per_image, repeated, of_arms, targets).mean(dim=1).view_as(kl)
+    kl = _divergence(repeated, of_arms, taught).mean(dim=1).view(len(students), -1)
+    ranking = map_ranking(ranking_per_image, repeated, of_arms, taught).mean(dim=1).view_as(kl)
+    cross_entropy = _cross_entropy(students, targets, smoothings).mean(dim=1)
     means = []
     for arm, objective in enumerate(objectives):
         learnt = {names.index(name): share for name, share in objective.shares.items()}
-        rows = targets.view(len(students), len(names), *targets.shape[1:])[arm]
+        rows = taught.view(len(students), len(names), *taught.shape[1:])[arm]
         tau = {n: kendall_tau(students[arm][None], rows[n][None]).mean() for n in learnt}
         values = [(kl[arm, n], ranking[arm, n], tau[n]) for n in learnt]
         own = [weighted_mean([*learnt.values()], one) for one in zip(*values, strict=True)]
-        means.append(torch.stack([_cross_entropy(students[arm][None], labels).mean(), *own]))
+        means.append(torch.stack([cross_entropy[arm], *own]))
     references = torch.stack([reference_logits(objective, teachers) for objective in objectives])
     return BatchMetrics(
         torch.cat([torch.stack(means), kl, ranking], dim=1),
-        _count_correct(students, references, labels),
+        _count_correct(students, references, targets.labels),
     )
-
-
-def _cross_entropy(students: Tensor, labels: Tensor) -> Tensor:
-    """Return the cross-entropy (A, B) of logits (A, B, C)."""
-    arms, images, _ = students.shape
-    losses = F.cross_entropy(students.flatten(0, 1), labels.repeat(arms), reduction="none")
-    return losses.view(arms, images)
 
 
 def _divergence(objectives: Sequence[Objective], students: Tensor, teachers: Tensor) -> Tensor:

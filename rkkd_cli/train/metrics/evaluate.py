@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from rkkd_cli.config.teachers import target_columns
 from rkkd_cli.data.stream import DeviceImages
 from rkkd_cli.methods.objective import Objective
-from rkkd_cli.methods.targets import Logits
+from rkkd_cli.methods.teacher_outputs import Logits
 from rkkd_cli.models.shapes import in_eval_mode
 from rkkd_cli.train.device import autocast
 from rkkd_cli.train.distributed.process_group import SINGLE_PROCESS, ProcessGroup
@@ -93,7 +93,7 @@ def evaluate(
             with stage(EVALUATION):
                 with in_eval_mode(student), torch.no_grad(), autocast(device, precision):
                     logits = student(batch.images)
-                metrics = measure([objective], logits[None], teacher, batch.labels)
+                metrics = measure([objective], logits[None], teacher, batch.targets)
                 student_meters.add(metrics.means[0], metrics.correct[0, 1:], len(batch.labels))
                 student_meters.count_predictions(logits)
             yield Tick()

@@ -23,7 +23,7 @@ from rkkd_cli.losses.live_pairs import live_pairs_per_image
 from rkkd_cli.losses.ranking import ranking_gradient_per_image
 from rkkd_cli.methods import Objective
 from rkkd_cli.methods.objective import weighted_mean
-from rkkd_cli.methods.targets import Logits, reference_logits, target_logits
+from rkkd_cli.methods.teacher_outputs import Logits, reference_logits, target_logits
 from rkkd_cli.train.metrics.batch import map_ranking, temperatures
 
 # Every so many batches, beginning with the first of each epoch.

@@ -21,6 +21,8 @@ from rkkd_cli.train.checkpoint import CheckpointStore
 
 # Increase this when the training code changes such that the same recipe gives another teacher.
 TRAINING_VERSION = 1
+# Keys of a recipe that came later: off, they leave the keys of older teachers as they were.
+LATER_KEYS = ("label_smoothing",)
 
 WEIGHTS_FILE, FACTS_FILE = "weights.pt", "teacher.json"
 IMPORTED_WEIGHTS_FILE = "weights.safetensors"
@@ -37,6 +39,7 @@ def teacher_key(experiment: Experiment, dataset: Dataset) -> str:
     """
     teacher = experiment.teacher
     assert teacher.training is not None
+    recipe = teacher.training.model_dump(mode="json")
     parts = {
         "training_version": TRAINING_VERSION,
         "images": dataset.train.fingerprint,
@@ -44,7 +47,7 @@ def teacher_key(experiment: Experiment, dataset: Dataset) -> str:
         "normalisation": (dataset.mean, dataset.std),
         "augmentation": dataset.augmentation,
         "model": teacher.model,
-        "recipe": teacher.training.model_dump(mode="json"),
+        "recipe": {k: value for k, value in recipe.items() if value or k not in LATER_KEYS},
         "seed": teacher.seed,
         "precision": experiment.precision,
     }

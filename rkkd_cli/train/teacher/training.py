@@ -5,7 +5,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from rkkd_cli.config.experiment import Experiment, TrainingConfig
 from rkkd_cli.data.images import Dataset
@@ -23,15 +22,16 @@ from rkkd_cli.train.trained_model import TrainedModel
 class LabelLoss(nn.Module):
     """A classifier and its cross-entropy as one module: a batch in, the loss and the logits out."""
 
-    def __init__(self, model: Classifier, precision: str) -> None:
+    def __init__(self, model: Classifier, precision: str, label_smoothing: float) -> None:
         super().__init__()
-        self.model, self.precision = model, precision
+        self.model, self.precision, self.label_smoothing = model, precision, label_smoothing
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return the mean cross-entropy of the batch, and the logits (B, C), detached."""
         with autocast(batch.images.device, self.precision):
             logits = self.model(batch.images)
-        return F.cross_entropy(logits.float(), batch.labels), logits.detach()
+        loss = batch.targets.cross_entropy(logits.float(), self.label_smoothing)
+        return loss, logits.detach()
 
 
 def required_recipe(experiment: Experiment) -> TrainingConfig:
@@ -63,7 +63,7 @@ class TeacherTraining:
         self.stream = Stream(dataset, device, batch_size, stream_seed, last_batch=last_batch)
         meters = EpochMeters(("ce",), ("acc",), device)
         noise_seed = derive_seed(self.seed, "teacher-noise")
-        loss = LabelLoss(model, experiment.precision)
+        loss = LabelLoss(model, experiment.precision, self.recipe.label_smoothing)
         self.loss = process_group.wrap(loss, experiment.sync_batchnorm, self.name in MODELS)
         self.trained = TrainedModel(model, self.recipe, noise_seed, meters, process_group)
         self.epochs_done = self.batches_done = 0

@@ -5,6 +5,7 @@ from typing import Any
 import torch
 
 from rkkd_cli.config.experiment import MethodConfig, RankConfig
+from rkkd_cli.data.targets import Targets
 from rkkd_cli.methods import DistillInputs, ModelPair, build_objective
 from rkkd_cli.methods.crd import CRD
 from rkkd_cli.models import Features, build_model
@@ -31,7 +32,7 @@ def inputs(method: CRD, indices: torch.Tensor) -> DistillInputs:
         Features((), torch.randn(len(indices), width), torch.zeros(len(indices), CLASSES))
         for width in widths
     ]
-    return DistillInputs(sides[0], sides[1], LABELS[indices], indices)
+    return DistillInputs(sides[0], sides[1], Targets(LABELS[indices]), indices)
 
 
 def test_negatives_are_images_of_other_classes_each_as_likely() -> None:

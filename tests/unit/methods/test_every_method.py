@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from rkkd_cli.config.experiment import MethodConfig, RankConfig
+from rkkd_cli.data.targets import Targets
 from rkkd_cli.losses import kl_divergence, standardize_logits
 from rkkd_cli.methods import (
     METHODS,
@@ -62,7 +63,7 @@ class Bench:
     def inputs(self, epoch: int = 1) -> DistillInputs:
         weak, strong = self.views
         labels = self.pair.train_labels[self.sample_indices]
-        return DistillInputs(*weak, labels, self.sample_indices, epoch, 240, strong)
+        return DistillInputs(*weak, Targets(labels), self.sample_indices, epoch, 240, strong)
 
     def gradient(self, epoch: int = 1) -> Tensor:
         """The gradient by all of the student's weights, as one vector; 0 where there is none."""

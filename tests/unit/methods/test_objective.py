@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from rkkd_cli.config.experiment import MethodConfig, RankConfig
+from rkkd_cli.data.targets import Targets
 from rkkd_cli.errors import UserError
 from rkkd_cli.methods import DistillInputs, ModelPair, build_objective
 from rkkd_cli.methods.inputs import logits_only
@@ -23,7 +24,9 @@ def batch(dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor, Tensor]:
 
 def inputs(dtype: torch.dtype = torch.float64) -> DistillInputs:
     student, teacher, labels = batch(dtype)
-    return DistillInputs(logits_only(student), logits_only(teacher), labels, torch.arange(B))
+    return DistillInputs(
+        logits_only(student), logits_only(teacher), Targets(labels), torch.arange(B)
+    )
 
 
 def softmax(row: list[float], temperature: float) -> list[float]:
@@ -131,7 +134,7 @@ def test_half_precision_logits_give_a_float32_loss(
 ) -> None:
     student, teacher, labels = batch(dtype)
     outputs = DistillInputs(
-        logits_only(student), logits_only(teacher.float()), labels, torch.arange(B)
+        logits_only(student), logits_only(teacher.float()), Targets(labels), torch.arange(B)
     )
     loss = build_objective(MethodConfig(), RankConfig(), digits_pair).loss(outputs).total
     exact = naive_terms(student.double(), teacher, labels, 4.0, 1.0)

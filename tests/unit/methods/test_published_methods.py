@@ -11,6 +11,7 @@ from parts import IMAGES, LARGER, SMALLER, STUDENT, TEACHER, Shapes
 from torch import Tensor
 
 from rkkd_cli.config.experiment import MethodConfig, RankConfig
+from rkkd_cli.data.targets import Targets
 from rkkd_cli.methods import DistillInputs, Method, ModelPair, build_objective
 from rkkd_cli.methods.simkd import SimKD
 from rkkd_cli.models import Classifier, Features
@@ -68,7 +69,7 @@ def test_loss_and_gradients_are_those_of_the_published_code(case: dict[str, Any]
     if isinstance(method, SimKD):
         student = student._replace(final=projector(maps[-1]))
     labels = torch.zeros(IMAGES, dtype=torch.int64)
-    terms = method(DistillInputs(student, teacher, labels, torch.arange(IMAGES)))
+    terms = method(DistillInputs(student, teacher, Targets(labels), torch.arange(IMAGES)))
     loss = terms["feature_l2"] if isinstance(method, SimKD) else sum(terms.values())
     others = [p for p in weights if all(p is not weight for weight in filled)]
     in_order = [*filled, *others]

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from rkkd_cli.config.experiment import MethodConfig, RankConfig
+from rkkd_cli.data.targets import Targets
 from rkkd_cli.errors import UserError
 from rkkd_cli.methods import METHODS, DistillInputs, ModelPair, build_objective, check_settings
 from rkkd_cli.methods.inputs import logits_only
@@ -159,7 +160,10 @@ def test_an_epoch_may_have_nothing_to_optimise(plugin_module: str, digits_pair: 
     objective = build_objective(method_config, RankConfig(), digits_pair)
     logits = torch.randn(4, 10, requires_grad=True)
     inputs = DistillInputs(
-        logits_only(logits), logits_only(torch.randn(4, 10)), torch.arange(4), torch.arange(4)
+        logits_only(logits),
+        logits_only(torch.randn(4, 10)),
+        Targets(torch.arange(4)),
+        torch.arange(4),
     )
     losses = objective.loss(inputs)
     torch.autograd.backward(losses.total)

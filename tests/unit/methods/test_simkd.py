@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from rkkd_cli.config.experiment import MethodConfig, RankConfig
+from rkkd_cli.data.targets import Targets
 from rkkd_cli.errors import UserError
 from rkkd_cli.methods import DistillInputs, ModelPair, build_objective
 from rkkd_cli.methods.simkd import ReusedClassifier, SimKD
@@ -33,7 +34,7 @@ def inputs(method: SimKD, pair: ModelPair, images: Tensor, labels: Tensor) -> Di
     student = method.wrap_student(pair.student)
     with torch.no_grad():
         teacher_outputs = pair.teacher.forward_features(images)
-    return DistillInputs(student.forward_features(images), teacher_outputs, labels, labels)
+    return DistillInputs(student.forward_features(images), teacher_outputs, Targets(labels), labels)
 
 
 @pytest.mark.parametrize(

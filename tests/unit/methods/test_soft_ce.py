@@ -5,6 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from rkkd_cli.config.experiment import MethodConfig, RankConfig
+from rkkd_cli.data.targets import Targets
 from rkkd_cli.losses import soft_cross_entropy
 from rkkd_cli.methods import DistillInputs, ModelPair, build_objective
 from rkkd_cli.methods.inputs import logits_only
@@ -20,7 +21,7 @@ def test_soft_ce_has_the_gradient_of_the_studys_loss(
     labels = torch.arange(6)
     student.requires_grad_()
     method = MethodConfig(name="soft_ce", alpha=alpha, temperature=temperature)
-    outputs = DistillInputs(logits_only(student), logits_only(teacher), labels, labels)
+    outputs = DistillInputs(logits_only(student), logits_only(teacher), Targets(labels), labels)
     objective = build_objective(method, RankConfig(), digits_pair)
     (gradient,) = torch.autograd.grad(objective.loss(outputs).total, student)
     hard = F.cross_entropy(student, labels)

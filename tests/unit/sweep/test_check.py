@@ -93,3 +93,41 @@ def test_kept_it_is_refused_where_no_model_can_train_on_it(
     check(
         cache, *(word for word in odd if ".model=" not in word), *models, "training.last_batch=keep"
     )
+
+
+READS_LABELS = {
+    "dkd": {},
+    "crd": {},
+    "mlkd": {},
+    "pld": {},
+    "simkd": {"teacher_correct_only": True},
+}
+
+
+@pytest.mark.parametrize("key", ["mixup_alpha", "cutmix_alpha"])
+@pytest.mark.parametrize("method", METHODS)
+def test_mixed_images_suit_a_method_unless_it_reads_class_numbers(
+    method: str, key: str, cache: Path
+) -> None:
+    words = ["student.model=resnet8", "teacher.model=resnet20", f"dataset.{key}=1.0"]
+    words += [f"method.name={method}"]
+    settings = READS_LABELS.get(method, {})
+    words += [f"method.{method}.{name}={str(value).lower()}" for name, value in settings.items()]
+    if method not in READS_LABELS:
+        check(cache, *words)
+        return
+    with pytest.raises(UserError, match=rf"arm {method}: method {method} reads .* class numbers"):
+        check(cache, *words)
+    if settings:
+        check(cache, *words[:-1])
+
+
+def test_so_does_a_plugin_that_reads_them(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    returned = "inputs.student.logits[0, inputs.labels[0]]"
+    (tmp_path / "reads_labels.py").write_text(PLUGIN.replace("{returned}", returned))
+    monkeypatch.chdir(tmp_path)
+    check(cache, "method.name=reads_labels:Broken")
+    with pytest.raises(UserError, match="arm Broken: method reads_labels:Broken reads"):
+        check(cache, "method.name=reads_labels:Broken", "dataset.mixup_alpha=0.2")

@@ -185,6 +185,15 @@ def test_one_recording_serves_all_epochs_and_all_arms(cache: Path) -> None:
     assert rows == train(lockstep_of(cache, experiment, None))[1]
 
 
+def test_mixed_images_and_their_labels_are_replayed(cache: Path) -> None:
+    smooth = {**ARMS["kd"], "training": {"label_smoothing": 0.1}}
+    mixing = "dataset.mixup_alpha=0.8", "dataset.cutmix_alpha=1.0"
+    experiment, tapes = experiment_with({"kd": ARMS["kd"], "smooth": smooth}, *mixing), Tapes()
+    events, rows, _ = train(lockstep_of(cache, experiment, tapes))
+    assert (notes_of(events), tapes.recorded) == ([], 1)
+    assert rows == train(lockstep_of(cache, experiment, None))[1]
+
+
 def test_stacked_arms_are_replayed(cache: Path) -> None:
     chosen = {name: ARMS[name] for name in ("kd", "kd_rank", "no_momentum", "adamw")}
     experiment, tapes = experiment_with(chosen, "stacked=true"), Tapes()

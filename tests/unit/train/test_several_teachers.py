@@ -24,6 +24,7 @@ from trained import experiment_with as with_one_teacher
 from rkkd_cli.config.experiment import Experiment, MethodConfig, RankConfig
 from rkkd_cli.config.teachers import target_columns
 from rkkd_cli.data.stream import Batch
+from rkkd_cli.data.targets import Targets
 from rkkd_cli.errors import UserError
 from rkkd_cli.losses import kendall_ranking_loss, kendall_tau_b, kl_divergence
 from rkkd_cli.methods import ModelPair, Objective, build_objective
@@ -304,7 +305,7 @@ def test_loss_and_gradient_are_those_of_the_equations(index: int) -> None:
 
 
 def test_all_that_is_recorded_is_that_of_the_equations() -> None:
-    means, correct = measure(OBJECTIVES, STUDENTS, TEACHERS, LABELS)
+    means, correct = measure(OBJECTIVES, STUDENTS, TEACHERS, Targets(LABELS))
     names = [*MEANS, *target_columns(TEACHERS)]
     for index, target in enumerate(TARGETS):
         temperature, student = 4.0 + index, STUDENTS[index]
@@ -334,11 +335,11 @@ def test_the_gradients_are_those_of_the_weighted_terms() -> None:
 
 
 def test_no_number_of_an_arm_depends_on_the_others() -> None:
-    means, correct = measure(OBJECTIVES, STUDENTS, TEACHERS, LABELS)
+    means, correct = measure(OBJECTIVES, STUDENTS, TEACHERS, Targets(LABELS))
     gradients = diagnose(OBJECTIVES, STUDENTS, TEACHERS)
     for index in range(len(TARGETS)):
         one = slice(index, index + 1)
-        alone = measure(OBJECTIVES[one], STUDENTS[one], TEACHERS, LABELS)
+        alone = measure(OBJECTIVES[one], STUDENTS[one], TEACHERS, Targets(LABELS))
         assert torch.equal(alone.means, means[one])
         assert torch.equal(alone.correct, correct[one])
         assert torch.equal(diagnose(OBJECTIVES[one], STUDENTS[one], TEACHERS), gradients[one])

@@ -19,6 +19,7 @@ from trained import Arms, arm_of, experiment_with
 
 from rkkd_cli.config.experiment import TrainingConfig
 from rkkd_cli.data.stream import Batch
+from rkkd_cli.data.targets import Mixed
 from rkkd_cli.methods import METHODS
 from rkkd_cli.models import build_model
 from rkkd_cli.train.arm import ArmOnStream, record_gradients, record_metrics
@@ -95,16 +96,17 @@ def arms_of(teacher: Teachers, arms: Arms, *overrides: str) -> list[ArmOnStream]
     return [ArmOnStream(arm, 0, teacher, labels) for arm in resolved]
 
 
-def batch() -> Batch:
+def batch(is_mixed: bool) -> Batch:
     images = torch.zeros(50, 3, 32, 32, device=META)
     indices = torch.zeros(50, dtype=torch.int64, device=META)
-    return Batch(images, indices, indices, images)
+    mixed = Mixed(indices, torch.zeros((), device=META)) if is_mixed else None
+    return Batch(images, indices, indices, images, mixed=mixed)
 
 
-def step(teacher: Teachers, groups: list[ArmGroup]) -> None:
+def step(teacher: Teachers, groups: list[ArmGroup], is_mixed: bool = False) -> None:
     """Take a step of all, and record it and its gradients."""
     arms = [arm for one in groups for arm in one.members]
-    taught = run_teacher(teacher, batch(), feature_needs(arm.objective for arm in arms))
+    taught = run_teacher(teacher, batch(is_mixed), feature_needs(arm.objective for arm in arms))
     outputs = [one.step(taught) for one in groups]
     record_metrics(arms, outputs, taught)
     record_gradients(arms, outputs, taught)
@@ -119,6 +121,14 @@ def test_a_step_of_any_method_reads_and_sends_nothing(name: str, teacher: Teache
     groups: list[ArmGroup] = [*arms_of(teacher, arms)]
     with watched() as found:
         step(teacher, groups)
+    assert found == []
+
+
+def test_mixed_labels_are_neither_read_nor_sent(teacher: Teacher) -> None:
+    arms: Arms = {"kd": {}, "smooth": {"training": {"label_smoothing": 0.1}}}
+    groups: list[ArmGroup] = [*arms_of(teacher, arms)]
+    with watched() as found:
+        step(teacher, groups, is_mixed=True)
     assert found == []
 
 

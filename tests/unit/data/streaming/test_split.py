@@ -10,7 +10,9 @@ import torch
 from in_memory import pixels_of
 from PIL import Image
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
+from rkkd_cli.data.augmentation import Augmentation
 from rkkd_cli.data.catalogue import DatasetRequest
 from rkkd_cli.data.images import Dataset
 from rkkd_cli.data.reading import (
@@ -40,11 +42,7 @@ def batches(dataset: Dataset, skip: int = 0, epoch: int = 1, strong: bool = Fals
 
 
 def same(ones: list[Batch], others: list[Batch]) -> bool:
-    pairs = [
-        pair
-        for one, other in zip(ones, others, strict=True)
-        for pair in zip(one, other, strict=True)
-    ]
+    pairs = zip(tree_leaves(ones), tree_leaves(others), strict=True)
     return all(
         torch.equal(a, b) if isinstance(a, Tensor) and isinstance(b, Tensor) else a == b
         for a, b in pairs
@@ -107,7 +105,13 @@ def test_the_strong_view_is_another_crop_and_disturbs_nothing(root: Path) -> Non
 
 @pytest.mark.parametrize(
     "settings",
-    [{}, {"flip": False, "crop_padding": 0}, {"crop_padding": 5}, {"resize": "pad"}],
+    [
+        {},
+        {"flip": False, "crop_padding": 0},
+        {"crop_padding": 5},
+        {"resize": "pad"},
+        {"augment": Augmentation("trivial", random_erase=0.5, mixup_alpha=0.8, cutmix_alpha=1.0)},
+    ],
 )
 def test_padded_crops_are_bit_for_bit_those_of_images_in_memory(
     root: Path, settings: dict[str, Any], tmp_path: Path
@@ -192,18 +196,11 @@ def test_a_stream_has_the_usual_size_normalisation_and_crops(root: Path) -> None
     assert not (root / "no-cache").exists()
 
 
-@pytest.mark.parametrize(
-    ("settings", "words"),
-    [
-        ({"streaming": True}, "dataset.streaming = true is for image folders; digits is held"),
-        ({"crop": "resized"}, "dataset.crop = 'resized' is for image folders; digits is held"),
-    ],
-)
-def test_what_is_no_folder_is_not_streamed(
-    settings: dict[str, Any], words: str, tmp_path: Path
-) -> None:
+def test_what_is_no_folder_is_not_streamed() -> None:
+    words = "dataset.streaming = true is for image folders; digits is held"
     with pytest.raises(UserError, match=words):
-        inspect_dataset(DatasetRequest("digits", **settings))
+        inspect_dataset(DatasetRequest("digits", streaming=True))
+    assert not inspect_dataset(DatasetRequest("digits", crop="resized")).streamed
 
 
 def fingerprints(root: Path, **settings: Any) -> tuple[str, str]:

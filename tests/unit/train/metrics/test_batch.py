@@ -11,6 +11,7 @@ from scipy.stats import kendalltau
 from torch import Tensor
 
 from rkkd_cli.config.experiment import MethodConfig, RankConfig
+from rkkd_cli.data.targets import Mixed, Targets
 from rkkd_cli.methods import ModelPair, Objective, build_objective
 from rkkd_cli.models.zoo.small import cnn2
 from rkkd_cli.train.metrics.batch import CORRECT, MEANS, measure
@@ -63,7 +64,7 @@ OTHER_FORMS = [
 
 def test_terms_and_tau_are_those_of_the_definitions() -> None:
     students, teacher, labels = logits(3, 6, 5), logits(1, 6, 5)[0], torch.arange(6) % 5
-    means, _ = measure(OBJECTIVES, students, teacher, labels)
+    means, _ = measure(OBJECTIVES, students, teacher, Targets(labels))
     assert MEANS == ("ce", "kl", "rank", "kendall_tau")
     for objective, student, found in zip(OBJECTIVES, students, means.tolist(), strict=True):
         assert found == pytest.approx(naive(student, teacher, labels, objective), rel=1e-9)
@@ -71,7 +72,7 @@ def test_terms_and_tau_are_those_of_the_definitions() -> None:
 
 def test_hits_count_images() -> None:
     students, teacher, labels = logits(2, 40, 7), logits(1, 40, 7)[0], torch.arange(40) % 7
-    correct = measure(OBJECTIVES[:2], students, teacher, labels).correct.tolist()
+    correct = measure(OBJECTIVES[:2], students, teacher, Targets(labels)).correct.tolist()
     assert CORRECT == ("agreement", "acc", "top5")
     for student, found in zip(students, correct, strict=True):
         order = student.argsort(dim=1, descending=True)
@@ -95,10 +96,10 @@ def test_no_number_depends_on_the_other_arms(
     former = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        together = measure(objectives, students, teacher, labels)
+        together = measure(objectives, students, teacher, Targets(labels))
         for number in (0, arms // 2, arms - 1):
             one = slice(number, number + 1)
-            alone = measure(objectives[one], students[one], teacher, labels)
+            alone = measure(objectives[one], students[one], teacher, Targets(labels))
             assert torch.equal(alone.means, together.means[one])
             assert torch.equal(alone.correct, together.correct[one])
     finally:
@@ -107,7 +108,7 @@ def test_no_number_depends_on_the_other_arms(
 
 def test_each_form_of_the_ranking_loss_is_recorded_as_it_is_optimised() -> None:
     students, teacher = logits(3, 8, 6), logits(1, 8, 6)[0]
-    means, _ = measure(OTHER_FORMS, students, teacher, torch.arange(8) % 6)
+    means, _ = measure(OTHER_FORMS, students, teacher, Targets(torch.arange(8) % 6))
     for objective, student, found in zip(OTHER_FORMS, students, means, strict=True):
         torch.testing.assert_close(found[2], objective.ranking(student, teacher))
 
@@ -118,7 +119,7 @@ def test_many_classes_are_measured_arm_by_arm(channels: str) -> None:
         build_objective(MethodConfig(), RankConfig(steepness=1.0, channels=channels), PAIR)
     ] * 3
     students, teacher = logits(3, 8, 300), logits(1, 8, 300)[0]
-    means, _ = measure(objectives, students, teacher, torch.arange(8))
+    means, _ = measure(objectives, students, teacher, Targets(torch.arange(8)))
     for student, found in zip(students, means, strict=True):
         torch.testing.assert_close(found[2], objectives[0].ranking(student, teacher))
 
@@ -126,8 +127,28 @@ def test_many_classes_are_measured_arm_by_arm(channels: str) -> None:
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_logits_give_float32_terms(dtype: torch.dtype) -> None:
     students, teacher, labels = logits(3, 6, 5, dtype), logits(1, 6, 5)[0], torch.arange(6) % 5
-    means, _ = measure(OBJECTIVES, students, teacher.float(), labels)
+    means, _ = measure(OBJECTIVES, students, teacher.float(), Targets(labels))
     assert means.dtype == torch.float32
     for objective, student, found in zip(OBJECTIVES, students, means.tolist(), strict=True):
         exact = naive(student.double(), teacher, labels, objective)
         assert found[:3] == pytest.approx(exact[:3], rel=1e-4)
+
+
+def test_arms_may_smooth_their_labels_and_change_no_other_arms_numbers() -> None:
+    students, teacher = logits(3, 8, 6), logits(1, 8, 6)[0]
+    generator = torch.Generator().manual_seed(0)
+    labels, other = torch.randint(0, 6, (2, 8), generator=generator).unbind()
+    objectives, smoothings = OBJECTIVES[:3], (0.0, 0.1, 0.4)
+    for mixed in (None, Mixed(other, torch.tensor(0.7, dtype=torch.float64))):
+        targets = Targets(labels, mixed)
+        together = measure(objectives, students, teacher, targets, smoothings)
+        plain = measure(objectives, students, teacher, targets)
+        assert torch.equal(together.means[0], plain.means[0])
+        assert torch.equal(together.means[:, 1:], plain.means[:, 1:])
+        assert torch.equal(together.correct, plain.correct)
+        for arm, smoothing in enumerate(smoothings):
+            expected = targets.cross_entropy(students[arm], smoothing)
+            assert together.means[arm, 0].item() == pytest.approx(expected.item(), rel=1e-12)
+            one = slice(arm, arm + 1)
+            alone = measure(objectives[one], students[one], teacher, targets, [smoothing])
+            assert torch.equal(alone.means[0], together.means[arm])

@@ -172,6 +172,13 @@ def test_a_run_has_the_same_rows_without_the_files_writing_them_and_reading_them
     assert kept.facts["model"] == "digits_teacher"
 
 
+def test_the_logits_of_mixed_images_are_kept_as_well(empty: Path) -> None:
+    mixed = "dataset.mixup_alpha=0.8", "dataset.cutmix_alpha=1.0", "dataset.auto_augment=rand"
+    without = run(empty, *mixed)
+    for _ in range(2):
+        assert rows_of(run(empty, "cache_teacher=exact", *mixed)) == rows_of(without)
+
+
 def test_fp16_has_the_same_rows_the_second_time_and_nearly_those_of_exact(empty: Path) -> None:
     first, second = run(empty, "cache_teacher=fp16"), run(empty, "cache_teacher=fp16")
     assert rows_of(first) == rows_of(second)
@@ -180,7 +187,13 @@ def test_fp16_has_the_same_rows_the_second_time_and_nearly_those_of_exact(empty:
 
 
 @pytest.mark.parametrize(
-    "other", ["seeds=[1]", "training.batch_size=32", "teacher.training.lr=0.011"]
+    "other",
+    [
+        "seeds=[1]",
+        "training.batch_size=32",
+        "teacher.training.lr=0.011",
+        "dataset.cutmix_alpha=1.0",
+    ],
 )
 def test_another_stream_or_teacher_has_files_of_its_own(other: str, empty: Path) -> None:
     run(empty, "cache_teacher=exact")

@@ -59,6 +59,10 @@ def key_of(*overrides: str) -> str:
         "teacher.training.milestones=[0.5]",
         "teacher.training.gamma=0.5",
         "teacher.training.warmup_epochs=1",
+        "teacher.training.label_smoothing=0.1",
+        "dataset.crop=resized",
+        "dataset.auto_augment=trivial",
+        "dataset.mixup_alpha=0.2",
         "precision=bf16",
     ],
 )
