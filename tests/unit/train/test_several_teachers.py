@@ -131,6 +131,13 @@ def test_an_arm_that_learns_from_one_of_them_is_as_with_that_teacher_alone(
     assert without_teacher_terms(company[arm]) == alone
 
 
+def test_that_holds_for_mixed_images_and_smoothed_labels(cache: Path) -> None:
+    how = ("dataset.mixup_alpha=0.4", "training.label_smoothing=0.1", "training.epochs=1")
+    rows = rows_with(cache, *how, arms={"big": ARMS["big"], "shares": ARMS["shares"]})
+    alone = with_one_teacher("teacher=none", f"teacher={BIG}", *how, arms={"big": {}})
+    assert without_teacher_terms(rows["big"]) == rows_by_arm(events_of(alone, cache))["big"]
+
+
 @pytest.mark.parametrize("arm", ARMS)
 def test_an_arm_alone_gives_the_same_rows_as_in_company(
     arm: str, cache: Path, company: dict[str, list[Row]]
