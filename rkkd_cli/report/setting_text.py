@@ -59,7 +59,7 @@ def student_lines(experiment: Experiment, manifest: Manifest) -> list[str]:
     """Return each student with its parameters and multiply-adds, and its arms if there are more."""
     arms_of: dict[str, list[str]] = {}
     for arm in experiment.resolved_arms:
-        text = arm.experiment.student.model
+        text = arm.experiment.student.described
         if cost := manifest.students.get(arm.name):
             text += f": {cost['parameters']:,} parameters"
             if cost["projector_parameters"]:

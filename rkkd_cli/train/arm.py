@@ -96,7 +96,7 @@ class ArmOnStream:
         if self.is_wrapped:  # these are no weights of a known model
             origin |= {"student": experiment.student.model, "method": experiment.method.name}
         else:
-            facts["model"] = experiment.student.model
+            facts |= {"model": experiment.student.model, "options": experiment.student.options}
         return teacher_bytes(model.state_dict(), facts, origin)
 
     @property
@@ -154,9 +154,9 @@ class DistillationLoss(nn.Module):
 
 def new_student(arm: Arm, seed: int, teacher: Teacher) -> Classifier:
     """Return the arm's student with the first weights of ``seed``, on the teacher's device."""
-    name = arm.experiment.student.model
+    config, images = arm.experiment.student, (teacher.in_channels, teacher.image_size)
     with IsolatedRng(derive_seed(seed, "student"), teacher.device).active():
-        student = build_model(name, teacher.num_classes, teacher.in_channels, teacher.image_size)
+        student = build_model(config.model, teacher.num_classes, *images, config.given_options)
     return student.to(teacher.device).to(memory_format=torch.channels_last).train()
 
 

@@ -154,10 +154,10 @@ def build_student(experiment: Experiment, facts: StudentFacts) -> nn.Module:
     For SimKD it has the projector and the teacher's classifier.
     """
     counts = facts.classes, facts.channels, facts.size
-    student = build_model(experiment.student.model, *counts)
+    student = build_model(experiment.student.model, *counts, experiment.student.given_options)
     if class_of_method(experiment.method.name).wrap_student is Method.wrap_student:
         return student
-    teacher = build_model(experiment.teacher.model, *counts)
+    teacher = build_model(experiment.teacher.model, *counts, experiment.teacher.given_options)
     no_labels = torch.zeros(1, dtype=torch.int64)
     pair = ModelPair(student, teacher, facts.channels, facts.size, no_labels)
     method = build_objective(experiment.method, experiment.rank, pair).method

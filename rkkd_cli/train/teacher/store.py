@@ -31,9 +31,9 @@ def teacher_key(experiment: Experiment, dataset: Dataset) -> str:
     """Return the key of the teacher that the experiment would train on the dataset.
 
     It covers the training images, their order, augmentation and normalisation, the model (also its
-    source, if it is the user's), the recipe, the seed and the precision. Device and library
-    versions are recorded beside the weights instead: they change the last bits only, and nobody
-    wants to train again for a new PyTorch.
+    options, and its source if it is the user's), the recipe, the seed and the precision. Device and
+    library versions are recorded beside the weights instead: they change the last bits only, and
+    nobody wants to train again for a new PyTorch.
     """
     teacher = experiment.teacher
     assert teacher.training is not None
@@ -51,6 +51,8 @@ def teacher_key(experiment: Experiment, dataset: Dataset) -> str:
     if is_own_model(teacher.model):
         parts["code"] = source_hash("model", teacher.model)
     text = json.dumps(parts, sort_keys=True, ensure_ascii=False)
+    if teacher.options:
+        parts["options"] = teacher.options
     return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:16]
 
 
