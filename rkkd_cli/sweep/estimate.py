@@ -28,7 +28,7 @@ from rkkd_cli.train.teacher.model import Teacher, freeze
 
 USABLE_SHARE = 0.8  # of the free memory
 BYTES_PER_FLOAT = 4
-OPTIMIZER_TENSORS = {"sgd": 1, "adamw": 2}  # per parameter
+OPTIMIZER_TENSORS = {"sgd": 1, "adam": 2, "adamw": 2}  # per parameter
 TIMED_STEPS, DECODED_IMAGES = 3, 16
 FEW_IMAGES, MAX_SECONDS = 8, 1.0  # a larger batch is timed in part if it takes longer than that
 
@@ -106,9 +106,9 @@ def free_memory(device: torch.device) -> int:
 def job_memory(arms: Sequence[Arm]) -> JobMemory:
     """Return the memory of a job with these arms.
 
-    An arm needs its weights, their gradients and the optimiser's tensors, and twice weights and
-    optimiser while a checkpoint is written. Activations are shared, since the arms step one after
-    another: those of the largest student count, measured in one forward pass.
+    An arm needs its weights, their gradients, the optimiser's tensors and any moving averages, and
+    twice all but the gradients while a checkpoint is written. Activations are shared, since the
+    arms step one after another: those of the largest student count, measured in one forward pass.
     """
     experiment = arms[0].experiment
     dataset = inspect_dataset(dataset_request(experiment))
@@ -118,7 +118,8 @@ def job_memory(arms: Sequence[Arm]) -> JobMemory:
     for arm in _distinct_arms(arms).values():
         model = build_for(arm.experiment.student, dataset)
         weights = BYTES_PER_FLOAT * count_parameters(model)
-        tensors = 1 + OPTIMIZER_TENSORS[arm.experiment.training.optimizer]
+        recipe = arm.experiment.training
+        tensors = 1 + OPTIMIZER_TENSORS[recipe.optimizer] + (recipe.ema_decay is not None)
         per_arm = max(per_arm, weights * (1 + tensors) + 2 * weights * tensors)
         saved = _saved_for_backward(model, images) * counts.batch // len(images)
         activations = max(activations, saved)

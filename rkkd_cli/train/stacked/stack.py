@@ -39,9 +39,9 @@ class Stack:
     """Arms whose weights and buffers are the rows of shared tensors.
 
     The arms' own tensors become views of their rows, and the rows of the gradients become the
-    gradients of the arms, whose own optimisers step. So optimisers, evaluation and checkpoints need
-    not know of the stack. An arm's numbers are those that it has alone, up to rounding: a
-    convolution of many arms adds in another order.
+    gradients of the arms, which take their own steps. So clipping, optimisers, moving averages,
+    evaluation and checkpoints need not know of the stack. An arm's numbers are those that it has
+    alone, up to rounding: a convolution of many arms adds in another order.
     """
 
     def __init__(self, arms: Sequence[ArmOnStream]) -> None:
@@ -82,7 +82,7 @@ class Stack:
             torch.autograd.backward(self.process_group.scale_loss(total, taught.batch))
         with stage("optimiser", owner):
             for arm in self.members:
-                arm.trained.optimizer.step()
+                arm.trained.step()
         return output
 
 

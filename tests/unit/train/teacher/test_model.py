@@ -59,6 +59,10 @@ def key_of(*overrides: str) -> str:
         "teacher.training.milestones=[0.5]",
         "teacher.training.gamma=0.5",
         "teacher.training.warmup_epochs=1",
+        "teacher.training.norm_bias_decay=false",
+        "teacher.training.clip_grad_norm=1",
+        "teacher.options.drop_rate=0.1",
+        "teacher.training.min_lr=1e-4",
         "precision=bf16",
     ],
 )
