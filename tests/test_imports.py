@@ -54,8 +54,8 @@ FLOORS: dict[str, list[set[str]]] = {
         {"runtime", "trained_model"},
         {"metrics", "stop_controller"},
         {"distributed"},
-        {"checkpoint", "cuda_graph", "device", "early_stopping", "events", "recipe", "rng",
-         "taught_batch"},
+        {"checkpoint", "cuda_graph", "device", "early_stopping", "events", "moving_average",
+         "recipe", "rng", "taught_batch"},
         {"profile"},
     ],
     "models": [

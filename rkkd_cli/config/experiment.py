@@ -3,7 +3,6 @@
 Unknown keys are errors. The weights of the terms are settings; recorded terms are unweighted.
 """
 
-import math
 import re
 from collections.abc import Mapping
 from functools import cached_property
@@ -14,10 +13,11 @@ from pydantic_core import PydanticCustomError
 
 from rkkd_cli.config.dataset import DatasetConfig
 from rkkd_cli.config.frozen import FrozenConfig as FrozenConfig
+from rkkd_cli.config.models import ModelConfig
 from rkkd_cli.config.stated_findings import FINDING_NAME, StatedFinding
 from rkkd_cli.config.training import StudentTrainingConfig
 from rkkd_cli.config.training import TrainingConfig as TrainingConfig
-from rkkd_cli.config.value_lists import fits_64_bits, parse_axes, parse_seeds
+from rkkd_cli.config.value_lists import SETTING_RULE, is_setting, parse_axes, parse_seeds
 
 if TYPE_CHECKING:
     from rkkd_cli.config.arms import Arm
@@ -45,19 +45,16 @@ def default_arms(method: object = "kd") -> dict[str, dict[str, Any]]:
     return {name: {"rank": {"grad": False}}, f"{name}_rank": {"rank": {"grad": True}}}
 
 
-class TeacherConfig(FrozenConfig):
+class TeacherConfig(ModelConfig):
     """The teacher: a model, trained by its own recipe or loaded from a checkpoint file."""
 
-    model: str
     checkpoint: str | None = None
     seed: int = Field(default=0, ge=0, description="Seed of the teacher's weights and batches.")
     training: TrainingConfig | None = None
 
 
-class StudentConfig(FrozenConfig):
+class StudentConfig(ModelConfig):
     """The student's model. Its recipe is the experiment's ``training``."""
-
-    model: str
 
 
 class MethodConfig(FrozenConfig):
@@ -97,21 +94,9 @@ class MethodConfig(FrozenConfig):
             if not isinstance(value, dict):
                 raise PydanticCustomError("extra_forbidden", "unknown", {"name": str(name)})
             for key, setting in value.items():
-                if not _is_setting(setting):
-                    raise PydanticCustomError(
-                        "setting",
-                        "must be a finite number, a text, true or false, or a list of these",
-                        {"name": f"{name}.{key}"},
-                    )
+                if not is_setting(setting):
+                    raise PydanticCustomError("setting", SETTING_RULE, {"name": f"{name}.{key}"})
         return table
-
-
-def _is_setting(value: Any) -> bool:
-    if isinstance(value, list | tuple):
-        return all(_is_setting(item) and not isinstance(item, list | tuple) for item in value)
-    if isinstance(value, float):
-        return math.isfinite(value)
-    return isinstance(value, str) or (isinstance(value, int) and fits_64_bits(value))
 
 
 class RankConfig(FrozenConfig):

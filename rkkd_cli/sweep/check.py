@@ -10,7 +10,9 @@ import torch
 
 from rkkd_cli.config.arms import Arm
 from rkkd_cli.config.dataset import AUGMENTATION_KEYS
-from rkkd_cli.config.experiment import Experiment, TrainingConfig
+from rkkd_cli.config.experiment import Experiment, TeacherConfig, TrainingConfig
+from rkkd_cli.config.models import ModelConfig
+from rkkd_cli.config.value_lists import value_text
 from rkkd_cli.data.augmentation import Augmentation
 from rkkd_cli.data.catalogue import DatasetInfo, DatasetRequest
 from rkkd_cli.data.reading import inspect_dataset
@@ -27,13 +29,15 @@ from rkkd_cli.models import (
     build_model,
     check_model_name,
     count_parameters,
-    load_checkpoint,
 )
+from rkkd_cli.models.checkpoint.layout import CheckpointWeights, read_weights
+from rkkd_cli.models.checkpoint.load import fit_weights, load_fitted
 from rkkd_cli.sweep.jobs import group_by_stream
 from rkkd_cli.sweep.teacher_fit import explain_misfit, format_size
 from rkkd_cli.train.arm import ArmOnStream
 from rkkd_cli.train.taught_batch import feature_needs, run_teacher
 from rkkd_cli.train.teacher.model import freeze
+from rkkd_cli.train.teacher.safetensors_files import options_in_metadata
 from rkkd_cli.train.teacher.training import required_recipe
 
 RESIDENT_COPIES = 2  # of the decoded images: as they are read, and padded for random crops
@@ -48,7 +52,8 @@ def smallest_batch(recipe: TrainingConfig, images: int) -> int:
 class CheckedStream(NamedTuple):
     """Arms that share a stream and have passed the checks.
 
-    ``parameters`` of their models by name; ``objectives`` of the arms by name, in one line each.
+    ``parameters`` of their models by name, options included; ``objectives`` of the arms by name, in
+    one line each.
     """
 
     arms: tuple[Arm, ...]
@@ -98,9 +103,12 @@ def check_device(experiment: Experiment, device: torch.device) -> None:
 
 def _check_stream(arms: tuple[Arm, ...]) -> CheckedStream:
     experiment = arms[0].experiment
-    names = [experiment.teacher.model, *(arm.experiment.student.model for arm in arms)]
-    for name in dict.fromkeys(names):
-        check_model_name(name)
+    configs = {
+        config.described: config
+        for config in (experiment.teacher, *(arm.experiment.student for arm in arms))
+    }
+    for config in configs.values():
+        check_model_name(config.model, config.given_options)
     dataset = inspect_dataset(dataset_request(experiment))
     _check_memory(experiment, dataset)
     if dataset.num_classes < 2:
@@ -110,18 +118,23 @@ def _check_stream(arms: tuple[Arm, ...]) -> CheckedStream:
     for arm in arms:
         if arm.experiment.training.selects_by and not dataset.val_images:
             raise UserError(arm.experiment.training.no_validation_images)
-    models = {
-        name: build_model(name, dataset.num_classes, dataset.in_channels, dataset.size)
-        for name in dict.fromkeys(names)
-    }
+    weights = _read_teacher(experiment.teacher)
+    models = {name: build_for(config, dataset) for name, config in configs.items()}
     for name, model in models.items():
         check_forward(name, model, dataset)
     objectives = {arm.name: _check_method(arm, models, dataset) for arm in arms}
-    _check_teacher(experiment, models[experiment.teacher.model], dataset)
-    _check_teacher_batch(experiment, models[experiment.teacher.model], dataset)
-    _check_losses(arms, models[experiment.teacher.model], dataset)
-    parameters = {name: count_parameters(models[name]) for name in names}
+    teacher = models[experiment.teacher.described]
+    _check_teacher(experiment, teacher, weights, dataset)
+    _check_teacher_batch(experiment, teacher, dataset)
+    _check_losses(arms, teacher, dataset)
+    parameters = {name: count_parameters(model) for name, model in models.items()}
     return CheckedStream(arms, dataset, parameters, objectives)
+
+
+def build_for(config: ModelConfig, dataset: DatasetInfo) -> Classifier:
+    """Return the model with random weights, for the dataset's classes and images."""
+    counts = dataset.num_classes, dataset.in_channels
+    return build_model(config.model, *counts, dataset.size, config.given_options)
 
 
 def _check_memory(experiment: Experiment, dataset: DatasetInfo) -> None:
@@ -157,7 +170,8 @@ def _check_method(arm: Arm, models: Mapping[str, Classifier], dataset: DatasetIn
     """
     experiment = arm.experiment
     check_settings(experiment.method)
-    student, teacher = models[experiment.student.model], models[experiment.teacher.model]
+    student = models[experiment.student.described]
+    teacher = models[experiment.teacher.described]
     labels = torch.zeros(dataset.train_images, dtype=torch.int64)
     with torch.device("meta"):
         pair = ModelPair(student, teacher, dataset.in_channels, dataset.size, labels)
@@ -244,15 +258,37 @@ def _loss_key(arm: Arm) -> tuple[object, ...]:
     experiment, numbers = arm.experiment, {"alpha", "temperature", "ce_weight", "kl_weight"}
     method = experiment.method.model_dump_json(exclude=numbers)
     rank = experiment.rank.model_dump_json(exclude={"weight", "steepness"})
-    return experiment.student.model, method, rank
+    return experiment.student.described, method, rank
 
 
-def _check_teacher(experiment: Experiment, model: Classifier, dataset: DatasetInfo) -> None:
-    if experiment.teacher.checkpoint is None:
+def _read_teacher(teacher: TeacherConfig) -> CheckpointWeights | None:
+    """Return the weights in the teacher's checkpoint, or None if it has none.
+
+    Raises UserError for a file that states other options than the teacher's.
+    """
+    if teacher.checkpoint is None:
+        return None
+    weights = read_weights(Path(teacher.checkpoint).expanduser())
+    stated = options_in_metadata(weights.metadata)
+    if stated and stated != teacher.given_options:
+        typed = " ".join(f"teacher.options.{name}={value_text(v)}" for name, v in stated.items())
+        raise UserError(
+            f"checkpoint {weights.path} is of a model with other options than the teacher's, "
+            f"{teacher.described}; add {typed}"
+        )
+    return weights
+
+
+def _check_teacher(
+    experiment: Experiment,
+    model: Classifier,
+    weights: CheckpointWeights | None,
+    dataset: DatasetInfo,
+) -> None:
+    if weights is None:
         required_recipe(experiment)
         return
-    path = Path(experiment.teacher.checkpoint).expanduser()
     try:
-        load_checkpoint(model, path)
+        load_fitted(model, fit_weights(weights, model.state_dict()).state)
     except UserError as error:
-        raise explain_misfit(error, path, experiment, dataset) from None
+        raise explain_misfit(error, weights.path, experiment, dataset) from None

@@ -17,9 +17,9 @@ from rkkd_cli.data.stream import Batch
 from rkkd_cli.data.streaming.crops import Crop
 from rkkd_cli.data.streaming.loader import PREFETCH_FACTOR, DecodeTask, ImageLoader, decode
 from rkkd_cli.data.streaming.split import StreamedSplit
-from rkkd_cli.models import build_model, count_parameters
+from rkkd_cli.models import count_parameters
 from rkkd_cli.records.cache import cache_directory
-from rkkd_cli.sweep.check import RESIDENT_COPIES, dataset_request
+from rkkd_cli.sweep.check import RESIDENT_COPIES, build_for, dataset_request
 from rkkd_cli.train.arm import ArmOnStream
 from rkkd_cli.train.device import use_precision
 from rkkd_cli.train.metrics.evaluate import EVALUATION_BATCH
@@ -28,7 +28,7 @@ from rkkd_cli.train.teacher.model import Teacher, freeze
 
 USABLE_SHARE = 0.8  # of the free memory
 BYTES_PER_FLOAT = 4
-OPTIMIZER_TENSORS = {"sgd": 1, "adamw": 2}  # per parameter
+OPTIMIZER_TENSORS = {"sgd": 1, "adam": 2, "adamw": 2}  # per parameter
 TIMED_STEPS, DECODED_IMAGES = 3, 16
 FEW_IMAGES, MAX_SECONDS = 8, 1.0  # a larger batch is timed in part if it takes longer than that
 
@@ -106,9 +106,9 @@ def free_memory(device: torch.device) -> int:
 def job_memory(arms: Sequence[Arm]) -> JobMemory:
     """Return the memory of a job with these arms.
 
-    An arm needs its weights, their gradients and the optimiser's tensors, and twice weights and
-    optimiser while a checkpoint is written. Activations are shared, since the arms step one after
-    another: those of the largest student count, measured in one forward pass.
+    An arm needs its weights, their gradients, the optimiser's tensors and any moving averages, and
+    twice all but the gradients while a checkpoint is written. Activations are shared, since the
+    arms step one after another: those of the largest student count, measured in one forward pass.
     """
     experiment = arms[0].experiment
     dataset = inspect_dataset(dataset_request(experiment))
@@ -116,17 +116,14 @@ def job_memory(arms: Sequence[Arm]) -> JobMemory:
     images = torch.zeros(2, dataset.in_channels, *dataset.size)
     activations, per_arm = 0, 0
     for arm in _distinct_arms(arms).values():
-        model = build_model(
-            arm.experiment.student.model, dataset.num_classes, dataset.in_channels, dataset.size
-        )
+        model = build_for(arm.experiment.student, dataset)
         weights = BYTES_PER_FLOAT * count_parameters(model)
-        tensors = 1 + OPTIMIZER_TENSORS[arm.experiment.training.optimizer]
+        recipe = arm.experiment.training
+        tensors = 1 + OPTIMIZER_TENSORS[recipe.optimizer] + (recipe.ema_decay is not None)
         per_arm = max(per_arm, weights * (1 + tensors) + 2 * weights * tensors)
         saved = _saved_for_backward(model, images) * counts.batch // len(images)
         activations = max(activations, saved)
-    teacher = build_model(
-        experiment.teacher.model, dataset.num_classes, dataset.in_channels, dataset.size
-    )
+    teacher = build_for(experiment.teacher, dataset)
     logits = BYTES_PER_FLOAT * dataset.num_classes * counts.evaluated
     weights = BYTES_PER_FLOAT * count_parameters(teacher)
     shared = weights + logits + _image_bytes(experiment, dataset, counts) + 3 * activations
@@ -210,11 +207,8 @@ def _blank_images(teacher: Teacher, count: int, device: torch.device) -> torch.T
 def _untrained_teacher(
     experiment: Experiment, dataset: DatasetInfo, device: torch.device
 ) -> Teacher:
-    model = build_model(
-        experiment.teacher.model, dataset.num_classes, dataset.in_channels, dataset.size
-    )
     return freeze(
-        model,
+        build_for(experiment.teacher, dataset),
         device,
         precision=experiment.precision,
         num_classes=dataset.num_classes,
@@ -252,7 +246,7 @@ def _median_seconds(work: Callable[[], object], device: torch.device) -> float:
 
 def _student_kind(arm: Arm) -> tuple[str, str, str]:
     experiment = arm.experiment
-    return experiment.student.model, experiment.method.name, experiment.training.optimizer
+    return experiment.student.described, experiment.method.name, experiment.training.optimizer
 
 
 def _distinct_arms(arms: Sequence[Arm]) -> dict[tuple[str, str, str], Arm]:

@@ -27,9 +27,9 @@ FOLDER, FACTS_FILE = "teacher-outputs", "stream.json"
 def logit_cache_of(job: Job, sources: Sources, cache: Path) -> LogitCache | None:
     """Return the cache of the teacher's logits on the job's stream, if the job uses one.
 
-    The key covers the images, their order and augmentation, the teacher's weights, its source if it
-    is a model of the user's, and what changes the last bits: precision, device, threads, processor
-    and PyTorch.
+    The key covers the images, their order and augmentation, the teacher's weights, its options, its
+    source if it is a model of the user's, and what changes the last bits: precision, device,
+    threads, processor and PyTorch.
     """
     precision = job.experiment.cache_teacher
     if precision == "off":
@@ -48,7 +48,9 @@ def logit_cache_of(job: Job, sources: Sources, cache: Path) -> LogitCache | None
         "kind": precision,
         "where": (describe_device(teacher.device), processor(), torch.__version__),
     }
-    model = job.experiment.teacher.model
+    model, options = job.experiment.teacher.model, job.experiment.teacher.options
+    if options:
+        parts["options"] = options
     if is_own_model(model):
         parts["code"] = source_hash("model", model)
     text = json.dumps(parts, sort_keys=True)

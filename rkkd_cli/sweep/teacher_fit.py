@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from rkkd_cli.config.experiment import Experiment
+from rkkd_cli.config.experiment import Experiment, TeacherConfig
 from rkkd_cli.data.catalogue import DatasetInfo
 from rkkd_cli.errors import UserError
 from rkkd_cli.models import MODELS
@@ -28,7 +28,9 @@ def explain_misfit(
     except UserError:
         return misfit
     try:
-        recognised = _as_library_model(weights, name, images) or recognise(weights, None, images)
+        recognised = _as_library_model(weights, experiment.teacher, images) or recognise(
+            weights, None, images
+        )
     except UserError:
         if name not in MODELS:
             return misfit
@@ -45,11 +47,13 @@ def explain_misfit(
 
 
 def _as_library_model(
-    weights: CheckpointWeights, name: str, images: ImageSpec
+    weights: CheckpointWeights, teacher: TeacherConfig, images: ImageSpec
 ) -> RecognisedModel | None:
     """Return the weights as those of a model outside the zoo, which a search might not find."""
+    if teacher.model in MODELS:
+        return None
     try:
-        return recognise(weights, name, images) if name not in MODELS else None
+        return recognise(weights, teacher.model, images, options=teacher.given_options)
     except UserError:
         return None
 
@@ -84,8 +88,9 @@ def _image_size_error(
     if not depends_on_size(recognised.model):
         return None
     try:
+        counts = recognised.classes, recognised.channels
         expected = meta_state_dict(
-            recognised.model, recognised.classes, recognised.channels, dataset.size
+            recognised.model, *counts, dataset.size, tuple(recognised.options.items())
         )
     except ValueError:  # the model cannot be built for such images
         expected = {}

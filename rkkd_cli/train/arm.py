@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from rkkd_cli.config.arms import Arm
+from rkkd_cli.config.monitors import EMA_MONITORS
 from rkkd_cli.data.seeding import derive_seed
 from rkkd_cli.methods import ModelPair, Objective, ViewOutputs, build_objective
 from rkkd_cli.methods.inputs import logits_only
@@ -15,9 +16,11 @@ from rkkd_cli.models import MODELS, Classifier, Features, build_model
 from rkkd_cli.train.device import autocast
 from rkkd_cli.train.distributed.process_group import SINGLE_PROCESS, ProcessGroup
 from rkkd_cli.train.early_stopping import EarlyStopping
+from rkkd_cli.train.events import WeightsKind
 from rkkd_cli.train.metrics.batch import CORRECT, MEANS, measure
 from rkkd_cli.train.metrics.gradients import GRADIENT_MEANS, diagnose
 from rkkd_cli.train.metrics.meters import EpochMeters
+from rkkd_cli.train.moving_average import MovingAverage
 from rkkd_cli.train.profile import stage
 from rkkd_cli.train.rng import IsolatedRng
 from rkkd_cli.train.taught_batch import StepOutput, TaughtBatch
@@ -62,8 +65,9 @@ class ArmOnStream:
             model = nn.ModuleDict({"student": self.student, "method": method})
         loss = DistillationLoss(model, self.student, self.objective, self.precision)
         self.loss = process_group.wrap(loss, arm.experiment.sync_batchnorm, self.uses_all)
-        arm_seed = derive_seed(seed, "arm")
-        self.trained = TrainedModel(model, recipe, arm_seed, self.meters, process_group)
+        arm_seed, decay = derive_seed(seed, "arm"), recipe.ema_decay
+        average = None if decay is None else MovingAverage(self.student, decay, teacher.model)
+        self.trained = TrainedModel(model, recipe, arm_seed, self.meters, process_group, average)
         self.early_stopping = EarlyStopping(recipe)
 
     def begin_epoch(self) -> None:
@@ -82,21 +86,38 @@ class ArmOnStream:
         self.diagnostics.load(state["diagnostics"])
         self.early_stopping.load(state.get("early_stopping", {}))
 
-    def weights_file(self, row: Mapping[str, Any], image_facts: Mapping[str, Any]) -> bytes:
+    @property
+    def average(self) -> Classifier | None:
+        """The student with the moving average of its weights, if it has one."""
+        if self.trained.moving_average is None:
+            return None
+        average = self.trained.moving_average.model
+        assert isinstance(average, Classifier)
+        return average
+
+    def weights_file(
+        self, kind: WeightsKind, row: Mapping[str, Any], image_facts: Mapping[str, Any]
+    ) -> bytes:
         """Return a safetensors file with all weights that the student infers with.
 
-        Its metadata say what they are: the model, the images (``image_facts``), and the epoch with
-        its accuracy (``row`` of metrics.csv).
+        They are the moving averages for ``ema``, and for ``best`` if that selected the epoch. The
+        metadata say what they are: the model, the images (``image_facts``), and the epoch with its
+        accuracy (``row`` of metrics.csv).
         """
-        model = self.objective.method.inference_model(self.student)
         experiment, monitor = self.experiment, self.early_stopping.monitor
         origin = {"arm": self.name, "seed": self.seed, "epoch": row["epoch"]}
         origin |= {} if monitor is None else {"monitor": monitor, "value": row[monitor]}
-        facts = {"dataset": experiment.dataset.name, **image_facts, "test_acc": row.get("test_acc")}
+        student, accuracy = self.student, "test_acc"
+        if kind == "ema" or (kind == "best" and monitor in EMA_MONITORS):
+            assert self.average is not None
+            student, accuracy = self.average, "test_acc_ema"
+            origin |= {"ema_decay": experiment.training.ema_decay}
+        model = self.objective.method.inference_model(student)
+        facts = {"dataset": experiment.dataset.name, **image_facts, "test_acc": row.get(accuracy)}
         if self.is_wrapped:  # these are no weights of a known model
             origin |= {"student": experiment.student.model, "method": experiment.method.name}
         else:
-            facts["model"] = experiment.student.model
+            facts |= {"model": experiment.student.model, "options": experiment.student.options}
         return teacher_bytes(model.state_dict(), facts, origin)
 
     @property
@@ -154,9 +175,9 @@ class DistillationLoss(nn.Module):
 
 def new_student(arm: Arm, seed: int, teacher: Teacher) -> Classifier:
     """Return the arm's student with the first weights of ``seed``, on the teacher's device."""
-    name = arm.experiment.student.model
+    config, images = arm.experiment.student, (teacher.in_channels, teacher.image_size)
     with IsolatedRng(derive_seed(seed, "student"), teacher.device).active():
-        student = build_model(name, teacher.num_classes, teacher.in_channels, teacher.image_size)
+        student = build_model(config.model, teacher.num_classes, *images, config.given_options)
     return student.to(teacher.device).to(memory_format=torch.channels_last).train()
 
 

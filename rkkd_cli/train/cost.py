@@ -48,7 +48,7 @@ def inference_costs(arms: Sequence[ArmOnStream], teacher: Teacher) -> dict[str, 
     costs: dict[object, Cost] = {}
     costs_of_arms = {}
     for arm in arms:
-        key = arm.experiment.student.model, arm.experiment.method.model_dump_json()
+        key = arm.experiment.student.described, arm.experiment.method.model_dump_json()
         if key not in costs:
             costs[key] = inference_cost(arm, teacher)
         costs_of_arms[arm.name] = costs[key]

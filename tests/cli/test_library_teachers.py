@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from running import FolderMaker, Program, refused, succeeded
+from running import FolderMaker, Program, quick, refused, succeeded
 from safetensors import safe_open
 from safetensors.torch import load_file
 from torchvision import models
@@ -76,3 +76,40 @@ def test_a_file_of_another_model_or_image_size_is_one_sentence(
     ):
         assert part in refused(warm_rkkd(*words, *data, cwd=tmp_path, env=home)) + "\n"
     assert not (tmp_path / "cache" / "teachers").exists()
+
+
+def test_a_model_with_options_is_the_same_in_every_command(
+    tmp_path: Path, home: dict[str, str], warm_rkkd: Program
+) -> None:
+    pytest.importorskip("timm")
+    name = "timm:vit_tiny_patch16_224"
+    structure = ("patch_size=4", "depth=2", "embed_dim=24")
+
+    def options(role: str) -> list[str]:
+        return [f"{role}.options.{option}" for option in structure]
+
+    def rkkd(*words: str) -> str:
+        return succeeded(warm_rkkd(*words, cwd=tmp_path, env=home)).stdout
+
+    few = quick("training.epochs=1", "teacher.training.epochs=1", "training.ema_decay=0.5")
+    drops = "student.options.drop_path_rate=0.3"
+    run = ("run", *few, "--student", name, *options("student"), drops)
+    rkkd(*run, "--stack", "--name", "vit")
+    described = f"{name} (depth=2, drop_path_rate=0.3, embed_dim=24, patch_size=4)"
+    assert f"student {described}: " in rkkd("show", "vit")
+    rows = rkkd("evaluate", "vit", "--json")
+    assert {one["arm"] for one in json.loads(rows)["students"]} == {"kd", "kd_rank"}
+
+    file = str(tmp_path / "results/vit/ema/kd-seed0.safetensors")
+    command = rkkd("teacher", "import", file).splitlines()[-1].split()
+    assert {*options("teacher"), "teacher.options.drop_path_rate=0.3"} <= {*command}
+    rkkd("teacher", "export", name, "--to", "again.safetensors")
+    with safe_open(tmp_path / "again.safetensors", "pt") as exported:
+        assert json.loads(exported.metadata()["rkkd.options"])["depth"] == 2
+    teaching = ("run", *few, "--dry-run", "--teacher-checkpoint", file)
+    assert described in rkkd(*teaching)
+    refused(
+        warm_rkkd(*teaching, "--teacher", name, cwd=tmp_path, env=home),
+        f"{file} is of a model with other options than the teacher's",
+        "add teacher.options.patch_size=4 teacher.options.depth=2",
+    )

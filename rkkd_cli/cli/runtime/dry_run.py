@@ -159,8 +159,8 @@ def stream_lines(stream: CheckedStream, headers: Headers | None) -> Lines:
     teacher = experiment.teacher
     recipe = f"trained for {teacher.training.epochs} epochs, or cached" if teacher.training else ""
     origin = f"from {teacher.checkpoint}" if teacher.checkpoint else recipe
-    yield "teacher", f"{_model_text(stream, teacher.model)}, {origin}"
-    students = dict.fromkeys(arm.experiment.student.model for arm in stream.arms)
+    yield "teacher", f"{_model_text(stream, teacher.described)}, {origin}"
+    students = dict.fromkeys(arm.experiment.student.described for arm in stream.arms)
     yield "student", "; ".join(_model_text(stream, name) for name in students)
     seeds = f"seed{'s' * (len(experiment.seeds) > 1)} {', '.join(map(str, experiment.seeds))}"
     recipes = dict.fromkeys(_recipe_text(arm.experiment.training) for arm in stream.arms)

@@ -1,9 +1,12 @@
 """``--teacher-checkpoint`` without ``--teacher``: the file says which model it holds."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.config.overrides import Override, overridden_keys
+
+MODEL_KEYS = ("teacher.model", "teacher.options")
 
 
 def load_with_teacher(
@@ -11,17 +14,25 @@ def load_with_teacher(
 ) -> Experiment:
     """Return the experiment with the overrides, and the teacher that its checkpoint holds.
 
-    A preset's teacher stays if the checkpoint fits it, and one that was typed stays in any case.
+    A preset's teacher stays if the checkpoint fits it, and one that was typed, or its options,
+    stays in any case.
     Raises UserError.
     """
     experiment = load(overrides)
     typed = overridden_keys(overrides)
     is_given = "teacher.checkpoint" in typed and experiment.teacher.checkpoint is not None
-    if not is_given or "teacher.model" in typed or "teacher.model" in experiment.vary:
+    own = [key for key in (*typed, *experiment.vary) if key.startswith(MODEL_KEYS)]
+    if not is_given or own:
         return experiment
     from rkkd_cli.sweep.teacher_import import model_in_checkpoint
 
-    model = model_in_checkpoint(experiment)
-    if model == experiment.teacher.model:
+    held = model_in_checkpoint(experiment)
+    if (held.model, held.options) == (experiment.teacher.model, experiment.teacher.given_options):
         return experiment
-    return load([*overrides, Override("teacher.model", model)])
+    return load([*overrides, *as_overrides(held.model, held.options)])
+
+
+def as_overrides(model: str, options: Mapping[str, Any]) -> list[Override]:
+    """Return the overrides that choose the teacher's model and its options."""
+    chosen = dict(options) if options else "none"
+    return [Override("teacher.model", model), Override("teacher.options", chosen)]

@@ -5,6 +5,7 @@ tokens into maps. The few models without it get forward hooks, as any other netw
 (:mod:`rkkd_cli.models.external.feature_hooks`).
 """
 
+from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import Any
 
@@ -14,6 +15,7 @@ from rkkd_cli.errors import UserError, unknown_among_many
 from rkkd_cli.models.external.adapt import build_on_default_device, check_size
 from rkkd_cli.models.external.feature_hooks import HookedModel, as_pooled, capture
 from rkkd_cli.models.external.feature_plan import evenly_spaced, make_plan, stage_ends, trace
+from rkkd_cli.models.external.options import NO_OPTIONS
 from rkkd_cli.models.external.wrapper import WrappedModel
 from rkkd_cli.models.features import Classifier, Features
 from rkkd_cli.models.shapes import dry_run
@@ -72,7 +74,11 @@ def check_timm_name(name: str) -> None:
 
 
 def timm_model(
-    name: str, num_classes: int, in_channels: int, image_size: tuple[int, int] | None
+    name: str,
+    num_classes: int,
+    in_channels: int,
+    image_size: tuple[int, int] | None,
+    options: Mapping[str, Any] = NO_OPTIONS,
 ) -> Classifier:
     """Return a model of timm with random weights, initialised by timm.
 
@@ -82,7 +88,7 @@ def timm_model(
     Raises UserError for an unknown name or a size that the model cannot take, and if timm is not
     installed.
     """
-    model = timm_network(name, num_classes, in_channels, image_size)
+    model = timm_network(name, num_classes, in_channels, image_size, options)
     settings = _settings(name)
     fixed_size, default_size = bool(settings.fixed_input_size), settings.input_size[1:]
     if image_size is not None:
@@ -92,21 +98,25 @@ def timm_model(
 
 
 def timm_network(
-    name: str, num_classes: int, in_channels: int, image_size: tuple[int, int] | None
+    name: str,
+    num_classes: int,
+    in_channels: int,
+    image_size: tuple[int, int] | None,
+    options: Mapping[str, Any] = NO_OPTIONS,
 ) -> nn.Module:
     """Return timm's own module for :func:`timm_model`. Only some are built for an image size."""
     check_timm_name(name)
     settings = _settings(name)
-    options: dict[str, Any] = {"num_classes": num_classes, "in_chans": in_channels}
+    arguments = {**options, "num_classes": num_classes, "in_chans": in_channels}
     default_size = settings.input_size[1:]
     if settings.fixed_input_size and image_size is not None and image_size != default_size:
-        options["img_size"] = image_size
+        arguments["img_size"] = image_size
     try:
         return build_on_default_device(
-            lambda: _timm().create_model(name, pretrained=False, **options)
+            lambda: _timm().create_model(name, pretrained=False, **arguments)
         )
     except (TypeError, AssertionError, ValueError, RuntimeError) as error:
-        if image_size is None or "img_size" not in options:
+        if image_size is None or options or "img_size" not in arguments:
             raise
         reason = "" if isinstance(error, TypeError) else f" ({' '.join(str(error).split())})"
         raise UserError(

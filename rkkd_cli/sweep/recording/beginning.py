@@ -28,7 +28,8 @@ def metrics_header(
     has_its_own = any(dataset["val_images"] for dataset in datasets[:1])
     with_validation = has_its_own or any(arm.dataset.val_share > 0 for arm in arms)
     terms = [term for arm in arms for term in method_terms(arm.method)]
-    return columns(with_validation, tuple(experiment.vary), list(dict.fromkeys(terms)))
+    with_ema = any(arm.training.ema_decay is not None for arm in arms)
+    return columns(with_validation, tuple(experiment.vary), list(dict.fromkeys(terms)), with_ema)
 
 
 def new_manifest(name: str, device: str) -> Manifest:

@@ -81,7 +81,7 @@ class Student:
 def read_student(
     run: RunDirectory, arm: str, seed: int | None = None, kind: WeightsKind = "final"
 ) -> Student:
-    """Return an arm's student with its ``final`` or ``best`` weights.
+    """Return an arm's student with its ``final``, ``best`` or averaged (``ema``) weights.
 
     Without a seed it is the first one of the run that has them. Raises UserError for an arm or a
     seed that the run does not have, and for weights that are missing or damaged.
@@ -154,10 +154,10 @@ def build_student(experiment: Experiment, facts: StudentFacts) -> nn.Module:
     For SimKD it has the projector and the teacher's classifier.
     """
     counts = facts.classes, facts.channels, facts.size
-    student = build_model(experiment.student.model, *counts)
+    student = build_model(experiment.student.model, *counts, experiment.student.given_options)
     if class_of_method(experiment.method.name).wrap_student is Method.wrap_student:
         return student
-    teacher = build_model(experiment.teacher.model, *counts)
+    teacher = build_model(experiment.teacher.model, *counts, experiment.teacher.given_options)
     no_labels = torch.zeros(1, dtype=torch.int64)
     pair = ModelPair(student, teacher, facts.channels, facts.size, no_labels)
     method = build_objective(experiment.method, experiment.rank, pair).method
@@ -184,6 +184,11 @@ def _read_facts(path: Path, metadata: Mapping[str, Any]) -> StudentFacts:
 def _missing_weights(run: RunDirectory, arm: str, seed: int | None, kind: str) -> UserError:
     """Return the error for weights that the run does not have, with the reason."""
     which = f"arm {arm}" + ("" if seed is None else f", seed {seed}") + f" of run {run.name!r}"
+    if kind == "ema" and arm_experiment(run, arm).training.ema_decay is None:
+        return UserError(
+            f"{which} has no moving averages of its weights: it was trained without "
+            "training.ema_decay; leave out --ema for the weights themselves"
+        )
     if kind == "best":
         return UserError(
             f"{which} has no best weights: no --monitor or --patience has selected an epoch; leave "

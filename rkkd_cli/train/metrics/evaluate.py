@@ -13,10 +13,11 @@ from rkkd_cli.train.device import autocast
 from rkkd_cli.train.distributed.process_group import SINGLE_PROCESS, ProcessGroup
 from rkkd_cli.train.events import Tick, Warned
 from rkkd_cli.train.metrics.batch import CORRECT, MEANS, measure
-from rkkd_cli.train.metrics.meters import SplitMeters
+from rkkd_cli.train.metrics.meters import EpochMeters, NonFinite, SplitMeters
 from rkkd_cli.train.profile import EVALUATION, stage
 
 EVALUATION_BATCH = 500
+EMA = "_ema"  # the end of what is about the moving averages of weights
 SPLIT_CORRECT = CORRECT[1:]  # metrics.csv has no agreement on a held-out split
 
 
@@ -77,6 +78,26 @@ def evaluate(
     for student_meters in meters:
         student_meters.reduce(process_group)
     return meters
+
+
+def held_out_columns(split_name: str, meters: SplitMeters) -> dict[str, float]:
+    """Return the columns of metrics.csv of a held-out split; of moving averages the accuracy."""
+    averages = meters.averages()
+    if split_name.endswith(EMA):
+        return {f"{split_name.removesuffix(EMA)}_acc{EMA}": averages["acc"]}
+    return {f"{split_name}_{name}": value for name, value in averages.items()}
+
+
+def first_non_finite(
+    training: EpochMeters, held_out: Mapping[str, SplitMeters]
+) -> NonFinite | None:
+    """Return the first term of an arm that is not finite, in training or on a held-out split."""
+    non_finite = training.first_non_finite()
+    for split_name, meters in held_out.items():
+        on_split = meters.first_non_finite()
+        if non_finite is None and on_split is not None:
+            non_finite = NonFinite(f"{split_name}_{on_split.term}", step=None)
+    return non_finite
 
 
 def one_class_warnings(

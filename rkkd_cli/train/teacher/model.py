@@ -75,13 +75,16 @@ def freeze(
     return Teacher(model, device, precision, num_classes, in_channels, image_size)
 
 
-def measure_teacher(teacher: Teacher, name: str, test: DeviceImages) -> dict[str, Any]:
-    """Return a teacher's model name, parameters and test accuracy in percent.
+def measure_teacher(
+    teacher: Teacher, name: str, options: Mapping[str, Any], test: DeviceImages
+) -> dict[str, Any]:
+    """Return a teacher's model name, its options if any, parameters and test accuracy in percent.
 
     ``chance`` is the accuracy of always guessing the most frequent class.
     """
     return {
         "model": name,
+        **({"options": dict(options)} if options else {}),
         "parameters": count_parameters(teacher.model),
         "test_acc": accuracy(teacher.model, test, teacher.precision),
         "test_images": len(test.labels),

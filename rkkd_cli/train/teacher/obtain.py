@@ -213,7 +213,11 @@ def new_teacher(experiment: Experiment, dataset: Dataset, device: torch.device) 
     config = experiment.teacher
     with IsolatedRng(derive_seed(config.seed, "teacher"), device).active():
         model = build_model(
-            config.model, len(dataset.classes), dataset.in_channels, dataset.image_size
+            config.model,
+            len(dataset.classes),
+            dataset.in_channels,
+            dataset.image_size,
+            config.given_options,
         )
     return model.to(device).to(memory_format=torch.channels_last)
 
@@ -224,7 +228,8 @@ def _freeze_and_measure(
     """Return the model as a teacher, with its accuracy and size."""
     teacher = _freeze(model, experiment, dataset, device)
     test = DeviceImages(dataset.test, dataset, device)
-    return teacher, measure_teacher(teacher, experiment.teacher.model, test)
+    config = experiment.teacher
+    return teacher, measure_teacher(teacher, config.model, config.given_options, test)
 
 
 def _freeze(

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from rkkd_cli.config.experiment import Experiment
+from rkkd_cli.config.experiment import Experiment, TrainingConfig
 from rkkd_cli.config.untrusted import is_own_model
 from rkkd_cli.data.images import Dataset
 from rkkd_cli.errors import UserError
@@ -21,8 +21,8 @@ from rkkd_cli.train.checkpoint import CheckpointStore
 
 # Increase this when the training code changes such that the same recipe gives another teacher.
 TRAINING_VERSION = 1
-# Keys of a recipe that came later: off, they leave the keys of older teachers as they were.
-LATER_KEYS = ("label_smoothing",)
+# Keys of a recipe that the first recipes did not have.
+LATER_KEYS = ("norm_bias_decay", "clip_grad_norm", "min_lr", "warmup_lr", "label_smoothing")
 
 WEIGHTS_FILE, FACTS_FILE = "weights.pt", "teacher.json"
 IMPORTED_WEIGHTS_FILE = "weights.safetensors"
@@ -33,13 +33,12 @@ def teacher_key(experiment: Experiment, dataset: Dataset) -> str:
     """Return the key of the teacher that the experiment would train on the dataset.
 
     It covers the training images, their order, augmentation and normalisation, the model (also its
-    source, if it is the user's), the recipe, the seed and the precision. Device and library
-    versions are recorded beside the weights instead: they change the last bits only, and nobody
-    wants to train again for a new PyTorch.
+    options, and its source if it is the user's), the recipe, the seed and the precision. Device and
+    library versions are recorded beside the weights instead: they change the last bits only, and
+    nobody wants to train again for a new PyTorch.
     """
     teacher = experiment.teacher
     assert teacher.training is not None
-    recipe = teacher.training.model_dump(mode="json")
     parts = {
         "training_version": TRAINING_VERSION,
         "images": dataset.train.fingerprint,
@@ -47,14 +46,22 @@ def teacher_key(experiment: Experiment, dataset: Dataset) -> str:
         "normalisation": (dataset.mean, dataset.std),
         "augmentation": dataset.augmentation,
         "model": teacher.model,
-        "recipe": {k: value for k, value in recipe.items() if value or k not in LATER_KEYS},
+        "recipe": teacher.training.model_dump(mode="json", exclude=_unused(teacher.training)),
         "seed": teacher.seed,
         "precision": experiment.precision,
     }
+    if teacher.options:
+        parts["options"] = teacher.options
     if is_own_model(teacher.model):
         parts["code"] = source_hash("model", teacher.model)
     text = json.dumps(parts, sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:16]
+
+
+def _unused(recipe: TrainingConfig) -> set[str]:
+    """Return the keys that came later and have their defaults: older teachers are found so."""
+    fields = TrainingConfig.model_fields
+    return {key for key in LATER_KEYS if getattr(recipe, key) == fields[key].default}
 
 
 class TeacherStore:

@@ -31,6 +31,7 @@ from rkkd_cli.train.teacher.model import Teacher, freeze
 
 META = torch.device("meta")
 SENDING = {torch.tensor, torch.as_tensor, torch.from_numpy, Tensor.new_tensor}
+CLIPPED = {"clip_grad_norm": 1.0, "ema_decay": 0.9, "norm_bias_decay": False}
 INDEXING = {Tensor.__getitem__, Tensor.__setitem__}
 
 
@@ -144,10 +145,18 @@ def test_no_form_of_the_ranking_loss_reads_or_sends_anything(
 
 
 def test_a_step_of_stacked_arms_reads_and_sends_nothing(teacher: Teacher) -> None:
-    arms: Arms = {"logged": {"rank": {"grad": False}}, "hot": {"method": {"temperature": 8.0}}}
+    arms: Arms = {"logged": {"rank": {"grad": False}}, "clipped": {"training": CLIPPED}}
     stack = Stack(arms_of(teacher, arms))
     with watched() as found:
         step(teacher, [stack])
+    assert found == []
+
+
+def test_clipping_and_a_moving_average_read_and_send_nothing(teacher: Teacher) -> None:
+    (arm,) = arms_of(teacher, {"clipped": {"training": CLIPPED}})
+    step(teacher, [arm])  # the optimiser makes its state
+    with watched() as found:
+        step(teacher, [arm])
     assert found == []
 
 
@@ -189,9 +198,9 @@ class Launches(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return None
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
 def test_on_cuda_an_optimiser_is_one_launch_that_reads_its_rate_there(
-    optimizer: Literal["sgd", "adamw"],
+    optimizer: Literal["sgd", "adam", "adamw"],
 ) -> None:
     with FakeTensorMode(), torch.device("cuda"), Launches() as launches:
         model = nn.Linear(3, 2)

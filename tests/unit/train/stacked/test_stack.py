@@ -9,6 +9,7 @@ import pytest
 import torch
 import trained
 from torch import nn
+from torchvision.ops import StochasticDepth
 from trained import CPU, DIVERGING, NEVER, checkpoints_of, events_of, experiment_with, going_on
 
 from rkkd_cli.data.stream import Batch
@@ -30,6 +31,17 @@ ARMS: dict[str, Any] = {
     "hot": {"method": {"temperature": 8.0, "alpha": 0.5}},
     "adamw": {"training": {"optimizer": "adamw", "lr": 0.01}},
     "decayed": {"training": {"optimizer": "adamw", "lr": 0.003, "weight_decay": 0.1}},
+    "modern": {
+        "training": {
+            "optimizer": "adam",
+            "lr": 0.01,
+            "clip_grad_norm": 0.1,
+            "norm_bias_decay": False,
+            "weight_decay": 0.1,
+            "ema_decay": 0.8,
+        }
+    },
+    "clipped": {"training": {"clip_grad_norm": 0.5, "norm_bias_decay": False}},
     "wide": {"student": {"model": "digits_teacher"}},
 }
 # Of a term after two short epochs, in float32: what rounding has grown to.
@@ -50,6 +62,8 @@ def students(teacher: Teacher, arms: dict[str, Any] = ARMS) -> list[ArmOnStream]
     ]
     for one in made:
         one.student.double()
+        if one.average is not None:
+            one.average.double()
     return made
 
 
@@ -74,7 +88,7 @@ def optimizer_tensors(state: dict[str, Any]) -> dict[tuple[int, str], torch.Tens
 def test_in_float64_every_state_of_every_arm_is_the_one_it_has_alone(teacher: Teacher) -> None:
     alone, together = students(teacher), students(teacher)
     steppings = group_into_stacks(together)
-    assert [len(s.members) for s in steppings] == [7, 1]
+    assert [len(s.members) for s in steppings] == [9, 1]
     for epochs_done, taught in lessons(8):
         for one in (*alone, *steppings):
             one.set_rates(epochs_done)
@@ -82,6 +96,7 @@ def test_in_float64_every_state_of_every_arm_is_the_one_it_has_alone(teacher: Te
     for one, other in zip(alone, together, strict=True):
         mine, its = one.trained.state(), other.trained.state()
         close(its["model"], mine["model"])
+        close(its.get("moving_average", {}), mine.get("moving_average", {}))
         close(optimizer_tensors(its), optimizer_tensors(mine))
         close(its["meters"], mine["meters"])
         assert its["lr"] == mine["lr"]
@@ -116,6 +131,13 @@ def test_what_is_frozen_in_an_arm_is_frozen_in_a_stack(teacher: Teacher) -> None
 def test_an_arm_that_draws_noise_is_alone(teacher: Teacher) -> None:
     arms = students(teacher, {name: ARMS[name] for name in ("kd", "hot", "nesterov")})
     arms[1].student.add_module("noise", nn.Dropout(0.5))
+    assert [type(one) for one in group_into_stacks(arms)] == [Stack, ArmOnStream]
+
+
+@pytest.mark.parametrize("layer", [StochasticDepth(0.5, "row"), type("DropPath", (nn.Module,), {})])
+def test_an_arm_that_drops_paths_is_alone(layer: Any, teacher: Teacher) -> None:
+    arms = students(teacher, {name: ARMS[name] for name in ("kd", "hot", "nesterov")})
+    arms[1].student.add_module("paths", layer() if isinstance(layer, type) else layer)
     assert [type(one) for one in group_into_stacks(arms)] == [Stack, ArmOnStream]
 
 

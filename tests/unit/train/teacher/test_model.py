@@ -63,6 +63,10 @@ def key_of(*overrides: str) -> str:
         "dataset.crop=resized",
         "dataset.auto_augment=trivial",
         "dataset.mixup_alpha=0.2",
+        "teacher.training.norm_bias_decay=false",
+        "teacher.training.clip_grad_norm=1",
+        "teacher.options.drop_rate=0.1",
+        "teacher.training.min_lr=1e-4",
         "precision=bf16",
     ],
 )
