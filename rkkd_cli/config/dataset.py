@@ -4,7 +4,7 @@ from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from rkkd_cli.config.frozen import Floats, FrozenConfig
+from rkkd_cli.config.frozen import Floats, FrozenConfig, check_positive
 
 
 class DatasetConfig(FrozenConfig):
@@ -83,9 +83,4 @@ class DatasetConfig(FrozenConfig):
             )
         return self
 
-    @field_validator("std")
-    @classmethod
-    def _positive(cls, std: tuple[float, ...] | None) -> tuple[float, ...] | None:
-        if std is not None and min(std, default=1.0) <= 0:
-            raise ValueError("must be greater than 0 for every channel")
-        return std
+    _std_is_positive = field_validator("std")(check_positive)

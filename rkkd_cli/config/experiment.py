@@ -7,12 +7,13 @@ import math
 import re
 from collections.abc import Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, ConfigDict, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from rkkd_cli.config.dataset import DatasetConfig
+from rkkd_cli.config.frozen import Floats, check_positive
 from rkkd_cli.config.frozen import FrozenConfig as FrozenConfig
 from rkkd_cli.config.stated_findings import FINDING_NAME, StatedFinding
 from rkkd_cli.config.training import StudentTrainingConfig
@@ -45,19 +46,51 @@ def default_arms(method: object = "kd") -> dict[str, dict[str, Any]]:
     return {name: {"rank": {"grad": False}}, f"{name}_rank": {"rank": {"grad": True}}}
 
 
-class TeacherConfig(FrozenConfig):
-    """The teacher: a model, trained by its own recipe or loaded from a checkpoint file."""
+class ModelConfig(FrozenConfig):
+    """A model, the weights that it begins with, and the images that it takes.
+
+    ``weights``: a file, ``pretrained``, or a library's name of its weights. None: random weights.
+    ``image_size``, ``mean``, ``std``: those that belong to a library's weights, else those of the
+    dataset, whose images are resampled and normalised anew for this model.
+    """
+
+    role: ClassVar[str]  # the name of the section
 
     model: str
-    checkpoint: str | None = None
+    weights: str | None = None
+    image_size: int | None = Field(
+        default=None,
+        ge=4,
+        le=4096,
+        description="Height and width to which images are resampled for this model; default: that "
+        "of its library's weights, or the dataset's.",
+    )
+    mean: Floats | None = Field(
+        None, description="Mean of each channel for this model; default: as image_size."
+    )
+    std: Floats | None = Field(
+        None, description="Standard deviation of each channel for this model; default: as mean."
+    )
+
+    _std_is_positive = field_validator("std")(check_positive)
+
+
+class TeacherConfig(ModelConfig):
+    """The teacher. Weights that fit the classes are used as they are.
+
+    Without weights, or if their head is replaced, it is trained by its own recipe, ``training``.
+    """
+
+    role = "teacher"
+
     seed: int = Field(default=0, ge=0, description="Seed of the teacher's weights and batches.")
     training: TrainingConfig | None = None
 
 
-class StudentConfig(FrozenConfig):
+class StudentConfig(ModelConfig):
     """The student's model. Its recipe is the experiment's ``training``."""
 
-    model: str
+    role = "student"
 
 
 class MethodConfig(FrozenConfig):

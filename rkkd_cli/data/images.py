@@ -10,6 +10,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from rkkd_cli.data.model_input import ImageFormat
 from rkkd_cli.data.streaming.split import StreamedSplit
 from rkkd_cli.data.subsets import Indices
 
@@ -78,6 +79,11 @@ class Dataset:
     def image_size(self) -> tuple[int, int]:
         """Height and width."""
         return self.train.shape[1:]
+
+    @property
+    def image_format(self) -> ImageFormat:
+        """The format in which streams yield the images."""
+        return ImageFormat(self.image_size, self.mean, self.std)
 
     @property
     def augmentation(self) -> tuple[int | str, bool]:

@@ -36,7 +36,7 @@ def logit_cache_of(job: Job, sources: Sources, cache: Path) -> LogitCache | None
         return None
     dataset, teacher = sources.dataset, sources.teacher
     training = job.experiment.training
-    parts = {
+    parts: dict[str, Any] = {
         "version": NUMBERS_VERSION,
         "dataset": dataset.fingerprint,
         "augmentation": dataset.augmentation,
@@ -48,6 +48,8 @@ def logit_cache_of(job: Job, sources: Sources, cache: Path) -> LogitCache | None
         "kind": precision,
         "where": (describe_device(teacher.device), processor(), torch.__version__),
     }
+    if not teacher.input.is_same:
+        parts["input"] = teacher.input.own
     model = job.experiment.teacher.model
     if is_own_model(model):
         parts["code"] = source_hash("model", model)

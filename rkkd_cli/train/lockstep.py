@@ -22,7 +22,12 @@ from rkkd_cli.train.events import (
     Tick,
     WeightsKind,
 )
-from rkkd_cli.train.metrics.evaluate import TaughtSplit, evaluate, one_class_warnings
+from rkkd_cli.train.metrics.evaluate import (
+    EvaluatedStudent,
+    TaughtSplit,
+    evaluate,
+    one_class_warnings,
+)
 from rkkd_cli.train.metrics.gradients import gradient_columns
 from rkkd_cli.train.metrics.meters import NonFinite, SplitMeters
 from rkkd_cli.train.profile import DATA, stage
@@ -159,12 +164,13 @@ class Lockstep:
         self, arms: Sequence[ArmOnStream]
     ) -> Generator[Tick, None, dict[str, MetersOfSplits]]:
         """Return the meters of each arm on the held-out splits."""
-        students, objectives = [arm.student for arm in arms], [arm.objective for arm in arms]
-        self.process_group.broadcast_tensors([b for model in students for b in model.buffers()])
+        students = [EvaluatedStudent(arm.student, arm.objective, arm.input) for arm in arms]
+        buffers = [buffer for student in students for buffer in student.model.buffers()]
+        self.process_group.broadcast_tensors(buffers)
         meters_of: dict[str, MetersOfSplits] = {arm.name: {} for arm in arms}
         for split_name, split in self.held_out.items() if arms else ():
             meters = yield from evaluate(
-                students, objectives, split, self.teacher.precision, self.process_group
+                students, split, self.teacher.precision, self.process_group
             )
             for arm, arm_meters in zip(arms, meters, strict=True):
                 meters_of[arm.name][split_name] = arm_meters

@@ -26,7 +26,7 @@ from rkkd_cli.train.teacher.safetensors_files import metadata_fact
 
 # Keys that the printed command sets by itself, or that matter for measuring the teacher only.
 NOT_REPEATED = (
-    "dataset.name", "dataset.root", "dataset.limit_test", "teacher.model", "teacher.checkpoint",
+    "dataset.name", "dataset.root", "dataset.limit_test", "teacher.model", "teacher.weights",
 )  # fmt: skip
 
 LARGE_BYTES = 500_000_000
@@ -122,7 +122,7 @@ def _command(
     if experiment.dataset.root is not None:
         words += ["--data-root", experiment.dataset.root]
     weights = str(imported.path.absolute())
-    return [*words, "--teacher", imported.facts["model"], "--teacher-checkpoint", weights]
+    return [*words, "--teacher", imported.facts["model"], "--teacher-weights", weights]
 
 
 def _as_word(override: Override) -> str:

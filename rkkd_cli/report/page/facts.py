@@ -142,7 +142,7 @@ def _images_needed(run: PageRun) -> list[str]:
 def _checkpoints_needed(run: PageRun) -> list[str]:
     """Return the teachers' files."""
     teachers = [arm.experiment.teacher for arm in run.experiment.resolved_arms]
-    files = dict.fromkeys(teacher.checkpoint for teacher in teachers if teacher.checkpoint)
+    files = dict.fromkeys(teacher.weights for teacher in teachers if teacher.weights)
     loaded = [t["sha256"][:16] for t in run.manifest.teachers if t["source"] == "checkpoint"]
     hashes = f", whose weights have SHA-256 {'…, '.join(loaded)}…" if loaded else ""
     return [f"the teacher's file {file}{hashes}" for file in files]

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from rkkd_cli.data.images import Dataset
+from rkkd_cli.data.model_input import ModelInput
 from rkkd_cli.data.stream import Stream
 from rkkd_cli.data.streaming.loader import ImageError
 from rkkd_cli.errors import RunError
@@ -156,7 +157,7 @@ def _start_lockstep(
         batches=len(stream),
         epochs_done=lockstep.epochs_done,
         batches_done=lockstep.batches_done,
-        costs=inference_costs(lockstep.active, teacher),
+        costs=_student_facts(lockstep.active),
         objectives={arm.name: arm.objective.text(recipe.epochs) for arm in lockstep.active},
     )
     if logit_cache is not None:
@@ -164,10 +165,17 @@ def _start_lockstep(
     return lockstep
 
 
+def _student_facts(arms: Sequence[ArmOnStream]) -> dict[str, Any]:
+    """Return each arm's cost, first weights and input, for the manifest."""
+    facts = inference_costs(arms)
+    return {arm.name: {**facts[arm.name], **arm.origin_facts()} for arm in arms}
+
+
 def _image_facts(job: Job, dataset: Dataset) -> dict[str, Any]:
     """Return what the weights files of students say about the images."""
     fit = "held_out" if dataset.crop == "resized" else job.experiment.dataset.resize
-    return {**preprocessing_facts(dataset), "fit": fit}
+    images = dataset.image_format
+    return {**preprocessing_facts(dataset, ModelInput(images, images)), "fit": fit}
 
 
 def _choose_stacking(
