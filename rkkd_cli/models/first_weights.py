@@ -55,6 +55,11 @@ class LoadedWeights(NamedTuple):
     weights: CheckpointWeights
     fitted: FittedWeights
 
+    def __str__(self) -> str:
+        head = self.fitted.replaced_head
+        note = f"; {head}" if head else ""
+        return f"{self.source.model} begins with {self.source.label}{note}"
+
 
 def published_weights(model: str, name: str) -> PublishedWeights | None:
     """Return a library's weights by its own name of them, or None if it has none of that name.

@@ -160,6 +160,8 @@ def _start_lockstep(
         costs=_student_facts(lockstep.active),
         objectives={arm.name: arm.objective.text(recipe.epochs) for arm in lockstep.active},
     )
+    began = (arm.first_weights for arm in lockstep.active if arm.first_weights is not None)
+    yield from (Note(f"the student {text}") for text in dict.fromkeys(map(str, began)))
     if logit_cache is not None:
         yield Note(describe_logit_cache(logit_cache, recipe.epochs))
     return lockstep

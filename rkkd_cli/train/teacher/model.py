@@ -106,7 +106,7 @@ def chance_notes(facts: Mapping[str, Any], is_trained_here: bool = False) -> lis
     reason = (
         "it has hardly learnt; train it for longer (teacher.training)"
         if is_trained_here
-        else "the normalisation (dataset.mean, dataset.std), the order of the classes or the "
+        else "the normalisation (teacher.mean, teacher.std), the order of the classes or the "
         "preprocessing may differ from those of its training"
     )
     measured, guessing = f"the teacher's {test_acc:.2f} %", f"the {chance:.2f} % of guessing"

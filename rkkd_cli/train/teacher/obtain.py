@@ -123,7 +123,7 @@ def _load_stored(
     stored = store.facts(key)
     facts |= {key: stored[key] for key in ("weights",) if key in stored}
     origin = {"source": "cache", "sha256": sha256, "key": key}
-    notes = _first_weights_notes(facts) + chance_notes(facts, is_trained_here=True)
+    notes = chance_notes(facts, is_trained_here=True)
     return teacher, TeacherReady(facts | origin | {"notes": notes}, folder)
 
 
@@ -144,6 +144,8 @@ def _train_and_store(
         if lock:
             remove_leftovers(store.folder / key)
         model, loaded = new_teacher(experiment, dataset, device)
+        if loaded is not None:
+            yield Note(f"the teacher {loaded}")
         training = TeacherTraining(model, experiment, dataset, device, process_group)
         yield from _train(training, store.checkpoints(key), runtime.controller)
         if lock is None:
@@ -154,7 +156,7 @@ def _train_and_store(
         sha256 = store.save(key, model, facts | training_facts)
         store.checkpoints(key).remove()
         origin = {"source": "trained", "sha256": sha256, "key": key}
-        notes = _first_weights_notes(facts) + chance_notes(facts, is_trained_here=True)
+        notes = chance_notes(facts, is_trained_here=True)
         return teacher, TeacherReady(facts | origin | {"notes": notes}, runtime.cache)
     finally:
         if lock:
@@ -246,15 +248,6 @@ def _untrained_teacher(
     with IsolatedRng(derive_seed(config.seed, "teacher"), device).active():
         model = new_model(config, len(dataset.classes), own)
     return model.to(device).to(memory_format=torch.channels_last)
-
-
-def _first_weights_notes(facts: Facts) -> list[str]:
-    """Return the sentence about the weights with which the training of a teacher began, if any."""
-    weights = facts.get("weights")
-    if weights is None:
-        return []
-    note = f"; {weights['note']}" if "note" in weights else ""
-    return [f"the teacher {facts['model']} was trained from {weights['name']}{note}"]
 
 
 def _freeze_and_measure(
