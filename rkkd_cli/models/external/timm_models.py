@@ -125,6 +125,11 @@ def create_timm_model(
     try:
         return build_on_default_device(lambda: _timm().create_model(source.factory_name, **options))
     except (TypeError, AssertionError, ValueError, RuntimeError) as error:
+        if name.startswith(HUB_PREFIX) and "img_size" not in options:
+            told = " ".join(str(error).split())
+            raise UserError(
+                f"timm cannot build {name} as it is configured there: {told}"
+            ) from error
         if image_size is None or "img_size" not in options:
             raise
         reason = "" if isinstance(error, TypeError) else f" ({' '.join(str(error).split())})"

@@ -235,6 +235,17 @@ def test_weights_of_the_hub_of_another_architecture_are_refused(hub_cache: Path)
             build_model("timm:hf-hub:me/mine", 5)
 
 
+def test_a_configuration_that_timm_does_not_take_is_refused(hub_cache: Path) -> None:
+    folder = put_into(hub_cache, "me/mine", timm.create_model(VIT, num_classes=5))
+    for option in ('"colour": 3', '"pretrained_cfg_overlay": {}', '"depth": "x"'):
+        text = config_of(5).replace(
+            '"num_classes"', f'"model_args": {{{option}}}, "num_classes"', 1
+        )
+        (folder / "config.json").write_text(text)
+        with pytest.raises(UserError, match="timm cannot build hf-hub:me/mine"):
+            build_model("timm:hf-hub:me/mine", 5)
+
+
 def test_a_file_put_where_the_message_says_is_found(hub_cache: Path) -> None:
     source = find_weights(f"timm:{VIT}", VIT_TAG)
     with pytest.raises(RunError) as raised:
