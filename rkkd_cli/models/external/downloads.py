@@ -56,8 +56,7 @@ class Download(NamedTuple):
     def _from_hub(self) -> "Download":
         hub = _hub()
         name, revision = _split_revision(self.repository)
-        wanted = [self.path.name]
-        wanted += [other for other in HUB_WEIGHTS if self.path.name == HUB_WEIGHTS[0] != other]
+        wanted = HUB_WEIGHTS if self.path.name in HUB_WEIGHTS else (self.path.name,)
         with _quiet():
             for filename in wanted:
                 try:

@@ -168,6 +168,8 @@ def timm_source(name: str) -> TimmSource:
         fields = {field.name for field in dataclasses.fields(timm.models.PretrainedCfg)}
         known = {key: value for key, value in stated.items() if key in fields}
         settings = timm.models.PretrainedCfg(**known)
+        _, _, _ = map(int, settings.input_size)
+        _ = [float(number) for number in (*settings.mean, *settings.std, settings.num_classes)]
         architecture = str(config["architecture"])
     except (ValueError, KeyError, TypeError, AttributeError):
         architecture = ""
