@@ -106,8 +106,8 @@ def test_weights_of_a_library_come_from_its_cache_or_say_where_to_get_them(
 
     env = {"TORCH_HOME": str(tmp_path / "home"), **NOWHERE}
     data = ("--dataset", "folder", "--data-root", str(make_folder(classes=3, size=32)))
-    words = ("run", *data, "--teacher", "cnn2", "--student", SQUEEZENET, *TINY, "--device", "cpu")
-    words = (*words, "student.weights=pretrained", "student.image_size=64", "--name", "pre")
+    models_of_run = ("--teacher", "cnn2", "--student", SQUEEZENET, "student.image_size=64")
+    words = ("run", *data, *models_of_run, *TINY, "student.weights=pretrained", "--name", "pre")
     plan = succeeded(warm_rkkd(*words, "--dry-run", cwd=tmp_path, env=env)).stdout
     for part in (
         "from IMAGENET1K_V1 (the head of 1000 classes is replaced by one of 3",
