@@ -43,6 +43,7 @@ FLOORS: dict[str, list[set[str]]] = {
         {"sources"},
         {"recording", "estimate", "doubts"},
         {"check", "loggers"},
+        {"checked_model"},
         {"jobs", "teacher_fit"},
     ],
     "train": [
@@ -51,7 +52,7 @@ FLOORS: dict[str, list[set[str]]] = {
         {"stacked", "cost"},
         {"arm"},
         {"teacher"},
-        {"runtime", "trained_model"},
+        {"configured_model", "runtime", "trained_model"},
         {"metrics", "stop_controller"},
         {"distributed"},
         {"checkpoint", "cuda_graph", "device", "early_stopping", "events", "moving_average",
@@ -59,6 +60,7 @@ FLOORS: dict[str, list[set[str]]] = {
         {"profile"},
     ],
     "models": [
+        {"first_weights"},
         {"checkpoint"},
         {"catalogue"},
         {"external"},

@@ -46,15 +46,21 @@ def default_arms(method: object = "kd") -> dict[str, dict[str, Any]]:
 
 
 class TeacherConfig(ModelConfig):
-    """The teacher: a model, trained by its own recipe or loaded from a checkpoint file."""
+    """The teacher. Weights that fit the classes are used as they are.
 
-    checkpoint: str | None = None
+    Without weights, or if their head is replaced, it is trained by its own recipe, ``training``.
+    """
+
+    role = "teacher"
+
     seed: int = Field(default=0, ge=0, description="Seed of the teacher's weights and batches.")
     training: TrainingConfig | None = None
 
 
 class StudentConfig(ModelConfig):
     """The student's model. Its recipe is the experiment's ``training``."""
+
+    role = "student"
 
 
 class MethodConfig(FrozenConfig):

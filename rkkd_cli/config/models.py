@@ -1,11 +1,11 @@
-"""What the sections ``teacher`` and ``student`` have in common: a model and its options."""
+"""What the sections ``teacher`` and ``student`` have in common."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, field_validator
 from pydantic_core import PydanticCustomError
 
-from rkkd_cli.config.frozen import FrozenConfig
+from rkkd_cli.config.frozen import Floats, FrozenConfig, check_positive
 from rkkd_cli.config.overrides import is_unset
 from rkkd_cli.config.value_lists import SETTING_RULE, is_setting, value_text
 
@@ -25,7 +25,15 @@ def _read_options(options: Any) -> Any:
 
 
 class ModelConfig(FrozenConfig):
-    """A model, and the ``options`` with which its library or its own code builds it."""
+    """A model, how it is built, the weights that it begins with, and the images that it takes.
+
+    ``options``: arguments of its library's builder, or of the user's own code.
+    ``weights``: a file, ``pretrained``, or a library's name of its weights. None: random weights.
+    ``image_size``, ``mean``, ``std``: those that belong to a library's weights, else those of the
+    dataset, whose images are resampled and normalised anew for this model.
+    """
+
+    role: ClassVar[str]  # the name of the section
 
     model: str
     options: Annotated[dict[str, Any] | None, BeforeValidator(_read_options)] = Field(
@@ -33,6 +41,22 @@ class ModelConfig(FrozenConfig):
         description="Arguments of the model's own builder, by name: options.drop_path_rate = 0.1. "
         "For models of timm and torchvision, and your own.",
     )
+    weights: str | None = None
+    image_size: int | None = Field(
+        default=None,
+        ge=4,
+        le=4096,
+        description="Height and width to which images are resampled for this model; default: that "
+        "of its library's weights, or the dataset's.",
+    )
+    mean: Floats | None = Field(
+        None, description="Mean of each channel for this model; default: as image_size."
+    )
+    std: Floats | None = Field(
+        None, description="Standard deviation of each channel for this model; default: as mean."
+    )
+
+    _std_is_positive = field_validator("std")(check_positive)
 
     @property
     def given_options(self) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from rkkd_cli.config.experiment import Experiment, TrainingConfig
 from rkkd_cli.config.training import StudentTrainingConfig
 from rkkd_cli.config.value_lists import value_text
 from rkkd_cli.records.manifest import Manifest
-from rkkd_cli.report.run_text import dataset_text, teacher_text
+from rkkd_cli.report.run_text import begins_text, dataset_text, teacher_text
 
 MAX_ARMS = 8  # with a line of their own
 MAX_ARMS_IN_LIST = 3
@@ -64,7 +64,7 @@ def student_lines(experiment: Experiment, manifest: Manifest) -> list[str]:
             text += f": {cost['parameters']:,} parameters"
             if cost["projector_parameters"]:
                 text += f" and {cost['projector_parameters']:,} of its projector"
-            text += f", {_count_text(cost['macs'])} multiply-adds an image"
+            text += f", {_count_text(cost['macs'])} multiply-adds an image{begins_text(cost)}"
         arms_of.setdefault(text, []).append(arm.name)
     if len(arms_of) == 1:
         return list(arms_of)

@@ -10,9 +10,8 @@ import torch
 
 from rkkd_cli.config.arms import Arm
 from rkkd_cli.config.dataset import AUGMENTATION_KEYS
-from rkkd_cli.config.experiment import Experiment, TeacherConfig, TrainingConfig
+from rkkd_cli.config.experiment import Experiment, TrainingConfig
 from rkkd_cli.config.models import ModelConfig
-from rkkd_cli.config.value_lists import value_text
 from rkkd_cli.data.augmentation import Augmentation
 from rkkd_cli.data.catalogue import DatasetInfo, DatasetRequest
 from rkkd_cli.data.reading import inspect_dataset
@@ -23,22 +22,16 @@ from rkkd_cli.errors import UserError
 from rkkd_cli.files import write_problem
 from rkkd_cli.methods import ModelPair, build_objective, check_settings
 from rkkd_cli.methods.inputs import MixedLabelsError
-from rkkd_cli.models import (
-    MODELS,
-    Classifier,
-    build_model,
-    check_model_name,
-    count_parameters,
-)
-from rkkd_cli.models.checkpoint.layout import CheckpointWeights, read_weights
-from rkkd_cli.models.checkpoint.load import fit_weights, load_fitted
+from rkkd_cli.models import check_model_name, count_parameters
+from rkkd_cli.sweep.checked_model import CheckedModel, check_model, teacher_recipe
 from rkkd_cli.sweep.jobs import group_by_stream
-from rkkd_cli.sweep.teacher_fit import explain_misfit, format_size
 from rkkd_cli.train.arm import ArmOnStream
+from rkkd_cli.train.configured_model import (
+    untrained,
+    weights_source,
+)
 from rkkd_cli.train.taught_batch import feature_needs, run_teacher
 from rkkd_cli.train.teacher.model import freeze
-from rkkd_cli.train.teacher.safetensors_files import options_in_metadata
-from rkkd_cli.train.teacher.training import required_recipe
 
 RESIDENT_COPIES = 2  # of the decoded images: as they are read, and padded for random crops
 
@@ -49,17 +42,23 @@ def smallest_batch(recipe: TrainingConfig, images: int) -> int:
     return min(int(batch.stop - batch.start) for batch in batches)
 
 
+Models = Mapping[ModelConfig, CheckedModel]
+
+
 class CheckedStream(NamedTuple):
     """Arms that share a stream and have passed the checks.
 
     ``parameters`` of their models by name, options included; ``objectives`` of the arms by name, in
-    one line each.
+    one line each. ``teacher_recipe`` is that by which the teacher is trained, unless it is cached;
+    None if its weights are used as they are.
     """
 
     arms: tuple[Arm, ...]
     dataset: DatasetInfo
     parameters: dict[str, int]
     objectives: dict[str, str]
+    models: Mapping[ModelConfig, CheckedModel]
+    teacher_recipe: TrainingConfig | None
 
     @property
     def experiment(self) -> Experiment:
@@ -103,12 +102,10 @@ def check_device(experiment: Experiment, device: torch.device) -> None:
 
 def _check_stream(arms: tuple[Arm, ...]) -> CheckedStream:
     experiment = arms[0].experiment
-    configs = {
-        config.described: config
-        for config in (experiment.teacher, *(arm.experiment.student for arm in arms))
-    }
-    for config in configs.values():
+    configs = dict.fromkeys([experiment.teacher, *(arm.experiment.student for arm in arms)])
+    for config in configs:
         check_model_name(config.model, config.given_options)
+        weights_source(config)
     dataset = inspect_dataset(dataset_request(experiment))
     _check_memory(experiment, dataset)
     if dataset.num_classes < 2:
@@ -118,23 +115,14 @@ def _check_stream(arms: tuple[Arm, ...]) -> CheckedStream:
     for arm in arms:
         if arm.experiment.training.selects_by and not dataset.val_images:
             raise UserError(arm.experiment.training.no_validation_images)
-    weights = _read_teacher(experiment.teacher)
-    models = {name: build_for(config, dataset) for name, config in configs.items()}
-    for name, model in models.items():
-        check_forward(name, model, dataset)
+    models = {config: check_model(config, experiment, dataset) for config in configs}
     objectives = {arm.name: _check_method(arm, models, dataset) for arm in arms}
-    teacher = models[experiment.teacher.described]
-    _check_teacher(experiment, teacher, weights, dataset)
-    _check_teacher_batch(experiment, teacher, dataset)
+    teacher = models[experiment.teacher]
+    recipe = teacher_recipe(experiment, teacher)
+    _check_teacher_batch(experiment, recipe, teacher, dataset)
     _check_losses(arms, teacher, dataset)
-    parameters = {name: count_parameters(model) for name, model in models.items()}
-    return CheckedStream(arms, dataset, parameters, objectives)
-
-
-def build_for(config: ModelConfig, dataset: DatasetInfo) -> Classifier:
-    """Return the model with random weights, for the dataset's classes and images."""
-    counts = dataset.num_classes, dataset.in_channels
-    return build_model(config.model, *counts, dataset.size, config.given_options)
+    parameters = {config.described: count_parameters(models[config].model) for config in configs}
+    return CheckedStream(arms, dataset, parameters, objectives, models, recipe)
 
 
 def _check_memory(experiment: Experiment, dataset: DatasetInfo) -> None:
@@ -150,31 +138,18 @@ def _check_memory(experiment: Experiment, dataset: DatasetInfo) -> None:
         )
 
 
-def check_forward(name: str, model: Classifier, dataset: DatasetInfo) -> None:
-    """Raise UserError if the model cannot take images of the dataset's size."""
-    try:
-        with torch.no_grad():
-            model.eval()(torch.zeros(2, dataset.in_channels, *dataset.size))
-    except RuntimeError:
-        raise UserError(
-            f"model {name} cannot take {format_size(dataset.size)} images: they become smaller "
-            "than one pixel; use a larger dataset.image_size or another of "
-            f"{', '.join(MODELS)}"
-        ) from None
-
-
-def _check_method(arm: Arm, models: Mapping[str, Classifier], dataset: DatasetInfo) -> str:
+def _check_method(arm: Arm, models: Models, dataset: DatasetInfo) -> str:
     """Return the arm's objective in one line.
 
     Raises UserError if its method does not fit its models or the images.
     """
     experiment = arm.experiment
     check_settings(experiment.method)
-    student = models[experiment.student.described]
-    teacher = models[experiment.teacher.described]
+    student, teacher = models[experiment.student], models[experiment.teacher]
+    own, theirs = student.input.own, teacher.input.own
     labels = torch.zeros(dataset.train_images, dtype=torch.int64)
     with torch.device("meta"):
-        pair = ModelPair(student, teacher, dataset.in_channels, dataset.size, labels)
+        pair = ModelPair(student.model, teacher.model, own.channels, own.size, labels, theirs.size)
         objective = build_objective(
             experiment.method, experiment.rank, pair, experiment.training.label_smoothing
         )
@@ -190,13 +165,18 @@ def _check_method(arm: Arm, models: Mapping[str, Classifier], dataset: DatasetIn
     return objective.text(experiment.training.epochs)
 
 
-def _check_teacher_batch(experiment: Experiment, model: Classifier, dataset: DatasetInfo) -> None:
+def _check_teacher_batch(
+    experiment: Experiment,
+    recipe: TrainingConfig | None,
+    teacher: CheckedModel,
+    dataset: DatasetInfo,
+) -> None:
     """Raise UserError if the teacher would be trained on a batch of one image, and cannot be."""
-    recipe = None if experiment.teacher.checkpoint else experiment.teacher.training
+    own = teacher.input.own
     if recipe is None or smallest_batch(recipe, dataset.train_images) > 1:
         return
     try:
-        deepcopy(model).train()(torch.zeros(1, dataset.in_channels, *dataset.size))
+        deepcopy(teacher.model).train()(torch.zeros(1, own.channels, *own.size))
     except ValueError as error:
         raise UserError(
             f"teacher {experiment.teacher.model} cannot train on a batch of one image: {error}; "
@@ -204,7 +184,7 @@ def _check_teacher_batch(experiment: Experiment, model: Classifier, dataset: Dat
         ) from None
 
 
-def _check_losses(arms: Sequence[Arm], teacher_model: Classifier, dataset: DatasetInfo) -> None:
+def _check_losses(arms: Sequence[Arm], checked: CheckedModel, dataset: DatasetInfo) -> None:
     """Raise UserError for an arm that cannot take a step on two random images, or on one.
 
     One image is tried if the smallest batch of an epoch has no more.
@@ -214,12 +194,11 @@ def _check_losses(arms: Sequence[Arm], teacher_model: Classifier, dataset: Datas
     """
     cpu, (height, width) = torch.device("cpu"), dataset.size
     teacher = freeze(
-        deepcopy(teacher_model),
+        deepcopy(checked.model),
         cpu,
         precision=arms[0].experiment.precision,
         num_classes=dataset.num_classes,
-        in_channels=dataset.in_channels,
-        image_size=dataset.size,
+        model_input=checked.input,
     )
     generator = torch.Generator().manual_seed(0)
     experiment = arms[0].experiment
@@ -234,7 +213,7 @@ def _check_losses(arms: Sequence[Arm], teacher_model: Classifier, dataset: Datas
             continue
         tried.add(_loss_key(arm))
         try:
-            student = ArmOnStream(arm, 0, teacher, labels)
+            student = ArmOnStream(untrained(arm, teacher.input.images), 0, teacher, labels)
             needs = feature_needs([student.objective])
             strong = images if needs.strong_view else None
             batch = Batch(images, labels, torch.arange(count), strong, mixed=mixed)
@@ -258,37 +237,4 @@ def _loss_key(arm: Arm) -> tuple[object, ...]:
     experiment, numbers = arm.experiment, {"alpha", "temperature", "ce_weight", "kl_weight"}
     method = experiment.method.model_dump_json(exclude=numbers)
     rank = experiment.rank.model_dump_json(exclude={"weight", "steepness"})
-    return experiment.student.described, method, rank
-
-
-def _read_teacher(teacher: TeacherConfig) -> CheckpointWeights | None:
-    """Return the weights in the teacher's checkpoint, or None if it has none.
-
-    Raises UserError for a file that states other options than the teacher's.
-    """
-    if teacher.checkpoint is None:
-        return None
-    weights = read_weights(Path(teacher.checkpoint).expanduser())
-    stated = options_in_metadata(weights.metadata)
-    if stated and stated != teacher.given_options:
-        typed = " ".join(f"teacher.options.{name}={value_text(v)}" for name, v in stated.items())
-        raise UserError(
-            f"checkpoint {weights.path} is of a model with other options than the teacher's, "
-            f"{teacher.described}; add {typed}"
-        )
-    return weights
-
-
-def _check_teacher(
-    experiment: Experiment,
-    model: Classifier,
-    weights: CheckpointWeights | None,
-    dataset: DatasetInfo,
-) -> None:
-    if weights is None:
-        required_recipe(experiment)
-        return
-    try:
-        load_fitted(model, fit_weights(weights, model.state_dict()).state)
-    except UserError as error:
-        raise explain_misfit(error, weights.path, experiment, dataset) from None
+    return experiment.student, method, rank

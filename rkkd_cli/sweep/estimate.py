@@ -10,8 +10,9 @@ import psutil
 import torch
 
 from rkkd_cli.config.arms import Arm
-from rkkd_cli.config.experiment import Experiment
+from rkkd_cli.config.experiment import Experiment, StudentConfig, TrainingConfig
 from rkkd_cli.data.catalogue import DatasetInfo
+from rkkd_cli.data.model_input import plain_format
 from rkkd_cli.data.reading import inspect_dataset, load_dataset
 from rkkd_cli.data.stream import Batch
 from rkkd_cli.data.streaming.crops import Crop
@@ -19,8 +20,9 @@ from rkkd_cli.data.streaming.loader import PREFETCH_FACTOR, DecodeTask, ImageLoa
 from rkkd_cli.data.streaming.split import StreamedSplit
 from rkkd_cli.models import count_parameters
 from rkkd_cli.records.cache import cache_directory
-from rkkd_cli.sweep.check import RESIDENT_COPIES, build_for, dataset_request
+from rkkd_cli.sweep.check import RESIDENT_COPIES, dataset_request
 from rkkd_cli.train.arm import ArmOnStream
+from rkkd_cli.train.configured_model import model_input, new_model, untrained
 from rkkd_cli.train.device import use_precision
 from rkkd_cli.train.metrics.evaluate import EVALUATION_BATCH
 from rkkd_cli.train.taught_batch import feature_needs, run_teacher
@@ -31,6 +33,9 @@ BYTES_PER_FLOAT = 4
 OPTIMIZER_TENSORS = {"sgd": 1, "adam": 2, "adamw": 2}  # per parameter
 TIMED_STEPS, DECODED_IMAGES = 3, 16
 FEW_IMAGES, MAX_SECONDS = 8, 1.0  # a larger batch is timed in part if it takes longer than that
+
+
+StudentKind = tuple[StudentConfig, str, str]  # with its method and its optimiser
 
 
 class JobMemory(NamedTuple):
@@ -81,10 +86,14 @@ class StreamEstimate(NamedTuple):
     fit: int
 
 
-def estimate_stream(arms: Sequence[Arm], device: torch.device) -> StreamEstimate:
-    """Return the time and memory of the arms of a stream, measured in a few steps."""
+def estimate_stream(
+    arms: Sequence[Arm], recipe: TrainingConfig | None, device: torch.device
+) -> StreamEstimate:
+    """Return the time and memory of the arms of a stream, measured in a few steps.
+
+    ``recipe`` is that of the teacher's training, None for one that is used as it is.
+    """
     experiment, epoch, memory = arms[0].experiment, epoch_time(arms, device), job_memory(arms)
-    recipe = None if experiment.teacher.checkpoint else experiment.teacher.training
     return StreamEstimate(
         arms=len(arms),
         seconds=epoch.epoch * experiment.training.epochs,
@@ -113,17 +122,20 @@ def job_memory(arms: Sequence[Arm]) -> JobMemory:
     experiment = arms[0].experiment
     dataset = inspect_dataset(dataset_request(experiment))
     counts = _image_counts(experiment, dataset)
-    images = torch.zeros(2, dataset.in_channels, *dataset.size)
+    stream_images = plain_format(dataset.in_channels, dataset.size)
     activations, per_arm = 0, 0
     for arm in _distinct_arms(arms).values():
-        model = build_for(arm.experiment.student, dataset)
+        own = model_input(arm.experiment.student, stream_images).own
+        model = new_model(arm.experiment.student, dataset.num_classes, own)
+        images = torch.zeros(2, own.channels, *own.size)
         weights = BYTES_PER_FLOAT * count_parameters(model)
         recipe = arm.experiment.training
         tensors = 1 + OPTIMIZER_TENSORS[recipe.optimizer] + (recipe.ema_decay is not None)
         per_arm = max(per_arm, weights * (1 + tensors) + 2 * weights * tensors)
         saved = _saved_for_backward(model, images) * counts.batch // len(images)
         activations = max(activations, saved)
-    teacher = build_for(experiment.teacher, dataset)
+    theirs = model_input(experiment.teacher, stream_images).own
+    teacher = new_model(experiment.teacher, dataset.num_classes, theirs)
     logits = BYTES_PER_FLOAT * dataset.num_classes * counts.evaluated
     weights = BYTES_PER_FLOAT * count_parameters(teacher)
     shared = weights + logits + _image_bytes(experiment, dataset, counts) + 3 * activations
@@ -169,7 +181,8 @@ def epoch_time(arms: Sequence[Arm], device: torch.device) -> EpochTime:
     images = _blank_images(teacher, count, device)
     labels = (torch.arange(count) % dataset.num_classes).to(device)
     students = {
-        kind: ArmOnStream(arm, 0, teacher, labels) for kind, arm in _distinct_arms(arms).items()
+        kind: ArmOnStream(untrained(arm, teacher.input.images), 0, teacher, labels)
+        for kind, arm in _distinct_arms(arms).items()
     }
     needs = feature_needs(student.objective for student in students.values())
     strong = images if needs.strong_view else None
@@ -195,25 +208,26 @@ def _timed_images(teacher: Teacher, batch: int, device: torch.device) -> int:
     few = min(FEW_IMAGES, batch)
     images = _blank_images(teacher, few, device)
     with torch.no_grad():
-        seconds = _median_seconds(lambda: teacher.folded(images), device)
+        seconds = _median_seconds(lambda: teacher.folded(teacher.input(images)), device)
     return min(batch, max(few, int(few * MAX_SECONDS / max(seconds, 1e-9))))
 
 
 def _blank_images(teacher: Teacher, count: int, device: torch.device) -> torch.Tensor:
-    images = torch.zeros(count, teacher.in_channels, *teacher.image_size, device=device)
+    stream_images = teacher.input.images
+    images = torch.zeros(count, stream_images.channels, *stream_images.size, device=device)
     return images.to(memory_format=torch.channels_last)
 
 
 def _untrained_teacher(
     experiment: Experiment, dataset: DatasetInfo, device: torch.device
 ) -> Teacher:
+    takes = model_input(experiment.teacher, plain_format(dataset.in_channels, dataset.size))
     return freeze(
-        build_for(experiment.teacher, dataset),
+        new_model(experiment.teacher, dataset.num_classes, takes.own),
         device,
         precision=experiment.precision,
         num_classes=dataset.num_classes,
-        in_channels=dataset.in_channels,
-        image_size=dataset.size,
+        model_input=takes,
     )
 
 
@@ -244,12 +258,12 @@ def _median_seconds(work: Callable[[], object], device: torch.device) -> float:
     return statistics.median(times[1:])
 
 
-def _student_kind(arm: Arm) -> tuple[str, str, str]:
+def _student_kind(arm: Arm) -> StudentKind:
     experiment = arm.experiment
-    return experiment.student.described, experiment.method.name, experiment.training.optimizer
+    return experiment.student, experiment.method.name, experiment.training.optimizer
 
 
-def _distinct_arms(arms: Sequence[Arm]) -> dict[tuple[str, str, str], Arm]:
+def _distinct_arms(arms: Sequence[Arm]) -> dict[StudentKind, Arm]:
     """Return one arm of each kind of student."""
     return {_student_kind(arm): arm for arm in arms}
 

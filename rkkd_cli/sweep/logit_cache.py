@@ -36,7 +36,7 @@ def logit_cache_of(job: Job, sources: Sources, cache: Path) -> LogitCache | None
         return None
     dataset, teacher = sources.dataset, sources.teacher
     training = job.experiment.training
-    parts = {
+    parts: dict[str, Any] = {
         "version": NUMBERS_VERSION,
         "dataset": dataset.fingerprint,
         "augmentation": dataset.augmentation,
@@ -51,6 +51,8 @@ def logit_cache_of(job: Job, sources: Sources, cache: Path) -> LogitCache | None
     model, options = job.experiment.teacher.model, job.experiment.teacher.options
     if options:
         parts["options"] = options
+    if not teacher.input.is_same:
+        parts["input"] = teacher.input.own
     if is_own_model(model):
         parts["code"] = source_hash("model", model)
     text = json.dumps(parts, sort_keys=True)

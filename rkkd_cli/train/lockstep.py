@@ -24,6 +24,7 @@ from rkkd_cli.train.events import (
 )
 from rkkd_cli.train.metrics.evaluate import (
     EMA,
+    EvaluatedStudent,
     TaughtSplit,
     evaluate,
     first_non_finite,
@@ -168,13 +169,13 @@ class Lockstep:
         """Return the meters of each arm on the held-out splits."""
         models = [(arm, "", arm.student) for arm in arms]
         models += [(arm, EMA, arm.average) for arm in arms if arm.average is not None]
-        students = [model for _, _, model in models]
-        objectives = [arm.objective for arm, _, _ in models]
-        self.process_group.broadcast_tensors([b for model in students for b in model.buffers()])
+        students = [EvaluatedStudent(model, arm.objective, arm.input) for arm, _, model in models]
+        buffers = [buffer for student in students for buffer in student.model.buffers()]
+        self.process_group.broadcast_tensors(buffers)
         meters_of: dict[str, MetersOfSplits] = {arm.name: {} for arm in arms}
         for split_name, split in self.held_out.items() if arms else ():
             meters = yield from evaluate(
-                students, objectives, split, self.teacher.precision, self.process_group
+                students, split, self.teacher.precision, self.process_group
             )
             for (arm, average, _), its_meters in zip(models, meters, strict=True):
                 meters_of[arm.name][split_name + average] = its_meters

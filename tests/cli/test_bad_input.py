@@ -150,7 +150,7 @@ MISTAKES = [
     (TEACHER + "a_file", ["a_file", "is a text file"]),
     (TEACHER + "truncated.pth", ["truncated.pth", "damaged"]),
     (TEACHER + "student.pth", ["student.pth", "another architecture"]),
-    (TEACHER + "classes.pth", ["classes.pth", "7 classes", "10"]),
+    (TEACHER + "classes.pth teacher.training=none", ["classes.pth", "7 classes", "10"]),
     (TEACHER + "objects.pth", ["objects.pth", "holds a fractions.Fraction object"]),
 ]  # fmt: skip
 

@@ -32,7 +32,7 @@ def test_a_file_of_torchvision_is_imported_exported_and_teaches(
     said = rkkd("teacher", "import", FILE, *data).splitlines()
     assert said[0].startswith(f"teacher {NAME}: ")
     assert f"taken from the PyTorch file {FILE}; sha256" in said[1]
-    assert f"--teacher {NAME} --teacher-checkpoint" in said[-1]
+    assert f"--teacher {NAME} --teacher-weights" in said[-1]
 
     exported = "torchvision_mobilenet_v3_small_folder.safetensors"
     answer = warm_rkkd("teacher", "export", NAME, cwd=tmp_path, env=home)
@@ -46,7 +46,7 @@ def test_a_file_of_torchvision_is_imported_exported_and_teaches(
     assert all(torch.equal(again[name], tensor) for name, tensor in first.items())
 
     quick = ("--epochs", "1", "--seeds", "0", "--json", "training.batch_size=6")
-    teacher = ("--teacher-checkpoint", FILE)  # which tells its model
+    teacher = ("--teacher-weights", FILE)  # which tells its model
     ran = json.loads(rkkd("run", "--student", NAME, *teacher, *data, *quick))
     assert (ran["teachers"][0]["source"], ran["teachers"][0]["model"]) == ("checkpoint", NAME)
 
@@ -62,8 +62,7 @@ def test_a_file_of_another_model_or_image_size_is_one_sentence(
     torch.save(network.state_dict(), tmp_path / "vit.pth")
     torch.save({"own.weight": torch.zeros(3, 4), "own.bias": torch.zeros(3)}, tmp_path / "own.pth")
     size = f"holds a {vit} trained on images of 224×224, and has their positional embeddings; "
-    size += "the images of the dataset folder are 32×32: use an image folder with "
-    size += "dataset.image_size=224\n"
+    size += "from the dataset folder it gets 32×32: resample them with teacher.image_size=224\n"
     for words, part in (
         (("teacher", "import", "vit.pth", "--model", vit), size),
         (("run", "--teacher", vit, "--teacher-checkpoint", "vit.pth"), size),

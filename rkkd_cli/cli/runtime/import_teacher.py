@@ -28,7 +28,7 @@ from rkkd_cli.train.teacher.safetensors_files import metadata_fact
 
 # Keys that the printed command sets by itself, or that matter for measuring the teacher only.
 NOT_REPEATED = (
-    "dataset.name", "dataset.root", "dataset.limit_test", "teacher.model", "teacher.checkpoint",
+    "dataset.name", "dataset.root", "dataset.limit_test", "teacher.model", "teacher.weights",
 )  # fmt: skip
 
 OPTIONS = "teacher.options"
@@ -130,7 +130,7 @@ def _command(
     if experiment.dataset.root is not None:
         words += ["--data-root", experiment.dataset.root]
     weights = str(imported.path.absolute())
-    return [*words, "--teacher", imported.facts["model"], "--teacher-checkpoint", weights]
+    return [*words, "--teacher", imported.facts["model"], "--teacher-weights", weights]
 
 
 def _is_option(override: Override) -> bool:

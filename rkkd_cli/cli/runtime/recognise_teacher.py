@@ -1,6 +1,7 @@
-"""``--teacher-checkpoint`` without ``--teacher``: the file says which model it holds."""
+"""``--teacher-weights FILE`` without ``--teacher``: the file says which model it holds."""
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from rkkd_cli.config.experiment import Experiment
@@ -12,17 +13,19 @@ MODEL_KEYS = ("teacher.model", "teacher.options")
 def load_with_teacher(
     load: Callable[[Sequence[Override]], Experiment], overrides: Sequence[Override]
 ) -> Experiment:
-    """Return the experiment with the overrides, and the teacher that its checkpoint holds.
+    """Return the experiment with the overrides, and the teacher whose weights a file holds.
 
-    A preset's teacher stays if the checkpoint fits it, and one that was typed, or its options,
-    stays in any case.
+    A preset's teacher stays if the file fits it, and one that was typed, or its options, stays in
+    any case.
     Raises UserError.
     """
     experiment = load(overrides)
     typed = overridden_keys(overrides)
-    is_given = "teacher.checkpoint" in typed and experiment.teacher.checkpoint is not None
+    weights = experiment.teacher.weights if "teacher.weights" in typed else None
     own = [key for key in (*typed, *experiment.vary) if key.startswith(MODEL_KEYS)]
-    if not is_given or own:
+    if weights is None or own:
+        return experiment
+    if not Path(weights).expanduser().is_file():  # a library's name of the weights, or a mistake
         return experiment
     from rkkd_cli.sweep.teacher_import import model_in_checkpoint
 

@@ -149,7 +149,8 @@ def _library_models(stated: str) -> list[str]:
     known = []
     for name in names:
         with suppress(UserError):
-            if name.partition(":")[0] in LIBRARIES:
+            library, _, rest = name.partition(":")
+            if library in LIBRARIES and ":" not in rest:  # hf-hub: would download
                 check_model_name(name)
                 known.append(name)
     return known
@@ -185,7 +186,7 @@ def _fit_named_model(
         items = tuple(options.items())
         expected = meta_state_dict(model, images.classes, images.channels, images.size, items)
         fitted = fit_weights(weights, expected)
-        recognised = RecognisedModel(model, images.classes, images.channels, *fitted)
+        recognised = RecognisedModel(model, images.classes, images.channels, *fitted[:4])
         return recognised._replace(options=options)
     fit = _fit_model(weights, model, images)
     if fit is None:
@@ -206,7 +207,7 @@ def _fit_model(
         for size in candidate_sizes(name, images.size if images else None):
             with suppress(ValueError):  # another shape, or a count that the model cannot have
                 fitted = fit_weights(weights, meta_state_dict(name, classes, channels, size))
-                return RecognisedModel(name, classes, channels, *fitted, size)
+                return RecognisedModel(name, classes, channels, *fitted[:4], size)
     return None
 
 

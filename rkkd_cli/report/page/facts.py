@@ -3,7 +3,7 @@
 import gzip
 import shlex
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.config.untrusted import code_by_key
@@ -112,7 +112,7 @@ def repeat_of(run: PageRun) -> Repeat:
     for key, names in code.items():  # a file may not name code: it has to be typed
         word = f"{key.removeprefix('vary.')}={','.join(names)}"
         words += ["--vary", word] if key.startswith("vary.") else [word]
-    needs = [*_images_needed(run), *_checkpoints_needed(run)]
+    needs = [*_images_needed(run), *_weights_needed(run)]
     if code:
         files = [f"{name} (SHA-256 {digest[:16]}…)" for name, digest in manifest.code.items()]
         listed = files or sorted({name for names in code.values() for name in names})
@@ -139,13 +139,19 @@ def _images_needed(run: PageRun) -> list[str]:
     return list(dict.fromkeys(texts))
 
 
-def _checkpoints_needed(run: PageRun) -> list[str]:
-    """Return the teachers' files."""
-    teachers = [arm.experiment.teacher for arm in run.experiment.resolved_arms]
-    files = dict.fromkeys(teacher.checkpoint for teacher in teachers if teacher.checkpoint)
+def _weights_needed(run: PageRun) -> list[str]:
+    """Return the weights with which teachers and students begin."""
+    arms = run.experiment.resolved_arms
+    teachers = dict.fromkeys(arm.experiment.teacher for arm in arms)
     loaded = [t["sha256"][:16] for t in run.manifest.teachers if t["source"] == "checkpoint"]
-    hashes = f", whose weights have SHA-256 {'…, '.join(loaded)}…" if loaded else ""
-    return [f"the teacher's file {file}{hashes}" for file in files]
+    hashes = f" (SHA-256 {'…, '.join(loaded)}…)" if loaded else ""
+    needs = [f"the teacher's weights {one.weights}{hashes}" for one in teachers if one.weights]
+    for arm in arms:
+        weights = cast(dict[str, Any], run.manifest.students.get(arm.name, {})).get("weights", {})
+        digest = f" (SHA-256 {weights['sha256'][:16]}…)" if weights else ""
+        if arm.experiment.student.weights:
+            needs.append(f"the student's weights {arm.experiment.student.weights}{digest}")
+    return list(dict.fromkeys(needs))
 
 
 def saved_name(run: PageRun, file: str) -> str:

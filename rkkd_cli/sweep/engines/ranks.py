@@ -33,7 +33,7 @@ def check_ranks(experiment: Experiment, count: int, device: torch.device) -> Non
     for arm in experiment.resolved_arms:
         config = arm.experiment
         recipes: dict[str, TrainingConfig] = {"training": config.training}
-        if config.teacher.checkpoint is None and config.teacher.training is not None:
+        if config.teacher.weights is None and config.teacher.training is not None:
             recipes["teacher.training"] = config.teacher.training
         for section, recipe in recipes.items():
             if recipe.batch_size < count:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from rkkd_cli.data.model_input import ModelInput
 from rkkd_cli.data.stream import DeviceImages
 from rkkd_cli.methods.objective import Objective
 from rkkd_cli.models.shapes import in_eval_mode
@@ -33,31 +34,43 @@ class TaughtSplit(NamedTuple):
     batches: int = 0
 
 
+class EvaluatedStudent(NamedTuple):
+    """A student, its objective, and how it takes the images."""
+
+    model: nn.Module
+    objective: Objective
+    input: ModelInput
+
+
 @torch.no_grad()
-def all_logits(model: nn.Module, split: DeviceImages, precision: str) -> Tensor:
+def all_logits(
+    model: nn.Module, split: DeviceImages, precision: str, model_input: ModelInput
+) -> Tensor:
     """Return the logits (N, C) of every image of the split."""
     with in_eval_mode(model), autocast(split.device, precision):
         batches = split.in_order(EVALUATION_BATCH)
-        return torch.cat([model(batch.images).float() for batch in batches])
+        return torch.cat([model(model_input(batch.images)).float() for batch in batches])
 
 
-def accuracy(model: nn.Module, split: DeviceImages, precision: str) -> float:
+def accuracy(
+    model: nn.Module, split: DeviceImages, precision: str, model_input: ModelInput
+) -> float:
     """Return the model's top-1 accuracy on the split, in percent."""
-    correct = all_logits(model, split, precision).argmax(dim=1) == split.labels
+    correct = all_logits(model, split, precision, model_input).argmax(dim=1) == split.labels
     return 100 * int(correct.sum()) / len(correct)
 
 
 def evaluate(
-    students: Sequence[nn.Module],
-    objectives: Sequence[Objective],
+    students: Sequence[EvaluatedStudent],
     split: TaughtSplit,
     precision: str,
     process_group: ProcessGroup = SINGLE_PROCESS,
 ) -> Generator[Tick, None, list[SplitMeters]]:
     """Return the meters of each student with its objective, over all ranks.
 
-    Every batch is read once for all students. Yields a Tick for each student and batch, so that
-    the training can stop; every rank yields equally many.
+    Every batch is read once for all students, and resampled once for each size that they take.
+    Yields a Tick for each student and batch, so that the training can stop; every rank yields
+    equally many.
     """
     device = split.images.device
     classes = split.teacher_logits.shape[1]
@@ -65,11 +78,13 @@ def evaluate(
     batches = 0
     for batch in split.images.in_order(EVALUATION_BATCH):
         teacher, batches = split.teacher_logits[batch.indices], batches + 1
-        for student, objective, student_meters in zip(students, objectives, meters, strict=True):
+        images = {one: one(batch.images) for one in {student.input for student in students}}
+        for student, student_meters in zip(students, meters, strict=True):
+            model = student.model
             with stage(EVALUATION):
-                with in_eval_mode(student), torch.no_grad(), autocast(device, precision):
-                    logits = student(batch.images)
-                metrics = measure([objective], logits[None], teacher, batch.targets)
+                with in_eval_mode(model), torch.no_grad(), autocast(device, precision):
+                    logits = model(images[student.input])
+                metrics = measure([student.objective], logits[None], teacher, batch.targets)
                 student_meters.add(metrics.means[0], metrics.correct[0, 1:], len(batch.labels))
                 student_meters.count_predictions(logits)
             yield Tick()

@@ -106,7 +106,7 @@ class StackedLoss(nn.Module):
 
     def forward(self, taught: TaughtBatch) -> tuple[Tensor, StepOutput]:
         """Return the sum of the arms' losses, and what is recorded of them."""
-        images = taught.batch.images
+        images = taught.images_for(self.arms[0].input)
         with autocast(images.device, self.arms[0].precision):
             logits = vmap(self._logits, (0, 0, None))(self.weights, self.stacked_buffers, images)
         losses = [
@@ -144,4 +144,4 @@ def _stack_key(arm: ArmOnStream) -> object:
     if draws or not arm.objective.uses_logits_only:
         return arm.name
     shapes = tuple((name, p.shape) for name, p in arm.student.named_parameters())
-    return type(arm.student), arm.experiment.student.described, shapes
+    return type(arm.student), arm.experiment.student.described, shapes, arm.input

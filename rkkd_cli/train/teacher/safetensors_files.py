@@ -15,7 +15,6 @@ from rkkd_cli import __version__
 from rkkd_cli.config.models import ModelConfig
 from rkkd_cli.errors import UserError
 from rkkd_cli.files import file_sha256
-from rkkd_cli.models.checkpoint.layout import CheckpointWeights
 from rkkd_cli.models.checkpoint.recognise import ImageSpec
 from rkkd_cli.train.teacher.store import IMPORTED_PREFIX, TeacherStore
 
@@ -30,6 +29,7 @@ METADATA_NAMES = {
         "classes",
         "channels",
         "image_size",
+        "resampled_from",
         "fit",
         "mean",
         "std",
@@ -98,12 +98,6 @@ def options_in_facts(facts: Mapping[str, Any]) -> dict[str, Any]:
 def is_composed(metadata: Mapping[str, str]) -> bool:
     """Tell whether these are the weights of a student with parts of its method, as SimKD's."""
     return f"{METADATA_PREFIX}method" in metadata and metadata_fact(metadata, "model") is None
-
-
-def weights_sha256(weights: CheckpointWeights) -> str:
-    """Return the SHA-256 of a file of weights; of several shards, that of their hashes in a row."""
-    hashes = [file_sha256(path) for path in weights.files]
-    return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
 
 
 def recorded_facts(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:

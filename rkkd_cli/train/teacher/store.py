@@ -18,6 +18,7 @@ from rkkd_cli.files import atomic_file, file_sha256, write_atomically
 from rkkd_cli.models import load_checkpoint
 from rkkd_cli.plugins import source_hash
 from rkkd_cli.train.checkpoint import CheckpointStore
+from rkkd_cli.train.configured_model import model_input, weights_sha256
 
 # Increase this when the training code changes such that the same recipe gives another teacher.
 TRAINING_VERSION = 1
@@ -33,13 +34,13 @@ def teacher_key(experiment: Experiment, dataset: Dataset) -> str:
     """Return the key of the teacher that the experiment would train on the dataset.
 
     It covers the training images, their order, augmentation and normalisation, the model (also its
-    options, and its source if it is the user's), the recipe, the seed and the precision. Device and
-    library versions are recorded beside the weights instead: they change the last bits only, and
-    nobody wants to train again for a new PyTorch.
+    options, and its source if it is the user's), its first weights and its input, the recipe, the
+    seed and the precision. Device and library versions are recorded beside the weights instead:
+    they change the last bits only, and nobody wants to train again for a new PyTorch.
     """
     teacher = experiment.teacher
     assert teacher.training is not None
-    parts = {
+    parts: dict[str, Any] = {
         "training_version": TRAINING_VERSION,
         "images": dataset.train.fingerprint,
         "classes": dataset.classes,
@@ -52,6 +53,9 @@ def teacher_key(experiment: Experiment, dataset: Dataset) -> str:
     }
     if teacher.options:
         parts["options"] = teacher.options
+    takes, weights = model_input(teacher, dataset.image_format), weights_sha256(teacher)
+    parts |= {} if takes.is_same else {"input": takes.own}
+    parts |= {} if weights is None else {"weights": weights}
     if is_own_model(teacher.model):
         parts["code"] = source_hash("model", teacher.model)
     text = json.dumps(parts, sort_keys=True, ensure_ascii=False)
@@ -132,6 +136,10 @@ class TeacherStore:
             return None
         sha256 = file_sha256(self.folder / key / WEIGHTS_FILE)
         return sha256 if sha256 == facts["sha256"] else None
+
+    def facts(self, key: str) -> dict[str, Any]:
+        """Return the facts of a teacher; none if it is not there."""
+        return self._read_facts(self.folder / key) or {}
 
     def checkpoints(self, key: str) -> CheckpointStore:
         """Return the store for the checkpoints of a teacher's training."""

@@ -230,10 +230,13 @@ def test_the_teachers_weights_and_batchnorm_statistics_never_change(cache: Path)
 
 def test_all_arms_of_a_seed_start_from_the_same_weights(cache: Path) -> None:
     bench = Bench(cache, {name: ARMS[name] for name in ("kd", "kd_rank", "hot", "adamw")})
-    states = [new_student(arm, 0, bench.teacher).state_dict() for arm in bench.arms]
+    states = [
+        new_student(arm, 0, bench.teacher, bench.teacher.input)[0].state_dict()
+        for arm in bench.arms
+    ]
     for state in states[1:]:
         assert all(torch.equal(state[name], value) for name, value in states[0].items())
-    other = new_student(bench.arms[0], 1, bench.teacher).state_dict()
+    other = new_student(bench.arms[0], 1, bench.teacher, bench.teacher.input)[0].state_dict()
     assert not torch.equal(other["convs.0.weight"], states[0]["convs.0.weight"])
 
 

@@ -18,6 +18,7 @@ from torch.utils._pytree import tree_leaves
 from trained import Arms, arm_of, experiment_with
 
 from rkkd_cli.config.experiment import TrainingConfig
+from rkkd_cli.data.model_input import taken_as_is
 from rkkd_cli.data.stream import Batch
 from rkkd_cli.data.targets import Mixed
 from rkkd_cli.methods import METHODS
@@ -85,7 +86,7 @@ def teacher(monkeypatch: pytest.MonkeyPatch) -> Teacher:
     monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())  # it knows no meta
     # While a CUDA graph is recorded the generators, which are on the CPU, stay as they are.
     monkeypatch.setattr(IsolatedRng, "active", lambda _: nullcontext())
-    made = freeze(build_model("resnet8x4", 10), META, "fp32", 10, 3, (32, 32))
+    made = freeze(build_model("resnet8x4", 10), META, "fp32", 10, taken_as_is(3, (32, 32)))
     made.__dict__["folded"] = made.model  # folding compares values, once
     return made
 

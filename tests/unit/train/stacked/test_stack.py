@@ -12,6 +12,7 @@ from torch import nn
 from torchvision.ops import StochasticDepth
 from trained import CPU, DIVERGING, NEVER, checkpoints_of, events_of, experiment_with, going_on
 
+from rkkd_cli.data.model_input import taken_as_is
 from rkkd_cli.data.stream import Batch
 from rkkd_cli.methods.inputs import logits_only
 from rkkd_cli.models import build_model
@@ -53,7 +54,7 @@ LABELS = torch.arange(200) % 10
 @pytest.fixture
 def teacher() -> Teacher:
     torch.manual_seed(0)
-    return freeze(build_model("digits_teacher", 10, 1), CPU, "fp32", 10, 1, (8, 8))
+    return freeze(build_model("digits_teacher", 10, 1), CPU, "fp32", 10, taken_as_is(1, (8, 8)))
 
 
 def students(teacher: Teacher, arms: dict[str, Any] = ARMS) -> list[ArmOnStream]:
@@ -73,7 +74,7 @@ def lessons(count: int) -> Iterator[tuple[float, TaughtBatch]]:
         images = torch.randn(32, 1, 8, 8, dtype=torch.float64)
         batch = Batch(images, torch.randint(0, 10, (32,)), torch.arange(32))
         logits = torch.randn(32, 10, dtype=torch.float64)
-        yield number / count, TaughtBatch(batch, logits_only(logits), None, 1, 1)
+        yield number / count, TaughtBatch(batch, logits_only(logits), None, 1, 1, {})
 
 
 def close(one: Any, other: Any) -> None:

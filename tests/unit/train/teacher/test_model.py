@@ -183,7 +183,7 @@ def test_a_teacher_without_recipe_or_checkpoint_is_refused(tmp_path: Path) -> No
     experiment = experiment_with()
     teacher = experiment.teacher.model_copy(update={"training": None})
     bare = experiment.model_copy(update={"teacher": teacher, "arms": {"kd": {}}})
-    with pytest.raises(UserError, match="neither a recipe nor a checkpoint"):
+    with pytest.raises(UserError, match="neither a recipe nor weights"):
         list(prepare_teacher(bare, runtime(tmp_path)))
 
 
