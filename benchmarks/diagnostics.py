@@ -13,6 +13,7 @@ import time
 import torch
 
 from rkkd_cli.config.presets import load_experiment
+from rkkd_cli.data.model_input import taken_as_is
 from rkkd_cli.data.stream import Batch
 from rkkd_cli.methods.teacher_outputs import logits_of
 from rkkd_cli.models import build_model
@@ -37,7 +38,7 @@ def seconds(preset: str, rounds: int) -> tuple[list[float], list[float]]:
     batch_size, channels, side, classes, share = SHAPES[preset]
     experiment = load_experiment(preset)
     model = build_model(experiment.teacher.model, classes, channels)
-    teacher = freeze(model, CPU, "fp32", classes, channels, (side, side))
+    teacher = freeze(model, CPU, "fp32", classes, taken_as_is(channels, (side, side)))
     labels = torch.arange(batch_size) % classes
     images = torch.randn(batch_size, channels, side, side)
     batch = Batch(images.to(memory_format=torch.channels_last), labels, torch.arange(batch_size))

@@ -77,7 +77,7 @@ def seconds(folder: Path, batches: int, command: Sequence[str]) -> float:
     with tempfile.TemporaryDirectory(dir=folder) as results:
         words = [
             sys.executable, "-m", "rkkd_cli", *command, "--dataset=folder", "--data-root=images",
-            "--teacher-checkpoint=teacher.pt", f"--limit-train={batches * BATCH}", "--epochs=1",
+            "--teacher-weights=teacher.pt", f"--limit-train={batches * BATCH}", "--epochs=1",
             "--quiet", f"--out={results}",
         ]  # fmt: skip
         surroundings = {**os.environ, "RKKD_CACHE": str(folder / "cache")}

@@ -27,6 +27,7 @@ from turns import Row, parser, show
 
 from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.config.presets import load_experiment
+from rkkd_cli.data.model_input import taken_as_is
 from rkkd_cli.data.stream import Batch
 from rkkd_cli.losses import kendall_ranking_loss
 from rkkd_cli.models import build_model
@@ -60,7 +61,7 @@ def _lockstep(preset: str, arms: int, batch_size: int, shape: tuple[int, int, in
     experiment = _with_arms(load_experiment(preset), arms)
     classes = 10 if shape[0] == 1 else 100
     model = build_model(experiment.teacher.model, classes, shape[0])
-    teacher = freeze(model, CPU, "fp32", classes, shape[0], shape[1:])
+    teacher = freeze(model, CPU, "fp32", classes, taken_as_is(shape[0], shape[1:]))
     labels = torch.arange(batch_size) % classes
     images = torch.randn(batch_size, *shape).to(memory_format=torch.channels_last)
     batch = Batch(images, labels, torch.arange(batch_size))

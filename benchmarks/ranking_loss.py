@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 
 from rkkd_cli.config.presets import load_experiment
+from rkkd_cli.data.model_input import taken_as_is
 from rkkd_cli.data.stream import Batch
 from rkkd_cli.losses import kendall_ranking_loss
 from rkkd_cli.losses.ranking import ranking_per_image
@@ -135,7 +136,7 @@ def logging_shares(
     experiment = load_experiment(preset)
     classes = 100
     model = build_model(experiment.teacher.model, classes, shape[1])
-    teacher = freeze(model, CPU, "fp32", classes, shape[1], shape[2:])
+    teacher = freeze(model, CPU, "fp32", classes, taken_as_is(shape[1], shape[2:]))
     labels = torch.arange(shape[0]) % classes
     images = torch.randn(*shape).to(memory_format=torch.channels_last)
     batch = Batch(images, labels, torch.arange(shape[0]))

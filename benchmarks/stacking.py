@@ -13,6 +13,7 @@ import statistics
 import torch
 
 from rkkd_cli.config.presets import load_experiment
+from rkkd_cli.data.model_input import taken_as_is
 from rkkd_cli.data.stream import Batch
 from rkkd_cli.models import build_model
 from rkkd_cli.records.environment import environment
@@ -40,7 +41,9 @@ def main() -> None:
           f"torch {facts['versions']['torch']}")  # fmt: skip
     for preset, shape in SHAPES.items():
         arms = load_experiment(preset).resolved_arms
-        teacher = freeze(build_model("cnn2", 10, shape[1]), device, "fp32", 10, shape[1], shape[2:])
+        teacher = freeze(
+            build_model("cnn2", 10, shape[1]), device, "fp32", 10, taken_as_is(shape[1], shape[2:])
+        )
         images = torch.randn(shape, device=device).to(memory_format=torch.channels_last)
         labels = torch.randint(0, 10, shape[:1], device=device)
         batch = Batch(images, labels, torch.arange(shape[0], device=device))

@@ -26,6 +26,7 @@ from turns import Row, Step, parser, ratios, row, show, take_turns
 from rkkd_cli.config.overrides import Override
 from rkkd_cli.config.presets import load_experiment
 from rkkd_cli.data.images import Dataset, LabelledImages
+from rkkd_cli.data.model_input import taken_as_is
 from rkkd_cli.data.stream import Stream
 from rkkd_cli.files import file_sha256
 from rkkd_cli.models import build_model
@@ -137,7 +138,7 @@ def lockstep_of(
     resolved = load_experiment(study.preset, given).resolved_arms[-arms if arms else 0 :]
     (channels, *size), classes = study.image, study.classes
     model = build_model(study.teacher, classes, channels).to(memory_format=torch.channels_last)
-    teacher = freeze(model, where, precision, classes, channels, (size[0], size[1]))
+    teacher = freeze(model, where, precision, classes, taken_as_is(channels, (size[0], size[1])))
     stream = Stream(_random_images(study), where, study.batch, seed=0)
     return Lockstep(
         "benchmark",

@@ -12,6 +12,7 @@ import pandas as pd
 
 from rkkd_cli.analysis.selection import select_rows
 from rkkd_cli.records.manifest import Manifest
+from rkkd_cli.records.metrics import EMA_COLUMNS
 
 SUMMARY_METRICS = ("test_acc", "test_kl", "test_rank", "test_kendall_tau", "kl", "rank")
 PROGRESS_METRICS = ("rank", "kl", "test_acc")
@@ -107,7 +108,8 @@ def summarise_selected(
 
 
 def _summary(arm: str, rows: pd.DataFrame) -> ArmSummary:
-    metrics = {name: mean_std(rows[name]) for name in SUMMARY_METRICS}
+    averaged = [name for name in EMA_COLUMNS if name in rows and rows[name].notna().any()]
+    metrics = {name: mean_std(rows[name]) for name in (*SUMMARY_METRICS, *averaged)}
     return ArmSummary(arm, _epoch_by_seed(rows), len(rows), metrics)
 
 

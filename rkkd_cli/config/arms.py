@@ -3,7 +3,12 @@
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from rkkd_cli.config.experiment import DESCRIPTIVE_KEYS, Experiment, MethodConfig
+from rkkd_cli.config.experiment import (
+    DESCRIPTIVE_KEYS,
+    Experiment,
+    MethodConfig,
+    TrainingConfig,
+)
 from rkkd_cli.config.overrides import flatten, merge
 from rkkd_cli.config.validation import experiment_from
 from rkkd_cli.errors import UserError
@@ -76,10 +81,11 @@ def select_by_rank_grad(experiment: Experiment, choice: str) -> Experiment:
 def check_overrides_take_effect(experiment: Experiment, keys: Iterable[str]) -> None:
     """Raise UserError for an overridden key that has no effect.
 
-    Every arm sets it itself, or it is a setting of a method that no arm has.
+    Every arm sets it itself, or it is a setting of a method or an optimiser that no arm has.
     """
     for key in keys:
         _check_method_is_used(experiment, key)
+        _check_momentum_is_used(experiment, key)
     keys_by_arm = [set(flatten(overrides)) for overrides in experiment.arms.values()]
     for key in keys:
         if key in experiment.vary or all(key in arm_keys for arm_keys in keys_by_arm):
@@ -94,9 +100,7 @@ def _check_method_is_used(experiment: Experiment, key: str) -> None:
 
     The key may be that of one arm. ``method.plugin`` is the section of all methods of the user's.
     """
-    arms, parts = experiment.resolved_arms, key.split(".")
-    if parts[0] == "arms":
-        arms, parts = tuple(arm for arm in arms if arm.name == parts[1]), parts[2:]
+    arms, parts = _arms_and_parts(experiment, key)
     if parts[:1] != ["method"] or len(parts) < 3 or not arms:
         return
     section, names = parts[1], {arm.experiment.method.name for arm in arms}
@@ -110,6 +114,37 @@ def _check_method_is_used(experiment: Experiment, key: str) -> None:
         f"{key} has no effect: no arm has a method {missing}, but {', '.join(sorted(names))}; "
         f"choose it with --method {choice} (`rkkd ls methods` lists them), or leave {key} out"
     )
+
+
+def _check_momentum_is_used(experiment: Experiment, key: str) -> None:
+    """Raise UserError for momentum where no recipe has the optimiser that takes it."""
+    arms, parts = _arms_and_parts(experiment, key)
+    section, _, name = ".".join(parts).rpartition(".")
+    if name not in ("momentum", "nesterov"):
+        return
+    recipes = [_recipe(arm.experiment, section) for arm in arms]
+    optimizers = {recipe.optimizer for recipe in recipes if recipe is not None}
+    if optimizers and "sgd" not in optimizers:
+        raise UserError(
+            f"{key} has no effect: it is sgd's, and {section}.optimizer is "
+            f"{' or '.join(sorted(optimizers))}; leave it out"
+        )
+
+
+def _recipe(experiment: Experiment, section: str) -> TrainingConfig | None:
+    """Return the recipe that ``training``, or a teacher's ``teacher.training``, is."""
+    if section == "training":
+        return experiment.training
+    teachers = experiment.teacher_sections.items()
+    return next((one.training for key, one in teachers if f"{key}.training" == section), None)
+
+
+def _arms_and_parts(experiment: Experiment, key: str) -> tuple[tuple[Arm, ...], list[str]]:
+    """Return the arms that a key is for, all or one, and its parts after the arm's name."""
+    arms, parts = experiment.resolved_arms, key.split(".")
+    if parts[0] == "arms":
+        return tuple(arm for arm in arms if arm.name == parts[1]), parts[2:]
+    return arms, parts
 
 
 def _advice(experiment: Experiment, key: str) -> str:

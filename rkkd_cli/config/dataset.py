@@ -4,7 +4,7 @@ from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from rkkd_cli.config.frozen import Floats, FrozenConfig
+from rkkd_cli.config.frozen import Floats, FrozenConfig, check_positive
 
 # The keys of a recipe for the images of any dataset, unlike its size, crops and mean.
 AUGMENTATION_KEYS = ("auto_augment", "ra_magnitude", "ra_num_ops", "color_jitter", "random_erase",
@@ -139,9 +139,4 @@ class DatasetConfig(FrozenConfig):
             raise ValueError("must be 0 or more, and of the hue at most 0.5")
         return spread
 
-    @field_validator("std")
-    @classmethod
-    def _positive(cls, std: tuple[float, ...] | None) -> tuple[float, ...] | None:
-        if std is not None and min(std, default=1.0) <= 0:
-            raise ValueError("must be greater than 0 for every channel")
-        return std
+    _std_is_positive = field_validator("std")(check_positive)

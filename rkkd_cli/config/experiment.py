@@ -19,6 +19,7 @@ from pydantic import (
 
 from rkkd_cli.config.dataset import DatasetConfig
 from rkkd_cli.config.frozen import FrozenConfig as FrozenConfig
+from rkkd_cli.config.models import ModelConfig
 from rkkd_cli.config.objective import MethodConfig as MethodConfig
 from rkkd_cli.config.objective import RankConfig as RankConfig
 from rkkd_cli.config.stated_findings import FINDING_NAME, StatedFinding
@@ -53,19 +54,22 @@ def default_arms(method: object = "kd") -> dict[str, dict[str, Any]]:
     return {name: {"rank": {"grad": False}}, f"{name}_rank": {"rank": {"grad": True}}}
 
 
-class TeacherConfig(FrozenConfig):
-    """The teacher: a model, trained by its own recipe or loaded from a checkpoint file."""
+class TeacherConfig(ModelConfig):
+    """The teacher. Weights that fit the classes are used as they are.
 
-    model: str
-    checkpoint: str | None = None
+    Without weights, or if their head is replaced, it is trained by its own recipe, ``training``.
+    """
+
+    role = "teacher"
+
     seed: int = Field(default=0, ge=0, description="Seed of the teacher's weights and batches.")
     training: TrainingConfig | None = None
 
 
-class StudentConfig(FrozenConfig):
+class StudentConfig(ModelConfig):
     """The student's model. Its recipe is the experiment's ``training``."""
 
-    model: str
+    role = "student"
 
 
 def _cache_mode(value: object) -> object:

@@ -92,3 +92,10 @@ def as_tuple(value: Any) -> Any:
 
 
 Floats = tuple[float, ...]
+
+
+def check_positive(values: Floats | None) -> Floats | None:
+    """Return the values. Raises ValueError unless all are greater than 0."""
+    if values is not None and min(values, default=1.0) <= 0:
+        raise ValueError("must be greater than 0 for every channel")
+    return values

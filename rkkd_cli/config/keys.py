@@ -91,7 +91,7 @@ def _type_text(kind: Any) -> str:
     if origin is tuple:
         return f"list of {_type_text(inner[0])}s"
     if origin is dict:
-        return "sections"
+        return "values by name" if inner[1] is Any else "sections"
     return _type_text(inner[0])  # an annotated type
 
 

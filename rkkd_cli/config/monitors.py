@@ -10,7 +10,9 @@ MONITORS = {
     "val_kl": False,
     "val_rank": False,
     "val_kendall_tau": True,
+    "val_acc_ema": True,
 }
+EMA_MONITORS = ("val_acc_ema",)  # of the moving average of the student's weights
 DEFAULT_MONITOR = "val_acc"
 
 

@@ -1,6 +1,5 @@
 """What an arm optimises: its method with the weights of CE and KL, and the ranking loss."""
 
-import math
 from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, PlainValidator, model_validator
@@ -8,7 +7,7 @@ from pydantic_core import PydanticCustomError
 
 from rkkd_cli.config.frozen import FrozenConfig
 from rkkd_cli.config.teachers import Target, parse_target, shares_of
-from rkkd_cli.config.value_lists import fits_64_bits
+from rkkd_cli.config.value_lists import SETTING_RULE, is_setting
 
 
 class MethodConfig(FrozenConfig):
@@ -59,21 +58,9 @@ class MethodConfig(FrozenConfig):
             if not isinstance(value, dict):
                 raise PydanticCustomError("extra_forbidden", "unknown", {"name": str(name)})
             for key, setting in value.items():
-                if not _is_setting(setting):
-                    raise PydanticCustomError(
-                        "setting",
-                        "must be a finite number, a text, true or false, or a list of these",
-                        {"name": f"{name}.{key}"},
-                    )
+                if not is_setting(setting):
+                    raise PydanticCustomError("setting", SETTING_RULE, {"name": f"{name}.{key}"})
         return table
-
-
-def _is_setting(value: Any) -> bool:
-    if isinstance(value, list | tuple):
-        return all(_is_setting(item) and not isinstance(item, list | tuple) for item in value)
-    if isinstance(value, float):
-        return math.isfinite(value)
-    return isinstance(value, str) or (isinstance(value, int) and fits_64_bits(value))
 
 
 class RankConfig(FrozenConfig):

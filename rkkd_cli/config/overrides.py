@@ -14,6 +14,9 @@ POINTED = re.compile(r"[+-]?([0-9]+\.|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 REMOVABLE = ("arms", "vary", "findings", "teacher", "teachers")  # whole sections
 
+# A key of older presets and records, ``teacher.checkpoint``, which is ``teacher.weights`` now.
+FORMER_WEIGHTS = re.compile(r"(^|\.)(teacher|teachers\.[^.]+)\.checkpoint$")
+
 MAX_DEPTH = 20  # nested sections; an experiment has four
 
 
@@ -42,7 +45,22 @@ def parse_override(text: str) -> Override:
     """Parse ``KEY=VALUE``; a value that is not valid TOML (``resnet20``, ``0:3``) is a string."""
     check_encoding(text)
     key, _, value = text.partition("=")
-    return Override(key.strip(), parse_value(value.strip()))
+    return Override(current_key(key.strip()), parse_value(value.strip()))
+
+
+def current_key(key: str) -> str:
+    """Return what a key is called now; it may be one of an arm."""
+    return FORMER_WEIGHTS.sub(r"\1\2.weights", key)
+
+
+def with_current_keys(table: Mapping[str, Any], inside: str = "") -> dict[str, Any]:
+    """Return a table of an older preset or record with its keys as they are called now."""
+    result = {}
+    for key, value in table.items():
+        path = current_key(inside + key)
+        nested = isinstance(value, Mapping) and path.count(".") < MAX_DEPTH
+        result[path[len(inside) :]] = with_current_keys(value, f"{path}.") if nested else value
+    return result
 
 
 def parse_value(text: str) -> Any:

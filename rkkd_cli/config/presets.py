@@ -19,6 +19,7 @@ from rkkd_cli.config.overrides import (
     is_too_deep,
     looks_like_override,
     overridden_keys,
+    with_current_keys,
 )
 from rkkd_cli.config.shipped import preset_description
 from rkkd_cli.config.shipped import preset_directory as preset_directory
@@ -122,7 +123,7 @@ def read_table(path: Path) -> dict[str, Any]:
         raise UserError(f"{path} is no valid TOML: {error}") from None
     if is_too_deep(table):
         raise UserError(f"{path} is nested deeper than any experiment")
-    return _with_named_teachers(table, str(path))
+    return with_current_keys(_with_named_teachers(table, str(path)))
 
 
 def _with_named_teachers(table: dict[str, Any], where: str) -> dict[str, Any]:

@@ -5,14 +5,15 @@ from typing import Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from rkkd_cli.config.frozen import Floats, FrozenConfig
-from rkkd_cli.config.monitors import DEFAULT_MONITOR, monitor_problem
+from rkkd_cli.config.monitors import DEFAULT_MONITOR, EMA_MONITORS, monitor_problem
 
 
 class TrainingConfig(FrozenConfig):
     """A training recipe: epochs, batch size, optimiser and learning-rate schedule.
 
     ``last_batch`` = None keeps the last batch, but merges a single image, which BatchNorm could not
-    normalise.
+    normalise. Weight decay is that of the optimiser in PyTorch: decoupled from the gradient in
+    adamw, added to it (L2) in sgd and adam.
     """
 
     epochs: int = Field(ge=1, le=10**9)
@@ -20,11 +21,21 @@ class TrainingConfig(FrozenConfig):
     last_batch: Literal["keep", "drop", "merge"] | None = Field(
         None, description="What becomes of an epoch's last, smaller batch; merge: into that before."
     )
-    optimizer: Literal["sgd", "adamw"] = Field("sgd", description="Optimiser.")
+    optimizer: Literal["sgd", "adam", "adamw"] = Field("sgd", description="Optimiser.")
     lr: float = Field(gt=0)
     momentum: float = Field(default=0.9, ge=0, lt=1, description="Momentum of sgd.")
     nesterov: bool = Field(False, description="Nesterov's momentum.")
     weight_decay: float = Field(default=5e-4, ge=0, description="Weight decay.")
+    norm_bias_decay: bool = Field(
+        True,
+        description="Weight decay also on norms and biases; false: on none of them, nor on what "
+        "the model's no_weight_decay() names, such as timm's position embeddings.",
+    )
+    clip_grad_norm: float | None = Field(
+        default=None,
+        gt=0,
+        description="Largest norm of the gradient of all parameters; a larger one is scaled down.",
+    )
     schedule: Literal["step", "cosine", "constant"] = Field(
         "step", description="How the learning rate falls."
     )
@@ -34,8 +45,14 @@ class TrainingConfig(FrozenConfig):
         "learning rate is multiplied by gamma; 150: from epoch 151 on.",
     )
     gamma: float = Field(default=0.1, gt=0, le=1, description="Factor at each milestone.")
+    min_lr: float = Field(
+        default=0.0, ge=0, description="Learning rate at the end of the cosine schedule."
+    )
     warmup_epochs: float = Field(
-        default=0.0, ge=0, description="Epochs over which the learning rate rises from 0."
+        default=0.0, ge=0, description="Epochs over which the learning rate rises from warmup_lr."
+    )
+    warmup_lr: float = Field(
+        default=0.0, ge=0, description="Learning rate at the start of the warm-up."
     )
     label_smoothing: float = Field(
         default=0.0,
@@ -70,6 +87,20 @@ class TrainingConfig(FrozenConfig):
         return self
 
     @model_validator(mode="after")
+    def _rates_fit(self) -> Self:
+        if self.min_lr and self.schedule != "cosine":
+            raise ValueError(
+                f"min_lr is where the cosine schedule ends, and schedule = {self.schedule!r}; set "
+                "schedule = 'cosine', or leave min_lr out"
+            )
+        if self.warmup_lr and not self.warmup_epochs:
+            raise ValueError("warmup_lr is where a warm-up starts; set warmup_epochs too")
+        for name in ("min_lr", "warmup_lr"):
+            if getattr(self, name) > self.lr:
+                raise ValueError(f"{name} = {getattr(self, name)} is above lr = {self.lr}")
+        return self
+
+    @model_validator(mode="after")
     def _nesterov_needs_momentum(self) -> Self:
         if self.nesterov and self.optimizer == "sgd" and self.momentum == 0:
             raise ValueError("nesterov = true needs momentum > 0")
@@ -82,8 +113,18 @@ class StudentTrainingConfig(TrainingConfig):
     With ``patience`` an arm stops after this many epochs in which ``monitor``, a metric of the
     validation split, has not improved by more than ``min_delta``. With ``patience`` or ``monitor``
     the weights of each arm's best epoch are kept.
+
+    With ``ema_decay`` d the student has an exponential moving average of its weights and buffers,
+    which starts at the first weights: average ← d · average + (1 − d) · weights after each step.
     """
 
+    ema_decay: float | None = Field(
+        default=None,
+        gt=0,
+        lt=1,
+        description="Decay of an exponential moving average of the student's weights, which gets "
+        "an accuracy of its own: test_acc_ema.",
+    )
     patience: int | None = Field(default=None, ge=1)
     min_delta: float = Field(default=0.0, ge=0)
     monitor: str | None = None
@@ -109,6 +150,14 @@ class StudentTrainingConfig(TrainingConfig):
         if problem:
             raise ValueError(problem)
         return monitor
+
+    @model_validator(mode="after")
+    def _monitored_average_exists(self) -> Self:
+        if self.monitor in EMA_MONITORS and self.ema_decay is None:
+            raise ValueError(
+                f"monitor = {self.monitor!r} is of the moving average of the weights; set ema_decay"
+            )
+        return self
 
     @model_validator(mode="after")
     def _min_delta_needs_patience(self) -> Self:

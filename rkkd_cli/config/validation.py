@@ -20,7 +20,10 @@ SPELT_OUT = {  # what pydantic says, in the words of somebody who types it
     "a valid boolean": "true or false",
 }
 
-METHOD_SETTING = re.compile(r"method\.[a-z0-9_]+\.[a-z0-9_]+")
+# The keys that only a method knows, or the builder of a model.
+FREE_KEY = re.compile(
+    r"method\.[a-z0-9_]+\.[a-z0-9_]+|(teacher|teachers\.\w+|student)\.options\.[A-Za-z0-9_]+"
+)
 
 
 def experiment_from(
@@ -58,10 +61,11 @@ def section_error(error: ValidationError, section: str, keys: Iterable[str]) -> 
 def check_known_key(key: str) -> None:
     """Raise UserError for an unknown key or a whole section.
 
-    Settings of a method, such as ``method.dkd.beta``, are not checked: only the method knows them.
+    Settings of a method, such as ``method.dkd.beta``, and options of a model are not checked: only
+    the method and the model know them.
     """
     keys = known_keys()
-    if METHOD_SETTING.fullmatch(key):
+    if FREE_KEY.fullmatch(key):
         return
     if key.startswith("teachers."):
         keys = known_keys(TeacherConfig, f"teachers.{key.split('.')[1]}.")

@@ -17,19 +17,29 @@ MAX_SEEDS = 10_000
 MAX_INTEGER = 2**63 - 1  # of TOML, and of a column of metrics.csv
 BRACKETS = ("[]", "()")
 # The keys whose value is a list, like the settings of methods may be.
-LIST_KEY = re.compile(r".*\.(milestones|mean|std|color_jitter)|method\.[^.]+\.[^.]+")
+LIST_KEY = re.compile(r".*\.(milestones|mean|std|color_jitter)|(method\.[^.]+|.*\.options)\.[^.]+")
 
 NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
 BEGINS_RANGE = re.compile(rf"\s*(?:{NUMBER}|log)\s*:")
 RANGE_SYNTAX = (
     "write START:STOP:STEP, such as 0.1:0.9:0.2, or log:START:STOP:COUNT, such as log:1:50:6"
 )
+SETTING_RULE = "must be a finite number, a text, true or false, or a list of these"
 SEED_SYNTAX = "must be whole numbers from 0 to 2⁶³ − 1, such as 0 or 0,1,2 or 0:3"
 
 
 def fits_64_bits(value: Any) -> bool:
     """Whether the value is no integer, or one that TOML can hold."""
     return not isinstance(value, int) or -MAX_INTEGER <= value <= MAX_INTEGER
+
+
+def is_setting(value: Any) -> bool:
+    """Whether the value is a finite number, a text, true or false, or a list of these."""
+    if isinstance(value, list | tuple):
+        return all(is_setting(item) and not isinstance(item, list | tuple) for item in value)
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return isinstance(value, str) or (isinstance(value, int) and fits_64_bits(value))
 
 
 def without_brackets(text: str) -> str:

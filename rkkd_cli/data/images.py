@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rkkd_cli.data.augmentation import NO_AUGMENTATION, Augmentation
+from rkkd_cli.data.model_input import ImageFormat
 from rkkd_cli.data.streaming.split import StreamedSplit
 from rkkd_cli.data.subsets import Indices
 
@@ -80,6 +81,11 @@ class Dataset:
     def image_size(self) -> tuple[int, int]:
         """Height and width."""
         return self.train.shape[1:]
+
+    @property
+    def image_format(self) -> ImageFormat:
+        """The format in which streams yield the images."""
+        return ImageFormat(self.image_size, self.mean, self.std)
 
     @property
     def augmentation(self) -> tuple[object, ...]:

@@ -19,8 +19,9 @@ from rkkd_cli.models.shapes import FeatureShapes, feature_shapes
 class ModelPair:
     """A student, its teacher, and the training set that they see.
 
-    ``image_size`` is (height, width) in pixels. ``train_labels`` (N,) are the class numbers of the
-    N training images; ``DistillInputs.sample_indices`` index into them.
+    ``image_size`` is the (height, width) of the images that the student takes, and the teacher
+    unless it has a ``teacher_image_size``. ``train_labels`` (N,) are the class numbers of the N
+    training images; ``DistillInputs.sample_indices`` index into them.
     """
 
     student: Classifier
@@ -28,6 +29,7 @@ class ModelPair:
     in_channels: int
     image_size: tuple[int, int]
     train_labels: Tensor
+    teacher_image_size: tuple[int, int] | None = None
 
     @cached_property
     def student_shapes(self) -> FeatureShapes:
@@ -37,7 +39,8 @@ class ModelPair:
     @cached_property
     def teacher_shapes(self) -> FeatureShapes:
         """The shapes of the teacher's features, without the batch dimension."""
-        return feature_shapes(self.teacher, self.in_channels, self.image_size)
+        size = self.teacher_image_size or self.image_size
+        return feature_shapes(self.teacher, self.in_channels, size)
 
 
 class Method(nn.Module):

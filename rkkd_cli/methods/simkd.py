@@ -183,9 +183,8 @@ class SimKD(Method):
 
     def inference_model(self, student: Classifier) -> nn.Module:
         """Return student and projector with the teacher's classifier, as a module that owns it."""
-        wrapped = self._wrapped[0]
-        assert wrapped is student
-        return StudentWithClassifier(wrapped, classifier_alone(wrapped.teacher, self._final))
+        assert isinstance(student, ReusedClassifier)
+        return StudentWithClassifier(student, classifier_alone(student.teacher, self._final))
 
     def inference_projector(self) -> nn.Module:
         """Return the projector of the final map."""

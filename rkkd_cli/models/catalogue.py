@@ -1,10 +1,12 @@
 """Models by name: those of the zoo, torchvision, timm and the user."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from rkkd_cli.errors import UserError, unknown_name
+from rkkd_cli.models.external.options import NO_OPTIONS, build_with_options, check_options
 from rkkd_cli.models.external.timm_models import check_timm_name, timm_model, timm_names
 from rkkd_cli.models.external.torchvision_models import (
     check_torchvision_name,
@@ -54,15 +56,19 @@ LIBRARIES: dict[str, Callable[[], list[str]]] = {
 }
 
 
-def check_model_name(name: str) -> None:
-    """Raise UserError unless :func:`build_model` knows the name. Does not build the model."""
+def check_model_name(name: str, options: Mapping[str, Any] = NO_OPTIONS) -> None:
+    """Raise UserError unless :func:`build_model` knows the name. Does not build the model.
+
+    Of the options it is checked whether they may be given at all.
+    """
     source, colon, rest = name.partition(":")
+    check_options(name, options, is_zoo=name in MODELS, is_library=source in LIBRARIES)
     if colon and source == "torchvision":
         check_torchvision_name(rest)
     elif colon and source == "timm":
         check_timm_name(rest)
     elif colon:
-        check_user_model(name)
+        check_user_model(name, options)
     elif name.endswith(FILE_SUFFIX):
         made = [f"{name}:{made}" for made in names_in_file(Path(name).expanduser())]
         listed = " or ".join(made) or f"{name}:NAME"
@@ -77,6 +83,7 @@ def build_model(
     num_classes: int,
     in_channels: int = 3,
     image_size: tuple[int, int] | None = None,
+    options: Mapping[str, Any] = NO_OPTIONS,
 ) -> Classifier:
     """Return a model with random weights, drawn from torch's global generator.
 
@@ -88,21 +95,39 @@ def build_model(
         in_channels: the number of input channels.
         image_size: height and width, for models with positional embeddings of a fixed size, such as
             vision transformers. The zoo's models take any size.
+        options: further arguments of the library's builder, or of the user's function, such as
+            ``{"drop_path_rate": 0.1}``. The zoo's models have none.
 
     Raises:
         ValueError: ``num_classes`` or ``in_channels`` is below 1.
-        UserError (a ValueError): the name is unknown (the message gives the nearest one), or a
-            library's model cannot take the image size.
+        UserError (a ValueError): the name is unknown (the message gives the nearest one), a
+            library's model cannot take the image size, or the model cannot be built with the
+            options.
 
     """
     if num_classes < 1 or in_channels < 1:
         raise ValueError(f"{name} needs at least 1 class and 1 input channel")
+    is_library = name.partition(":")[0] in LIBRARIES
+    check_options(name, options, is_zoo=name in MODELS, is_library=is_library)
+    build = partial(_build, name, num_classes, in_channels)
+    if options:
+        return build_with_options(name, build, image_size, options)
+    return build(image_size, options)
+
+
+def _build(
+    name: str,
+    num_classes: int,
+    in_channels: int,
+    image_size: tuple[int, int] | None,
+    options: Mapping[str, Any],
+) -> Classifier:
     source, colon, rest = name.partition(":")
     if colon and source == "torchvision":
-        return torchvision_model(rest, num_classes, in_channels, image_size)
+        return torchvision_model(rest, num_classes, in_channels, image_size, options)
     if colon and source == "timm":
-        return timm_model(rest, num_classes, in_channels, image_size)
+        return timm_model(rest, num_classes, in_channels, image_size, options)
     if colon:
-        return user_model(name, num_classes, in_channels, image_size)
+        return user_model(name, num_classes, in_channels, image_size, options)
     check_model_name(name)
     return MODELS[name](num_classes, in_channels)

@@ -87,8 +87,11 @@ class Manifest(BaseModel):
     - ``ended_early`` lists arms that training.patience stopped, which is a normal end.
     - ``monitors`` has the metric that selects an arm's epoch, for arms with one.
     - ``numbers_version`` is that of the training code: see NUMBERS_VERSION in config.
-    - ``students`` has each arm's parameters and multiply-adds, ``objectives`` what each arm
-      optimises, such as ``0.1·ce + 0.9·kl``. A run of an older version has none.
+    - ``students`` has each arm's parameters and multiply-adds, its first ``weights`` (name, source,
+      SHA-256) if it names some, and its ``input`` if that is not the dataset's images. So have
+      ``teachers``.
+    - ``objectives`` has what each arm optimises, such as ``0.1·ce + 0.9·kl``. A run of an older
+      version has neither.
     - ``code`` has the SHA-256 of each file of the user's own code, whose copies are in ``code/``.
     - ``warnings`` are sentences about what makes the numbers doubtful.
     - ``ranks`` counts the processes that share each batch; ``launch`` is the torchrun launch that

@@ -2,12 +2,14 @@
 
 The columns are: arm, seed, epoch; the varied keys, empty where an arm has no value; learning rate,
 terms and accuracies; diagnostics; the terms of single methods, empty in other arms; those of
-several teachers, on all splits; timing; those of the validation split.
+several teachers, on all splits; timing; those of the validation split; accuracies of moving
+averages of weights, empty in arms without.
 """
 
 import csv
 import hashlib
 import io
+import itertools
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -35,6 +37,9 @@ DIAGNOSTICS = (
 )  # fmt: skip
 # Only in runs with a validation split (dataset.val_share > 0, or the folder has one).
 VAL_COLUMNS = ("val_acc", "val_top5", "val_ce", "val_kl", "val_rank", "val_kendall_tau")
+# Only in runs in which an arm has moving averages of its weights (training.ema_decay).
+EMA_COLUMNS = ("test_acc_ema",)
+VAL_EMA_COLUMNS = ("val_acc_ema",)
 ROW_KEY = ["arm", "seed", "epoch"]
 TIMING = COLUMNS[-2:]
 
@@ -44,6 +49,7 @@ def columns(
     varied: Sequence[str] = (),
     method_terms: Sequence[str] = (),
     teacher_terms: Sequence[str] = (),
+    with_ema: bool = False,
 ) -> tuple[str, ...]:
     """Return the header of a run's metrics.csv.
 
@@ -52,12 +58,17 @@ def columns(
     prefixes = ("", "test_", "val_") if with_validation else ("", "test_")
     of_teachers = [prefix + term for prefix in prefixes for term in teacher_terms]
     extra = (*DIAGNOSTICS, *method_terms, *of_teachers)
-    return _header(varied, extra, VAL_COLUMNS if with_validation else ())
+    return _header(varied, extra, with_validation, with_ema)
 
 
-def _header(varied: Sequence[str], extra: Sequence[str], val: Sequence[str]) -> tuple[str, ...]:
+def _header(
+    varied: Sequence[str], extra: Sequence[str], with_validation: bool, with_ema: bool
+) -> tuple[str, ...]:
     common = COLUMNS[len(ROW_KEY) : -len(TIMING)]
-    return (*ROW_KEY, *varied, *common, *extra, *TIMING, *val)
+    val = VAL_COLUMNS if with_validation else ()
+    ema = EMA_COLUMNS if with_ema else ()
+    val_ema = VAL_EMA_COLUMNS if with_validation and with_ema else ()
+    return (*ROW_KEY, *varied, *common, *extra, *TIMING, *val, *ema, *val_ema)
 
 
 def extra_columns_in(header: Sequence[str]) -> tuple[str, ...]:
@@ -176,7 +187,8 @@ def parse_metrics(text: str, path: Path) -> "pd.DataFrame":
         raise UserError(f"{path} lacks the column {missing[0]!r}: not a metrics.csv of rkkd")
     varied, extra = varied_keys_in(names), extra_columns_in(names)
     well_named = all(KEY_NAME.fullmatch(name) for name in (*varied, *extra))
-    in_order = tuple(names) in [_header(varied, extra, val) for val in ((), VAL_COLUMNS)]
+    kinds = itertools.product((False, True), repeat=2)
+    in_order = tuple(names) in [_header(varied, extra, val, ema) for val, ema in kinds]
     if not (well_named and in_order and len(set(names)) == len(names)):
         raise UserError(f"{path} has other columns than rkkd writes, or in another order")
     if not text.endswith("\n"):
@@ -205,7 +217,8 @@ def _parse_rows(
     uneven = next((n for n, width in enumerate(widths, 1) if width != widths[0]), None)
     if uneven is not None:
         raise UserError(f"{path}, line {uneven}: has not as many values as there are columns")
-    may_be_empty = {column: [""] for column in (*VAL_COLUMNS, *varied, *extra)}
+    optional = (*VAL_COLUMNS, *EMA_COLUMNS, *VAL_EMA_COLUMNS, *varied, *extra)
+    may_be_empty = {column: [""] for column in optional}
     try:
         frame = pd.read_csv(
             io.StringIO(text), dtype={"arm": str}, keep_default_na=False, na_values=may_be_empty

@@ -54,7 +54,8 @@ class RunDirectory:
         """The file with a student's weights.
 
         ``final``: after its last epoch. ``best``: after its best one, kept if training.monitor or
-        patience is set.
+        patience is set. ``ema``: their moving averages after the last epoch, with
+        training.ema_decay.
         """
         return self.path / kind / f"{arm}-seed{seed}.safetensors"
 

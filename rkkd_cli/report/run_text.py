@@ -178,5 +178,18 @@ def teacher_text(facts: Mapping[str, Any]) -> str:
     model = "" if name == facts["model"] else f", {facts['model']}"
     return (
         f"{name}{model} ({facts['source']}): {facts['test_acc']:.2f} % test accuracy, "
-        f"{facts['parameters']:,} parameters, sha256 {facts['sha256'][:16]}…"
+        f"{facts['parameters']:,} parameters, sha256 {facts['sha256'][:16]}…{begins_text(facts)}"
     )
+
+
+def begins_text(facts: Mapping[str, Any]) -> str:
+    """Return the first weights of a model and the images it takes, where the manifest has them."""
+    text = ""
+    if weights := facts.get("weights"):
+        note = f" ({weights['note']})" if "note" in weights else ""
+        text += f", from {weights['name']}{note}"
+    if images := facts.get("input"):
+        height, width = images["image_size"]
+        mean, std = (", ".join(f"{x:.4g}" for x in images[key]) for key in ("mean", "std"))
+        text += f", on images of {height}×{width}, mean {mean}, std {std}"
+    return text

@@ -9,7 +9,7 @@ from rkkd_cli.config.experiment import Experiment, TrainingConfig
 from rkkd_cli.config.training import StudentTrainingConfig
 from rkkd_cli.config.value_lists import value_text
 from rkkd_cli.records.manifest import Manifest
-from rkkd_cli.report.run_text import dataset_text, teacher_text
+from rkkd_cli.report.run_text import begins_text, dataset_text, teacher_text
 
 MAX_ARMS = 8  # with a line of their own
 MAX_ARMS_IN_LIST = 3
@@ -59,12 +59,12 @@ def student_lines(experiment: Experiment, manifest: Manifest) -> list[str]:
     """Return each student with its parameters and multiply-adds, and its arms if there are more."""
     arms_of: dict[str, list[str]] = {}
     for arm in experiment.resolved_arms:
-        text = arm.experiment.student.model
+        text = arm.experiment.student.described
         if cost := manifest.students.get(arm.name):
             text += f": {cost['parameters']:,} parameters"
             if cost["projector_parameters"]:
                 text += f" and {cost['projector_parameters']:,} of its projector"
-            text += f", {_count_text(cost['macs'])} multiply-adds an image"
+            text += f", {_count_text(cost['macs'])} multiply-adds an image{begins_text(cost)}"
         arms_of.setdefault(text, []).append(arm.name)
     if len(arms_of) == 1:
         return list(arms_of)
@@ -96,34 +96,43 @@ def _list_arms(arms: list[str]) -> str:
 
 def recipe_text(recipe: TrainingConfig) -> str:
     """Return a recipe: epochs, batch size, optimiser, learning rate, weight decay."""
-    optimizer = "AdamW"
+    optimizer = {"sgd": "SGD", "adam": "Adam", "adamw": "AdamW"}[recipe.optimizer]
     if recipe.optimizer == "sgd":
         nesterov = "Nesterov " if recipe.nesterov else ""
-        optimizer = f"SGD ({nesterov}momentum {recipe.momentum:g})"
+        optimizer += f" ({nesterov}momentum {recipe.momentum:g})"
+    decay = "" if recipe.norm_bias_decay else ", none on norms and biases"
     parts = [
         f"{recipe.epochs} epoch{'s' * (recipe.epochs > 1)}",
         f"batch size {recipe.batch_size}",
         optimizer,
         f"learning rate {recipe.lr:g}{_schedule_text(recipe)}",
-        f"weight decay {recipe.weight_decay:g}",
+        f"weight decay {recipe.weight_decay:g}{decay}",
     ]
+    if recipe.clip_grad_norm is not None:
+        parts.append(f"gradients clipped to norm {recipe.clip_grad_norm:g}")
     if recipe.warmup_epochs:
-        parts.append(f"warm-up over {recipe.warmup_epochs:g} epochs")
+        start = f" from {recipe.warmup_lr:g}" if recipe.warmup_lr else ""
+        parts.append(f"warm-up{start} over {recipe.warmup_epochs:g} epochs")
     if recipe.label_smoothing:
         parts.append(f"label smoothing {recipe.label_smoothing:g}")
-    if isinstance(recipe, StudentTrainingConfig) and recipe.selects_by is not None:
-        kept = f"weights of the best {recipe.selects_by} kept"
-        parts.append(
-            f"at most {recipe.patience} epochs without a better one, {kept}"
-            if recipe.patience
-            else kept
-        )
+    if isinstance(recipe, StudentTrainingConfig):
+        parts += _student_parts(recipe)
     return ", ".join(parts)
+
+
+def _student_parts(recipe: StudentTrainingConfig) -> list[str]:
+    """Return what only students have: moving averages, and the selection of an epoch."""
+    decay = recipe.ema_decay
+    parts = [] if decay is None else [f"moving average of the weights with decay {decay:g}"]
+    if recipe.selects_by is None:
+        return parts
+    patience = f"at most {recipe.patience} epochs without a better one, " if recipe.patience else ""
+    return [*parts, f"{patience}weights of the best {recipe.selects_by} kept"]
 
 
 def _schedule_text(recipe: TrainingConfig) -> str:
     if recipe.schedule == "cosine":
-        return ", falling to 0 along a cosine"
+        return f", falling to {recipe.min_lr:g} along a cosine"
     drops = Counter(epoch for epoch in recipe.milestone_epochs if epoch < recipe.epochs)
     if recipe.schedule == "constant" or not drops:
         return ", constant"

@@ -10,7 +10,8 @@ import torch
 
 from rkkd_cli.config.arms import Arm
 from rkkd_cli.config.dataset import AUGMENTATION_KEYS
-from rkkd_cli.config.experiment import Experiment, TrainingConfig
+from rkkd_cli.config.experiment import Experiment, TeacherConfig, TrainingConfig
+from rkkd_cli.config.models import ModelConfig
 from rkkd_cli.data.augmentation import Augmentation
 from rkkd_cli.data.catalogue import DatasetInfo, DatasetRequest
 from rkkd_cli.data.reading import inspect_dataset
@@ -21,21 +22,15 @@ from rkkd_cli.errors import UserError
 from rkkd_cli.files import write_problem
 from rkkd_cli.methods import ModelPair, build_objective, check_settings
 from rkkd_cli.methods.inputs import MixedLabelsError
-from rkkd_cli.models import (
-    MODELS,
-    Classifier,
-    build_model,
-    check_model_name,
-    count_parameters,
-    load_checkpoint,
-)
+from rkkd_cli.models import check_model_name, count_parameters
+from rkkd_cli.sweep.checked_model import CheckedModel, check_model, teacher_recipe
 from rkkd_cli.sweep.jobs import group_by_stream
-from rkkd_cli.sweep.teacher_fit import check_targets, explain_misfit, format_size, of_one_teacher
+from rkkd_cli.sweep.teacher_fit import check_targets, naming_teacher
 from rkkd_cli.train.arm import ArmOnStream
+from rkkd_cli.train.configured_model import untrained, weights_source
 from rkkd_cli.train.taught_batch import feature_needs, run_teacher
 from rkkd_cli.train.teacher.model import Teacher, freeze
 from rkkd_cli.train.teacher.several import teachers_by_name
-from rkkd_cli.train.teacher.training import required_recipe
 
 RESIDENT_COPIES = 2  # of the decoded images: as they are read, and padded for random crops
 
@@ -46,16 +41,23 @@ def smallest_batch(recipe: TrainingConfig, images: int) -> int:
     return min(int(batch.stop - batch.start) for batch in batches)
 
 
+Models = Mapping[ModelConfig, CheckedModel]
+
+
 class CheckedStream(NamedTuple):
     """Arms that share a stream and have passed the checks.
 
-    ``parameters`` of their models by name; ``objectives`` of the arms by name, in one line each.
+    ``parameters`` of their models by name, options included; ``objectives`` of the arms by name, in
+    one line each. ``recipes`` are those by which teachers are trained, unless they are cached; a
+    teacher without one has weights that are used as they are.
     """
 
     arms: tuple[Arm, ...]
     dataset: DatasetInfo
     parameters: dict[str, int]
     objectives: dict[str, str]
+    models: Models
+    recipes: Mapping[TeacherConfig, TrainingConfig]
 
     @property
     def experiment(self) -> Experiment:
@@ -99,10 +101,13 @@ def check_device(experiment: Experiment, device: torch.device) -> None:
 
 def _check_stream(arms: tuple[Arm, ...]) -> CheckedStream:
     experiment = arms[0].experiment
-    teachers = [teacher.model for teacher in experiment.named_teachers.values()]
-    names = [*teachers, *(arm.experiment.student.model for arm in arms)]
-    for name in dict.fromkeys(names):
-        check_model_name(name)
+    teachers = experiment.named_teachers
+    students = list(dict.fromkeys(arm.experiment.student for arm in arms))
+    for name, config in teachers.items():
+        with naming_teacher(experiment, name):
+            _check_names(config)
+    for student in students:
+        _check_names(student)
     dataset = inspect_dataset(dataset_request(experiment))
     _check_memory(experiment, dataset)
     if dataset.num_classes < 2:
@@ -112,18 +117,40 @@ def _check_stream(arms: tuple[Arm, ...]) -> CheckedStream:
     for arm in arms:
         if arm.experiment.training.selects_by and not dataset.val_images:
             raise UserError(arm.experiment.training.no_validation_images)
-    models = {
-        name: build_model(name, dataset.num_classes, dataset.in_channels, dataset.size)
-        for name in dict.fromkeys(names)
-    }
-    for name, model in models.items():
-        check_forward(name, model, dataset)
+    models: dict[ModelConfig, CheckedModel] = {}
+    for name, config in teachers.items():
+        with naming_teacher(experiment, name):
+            models[config] = check_model(config, experiment, dataset)
+    models |= {student: check_model(student, experiment, dataset) for student in students}
     objectives = {arm.name: _check_method(arm, models, dataset) for arm in arms}
-    for name in experiment.named_teachers:
-        _check_teacher(experiment, name, models, dataset)
+    recipes = _checked_recipes(experiment, models, dataset)
     _check_losses(arms, models, dataset)
-    parameters = {name: count_parameters(models[name]) for name in names}
-    return CheckedStream(arms, dataset, parameters, objectives)
+    parameters = {one.described: count_parameters(models[one].model) for one in models}
+    return CheckedStream(arms, dataset, parameters, objectives, models, recipes)
+
+
+def _check_names(config: ModelConfig) -> None:
+    """Raise UserError for a model or weights that there are not."""
+    check_model_name(config.model, config.given_options)
+    weights_source(config)
+
+
+def _checked_recipes(
+    experiment: Experiment, models: Models, dataset: DatasetInfo
+) -> dict[TeacherConfig, TrainingConfig]:
+    """Return the recipes of the teachers that are trained.
+
+    Raises UserError if a teacher has none and needs it, or cannot be trained with it.
+    """
+    recipes = {}
+    for name, config in experiment.named_teachers.items():
+        alone = experiment.taught_by(name)
+        with naming_teacher(experiment, name):
+            recipe = teacher_recipe(alone, models[config])
+            if recipe is not None:
+                _check_teacher_batch(alone, recipe, models[config], dataset)
+                recipes[config] = recipe
+    return recipes
 
 
 def _check_memory(experiment: Experiment, dataset: DatasetInfo) -> None:
@@ -139,30 +166,18 @@ def _check_memory(experiment: Experiment, dataset: DatasetInfo) -> None:
         )
 
 
-def check_forward(name: str, model: Classifier, dataset: DatasetInfo) -> None:
-    """Raise UserError if the model cannot take images of the dataset's size."""
-    try:
-        with torch.no_grad():
-            model.eval()(torch.zeros(2, dataset.in_channels, *dataset.size))
-    except RuntimeError:
-        raise UserError(
-            f"model {name} cannot take {format_size(dataset.size)} images: they become smaller "
-            "than one pixel; use a larger dataset.image_size or another of "
-            f"{', '.join(MODELS)}"
-        ) from None
-
-
-def _check_method(arm: Arm, models: Mapping[str, Classifier], dataset: DatasetInfo) -> str:
+def _check_method(arm: Arm, models: Models, dataset: DatasetInfo) -> str:
     """Return the arm's objective in one line.
 
     Raises UserError if its method does not fit its models or the images.
     """
     experiment = arm.experiment
     check_settings(experiment.method)
-    student, teacher = models[experiment.student.model], models[experiment.teacher.model]
+    student, teacher = models[experiment.student], models[experiment.teacher]
+    own, theirs = student.input.own, teacher.input.own
     labels = torch.zeros(dataset.train_images, dtype=torch.int64)
     with torch.device("meta"):
-        pair = ModelPair(student, teacher, dataset.in_channels, dataset.size, labels)
+        pair = ModelPair(student.model, teacher.model, own.channels, own.size, labels, theirs.size)
         objective = build_objective(
             experiment.method, experiment.rank, pair, experiment.training.label_smoothing
         )
@@ -179,28 +194,15 @@ def _check_method(arm: Arm, models: Mapping[str, Classifier], dataset: DatasetIn
     return objective.text(experiment.training.epochs)
 
 
-def _check_teacher(
-    experiment: Experiment, name: str, models: Mapping[str, Classifier], dataset: DatasetInfo
+def _check_teacher_batch(
+    experiment: Experiment, recipe: TrainingConfig, teacher: CheckedModel, dataset: DatasetInfo
 ) -> None:
-    """Raise UserError if a teacher can neither be loaded nor trained; it names one of several."""
-    alone = experiment.taught_by(name)
-    model = models[alone.teacher.model]
-    try:
-        _check_origin(alone, model, dataset)
-        _check_teacher_batch(alone, model, dataset)
-    except UserError as error:
-        if not experiment.teachers:
-            raise
-        raise of_one_teacher(name, error) from None
-
-
-def _check_teacher_batch(experiment: Experiment, model: Classifier, dataset: DatasetInfo) -> None:
     """Raise UserError if the teacher would be trained on a batch of one image, and cannot be."""
-    recipe = None if experiment.teacher.checkpoint else experiment.teacher.training
-    if recipe is None or smallest_batch(recipe, dataset.train_images) > 1:
+    own = teacher.input.own
+    if smallest_batch(recipe, dataset.train_images) > 1:
         return
     try:
-        deepcopy(model).train()(torch.zeros(1, dataset.in_channels, *dataset.size))
+        deepcopy(teacher.model).train()(torch.zeros(1, own.channels, *own.size))
     except ValueError as error:
         raise UserError(
             f"teacher {experiment.teacher.model} cannot train on a batch of one image: {error}; "
@@ -208,9 +210,7 @@ def _check_teacher_batch(experiment: Experiment, model: Classifier, dataset: Dat
         ) from None
 
 
-def _check_losses(
-    arms: Sequence[Arm], models: Mapping[str, Classifier], dataset: DatasetInfo
-) -> None:
+def _check_losses(arms: Sequence[Arm], models: Models, dataset: DatasetInfo) -> None:
     """Raise UserError for an arm that cannot take a step on two random images, or on one.
 
     One image is tried if the smallest batch of an epoch has no more.
@@ -219,11 +219,12 @@ def _check_losses(
     arms that differ in weights and temperatures only, one is tried.
     """
     experiment, (height, width) = arms[0].experiment, dataset.size
-    teachers = {
-        name: _frozen(models[config.model], experiment.precision, dataset)
-        for name, config in experiment.named_teachers.items()
-    }
-    teacher = teachers_by_name(teachers)
+    teacher = teachers_by_name(
+        {
+            name: _frozen(models[config], experiment.precision)
+            for name, config in experiment.named_teachers.items()
+        }
+    )
     generator = torch.Generator().manual_seed(0)
     count = min(2, smallest_batch(experiment.training, dataset.train_images))
     images = torch.randn(count, dataset.in_channels, height, width, generator=generator)
@@ -236,7 +237,7 @@ def _check_losses(
             continue
         tried.add(_loss_key(arm))
         try:
-            student = ArmOnStream(arm, 0, teacher, labels)
+            student = ArmOnStream(untrained(arm, teacher.input.images), 0, teacher, labels)
             needs = feature_needs([student.objective])
             strong = images if needs.strong_view else None
             batch = Batch(images, labels, torch.arange(count), strong, mixed=mixed)
@@ -255,15 +256,14 @@ def _check_losses(
             ) from error
 
 
-def _frozen(model: Classifier, precision: str, dataset: DatasetInfo) -> Teacher:
-    """Return the model as a teacher that has learnt nothing."""
+def _frozen(checked: CheckedModel, precision: str) -> Teacher:
+    """Return a copy of the model as a teacher."""
     return freeze(
-        deepcopy(model),
+        deepcopy(checked.model),
         torch.device("cpu"),
         precision=precision,
-        num_classes=dataset.num_classes,
-        in_channels=dataset.in_channels,
-        image_size=dataset.size,
+        num_classes=checked.classes,
+        model_input=checked.input,
     )
 
 
@@ -272,15 +272,4 @@ def _loss_key(arm: Arm) -> tuple[object, ...]:
     experiment, numbers = arm.experiment, {"alpha", "temperature", "ce_weight", "kl_weight"}
     method = experiment.method.model_dump_json(exclude=numbers)
     rank = experiment.rank.model_dump_json(exclude={"weight", "steepness"})
-    return experiment.student.model, method, rank
-
-
-def _check_origin(experiment: Experiment, model: Classifier, dataset: DatasetInfo) -> None:
-    if experiment.teacher.checkpoint is None:
-        required_recipe(experiment)
-        return
-    path = Path(experiment.teacher.checkpoint).expanduser()
-    try:
-        load_checkpoint(model, path)
-    except UserError as error:
-        raise explain_misfit(error, path, experiment, dataset) from None
+    return experiment.student, method, rank

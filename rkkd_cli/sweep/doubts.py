@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from rkkd_cli.config.experiment import Experiment, MethodConfig
+from rkkd_cli.config.experiment import MethodConfig
 from rkkd_cli.methods import METHODS, PLUGIN_SECTION, reads_alpha
 from rkkd_cli.sweep.check import CheckedStream
 
@@ -35,7 +35,7 @@ def unused_settings(methods: Sequence[MethodConfig]) -> Iterator[str]:
 def _large_batches(stream: CheckedStream) -> Iterator[str]:
     """Yield a sentence for a batch that is larger than the training split."""
     experiment, images = stream.experiment, stream.dataset.train_images
-    for key, size in _batch_sizes(experiment):
+    for key, size in _batch_sizes(stream):
         if size > images:
             yield (
                 f"{key} = {size} is more than the {images:,} training images of "
@@ -43,11 +43,11 @@ def _large_batches(stream: CheckedStream) -> Iterator[str]:
             )
 
 
-def _batch_sizes(experiment: Experiment) -> Iterator[tuple[str, int]]:
-    yield "training.batch_size", experiment.training.batch_size
-    for section, teacher in experiment.teacher_sections.items():
-        if teacher.training is not None and teacher.checkpoint is None:
-            yield f"{section}.training.batch_size", teacher.training.batch_size
+def _batch_sizes(stream: CheckedStream) -> Iterator[tuple[str, int]]:
+    yield "training.batch_size", stream.experiment.training.batch_size
+    for section, teacher in stream.experiment.teacher_sections.items():
+        if teacher in stream.recipes:
+            yield f"{section}.training.batch_size", stream.recipes[teacher].batch_size
 
 
 def _listed(values: Iterable[float]) -> str:

@@ -10,17 +10,24 @@ import psutil
 import torch
 
 from rkkd_cli.config.arms import Arm
-from rkkd_cli.config.experiment import Experiment
+from rkkd_cli.config.experiment import (
+    Experiment,
+    StudentConfig,
+    TeacherConfig,
+    TrainingConfig,
+)
 from rkkd_cli.data.catalogue import DatasetInfo
+from rkkd_cli.data.model_input import plain_format
 from rkkd_cli.data.reading import inspect_dataset, load_dataset
 from rkkd_cli.data.stream import Batch
 from rkkd_cli.data.streaming.crops import Crop
 from rkkd_cli.data.streaming.loader import PREFETCH_FACTOR, DecodeTask, ImageLoader, decode
 from rkkd_cli.data.streaming.split import StreamedSplit
-from rkkd_cli.models import build_model, count_parameters
+from rkkd_cli.models import count_parameters
 from rkkd_cli.records.cache import cache_directory
 from rkkd_cli.sweep.check import RESIDENT_COPIES, dataset_request
 from rkkd_cli.train.arm import ArmOnStream
+from rkkd_cli.train.configured_model import model_input, new_model, untrained
 from rkkd_cli.train.device import use_precision
 from rkkd_cli.train.metrics.evaluate import EVALUATION_BATCH
 from rkkd_cli.train.taught_batch import feature_needs, run_teacher
@@ -29,9 +36,11 @@ from rkkd_cli.train.teacher.several import Teachers, teachers_by_name
 
 USABLE_SHARE = 0.8  # of the free memory
 BYTES_PER_FLOAT = 4
-OPTIMIZER_TENSORS = {"sgd": 1, "adamw": 2}  # per parameter
+OPTIMIZER_TENSORS = {"sgd": 1, "adam": 2, "adamw": 2}  # per parameter
 TIMED_STEPS, DECODED_IMAGES = 3, 16
 FEW_IMAGES, MAX_SECONDS = 8, 1.0  # a larger batch is timed in part if it takes longer than that
+
+StudentKind = tuple[StudentConfig, str, str]  # with its method and its optimiser
 
 
 class JobMemory(NamedTuple):
@@ -87,19 +96,25 @@ class StreamEstimate(NamedTuple):
     fit: int
 
 
-def estimate_stream(arms: Sequence[Arm], device: torch.device) -> StreamEstimate:
-    """Return the time and memory of the arms of a stream, measured in a few steps."""
+def estimate_stream(
+    arms: Sequence[Arm], recipes: Mapping[TeacherConfig, TrainingConfig], device: torch.device
+) -> StreamEstimate:
+    """Return the time and memory of the arms of a stream, measured in a few steps.
+
+    ``recipes`` are those of the teachers that are trained.
+    """
     experiment, epoch, memory = arms[0].experiment, epoch_time(arms, device), job_memory(arms)
-    epochs = {
-        name: 0 if teacher.checkpoint or not teacher.training else teacher.training.epochs
+    training = [
+        epoch.teachers[name] * recipes[teacher].epochs
         for name, teacher in experiment.named_teachers.items()
-    }
+        if teacher in recipes
+    ]
     return StreamEstimate(
         arms=len(arms),
         seconds=epoch.epoch * experiment.training.epochs,
         teacher_share=epoch.teacher / epoch.epoch,
         # A forward pass is a third of a step.
-        teacher_seconds=sum(3 * epoch.teachers[name] * count for name, count in epochs.items()),
+        teacher_seconds=3 * sum(training),
         bytes=memory.shared + memory.per_arm * len(arms),
         fit=memory.max_arms(free_memory(device)),
     )
@@ -115,26 +130,29 @@ def free_memory(device: torch.device) -> int:
 def job_memory(arms: Sequence[Arm]) -> JobMemory:
     """Return the memory of a job with these arms.
 
-    An arm needs its weights, their gradients and the optimiser's tensors, and twice weights and
-    optimiser while a checkpoint is written. Activations are shared, since the arms step one after
-    another: those of the largest student count, measured in one forward pass.
+    An arm needs its weights, their gradients, the optimiser's tensors and any moving averages, and
+    twice all but the gradients while a checkpoint is written. Activations are shared, since the
+    arms step one after another: those of the largest student count, measured in one forward pass.
     """
     experiment = arms[0].experiment
     dataset = inspect_dataset(dataset_request(experiment))
     counts = _image_counts(experiment, dataset)
-    images = torch.zeros(2, dataset.in_channels, *dataset.size)
+    stream_images = plain_format(dataset.in_channels, dataset.size)
     activations, per_arm = 0, 0
     for arm in _distinct_arms(arms).values():
-        model = build_model(
-            arm.experiment.student.model, dataset.num_classes, dataset.in_channels, dataset.size
-        )
+        own = model_input(arm.experiment.student, stream_images).own
+        model = new_model(arm.experiment.student, dataset.num_classes, own)
+        images = torch.zeros(2, own.channels, *own.size)
         weights = BYTES_PER_FLOAT * count_parameters(model)
-        tensors = 1 + OPTIMIZER_TENSORS[arm.experiment.training.optimizer]
+        recipe = arm.experiment.training
+        tensors = 1 + OPTIMIZER_TENSORS[recipe.optimizer] + (recipe.ema_decay is not None)
         per_arm = max(per_arm, weights * (1 + tensors) + 2 * weights * tensors)
         saved = _saved_for_backward(model, images) * counts.batch // len(images)
         activations = max(activations, saved)
-    shapes = dataset.num_classes, dataset.in_channels, dataset.size
-    teachers = [build_model(one.model, *shapes) for one in experiment.named_teachers.values()]
+    teachers = [
+        new_model(config, dataset.num_classes, model_input(config, stream_images).own)
+        for config in experiment.named_teachers.values()
+    ]
     logits = BYTES_PER_FLOAT * dataset.num_classes * counts.evaluated * len(teachers)
     weights = BYTES_PER_FLOAT * sum(map(count_parameters, teachers))
     shared = weights + logits + _image_bytes(experiment, dataset, counts) + 3 * activations
@@ -184,7 +202,8 @@ def epoch_time(arms: Sequence[Arm], device: torch.device) -> EpochTime:
     images = _blank_images(teacher, count, device)
     labels = (torch.arange(count) % dataset.num_classes).to(device)
     students = {
-        kind: ArmOnStream(arm, 0, teacher, labels) for kind, arm in _distinct_arms(arms).items()
+        kind: ArmOnStream(untrained(arm, teacher.input.images), 0, teacher, labels)
+        for kind, arm in _distinct_arms(arms).items()
     }
     needs = feature_needs(student.objective for student in students.values())
     strong = images if needs.strong_view else None
@@ -213,28 +232,28 @@ def _timed_images(teachers: Sequence[Teacher], batch: int, device: torch.device)
     few = min(FEW_IMAGES, batch)
     images = _blank_images(teachers[0], few, device)
     with torch.no_grad():
-        seconds = _median_seconds(lambda: [one.folded(images) for one in teachers], device)
+        seconds = _median_seconds(
+            lambda: [one.folded(one.input(images)) for one in teachers], device
+        )
     return min(batch, max(few, int(few * MAX_SECONDS / max(seconds, 1e-9))))
 
 
 def _blank_images(teacher: Teachers, count: int, device: torch.device) -> torch.Tensor:
-    images = torch.zeros(count, teacher.in_channels, *teacher.image_size, device=device)
+    stream_images = teacher.input.images
+    images = torch.zeros(count, stream_images.channels, *stream_images.size, device=device)
     return images.to(memory_format=torch.channels_last)
 
 
 def _untrained_teacher(
     experiment: Experiment, dataset: DatasetInfo, device: torch.device
 ) -> Teacher:
-    model = build_model(
-        experiment.teacher.model, dataset.num_classes, dataset.in_channels, dataset.size
-    )
+    takes = model_input(experiment.teacher, plain_format(dataset.in_channels, dataset.size))
     return freeze(
-        model,
+        new_model(experiment.teacher, dataset.num_classes, takes.own),
         device,
         precision=experiment.precision,
         num_classes=dataset.num_classes,
-        in_channels=dataset.in_channels,
-        image_size=dataset.size,
+        model_input=takes,
     )
 
 
@@ -265,12 +284,12 @@ def _median_seconds(work: Callable[[], object], device: torch.device) -> float:
     return statistics.median(times[1:])
 
 
-def _student_kind(arm: Arm) -> tuple[str, str, str]:
+def _student_kind(arm: Arm) -> StudentKind:
     experiment = arm.experiment
-    return experiment.student.model, experiment.method.name, experiment.training.optimizer
+    return experiment.student, experiment.method.name, experiment.training.optimizer
 
 
-def _distinct_arms(arms: Sequence[Arm]) -> dict[tuple[str, str, str], Arm]:
+def _distinct_arms(arms: Sequence[Arm]) -> dict[StudentKind, Arm]:
     """Return one arm of each kind of student."""
     return {_student_kind(arm): arm for arm in arms}
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from rkkd_cli.config.experiment import TeacherConfig
 from rkkd_cli.config.grid import NUMBERS_VERSION
 from rkkd_cli.config.untrusted import is_own_model
 from rkkd_cli.data.images import Dataset
@@ -31,27 +32,31 @@ def logit_cache_of(job: Job, sources: Sources, cache: Path) -> LogitCache | Logi
 
     Several teachers have one each.
     """
-    if job.experiment.cache_teacher == "off":
+    experiment, dataset = job.experiment, sources.dataset
+    if experiment.cache_teacher == "off":
         return None
     if isinstance(sources.teacher, Teacher):
-        return _cache_of(job, sources.dataset, sources.teacher, job.experiment.teacher.model, cache)
-    models = {name: config.model for name, config in job.experiment.teachers.items()}
-    members = sources.teacher.members.items()
+        return _cache_of(job, dataset, sources.teacher, experiment.teacher, cache)
     return LogitCaches(
-        {name: _cache_of(job, sources.dataset, one, models[name], cache) for name, one in members}
+        {
+            name: _cache_of(job, dataset, teacher, experiment.teachers[name], cache)
+            for name, teacher in sources.teacher.members.items()
+        }
     )
 
 
-def _cache_of(job: Job, dataset: Dataset, teacher: Teacher, model: str, cache: Path) -> LogitCache:
+def _cache_of(
+    job: Job, dataset: Dataset, teacher: Teacher, config: TeacherConfig, cache: Path
+) -> LogitCache:
     """Return the cache of a teacher's logits on the job's stream.
 
-    The key covers the images, their order and augmentation, the teacher's weights, its source if it
-    is a model of the user's, and what changes the last bits: precision, device, threads, processor
-    and PyTorch.
+    The key covers the images, their order and augmentation, the teacher's weights, its options, its
+    source if it is a model of the user's, and what changes the last bits: precision, device,
+    threads, processor and PyTorch.
     """
     precision, training = job.experiment.cache_teacher, job.experiment.training
     assert precision != "off"
-    parts = {
+    parts: dict[str, Any] = {
         "version": NUMBERS_VERSION,
         "dataset": dataset.fingerprint,
         "augmentation": dataset.augmentation,
@@ -63,12 +68,16 @@ def _cache_of(job: Job, dataset: Dataset, teacher: Teacher, model: str, cache: P
         "kind": precision,
         "where": (describe_device(teacher.device), processor(), torch.__version__),
     }
-    if is_own_model(model):
-        parts["code"] = source_hash("model", model)
+    if config.options:
+        parts["options"] = config.options
+    if not teacher.input.is_same:
+        parts["input"] = teacher.input.own
+    if is_own_model(config.model):
+        parts["code"] = source_hash("model", config.model)
     text = json.dumps(parts, sort_keys=True)
     folder = cache / FOLDER / hashlib.sha256(text.encode()).hexdigest()[:16]
     facts = {
-        "model": model,
+        "model": config.model,
         "dataset": dataset.name,
         "seed": job.seed,
         "kind": precision,

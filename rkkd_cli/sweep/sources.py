@@ -15,6 +15,7 @@ from rkkd_cli.data.streaming.split import StreamedSplit
 from rkkd_cli.errors import RunError, UserError
 from rkkd_cli.sweep.check import dataset_request
 from rkkd_cli.sweep.recording.run_state import Origin
+from rkkd_cli.sweep.teacher_fit import with_keys_of
 from rkkd_cli.train.distributed.process_group import SINGLE_PROCESS, ProcessGroup
 from rkkd_cli.train.events import DatasetReady, Event, Note, TeacherReady
 from rkkd_cli.train.metrics.evaluate import EVALUATION_BATCH, TaughtSplit
@@ -103,7 +104,7 @@ def named(ready: TeacherReady, experiment: Experiment, name: str) -> TeacherRead
     """Return the event with the name of one of several teachers in its facts and their notes."""
     if not experiment.teachers:
         return ready
-    notes = [f"{name}: {note}" for note in ready.facts["notes"]]
+    notes = [f"{name}: {with_keys_of(name, note)}" for note in ready.facts["notes"]]
     return replace(ready, facts={"name": name, **ready.facts, "notes": notes})
 
 

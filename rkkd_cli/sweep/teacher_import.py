@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,18 +12,22 @@ import torch
 
 from rkkd_cli import __version__
 from rkkd_cli.config.experiment import Experiment
-from rkkd_cli.data.catalogue import DatasetInfo
 from rkkd_cli.data.images import Dataset
+from rkkd_cli.data.model_input import ModelInput, plain_format
 from rkkd_cli.data.reading import inspect_dataset
 from rkkd_cli.data.stream import DeviceImages
 from rkkd_cli.errors import UserError
-from rkkd_cli.models import Classifier, build_model
+from rkkd_cli.files import files_sha256
+from rkkd_cli.models import LIBRARIES, Classifier, build_model
 from rkkd_cli.models.checkpoint.layout import CheckpointWeights, read_weights
 from rkkd_cli.models.checkpoint.load import load_fitted
 from rkkd_cli.models.checkpoint.recognise import ImageSpec, RecognisedModel, recognise
-from rkkd_cli.sweep.check import check_cache, check_forward, dataset_request
+from rkkd_cli.models.external.options import NO_OPTIONS
+from rkkd_cli.sweep.check import check_cache, dataset_request
+from rkkd_cli.sweep.checked_model import check_forward
 from rkkd_cli.sweep.sources import dataset_facts, read_dataset
 from rkkd_cli.sweep.teacher_fit import images_error
+from rkkd_cli.train.configured_model import model_input
 from rkkd_cli.train.device import use_precision
 from rkkd_cli.train.events import DatasetReady, Event
 from rkkd_cli.train.teacher.model import Teacher, chance_notes, freeze, measure_teacher
@@ -35,9 +39,10 @@ from rkkd_cli.train.teacher.preprocessing import (
 from rkkd_cli.train.teacher.safetensors_files import (
     images_in_metadata,
     is_composed,
+    metadata_fact,
+    options_in_metadata,
     recorded_facts,
     save_imported,
-    weights_sha256,
 )
 from rkkd_cli.train.teacher.store import IMPORTED_PREFIX
 
@@ -59,35 +64,69 @@ class ImportedTeacher(NamedTuple):
 
 
 def recognise_teacher(
-    weights: CheckpointWeights, model: str | None = None, images: ImageSpec | None = None
+    weights: CheckpointWeights,
+    model: str | None = None,
+    images: ImageSpec | None = None,
+    options: Mapping[str, Any] = NO_OPTIONS,
 ) -> TeacherFile:
-    """Return the file with the model that it holds. Raises UserError if that is not clear."""
+    """Return the file with the model that it holds. Raises UserError if that is not clear.
+
+    Without options, those that the file states are taken.
+    """
     if is_composed(weights.metadata):
         raise UserError(
             f"checkpoint {weights.path} holds a student with the parts that its method added, "
             "which is no model that can teach; `rkkd export` writes it as .pt2 or .onnx"
         )
     images = images or images_in_metadata(weights.metadata)
-    return TeacherFile(weights, recognise(weights, model, images), weights_sha256(weights))
+    stated = _stated_model(weights, model, images, options)
+    recognised = stated or recognise(weights, model, images, options=options)
+    return TeacherFile(weights, recognised, files_sha256(weights.files))
+
+
+def _stated_model(
+    weights: CheckpointWeights,
+    model: str | None,
+    images: ImageSpec | None,
+    options: Mapping[str, Any] = NO_OPTIONS,
+) -> RecognisedModel | None:
+    """Return the model that the file states together with its options, if it states some.
+
+    Code of the user's is not imported because a file names it. Raises UserError for a misfit.
+    """
+    stated = options_in_metadata(weights.metadata)
+    name = metadata_fact(weights.metadata, "model") if model is None else model
+    is_known = name is not None and (model is not None or name.partition(":")[0] in LIBRARIES)
+    if options or not stated or not is_known:
+        return None
+    return recognise(weights, name, images, options=stated)
 
 
 def images_of(experiment: Experiment) -> ImageSpec:
-    """Return the images of the experiment. Raises UserError if there is no such dataset."""
+    """Return the images that the experiment's teacher gets. Raises UserError for no such dataset.
+
+    What belongs to a library's weights is not among what decides this.
+    """
     dataset = inspect_dataset(dataset_request(experiment))
-    return ImageSpec(dataset.num_classes, dataset.in_channels, dataset.size)
+    side = experiment.teacher.image_size
+    size = dataset.size if side is None else (side, side)
+    return ImageSpec(dataset.num_classes, dataset.in_channels, size)
 
 
-def model_in_checkpoint(experiment: Experiment) -> str:
+def model_in_checkpoint(experiment: Experiment) -> RecognisedModel:
     """Return the model that the teacher's checkpoint holds: the experiment's own, if that fits.
 
     Raises UserError if the file cannot be read, or if no model is recognised in it.
     """
-    assert experiment.teacher.checkpoint is not None
-    weights = read_weights(Path(experiment.teacher.checkpoint).expanduser())
-    images = images_of(experiment)
+    assert experiment.teacher.weights is not None
+    weights = read_weights(Path(experiment.teacher.weights).expanduser())
+    images, teacher = images_of(experiment), experiment.teacher
+    stated = _stated_model(weights, None, images)
+    if stated is not None:
+        return stated
     with suppress(UserError):
-        return recognise(weights, experiment.teacher.model, images).model
-    return recognise(weights, None, images, flag="--teacher").model
+        return recognise(weights, teacher.model, images, options=teacher.given_options)
+    return recognise(weights, None, images, flag="--teacher")
 
 
 def import_teacher(
@@ -100,43 +139,45 @@ def import_teacher(
     """
     check_cache(cache)
     use_precision(device, experiment.precision)
-    model = _build_model(file, experiment, inspect_dataset(dataset_request(experiment)))
+    model = _build_model(file, experiment)
     dataset = yield from read_dataset(experiment, cache)
     yield DatasetReady(dataset_facts(dataset))
     recorded = recorded_facts(file.weights.path, file.weights.metadata)
     check_class_order(file.weights.path, recorded, dataset)
     test = DeviceImages(dataset.test, dataset, device)
-    recognised = file.model
+    recognised, config = file.model, experiment.teacher
+    takes = model_input(config.model_copy(update={"weights": None}), dataset.image_format)
     teacher = freeze(
         model.to(device).to(memory_format=torch.channels_last),
         device,
         precision=experiment.precision,
         num_classes=recognised.classes,
-        in_channels=recognised.channels,
-        image_size=dataset.image_size,
+        model_input=takes,
     )
-    facts = measure_teacher(teacher, recognised.model, test) | _file_facts(file, dataset)
+    measured = measure_teacher(teacher, recognised.model, recognised.options, test)
+    facts = measured | _file_facts(file, dataset, takes)
     path = save_imported(cache, _key(teacher, recognised, dataset), recognised.state, facts)
-    notes = differences(recorded, dataset) + chance_notes(facts)
+    notes = differences(recorded, dataset, takes.own) + chance_notes(facts)
     return ImportedTeacher(path, facts | {"key": path.parent.name}, notes)
 
 
-def _build_model(file: TeacherFile, experiment: Experiment, dataset: DatasetInfo) -> Classifier:
+def _build_model(file: TeacherFile, experiment: Experiment) -> Classifier:
     """Return the model with the file's weights. Raises UserError if the images do not fit."""
-    recognised = file.model
-    error = images_error(file.weights.path, recognised, experiment.dataset.name, dataset)
+    recognised, images = file.model, images_of(experiment)
+    error = images_error(file.weights.path, recognised, images, experiment.dataset.name)
     if error is not None:
         raise error
-    model = build_model(recognised.model, recognised.classes, recognised.channels, dataset.size)
+    counts = recognised.classes, recognised.channels
+    model = build_model(recognised.model, *counts, images.size, recognised.options)
     load_fitted(model, recognised.state)
-    check_forward(recognised.model, model, dataset)
+    check_forward(recognised.model, model, plain_format(images.channels, images.size))
     return model
 
 
-def _file_facts(file: TeacherFile, dataset: Dataset) -> dict[str, Any]:
+def _file_facts(file: TeacherFile, dataset: Dataset, takes: ModelInput) -> dict[str, Any]:
     return {
         "classes": file.model.classes,
-        **preprocessing_facts(dataset),
+        **preprocessing_facts(dataset, takes),
         "dataset": dataset.name,
         "sha256": file.sha256,
         "file": file.weights.path.name,
@@ -150,5 +191,7 @@ def _file_facts(file: TeacherFile, dataset: Dataset) -> dict[str, Any]:
 
 def _key(teacher: Teacher, recognised: RecognisedModel, dataset: Dataset) -> str:
     """Return the key: a hash of the weights, in whatever file, the model and the images."""
-    parts = [teacher.fingerprint, recognised.model, dataset.fingerprint]
+    parts: list[Any] = [teacher.fingerprint, recognised.model, dataset.fingerprint]
+    parts += [dict(recognised.options)] if recognised.options else []
+    parts += [] if teacher.input.is_same else [teacher.input.own]
     return IMPORTED_PREFIX + hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]

@@ -7,22 +7,36 @@ import torch
 from torch import Tensor, nn
 
 from rkkd_cli.config.arms import Arm
+from rkkd_cli.config.monitors import EMA_MONITORS
 from rkkd_cli.config.teachers import target_columns
+from rkkd_cli.data.model_input import ModelInput
 from rkkd_cli.data.seeding import derive_seed
 from rkkd_cli.methods import ModelPair, Objective, build_objective
 from rkkd_cli.methods.inputs import logits_only
 from rkkd_cli.methods.objective import ObjectiveLoss
 from rkkd_cli.methods.teacher_outputs import logits_of
-from rkkd_cli.models import MODELS, Classifier, Features, build_model
+from rkkd_cli.models import MODELS, Classifier, Features
+from rkkd_cli.models.first_weights import LoadedWeights
+from rkkd_cli.train.configured_model import (
+    input_facts,
+    load_weights,
+    model_input,
+    new_model,
+    weights_facts,
+)
 from rkkd_cli.train.device import autocast
 from rkkd_cli.train.distributed.process_group import SINGLE_PROCESS, ProcessGroup
 from rkkd_cli.train.early_stopping import EarlyStopping
+from rkkd_cli.train.events import WeightsKind
 from rkkd_cli.train.metrics.batch import CORRECT, MEANS, measure
 from rkkd_cli.train.metrics.gradients import GRADIENT_MEANS, diagnose
 from rkkd_cli.train.metrics.meters import EpochMeters
+from rkkd_cli.train.moving_average import MovingAverage
 from rkkd_cli.train.profile import stage
 from rkkd_cli.train.rng import IsolatedRng
 from rkkd_cli.train.taught_batch import StepOutput, TaughtBatch
+from rkkd_cli.train.teacher.model import Teacher
+from rkkd_cli.train.teacher.preprocessing import format_facts
 from rkkd_cli.train.teacher.safetensors_files import teacher_bytes
 from rkkd_cli.train.teacher.several import Teachers, teacher_of
 from rkkd_cli.train.trained_model import TrainedModel
@@ -36,6 +50,9 @@ class ArmOnStream:
     The first weights of the student and of its method's trainable parts, and the arm's random
     generators, depend on the seed only. So all arms of a seed start with the same weights and draw
     the same noise. ``labels`` (N,) are those of the stream's training images.
+
+    ``input`` makes the student's images of those of the stream. ``first_weights`` are those that
+    the experiment names, if any.
     """
 
     def __init__(
@@ -48,8 +65,10 @@ class ArmOnStream:
     ) -> None:
         self.name, self.seed, self.experiment = arm.name, seed, arm.experiment
         self.precision, self.process_group = arm.experiment.precision, process_group
-        student = new_student(arm, seed, teacher)
-        self.objective = _new_objective(arm, seed, teacher, student, labels)
+        self.input = model_input(arm.experiment.student, teacher.input.images)
+        own_teacher = teacher_of(arm.experiment, teacher)
+        student, self.first_weights = new_student(arm, seed, teacher, self.input)
+        self.objective = _new_objective(arm, seed, own_teacher, student, self.input, labels)
         # The logits of the zoo's models need all of their parameters.
         self.uses_all = self.objective.uses_logits_only and arm.experiment.student.model in MODELS
         method = self.objective.method
@@ -62,10 +81,11 @@ class ArmOnStream:
         model: nn.Module = self.student
         if method.state_dict():
             model = nn.ModuleDict({"student": self.student, "method": method})
-        loss = DistillationLoss(model, self.student, self.objective, self.precision)
+        loss = DistillationLoss(model, self.student, self.objective, self.precision, self.input)
         self.loss = process_group.wrap(loss, arm.experiment.sync_batchnorm, self.uses_all)
-        arm_seed = derive_seed(seed, "arm")
-        self.trained = TrainedModel(model, recipe, arm_seed, self.meters, process_group)
+        arm_seed, decay = derive_seed(seed, "arm"), recipe.ema_decay
+        average = None if decay is None else MovingAverage(self.student, decay, own_teacher.model)
+        self.trained = TrainedModel(model, recipe, arm_seed, self.meters, process_group, average)
         self.early_stopping = EarlyStopping(recipe)
 
     def begin_epoch(self) -> None:
@@ -84,22 +104,45 @@ class ArmOnStream:
         self.diagnostics.load(state["diagnostics"])
         self.early_stopping.load(state.get("early_stopping", {}))
 
-    def weights_file(self, row: Mapping[str, Any], image_facts: Mapping[str, Any]) -> bytes:
+    @property
+    def average(self) -> Classifier | None:
+        """The student with the moving average of its weights, if it has one."""
+        if self.trained.moving_average is None:
+            return None
+        average = self.trained.moving_average.model
+        assert isinstance(average, Classifier)
+        return average
+
+    def weights_file(
+        self, kind: WeightsKind, row: Mapping[str, Any], image_facts: Mapping[str, Any]
+    ) -> bytes:
         """Return a safetensors file with all weights that the student infers with.
 
-        Its metadata say what they are: the model, the images (``image_facts``), and the epoch with
-        its accuracy (``row`` of metrics.csv).
+        They are the moving averages for ``ema``, and for ``best`` if that selected the epoch. The
+        metadata say what they are: the model, the images (``image_facts``), and the epoch with its
+        accuracy (``row`` of metrics.csv).
         """
-        model = self.objective.method.inference_model(self.student)
         experiment, monitor = self.experiment, self.early_stopping.monitor
         origin = {"arm": self.name, "seed": self.seed, "epoch": row["epoch"]}
         origin |= {} if monitor is None else {"monitor": monitor, "value": row[monitor]}
-        facts = {"dataset": experiment.dataset.name, **image_facts, "test_acc": row.get("test_acc")}
+        student, accuracy = self.student, "test_acc"
+        if kind == "ema" or (kind == "best" and monitor in EMA_MONITORS):
+            assert self.average is not None
+            student, accuracy = self.average, "test_acc_ema"
+            origin |= {"ema_decay": experiment.training.ema_decay}
+        model = self.objective.method.inference_model(student)
+        facts = {"dataset": experiment.dataset.name, **image_facts, **format_facts(self.input)}
+        facts["test_acc"] = row.get(accuracy)
         if self.is_wrapped:  # these are no weights of a known model
             origin |= {"student": experiment.student.model, "method": experiment.method.name}
         else:
-            facts["model"] = experiment.student.model
+            facts |= {"model": experiment.student.model, "options": experiment.student.options}
         return teacher_bytes(model.state_dict(), facts, origin)
+
+    def origin_facts(self) -> dict[str, Any]:
+        """Return what the manifest says of the student's first weights and of its input."""
+        weights = {"weights": weights_facts(self.first_weights)} if self.first_weights else {}
+        return weights | input_facts(self.input)
 
     @property
     def members(self) -> "list[ArmOnStream]":
@@ -127,9 +170,15 @@ class DistillationLoss(nn.Module):
     """
 
     def __init__(
-        self, model: nn.Module, student: Classifier, objective: Objective, precision: str
+        self,
+        model: nn.Module,
+        student: Classifier,
+        objective: Objective,
+        precision: str,
+        student_input: ModelInput,
     ) -> None:
         super().__init__()
+        self.input = student_input
         self.model, self.student = model, student
         self.objective, self.precision = objective, precision
 
@@ -140,10 +189,9 @@ class DistillationLoss(nn.Module):
         """
         strong = None
         with autocast(taught.batch.images.device, self.precision):
-            student = self._outputs(taught.batch.images)
+            student = self._outputs(taught.images_for(self.input))
             if self.objective.method.needs_strong_view:
-                assert taught.batch.strong is not None
-                strong = self._outputs(taught.batch.strong)
+                strong = self._outputs(taught.images_for(self.input, strong=True))
         losses = taught.loss(self.objective, student, strong)
         return losses, student.logits.detach()
 
@@ -153,20 +201,31 @@ class DistillationLoss(nn.Module):
         return logits_only(self.student(images))
 
 
-def new_student(arm: Arm, seed: int, teacher: Teachers) -> Classifier:
-    """Return the arm's student with the first weights of ``seed``, on the teacher's device."""
-    name = arm.experiment.student.model
+def new_student(
+    arm: Arm, seed: int, teacher: Teachers, student_input: ModelInput
+) -> tuple[Classifier, LoadedWeights | None]:
+    """Return the arm's student with its first weights, on the teacher's device.
+
+    They are those of ``seed``, where the experiment names none.
+    """
+    config, classes, own = arm.experiment.student, teacher.num_classes, student_input.own
     with IsolatedRng(derive_seed(seed, "student"), teacher.device).active():
-        student = build_model(name, teacher.num_classes, teacher.in_channels, teacher.image_size)
-    return student.to(teacher.device).to(memory_format=torch.channels_last).train()
+        student = new_model(config, classes, own)
+    loaded = load_weights(student, config, classes, own)
+    return student.to(teacher.device).to(memory_format=torch.channels_last).train(), loaded
 
 
 def _new_objective(
-    arm: Arm, seed: int, teacher: Teachers, student: Classifier, labels: Tensor
+    arm: Arm,
+    seed: int,
+    teacher: Teacher,
+    student: Classifier,
+    student_input: ModelInput,
+    labels: Tensor,
 ) -> Objective:
     """Return the arm's objective; its trainable parts have the first weights of ``seed``."""
-    model = teacher_of(arm.experiment, teacher).model
-    pair = ModelPair(student, model, teacher.in_channels, teacher.image_size, labels)
+    own, theirs = student_input.own, teacher.input.own
+    pair = ModelPair(student, teacher.model, own.channels, own.size, labels, theirs.size)
     experiment, smoothing = arm.experiment, arm.experiment.training.label_smoothing
     with IsolatedRng(derive_seed(seed, "method"), teacher.device).active():
         objective = build_objective(experiment.method, experiment.rank, pair, smoothing)

@@ -13,12 +13,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from rkkd_cli.models import count_parameters
 from rkkd_cli.models.shapes import in_eval_mode
 from rkkd_cli.train.arm import ArmOnStream
-from rkkd_cli.train.teacher.several import Teachers
 
 Cost = dict[str, Any]
 
 
-def inference_cost(arm: ArmOnStream, teacher: Teachers) -> Cost:
+def inference_cost(arm: ArmOnStream) -> Cost:
     """Return the cost of the arm's student.
 
     ``parameters`` are the student's own. ``projector_parameters`` are what its method adds for
@@ -28,7 +27,7 @@ def inference_cost(arm: ArmOnStream, teacher: Teachers) -> Cost:
     student, projector = arm.student, arm.objective.method.inference_projector()
     projector_parameters = 0 if projector is None else count_parameters(projector)
     device = next(student.parameters()).device
-    image = torch.zeros(1, teacher.in_channels, *teacher.image_size, device=device)
+    image = torch.zeros(1, arm.input.own.channels, *arm.input.own.size, device=device)
     with in_eval_mode(student), torch.no_grad(), FlopCounterMode(display=False) as counter:
         student(image)
     by_module = counter.get_flop_counts()
@@ -43,13 +42,14 @@ def inference_cost(arm: ArmOnStream, teacher: Teachers) -> Cost:
     }
 
 
-def inference_costs(arms: Sequence[ArmOnStream], teacher: Teachers) -> dict[str, Cost]:
+def inference_costs(arms: Sequence[ArmOnStream]) -> dict[str, Cost]:
     """Return the cost of each arm by its name. Arms with the same student and method share one."""
     costs: dict[object, Cost] = {}
     costs_of_arms = {}
     for arm in arms:
-        key = arm.experiment.student.model, arm.experiment.method.model_dump_json()
+        experiment = arm.experiment
+        key = experiment.student.model_dump_json(), experiment.method.model_dump_json()
         if key not in costs:
-            costs[key] = inference_cost(arm, teacher)
+            costs[key] = inference_cost(arm)
         costs_of_arms[arm.name] = costs[key]
     return costs_of_arms

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from rkkd_cli.config.arms import Arm
 
-WeightsKind = Literal["best", "final"]
+WeightsKind = Literal["best", "final", "ema"]
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,8 @@ class EndedEarly:
 class StudentWeights:
     """A student's weights, as the content of a safetensors file.
 
-    ``kind``: after its ``best`` epoch so far, or after its last one, ``final``.
+    ``kind``: after its ``best`` epoch so far, or after its last one, ``final``; ``ema``: the moving
+    averages of the weights after the last one.
     """
 
     stream: str

@@ -22,7 +22,15 @@ from rkkd_cli.train.events import (
     Tick,
     WeightsKind,
 )
-from rkkd_cli.train.metrics.evaluate import TaughtSplit, evaluate, one_class_warnings
+from rkkd_cli.train.metrics.evaluate import (
+    EMA,
+    EvaluatedStudent,
+    TaughtSplit,
+    evaluate,
+    first_non_finite,
+    held_out_columns,
+    one_class_warnings,
+)
 from rkkd_cli.train.metrics.gradients import gradient_columns
 from rkkd_cli.train.metrics.meters import NonFinite, SplitMeters
 from rkkd_cli.train.profile import DATA, stage
@@ -33,7 +41,7 @@ from rkkd_cli.train.teacher.logit_cache import LogitCache, LogitCaches
 from rkkd_cli.train.teacher.several import Teachers
 
 Row = dict[str, Any]
-MetersOfSplits = dict[str, SplitMeters]  # of one arm, by the name of the held-out split
+MetersOfSplits = dict[str, SplitMeters]  # of one arm: test, val; with moving averages test_ema …
 
 
 class Lockstep:
@@ -137,7 +145,7 @@ class Lockstep:
         rows: list[Row] = []
         stopped: list[ArmStopped] = []
         for arm, means in trained:
-            non_finite = _first_non_finite(arm, held_out[arm.name])
+            non_finite = first_non_finite(arm.meters, held_out[arm.name])
             if non_finite is None:
                 rows.append(self._row(arm, means, held_out[arm.name]))
             elif arm in self.active:  # else stop_diverged() has dropped it during the evaluation
@@ -159,15 +167,18 @@ class Lockstep:
         self, arms: Sequence[ArmOnStream]
     ) -> Generator[Tick, None, dict[str, MetersOfSplits]]:
         """Return the meters of each arm on the held-out splits."""
-        students, objectives = [arm.student for arm in arms], [arm.objective for arm in arms]
-        self.process_group.broadcast_tensors([b for model in students for b in model.buffers()])
+        models = [(arm, "", arm.student) for arm in arms]
+        models += [(arm, EMA, arm.average) for arm in arms if arm.average is not None]
+        students = [EvaluatedStudent(model, arm.objective, arm.input) for arm, _, model in models]
+        buffers = [buffer for student in students for buffer in student.model.buffers()]
+        self.process_group.broadcast_tensors(buffers)
         meters_of: dict[str, MetersOfSplits] = {arm.name: {} for arm in arms}
         for split_name, split in self.held_out.items() if arms else ():
             meters = yield from evaluate(
-                students, objectives, split, self.teacher.precision, self.process_group
+                students, split, self.teacher.precision, self.process_group
             )
-            for arm, arm_meters in zip(arms, meters, strict=True):
-                meters_of[arm.name][split_name] = arm_meters
+            for (arm, average, _), its_meters in zip(models, meters, strict=True):
+                meters_of[arm.name][split_name + average] = its_meters
         return meters_of
 
     def _row(self, arm: ArmOnStream, means: Mapping[str, float], held_out: MetersOfSplits) -> Row:
@@ -176,7 +187,7 @@ class Lockstep:
         row |= {"train_acc" if name == "acc" else name: value for name, value in means.items()}
         row |= gradient_columns(arm.diagnostics.averages())
         for split_name, meters in held_out.items():
-            row |= {f"{split_name}_{name}": value for name, value in meters.averages().items()}
+            row |= held_out_columns(split_name, meters)
         return row | {
             "seed": self.stream.seed,
             "epoch": self.epochs_done + 1,
@@ -211,9 +222,10 @@ class Lockstep:
             kinds: dict[WeightsKind, bool] = {
                 "best": arm.early_stopping.is_best(self.epochs_done),
                 "final": self._is_finished(arm),
+                "ema": self._is_finished(arm) and arm.average is not None,
             }
             for kind in (kind for kind, is_due in kinds.items() if is_due):
-                content = arm.weights_file(row, self.image_facts)
+                content = arm.weights_file(kind, row, self.image_facts)
                 yield StudentWeights(self.name, arm.name, self.stream.seed, kind, content)
 
     def _end(self, arm: ArmOnStream) -> EndedEarly:
@@ -285,13 +297,3 @@ class Lockstep:
             self.seconds = state["seconds"]
         except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
             raise misfit_error(self.name, error) from None
-
-
-def _first_non_finite(arm: ArmOnStream, held_out: MetersOfSplits) -> NonFinite | None:
-    """Return the first term of an arm that is not finite, in training or on a held-out split."""
-    non_finite = arm.meters.first_non_finite()
-    for split_name, meters in held_out.items():
-        on_split = meters.first_non_finite()
-        if non_finite is None and on_split is not None:
-            non_finite = NonFinite(f"{split_name}_{on_split.term}", step=None)
-    return non_finite

@@ -101,11 +101,7 @@ class Step:
         """Return all tensors that a step changes."""
         tensors: list[Tensor] = []
         for arm in self.arms:
-            model, optimizer = arm.trained.model, arm.trained.optimizer
-            values = [*model.parameters(), *model.buffers()]
-            values += [value for state in optimizer.state.values() for value in state.values()]
-            tensors += [value.detach() for value in values if isinstance(value, Tensor)]
-            tensors += arm.meters.tensors
+            tensors += arm.trained.tensors + arm.meters.tensors
         return tensors
 
     def _signature(self, epoch: int) -> Hashable:

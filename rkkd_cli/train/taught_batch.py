@@ -8,6 +8,7 @@ from typing import NamedTuple, Protocol
 
 from torch import Tensor
 
+from rkkd_cli.data.model_input import ModelInput
 from rkkd_cli.data.stream import Batch
 from rkkd_cli.methods import DistillInputs, Objective, ViewOutputs
 from rkkd_cli.methods.objective import ObjectiveLoss, weighted_loss
@@ -30,13 +31,32 @@ class FeatureNeeds(NamedTuple):
 
 
 class TaughtBatch(NamedTuple):
-    """A batch, the teachers' outputs on its weak and its strong view, and the epoch (from 1)."""
+    """A batch, the teachers' outputs on its weak and its strong view, and the epoch (from 1).
+
+    ``converted`` are the images for students that do not take them as they are: see
+    :meth:`images_for`.
+    """
 
     batch: Batch
     teacher: Outputs
     strong: Outputs | None
     epoch: int
     epochs: int
+    converted: dict[tuple[ModelInput, bool], Tensor]
+
+    def images_for(self, model_input: ModelInput, strong: bool = False) -> Tensor:
+        """Return the images, or their strong view, as a student takes them.
+
+        They are converted once for all students that take the same.
+        """
+        images = self.batch.strong if strong else self.batch.images
+        assert images is not None
+        if model_input.is_same:
+            return images
+        key = model_input, strong
+        if key not in self.converted:
+            self.converted[key] = model_input(images)
+        return self.converted[key]
 
     def loss(
         self, objective: Objective, student: Features, strong: Features | None = None
@@ -92,4 +112,5 @@ def run_teacher(
 ) -> TaughtBatch:
     """Run the teacher once on the batch, and once on its strong view if it has one."""
     strong = None if batch.strong is None else teacher.outputs(batch.strong, needs.features)
-    return TaughtBatch(batch, teacher.outputs(batch.images, needs.features), strong, epoch, epochs)
+    weak = teacher.outputs(batch.images, needs.features)
+    return TaughtBatch(batch, weak, strong, epoch, epochs, {})

@@ -89,7 +89,7 @@ def test_the_list_of_commands_here_is_the_programs() -> None:
 
 def test_help_of_run_shows_the_everyday_flags_in_panels(rkkd: Program) -> None:
     text = rkkd("run", "--help").stdout
-    flags = """--dataset --data-root --teacher --teacher-checkpoint --student --epochs --batch-size
+    flags = """--dataset --data-root --teacher --student --student-weights --epochs --batch-size
         --lr --alpha --temperature --rank-grad --rank-weight --rank-steepness --rank-surrogate
         --rank-channels --seeds --device --precision --out --name --dry-run --quiet --json
         --limit-train --val-share --patience --min-delta --monitor --tensorboard --wandb --mlflow"""

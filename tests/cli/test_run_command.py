@@ -253,7 +253,7 @@ def test_a_run_that_lost_an_arm_is_recorded_as_incomplete(diverged: Ended, folde
 
 def test_a_teacher_checkpoint_is_loaded_and_identified(folder: Path, warm_rkkd: Program) -> None:
     torch.save(build_model("digits_teacher", 10, 1).state_dict(), folder / "teacher.pth")
-    words = ("--teacher-checkpoint", "teacher.pth", "--name", "loaded", "--json")
+    words = ("--teacher-weights", "teacher.pth", "--name", "loaded", "--json")
     result = json.loads(warm_rkkd("run", *QUICK, *words, cwd=folder).stdout)
     sha256 = hashlib.sha256((folder / "teacher.pth").read_bytes()).hexdigest()
     (teacher,) = result["teachers"]

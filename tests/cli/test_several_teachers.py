@@ -88,19 +88,35 @@ def test_a_dry_run_lists_the_teachers_and_what_arms_learn_from(
     assert [line.split()[1].rstrip(",") for line in lines] == [*NAMES]
     assert "0.1·ce + 0.9·kl, from the mean of logits" in said
     assert "in the forward pass of the teachers" in said
+    words = ("teachers.cnn2.image_size=16", "--dry-run", "--json")
+    (stream,) = json.loads(succeeded(warm_rkkd("run", *SMALL, *words, cwd=tmp_path)).stdout)[
+        "streams"
+    ]
+    sizes = {name: facts["image_size"] for name, facts in stream["teachers"].items()}
+    assert sizes == {"digits_teacher": [8, 8], "cnn2": [16, 16]}
 
 
 @pytest.mark.parametrize(
     ("words", "parts"),
     [
         (("--teacher", "cnn2"), ("set teachers.digits_teacher.model",)),
-        (("--teacher-checkpoint", "x.pt"), ("set teachers.digits_teacher.checkpoint",)),
+        (("--teacher-weights", "x.pt"), ("set teachers.digits_teacher.weights",)),
         (("teachers.cnn.seed=1",), ("unknown teacher 'cnn'", "did you mean 'cnn2'")),
         (("arms.cnn2.method.teacher=cnn3",), ("arm 'cnn2'", "did you mean 'cnn2'")),
         (("arms.shares.method.teacher={cnn2=-1}",), ("weight of cnn2", "from 0 on; got -1")),
         (("arms.shares.method.teacher={cnn2=0}",), ("sum to 0",)),
-        (("teachers.cnn2.checkpoint=seven.pt",), ("teachers.cnn2: ", "7 classes", "has 10")),
-        (("teachers.cnn2.training=none",), ("give teachers.cnn2.checkpoint=FILE",)),
+        (
+            ("teachers.cnn2.weights=seven.pt", "teachers.cnn2.training=none"),
+            ("teachers.cnn2: ", "7 classes", "has 10", "give a section teachers.cnn2.training"),
+        ),
+        (("teachers.cnn2.training=none",), ("give teachers.cnn2.weights=FILE",)),
+        (("teachers.cnn2.weights=x.pt",), ("teachers.cnn2: ", "x.pt")),
+        (("teachers.cnn2.mean=0.1,0.2",), ("teachers.cnn2.mean has 2 values",)),
+        (("teachers.cnn2.options.width=3",), ("teachers.cnn2: ",)),
+        (
+            ("teachers.cnn2.training.optimizer=adam", "teachers.cnn2.training.momentum=0.5"),
+            ("teachers.cnn2.training.momentum has no effect",),
+        ),
         (("--method", "rkd"), ("method rkd reads features", "digits_teacher, cnn2")),
     ],
 )

@@ -259,7 +259,8 @@ def test_a_bad_file_is_one_sentence(
     write_bad(name, tmp_path / file, weights(folder))
     env = cache_of(tmp_path)
     refused(warm_rkkd("teacher", "import", file, cwd=tmp_path, env=env), file, *BAD[name])
-    used = warm_rkkd("run", "--teacher-checkpoint", file, cwd=tmp_path, env=env)
+    words = ("run", "--teacher-weights", file, "teacher.training=none")
+    used = warm_rkkd(*words, cwd=tmp_path, env=env)
     refused(used, file, *(BAD[name][:1] if name not in ("classes", "channels", "other") else []))
     assert not (tmp_path / "cache").exists()
 

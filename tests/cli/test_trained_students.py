@@ -54,7 +54,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory, warm_rkkd: Program) -> Path
                 pixels[..., label] += 100
                 path = folder / "images" / split / name / f"{number}.png"
                 Image.fromarray(pixels).save(path)
-    words = ("training.epochs=3", "teacher.training.epochs=1", "training.batch_size=6")
+    words = ("training.epochs=3", "teacher.training.epochs=1", "training.batch_size=6",
+             "training.ema_decay=0.8")  # fmt: skip
     settings = ("dataset.image_size=32", "dataset.resize=squash", "seeds=[0,1]")
     models = ("--student", "mynet:MyNet", "--teacher", "cnn2", "--name", "own")
     data = ("--dataset", "folder", "--data-root", "images")
@@ -78,6 +79,28 @@ def test_all_students_measure_on_the_test_images_as_metrics_csv_says(
         assert one["images"] == 12
         assert one["acc"] == float(row["test_acc"])
         assert one["ce"] == pytest.approx(float(row["test_ce"]), rel=1e-5)
+
+
+def test_moving_averages_are_weights_of_their_own(folder: Path, warm_rkkd: Program) -> None:
+    measured = answer_of(warm_rkkd, folder, "evaluate", "own", "--ema")["students"]
+    with (folder / "results/own/metrics.csv").open() as file:
+        last = {(row["arm"], row["seed"]): row for row in csv.DictReader(file)}
+    for one in measured:
+        assert one["acc"] == float(last[one["arm"], str(one["seed"])]["test_acc_ema"])
+    succeeded(warm_rkkd("export", "own", "kd", "--ema", "--to", "ema.safetensors", cwd=folder))
+    with safe_open(folder / "ema.safetensors", "pt") as file:
+        metadata = file.metadata()
+        averaged = file.get_tensor("head.weight")
+    assert (metadata["rkkd.ema_decay"], metadata["rkkd.epoch"]) == ("0.8", "3")
+    assert metadata["rkkd.test_acc"] == last["kd", "0"]["test_acc_ema"]
+    with safe_open(folder / "results/own/final/kd-seed0.safetensors", "pt") as file:
+        assert "rkkd.ema_decay" not in file.metadata()
+        assert not torch.equal(file.get_tensor("head.weight"), averaged)
+    shown = succeeded(warm_rkkd("show", "own", cwd=folder)).stdout
+    assert "moving average of the weights with decay 0.8" in shown
+    assert "Test accuracy with moving averages of the weights: kd " in shown
+    both = warm_rkkd("evaluate", "own", "kd", "--best", "--ema", cwd=folder)
+    refused(both, "--best and --ema name different weights")
 
 
 def test_another_folder_is_measured_by_the_names_of_its_classes(

@@ -143,4 +143,4 @@ def test_a_preset_without_published_figures_says_so(preset: str) -> None:
 def test_a_preset_needs_no_file_of_its_own(preset: str) -> None:
     experiment = load_experiment(preset)
     assert experiment.dataset.root is None
-    assert experiment.teacher.checkpoint is None
+    assert experiment.teacher.weights is None

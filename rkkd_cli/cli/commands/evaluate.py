@@ -4,7 +4,7 @@ from pathlib import Path
 
 from rkkd_cli.cli.flags.flag import Flag, takes
 from rkkd_cli.cli.flags.runs import JSON_ONLY, OUT, RUN
-from rkkd_cli.cli.flags.students import BEST, DEVICE
+from rkkd_cli.cli.flags.students import BEST, DEVICE, EMA, weights_kind
 
 SPLITS = ("test", "val", "train")
 
@@ -14,7 +14,7 @@ SPLITS = ("test", "val", "train")
     Flag("arms", list[str] | None, "Arms of the run; default: all.", positional=True,
          metavar="ARM"),
     Flag("seed", int | None, "Seed of the students; default: all."),
-    BEST,
+    BEST, EMA,
     Flag("data_root", Path | None, "Another image folder: DIR/<class>/*, or DIR/test/<class>/*; "
          "default: the run's own images.", metavar="DIR"),
     Flag("split", str, "Images to measure on.", default="test", choices=SPLITS),
@@ -25,6 +25,7 @@ def evaluate(
     arms: list[str] | None,
     seed: int | None,
     best: bool,
+    ema: bool,
     data_root: Path | None,
     split: str,
     device: str,
@@ -38,6 +39,6 @@ def evaluate(
     from rkkd_cli.cli.runtime.evaluate_students import evaluate_students
     from rkkd_cli.sweep.students.student import open_trained, read_students
 
-    students = read_students(open_trained(run, out), arms, seed, "best" if best else "final")
+    students = read_students(open_trained(run, out), arms, seed, weights_kind(best, ema))
     root = None if data_root is None else data_root.expanduser()
     evaluate_students(students, root, split, device, as_json)

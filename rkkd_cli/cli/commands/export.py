@@ -4,11 +4,11 @@ from pathlib import Path
 
 from rkkd_cli.cli.flags.flag import Flag, takes
 from rkkd_cli.cli.flags.runs import OUT, RUN
-from rkkd_cli.cli.flags.students import ARM, BEST, SEED
+from rkkd_cli.cli.flags.students import ARM, BEST, EMA, SEED, weights_kind
 
 
 @takes(
-    RUN, ARM, SEED, BEST,
+    RUN, ARM, SEED, BEST, EMA,
     Flag("to", Path | None, "File to write; its end says what: .safetensors (the weights), .onnx "
          "(needs rkkd\\[onnx]) or .pt2 (PyTorch's exported program, without any code of the "
          "network); default: ARM-seedK.safetensors.", metavar="FILE"),
@@ -16,7 +16,14 @@ from rkkd_cli.cli.flags.students import ARM, BEST, SEED
     OUT,
 )  # fmt: skip
 def export(
-    run: str, arm: str, seed: int | None, best: bool, to: Path | None, force: bool, out: Path
+    run: str,
+    arm: str,
+    seed: int | None,
+    best: bool,
+    ema: bool,
+    to: Path | None,
+    force: bool,
+    out: Path,
 ) -> None:
     """Write a trained student to a file that other programs read.
 
@@ -26,4 +33,4 @@ def export(
     from rkkd_cli.sweep.students.student import open_trained
 
     path = None if to is None else to.expanduser()
-    export_student(open_trained(run, out), arm, seed, "best" if best else "final", path, force)
+    export_student(open_trained(run, out), arm, seed, weights_kind(best, ema), path, force)

@@ -7,14 +7,14 @@ import typer
 
 from rkkd_cli.cli.flags.flag import REQUIRED, Flag, takes
 from rkkd_cli.cli.flags.runs import JSON_ONLY, OUT, RUN
-from rkkd_cli.cli.flags.students import ARM, BEST, DEVICE, SEED
+from rkkd_cli.cli.flags.students import ARM, BEST, DEVICE, EMA, SEED, weights_kind
 
 
 @takes(
     RUN, ARM,
     Flag("images", list[Path], "Image files, or folders of images.", positional=True,
          default=REQUIRED, metavar="IMAGE"),
-    SEED, BEST,
+    SEED, BEST, EMA,
     Flag("top", int, "Classes to show of each image, the most probable first.", default=3, min=1),
     DEVICE, JSON_ONLY, OUT,
 )  # fmt: skip
@@ -24,6 +24,7 @@ def predict(
     images: list[Path],
     seed: int | None,
     best: bool,
+    ema: bool,
     top: int,
     device: str,
     as_json: bool,
@@ -39,7 +40,7 @@ def predict(
     from rkkd_cli.train.device import pick_device
 
     files = predicting.image_files([path.expanduser() for path in images])
-    student = read_student(open_trained(run, out), arm, seed, "best" if best else "final")
+    student = read_student(open_trained(run, out), arm, seed, weights_kind(best, ema))
     names = student.facts.class_names
     found = [
         (prediction.path, [(names[index], value) for index, value in prediction.top(top)])

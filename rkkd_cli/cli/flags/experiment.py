@@ -32,11 +32,16 @@ STREAM = Flag("stream", bool | None, key="dataset.streaming", panel=WHAT,
          "of more than 4 GiB, once decoded, is streamed.")
 TEACHER = Flag("teacher", str | None, key="teacher.model", panel=WHAT,
     help="The teacher's model, see `rkkd ls models`; or your own, as file.py:NAME.")
-TEACHER_CHECKPOINT = Flag("teacher_checkpoint", str | None, key="teacher.checkpoint", panel=WHAT,
-    metavar="FILE",
-    help="Load the teacher's weights from a file instead of training it.")
+TEACHER_WEIGHTS = Flag("teacher_weights", str | None, key="teacher.weights", panel=WHAT,
+    option=("--teacher-weights", "--teacher-checkpoint"), metavar="FILE|NAME",
+    help="The teacher's weights, used as they are if they fit: a file, `pretrained`, or a "
+         "library's own name of its weights.")
 STUDENT = Flag("student", str | None, key="student.model", panel=WHAT,
     help="The student's model, see `rkkd ls models`; or your own, as file.py:NAME.")
+STUDENT_WEIGHTS = Flag("student_weights", str | None, key="student.weights", panel=WHAT,
+    metavar="FILE|NAME",
+    help="The weights that the student begins with: a file, `pretrained`, or a library's own name "
+         "of its weights.")
 SEEDS = Flag("seeds", str | None, key="seeds", panel=WHAT,
     help="Seeds to train with: 0, or 0,1,2, or 0:3 (0, 1 and 2).")
 
@@ -107,7 +112,7 @@ SYNC_BATCHNORM = Flag("sync_batchnorm", bool | None, key="sync_batchnorm", panel
 DATA = (
     DATASET, DATA_ROOT, IMAGE_SIZE, RESIZE, TEST_SHARE, VAL_SHARE, LIMIT_TRAIN, LIMIT_TEST, STREAM,
 )  # fmt: skip
-MODELS = (TEACHER, TEACHER_CHECKPOINT, STUDENT)
+MODELS = (TEACHER, TEACHER_WEIGHTS, STUDENT, STUDENT_WEIGHTS)
 TRAINING = (SEEDS, METHOD, STANDARDIZE_LOGITS, EPOCHS, BATCH_SIZE, LR, PATIENCE, MIN_DELTA, MONITOR)
 OBJECTIVE = (ALPHA, TEMPERATURE)
 RANKING = (

@@ -130,6 +130,14 @@ def print_summary(
     title = f"Last epoch{of_each}, mean ± sample standard deviation over n seeds:"
     print_line(out, title)
     _print_arms(summaries.last, published)
+    averaged = [
+        f"{arm.arm} {arm.metrics['test_acc_ema'].text(2)} %"
+        for arm in summaries.last
+        if "test_acc_ema" in arm.metrics
+    ]
+    if averaged:
+        text = f"Test accuracy with moving averages of the weights: {', '.join(averaged)}"
+        print_folded(out, text)
     for monitor, arms in summaries.selected.items():
         out.print()
         print_line(out, f"Each seed's epoch with the best {monitor}; no test image chose it:")

@@ -11,10 +11,12 @@ from rkkd_cli.cli.output.console import err, out, print_line, print_text
 from rkkd_cli.config.dataset import DatasetConfig
 from rkkd_cli.config.description import Counts, with_counts
 from rkkd_cli.config.experiment import Experiment, TrainingConfig
+from rkkd_cli.config.models import ModelConfig
 from rkkd_cli.config.presets import to_toml
 from rkkd_cli.data.headers import Headers
 from rkkd_cli.data.reading import check_images, inspect_images, needs_download
 from rkkd_cli.errors import UserError
+from rkkd_cli.models import count_parameters
 from rkkd_cli.records.cache import cache_directory
 from rkkd_cli.report.run_text import augmentation_text
 from rkkd_cli.sweep.check import CheckedStream, check_device, check_experiment, dataset_request
@@ -51,7 +53,7 @@ def print_plan(experiment: Experiment, directory: Path, as_json: bool, verbose: 
         raise
     dataset = checked[0].dataset
     named = with_counts(experiment, Counts(dataset.num_classes, dataset.train_images))
-    estimates = [estimate_stream(stream.arms, device) for stream in checked]
+    estimates = [estimate_stream(stream.arms, stream.recipes, device) for stream in checked]
     plan = Plan(named, directory, describe_device(device), free_memory(device), checked, estimates)
     if as_json:
         typer.echo(json.dumps(plan.as_json()))
@@ -158,17 +160,17 @@ def stream_lines(stream: CheckedStream, headers: Headers | None) -> Lines:
         yield from _image_lines([headers])
         yield from (("", sentence) for sentence in headers.misfits(*dataset.size))
     for name, teacher in experiment.named_teachers.items():
-        trained = teacher.training
-        origin = f"trained for {trained.epochs} epochs, or cached" if trained else ""
-        origin = f"from {teacher.checkpoint}" if teacher.checkpoint else origin
         called = f"{name}: " if name in experiment.teachers and name != teacher.model else ""
-        yield "teacher", f"{called}{_model_text(stream, teacher.model)}, {origin}"
-    students = dict.fromkeys(arm.experiment.student.model for arm in stream.arms)
-    yield "student", "; ".join(_model_text(stream, name) for name in students)
+        recipe = stream.recipes.get(teacher)
+        training = f", trained for {recipe.epochs} epochs, or cached" if recipe else ""
+        yield "teacher", f"{called}{_model_text(stream, teacher)}{training}"
+    students = dict.fromkeys(arm.experiment.student for arm in stream.arms)
+    yield "student", "; ".join(_model_text(stream, config) for config in students)
+    yield from _download_lines(stream)
     seeds = f"seed{'s' * (len(experiment.seeds) > 1)} {', '.join(map(str, experiment.seeds))}"
     recipes = dict.fromkeys(_recipe_text(arm.experiment.training) for arm in stream.arms)
-    recipe = recipes.popitem()[0] if len(recipes) == 1 else f"{len(recipes)} recipes"
-    yield "training", f"{recipe}; {seeds}"
+    how = recipes.popitem()[0] if len(recipes) == 1 else f"{len(recipes)} recipes"
+    yield "training", f"{how}; {seeds}"
 
 
 def _data_text(stream: CheckedStream) -> str:
@@ -185,8 +187,28 @@ def _data_text(stream: CheckedStream) -> str:
     )
 
 
-def _model_text(stream: CheckedStream, name: str) -> str:
-    return f"{name}, {stream.parameters[name]:,} parameters"
+def _model_text(stream: CheckedStream, config: ModelConfig) -> str:
+    """Return a model's parameters, its first weights, and its images if they are its own."""
+    checked, images = stream.models[config], stream.models[config].input
+    text = f"{config.described}, {count_parameters(checked.model):,} parameters"
+    if checked.source is not None:
+        text += f", from {checked.source.label}"
+    if checked.replaced_head is not None:
+        text += f" ({checked.replaced_head})"
+    if images.own.size != images.images.size:
+        height, width = images.own.size
+        text += f", images resampled to {width}×{height}"
+    if (images.own.mean, images.own.std) != (images.images.mean, images.images.std):
+        mean, std = (", ".join(f"{x:.4g}" for x in xs) for xs in (images.own.mean, images.own.std))
+        text += f", normalised with mean {mean} and std {std}"
+    return text
+
+
+def _download_lines(stream: CheckedStream) -> Lines:
+    for checked in stream.models.values():
+        source = checked.source
+        if source is not None and not source.is_here:
+            yield "weights", f"{source.label} would be downloaded from {source.origin}"
 
 
 def _recipe_text(recipe: TrainingConfig) -> str:
@@ -238,7 +260,30 @@ def _stream_json(stream: CheckedStream, estimate: StreamEstimate) -> dict[str, A
         "notes": stream.dataset.notes,
         "needs_download": needs_download(request, cache_directory()),
         "parameters": stream.parameters,
+        **_teachers_json(stream),
+        "students": {arm.name: _model_json(stream, arm.experiment.student) for arm in stream.arms},
         "seconds_of_a_seed": estimate.seconds,
         "teacher_seconds": estimate.teacher_seconds,
         "bytes": estimate.bytes,
     }
+
+
+def _teachers_json(stream: CheckedStream) -> dict[str, Any]:
+    """Return the teacher, or the teachers by name."""
+    models = {n: _model_json(stream, t) for n, t in stream.experiment.named_teachers.items()}
+    return {"teachers": models} if stream.experiment.teachers else models
+
+
+def _model_json(stream: CheckedStream, config: ModelConfig) -> dict[str, Any]:
+    """Return a model's first weights and images."""
+    checked, own = stream.models[config], stream.models[config].input.own
+    facts: dict[str, Any] = {"model": config.model, "image_size": list(own.size)}
+    if checked.source is not None:
+        facts["weights"] = {
+            "name": checked.source.label,
+            "source": checked.source.origin,
+            "needs_download": not checked.source.is_here,
+        }
+    if checked.replaced_head is not None:
+        facts["note"] = str(checked.replaced_head)
+    return facts

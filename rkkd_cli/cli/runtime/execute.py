@@ -14,6 +14,7 @@ from rkkd_cli.cli.output.console import err, print_line
 from rkkd_cli.cli.output.progress import make_reporter
 from rkkd_cli.cli.output.run_progress import RunProgress
 from rkkd_cli.cli.output.run_result import Result
+from rkkd_cli.cli.runtime.download_weights import download_weights
 from rkkd_cli.cli.runtime.ended_run import make_result
 from rkkd_cli.cli.runtime.profile import profiling
 from rkkd_cli.cli.runtime.requests import RunRequest
@@ -40,6 +41,7 @@ from rkkd_cli.sweep.recording.reopen import (
     resumed_recorder,
 )
 from rkkd_cli.sweep.recording.run_state import RunState, Work
+from rkkd_cli.sweep.recording.same_weights import check_weights
 from rkkd_cli.train.device import (
     describe_device,
     keep_freed_memory,
@@ -163,6 +165,8 @@ class Executor:
         threads = experiment.threads or (manifest.threads if manifest else None)
         self._ranks.broadcast((experiment, threads))
         device, doubted = self._set_up(experiment, threads)
+        if manifest is not None:
+            check_weights(manifest, experiment)
         moved = check_machine(resumed, device, self._ranks.world_size)
         _warn(moved)
         work = self._work(resumed.state, device)
@@ -211,6 +215,7 @@ class Executor:
         use_threads(threads)
         device = self.engine.device(experiment.device)
         check_device(experiment, device)
+        download_weights(experiment)
         checked = check_experiment(experiment, cache_directory())
         if self._ranks.world_size > 1:
             check_ranks(experiment, self._ranks.world_size, device)

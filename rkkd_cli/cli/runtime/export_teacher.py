@@ -14,6 +14,7 @@ from rkkd_cli.train.teacher.safetensors_files import (
     find_teacher,
     images_in_facts,
     metadata_fact,
+    options_in_facts,
     teacher_bytes,
 )
 
@@ -25,7 +26,8 @@ def export_teacher(name: str, to: Path | None, force: bool) -> None:
     teacher = find_teacher(name, cache_directory())
     weights = read_weights(teacher.path)
     images = images_in_facts(teacher.facts)
-    file = recognise_teacher(weights, teacher.facts.get("model"), images)
+    options = options_in_facts(teacher.facts)
+    file = recognise_teacher(weights, teacher.facts.get("model"), images, options)
     recorded = {key: metadata_fact(file.weights.metadata, key) for key in METADATA_NAMES}
     facts = recorded | teacher.facts | _facts_of_weights(file)
     if facts["sha256"] is None:
@@ -45,7 +47,8 @@ def export_teacher(name: str, to: Path | None, force: bool) -> None:
 def _facts_of_weights(file: TeacherFile) -> dict[str, object]:
     """Return the facts that the weights themselves show."""
     model = file.model
-    return {"model": model.model, "classes": model.classes, "channels": model.channels}
+    facts = {"model": model.model, "classes": model.classes, "channels": model.channels}
+    return facts | {"options": dict(model.options) or None}
 
 
 def _as_float(value: object) -> float | None:

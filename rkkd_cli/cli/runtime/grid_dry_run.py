@@ -1,6 +1,7 @@
 """``rkkd grid --dry-run``: the status of every cell, and the cost of those that are left."""
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
@@ -18,7 +19,7 @@ from rkkd_cli.cli.runtime.dry_run import (
     stream_lines,
 )
 from rkkd_cli.cli.runtime.requests import GridRequest
-from rkkd_cli.config.experiment import Experiment
+from rkkd_cli.config.experiment import Experiment, TeacherConfig, TrainingConfig
 from rkkd_cli.records.cache import cache_directory
 from rkkd_cli.sweep.check import check_device, check_experiment
 from rkkd_cli.sweep.doubts import doubts
@@ -38,7 +39,8 @@ def print_cells(request: GridRequest, experiment: Experiment, retry: bool, as_js
     objectives = {arm: text for stream in checked for arm, text in stream.objectives.items()}
     cells = _cells(request, experiment).assign(objective=lambda rows: rows["arm"].map(objectives))
     left = {"pending", "failed"} if retry else {"pending"}
-    estimates = _estimates(experiment, cells[cells["status"].isin(left)], device)
+    recipes = {teacher: one for stream in checked for teacher, one in stream.recipes.items()}
+    estimates = _estimates(experiment, cells[cells["status"].isin(left)], recipes, device)
     directory = str(request.out / request.name)
     if as_json:
         rows = [{k: None if pd.isna(v) else v for k, v in row.items()}
@@ -70,15 +72,22 @@ def _cells(request: GridRequest, experiment: Experiment) -> pd.DataFrame:
 
 
 def _estimates(
-    experiment: Experiment, left: pd.DataFrame, device: torch.device
+    experiment: Experiment,
+    left: pd.DataFrame,
+    recipes: Mapping[TeacherConfig, TrainingConfig],
+    device: torch.device,
 ) -> list[dict[str, Any]]:
-    """Return the time and memory for the cells of each stream that are left."""
+    """Return the time and memory for the cells of each stream that are left.
+
+    ``recipes`` are those by which teachers are trained.
+    """
     arms = {arm.name: arm for arm in experiment.resolved_arms}
-    return [
-        {"seed": int(str(seed)), **_estimate_json(estimate_stream(arms_of_stream, device))}
-        for seed, cells in left.groupby("seed", sort=False)
-        for arms_of_stream in group_by_stream(arms[name] for name in cells["arm"])
-    ]
+    estimates = []
+    for seed, cells in left.groupby("seed", sort=False):
+        for group in group_by_stream(arms[name] for name in cells["arm"]):
+            estimate = estimate_stream(group, recipes, device)
+            estimates.append({"seed": int(str(seed)), **_estimate_json(estimate)})
+    return estimates
 
 
 def _estimate_json(estimate: StreamEstimate) -> dict[str, Any]:

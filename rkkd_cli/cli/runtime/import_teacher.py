@@ -8,10 +8,12 @@ from typing import Any
 
 from rkkd_cli.cli.output.console import err, out, print_line
 from rkkd_cli.cli.output.progress import make_reporter
+from rkkd_cli.cli.runtime.recognise_teacher import as_overrides
 from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.config.overrides import Override, parse_value
 from rkkd_cli.config.presets import DEFAULT_PRESET, load_experiment
 from rkkd_cli.models.checkpoint.layout import CheckpointWeights, read_weights
+from rkkd_cli.models.external.options import NO_OPTIONS
 from rkkd_cli.records.cache import cache_directory
 from rkkd_cli.sweep.check import check_device
 from rkkd_cli.sweep.teacher_import import (
@@ -26,9 +28,10 @@ from rkkd_cli.train.teacher.safetensors_files import metadata_fact
 
 # Keys that the printed command sets by itself, or that matter for measuring the teacher only.
 NOT_REPEATED = (
-    "dataset.name", "dataset.root", "dataset.limit_test", "teacher.model", "teacher.checkpoint",
+    "dataset.name", "dataset.root", "dataset.limit_test", "teacher.model", "teacher.weights",
 )  # fmt: skip
 
+OPTIONS = "teacher.options"
 LARGE_BYTES = 500_000_000
 
 
@@ -57,8 +60,10 @@ def import_file(
     if dataset is not None and preset is None and not names_dataset:
         overrides.append(Override("dataset.name", dataset))
     source = DEFAULT_PRESET if preset is None else preset
-    file = recognise_teacher(weights, model, images_of(load_experiment(source, overrides)))
-    overrides.append(Override("teacher.model", file.model.model))
+    wanted, given = load_experiment(source, overrides), any(map(_is_option, typed))
+    options = wanted.teacher.given_options if given else NO_OPTIONS
+    file = recognise_teacher(weights, model, images_of(wanted), options)
+    overrides += as_overrides(file.model.model, file.model.options)
     experiment = load_experiment(source, overrides)
     use_threads(experiment.threads)
     device = pick_device(experiment.device)
@@ -117,12 +122,19 @@ def _command(
     It repeats what was typed, such as the normalisation, so that the teacher is as measured.
     """
     words = ["rkkd", "run", *([preset] if preset else [])]
-    words += [_as_word(override) for override in typed if override.key not in NOT_REPEATED]
+    repeated = [one for one in typed if one.key not in NOT_REPEATED and not _is_option(one)]
+    options = experiment.teacher.given_options.items()
+    repeated += [Override(f"{OPTIONS}.{name}", value) for name, value in options]
+    words += map(_as_word, repeated)
     words += ["--dataset", experiment.dataset.name]
     if experiment.dataset.root is not None:
         words += ["--data-root", experiment.dataset.root]
     weights = str(imported.path.absolute())
-    return [*words, "--teacher", imported.facts["model"], "--teacher-checkpoint", weights]
+    return [*words, "--teacher", imported.facts["model"], "--teacher-weights", weights]
+
+
+def _is_option(override: Override) -> bool:
+    return f"{override.key}.".startswith(f"{OPTIONS}.")
 
 
 def _as_word(override: Override) -> str:

@@ -1,6 +1,8 @@
-"""``--teacher-checkpoint`` without ``--teacher``: the file says which model it holds."""
+"""``--teacher-weights FILE`` without ``--teacher``: the file says which model it holds."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.config.overrides import Override, overridden_keys
@@ -9,22 +11,35 @@ from rkkd_cli.config.overrides import Override, overridden_keys
 def load_with_teacher(
     load: Callable[[Sequence[Override]], Experiment], overrides: Sequence[Override]
 ) -> Experiment:
-    """Return the experiment with the overrides, and the teacher that its checkpoint holds.
+    """Return the experiment with the overrides, and the teacher whose weights a file holds.
 
-    A preset's teacher stays if the checkpoint fits it, and one that was typed stays in any case.
+    A preset's teacher stays if the file fits it, and one that was typed, or its options, stays in
+    any case.
     Raises UserError.
     """
     experiment = load(overrides)
-    known = {*overridden_keys(overrides), *experiment.vary}
+    typed = overridden_keys(overrides)
     found: list[Override] = []
     for section, name in zip(experiment.teacher_sections, experiment.named_teachers, strict=True):
         alone = experiment.taught_by(name)
-        is_given = f"{section}.checkpoint" in known and alone.teacher.checkpoint is not None
-        if not is_given or f"{section}.model" in known:
+        weights = alone.teacher.weights if f"{section}.weights" in typed else None
+        model_keys = f"{section}.model", f"{section}.options"
+        own = [key for key in (*typed, *experiment.vary) if key.startswith(model_keys)]
+        if weights is None or own:
+            continue
+        if not Path(weights).expanduser().is_file():  # a library's name, or a mistake
             continue
         from rkkd_cli.sweep.teacher_import import model_in_checkpoint
 
-        model = model_in_checkpoint(alone)
-        if model != alone.teacher.model:
-            found.append(Override(f"{section}.model", model))
+        held = model_in_checkpoint(alone)
+        if (held.model, held.options) != (alone.teacher.model, alone.teacher.given_options):
+            found += as_overrides(held.model, held.options, section)
     return load([*overrides, *found]) if found else experiment
+
+
+def as_overrides(
+    model: str, options: Mapping[str, Any], section: str = "teacher"
+) -> list[Override]:
+    """Return the overrides that choose a teacher's model and its options."""
+    chosen = dict(options) if options else "none"
+    return [Override(f"{section}.model", model), Override(f"{section}.options", chosen)]

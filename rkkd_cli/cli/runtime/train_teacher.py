@@ -5,6 +5,7 @@ from contextlib import nullcontext
 
 from rkkd_cli.cli.output.console import err
 from rkkd_cli.cli.output.progress import make_reporter
+from rkkd_cli.cli.runtime.download_weights import download_weights
 from rkkd_cli.cli.runtime.signals import Interrupted, stopping_on_signals
 from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.records.cache import cache_directory
@@ -36,6 +37,7 @@ def train_teacher(
     cache = cache_directory()
     use_threads(experiment.threads)
     with stopping_on_signals(controller):
+        download_weights(experiment)
         check_experiment(experiment, cache)
         if process_group:
             device = device_of_rank(experiment.device, os.environ)

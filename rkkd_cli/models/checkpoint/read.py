@@ -71,6 +71,13 @@ def read_file(path: Path) -> FileContent:
         raise UserError(f"cannot read checkpoint {path}: {error.strerror or error}") from None
 
 
+def weight_files(path: Path) -> tuple[Path, ...]:
+    """Return the files in which the weights of a file are: those that an index names, or itself."""
+    if not INDEX.search(path.name):
+        return (path,)
+    return tuple(path.parent / name for name in _shard_names(path))
+
+
 def _is_safetensors(path: Path, head: bytes) -> bool:
     if path.suffix == ".safetensors":
         return bool(head) and not head.startswith(b"PK")
@@ -127,7 +134,7 @@ def _read_npz(path: Path) -> FileContent:
 
 def _read_shards(index: Path) -> FileContent:
     """Read the files that an index, ``model.safetensors.index.json``, names beside itself."""
-    shards = [index.parent / name for name in _shard_names(index)]
+    shards = weight_files(index)
     missing = [shard.name for shard in shards if not shard.is_file()]
     if missing:
         raise UserError(
@@ -139,7 +146,7 @@ def _read_shards(index: Path) -> FileContent:
     for shard in shards:
         part = read_file(shard).content
         content |= part if type(part) in (dict, OrderedDict) else {shard.name: part}
-    return FileContent(content, {}, f"{len(shards)} shards of the", tuple(shards))
+    return FileContent(content, {}, f"{len(shards)} shards of the", shards)
 
 
 def _shard_names(index: Path) -> list[str]:

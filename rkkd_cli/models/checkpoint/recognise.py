@@ -7,7 +7,7 @@ some 1,300 models, so which of them a file holds is not searched for.
 
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -31,6 +31,7 @@ from rkkd_cli.models.checkpoint.skeleton import (
     reference_state_dict,
 )
 from rkkd_cli.models.checkpoint.upgrade import upgrade_keys
+from rkkd_cli.models.external.options import NO_OPTIONS
 from rkkd_cli.models.external.torchvision_models import names_by_weights
 
 
@@ -47,7 +48,8 @@ class RecognisedModel(NamedTuple):
 
     ``stripped_prefix`` is the prefix of the file's keys, ``dropped_heads`` are auxiliary heads that
     the model does not have, ``ignored`` are further entries that it does not have. ``size`` is the
-    image size, if it changes shapes and is not the model's default.
+    image size, if it changes shapes and is not the model's default. ``options`` are those with
+    which the model is built.
     """
 
     model: str
@@ -58,6 +60,7 @@ class RecognisedModel(NamedTuple):
     dropped_heads: tuple[str, ...] = ()
     ignored: tuple[str, ...] = ()
     size: ImageSize = None
+    options: Mapping[str, Any] = NO_OPTIONS
 
 
 def recognise(
@@ -65,17 +68,18 @@ def recognise(
     model: str | None = None,
     images: ImageSpec | None = None,
     flag: str = "--model",
+    options: Mapping[str, Any] = NO_OPTIONS,
 ) -> RecognisedModel:
     """Return the model that the weights belong to.
 
     Without the name ``model``, it is one of the zoo or of torchvision, or a library's that the file
     states. ``images`` are those that the model has to take; their size is tried too. ``flag`` is
-    the one that names a model, for the messages.
+    the one that names a model, for the messages. With ``options`` both name and images are needed.
 
     Raises UserError if the name is unknown, ``model`` does not fit, or no model or several fit.
     """
     if model is not None:
-        return _fit_named_model(weights, model, images)
+        return _fit_named_model(weights, model, images, options)
     for names in (MODELS, *map(_library_models, weights.stated_names)):
         fits = [fit for name in names if (fit := _fit_model(weights, name, images)) is not None]
         fewest = min((len(fit.ignored) for fit in fits), default=0)
@@ -145,7 +149,8 @@ def _library_models(stated: str) -> list[str]:
     known = []
     for name in names:
         with suppress(UserError):
-            if name.partition(":")[0] in LIBRARIES:
+            library, _, rest = name.partition(":")
+            if library in LIBRARIES and ":" not in rest:  # hf-hub: would download
                 check_model_name(name)
                 known.append(name)
     return known
@@ -159,7 +164,8 @@ def trained_size(recognised: RecognisedModel) -> ImageSize:
     for side in SIDES:
         with suppress(ValueError):  # not a size for this model
             size = (side, side)
-            expected = meta_state_dict(name, recognised.classes, recognised.channels, size)
+            counts = recognised.classes, recognised.channels
+            expected = meta_state_dict(name, *counts, size, tuple(recognised.options.items()))
             if same_shapes(expected, recognised.state):
                 return size
     return None
@@ -171,14 +177,17 @@ def same_shapes(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> bool:
 
 
 def _fit_named_model(
-    weights: CheckpointWeights, model: str, images: ImageSpec | None
+    weights: CheckpointWeights, model: str, images: ImageSpec | None, options: Mapping[str, Any]
 ) -> RecognisedModel:
-    check_model_name(model)
-    if model not in MODELS and model.partition(":")[0] not in LIBRARIES and images is not None:
+    check_model_name(model, options)
+    is_own = model not in MODELS and model.partition(":")[0] not in LIBRARIES
+    if (is_own or options) and images is not None:
         # A user's own model may be written for these counts only.
-        expected = meta_state_dict(model, images.classes, images.channels, images.size)
+        items = tuple(options.items())
+        expected = meta_state_dict(model, images.classes, images.channels, images.size, items)
         fitted = fit_weights(weights, expected)
-        return RecognisedModel(model, images.classes, images.channels, *fitted)
+        recognised = RecognisedModel(model, images.classes, images.channels, *fitted[:4])
+        return recognised._replace(options=options)
     fit = _fit_model(weights, model, images)
     if fit is None:
         raise _misfit_error(weights, model)
@@ -198,7 +207,7 @@ def _fit_model(
         for size in candidate_sizes(name, images.size if images else None):
             with suppress(ValueError):  # another shape, or a count that the model cannot have
                 fitted = fit_weights(weights, meta_state_dict(name, classes, channels, size))
-                return RecognisedModel(name, classes, channels, *fitted, size)
+                return RecognisedModel(name, classes, channels, *fitted[:4], size)
     return None
 
 

@@ -30,6 +30,7 @@ SIDES_COMPARED = 3  # enough to see whether the image size changes a model's sha
 NETWORKS = {"torchvision": torchvision_network, "timm": timm_network}
 
 ImageSize = tuple[int, int] | None
+OptionItems = tuple[tuple[str, Any], ...]
 
 
 class SkipInit(TorchFunctionMode):
@@ -51,14 +52,15 @@ DRAWING_METHODS = (Tensor.normal_, Tensor.uniform_)
 
 @cache
 def meta_state_dict(
-    name: str, classes: int, channels: int, size: ImageSize = None
+    name: str, classes: int, channels: int, size: ImageSize = None, options: OptionItems = ()
 ) -> Mapping[str, Tensor]:
     """Return the model's state dict on the meta device. Raises ValueError as build_model does.
 
-    ``size`` is the images' height and width; None means the model's default.
+    ``size`` is the images' height and width; None means the model's default. ``options`` are pairs
+    of names and values.
     """
     with torch.random.fork_rng(devices=[]), SkipInit(), torch.device("meta"):
-        build = partial(_build_network, name, classes, channels, size)
+        build = partial(_build_network, name, classes, channels, size, dict(options))
         return build_on_default_device(build).state_dict()
 
 
@@ -67,12 +69,14 @@ def reference_state_dict(name: str, size: ImageSize = None) -> Mapping[str, Tens
     return meta_state_dict(name, REFERENCE_CLASSES, REFERENCE_CHANNELS, size)
 
 
-def _build_network(name: str, classes: int, channels: int, size: ImageSize) -> nn.Module:
+def _build_network(
+    name: str, classes: int, channels: int, size: ImageSize, options: Mapping[str, Any]
+) -> nn.Module:
     """Build the model; of a library only its module, as finding the features takes dry runs."""
     library, _, library_name = name.partition(":")
-    if library in NETWORKS:
+    if library in NETWORKS and not options:
         return NETWORKS[library](library_name, classes, channels, size)
-    return build_model(name, classes, channels, size)
+    return build_model(name, classes, channels, size, options)
 
 
 def infer_counts(name: str, view: StateDictView) -> tuple[int, int]:

@@ -1,19 +1,24 @@
 """``timm:NAME``: timm's classifiers with random weights, under timm's own parameter names.
 
-Needs the package timm. Feature maps come from timm's ``forward_intermediates``, which also turns
-tokens into maps. The few models without it get forward hooks, as any other network
-(:mod:`rkkd_cli.models.external.feature_hooks`).
+NAME may have timm's tag behind a dot, or be ``hf-hub:OWNER/NAME``. Needs the package timm. Feature
+maps come from timm's ``forward_intermediates``, which also turns tokens into maps. The few models
+without it get forward hooks, as any other network (:mod:`rkkd_cli.models.external.feature_hooks`).
 """
 
+import dataclasses
+import json
+from collections.abc import Mapping
 from contextlib import ExitStack
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
 from rkkd_cli.errors import UserError, unknown_among_many
 from rkkd_cli.models.external.adapt import build_on_default_device, check_size
+from rkkd_cli.models.external.downloads import HUB_CONFIG, HUB_PREFIX, from_hub
 from rkkd_cli.models.external.feature_hooks import HookedModel, as_pooled, capture
 from rkkd_cli.models.external.feature_plan import evenly_spaced, make_plan, stage_ends, trace
+from rkkd_cli.models.external.options import NO_OPTIONS
 from rkkd_cli.models.external.wrapper import WrappedModel
 from rkkd_cli.models.features import Classifier, Features
 from rkkd_cli.models.shapes import dry_run
@@ -65,14 +70,24 @@ def timm_names() -> list[str]:
 
 
 def check_timm_name(name: str) -> None:
-    """Raise UserError unless timm has the model ``name``; a tag after a dot is allowed."""
+    """Raise UserError unless timm has the model ``name``; a tag after a dot is allowed.
+
+    Raises RunError if the configuration of one of the Hugging Face hub cannot be downloaded.
+    """
+    if name.startswith(HUB_PREFIX):
+        timm_source(name)
+        return
     names = timm_names()
     if name.split(".")[0] not in names:
         raise unknown_among_many("timm model", name, names, "rkkd ls models timm")
 
 
 def timm_model(
-    name: str, num_classes: int, in_channels: int, image_size: tuple[int, int] | None
+    name: str,
+    num_classes: int,
+    in_channels: int,
+    image_size: tuple[int, int] | None,
+    options: Mapping[str, Any] = NO_OPTIONS,
 ) -> Classifier:
     """Return a model of timm with random weights, initialised by timm.
 
@@ -82,8 +97,8 @@ def timm_model(
     Raises UserError for an unknown name or a size that the model cannot take, and if timm is not
     installed.
     """
-    model = timm_network(name, num_classes, in_channels, image_size)
-    settings = _settings(name)
+    model = timm_network(name, num_classes, in_channels, image_size, options)
+    settings = timm_source(name).settings
     fixed_size, default_size = bool(settings.fixed_input_size), settings.input_size[1:]
     if image_size is not None:
         _check_patches(name, model, image_size)
@@ -92,21 +107,43 @@ def timm_model(
 
 
 def timm_network(
-    name: str, num_classes: int, in_channels: int, image_size: tuple[int, int] | None
+    name: str,
+    num_classes: int,
+    in_channels: int,
+    image_size: tuple[int, int] | None,
+    options: Mapping[str, Any] = NO_OPTIONS,
 ) -> nn.Module:
     """Return timm's own module for :func:`timm_model`. Only some are built for an image size."""
     check_timm_name(name)
-    settings = _settings(name)
-    options: dict[str, Any] = {"num_classes": num_classes, "in_chans": in_channels}
+    return create_timm_model(name, num_classes, in_channels, image_size, options)
+
+
+def create_timm_model(
+    name: str,
+    num_classes: int,
+    in_channels: int,
+    image_size: tuple[int, int] | None,
+    options: Mapping[str, Any] = NO_OPTIONS,
+    **pretrained: Any,
+) -> nn.Module:
+    """Return timm's module; ``pretrained`` are arguments of its ``create_model`` about weights."""
+    source = timm_source(name)
+    settings = source.settings
+    arguments = {**options, "num_classes": num_classes, "in_chans": in_channels, **pretrained}
     default_size = settings.input_size[1:]
     if settings.fixed_input_size and image_size is not None and image_size != default_size:
-        options["img_size"] = image_size
+        arguments["img_size"] = image_size
     try:
         return build_on_default_device(
-            lambda: _timm().create_model(name, pretrained=False, **options)
+            lambda: _timm().create_model(source.factory_name, **arguments)
         )
     except (TypeError, AssertionError, ValueError, RuntimeError) as error:
-        if image_size is None or "img_size" not in options:
+        if name.startswith(HUB_PREFIX) and not options and "img_size" not in arguments:
+            told = " ".join(str(error).split())
+            raise UserError(
+                f"timm cannot build {name} as it is configured there: {told}"
+            ) from error
+        if image_size is None or options or "img_size" not in arguments:
             raise
         reason = "" if isinstance(error, TypeError) else f" ({' '.join(str(error).split())})"
         raise UserError(
@@ -115,9 +152,43 @@ def timm_network(
         ) from error
 
 
-def _settings(name: str) -> Any:
+class TimmSource(NamedTuple):
+    """A model as timm finds it.
+
+    ``settings`` are those of its weights, a PretrainedCfg of timm. ``factory_name`` is the name by
+    which ``create_model`` builds it.
+    """
+
+    architecture: str
+    settings: Any
+    factory_name: str
+
+
+def timm_source(name: str) -> TimmSource:
+    """Return what timm knows of a model. One of the hub needs its configuration downloaded.
+
+    Raises UserError for a model of the hub that is none of timm's, RunError without a network.
+    """
     timm = _timm()
-    return timm.get_pretrained_cfg(name) or timm.models.PretrainedCfg()
+    if not name.startswith(HUB_PREFIX):
+        settings = timm.get_pretrained_cfg(name) or timm.models.PretrainedCfg()
+        return TimmSource(name.split(".")[0], settings, name)
+    file = from_hub(name.removeprefix(HUB_PREFIX), HUB_CONFIG).fetch().path
+    try:
+        config = json.loads(file.read_bytes())
+        stated = config.get("pretrained_cfg", config)
+        stated |= {key: config[key] for key in ("num_classes",) if key in config}
+        fields = {field.name for field in dataclasses.fields(timm.models.PretrainedCfg)}
+        known = {key: value for key, value in stated.items() if key in fields}
+        settings = timm.models.PretrainedCfg(**known)
+        _, _, _ = map(int, settings.input_size)
+        _ = [float(number) for number in (*settings.mean, *settings.std, settings.num_classes)]
+        architecture = str(config["architecture"])
+    except (ValueError, KeyError, TypeError, AttributeError):
+        architecture = ""
+    if architecture not in timm_names():
+        raise UserError(f"{name} is no model of timm; see https://huggingface.co/timm")
+    return TimmSource(architecture, settings, f"local-dir:{file.parent}")
 
 
 def _wrap(model: Any, in_channels: int, size: tuple[int, int]) -> Classifier:

@@ -1,6 +1,6 @@
 """``torchvision:NAME``: torchvision's classifiers with random weights, under its own names."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from torch import nn
@@ -9,6 +9,7 @@ from rkkd_cli.errors import UserError, unknown_among_many
 from rkkd_cli.models.external.adapt import build_on_default_device, check_size, replace_stem
 from rkkd_cli.models.external.feature_hooks import FeaturePlan, HookedModel, MapHook
 from rkkd_cli.models.external.feature_plan import evenly_spaced, make_plan, trace
+from rkkd_cli.models.external.options import NO_OPTIONS
 from rkkd_cli.models.features import Classifier
 
 # The size at which stages are found: every model takes it, and no stage shrinks to one pixel.
@@ -62,7 +63,11 @@ def check_torchvision_name(name: str) -> None:
 
 
 def torchvision_model(
-    name: str, num_classes: int, in_channels: int, image_size: tuple[int, int] | None
+    name: str,
+    num_classes: int,
+    in_channels: int,
+    image_size: tuple[int, int] | None,
+    options: Mapping[str, Any] = NO_OPTIONS,
 ) -> Classifier:
     """Return a torchvision classifier with random weights, initialised by torchvision.
 
@@ -72,9 +77,9 @@ def torchvision_model(
 
     Raises UserError for an unknown name or a size that the model cannot take.
     """
-    model = torchvision_network(name, num_classes, in_channels, image_size)
-    options = _options(name, image_size)
-    fixed_size = "image_size" in options or "input_size" in options
+    model = torchvision_network(name, num_classes, in_channels, image_size, options)
+    arguments = _arguments(name, image_size)
+    fixed_size = "image_size" in arguments or "input_size" in arguments
     if image_size is not None and not fixed_size:
         check_size(PREFIX + name, model, in_channels, image_size)
     size = image_size if fixed_size and image_size is not None else DEFAULT_SIZE
@@ -84,21 +89,25 @@ def torchvision_model(
 
 
 def torchvision_network(
-    name: str, num_classes: int, in_channels: int, image_size: tuple[int, int] | None
+    name: str,
+    num_classes: int,
+    in_channels: int,
+    image_size: tuple[int, int] | None,
+    options: Mapping[str, Any] = NO_OPTIONS,
 ) -> nn.Module:
     """Return torchvision's own module for :func:`torchvision_model`."""
     check_torchvision_name(name)
     from torchvision import models
 
-    options = _options(name, image_size)
+    arguments = {**options, **_arguments(name, image_size), "num_classes": num_classes}
     model: nn.Module = build_on_default_device(
-        lambda: models.get_model(name, weights=None, num_classes=num_classes, **options)
+        lambda: models.get_model(name, weights=None, **arguments)
     )
     replace_stem(model, in_channels)
     return model
 
 
-def _options(name: str, image_size: tuple[int, int] | None) -> dict[str, Any]:
+def _arguments(name: str, image_size: tuple[int, int] | None) -> dict[str, Any]:
     if name in ("googlenet", "inception_v3"):
         return WITHOUT_AUXILIARY
     size = image_size or DEFAULT_SIZE

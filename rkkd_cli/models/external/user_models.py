@@ -8,30 +8,31 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
-from rkkd_cli.errors import UserError
+from rkkd_cli.errors import UserError, unknown_name
 from rkkd_cli.models.external.adapt import build_on_default_device
 from rkkd_cli.models.external.feature_hooks import FeaturePlan, HookedModel
 from rkkd_cli.models.external.feature_plan import make_plan, trace
+from rkkd_cli.models.external.options import CHANNELS, CLASSES, NO_OPTIONS
 from rkkd_cli.models.features import Classifier
 from rkkd_cli.models.shapes import in_eval_mode
 from rkkd_cli.plugins import load_plugin
 
 DEFAULT_SIZE = (32, 32)
 
-# The names by which a parameter says that it is the number of classes, or of input channels.
-CLASSES = ("num_classes", "n_classes", "nb_classes", "nclasses", "classes")
-CHANNELS = ("in_channels", "in_chans", "input_channels")
-
 T = TypeVar("T")
 
 
-def check_user_model(spec: str) -> None:
+def check_user_model(spec: str, options: Mapping[str, Any] = NO_OPTIONS) -> None:
     """Raise UserError unless ``spec`` names a callable that can be called by names."""
-    bind_by_name(spec, load_plugin("model", spec), 10, 3)
+    bind_by_name(spec, load_plugin("model", spec), 10, 3, options)
 
 
 def user_model(
-    spec: str, num_classes: int, in_channels: int, image_size: tuple[int, int] | None
+    spec: str,
+    num_classes: int,
+    in_channels: int,
+    image_size: tuple[int, int] | None,
+    options: Mapping[str, Any] = NO_OPTIONS,
 ) -> Classifier:
     """Return the model that the user's function or class builds.
 
@@ -46,7 +47,7 @@ def user_model(
     function = load_plugin("model", spec)
     if isinstance(function, nn.Module):
         raise UserError(f"model {spec} is a module itself; name a function or class that makes one")
-    call = bind_by_name(spec, function, num_classes, in_channels)
+    call = bind_by_name(spec, function, num_classes, in_channels, options)
     try:
         model = build_on_default_device(call)
     except Exception as error:  # a user's code may raise anything
@@ -103,22 +104,28 @@ def _verify_final(plan: FeaturePlan, model: nn.Module, shape: tuple[int, ...]) -
 
 
 def bind_by_name(
-    spec: str, function: Callable[..., Any], num_classes: int, in_channels: int
+    spec: str,
+    function: Callable[..., Any],
+    num_classes: int,
+    in_channels: int,
+    options: Mapping[str, Any] = NO_OPTIONS,
 ) -> "partial[Any]":
     """Return the call of a user's function with the numbers that its parameters ask for by name.
 
     A parameter for the number of classes is required (:data:`CLASSES`), one for that of channels is
-    not (:data:`CHANNELS`): a network may be for colour images only. All others keep their defaults.
+    not (:data:`CHANNELS`): a network may be for colour images only. All others keep their defaults,
+    or are among the ``options``.
 
-    Raises UserError for a function that has no such parameter or needs another; its notes are a
-    wrapper to copy.
+    Raises UserError for an option that is no parameter, and for a function that has no parameter
+    for the classes or needs another; its notes are a wrapper to copy.
     """
     parameters: Mapping[str, inspect.Parameter]
     try:
         parameters = inspect.signature(function).parameters
     except ValueError:  # a function in C without a signature
         parameters = {}
-    values = _by_name(parameters, num_classes, in_channels)
+    _check_options(spec, parameters, options)
+    values = {**options, **_by_name(parameters, num_classes, in_channels)}
     needed = [
         name
         for name, parameter in parameters.items()
@@ -129,7 +136,8 @@ def bind_by_name(
     if not unknown and not values.keys().isdisjoint(CLASSES):
         return partial(function, **values)
     problem = (
-        f"it needs a value for {', '.join(unknown)}, which rkkd does not know"
+        f"it needs a value for {', '.join(unknown)}, which student.options or teacher.options may "
+        "give"
         if unknown
         else "it has no parameter num_classes"
     )
@@ -143,6 +151,16 @@ def bind_by_name(
     error.add_note(f"    def make_{name}(num_classes, in_channels):")
     error.add_note(f"        return {call}")
     raise error
+
+
+def _check_options(
+    spec: str, parameters: Mapping[str, inspect.Parameter], options: Mapping[str, Any]
+) -> None:
+    """Raise UserError for an option that the function does not take."""
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    unknown = next((option for option in options if option not in parameters), None)
+    if unknown is not None and not takes_any:
+        raise unknown_name(f"option of model {spec}", unknown, parameters)
 
 
 def _by_name(

@@ -3,13 +3,14 @@
 import gzip
 import shlex
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.config.teachers import target_text
 from rkkd_cli.config.untrusted import code_by_key
 from rkkd_cli.config.value_lists import value_text
 from rkkd_cli.errors import printable
+from rkkd_cli.records.manifest import teacher_name
 from rkkd_cli.records.run_directory import EXPERIMENT
 from rkkd_cli.report.page.sources import PageRun
 from rkkd_cli.report.page.stills import data_uri
@@ -80,15 +81,14 @@ def setting_of(run: PageRun) -> list[Fact]:
 
 
 def _teacher_recipes(run: PageRun) -> Iterator[Fact]:
-    """Yield how the teachers were trained that no checkpoint holds."""
-    teachers = run.experiment.teachers
-    if not teachers:
-        was_trained = any(facts["source"] != "checkpoint" for facts in run.manifest.teachers)
-        if was_trained and run.experiment.teacher.training is not None:
-            yield Fact("teacher's training", recipe_text(run.experiment.teacher.training))
-    for name, teacher in teachers.items():
-        if teacher.training is not None and teacher.checkpoint is None:
-            yield Fact(f"training of {name}", recipe_text(teacher.training))
+    """Yield how the teachers were trained whose weights were not used as they are."""
+    several = run.experiment.teachers
+    trained = [facts for facts in run.manifest.teachers if facts["source"] != "checkpoint"]
+    names = {*map(teacher_name, trained)}
+    for name, teacher in run.experiment.named_teachers.items():
+        if teacher.training is not None and (name in names if several else trained):
+            called = f"training of {name}" if several else "teacher's training"
+            yield Fact(called, recipe_text(teacher.training))
 
 
 def environment_of(run: PageRun) -> list[Fact]:
@@ -123,7 +123,7 @@ def repeat_of(run: PageRun) -> Repeat:
     for key, names in code.items():  # a file may not name code: it has to be typed
         word = f"{key.removeprefix('vary.')}={','.join(names)}"
         words += ["--vary", word] if key.startswith("vary.") else [word]
-    needs = [*_images_needed(run), *_checkpoints_needed(run)]
+    needs = [*_images_needed(run), *_weights_needed(run)]
     if code:
         files = [f"{name} (SHA-256 {digest[:16]}…)" for name, digest in manifest.code.items()]
         listed = files or sorted({name for names in code.values() for name in names})
@@ -150,14 +150,19 @@ def _images_needed(run: PageRun) -> list[str]:
     return list(dict.fromkeys(texts))
 
 
-def _checkpoints_needed(run: PageRun) -> list[str]:
-    """Return the teachers' files."""
-    arms = [arm.experiment for arm in run.experiment.resolved_arms]
-    teachers = [teacher for arm in arms for teacher in arm.named_teachers.values()]
-    files = dict.fromkeys(teacher.checkpoint for teacher in teachers if teacher.checkpoint)
+def _weights_needed(run: PageRun) -> list[str]:
+    """Return the weights with which teachers and students begin."""
+    arms = run.experiment.resolved_arms
+    teachers = dict.fromkeys(t for arm in arms for t in arm.experiment.named_teachers.values())
     loaded = [t["sha256"][:16] for t in run.manifest.teachers if t["source"] == "checkpoint"]
-    hashes = f", whose weights have SHA-256 {'…, '.join(loaded)}…" if loaded else ""
-    return [f"the teacher's file {file}{hashes}" for file in files]
+    hashes = f" (SHA-256 {'…, '.join(loaded)}…)" if loaded else ""
+    needs = [f"the teacher's weights {one.weights}{hashes}" for one in teachers if one.weights]
+    for arm in arms:
+        weights = cast(dict[str, Any], run.manifest.students.get(arm.name, {})).get("weights", {})
+        digest = f" (SHA-256 {weights['sha256'][:16]}…)" if weights else ""
+        if arm.experiment.student.weights:
+            needs.append(f"the student's weights {arm.experiment.student.weights}{digest}")
+    return list(dict.fromkeys(needs))
 
 
 def saved_name(run: PageRun, file: str) -> str:

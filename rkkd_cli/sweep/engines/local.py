@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from rkkd_cli.data.images import Dataset
+from rkkd_cli.data.model_input import ModelInput
 from rkkd_cli.data.stream import Stream
 from rkkd_cli.data.streaming.loader import ImageError
 from rkkd_cli.errors import RunError
@@ -156,19 +157,28 @@ def _start_lockstep(
         batches=len(stream),
         epochs_done=lockstep.epochs_done,
         batches_done=lockstep.batches_done,
-        costs=inference_costs(lockstep.active, teacher),
+        costs=_student_facts(lockstep.active),
         objectives={arm.name: arm.objective.text(recipe.epochs) for arm in lockstep.active},
     )
+    began = (arm.first_weights for arm in lockstep.active if arm.first_weights is not None)
+    yield from (Note(f"the student {text}") for text in dict.fromkeys(map(str, began)))
     if logit_cache is not None:
         yield Note(describe_logit_cache(logit_cache, recipe.epochs))
     return lockstep
+
+
+def _student_facts(arms: Sequence[ArmOnStream]) -> dict[str, Any]:
+    """Return each arm's cost, first weights and input, for the manifest."""
+    facts = inference_costs(arms)
+    return {arm.name: {**facts[arm.name], **arm.origin_facts()} for arm in arms}
 
 
 def _image_facts(job: Job, dataset: Dataset) -> dict[str, Any]:
     """Return what the weights files of students say about the images."""
     is_held_out = dataset.crop == "resized" and dataset.is_streamed
     fit = "held_out" if is_held_out else job.experiment.dataset.resize
-    return {**preprocessing_facts(dataset), "fit": fit}
+    images = dataset.image_format
+    return {**preprocessing_facts(dataset, ModelInput(images, images)), "fit": fit}
 
 
 def _choose_stacking(

@@ -34,7 +34,7 @@ def check_ranks(experiment: Experiment, count: int, device: torch.device) -> Non
         config = arm.experiment
         recipes: dict[str, TrainingConfig] = {"training": config.training}
         for key, teacher in config.teacher_sections.items():
-            if teacher.checkpoint is None and teacher.training is not None:
+            if teacher.weights is None and teacher.training is not None:
                 recipes[f"{key}.training"] = teacher.training
         for section, recipe in recipes.items():
             if recipe.batch_size < count:

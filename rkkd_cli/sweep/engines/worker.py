@@ -14,10 +14,11 @@ from typing import Any, Self, TypeVar
 
 import torch
 
-from rkkd_cli.config.experiment import Experiment
+from rkkd_cli.config.experiment import Experiment, StudentConfig
 from rkkd_cli.config.untrusted import named_code
 from rkkd_cli.errors import RunError
 from rkkd_cli.plugins import source_hash
+from rkkd_cli.train.configured_model import weights_sha256
 from rkkd_cli.train.device import (
     keep_freed_memory,
     pick_device,
@@ -42,7 +43,8 @@ class WorkerOptions:
     """How a worker computes: as the recording process does.
 
     ``minutes`` are those between two checkpoints within an epoch. ``folder`` is the working folder,
-    ``code`` the hash of each piece of code of the user's.
+    ``code`` the hash of each piece of code of the user's, ``weights`` that of the first weights of
+    each student that has some.
     """
 
     device: str
@@ -51,6 +53,7 @@ class WorkerOptions:
     minutes: float
     folder: str
     code: Mapping[tuple[str, str], str]
+    weights: Mapping[StudentConfig, str | None]
 
     @classmethod
     def like_this_process(
@@ -65,10 +68,18 @@ class WorkerOptions:
             minutes=runtime.controller.minutes,
             folder=str(Path.cwd()),
             code={named: source_hash(*named) for named in named_code(experiments)},
+            weights={
+                student: weights_sha256(student)
+                for student in dict.fromkeys(experiment.student for experiment in experiments)
+                if student.weights is not None
+            },
         )
 
     def apply(self) -> torch.device:
-        """Set up this process; return its device. Raises RunError for other code of the user's."""
+        """Set up this process; return its device.
+
+        Raises RunError for other code of the user's, or other weights.
+        """
         with suppress(OSError):  # another node may lack the folder
             os.chdir(self.folder)
         for (kind, spec), expected in self.code.items():
@@ -76,6 +87,12 @@ class WorkerOptions:
                 raise RunError(
                     f"a worker reads other code than the run began with: {spec} has changed, or "
                     "is another one on its node"
+                )
+        for student, sha256 in self.weights.items():
+            if weights_sha256(student) != sha256:
+                raise RunError(
+                    f"a worker finds other weights {student.weights} of {student.model} than the "
+                    "run began with; put the same file on every node"
                 )
         use_threads(self.threads)
         device = pick_device(self.device)

@@ -15,7 +15,7 @@ from rkkd_cli.sweep.jobs import Cell
 from rkkd_cli.sweep.loggers.logger import LoggedRun, Logger, Point, RunFiles
 
 Warn = Callable[[str], None]
-WEIGHTS = ("final", "best")
+WEIGHTS = ("final", "best", "ema")
 
 
 class Loggers:

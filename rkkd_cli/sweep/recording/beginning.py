@@ -35,6 +35,7 @@ def metrics_header(
         tuple(experiment.vary),
         list(dict.fromkeys(terms)),
         list(dict.fromkeys(of_teachers)),
+        with_ema=any(arm.training.ema_decay is not None for arm in arms),
     )
 
 

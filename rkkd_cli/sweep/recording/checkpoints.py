@@ -1,8 +1,9 @@
 """Reads the checkpoints of a run: states, and copies of its experiment and its manifest."""
 
-from pydantic import ValidationError
+import json
 
 from rkkd_cli.config.experiment import Experiment
+from rkkd_cli.config.overrides import with_current_keys
 from rkkd_cli.errors import RunError, UserError
 from rkkd_cli.records.manifest import Manifest, parse_manifest
 from rkkd_cli.records.run_directory import RunDirectory
@@ -55,9 +56,9 @@ def _read_states(run: RunDirectory, notes: list[str]) -> dict[str, State]:
 def checkpointed_experiment(states: dict[str, State]) -> Experiment | None:
     """Return the longest experiment in a checkpoint: epochs, arms, seeds may have been added."""
     try:
-        texts = [state["experiment"] for state in states.values()]
-        experiments = [Experiment.model_validate_json(text) for text in texts]
-    except ValidationError as error:
+        tables = [with_current_keys(json.loads(s["experiment"])) for s in states.values()]
+        experiments = [Experiment.model_validate_json(json.dumps(table)) for table in tables]
+    except ValueError as error:  # also of pydantic
         raise UserError(f"the checkpoints were not written by this version: {error}") from None
     return max(experiments, key=_total_epochs, default=None)
 

@@ -44,7 +44,7 @@ def evaluate_split(
         request = replace(dataset_request(student.experiment), mean=facts.mean, std=facts.std)
         if request not in read:
             read[request] = _read_split(request, split, cache, device)
-        logits = all_logits(student.module.to(device), read[request], precision)
+        logits = all_logits(student.module.to(device), read[request], precision, facts.input)
         yield measure(logits, read[request].labels)
 
 

@@ -79,7 +79,8 @@ def logits_of_files(
         batch, images, logits = files[start : start + BATCH], dict[StudentFacts, Tensor](), []
         for module, facts in pairs:
             if facts not in images:
-                images[facts] = normalise(read_pixels(batch, facts), facts).to(device)
+                pixels = normalise(read_pixels(batch, facts), facts).to(device)
+                images[facts] = facts.input(pixels)
             with torch.no_grad():
                 logits.append(module(images[facts]).float().cpu())
         yield logits
@@ -113,7 +114,7 @@ def read_pixels(files: Sequence[Path], facts: StudentFacts) -> Tensor:
 
 
 def _fit(image: Image.Image, path: Path, facts: StudentFacts) -> Image.Image:
-    height, width = facts.size
+    height, width = facts.input.images.size
     if image.size == (width, height) and facts.fit != "held_out":
         return image
     if height != width:

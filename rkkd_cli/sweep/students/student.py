@@ -11,31 +11,36 @@ from torch import nn
 
 from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.config.presets import read_experiment
+from rkkd_cli.data.model_input import ImageFormat, ModelInput
 from rkkd_cli.errors import UserError, unknown_name
 from rkkd_cli.methods import Method, ModelPair, build_objective
 from rkkd_cli.methods import method_class as class_of_method
-from rkkd_cli.models import build_model
 from rkkd_cli.models.checkpoint.layout import read_weights
 from rkkd_cli.models.checkpoint.load import fit_weights, load_fitted
 from rkkd_cli.models.external.wrapper import WrappedModel
 from rkkd_cli.records.manifest import ENDED_STATUSES
 from rkkd_cli.records.run_directory import RunDirectory, open_run
 from rkkd_cli.sweep.recording.own_code import changes, copies_of, read_code
+from rkkd_cli.train.configured_model import model_input, new_model
 from rkkd_cli.train.events import WeightsKind
 from rkkd_cli.train.teacher.safetensors_files import METADATA_PREFIX
+
+SIZE = "^[1-9][0-9]{0,4}x[1-9][0-9]{0,4}$"
 
 
 class StudentFacts(BaseModel, frozen=True):
     """What a weights file says of its images.
 
     Pixels in [0, 1] are normalised by ``mean`` and ``std``, each with a value for every channel.
-    ``image_size`` is height and width as ``32x32``. ``fit`` says how images of another shape are
-    made to fit: see :class:`rkkd_cli.data.streaming.crops.Crop`.
+    ``image_size`` is height and width as ``32x32``; ``resampled_from``, if it is given, is that of
+    the images that are resampled to it. ``fit`` says how images of another shape are made to fit:
+    see :class:`rkkd_cli.data.streaming.crops.Crop`.
     """
 
     classes: int = Field(ge=1, le=10**6)
     channels: int = Field(ge=1, le=10**3)
-    image_size: str = Field(pattern="^[1-9][0-9]{0,4}x[1-9][0-9]{0,4}$")
+    image_size: str = Field(pattern=SIZE)
+    resampled_from: str | None = Field(default=None, pattern=SIZE)
     mean: Json[tuple[float, ...]]
     std: Json[tuple[float, ...]]
     class_names: Json[tuple[str, ...]]
@@ -50,9 +55,19 @@ class StudentFacts(BaseModel, frozen=True):
 
     @property
     def size(self) -> tuple[int, int]:
-        """Height and width."""
-        height, width = map(int, self.image_size.split("x"))
-        return height, width
+        """Height and width of the student's images."""
+        return _size(self.image_size)
+
+    @property
+    def input(self) -> ModelInput:
+        """How the student takes the images of its dataset, in its own normalisation."""
+        own = ImageFormat(self.size, self.mean, self.std)
+        return ModelInput(own._replace(size=_size(self.resampled_from or self.image_size)), own)
+
+
+def _size(text: str) -> tuple[int, int]:
+    height, width = map(int, text.split("x"))
+    return height, width
 
 
 @dataclass(frozen=True)
@@ -81,7 +96,7 @@ class Student:
 def read_student(
     run: RunDirectory, arm: str, seed: int | None = None, kind: WeightsKind = "final"
 ) -> Student:
-    """Return an arm's student with its ``final`` or ``best`` weights.
+    """Return an arm's student with its ``final``, ``best`` or averaged (``ema``) weights.
 
     Without a seed it is the first one of the run that has them. Raises UserError for an arm or a
     seed that the run does not have, and for weights that are missing or damaged.
@@ -153,13 +168,15 @@ def build_student(experiment: Experiment, facts: StudentFacts) -> nn.Module:
 
     For SimKD it has the projector and the teacher's classifier.
     """
-    counts = facts.classes, facts.channels, facts.size
-    student = build_model(experiment.student.model, *counts)
+    own = facts.input.own
+    student = new_model(experiment.student, facts.classes, own)
     if class_of_method(experiment.method.name).wrap_student is Method.wrap_student:
         return student
-    teacher = build_model(experiment.teacher.model, *counts)
+    # SimKD keeps the size of the teacher's final map, and that may be of other images.
+    theirs = model_input(experiment.teacher, facts.input.images).own
+    teacher = new_model(experiment.teacher, facts.classes, theirs)
     no_labels = torch.zeros(1, dtype=torch.int64)
-    pair = ModelPair(student, teacher, facts.channels, facts.size, no_labels)
+    pair = ModelPair(student, teacher, facts.channels, facts.size, no_labels, theirs.size)
     method = build_objective(experiment.method, experiment.rank, pair).method
     return method.inference_model(method.wrap_student(student))
 
@@ -184,6 +201,11 @@ def _read_facts(path: Path, metadata: Mapping[str, Any]) -> StudentFacts:
 def _missing_weights(run: RunDirectory, arm: str, seed: int | None, kind: str) -> UserError:
     """Return the error for weights that the run does not have, with the reason."""
     which = f"arm {arm}" + ("" if seed is None else f", seed {seed}") + f" of run {run.name!r}"
+    if kind == "ema" and arm_experiment(run, arm).training.ema_decay is None:
+        return UserError(
+            f"{which} has no moving averages of its weights: it was trained without "
+            "training.ema_decay; leave out --ema for the weights themselves"
+        )
     if kind == "best":
         return UserError(
             f"{which} has no best weights: no --monitor or --patience has selected an epoch; leave "

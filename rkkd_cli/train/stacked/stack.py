@@ -9,6 +9,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
+from torch.nn.modules.dropout import _DropoutNd
 
 from rkkd_cli.methods.inputs import logits_only
 from rkkd_cli.train.arm import ArmOnStream
@@ -16,6 +17,8 @@ from rkkd_cli.train.device import autocast
 from rkkd_cli.train.profile import stage
 from rkkd_cli.train.recipe import step_all_at_once
 from rkkd_cli.train.taught_batch import StepOutput, TaughtBatch
+
+DROP_PATHS = ("DropPath", "StochasticDepth")  # the layers of timm and torchvision
 
 
 class ArmGroup(Protocol):
@@ -36,9 +39,9 @@ class Stack:
     """Arms whose weights and buffers are the rows of shared tensors.
 
     The arms' own tensors become views of their rows, and the rows of the gradients become the
-    gradients of the arms, whose own optimisers step. So optimisers, evaluation and checkpoints need
-    not know of the stack. An arm's numbers are those that it has alone, up to rounding: a
-    convolution of many arms adds in another order.
+    gradients of the arms, which take their own steps. So clipping, optimisers, moving averages,
+    evaluation and checkpoints need not know of the stack. An arm's numbers are those that it has
+    alone, up to rounding: a convolution of many arms adds in another order.
     """
 
     def __init__(self, arms: Sequence[ArmOnStream]) -> None:
@@ -79,7 +82,7 @@ class Stack:
             torch.autograd.backward(self.process_group.scale_loss(total, taught.batch))
         with stage("optimiser", owner):
             for arm in self.members:
-                arm.trained.optimizer.step()
+                arm.trained.step()
         return output
 
 
@@ -103,7 +106,7 @@ class StackedLoss(nn.Module):
 
     def forward(self, taught: TaughtBatch) -> tuple[Tensor, StepOutput]:
         """Return the sum of the arms' losses, and what is recorded of them."""
-        images = taught.batch.images
+        images = taught.images_for(self.arms[0].input)
         with autocast(images.device, self.arms[0].precision):
             logits = vmap(self._logits, (0, 0, None))(self.weights, self.stacked_buffers, images)
         losses = [
@@ -135,9 +138,10 @@ def _stack_key(arm: ArmOnStream) -> object:
 
     An arm that draws noise, or whose method reads more than logits, stays alone.
     """
-    modules = arm.student.modules()
-    has_dropout = any(isinstance(module, nn.modules.dropout._DropoutNd) for module in modules)
-    if has_dropout or not arm.objective.uses_logits_only:
+    draws = any(
+        isinstance(m, _DropoutNd) or type(m).__name__ in DROP_PATHS for m in arm.student.modules()
+    )
+    if draws or not arm.objective.uses_logits_only:
         return arm.name
     shapes = tuple((name, p.shape) for name, p in arm.student.named_parameters())
-    return type(arm.student), shapes
+    return type(arm.student), arm.experiment.student.described, shapes, arm.input

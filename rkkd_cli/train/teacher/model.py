@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rkkd_cli.data.model_input import ModelInput
 from rkkd_cli.data.stream import DeviceImages
 from rkkd_cli.methods.inputs import as_float32, logits_only
 from rkkd_cli.models import Classifier, Features, count_parameters
@@ -23,14 +24,16 @@ MIN_GAIN, STANDARD_ERRORS = 0.05, 3.0
 
 @dataclass(frozen=True)
 class Teacher:
-    """A trained model that does not change. Its outputs are computed by ``folded``."""
+    """A trained model that does not change. Its outputs are computed by ``folded``.
+
+    ``input`` makes its images of those of the stream.
+    """
 
     model: Classifier
     device: torch.device
     precision: str
     num_classes: int
-    in_channels: int
-    image_size: tuple[int, int]
+    input: ModelInput
 
     @cached_property
     def fingerprint(self) -> str:
@@ -45,11 +48,13 @@ class Teacher:
     @cached_property
     def folded(self) -> Classifier:
         """The model with BatchNorm folded into convolutions: faster, equal up to rounding."""
-        return fold(self.model, (self.in_channels, *self.image_size))
+        own = self.input.own
+        return fold(self.model, (own.channels, *own.size))
 
     @torch.no_grad()
     def outputs(self, images: Tensor, features: bool) -> Features:
-        """Return the logits (B, C) of a batch in float32, and all other features if requested."""
+        """Return the logits (B, C) of a stream's images in float32, and features if requested."""
+        images = self.input(images)
         with autocast(self.device, self.precision):
             if features:
                 outputs = self.folded.forward_features(images)
@@ -57,13 +62,13 @@ class Teacher:
                 outputs = logits_only(self.folded(images))
         return as_float32(outputs)._replace(logits=outputs.logits.float())
 
-    def logits_on(self, split: DeviceImages) -> Tensor:
-        """Return the logits (N, C) of every image of the split."""
-        return all_logits(self.folded, split, self.precision)
-
     def taught_split(self, split: DeviceImages, batches: int = 0) -> TaughtSplit:
         """Return the split with this teacher's logits on it; see TaughtSplit for ``batches``."""
-        return TaughtSplit(split, self.logits_on(split), batches)
+        return TaughtSplit(split, self.logits(split), batches)
+
+    def logits(self, split: DeviceImages) -> Tensor:
+        """Return the logits (N, C) of every image of the split."""
+        return all_logits(self.folded, split, self.precision, self.input)
 
 
 def freeze(
@@ -71,23 +76,25 @@ def freeze(
     device: torch.device,
     precision: str,
     num_classes: int,
-    in_channels: int,
-    image_size: tuple[int, int],
+    model_input: ModelInput,
 ) -> Teacher:
     """Return the model as a teacher on the device: in eval mode, without gradients."""
     model = model.to(device).eval().requires_grad_(False)
-    return Teacher(model, device, precision, num_classes, in_channels, image_size)
+    return Teacher(model, device, precision, num_classes, model_input)
 
 
-def measure_teacher(teacher: Teacher, name: str, test: DeviceImages) -> dict[str, Any]:
-    """Return a teacher's model name, parameters and test accuracy in percent.
+def measure_teacher(
+    teacher: Teacher, name: str, options: Mapping[str, Any], test: DeviceImages
+) -> dict[str, Any]:
+    """Return a teacher's model name, its options if any, parameters and test accuracy in percent.
 
     ``chance`` is the accuracy of always guessing the most frequent class.
     """
     return {
         "model": name,
+        **({"options": dict(options)} if options else {}),
         "parameters": count_parameters(teacher.model),
-        "test_acc": accuracy(teacher.model, test, teacher.precision),
+        "test_acc": accuracy(teacher.model, test, teacher.precision, teacher.input),
         "test_images": len(test.labels),
         "chance": 100 * int(torch.bincount(test.labels).max()) / len(test.labels),
     }
@@ -102,7 +109,7 @@ def chance_notes(facts: Mapping[str, Any], is_trained_here: bool = False) -> lis
     reason = (
         "it has hardly learnt; train it for longer (teacher.training)"
         if is_trained_here
-        else "the normalisation (dataset.mean, dataset.std), the order of the classes or the "
+        else "the normalisation (teacher.mean, teacher.std), the order of the classes or the "
         "preprocessing may differ from those of its training"
     )
     measured, guessing = f"the teacher's {test_acc:.2f} %", f"the {chance:.2f} % of guessing"

@@ -1,4 +1,4 @@
-"""Gets a teacher from a checkpoint file, from the cache, or by training it."""
+"""Gets a teacher from its weights, from the cache, or by training it."""
 
 import time
 from collections.abc import Generator, Iterator
@@ -15,10 +15,16 @@ from rkkd_cli.data.seeding import derive_seed
 from rkkd_cli.data.stream import DeviceImages
 from rkkd_cli.data.streaming.loader import ImageError
 from rkkd_cli.files import remove_leftovers, try_lock
-from rkkd_cli.models import Classifier, build_model
-from rkkd_cli.models.checkpoint.layout import read_weights
-from rkkd_cli.models.checkpoint.load import fit_weights, load_fitted
+from rkkd_cli.models import Classifier
+from rkkd_cli.models.first_weights import LoadedWeights
 from rkkd_cli.train.checkpoint import CheckpointStore, misfit_error
+from rkkd_cli.train.configured_model import (
+    input_facts,
+    load_weights,
+    model_input,
+    new_model,
+    weights_facts,
+)
 from rkkd_cli.train.device import use_precision
 from rkkd_cli.train.distributed.process_group import ProcessGroup
 from rkkd_cli.train.events import Event, Note, TeacherEpoch, TeacherReady, Tick
@@ -31,7 +37,7 @@ from rkkd_cli.train.teacher.preprocessing import (
     differences,
     preprocessing_facts,
 )
-from rkkd_cli.train.teacher.safetensors_files import recorded_facts, weights_sha256
+from rkkd_cli.train.teacher.safetensors_files import recorded_facts
 from rkkd_cli.train.teacher.store import TeacherStore, teacher_key
 from rkkd_cli.train.teacher.training import TeacherTraining, required_recipe
 
@@ -51,7 +57,7 @@ def obtain_teacher(
     the experiment's precision.
 
     Raises:
-        UserError: a checkpoint does not fit.
+        UserError: weights do not fit, or their head is replaced and there is no recipe.
         RunError: the training diverged.
         Stopped: the runtime's controller was asked to stop.
 
@@ -64,7 +70,7 @@ def obtain_teacher(
     if process_group.broadcast(obtained is None):
         obtained = yield from _train_and_store(experiment, dataset, runtime)
     if obtained is None:  # on another rank
-        model = new_teacher(experiment, dataset, runtime.device)
+        model = _untrained_teacher(experiment, dataset, runtime.device)
         obtained = _freeze(model, experiment, dataset, runtime.device), TeacherReady({})
     teacher, ready = obtained
     process_group.broadcast_tensors(list(teacher.model.state_dict().values()))
@@ -74,19 +80,11 @@ def obtain_teacher(
 def _load(
     experiment: Experiment, dataset: Dataset, runtime: Runtime, run_folder: Path | None
 ) -> Obtained | None:
-    """Return the teacher of the checkpoint file or of a folder, or None if it has to be trained."""
-    if experiment.teacher.checkpoint is not None:
-        path = Path(experiment.teacher.checkpoint).expanduser()
-        model = new_teacher(experiment, dataset, runtime.device)
-        weights = read_weights(path)
-        load_fitted(model, fit_weights(weights, model.state_dict()).state)
-        recorded = recorded_facts(path, weights.metadata)
-        check_class_order(path, recorded, dataset)
-        origin = {"source": "checkpoint", "sha256": weights_sha256(weights)}
-        teacher, facts = _freeze_and_measure(model, experiment, dataset, runtime.device)
-        notes = differences(recorded, dataset) + chance_notes(facts)
-        return teacher, TeacherReady(facts | origin | {"notes": notes})
-    required_recipe(experiment)
+    """Return the teacher of weights that fit, or of a folder, or None if it has to be trained."""
+    model, loaded = new_teacher(experiment, dataset, runtime.device)
+    if loaded is not None and loaded.fitted.replaced_head is None:
+        return _use_as_it_is(model, loaded, experiment, dataset, runtime.device)
+    required_recipe(experiment, loaded.fitted.replaced_head if loaded else None)
     for folder in (run_folder, runtime.cache):
         stored = _load_stored(experiment, dataset, runtime.device, folder) if folder else None
         if stored is not None:
@@ -94,15 +92,36 @@ def _load(
     return None
 
 
+def _use_as_it_is(
+    model: Classifier,
+    loaded: LoadedWeights,
+    experiment: Experiment,
+    dataset: Dataset,
+    device: torch.device,
+) -> Obtained:
+    path = loaded.source.path
+    recorded = recorded_facts(path, loaded.weights.metadata)
+    check_class_order(path, recorded, dataset)
+    teacher, facts = _freeze_and_measure(model, experiment, dataset, device)
+    weights = weights_facts(loaded)
+    origin = {"source": "checkpoint", "sha256": weights["sha256"], "weights": weights}
+    notes = differences(recorded, dataset, teacher.input.own) + chance_notes(facts)
+    return teacher, TeacherReady(facts | origin | {"notes": notes})
+
+
 def _load_stored(
     experiment: Experiment, dataset: Dataset, device: torch.device, folder: Path
 ) -> Obtained | None:
     """Return the teacher that is stored in the folder, if it is."""
-    model, key = new_teacher(experiment, dataset, device), teacher_key(experiment, dataset)
-    sha256 = TeacherStore(folder).load(key, model)
+    model = _untrained_teacher(experiment, dataset, device)
+    key = teacher_key(experiment, dataset)
+    store = TeacherStore(folder)
+    sha256 = store.load(key, model)
     if sha256 is None:
         return None
     teacher, facts = _freeze_and_measure(model, experiment, dataset, device)
+    stored = store.facts(key)
+    facts |= {key: stored[key] for key in ("weights",) if key in stored}
     origin = {"source": "cache", "sha256": sha256, "key": key}
     notes = chance_notes(facts, is_trained_here=True)
     return teacher, TeacherReady(facts | origin | {"notes": notes}, folder)
@@ -124,12 +143,15 @@ def _train_and_store(
             return stored
         if lock:
             remove_leftovers(store.folder / key)
-        model = new_teacher(experiment, dataset, device)
+        model, loaded = new_teacher(experiment, dataset, device)
+        if loaded is not None:
+            yield Note(f"the teacher {loaded}")
         training = TeacherTraining(model, experiment, dataset, device, process_group)
         yield from _train(training, store.checkpoints(key), runtime.controller)
         if lock is None:
             return None
         teacher, facts = _freeze_and_measure(model, experiment, dataset, device)
+        facts |= {"weights": weights_facts(loaded)} if loaded else {}
         training_facts = _training_facts(experiment, dataset, process_group.world_size)
         sha256 = store.save(key, model, facts | training_facts)
         store.checkpoints(key).remove()
@@ -208,13 +230,23 @@ def _resume(training: TeacherTraining, checkpoints: CheckpointStore) -> Iterator
         yield Note(f"training {name} for {training.recipe.epochs} epochs")
 
 
-def new_teacher(experiment: Experiment, dataset: Dataset, device: torch.device) -> Classifier:
-    """Return the teacher's model with the first weights of its seed."""
+def new_teacher(
+    experiment: Experiment, dataset: Dataset, device: torch.device
+) -> tuple[Classifier, LoadedWeights | None]:
+    """Return the teacher's model with its first weights: those of its seed, if it names none."""
+    model, config = _untrained_teacher(experiment, dataset, device), experiment.teacher
+    own = model_input(config, dataset.image_format).own
+    return model, load_weights(model, config, len(dataset.classes), own)
+
+
+def _untrained_teacher(
+    experiment: Experiment, dataset: Dataset, device: torch.device
+) -> Classifier:
+    """Return the teacher's model with the random weights of its seed."""
     config = experiment.teacher
+    own = model_input(config, dataset.image_format).own
     with IsolatedRng(derive_seed(config.seed, "teacher"), device).active():
-        model = build_model(
-            config.model, len(dataset.classes), dataset.in_channels, dataset.image_size
-        )
+        model = new_model(config, len(dataset.classes), own)
     return model.to(device).to(memory_format=torch.channels_last)
 
 
@@ -224,7 +256,9 @@ def _freeze_and_measure(
     """Return the model as a teacher, with its accuracy and size."""
     teacher = _freeze(model, experiment, dataset, device)
     test = DeviceImages(dataset.test, dataset, device)
-    return teacher, measure_teacher(teacher, experiment.teacher.model, test)
+    config = experiment.teacher
+    facts = measure_teacher(teacher, config.model, config.given_options, test)
+    return teacher, facts | input_facts(teacher.input)
 
 
 def _freeze(
@@ -235,8 +269,7 @@ def _freeze(
         device,
         precision=experiment.precision,
         num_classes=len(dataset.classes),
-        in_channels=dataset.in_channels,
-        image_size=dataset.image_size,
+        model_input=model_input(experiment.teacher, dataset.image_format),
     )
 
 
@@ -247,7 +280,7 @@ def _training_facts(experiment: Experiment, dataset: Dataset, world_size: int) -
         "dataset": dataset.name,
         "train_images": len(dataset.train),
         "classes": len(dataset.classes),
-        **preprocessing_facts(dataset),
+        **preprocessing_facts(dataset, model_input(experiment.teacher, dataset.image_format)),
         "epochs": recipe.epochs,
         "recipe": recipe.model_dump(mode="json"),
         "seed": experiment.teacher.seed,

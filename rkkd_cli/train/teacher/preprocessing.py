@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from rkkd_cli.data.images import Dataset
+from rkkd_cli.data.model_input import ImageFormat, ModelInput
 from rkkd_cli.errors import MAX_SHOWN_LENGTH, UserError
 from rkkd_cli.train.teacher.store import format_image_size
 
@@ -21,16 +22,25 @@ TOLERANCE = 0.01
 Facts = Mapping[str, Any]
 
 
-def preprocessing_facts(dataset: Dataset) -> dict[str, Any]:
-    """Return what a teacher's facts say of the images it was measured on."""
+def preprocessing_facts(dataset: Dataset, takes: ModelInput) -> dict[str, Any]:
+    """Return what a model's facts say of the images it was measured on."""
     return {
         "classes": len(dataset.classes),
         "channels": dataset.in_channels,
-        "image_size": format_image_size(dataset.image_size),
-        "mean": list(dataset.mean),
-        "std": list(dataset.std),
+        **format_facts(takes),
         "class_names": list(dataset.classes),
     }
+
+
+def format_facts(takes: ModelInput) -> dict[str, Any]:
+    """Return size and normalisation of a model's images.
+
+    ``resampled_from`` is the size of those that they are made of, if it is another one.
+    """
+    own, size = takes.own, format_image_size(takes.own.size)
+    facts = {"image_size": size, "mean": list(own.mean), "std": list(own.std)}
+    before = format_image_size(takes.images.size)
+    return facts if before == size else facts | {"resampled_from": before}
 
 
 def check_class_order(path: Path, recorded: Facts, dataset: Dataset) -> None:
@@ -48,21 +58,24 @@ def check_class_order(path: Path, recorded: Facts, dataset: Dataset) -> None:
             )
 
 
-def differences(recorded: Facts, dataset: Dataset) -> list[str]:
-    """Return a sentence for each point in which a teacher's record differs from the dataset."""
+def differences(recorded: Facts, dataset: Dataset, own: ImageFormat) -> list[str]:
+    """Return a sentence for each point in which a teacher's record differs from what it gets.
+
+    That is the dataset's classes, and its images in the teacher's ``own`` format.
+    """
     return [
-        *_normalisation(recorded, dataset),
-        *_size(recorded, dataset),
+        *_normalisation(recorded, own),
+        *_size(recorded, own),
         *_names(recorded, dataset),
     ]
 
 
-def _normalisation(recorded: Facts, dataset: Dataset) -> list[str]:
-    here = {"mean": dataset.mean, "std": dataset.std}
+def _normalisation(recorded: Facts, own: ImageFormat) -> list[str]:
+    here = {"mean": own.mean, "std": own.std}
     there = {key: _list_of(float, recorded.get(key)) for key in here}
     if not any(_differ(there[key], here[key]) for key in here):
         return []
-    words = " ".join(f"'dataset.{key}={_rounded(values)}'" for key, values in there.items())
+    words = " ".join(f"'teacher.{key}={_rounded(values)}'" for key, values in there.items())
     return [
         f"the teacher was measured on images normalised with mean {_rounded(there['mean'])} and "
         f"std {_rounded(there['std'])}, here they have mean {_rounded(here['mean'])} and std "
@@ -70,13 +83,13 @@ def _normalisation(recorded: Facts, dataset: Dataset) -> list[str]:
     ]
 
 
-def _size(recorded: Facts, dataset: Dataset) -> list[str]:
-    there, here = recorded.get("image_size"), format_image_size(dataset.image_size)
+def _size(recorded: Facts, own: ImageFormat) -> list[str]:
+    there, here = recorded.get("image_size"), format_image_size(own.size)
     if there in (None, here):
         return []
     return [
         f"the teacher was measured on images of {_short(str(there))[1:-1]}, here they are {here}; "
-        "dataset.image_size resizes those of a folder"
+        "teacher.image_size resamples them"
     ]
 
 

@@ -12,9 +12,9 @@ from safetensors.torch import save
 from torch import Tensor
 
 from rkkd_cli import __version__
+from rkkd_cli.config.models import ModelConfig
 from rkkd_cli.errors import UserError
 from rkkd_cli.files import file_sha256
-from rkkd_cli.models.checkpoint.layout import CheckpointWeights
 from rkkd_cli.models.checkpoint.recognise import ImageSpec
 from rkkd_cli.train.teacher.store import IMPORTED_PREFIX, TeacherStore
 
@@ -25,9 +25,11 @@ METADATA_NAMES = {
     key: key
     for key in (
         "model",
+        "options",
         "classes",
         "channels",
         "image_size",
+        "resampled_from",
         "fit",
         "mean",
         "std",
@@ -61,7 +63,8 @@ def teacher_bytes(
     for key, name in METADATA_NAMES.items():
         if facts.get(key) is not None:
             fact = facts[key]
-            text = json.dumps(fact, ensure_ascii=False) if isinstance(fact, list) else str(fact)
+            is_plain = not isinstance(fact, list | dict)
+            text = str(fact) if is_plain else json.dumps(fact, ensure_ascii=False)
             metadata[f"{METADATA_PREFIX}{name}"] = text
     metadata |= {f"{METADATA_PREFIX}{name}": str(value) for name, value in (origin or {}).items()}
     tensors = {
@@ -76,15 +79,25 @@ def metadata_fact(metadata: Mapping[str, str], key: str) -> str | None:
     return metadata.get(f"{METADATA_PREFIX}{METADATA_NAMES[key]}")
 
 
+def options_in_metadata(metadata: Mapping[str, str]) -> dict[str, Any]:
+    """Return the options with which a file's model is built, if its metadata say so."""
+    try:
+        return options_in_facts({"options": json.loads(metadata_fact(metadata, "options") or "{}")})
+    except (ValueError, RecursionError):  # a file may state anything
+        return {}
+
+
+def options_in_facts(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options with which a teacher's model is built, if its facts say so.
+
+    Raises ValueError for what cannot be options.
+    """
+    return ModelConfig(model="", options=facts.get("options")).given_options
+
+
 def is_composed(metadata: Mapping[str, str]) -> bool:
     """Tell whether these are the weights of a student with parts of its method, as SimKD's."""
     return f"{METADATA_PREFIX}method" in metadata and metadata_fact(metadata, "model") is None
-
-
-def weights_sha256(weights: CheckpointWeights) -> str:
-    """Return the SHA-256 of a file of weights; of several shards, that of their hashes in a row."""
-    hashes = [file_sha256(path) for path in weights.files]
-    return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
 
 
 def recorded_facts(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:

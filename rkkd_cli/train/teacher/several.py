@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from rkkd_cli.config.experiment import Experiment
+from rkkd_cli.data.model_input import ModelInput
 from rkkd_cli.data.stream import DeviceImages
 from rkkd_cli.models import Features
 from rkkd_cli.train.metrics.evaluate import TaughtSplit
@@ -42,14 +43,9 @@ class TeacherSet:
         return self.first.num_classes
 
     @property
-    def in_channels(self) -> int:
-        """The channels of the images."""
-        return self.first.in_channels
-
-    @property
-    def image_size(self) -> tuple[int, int]:
-        """Height and width of the images."""
-        return self.first.image_size
+    def input(self) -> ModelInput:
+        """How the first teacher takes the images of the stream, which are the same for all."""
+        return self.first.input
 
     @cached_property
     def fingerprint(self) -> str:
@@ -62,7 +58,7 @@ class TeacherSet:
 
     def taught_split(self, split: DeviceImages, batches: int = 0) -> TaughtSplit:
         """Return the split with each teacher's logits on it; see TaughtSplit for ``batches``."""
-        logits = {name: one.logits_on(split) for name, one in self.members.items()}
+        logits = {name: one.logits(split) for name, one in self.members.items()}
         return TaughtSplit(split, logits, batches)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from rkkd_cli.config.experiment import Experiment
+from rkkd_cli.config.experiment import Experiment, TrainingConfig
 from rkkd_cli.config.untrusted import is_own_model
 from rkkd_cli.data.images import Dataset
 from rkkd_cli.errors import UserError
@@ -18,11 +18,12 @@ from rkkd_cli.files import atomic_file, file_sha256, write_atomically
 from rkkd_cli.models import load_checkpoint
 from rkkd_cli.plugins import source_hash
 from rkkd_cli.train.checkpoint import CheckpointStore
+from rkkd_cli.train.configured_model import model_input, weights_sha256
 
 # Increase this when the training code changes such that the same recipe gives another teacher.
 TRAINING_VERSION = 1
-# Keys of a recipe that came later: off, they leave the keys of older teachers as they were.
-LATER_KEYS = ("label_smoothing",)
+# Keys of a recipe that the first recipes did not have.
+LATER_KEYS = ("norm_bias_decay", "clip_grad_norm", "min_lr", "warmup_lr", "label_smoothing")
 
 WEIGHTS_FILE, FACTS_FILE = "weights.pt", "teacher.json"
 IMPORTED_WEIGHTS_FILE = "weights.safetensors"
@@ -33,28 +34,38 @@ def teacher_key(experiment: Experiment, dataset: Dataset) -> str:
     """Return the key of the teacher that the experiment would train on the dataset.
 
     It covers the training images, their order, augmentation and normalisation, the model (also its
-    source, if it is the user's), the recipe, the seed and the precision. Device and library
-    versions are recorded beside the weights instead: they change the last bits only, and nobody
-    wants to train again for a new PyTorch.
+    options, and its source if it is the user's), its first weights and its input, the recipe, the
+    seed and the precision. Device and library versions are recorded beside the weights instead:
+    they change the last bits only, and nobody wants to train again for a new PyTorch.
     """
     teacher = experiment.teacher
     assert teacher.training is not None
-    recipe = teacher.training.model_dump(mode="json")
-    parts = {
+    parts: dict[str, Any] = {
         "training_version": TRAINING_VERSION,
         "images": dataset.train.fingerprint,
         "classes": dataset.classes,
         "normalisation": (dataset.mean, dataset.std),
         "augmentation": dataset.augmentation,
         "model": teacher.model,
-        "recipe": {k: value for k, value in recipe.items() if value or k not in LATER_KEYS},
+        "recipe": teacher.training.model_dump(mode="json", exclude=_unused(teacher.training)),
         "seed": teacher.seed,
         "precision": experiment.precision,
     }
+    if teacher.options:
+        parts["options"] = teacher.options
+    takes, weights = model_input(teacher, dataset.image_format), weights_sha256(teacher)
+    parts |= {} if takes.is_same else {"input": takes.own}
+    parts |= {} if weights is None else {"weights": weights}
     if is_own_model(teacher.model):
         parts["code"] = source_hash("model", teacher.model)
     text = json.dumps(parts, sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:16]
+
+
+def _unused(recipe: TrainingConfig) -> set[str]:
+    """Return the keys that came later and have their defaults: older teachers are found so."""
+    fields = TrainingConfig.model_fields
+    return {key for key in LATER_KEYS if getattr(recipe, key) == fields[key].default}
 
 
 class TeacherStore:
@@ -125,6 +136,10 @@ class TeacherStore:
             return None
         sha256 = file_sha256(self.folder / key / WEIGHTS_FILE)
         return sha256 if sha256 == facts["sha256"] else None
+
+    def facts(self, key: str) -> dict[str, Any]:
+        """Return the facts of a teacher; none if it is not there."""
+        return self._read_facts(self.folder / key) or {}
 
     def checkpoints(self, key: str) -> CheckpointStore:
         """Return the store for the checkpoints of a teacher's training."""

@@ -8,10 +8,13 @@ from torch import Tensor, nn
 
 from rkkd_cli.config.experiment import Experiment, TrainingConfig
 from rkkd_cli.data.images import Dataset
+from rkkd_cli.data.model_input import ModelInput
 from rkkd_cli.data.seeding import derive_seed
 from rkkd_cli.data.stream import Batch, Stream
 from rkkd_cli.errors import RunError, UserError
 from rkkd_cli.models import MODELS, Classifier
+from rkkd_cli.models.checkpoint.load import ReplacedHead
+from rkkd_cli.train.configured_model import model_input
 from rkkd_cli.train.device import autocast
 from rkkd_cli.train.distributed.process_group import SINGLE_PROCESS, ProcessGroup
 from rkkd_cli.train.events import Event, TeacherBatch, TeacherEpoch
@@ -22,24 +25,38 @@ from rkkd_cli.train.trained_model import TrainedModel
 class LabelLoss(nn.Module):
     """A classifier and its cross-entropy as one module: a batch in, the loss and the logits out."""
 
-    def __init__(self, model: Classifier, precision: str, label_smoothing: float) -> None:
+    def __init__(
+        self, model: Classifier, precision: str, model_input: ModelInput, label_smoothing: float
+    ) -> None:
         super().__init__()
-        self.model, self.precision, self.label_smoothing = model, precision, label_smoothing
+        self.model, self.precision, self.input = model, precision, model_input
+        self.label_smoothing = label_smoothing
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return the mean cross-entropy of the batch, and the logits (B, C), detached."""
         with autocast(batch.images.device, self.precision):
-            logits = self.model(batch.images)
+            logits = self.model(self.input(batch.images))
         loss = batch.targets.cross_entropy(logits.float(), self.label_smoothing)
         return loss, logits.detach()
 
 
-def required_recipe(experiment: Experiment) -> TrainingConfig:
-    """Return the teacher's recipe. Raises UserError if there is none."""
+def required_recipe(experiment: Experiment, head: ReplacedHead | None = None) -> TrainingConfig:
+    """Return the teacher's recipe; ``head`` is that of its weights which is replaced, if one is.
+
+    Raises UserError if there is none.
+    """
+    if experiment.teacher.training is None and head is not None:
+        has = f"{head.file_classes} classes" if head.file_classes else "no head"
+        raise UserError(
+            f"the teacher's weights {experiment.teacher.weights} have {has}, the dataset "
+            f"{experiment.dataset.name} has {head.classes} classes: the teacher's head is replaced "
+            "and has to be trained, so give a section teacher.training, or name the dataset of the "
+            "weights with --dataset"
+        )
     if experiment.teacher.training is None:
         raise UserError(
-            "the teacher has neither a recipe nor a checkpoint; give --teacher-checkpoint FILE "
-            "or a section teacher.training"
+            "the teacher has neither a recipe nor weights; give --teacher-weights FILE or a "
+            "section teacher.training"
         )
     return experiment.teacher.training
 
@@ -63,7 +80,8 @@ class TeacherTraining:
         self.stream = Stream(dataset, device, batch_size, stream_seed, last_batch=last_batch)
         meters = EpochMeters(("ce",), ("acc",), device)
         noise_seed = derive_seed(self.seed, "teacher-noise")
-        loss = LabelLoss(model, experiment.precision, self.recipe.label_smoothing)
+        takes = model_input(experiment.teacher, dataset.image_format)
+        loss = LabelLoss(model, experiment.precision, takes, self.recipe.label_smoothing)
         self.loss = process_group.wrap(loss, experiment.sync_batchnorm, self.name in MODELS)
         self.trained = TrainedModel(model, self.recipe, noise_seed, meters, process_group)
         self.epochs_done = self.batches_done = 0

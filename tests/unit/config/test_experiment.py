@@ -157,7 +157,7 @@ def test_numbers_that_are_not_finite_are_refused(key: str, value: float) -> None
         ("training.milestones", [0.0]),
         ("training.milestones", [1.5]),
         ("training.milestones", [-1]),
-        ("training.optimizer", "adam"),
+        ("training.optimizer", "adagrad"),
         ("training.schedule", "linear"),
         ("method.alpha", -0.01),
         ("method.alpha", 1.01),

@@ -32,7 +32,7 @@ def loaded(text: str, folder: Path) -> Experiment:
 
 
 @pytest.mark.parametrize("path", ["/data/images", "~/images", "../images", "images", "C:\\images"])
-@pytest.mark.parametrize("key", ["dataset.root", "teacher.checkpoint", "arms.kd.dataset.root"])
+@pytest.mark.parametrize("key", ["dataset.root", "teacher.weights", "arms.kd.dataset.root"])
 def test_a_file_may_name_any_path_which_is_recorded_as_given(
     key: str, path: str, tmp_path: Path
 ) -> None:

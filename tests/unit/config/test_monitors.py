@@ -7,7 +7,7 @@ from rkkd_cli.config.monitors import MONITORS
 from rkkd_cli.config.overrides import parse_override
 from rkkd_cli.config.presets import load_experiment
 from rkkd_cli.errors import UserError
-from rkkd_cli.records.metrics import VAL_COLUMNS
+from rkkd_cli.records.metrics import VAL_COLUMNS, VAL_EMA_COLUMNS
 
 SPLIT = "dataset.val_share=0.1"
 
@@ -17,7 +17,7 @@ def experiment_with(*words: str) -> Experiment:
 
 
 def test_the_monitors_are_the_columns_of_the_validation_split() -> None:
-    assert tuple(MONITORS) == VAL_COLUMNS
+    assert tuple(MONITORS) == (*VAL_COLUMNS, *VAL_EMA_COLUMNS)
 
 
 @pytest.mark.parametrize(

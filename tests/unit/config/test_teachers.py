@@ -111,6 +111,15 @@ def test_what_is_recorded_is_read_back_equal(tmp_path: Path) -> None:
     assert Experiment.model_validate_json(experiment.model_dump_json()) == experiment
 
 
+def test_what_was_called_checkpoint_is_read_as_weights(tmp_path: Path) -> None:
+    text = PRESET.replace('model = "cnn2"', 'model = "cnn2"\ncheckpoint = "a.pt"')
+    text += '[arms.a]\nteachers.resnet8.checkpoint = "b.pt"\n'
+    experiment = loaded(tmp_path, "teachers.resnet8_2.checkpoint=c.pt", text=text)
+    (arm,) = experiment.resolved_arms
+    weights = {name: one.weights for name, one in arm.experiment.teachers.items()}
+    assert weights == {"resnet8": "b.pt", "resnet8_2": "c.pt", "small": "a.pt"}
+
+
 def test_an_experiment_with_one_teacher_is_written_as_before() -> None:
     table = load_experiment("rank_grad").model_dump(exclude_none=True)
     assert "teachers" not in table

@@ -115,14 +115,14 @@ def test_a_recipe_says_what_is_used(words: str, part: str) -> None:
 
 def test_to_repeat_a_run_its_own_things_are_named() -> None:
     words = (
-        "dataset.name=folder", "dataset.root=flowers", "teacher.checkpoint=teacher.pth",
+        "dataset.name=folder", "dataset.root=flowers", "teacher.weights=teacher.pth",
         "student.model=mynet.py:MyNet",
     )  # fmt: skip
     code = {"mynet.py": "c" * 64}
     repeat = repeat_of(run_with(*words, datasets=[IMAGES], teachers=[TEACHER], code=code))
     assert repeat.command == "rkkd run made-experiment.toml student.model=mynet.py:MyNet"
-    images, checkpoint, own, versions = repeat.needs
+    images, weights, own, versions = repeat.needs
     assert images == f"the images in flowers, with fingerprint {'f' * 16}…"
-    assert checkpoint == "the teacher's file teacher.pth, whose weights have SHA-256 abc…"
+    assert weights == "the teacher's weights teacher.pth (SHA-256 abc…)"
     assert own == f"own code: mynet.py (SHA-256 {'c' * 16}…); copies are in the run's folder code/"
     assert versions == "for the same bits: rkkd 0.1.0 and torch ?, on cpu"

@@ -9,6 +9,7 @@ from torch.autograd.profiler_util import FunctionEvent
 from trained import CPU, experiment_with
 
 from rkkd_cli.cli.runtime.profile import STEPS, StepProfile, profiling
+from rkkd_cli.data.model_input import taken_as_is
 from rkkd_cli.models import build_model, count_parameters
 from rkkd_cli.sweep.recording.recorder import Recorder
 from rkkd_cli.train.arm import ArmOnStream
@@ -21,7 +22,7 @@ LABELS = torch.arange(100)
 
 
 def teacher(name: str = "resnet8x4") -> Teacher:
-    return freeze(build_model(name, 100), CPU, "fp32", 100, 3, (32, 32))
+    return freeze(build_model(name, 100), CPU, "fp32", 100, taken_as_is(3, (32, 32)))
 
 
 def arms(of: Teacher, student: str = "resnet8", **methods: dict[str, Any]) -> list[ArmOnStream]:
@@ -32,7 +33,7 @@ def arms(of: Teacher, student: str = "resnet8", **methods: dict[str, Any]) -> li
 
 def test_the_multiply_adds_of_resnet8x4_are_the_published_ones() -> None:
     of = teacher()
-    cost = inference_costs(arms(of, "resnet8x4", kd={"name": "kd"}), of)["kd"]
+    cost = inference_costs(arms(of, "resnet8x4", kd={"name": "kd"}))["kd"]
     assert cost["macs"] / 1e6 == pytest.approx(177, abs=1)
     assert cost["parameters"] == count_parameters(build_model("resnet8x4", 100)) == 1_233_540
     assert cost["projector_parameters"] == cost["projector_macs"] == 0
@@ -41,7 +42,7 @@ def test_the_multiply_adds_of_resnet8x4_are_the_published_ones() -> None:
 
 def test_a_projector_is_counted_apart() -> None:
     of = teacher()
-    costs = inference_costs(arms(of, kd={"name": "kd"}, simkd={"name": "simkd"}), of)
+    costs = inference_costs(arms(of, kd={"name": "kd"}, simkd={"name": "simkd"}))
     plain, projected = costs["kd"], costs["simkd"]
     weights = 64 * 128 + 128 * 128 * 9 + 128 * 256
     norms = 2 * (128 + 128 + 256)
@@ -54,7 +55,7 @@ def test_a_projector_is_counted_apart() -> None:
 
 def test_parts_for_the_training_alone_are_told_apart() -> None:
     of = teacher()
-    cost = inference_costs(arms(of, vid={"name": "vid"}), of)["vid"]
+    cost = inference_costs(arms(of, vid={"name": "vid"}))["vid"]
     assert cost["training_parameters"] > 0
     assert cost["projector_parameters"] == 0
 
@@ -63,7 +64,7 @@ def test_counting_leaves_the_student_as_it_was() -> None:
     of = teacher()
     (arm,) = arms(of, kd={"name": "kd"})
     before = {name: one.clone() for name, one in arm.student.state_dict().items()}
-    inference_costs([arm], of)
+    inference_costs([arm])
     assert arm.student.training
     assert all(torch.equal(before[n], one) for n, one in arm.student.state_dict().items())
 

@@ -116,7 +116,8 @@ def lockstep_of(
     stream = Stream(dataset, device, recipe.batch_size, 0, views)
     arms = [ArmOnStream(one, 0, teacher, stream.data.labels) for one in experiment.resolved_arms]
     for arm in arms:  # as build_optimizer has it on CUDA
-        arm.trained.optimizer.param_groups[0]["fused"] = True
+        for group in arm.trained.optimizer.param_groups:
+            group["fused"] = True
         put_lr_on(device, arm.trained.optimizer)
         change(arm)
     held_out = {"test": teacher.taught_split(DeviceImages(dataset.test, dataset, device))}
@@ -138,6 +139,16 @@ ARMS: dict[str, dict[str, Any]] = {
     "z_scores": {"rank": {"grad": True, "steepness": 2.0, "standardize": True, "over": "both"}},
     "adamw": {"training": {"optimizer": "adamw", "lr": 0.01}},
     "no_momentum": {"training": {"momentum": 0.0}},
+    "modern": {
+        "training": {
+            "optimizer": "adam",
+            "lr": 0.01,
+            "clip_grad_norm": 0.1,
+            "norm_bias_decay": False,
+            "weight_decay": 0.1,
+            "ema_decay": 0.8,
+        }
+    },
     **{
         name: arm_of(name)
         for name in METHODS
@@ -195,7 +206,7 @@ def test_mixed_images_and_their_labels_are_replayed(cache: Path) -> None:
 
 
 def test_stacked_arms_are_replayed(cache: Path) -> None:
-    chosen = {name: ARMS[name] for name in ("kd", "kd_rank", "no_momentum", "adamw")}
+    chosen = {name: ARMS[name] for name in ("kd", "kd_rank", "no_momentum", "modern")}
     experiment, tapes = experiment_with(chosen, "stacked=true"), Tapes()
     events, rows, _ = train(lockstep_of(cache, experiment, tapes))
     assert (notes_of(events), tapes.recorded) == ([], 1)

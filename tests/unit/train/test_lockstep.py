@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from trained import CPU, DIVERGING, Arms, Row, events_of, experiment_with, rows_by_arm, runtime
 
 from rkkd_cli.data.stream import DeviceImages, Stream
-from rkkd_cli.records.metrics import VAL_COLUMNS, columns
+from rkkd_cli.records.metrics import EMA_COLUMNS, VAL_COLUMNS, VAL_EMA_COLUMNS, columns
 from rkkd_cli.sweep.engines.worker import drain
 from rkkd_cli.sweep.sources import read_dataset
 from rkkd_cli.train.arm import ArmOnStream, new_student
@@ -24,6 +24,16 @@ ARMS: Arms = {
     "kd_rank": {"rank": {"grad": True}},
     "hot": {"method": {"temperature": 8.0, "alpha": 0.5}},
     "adamw": {"training": {"optimizer": "adamw", "lr": 0.01}},
+    "modern": {
+        "training": {
+            "optimizer": "adam",
+            "lr": 0.01,
+            "clip_grad_norm": 0.1,
+            "norm_bias_decay": False,
+            "weight_decay": 0.1,
+            "ema_decay": 0.8,
+        }
+    },
     "wide": {"student": {"model": "digits_teacher"}},
 }
 
@@ -48,7 +58,8 @@ def test_every_arm_gets_one_whole_row_an_epoch(cache: Path) -> None:
     for event in epochs:
         assert [row["arm"] for row in event.rows] == list(ARMS)
         for row in event.rows:
-            assert set(row) == set(columns(with_validation=False))
+            own = EMA_COLUMNS if row["arm"] == "modern" else ()
+            assert set(row) == {*columns(with_validation=False), *own}
             assert all(math.isfinite(row[name]) for name in row if name != "arm")
     batches = [(event.epoch, event.batch) for event in events if isinstance(event, BatchDone)]
     assert batches == [(epoch, batch) for epoch in (1, 2) for batch in (1, 2, 3, 4)]
@@ -138,6 +149,26 @@ def test_a_validation_share_adds_its_columns(cache: Path) -> None:
     assert all(math.isfinite(first[name]) for name in VAL_COLUMNS)
     assert first["val_ce"] != first["test_ce"]
     assert (first["val_acc"] / 2.5).is_integer()  # 40 images
+    assert not set(EMA_COLUMNS + VAL_EMA_COLUMNS) & set(first)
+
+
+def test_the_moving_average_has_accuracies_of_its_own(cache: Path) -> None:
+    """With a decay that forgets at once it is the student, with one that keeps all its start."""
+    arms: Arms = {
+        "none": {},
+        "forgets": {"training": {"ema_decay": 1e-12}},
+        "keeps": {"training": {"ema_decay": 1 - 1e-9}},
+    }
+    rows = rows_with(cache, arms, "dataset.val_share=0.2", "training.lr=0.1")
+    for row, plain in zip(rows["forgets"], rows["none"], strict=True):
+        assert (row["test_acc_ema"], row["val_acc_ema"]) == (plain["test_acc"], plain["val_acc"])
+    first, last = rows["keeps"]
+    assert first["val_acc_ema"] == last["val_acc_ema"]
+    for name, its in rows.items():
+        for row, plain in zip(its, rows["none"], strict=True):
+            average = {key: row.pop(key, None) for key in EMA_COLUMNS + VAL_EMA_COLUMNS}
+            assert (None in average.values()) == (name == "none")
+            assert row | {"arm": "none"} == plain | {"arm": "none"}
 
 
 def test_bfloat16_trains_on_a_cpu_close_to_float32(
@@ -199,10 +230,13 @@ def test_the_teachers_weights_and_batchnorm_statistics_never_change(cache: Path)
 
 def test_all_arms_of_a_seed_start_from_the_same_weights(cache: Path) -> None:
     bench = Bench(cache, {name: ARMS[name] for name in ("kd", "kd_rank", "hot", "adamw")})
-    states = [new_student(arm, 0, bench.teacher).state_dict() for arm in bench.arms]
+    states = [
+        new_student(arm, 0, bench.teacher, bench.teacher.input)[0].state_dict()
+        for arm in bench.arms
+    ]
     for state in states[1:]:
         assert all(torch.equal(state[name], value) for name, value in states[0].items())
-    other = new_student(bench.arms[0], 1, bench.teacher).state_dict()
+    other = new_student(bench.arms[0], 1, bench.teacher, bench.teacher.input)[0].state_dict()
     assert not torch.equal(other["convs.0.weight"], states[0]["convs.0.weight"])
 
 

@@ -85,6 +85,25 @@ def test_after_warm_up_the_cosine_takes_the_epochs_that_are_left(epochs_done: fl
     assert learning_rate(given, epochs_done) == pytest.approx(expected, rel=1e-9, abs=1e-15)
 
 
+@given(st.floats(0, 10))
+@settings(max_examples=30)
+def test_the_cosine_ends_at_the_least_rate(epochs_done: float) -> None:
+    share = (1 + math.cos(math.pi * epochs_done / 10)) / 2
+    rate = learning_rate(recipe(schedule="cosine", min_lr=0.2), epochs_done)
+    assert rate == pytest.approx(0.2 + 0.6 * share, rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("epochs_done", "expected"),
+    [(0, 5e-7), (5, 1.25375e-4), (10, 2.5025e-4), (20, 5e-4), (160, 2.525e-4), (300, 5e-6)],
+)
+def test_a_published_recipe_of_vision_transformers(epochs_done: float, expected: float) -> None:
+    """AdamW 5e-4 to 5e-6, warm-up from 5e-7 over 20 of 300 epochs."""
+    rates = {"lr": 5e-4, "min_lr": 5e-6, "warmup_lr": 5e-7}
+    given = recipe(epochs=300, schedule="cosine", warmup_epochs=20, **rates)
+    assert learning_rate(given, epochs_done) == pytest.approx(expected, rel=1e-9)
+
+
 def test_after_warm_up_the_milestones_stay_where_they_are() -> None:
     given = recipe(warmup_epochs=2, milestones=[5], gamma=0.5)
     assert learning_rate(given, 4.99) == 0.8
@@ -116,10 +135,11 @@ def test_sgd_gets_its_momentum_nesterov_and_weight_decay() -> None:
     assert list(map(id, group["params"])) == list(map(id, model.parameters()))
 
 
-def test_adamw_gets_its_rate_and_weight_decay_and_ignores_momentum() -> None:
-    given = recipe(optimizer="adamw", weight_decay=0.25, momentum=0.0, nesterov=True)
+@pytest.mark.parametrize("name", ["adam", "adamw"])
+def test_adam_gets_its_rate_and_weight_decay_and_ignores_momentum(name: str) -> None:
+    given = recipe(optimizer=name, weight_decay=0.25, momentum=0.0, nesterov=True)
     optimizer = build_optimizer(nn.Linear(3, 2), given)
-    assert type(optimizer) is torch.optim.AdamW
+    assert type(optimizer) is {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[name]
     (group,) = optimizer.param_groups
     assert (group["lr"], group["weight_decay"]) == (0.8, 0.25)
 

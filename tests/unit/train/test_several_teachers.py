@@ -194,7 +194,7 @@ def test_a_run_goes_on_with_the_same_teachers_only(cache: Path, tmp_path: Path) 
     def experiment_of(seed: int) -> Experiment:
         torch.manual_seed(seed)
         torch.save(build_model("cnn2", 10, 1, (8, 8)).state_dict(), file)
-        small = f"teachers.small={{model='cnn2', checkpoint='{file}'}}"
+        small = f"teachers.small={{model='cnn2', weights='{file}'}}"
         return experiment_with(small, "training.epochs=1", arms={"big": ARMS["big"]})
 
     controller = StopController(0.0)
@@ -245,6 +245,38 @@ def test_a_method_of_features_learns_from_one_and_refuses_the_mean(cache: Path) 
         of_mean: Arms = {"a": {"method": {"name": "rkd", "teacher": target}}}
         with pytest.raises(UserError, match=r"arm a: method rkd reads features, .* big, small"):
             check_experiment(experiment_with(arms=of_mean), cache)
+
+
+def test_each_has_its_own_weights_options_and_size(cache: Path, tmp_path: Path) -> None:
+    file, squeezenet = tmp_path / "small.pt", "model='torchvision:squeezenet1_1'"
+    torch.save(build_model("cnn2", 10, 1).state_dict(), file)
+    configs = {
+        "big": f"{{{squeezenet}, options={{dropout=0.2}}, image_size=32, {RECIPE}}}",
+        "small": f"{{model='cnn2', weights='{file}', image_size=12, mean=[0.5], std=[0.5]}}",
+    }
+    arms: Arms = {
+        "big": {"method": {"teacher": "big"}, "training": {"ema_decay": 0.9}},
+        "small": {"method": {"name": "simkd", "teacher": "small"}, "student": {"image_size": 16}},
+        "shares": {"method": {"teacher": SHARES}},
+    }
+    small = ("teacher=none", "training.epochs=1", "dataset.limit_train=100")
+    several = f"teachers={{big={configs['big']}, small={configs['small']}}}"
+    experiment = with_one_teacher(*small, several, arms=arms)
+    (checked,) = check_experiment(experiment, cache)
+    assert [*checked.recipes] == [experiment.teachers["big"]]
+    events = events_of(experiment, cache)
+    facts = [event.facts for event in events if isinstance(event, TeacherReady)]
+    assert [one["input"]["image_size"] for one in facts] == [[32, 32], [12, 12]]
+    assert (facts[0]["options"], facts[1]["weights"]["name"]) == ({"dropout": 0.2}, str(file))
+    rows = rows_by_arm(events)
+    for name, config in configs.items():
+        method = {key: value for key, value in arms[name]["method"].items() if key != "teacher"}
+        one: Arms = {name: {**arms[name], "method": method}}
+        alone = with_one_teacher(*small, f"teacher={config}", arms=one)
+        assert without_teacher_terms(rows[name]) == rows_by_arm(events_of(alone, cache))[name]
+    kept = with_one_teacher(*small, several, "cache_teacher=exact", arms={"shares": arms["shares"]})
+    for _ in range(2):
+        assert rows_by_arm(events_of(kept, tmp_path)) == {"shares": rows["shares"]}
 
 
 # What follows compares with equations, in float64.
@@ -302,7 +334,7 @@ def test_loss_and_gradient_are_those_of_the_equations(index: int) -> None:
     student = STUDENTS[index].clone().requires_grad_()
     batch = Batch(torch.zeros(7, 1, 8, 8), LABELS, torch.arange(7), None)
     outputs = {name: logits_only(logits) for name, logits in TEACHERS.items()}
-    taught = TaughtBatch(batch, outputs, None, 1, 1)
+    taught = TaughtBatch(batch, outputs, None, 1, 1, {})
     loss = taught.loss(OBJECTIVES[index], logits_only(student)).total
     terms = naive(target, temperature, student)
     expected = 0.4 * terms["ce"] + 0.6 * terms["kl"] + 2.0 * terms["rank"]

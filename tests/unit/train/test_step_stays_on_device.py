@@ -18,6 +18,7 @@ from torch.utils._pytree import tree_leaves
 from trained import Arms, arm_of, experiment_with
 
 from rkkd_cli.config.experiment import TrainingConfig
+from rkkd_cli.data.model_input import taken_as_is
 from rkkd_cli.data.stream import Batch
 from rkkd_cli.data.targets import Mixed
 from rkkd_cli.methods import METHODS
@@ -32,6 +33,7 @@ from rkkd_cli.train.teacher.several import Teachers, TeacherSet
 
 META = torch.device("meta")
 SENDING = {torch.tensor, torch.as_tensor, torch.from_numpy, Tensor.new_tensor}
+CLIPPED = {"clip_grad_norm": 1.0, "ema_decay": 0.9, "norm_bias_decay": False}
 INDEXING = {Tensor.__getitem__, Tensor.__setitem__}
 
 
@@ -85,7 +87,7 @@ def teacher(monkeypatch: pytest.MonkeyPatch) -> Teacher:
     monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())  # it knows no meta
     # While a CUDA graph is recorded the generators, which are on the CPU, stay as they are.
     monkeypatch.setattr(IsolatedRng, "active", lambda _: nullcontext())
-    made = freeze(build_model("resnet8x4", 10), META, "fp32", 10, 3, (32, 32))
+    made = freeze(build_model("resnet8x4", 10), META, "fp32", 10, taken_as_is(3, (32, 32)))
     made.__dict__["folded"] = made.model  # folding compares values, once
     return made
 
@@ -159,10 +161,18 @@ def test_a_step_with_several_teachers_reads_and_sends_nothing(teacher: Teacher) 
 
 
 def test_a_step_of_stacked_arms_reads_and_sends_nothing(teacher: Teacher) -> None:
-    arms: Arms = {"logged": {"rank": {"grad": False}}, "hot": {"method": {"temperature": 8.0}}}
+    arms: Arms = {"logged": {"rank": {"grad": False}}, "clipped": {"training": CLIPPED}}
     stack = Stack(arms_of(teacher, arms))
     with watched() as found:
         step(teacher, [stack])
+    assert found == []
+
+
+def test_clipping_and_a_moving_average_read_and_send_nothing(teacher: Teacher) -> None:
+    (arm,) = arms_of(teacher, {"clipped": {"training": CLIPPED}})
+    step(teacher, [arm])  # the optimiser makes its state
+    with watched() as found:
+        step(teacher, [arm])
     assert found == []
 
 
@@ -204,9 +214,9 @@ class Launches(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return None
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
 def test_on_cuda_an_optimiser_is_one_launch_that_reads_its_rate_there(
-    optimizer: Literal["sgd", "adamw"],
+    optimizer: Literal["sgd", "adam", "adamw"],
 ) -> None:
     with FakeTensorMode(), torch.device("cuda"), Launches() as launches:
         model = nn.Linear(3, 2)

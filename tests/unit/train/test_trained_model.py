@@ -13,6 +13,7 @@ from weights import through_a_file
 
 from rkkd_cli.config.experiment import TrainingConfig
 from rkkd_cli.train.metrics.meters import EpochMeters
+from rkkd_cli.train.moving_average import MovingAverage
 from rkkd_cli.train.recipe import put_lr_on
 from rkkd_cli.train.trained_model import TrainedModel
 
@@ -25,7 +26,9 @@ RECIPES: dict[str, dict[str, Any]] = {
     "momentum": {},
     "nesterov": {"nesterov": True, "schedule": "step", "milestones": [0.5]},
     "adamw": {"optimizer": "adamw", "lr": 0.01, "weight_decay": 0.1, "warmup_epochs": 0.5},
+    "adam": {"optimizer": "adam", "lr": 0.01, "clip_grad_norm": 0.5, "norm_bias_decay": False},
 }
+AVERAGED = ("adam", "nesterov")
 FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 
 
@@ -47,9 +50,10 @@ def trainee_of(recipe: str, layout: torch.memory_format, seed: int = 1) -> Train
         torch.manual_seed(seed)
         model = network().to(memory_format=layout)
     given_recipe: dict[str, Any] = {"epochs": 1, "lr": 0.2, "schedule": "cosine"} | RECIPES[recipe]
-    return TrainedModel(
-        model, TrainingConfig(**given_recipe), seed, EpochMeters(("ce",), ("acc",), CPU)
-    )
+    average = MovingAverage(model, 0.7, nn.Identity()) if recipe in AVERAGED else None
+    meters = EpochMeters(("ce",), ("acc",), CPU)
+    parsed = TrainingConfig(**given_recipe)
+    return TrainedModel(model, parsed, seed, meters, moving_average=average)
 
 
 def step(trained: TrainedModel, number: int) -> None:
@@ -203,17 +207,17 @@ def test_a_state_of_a_fused_optimiser_goes_on_in_one_that_is_not_and_back(recipe
     layout = torch.contiguous_format
     wanted = never_stopped(recipe, layout)["model"]
     fused, plain = trainee_of(recipe, layout), trainee_of(recipe, layout)
-    fused.optimizer.param_groups[0]["fused"] = True
+    for group in fused.optimizer.param_groups:
+        group["fused"] = True
     put_lr_on(CPU, fused.optimizer)
     for number in range(STEPS):
         one, other = (fused, plain) if number % 2 else (plain, fused)
         step(one, number)
         other.load(through_a_file(one.state()))
         for trained in (one, other):
-            (group,) = trained.optimizer.param_groups
-            assert (
-                bool(group["fused"]) is isinstance(group["lr"], torch.Tensor) is (trained is fused)
-            )
-            assert float(group["lr"]) == pytest.approx(trained.lr)
+            for group in trained.optimizer.param_groups:
+                has_tensor = isinstance(group["lr"], torch.Tensor)
+                assert bool(group["fused"]) is has_tensor is (trained is fused)
+                assert float(group["lr"]) == pytest.approx(trained.lr)
     for name, value in plain.model.state_dict().items():
         torch.testing.assert_close(value, wanted[name], rtol=1e-4, atol=1e-6)

@@ -47,10 +47,12 @@ OPTIONS: dict[str, dict[str, Any]] = {
 GIANTS = ("regnet_y_128gf", "regnet_y_32gf", "regnet_x_32gf", "regnet_y_16gf", "vit_h_14")
 
 
-def built(name: str, classes: int = 10, channels: int = 3, *size: tuple[int, int]) -> Classifier:
+def built(
+    name: str, classes: int = 10, channels: int = 3, size: tuple[int, int] | None = None
+) -> Classifier:
     """Build a model, if its library is installed."""
     pytest.importorskip(name.partition(":")[0])
-    return build_model(name, classes, channels, *size)
+    return build_model(name, classes, channels, size)
 
 
 def images(channels: int, side: int) -> Tensor:

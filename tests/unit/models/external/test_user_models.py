@@ -124,7 +124,7 @@ def test_features_of_a_users_network(
         ("two_outputs", r"must return logits \(B, 5\), not no tensor"),
         ("wrong_width", r"must return logits \(B, 5\), not \(2, 6\)"),
         ("no_argument", "no parameter num_classes; .* that, networks_of_a_user:make_no_argument"),
-        ("channels_first", "it needs a value for depth, which rkkd does not know"),
+        ("channels_first", "it needs a value for depth, which student.options or"),
         ("raises", r"fails when it is called as raises\(num_classes=5\): KeyError: 'depth'"),
         ("linearless", "no linear layer or convolution"),
         ("fails", "fails on images of 2×3×8×8"),

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from trained import CPU
 
 from rkkd_cli.config.experiment import MethodConfig, RankConfig, TrainingConfig
+from rkkd_cli.data.model_input import taken_as_is
 from rkkd_cli.data.stream import Batch, Shard
 from rkkd_cli.errors import RunError, UserError
 from rkkd_cli.losses import KendallRankingLoss
@@ -56,12 +57,12 @@ def step(process_group: ProcessGroup, method: str, count: int) -> dict[str, Tens
     )
     for module in student.modules():  # as in eval mode, where images do not see each other
         module.train(not isinstance(module, nn.BatchNorm2d))
-    alone = DistillationLoss(student, student, objective, "fp32")
+    alone = DistillationLoss(student, student, objective, "fp32", taken_as_is(1, (8, 8)))
     loss = process_group.wrap(alone, sync_batchnorm=False, uses_all=True)
     trained = TrainedModel(student, RECIPE, 0, EpochMeters((), (), CPU), process_group)
     batch = part_of(images, labels, process_group.shard)
     with torch.no_grad():
-        taught = TaughtBatch(batch, logits_only(teacher(batch.images)), None, 1, 1)
+        taught = TaughtBatch(batch, logits_only(teacher(batch.images)), None, 1, 1, {})
     losses, _ = loss(taught)
     trained.backward_and_step(process_group.scale_loss(losses.total, batch))
     gradients = {f"{name}.grad": one.grad for name, one in student.named_parameters()}

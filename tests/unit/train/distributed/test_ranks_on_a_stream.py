@@ -44,6 +44,15 @@ def test_all_ranks_end_with_the_same_rows(stacked: str, cache: Path, together: T
     assert rows_together(together, cache, 2, stacked)[0] == first  # to the last bit
 
 
+def test_moving_averages_and_clipped_gradients_are_the_same_on_all_ranks(
+    cache: Path, together: Together
+) -> None:
+    recipe = ("training.ema_decay=0.5", "training.clip_grad_norm=0.5", "training.momentum=0.0")
+    first, second = rows_together(together, cache, 2, *recipe)
+    assert first == second
+    assert all("test_acc_ema" in row for row in first)
+
+
 def test_a_larger_part_is_like_another_batch_size(cache: Path, together: Together) -> None:
     alone = rows_of(events_of(cache, SINGLE_PROCESS))
     first, _ = rows_together(together, cache, 2)

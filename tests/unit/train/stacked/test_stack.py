@@ -9,8 +9,10 @@ import pytest
 import torch
 import trained
 from torch import nn
+from torchvision.ops import StochasticDepth
 from trained import CPU, DIVERGING, NEVER, checkpoints_of, events_of, experiment_with, going_on
 
+from rkkd_cli.data.model_input import taken_as_is
 from rkkd_cli.data.stream import Batch
 from rkkd_cli.methods.inputs import logits_only
 from rkkd_cli.models import build_model
@@ -30,6 +32,17 @@ ARMS: dict[str, Any] = {
     "hot": {"method": {"temperature": 8.0, "alpha": 0.5}},
     "adamw": {"training": {"optimizer": "adamw", "lr": 0.01}},
     "decayed": {"training": {"optimizer": "adamw", "lr": 0.003, "weight_decay": 0.1}},
+    "modern": {
+        "training": {
+            "optimizer": "adam",
+            "lr": 0.01,
+            "clip_grad_norm": 0.1,
+            "norm_bias_decay": False,
+            "weight_decay": 0.1,
+            "ema_decay": 0.8,
+        }
+    },
+    "clipped": {"training": {"clip_grad_norm": 0.5, "norm_bias_decay": False}},
     "wide": {"student": {"model": "digits_teacher"}},
 }
 # Of a term after two short epochs, in float32: what rounding has grown to.
@@ -41,7 +54,7 @@ LABELS = torch.arange(200) % 10
 @pytest.fixture
 def teacher() -> Teacher:
     torch.manual_seed(0)
-    return freeze(build_model("digits_teacher", 10, 1), CPU, "fp32", 10, 1, (8, 8))
+    return freeze(build_model("digits_teacher", 10, 1), CPU, "fp32", 10, taken_as_is(1, (8, 8)))
 
 
 def students(teacher: Teacher, arms: dict[str, Any] = ARMS) -> list[ArmOnStream]:
@@ -50,6 +63,8 @@ def students(teacher: Teacher, arms: dict[str, Any] = ARMS) -> list[ArmOnStream]
     ]
     for one in made:
         one.student.double()
+        if one.average is not None:
+            one.average.double()
     return made
 
 
@@ -59,7 +74,7 @@ def lessons(count: int) -> Iterator[tuple[float, TaughtBatch]]:
         images = torch.randn(32, 1, 8, 8, dtype=torch.float64)
         batch = Batch(images, torch.randint(0, 10, (32,)), torch.arange(32))
         logits = torch.randn(32, 10, dtype=torch.float64)
-        yield number / count, TaughtBatch(batch, logits_only(logits), None, 1, 1)
+        yield number / count, TaughtBatch(batch, logits_only(logits), None, 1, 1, {})
 
 
 def close(one: Any, other: Any) -> None:
@@ -74,7 +89,7 @@ def optimizer_tensors(state: dict[str, Any]) -> dict[tuple[int, str], torch.Tens
 def test_in_float64_every_state_of_every_arm_is_the_one_it_has_alone(teacher: Teacher) -> None:
     alone, together = students(teacher), students(teacher)
     steppings = group_into_stacks(together)
-    assert [len(s.members) for s in steppings] == [7, 1]
+    assert [len(s.members) for s in steppings] == [9, 1]
     for epochs_done, taught in lessons(8):
         for one in (*alone, *steppings):
             one.set_rates(epochs_done)
@@ -82,6 +97,7 @@ def test_in_float64_every_state_of_every_arm_is_the_one_it_has_alone(teacher: Te
     for one, other in zip(alone, together, strict=True):
         mine, its = one.trained.state(), other.trained.state()
         close(its["model"], mine["model"])
+        close(its.get("moving_average", {}), mine.get("moving_average", {}))
         close(optimizer_tensors(its), optimizer_tensors(mine))
         close(its["meters"], mine["meters"])
         assert its["lr"] == mine["lr"]
@@ -116,6 +132,13 @@ def test_what_is_frozen_in_an_arm_is_frozen_in_a_stack(teacher: Teacher) -> None
 def test_an_arm_that_draws_noise_is_alone(teacher: Teacher) -> None:
     arms = students(teacher, {name: ARMS[name] for name in ("kd", "hot", "nesterov")})
     arms[1].student.add_module("noise", nn.Dropout(0.5))
+    assert [type(one) for one in group_into_stacks(arms)] == [Stack, ArmOnStream]
+
+
+@pytest.mark.parametrize("layer", [StochasticDepth(0.5, "row"), type("DropPath", (nn.Module,), {})])
+def test_an_arm_that_drops_paths_is_alone(layer: Any, teacher: Teacher) -> None:
+    arms = students(teacher, {name: ARMS[name] for name in ("kd", "hot", "nesterov")})
+    arms[1].student.add_module("paths", layer() if isinstance(layer, type) else layer)
     assert [type(one) for one in group_into_stacks(arms)] == [Stack, ArmOnStream]
 
 

@@ -95,7 +95,7 @@ def test_from_the_state_at_any_batch_the_training_ends_with_the_same_weights(
     dataset = load_dataset(dataset_request(experiment), Path("unused"))
 
     def fresh() -> TeacherTraining:
-        return TeacherTraining(new_teacher(experiment, dataset, CPU), experiment, dataset, CPU)
+        return TeacherTraining(new_teacher(experiment, dataset, CPU)[0], experiment, dataset, CPU)
 
     alone = fresh()
     states = [through_a_file(alone.state())]

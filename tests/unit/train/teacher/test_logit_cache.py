@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from trained import CPU, events_of, experiment_with, notes_of, rows_of
 
+from rkkd_cli.data.model_input import taken_as_is
 from rkkd_cli.errors import RunError
 from rkkd_cli.models import Classifier, Features
 from rkkd_cli.sweep.logit_cache import cached_streams, evict
@@ -34,7 +35,7 @@ class Scaled(Classifier):
 
 def teacher(factor: float = 1.0) -> Teacher:
     model = Scaled(factor).requires_grad_(False)
-    return Teacher(model, CPU, "fp32", CLASSES, 1, (2, 2))
+    return Teacher(model, CPU, "fp32", CLASSES, taken_as_is(1, (2, 2)))
 
 
 def batches(values: Tensor | None = None) -> list[Tensor]:

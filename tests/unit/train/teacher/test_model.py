@@ -63,6 +63,10 @@ def key_of(*overrides: str) -> str:
         "dataset.crop=resized",
         "dataset.auto_augment=trivial",
         "dataset.mixup_alpha=0.2",
+        "teacher.training.norm_bias_decay=false",
+        "teacher.training.clip_grad_norm=1",
+        "teacher.options.drop_rate=0.1",
+        "teacher.training.min_lr=1e-4",
         "precision=bf16",
     ],
 )
@@ -179,7 +183,7 @@ def test_a_teacher_without_recipe_or_checkpoint_is_refused(tmp_path: Path) -> No
     experiment = experiment_with()
     teacher = experiment.teacher.model_copy(update={"training": None})
     bare = experiment.model_copy(update={"teacher": teacher, "arms": {"kd": {}}})
-    with pytest.raises(UserError, match="neither a recipe nor a checkpoint"):
+    with pytest.raises(UserError, match="neither a recipe nor weights"):
         list(prepare_teacher(bare, runtime(tmp_path)))
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from rkkd_cli.data.images import Dataset, LabelledImages
+from rkkd_cli.data.model_input import ModelInput
 from rkkd_cli.errors import UserError
 from rkkd_cli.train.teacher.model import chance_notes
 from rkkd_cli.train.teacher.preprocessing import (
@@ -24,32 +25,41 @@ def dataset(*classes: str, mean: float = 0.5, std: float = 0.2, side: int = 8) -
     return Dataset("mine", split, split, None, classes, (mean,), (std,), 0, False)
 
 
+def facts_of(measured: Dataset) -> dict[str, Any]:
+    images = measured.image_format
+    return preprocessing_facts(measured, ModelInput(images, images))
+
+
+def differ(facts: dict[str, Any], here: Dataset) -> list[str]:
+    return differences(facts, here, here.image_format)
+
+
 PETS = dataset("cat", "dog", "fish")
 
 
 @pytest.mark.parametrize("as_text", [True, False], ids=["metadata", "facts"])
 def test_the_same_images_and_classes_are_no_difference(as_text: bool) -> None:
-    facts = preprocessing_facts(PETS)
+    facts = facts_of(PETS)
     if as_text:
         facts = {k: json.dumps(v) if isinstance(v, list) else str(v) for k, v in facts.items()}
     check_class_order(Path("t"), facts, PETS)
-    assert differences(facts, PETS) == []
+    assert differ(facts, PETS) == []
 
 
 def test_a_subset_s_own_mean_is_no_difference() -> None:
-    assert differences(preprocessing_facts(dataset(*PETS.classes, mean=0.504)), PETS) == []
+    assert differ(facts_of(dataset(*PETS.classes, mean=0.504)), PETS) == []
 
 
 @pytest.mark.parametrize(
     ("other", "parts"),
     [
-        ({"mean": 0.0}, ["mean [0] and std [0.2]", "mean [0.5]", "'dataset.mean=[0]'"]),
-        ({"std": 1.0}, ["std [1]", "'dataset.std=[1]'"]),
-        ({"side": 16}, ["measured on images of 16x16, here they are 8x8", "dataset.image_size"]),
+        ({"mean": 0.0}, ["mean [0] and std [0.2]", "mean [0.5]", "'teacher.mean=[0]'"]),
+        ({"std": 1.0}, ["std [1]", "'teacher.std=[1]'"]),
+        ({"side": 16}, ["measured on images of 16x16, here they are 8x8", "teacher.image_size"]),
     ],
 )
 def test_other_preprocessing_is_named(other: dict[str, Any], parts: list[str]) -> None:
-    (note,) = differences(preprocessing_facts(dataset(*PETS.classes, **other)), PETS)
+    (note,) = differ(facts_of(dataset(*PETS.classes, **other)), PETS)
     assert [part for part in parts if part not in note] == []
 
 
@@ -64,17 +74,17 @@ def test_other_preprocessing_is_named(other: dict[str, Any], parts: list[str]) -
 def test_classes_in_another_order_are_refused(
     there: tuple[str, ...], here: tuple[str, ...]
 ) -> None:
-    facts = preprocessing_facts(dataset(*there))
+    facts = facts_of(dataset(*there))
     with pytest.raises(UserError, match=r"t\.pth has the classes in another order .*sort in its"):
         check_class_order(Path("t.pth"), facts, dataset(*here))
 
 
 def test_renamed_classes_are_told_unless_nobody_named_them() -> None:
-    facts = preprocessing_facts(dataset("0_cat", "1_dog", "2_fish"))
+    facts = facts_of(dataset("0_cat", "1_dog", "2_fish"))
     check_class_order(Path("t"), facts, PETS)
-    (note,) = differences(facts, PETS)
+    (note,) = differ(facts, PETS)
     assert "class 0 is '0_cat' to the teacher, and 'cat' here" in note
-    assert differences(preprocessing_facts(dataset("0", "1", "2")), PETS) == []
+    assert differ(facts_of(dataset("0", "1", "2")), PETS) == []
 
 
 @pytest.mark.parametrize(
@@ -83,11 +93,11 @@ def test_renamed_classes_are_told_unless_nobody_named_them() -> None:
 def test_a_record_may_state_anything(fact: object) -> None:
     facts = dict.fromkeys(("mean", "std", "class_names", "image_size"), fact)
     check_class_order(Path("t"), facts, PETS)
-    differences(facts, PETS)
+    differ(facts, PETS)
 
 
 def test_the_record_is_in_the_metadata_and_beside_a_cached_file(tmp_path: Path) -> None:
-    facts = preprocessing_facts(PETS)
+    facts = facts_of(PETS)
     cached = save_imported(tmp_path, "imported-0123456789abcdef", {}, facts | {"sha256": "ab"})
     assert recorded_facts(cached, {})["class_names"] == list(PETS.classes)
     assert recorded_facts(tmp_path / "x.pth", {})["class_names"] is None

@@ -14,6 +14,7 @@ from rkkd_cli.data.images import Dataset
 from rkkd_cli.data.reading import load_dataset
 from rkkd_cli.data.stream import Stream
 from rkkd_cli.errors import RunError
+from rkkd_cli.models import build_model
 from rkkd_cli.sweep.check import dataset_request
 from rkkd_cli.sweep.engines.ray.teacher_files import (
     Files,
@@ -75,7 +76,7 @@ def test_a_checkpoint_file_travels_too(
 ) -> None:
     teacher, _ = obtained({}, experiment, dataset, tmp_path / "there")
     torch.save(teacher.model.state_dict(), tmp_path / "file.pt")
-    with_file = experiment_with(f"teacher.checkpoint={tmp_path}/file.pt")
+    with_file = experiment_with(f"teacher.weights={tmp_path}/file.pt")
     files = read_teacher_files(with_file, dataset, [])
     (tmp_path / "file.pt").unlink()
     same, shipped = obtained(files, with_file, dataset, tmp_path / "elsewhere")
@@ -97,6 +98,20 @@ def test_a_worker_trains_on_several_teachers_as_this_process_does(
     sent = RayWorker(versions()).train(options, job, None, dataset, bundles)
     there = [deserialize(content) for kind, content in sent if kind == EVENT]
     assert rows_of(there) == rows_of(events_of(experiment, tmp_path / "there"))
+
+
+def test_a_file_whose_head_is_replaced_travels_and_so_does_what_was_trained_from_it(
+    dataset: Dataset, tmp_path: Path
+) -> None:
+    file = tmp_path / "file.pt"
+    torch.save(build_model("digits_teacher", 5, 1).state_dict(), file)
+    began = experiment_with(f"teacher.weights={file}", "teacher.training.epochs=1")
+    files = read_teacher_files(began, dataset, [])
+    teacher, shipped = obtained(files, began, dataset, tmp_path / "there")
+    assert shipped.facts["source"] == "trained"
+    assert shipped.facts["weights"]["source"] == str(file)
+    same, again = obtained(shipped.files, began, dataset, tmp_path / "elsewhere")
+    assert (same.fingerprint, again.facts["source"]) == (teacher.fingerprint, "cache")
 
 
 def test_its_training_is_told_and_its_result_comes_last(

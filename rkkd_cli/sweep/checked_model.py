@@ -1,0 +1,118 @@
+"""The checks of a model that an experiment describes: its images, and its first weights."""
+
+from typing import NamedTuple
+
+import torch
+
+from rkkd_cli.config.experiment import Experiment, TrainingConfig
+from rkkd_cli.config.models import ModelConfig
+from rkkd_cli.config.value_lists import value_text
+from rkkd_cli.data.catalogue import DatasetInfo
+from rkkd_cli.data.model_input import ImageFormat, ModelInput, plain_format
+from rkkd_cli.errors import UserError
+from rkkd_cli.models import MODELS, Classifier
+from rkkd_cli.models.checkpoint.load import ReplacedHead
+from rkkd_cli.models.checkpoint.recognise import ImageSpec
+from rkkd_cli.models.first_weights import LoadedWeights, WeightsSource
+from rkkd_cli.sweep.teacher_fit import explain_misfit, format_size, naming_teacher
+from rkkd_cli.train.configured_model import (
+    load_weights,
+    model_input,
+    new_model,
+    weights_source,
+)
+from rkkd_cli.train.teacher.safetensors_files import options_in_metadata
+from rkkd_cli.train.teacher.training import required_recipe
+
+
+class CheckedModel(NamedTuple):
+    """A model that an experiment describes, its input, and the weights that it begins with.
+
+    ``source`` is where they come from, and ``loaded`` None if they are not there yet. The input is
+    that for pixels in [0, 1] if the dataset's own normalisation is not known yet.
+    """
+
+    model: Classifier
+    input: ModelInput
+    source: WeightsSource | None
+    loaded: LoadedWeights | None
+    classes: int
+
+    @property
+    def replaced_head(self) -> ReplacedHead | None:
+        """The head that its weights do not have, as far as that is known before a download."""
+        if self.loaded is not None:
+            return self.loaded.fitted.replaced_head
+        published = self.source.published if self.source else None
+        if published is None or published.classes == self.classes:
+            return None
+        return ReplacedHead("", published.classes, self.classes)
+
+
+def check_model(config: ModelConfig, experiment: Experiment, dataset: DatasetInfo) -> CheckedModel:
+    """Return the model with its first weights. Raises UserError if they or the images do not fit.
+
+    The weights are not loaded if they have to be downloaded.
+    """
+    images = plain_format(dataset.in_channels, dataset.size)
+    mean, std = experiment.dataset.mean, experiment.dataset.std
+    takes = model_input(config, images._replace(mean=mean or images.mean, std=std or images.std))
+    model = new_model(config, dataset.num_classes, takes.own)
+    check_forward(config.model, model, takes.own)
+    source, loaded = weights_source(config), None
+    if source is not None and source.is_here:
+        try:
+            loaded = load_weights(model, config, dataset.num_classes, takes.own)
+        except UserError as error:
+            spec = ImageSpec(dataset.num_classes, takes.own.channels, takes.own.size)
+            name = experiment.dataset.name
+            raise explain_misfit(error, source.path, config, spec, name) from None
+        if loaded is not None:
+            _check_stated_options(loaded, config)
+    return CheckedModel(model, takes, source, loaded, dataset.num_classes)
+
+
+def _check_stated_options(loaded: LoadedWeights, config: ModelConfig) -> None:
+    """Raise UserError for a file that states other options than the model's."""
+    stated = options_in_metadata(loaded.weights.metadata)
+    if stated and stated != config.given_options:
+        typed = " ".join(f"{config.role}.options.{n}={value_text(v)}" for n, v in stated.items())
+        raise UserError(
+            f"checkpoint {loaded.weights.path} is of a model with other options than the "
+            f"{config.role}'s, {config.described}; add {typed}"
+        )
+
+
+def check_forward(name: str, model: Classifier, own: ImageFormat) -> None:
+    """Raise UserError if the model cannot take images of its own size."""
+    try:
+        with torch.no_grad():
+            model.eval()(torch.zeros(2, own.channels, *own.size))
+    except RuntimeError:
+        raise UserError(
+            f"model {name} cannot take {format_size(own.size)} images: they become smaller than "
+            "one pixel; use a larger image_size, that of the dataset or of the model, or another "
+            f"of {', '.join(MODELS)}"
+        ) from None
+
+
+def missing_weights(experiment: Experiment) -> list[WeightsSource]:
+    """Return the published weights of an experiment that have to be downloaded.
+
+    Raises UserError for weights that there are not.
+    """
+    sources: dict[ModelConfig, WeightsSource | None] = {}
+    for arm in (arm.experiment for arm in experiment.resolved_arms):
+        for name, teacher in arm.named_teachers.items():
+            if teacher not in sources:
+                with naming_teacher(arm, name):
+                    sources[teacher] = weights_source(teacher)
+        if arm.student not in sources:
+            sources[arm.student] = weights_source(arm.student)
+    return [source for source in sources.values() if source is not None and not source.is_here]
+
+
+def teacher_recipe(experiment: Experiment, teacher: CheckedModel) -> TrainingConfig | None:
+    """Return the teacher's recipe, or None if its weights are used as they are."""
+    head = teacher.replaced_head
+    return None if teacher.source and head is None else required_recipe(experiment, head)
