@@ -28,7 +28,8 @@ def inference_cost(arm: ArmOnStream) -> Cost:
     projector_parameters = 0 if projector is None else count_parameters(projector)
     device = next(student.parameters()).device
     image = torch.zeros(1, arm.input.own.channels, *arm.input.own.size, device=device)
-    with in_eval_mode(student), torch.no_grad(), FlopCounterMode(display=False) as counter:
+    # With gradients: without, the counter fails at views that a model passes on, as PiT does.
+    with in_eval_mode(student), FlopCounterMode(display=False) as counter:
         student(image)
     by_module = counter.get_flop_counts()
     names = [name for name, module in student.named_modules() if module is projector]
