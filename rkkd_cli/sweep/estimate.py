@@ -2,7 +2,7 @@
 
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -17,7 +17,7 @@ from rkkd_cli.config.experiment import (
     TrainingConfig,
 )
 from rkkd_cli.data.catalogue import DatasetInfo
-from rkkd_cli.data.model_input import plain_format
+from rkkd_cli.data.model_input import ModelInput, plain_format
 from rkkd_cli.data.reading import inspect_dataset, load_dataset
 from rkkd_cli.data.stream import Batch
 from rkkd_cli.data.streaming.crops import Crop
@@ -198,13 +198,14 @@ def epoch_time(arms: Sequence[Arm], device: torch.device) -> EpochTime:
         for name in experiment.named_teachers
     }
     teacher = teachers_by_name(teachers)
-    count = _timed_images([*teachers.values()], counts.batch, device)
-    images = _blank_images(teacher, count, device)
-    labels = (torch.arange(count) % dataset.num_classes).to(device)
+    labels = (torch.arange(counts.batch) % dataset.num_classes).to(device)
     students = {
         kind: ArmOnStream(untrained(arm, teacher.input.images), 0, teacher, labels)
         for kind, arm in _distinct_arms(arms).items()
     }
+    images = _blank_images(teacher, counts.batch, device)
+    count = _timed_images(teachers.values(), students.values(), images, device)
+    images, labels = images[:count], labels[:count]
     needs = feature_needs(student.objective for student in students.values())
     strong = images if needs.strong_view else None
     batch = Batch(images, labels, torch.arange(count, device=device), strong)
@@ -227,15 +228,26 @@ def epoch_time(arms: Sequence[Arm], device: torch.device) -> EpochTime:
     )
 
 
-def _timed_images(teachers: Sequence[Teacher], batch: int, device: torch.device) -> int:
-    """Return how many images of a batch the teachers pass in a bearable time."""
-    few = min(FEW_IMAGES, batch)
-    images = _blank_images(teachers[0], few, device)
+def _timed_images(
+    teachers: Iterable[Teacher],
+    students: Iterable[ArmOnStream],
+    images: torch.Tensor,
+    device: torch.device,
+) -> int:
+    """Return how many of the images the slowest model passes in a bearable time."""
+    few = images[:FEW_IMAGES]
+    passes: list[Callable[[], object]] = [
+        partial(_pass_forward, teacher.folded, teacher.input, few) for teacher in teachers
+    ]
+    passes += [partial(_pass_forward, one.student, one.input, few) for one in students]
     with torch.no_grad():
-        seconds = _median_seconds(
-            lambda: [one.folded(one.input(images)) for one in teachers], device
-        )
-    return min(batch, max(few, int(few * MAX_SECONDS / max(seconds, 1e-9))))
+        seconds = max(_median_seconds(one, device) for one in passes)
+    bearable = int(len(few) * MAX_SECONDS / max(seconds, 1e-9))
+    return min(len(images), max(len(few), bearable))
+
+
+def _pass_forward(model: torch.nn.Module, takes: ModelInput, images: torch.Tensor) -> None:
+    model(takes(images))
 
 
 def _blank_images(teacher: Teachers, count: int, device: torch.device) -> torch.Tensor:
