@@ -50,12 +50,15 @@ def test_every_arm_of_the_preset_trains_for_an_epoch(
         "dataset.val_share": 0.0,  # a class of one image has none to hold out
         "training.epochs": 1,
         "training.batch_size": 5,
+        "training.warmup_epochs": 0.0,
+        "training.warmup_lr": 0.0,
         "seeds": [0],
         "decoders": 0,
     }
     preset_as_shipped = load_experiment(preset)
     for section in preset_as_shipped.teacher_sections:
         values |= {f"{section}.training.epochs": 1, f"{section}.training.batch_size": 5}
+        values[f"{section}.weights"] = None  # there is no network
     given = [Override(key, value) for key, value in values.items()]
     for arm, overrides in preset_as_shipped.arms.items():
         if "epochs" in overrides.get("training", {}):  # the recipe of its own

@@ -23,6 +23,8 @@ ROOT = Path(__file__).parents[2]  # the package itself may be installed elsewher
 PUBLISHED = [p for p in preset_names() if (preset_directory() / f"{p}_published.csv").is_file()]
 # Models that other runs of the preset have: a student of two published cells.
 OTHER_STUDENTS = {"alpha_temperature": ["ResNet18"]}
+# Arms without the ranking loss of which nothing is published, as the notes say.
+UNPUBLISHED_ARMS = {"vit_cifar100": {"pvt_ce", "pvt_kd"}, "vit_imagenet": {"kd"}}
 NONE_PUBLISHED = [preset for preset in preset_names() if preset not in PUBLISHED]
 NOTHING = ("nothing published stands beside", "no published figures", "publishes nothing")
 LONGEST_LINE = 120
@@ -90,7 +92,8 @@ def test_published_figures_are_of_arms_or_cells_that_exist(preset: str) -> None:
     stated = read_published(published_path(preset), experiment)
     with_ranking = {arm.name for arm in experiment.resolved_arms if arm.experiment.rank.grad}
     if preset != "rank_grad_mobilenet":  # whose curves are with the ranking loss, too
-        assert stated.arms.keys() == experiment.arms.keys() - with_ranking
+        without = experiment.arms.keys() - with_ranking - UNPUBLISHED_ARMS.get(preset, set())
+        assert stated.arms.keys() == without
     models = {
         model for row in published(preset) for model in (row.get("teacher"), row.get("student"))
     }
@@ -143,4 +146,5 @@ def test_a_preset_without_published_figures_says_so(preset: str) -> None:
 def test_a_preset_needs_no_file_of_its_own(preset: str) -> None:
     experiment = load_experiment(preset)
     assert experiment.dataset.root is None
-    assert experiment.teacher.weights is None
+    weights = experiment.teacher.weights
+    assert weights is None or ":" in experiment.teacher.model, "weights are a library's"
