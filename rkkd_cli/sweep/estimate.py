@@ -177,16 +177,16 @@ def epoch_time(arms: Sequence[Arm], device: torch.device) -> EpochTime:
     dataset = inspect_dataset(dataset_request(experiment))
     counts = _image_counts(experiment, dataset)
     teacher = _untrained_teacher(experiment, dataset, device)
-    count = _timed_images(teacher, counts.batch, device)
-    images = _blank_images(teacher, count, device)
-    labels = (torch.arange(count) % dataset.num_classes).to(device)
+    labels = (torch.arange(counts.batch) % dataset.num_classes).to(device)
     students = {
         kind: ArmOnStream(untrained(arm, teacher.input.images), 0, teacher, labels)
         for kind, arm in _distinct_arms(arms).items()
     }
+    count = _timed_images(teacher, [*students.values()], counts.batch, device)
+    images = _blank_images(teacher, count, device)
     needs = feature_needs(student.objective for student in students.values())
     strong = images if needs.strong_view else None
-    batch = Batch(images, labels, torch.arange(count, device=device), strong)
+    batch = Batch(images, labels[:count], torch.arange(count, device=device), strong)
     teacher_seconds = _median_seconds(lambda: run_teacher(teacher, batch, needs), device)
     taught = run_teacher(teacher, batch, needs)
     seconds = {
@@ -203,12 +203,18 @@ def epoch_time(arms: Sequence[Arm], device: torch.device) -> EpochTime:
     )
 
 
-def _timed_images(teacher: Teacher, batch: int, device: torch.device) -> int:
-    """Return how many images of a batch the teacher passes in a bearable time."""
+def _timed_images(
+    teacher: Teacher, students: Sequence[ArmOnStream], batch: int, device: torch.device
+) -> int:
+    """Return how many images of a batch the slowest model passes in a bearable time."""
     few = min(FEW_IMAGES, batch)
     images = _blank_images(teacher, few, device)
+    models = [(teacher.folded, teacher.input), *((arm.student, arm.input) for arm in students)]
     with torch.no_grad():
-        seconds = _median_seconds(lambda: teacher.folded(teacher.input(images)), device)
+        seconds = max(
+            _median_seconds(partial(lambda model, takes: model(takes(images)), *one), device)
+            for one in models
+        )
     return min(batch, max(few, int(few * MAX_SECONDS / max(seconds, 1e-9))))
 
 
