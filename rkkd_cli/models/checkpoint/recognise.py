@@ -207,8 +207,8 @@ def _fit_to_images(
             misfits.append(error)
             continue
         trained = None if size == images.size else size
-        counts = images.classes, images.channels
-        return RecognisedModel(name, *counts, *fitted[:4], size=trained, options=options)
+        recognised = RecognisedModel(name, images.classes, images.channels, *fitted[:4], trained)
+        return recognised._replace(options=options)
     raise misfits[0]
 
 
