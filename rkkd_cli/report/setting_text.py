@@ -112,7 +112,8 @@ def recipe_text(recipe: TrainingConfig) -> str:
         parts.append(f"gradients clipped to norm {recipe.clip_grad_norm:g}")
     if recipe.warmup_epochs:
         start = f" from {recipe.warmup_lr:g}" if recipe.warmup_lr else ""
-        parts.append(f"warm-up{start} over {recipe.warmup_epochs:g} epochs")
+        plural = "s" * (recipe.warmup_epochs != 1)
+        parts.append(f"warm-up{start} over {recipe.warmup_epochs:g} epoch{plural}")
     if recipe.label_smoothing:
         parts.append(f"label smoothing {recipe.label_smoothing:g}")
     if isinstance(recipe, StudentTrainingConfig):

@@ -11,6 +11,7 @@ from rkkd_cli.data.catalogue import DatasetInfo
 from rkkd_cli.data.model_input import ImageFormat, ModelInput, plain_format
 from rkkd_cli.errors import UserError
 from rkkd_cli.models import MODELS, Classifier
+from rkkd_cli.models.checkpoint.layout import CheckpointWeights, read_weights
 from rkkd_cli.models.checkpoint.load import ReplacedHead
 from rkkd_cli.models.checkpoint.recognise import ImageSpec
 from rkkd_cli.models.first_weights import LoadedWeights, WeightsSource
@@ -57,28 +58,30 @@ def check_model(config: ModelConfig, experiment: Experiment, dataset: DatasetInf
     images = plain_format(dataset.in_channels, dataset.size)
     mean, std = experiment.dataset.mean, experiment.dataset.std
     takes = model_input(config, images._replace(mean=mean or images.mean, std=std or images.std))
-    model = new_model(config, dataset.num_classes, takes.own)
-    check_forward(config.model, model, takes.own)
-    source, loaded = weights_source(config), None
-    if source is not None and source.is_here:
-        try:
-            loaded = load_weights(model, config, dataset.num_classes, takes.own)
-        except UserError as error:
-            spec = ImageSpec(dataset.num_classes, takes.own.channels, takes.own.size)
-            name = experiment.dataset.name
-            raise explain_misfit(error, source.path, config, spec, name) from None
-        if loaded is not None:
-            _check_stated_options(loaded, config)
+    source = weights_source(config)
+    is_here = source is not None and source.is_here
+    try:
+        model = new_model(config, dataset.num_classes, takes.own)
+        check_forward(config.model, model, takes.own)
+        loaded = load_weights(model, config, dataset.num_classes, takes.own) if is_here else None
+    except UserError as error:
+        if source is None or not is_here:
+            raise
+        _check_stated_options(read_weights(source.path), config)
+        spec = ImageSpec(dataset.num_classes, takes.own.channels, takes.own.size)
+        raise explain_misfit(error, source.path, config, spec, experiment.dataset.name) from None
+    if loaded is not None:
+        _check_stated_options(loaded.weights, config)
     return CheckedModel(model, takes, source, loaded, dataset.num_classes)
 
 
-def _check_stated_options(loaded: LoadedWeights, config: ModelConfig) -> None:
+def _check_stated_options(weights: CheckpointWeights, config: ModelConfig) -> None:
     """Raise UserError for a file that states other options than the model's."""
-    stated = options_in_metadata(loaded.weights.metadata)
+    stated = options_in_metadata(weights.metadata)
     if stated and stated != config.given_options:
         typed = " ".join(f"{config.role}.options.{n}={value_text(v)}" for n, v in stated.items())
         raise UserError(
-            f"checkpoint {loaded.weights.path} is of a model with other options than the "
+            f"checkpoint {weights.path} is of a model with other options than the "
             f"{config.role}'s, {config.described}; add {typed}"
         )
 

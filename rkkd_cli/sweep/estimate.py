@@ -236,18 +236,16 @@ def _timed_images(
 ) -> int:
     """Return how many of the images the slowest model passes in a bearable time."""
     few = images[:FEW_IMAGES]
-    passes: list[Callable[[], object]] = [
-        partial(_pass_forward, teacher.folded, teacher.input, few) for teacher in teachers
+    models: list[tuple[torch.nn.Module, ModelInput]] = [
+        *((teacher.folded, teacher.input) for teacher in teachers),
+        *((student.student, student.input) for student in students),
     ]
-    passes += [partial(_pass_forward, one.student, one.input, few) for one in students]
     with torch.no_grad():
-        seconds = max(_median_seconds(one, device) for one in passes)
+        seconds = max(
+            _median_seconds(partial(model, takes(few)), device) for model, takes in models
+        )
     bearable = int(len(few) * MAX_SECONDS / max(seconds, 1e-9))
     return min(len(images), max(len(few), bearable))
-
-
-def _pass_forward(model: torch.nn.Module, takes: ModelInput, images: torch.Tensor) -> None:
-    model(takes(images))
 
 
 def _blank_images(teacher: Teachers, count: int, device: torch.device) -> torch.Tensor:

@@ -116,7 +116,7 @@ def _image_size_error(
     gets = f"from the dataset {dataset_name} it gets {format_size(images.size)}"
     return UserError(
         f"checkpoint {path} holds a {recognised.model} trained on images of {was}, and has their "
-        f"positional embeddings; {gets}: resample them with {role}.image_size={side}"
+        f"positional embeddings; {gets}: resample its images with {role}.image_size={side}"
     )
 
 

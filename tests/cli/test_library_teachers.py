@@ -7,7 +7,7 @@ import pytest
 import torch
 from running import FolderMaker, Program, quick, refused, succeeded
 from safetensors import safe_open
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torchvision import models
 
 NAME, FILE = "torchvision:mobilenet_v3_small", "mobilenet_v3_small-047dcff4.pth"
@@ -60,11 +60,14 @@ def test_a_file_of_another_model_or_image_size_is_one_sentence(
     torch.save(models.mobilenet_v3_small(num_classes=3).state_dict(), tmp_path / FILE)
     network = timm.create_model("vit_tiny_patch16_224", num_classes=3)
     torch.save(network.state_dict(), tmp_path / "vit.pth")
+    stated = {"rkkd.model": vit, "rkkd.options": '{"drop_path_rate": 0.1}'}
+    save_file(network.state_dict(), tmp_path / "student.safetensors", stated)
     torch.save({"own.weight": torch.zeros(3, 4), "own.bias": torch.zeros(3)}, tmp_path / "own.pth")
-    size = f"holds a {vit} trained on images of 224×224, and has their positional embeddings; "
-    size += "from the dataset folder it gets 32×32: resample them with teacher.image_size=224\n"
+    size = f"holds a {vit} trained on images of 224×224, and has their positional embeddings; from "
+    size += "the dataset folder it gets 32×32: resample its images with teacher.image_size=224\n"
     for words, part in (
         (("teacher", "import", "vit.pth", "--model", vit), size),
+        (("teacher", "import", "student.safetensors"), size),
         (("run", "--teacher", vit, "--teacher-checkpoint", "vit.pth"), size),
         (("teacher", "import", "own.pth"), ASKS.format("model")),
         (("run", "--teacher-checkpoint", "own.pth"), ASKS.format("teacher")),

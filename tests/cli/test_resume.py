@@ -125,7 +125,7 @@ def test_a_dry_run_of_resume_shows_the_plan_and_writes_nothing(
 ) -> None:
     before = content_below(tmp_path)
     result = succeeded(warm_rkkd("run", "--resume", "stopped", "--dry-run", cwd=tmp_path))
-    assert "12 epochs at batch size" in result.stdout
+    assert "12 epochs, batch size" in result.stdout
     assert "results/stopped" in result.stdout
     fresh = ("run", *TWELVE, "--name", "new", "--resume", "auto", "--dry-run")
     succeeded(warm_rkkd(*fresh, cwd=tmp_path))

@@ -189,7 +189,7 @@ def test_a_dry_run_says_first_what_is_trained_and_what_it_takes(
     ]  # fmt: skip
     told = dict(zip(about, (line[10:] for line in lines), strict=True))
     assert told["data"].startswith("digits: ")
-    assert "2 epochs at batch size 64" in told["training"]
+    assert told["training"].startswith("2 epochs, batch size 64, SGD")
     assert "seeds 0, 1" in told["training"]
     assert told["arms"] == "kd: 0.1·ce + 0.9·kl"
     assert told[""] == "kd_rank: 0.1·ce + 0.9·kl + 3·rank, k = 5"

@@ -51,7 +51,7 @@ def test_a_student_begins_with_a_file_and_goes_on_with_no_other(
     signalled(warm_rkkd, run, has_rows(run, 2), *words)
     recorded = {arm: facts["weights"] for arm, facts in manifest_of(run)["students"].items()}
     sha256 = hashlib.sha256((tmp_path / file).read_bytes()).hexdigest()
-    note = "the head fc, of 5 classes is replaced by one of 10 with random weights"
+    note = "the head (fc) of 5 classes is replaced by one of 10 with random weights"
     facts = {"name": file, "source": file, "sha256": sha256, "note": note}
     assert recorded == {"kd": facts, "kd_rank": facts}
     shown = succeeded(warm_rkkd("show", "began", cwd=tmp_path)).stdout
@@ -72,7 +72,7 @@ def test_a_teacher_whose_head_is_replaced_is_trained_or_refused(
     (teacher,) = json.loads(first.stdout)["teachers"]
     assert teacher["source"] == "trained"
     assert teacher["weights"]["name"] == file
-    note = "the head fc, of 5 classes is replaced by one of 10 with random weights"
+    note = "the head (fc) of 5 classes is replaced by one of 10 with random weights"
     assert teacher["weights"]["note"] == note
     assert f"the teacher digits_teacher begins with {file}; {note}" in first.stderr
     again = json.loads(succeeded(warm_rkkd(*words, "--json", cwd=tmp_path)).stdout)["teachers"][0]

@@ -10,7 +10,7 @@ import typer
 from rkkd_cli.cli.output.console import err, out, print_line, print_text
 from rkkd_cli.config.dataset import DatasetConfig
 from rkkd_cli.config.description import Counts, with_counts
-from rkkd_cli.config.experiment import Experiment, TrainingConfig
+from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.config.models import ModelConfig
 from rkkd_cli.config.presets import to_toml
 from rkkd_cli.data.headers import Headers
@@ -19,6 +19,7 @@ from rkkd_cli.errors import UserError
 from rkkd_cli.models import count_parameters
 from rkkd_cli.records.cache import cache_directory
 from rkkd_cli.report.run_text import augmentation_text
+from rkkd_cli.report.setting_text import recipe_text
 from rkkd_cli.sweep.check import CheckedStream, check_device, check_experiment, dataset_request
 from rkkd_cli.sweep.doubts import doubts
 from rkkd_cli.sweep.estimate import StreamEstimate, estimate_stream, free_memory
@@ -168,7 +169,7 @@ def stream_lines(stream: CheckedStream, headers: Headers | None) -> Lines:
     yield "student", "; ".join(_model_text(stream, config) for config in students)
     yield from _download_lines(stream)
     seeds = f"seed{'s' * (len(experiment.seeds) > 1)} {', '.join(map(str, experiment.seeds))}"
-    recipes = dict.fromkeys(_recipe_text(arm.experiment.training) for arm in stream.arms)
+    recipes = dict.fromkeys(recipe_text(arm.experiment.training) for arm in stream.arms)
     how = recipes.popitem()[0] if len(recipes) == 1 else f"{len(recipes)} recipes"
     yield "training", f"{how}; {seeds}"
 
@@ -209,14 +210,6 @@ def _download_lines(stream: CheckedStream) -> Lines:
         source = checked.source
         if source is not None and not source.is_here:
             yield "weights", f"{source.label} would be downloaded from {source.origin}"
-
-
-def _recipe_text(recipe: TrainingConfig) -> str:
-    epochs = f"{recipe.epochs} epoch{'s' * (recipe.epochs > 1)}"
-    return (
-        f"{epochs} at batch size {recipe.batch_size}, {recipe.optimizer} at learning rate "
-        f"{recipe.lr:g}, schedule {recipe.schedule}"
-    )
 
 
 def _objective_lines(objectives: dict[str, str]) -> Lines:

@@ -52,7 +52,7 @@ class ReplacedHead(NamedTuple):
     classes: int
 
     def __str__(self) -> str:
-        layer = f" {self.layer}," if self.layer else ""
+        layer = f" ({self.layer})" if self.layer not in ("", "head") else ""
         if not self.file_classes:
             return f"the head{layer} of {self.classes} classes begins with random weights"
         return (

@@ -182,16 +182,34 @@ def _fit_named_model(
     check_model_name(model, options)
     is_own = model not in MODELS and model.partition(":")[0] not in LIBRARIES
     if (is_own or options) and images is not None:
-        # A user's own model may be written for these counts only.
-        items = tuple(options.items())
-        expected = meta_state_dict(model, images.classes, images.channels, images.size, items)
-        fitted = fit_weights(weights, expected)
-        recognised = RecognisedModel(model, images.classes, images.channels, *fitted[:4])
-        return recognised._replace(options=options)
+        return _fit_to_images(weights, model, images, options)
     fit = _fit_model(weights, model, images)
     if fit is None:
         raise _misfit_error(weights, model)
     return fit
+
+
+def _fit_to_images(
+    weights: CheckpointWeights, name: str, images: ImageSpec, options: Mapping[str, Any]
+) -> RecognisedModel:
+    """Return the weights as those of a model that may be written for these counts only.
+
+    Of a library's model they may belong to images of another size.
+    """
+    items = tuple(options.items())
+    other_sizes = [(side, side) for side in SIDES] if depends_on_size(name) else []
+    misfits: list[ValueError] = []
+    for size in (images.size, *other_sizes):
+        try:
+            expected = meta_state_dict(name, images.classes, images.channels, size, items)
+            fitted = fit_weights(weights, expected)
+        except ValueError as error:  # also a size that the model cannot have
+            misfits.append(error)
+            continue
+        trained = None if size == images.size else size
+        recognised = RecognisedModel(name, images.classes, images.channels, *fitted[:4], trained)
+        return recognised._replace(options=options)
+    raise misfits[0]
 
 
 def _fit_model(

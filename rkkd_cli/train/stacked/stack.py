@@ -139,7 +139,8 @@ def _stack_key(arm: ArmOnStream) -> object:
     An arm that draws noise, or whose method reads more than logits, stays alone.
     """
     draws = any(
-        isinstance(m, _DropoutNd) or type(m).__name__ in DROP_PATHS for m in arm.student.modules()
+        m.p > 0 if isinstance(m, _DropoutNd) else type(m).__name__ in DROP_PATHS
+        for m in arm.student.modules()
     )
     if draws or not arm.objective.uses_logits_only:
         return arm.name

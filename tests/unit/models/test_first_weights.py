@@ -56,7 +56,7 @@ def test_a_head_of_other_classes_stays_the_models_own(file: Callable[[nn.Module]
     assert same(body(model, "fc"), body(trained, "fc"))
     assert torch.equal(model.get_parameter("fc.weight"), fresh.get_parameter("fc.weight"))
     assert weights.fitted.replaced_head == ("fc", 100, 10)
-    assert "head fc, of 100 classes is replaced by one of 10" in str(weights.fitted.replaced_head)
+    assert "head (fc) of 100 classes is replaced by one of 10" in str(weights.fitted.replaced_head)
 
 
 def test_weights_that_fit_are_all_taken(file: Callable[[nn.Module], str]) -> None:

@@ -114,17 +114,37 @@ def test_an_epoch_takes_at_least_as_long_as_its_decoding(
     assert by_hundred.epoch == max(604, by_hundred.teacher + by_hundred.arms)
 
 
-def test_of_a_batch_that_takes_long_a_part_is_timed(
-    monkeypatch: pytest.MonkeyPatch, steps: Steps
-) -> None:
-    sizes: list[int] = []
+@pytest.fixture
+def sizes(monkeypatch: pytest.MonkeyPatch, steps: Steps) -> list[int]:
+    """The number of images of each timed step."""
+    noted: list[int] = []
     step = ArmOnStream.step
 
     def noted_step(arm: ArmOnStream, batch: Any) -> Any:
-        sizes.append(len(batch.batch.images))
+        noted.append(len(batch.batch.images))
         return step(arm, batch)
 
     monkeypatch.setattr(ArmOnStream, "step", noted_step)
+    return noted
+
+
+def test_a_part_is_timed_if_a_student_takes_long_and_its_teacher_does_not(
+    monkeypatch: pytest.MonkeyPatch, steps: Steps, sizes: list[int]
+) -> None:
+    created = ArmOnStream.__init__
+
+    def slow(arm: ArmOnStream, *given: Any) -> None:
+        created(arm, *given)
+        arm.student.register_forward_pre_hook(lambda *_: steps.clock.sleep(0.5))
+
+    monkeypatch.setattr(ArmOnStream, "__init__", slow)
+    epoch_time(experiment_with("training.batch_size=64").resolved_arms, CPU)
+    assert {*sizes} == {2 * estimate.FEW_IMAGES}
+
+
+def test_of_a_batch_that_takes_long_a_part_is_timed(
+    monkeypatch: pytest.MonkeyPatch, sizes: list[int]
+) -> None:
     arms = experiment_with("dataset.limit_train=256", "training.batch_size=64").resolved_arms
     whole = epoch_time(arms, CPU)
     monkeypatch.setattr(estimate, "MAX_SECONDS", 0.0)

@@ -135,6 +135,15 @@ def test_an_arm_that_draws_noise_is_alone(teacher: Teacher) -> None:
     assert [type(one) for one in group_into_stacks(arms)] == [Stack, ArmOnStream]
 
 
+def test_dropout_that_drops_nothing_as_in_transformers_does_not_keep_an_arm_alone(
+    teacher: Teacher,
+) -> None:
+    arms = students(teacher, {name: ARMS[name] for name in ("kd", "hot")})
+    for arm in arms:
+        arm.student.add_module("noise", nn.Dropout(0.0))
+    assert [type(one) for one in group_into_stacks(arms)] == [Stack]
+
+
 @pytest.mark.parametrize("layer", [StochasticDepth(0.5, "row"), type("DropPath", (nn.Module,), {})])
 def test_an_arm_that_drops_paths_is_alone(layer: Any, teacher: Teacher) -> None:
     arms = students(teacher, {name: ARMS[name] for name in ("kd", "hot", "nesterov")})
