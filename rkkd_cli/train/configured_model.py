@@ -35,8 +35,8 @@ def model_input(config: ModelConfig, images: ImageFormat) -> ModelInput:
     for key, values in (("mean", config.mean), ("std", config.std)):
         if values is not None and len(values) != images.channels:
             raise UserError(
-                f"{config.role}.{key} has {len(values)} values, and the images have "
-                f"{images.channels} channel{'s' * (images.channels > 1)}"
+                f"{config.role}.{key} has {len(values)} value{'s' * (len(values) > 1)}, and the "
+                f"images have {images.channels} channel{'s' * (images.channels > 1)}"
             )
     published = published_weights(config.model, config.weights) if config.weights else None
     own = images
