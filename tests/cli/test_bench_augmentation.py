@@ -26,16 +26,17 @@ def test_both_give_batches_of_the_same_kind(benchmark: Any) -> None:
     for recipe, settings in benchmark.RECIPES.items():
         ours = benchmark.ours(recipe, 12, 16, 1, "cpu")
         theirs = benchmark.theirs(recipe, 12, 16, 1)
-        batches, others = [ours() for _ in range(8)], [theirs() for _ in range(8)]
+        torch.manual_seed(0)  # of the DataLoader; a stream has its own seed
+        batches, others = [ours() for _ in range(20)], [theirs() for _ in range(20)]
         assert all(isinstance(batch, Batch) for batch in batches)
         means, deviations = [], []
         for images in ([b.images for b in batches], [images for images, _ in others]):
             joined = torch.cat(images)
-            assert joined.shape == (128, 3, 12, 12)
+            assert joined.shape == (320, 3, 12, 12)
             means.append(joined.mean().item())
             deviations.append(joined.std().item())
-        assert means[0] == pytest.approx(means[1], abs=0.15)
-        assert deviations[0] == pytest.approx(deviations[1], rel=0.15)
+        assert means[0] == pytest.approx(means[1], abs=0.2)
+        assert deviations[0] == pytest.approx(deviations[1], rel=0.2)
         is_mixed = settings.mixing is not None
         assert all((batch.mixed is not None) == is_mixed for batch in batches)
         assert all((labels.ndim == 2) == is_mixed for _, labels in others)
