@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from rkkd_cli.config.experiment import MethodConfig
 from rkkd_cli.methods import METHODS, PLUGIN_SECTION, reads_alpha
+from rkkd_cli.models.external.timm_models import timm_fixed_size
 from rkkd_cli.sweep.check import CheckedStream
 
 DEFAULT_ALPHA = MethodConfig().alpha
@@ -12,8 +13,12 @@ DEFAULT_ALPHA = MethodConfig().alpha
 def doubts(streams: Sequence[CheckedStream]) -> list[str]:
     """Return a sentence for each doubt about the streams of an experiment."""
     methods = [arm.experiment.method for stream in streams for arm in stream.arms]
-    batches = (sentence for stream in streams for sentence in _large_batches(stream))
-    return list(dict.fromkeys([*batches, *unused_settings(methods)]))
+    of_streams = (
+        sentence
+        for stream in streams
+        for sentence in (*_large_batches(stream), *_other_sizes(stream))
+    )
+    return list(dict.fromkeys([*of_streams, *unused_settings(methods)]))
 
 
 def unused_settings(methods: Sequence[MethodConfig]) -> Iterator[str]:
@@ -40,6 +45,20 @@ def _large_batches(stream: CheckedStream) -> Iterator[str]:
             yield (
                 f"{key} = {size} is more than the {images:,} training images of "
                 f"{experiment.dataset.name}: each epoch is a single step"
+            )
+
+
+def _other_sizes(stream: CheckedStream) -> Iterator[str]:
+    """Yield a sentence for a transformer of timm that is built for another size than its own."""
+    for config, checked in stream.models.items():
+        library, _, name = config.model.partition(":")
+        if library != "timm" or config.image_size is not None:
+            continue
+        size, own = checked.input.own.size, timm_fixed_size(name)
+        if own is not None and own != size:
+            yield (
+                f"{config.model} is made for {own[1]}×{own[0]} images and is built for "
+                f"{size[1]}×{size[0]} here; {config.role}.image_size={own[0]} resamples them"
             )
 
 

@@ -106,6 +106,12 @@ def timm_model(
     return _wrap(model, in_channels, image_size if fixed_size and image_size else default_size)
 
 
+def timm_fixed_size(name: str) -> tuple[int, int] | None:
+    """Return the image size (height, width) of a model's positional embeddings, if it has one."""
+    settings = timm_source(name).settings
+    return tuple(settings.input_size[1:]) if settings.fixed_input_size else None
+
+
 def timm_network(
     name: str,
     num_classes: int,

@@ -46,3 +46,16 @@ def test_a_batch_larger_than_the_split_is_told(cache: Path) -> None:
         "teacher.training.batch_size = 51 is more than the 50 training images of digits: each "
         "epoch is a single step"
     ]
+
+
+def test_a_transformer_of_small_images_is_told(cache: Path) -> None:
+    pytest.importorskip("timm")
+    words = ("student.model=timm:test_vit", "student.options.patch_size=4")
+    experiment = load_experiment("rank_grad", [parse_override(word) for word in words])
+    large = load_experiment(
+        "rank_grad", [parse_override(word) for word in (*words, "student.image_size=32")]
+    )
+    (told,) = doubts(check_experiment(experiment, cache))
+    assert "timm:test_vit is made for 160×160 images and is built for 8×8 here" in told
+    assert "student.image_size=160" in told
+    assert doubts(check_experiment(large, cache)) == []
