@@ -1,6 +1,7 @@
 """The checks of an experiment before anything is read, trained or written."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
 from typing import NamedTuple
@@ -10,7 +11,12 @@ import torch
 
 from rkkd_cli.config.arms import Arm
 from rkkd_cli.config.dataset import AUGMENTATION_KEYS
-from rkkd_cli.config.experiment import Experiment, TeacherConfig, TrainingConfig
+from rkkd_cli.config.experiment import (
+    Experiment,
+    StudentConfig,
+    TeacherConfig,
+    TrainingConfig,
+)
 from rkkd_cli.config.models import ModelConfig
 from rkkd_cli.data.augmentation import Augmentation
 from rkkd_cli.data.catalogue import DatasetInfo, DatasetRequest
@@ -107,7 +113,8 @@ def _check_stream(arms: tuple[Arm, ...]) -> CheckedStream:
         with naming_teacher(experiment, name):
             _check_names(config)
     for student in students:
-        _check_names(student)
+        with _naming_arm(arms, student):
+            _check_names(student)
     dataset = inspect_dataset(dataset_request(experiment))
     _check_memory(experiment, dataset)
     if dataset.num_classes < 2:
@@ -121,12 +128,26 @@ def _check_stream(arms: tuple[Arm, ...]) -> CheckedStream:
     for name, config in teachers.items():
         with naming_teacher(experiment, name):
             models[config] = check_model(config, experiment, dataset)
-    models |= {student: check_model(student, experiment, dataset) for student in students}
+    for student in students:
+        with _naming_arm(arms, student):
+            models[student] = check_model(student, experiment, dataset)
     objectives = {arm.name: _check_method(arm, models, dataset) for arm in arms}
     recipes = _checked_recipes(experiment, models, dataset)
     _check_losses(arms, models, dataset)
     parameters = {one.described: count_parameters(models[one].model) for one in models}
     return CheckedStream(arms, dataset, parameters, objectives, models, recipes)
+
+
+@contextmanager
+def _naming_arm(arms: Sequence[Arm], student: StudentConfig) -> Iterator[None]:
+    """Let a UserError begin with the first arm that has the student, unless all have it."""
+    having = [arm.name for arm in arms if arm.experiment.student == student]
+    try:
+        yield
+    except UserError as error:
+        if len(having) == len(arms):
+            raise
+        raise UserError(f"arm {having[0]}: {error}") from None
 
 
 def _check_names(config: ModelConfig) -> None:

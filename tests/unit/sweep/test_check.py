@@ -131,3 +131,12 @@ def test_so_does_a_plugin_that_reads_them(
     check(cache, "method.name=reads_labels:Broken")
     with pytest.raises(UserError, match="arm Broken: method reads_labels:Broken reads"):
         check(cache, "method.name=reads_labels:Broken", "dataset.mixup_alpha=0.2")
+
+
+def test_the_arm_of_a_wrong_student_is_named_where_others_have_another(cache: Path) -> None:
+    of_one = load_experiment("rank_grad", [parse_override("arms.kd.student.weights=no.pt")])
+    with pytest.raises(UserError, match=r"^arm kd: .*no\.pt"):
+        check_experiment(of_one, cache)
+    of_all = load_experiment("rank_grad", [parse_override("student.weights=no.pt")])
+    with pytest.raises(UserError, match=r"^(?!arm).*no\.pt"):
+        check_experiment(of_all, cache)
