@@ -34,10 +34,16 @@ from rkkd_cli.train.events import (
 )
 from rkkd_cli.train.lockstep import Lockstep
 from rkkd_cli.train.runtime import Runtime
+from rkkd_cli.train.stacked.stack import can_stack
 from rkkd_cli.train.stacked.trial import seconds_per_step
 from rkkd_cli.train.teacher.preprocessing import preprocessing_facts
 
 State = Mapping[str, Any]
+
+NO_STACKS = (
+    "no arms are stacked: their students differ, draw noise (dropout, drop path), or are trained "
+    "by methods that read features"
+)
 
 
 class LocalEngine:
@@ -162,6 +168,8 @@ def _start_lockstep(
     )
     began = (arm.first_weights for arm in lockstep.active if arm.first_weights is not None)
     yield from (Note(f"the student {text}") for text in dict.fromkeys(map(str, began)))
+    if job.experiment.stacked and len(lockstep.active) > 1 and not can_stack(lockstep.active):
+        yield Note(NO_STACKS)
     if logit_cache is not None:
         yield Note(describe_logit_cache(logit_cache, recipe.epochs))
     return lockstep

@@ -133,6 +133,11 @@ def group_into_stacks(arms: Sequence[ArmOnStream]) -> list[ArmGroup]:
     return [Stack(group) if len(group) > 1 else group[0] for group in groups.values()]
 
 
+def can_stack(arms: Sequence[ArmOnStream]) -> bool:
+    """Return whether any two of the arms can be stacked."""
+    return len({_stack_key(arm) for arm in arms}) < len(arms)
+
+
 def _stack_key(arm: ArmOnStream) -> object:
     """Return what the arms of one stack have in common.
 

@@ -18,7 +18,7 @@ from rkkd_cli.methods.inputs import logits_only
 from rkkd_cli.models import build_model
 from rkkd_cli.train.arm import ArmOnStream
 from rkkd_cli.train.events import ArmStopped, BatchDone, Event
-from rkkd_cli.train.stacked.stack import ArmGroup, Stack, group_into_stacks
+from rkkd_cli.train.stacked.stack import ArmGroup, Stack, can_stack, group_into_stacks
 from rkkd_cli.train.stacked.trial import seconds_per_step
 from rkkd_cli.train.stop_controller import StopController
 from rkkd_cli.train.taught_batch import TaughtBatch
@@ -133,6 +133,8 @@ def test_an_arm_that_draws_noise_is_alone(teacher: Teacher) -> None:
     arms = students(teacher, {name: ARMS[name] for name in ("kd", "hot", "nesterov")})
     arms[1].student.add_module("noise", nn.Dropout(0.5))
     assert [type(one) for one in group_into_stacks(arms)] == [Stack, ArmOnStream]
+    assert can_stack(arms)
+    assert not can_stack(arms[-1:])
 
 
 def test_dropout_that_drops_nothing_as_in_transformers_does_not_keep_an_arm_alone(
@@ -149,6 +151,8 @@ def test_an_arm_that_drops_paths_is_alone(layer: Any, teacher: Teacher) -> None:
     arms = students(teacher, {name: ARMS[name] for name in ("kd", "hot", "nesterov")})
     arms[1].student.add_module("paths", layer() if isinstance(layer, type) else layer)
     assert [type(one) for one in group_into_stacks(arms)] == [Stack, ArmOnStream]
+    assert can_stack(arms)
+    assert not can_stack(arms[-1:])
 
 
 def rows_of(events: Sequence[Event]) -> dict[tuple[str, int], trained.Row]:
