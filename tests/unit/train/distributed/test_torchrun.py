@@ -1,12 +1,13 @@
 """What torchrun tells a process: which rank it is, where the others are, which GPU is its own."""
 
 import os
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from subprocess import PIPE, Popen
 from typing import Any
 
 import pytest
 import torch
-from torch._C._distributed_c10d import TCPStore
 
 from rkkd_cli.errors import UserError
 from rkkd_cli.train.distributed.process_group import TorchrunGroup
@@ -15,15 +16,34 @@ from rkkd_cli.train.distributed.torchrun import connect, device_of_rank, launch_
 Together = Callable[..., list[Any]]
 NODE = {"LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "2"}
 
+SERVE = """
+import sys
+from torch._C._distributed_c10d import TCPStore
+store = TCPStore("127.0.0.1", 0, None, True, wait_for_workers=False)
+print(store.port, flush=True)
+sys.stdin.read()
+"""
 
-@pytest.mark.slow  # forks beside the store's thread: a rank hangs in one of some hundred runs
-def test_each_attempt_has_keys_of_its_own_in_a_store_that_outlives_it(together: Together) -> None:
-    server = TCPStore("127.0.0.1", 0, None, True, wait_for_workers=False)
 
+@pytest.fixture
+def store_port() -> Iterator[int]:
+    """Return the port of a store in a program of its own, as torchrun's is.
+
+    The ranks are forked from this process. Beside the thread of a store in it, one hung at times.
+    """
+    with Popen([sys.executable, "-c", SERVE], stdin=PIPE, stdout=PIPE, text=True) as server:
+        assert server.stdout is not None
+        yield int(server.stdout.readline())
+        server.communicate()
+
+
+def test_each_attempt_has_keys_of_its_own_in_a_store_that_outlives_it(
+    together: Together, store_port: int
+) -> None:
     def attempt(number: str) -> list[bool]:
         def of_rank(group: TorchrunGroup) -> bool:
             environment = {
-                "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(server.port),
+                "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store_port),
                 "TORCHELASTIC_USE_AGENT_STORE": "True", "GROUP_WORLD_SIZE": "1",
                 "TORCHELASTIC_RESTART_COUNT": number, "RANK": str(group.rank),
             }  # fmt: skip
