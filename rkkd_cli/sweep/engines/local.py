@@ -177,8 +177,11 @@ def _start_lockstep(
 
 def _student_facts(arms: Sequence[ArmOnStream]) -> dict[str, Any]:
     """Return each arm's cost, first weights and input, for the manifest."""
-    facts = inference_costs(arms)
-    return {arm.name: {**facts[arm.name], **arm.origin_facts()} for arm in arms}
+    costs = inference_costs(arms)
+    # The first weights are hashed once for all arms of a student.
+    origins = {arm.experiment.student: arm for arm in arms}
+    facts = {student: arm.origin_facts() for student, arm in origins.items()}
+    return {arm.name: {**costs[arm.name], **facts[arm.experiment.student]} for arm in arms}
 
 
 def _image_facts(job: Job, dataset: Dataset) -> dict[str, Any]:
