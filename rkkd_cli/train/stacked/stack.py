@@ -3,12 +3,15 @@
 Shapes: A arms, B batch, C classes.
 """
 
+import copy
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
 from rkkd_cli.methods.inputs import logits_only
@@ -95,6 +98,11 @@ class StackedLoss(nn.Module):
     def __init__(self, arms: Sequence[ArmOnStream]) -> None:
         super().__init__()
         self.arms = arms
+        skeleton = copy.deepcopy(arms[0].student)  # its own weights are not used
+        for module in skeleton.modules():
+            if isinstance(module, _BatchNorm):
+                module.register_forward_pre_hook(_in_float32_on_cuda)
+        self.run_student = partial(functional_call, skeleton)
         # With weights in channels_last, vmap's batch normalisation is slower on a CPU.
         students = [arm.student.to(memory_format=torch.contiguous_format) for arm in arms]
         stacked, self.stacked_buffers = stack_module_state(students)
@@ -107,6 +115,8 @@ class StackedLoss(nn.Module):
     def forward(self, taught: TaughtBatch) -> tuple[Tensor, StepOutput]:
         """Return the sum of the arms' losses, and what is recorded of them."""
         images = taught.images_for(self.arms[0].input)
+        if images.is_cuda:
+            images = images.contiguous()  # vmap cannot pass channels_last to cuDNN's BatchNorm
         with autocast(images.device, self.arms[0].precision):
             logits = vmap(self._logits, (0, 0, None))(self.weights, self.stacked_buffers, images)
         losses = [
@@ -120,9 +130,14 @@ class StackedLoss(nn.Module):
         self, weights: Mapping[str, Tensor], buffers: Mapping[str, Tensor], images: Tensor
     ) -> Tensor:
         """Return the logits (B, C) of one student."""
-        student = self.arms[0].student
-        logits: Tensor = functional_call(student, {**weights, **buffers}, (images,))
+        logits: Tensor = self.run_student({**weights, **buffers}, (images,))
         return logits
+
+
+def _in_float32_on_cuda(_: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
+    """Return a BatchNorm's input as vmap takes it on CUDA: bfloat16 maps are refused there."""
+    (maps,) = inputs
+    return (maps.float(),) if maps.is_cuda and maps.dtype == torch.bfloat16 else inputs
 
 
 def group_into_stacks(arms: Sequence[ArmOnStream]) -> list[ArmGroup]:

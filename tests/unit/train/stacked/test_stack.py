@@ -49,17 +49,24 @@ ARMS: dict[str, Any] = {
 TOLERANCE = 2e-3
 
 LABELS = torch.arange(200) % 10
+NEEDS_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
 
 @pytest.fixture
 def teacher() -> Teacher:
+    return teacher_on(CPU)
+
+
+def teacher_on(device: torch.device) -> Teacher:
     torch.manual_seed(0)
-    return freeze(build_model("digits_teacher", 10, 1), CPU, "fp32", 10, taken_as_is(1, (8, 8)))
+    model = build_model("digits_teacher", 10, 1)
+    return freeze(model, device, "fp32", 10, taken_as_is(1, (8, 8)))
 
 
 def students(teacher: Teacher, arms: dict[str, Any] = ARMS) -> list[ArmOnStream]:
     made = [
-        ArmOnStream(arm, 0, teacher, LABELS) for arm in experiment_with(arms=arms).resolved_arms
+        ArmOnStream(arm, 0, teacher, LABELS.to(teacher.device))
+        for arm in experiment_with(arms=arms).resolved_arms
     ]
     for one in made:
         one.student.double()
@@ -68,12 +75,14 @@ def students(teacher: Teacher, arms: dict[str, Any] = ARMS) -> list[ArmOnStream]
     return made
 
 
-def lessons(count: int) -> Iterator[tuple[float, TaughtBatch]]:
+def lessons(count: int, device: torch.device = CPU) -> Iterator[tuple[float, TaughtBatch]]:
     torch.manual_seed(1)
     for number in range(count):
         images = torch.randn(32, 1, 8, 8, dtype=torch.float64)
-        batch = Batch(images, torch.randint(0, 10, (32,)), torch.arange(32))
-        logits = torch.randn(32, 10, dtype=torch.float64)
+        images = images.to(device, memory_format=torch.channels_last)
+        labels, indices = torch.randint(0, 10, (32,)).to(device), torch.arange(32, device=device)
+        batch = Batch(images, labels, indices)
+        logits = torch.randn(32, 10, dtype=torch.float64).to(device)
         yield number / count, TaughtBatch(batch, logits_only(logits), None, 1, 1, {})
 
 
@@ -86,11 +95,14 @@ def optimizer_tensors(state: dict[str, Any]) -> dict[tuple[int, str], torch.Tens
     return {(n, k): v for n, values in states for k, v in values.items() if v is not None}
 
 
-def test_in_float64_every_state_of_every_arm_is_the_one_it_has_alone(teacher: Teacher) -> None:
+@pytest.mark.parametrize("name", ["cpu", pytest.param("cuda", marks=NEEDS_GPU)])
+def test_in_float64_every_state_of_every_arm_is_the_one_it_has_alone(name: str) -> None:
+    device = torch.device(name)
+    teacher = teacher_on(device)
     alone, together = students(teacher), students(teacher)
     steppings = group_into_stacks(together)
     assert [len(s.members) for s in steppings] == [9, 1]
-    for epochs_done, taught in lessons(8):
+    for epochs_done, taught in lessons(8, device):
         for one in (*alone, *steppings):
             one.set_rates(epochs_done)
             one.step(taught)
