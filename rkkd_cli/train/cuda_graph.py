@@ -5,6 +5,7 @@ graph launches all operations at once, without Python. They use the same memory 
 numbers that were constants at capture.
 """
 
+import gc
 import warnings
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
@@ -60,6 +61,7 @@ class CudaGraphRecorder:
 
     def record(self, step: Callable[[], T]) -> Recording[T]:
         """Capture the step. Raises RuntimeError for one that reads from the device."""
+        gc.collect()  # a graph of an earlier seed that was freed meanwhile would end the capture
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, stream=self.stream):
             result = step()
