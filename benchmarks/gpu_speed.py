@@ -160,14 +160,21 @@ def stacked(device: str, seconds: float) -> list[Finding]:
             **{
                 name: Contestant(
                     partial(
-                        _rkkd, "fp32", device, graph=graph, stacked=stacked, arms=arms, study=study
+                        _rkkd,
+                        precision,
+                        device,
+                        graph=graph,
+                        stacked=stacked,
+                        arms=arms,
+                        study=study,
                     ),
-                    "fp32",
+                    precision,
                 )
-                for name, stacked, graph in (
-                    ("one after another", False, False),
-                    ("stacked", True, False),
-                    ("stacked, CUDA graph", True, True),
+                for name, precision, stacked, graph in (
+                    ("one after another", "fp32", False, False),
+                    ("stacked", "fp32", True, False),
+                    ("stacked, CUDA graph", "fp32", True, True),
+                    ("stacked bf16, CUDA graph", "bf16", True, True),
                 )
                 if on_gpu or not graph
             },
