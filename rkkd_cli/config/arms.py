@@ -15,7 +15,7 @@ from rkkd_cli.errors import UserError
 
 # The keys that all arms of a run share.
 SHARED_KEYS = (
-    "arms", "vary", "seeds", "device", "threads", "decoders", "deterministic", "stacked",
+    "task", "arms", "vary", "seeds", "device", "threads", "decoders", "deterministic", "stacked",
     "cuda_graph", "cache_teacher", "sync_batchnorm", *DESCRIPTIVE_KEYS,
 )  # fmt: skip
 SECTIONS = ("dataset", "teacher", "student", "training", "method", "rank")

@@ -23,6 +23,7 @@ from rkkd_cli.config.models import ModelConfig
 from rkkd_cli.config.objective import MethodConfig as MethodConfig
 from rkkd_cli.config.objective import RankConfig as RankConfig
 from rkkd_cli.config.stated_findings import FINDING_NAME, StatedFinding
+from rkkd_cli.config.tasks import TASKS, TaskRecords
 from rkkd_cli.config.teachers import check_names, check_target, choose_among_teachers
 from rkkd_cli.config.training import StudentTrainingConfig
 from rkkd_cli.config.training import TrainingConfig as TrainingConfig
@@ -110,6 +111,11 @@ class Experiment(FrozenConfig):
     finding: str = Field("", description="A claim to check the run against, in words.")
     notes: str = Field("", description="What else to know.")
     based_on: str = Field("", description="The preset that was changed, and what was changed.")
+    task: Literal["classification", "embedding"] = Field(
+        "classification",
+        description="What student and teacher are compared on: each image's classes, or its "
+        "distances to the other images of its batch.",
+    )
     dataset: DatasetConfig
     teachers: dict[str, TeacherConfig] = Field(
         default_factory=dict,
@@ -156,6 +162,11 @@ class Experiment(FrozenConfig):
         from rkkd_cli.config.arms import resolve_arms
 
         return resolve_arms(self)
+
+    @property
+    def task_records(self) -> TaskRecords:
+        """The columns that depend on the task."""
+        return TASKS[self.task]
 
     @property
     def named_teachers(self) -> dict[str, TeacherConfig]:
