@@ -14,6 +14,7 @@ from rkkd_cli.losses.ctkd import (
     kl_at_temperature,
     reversal_strength,
 )
+from rkkd_cli.losses.darkrank import darkrank_loss
 from rkkd_cli.losses.dist import dist_loss, dist_terms
 from rkkd_cli.losses.divergence import kl_divergence, soft_cross_entropy
 from rkkd_cli.losses.dkd import dkd_loss, dkd_terms
@@ -36,6 +37,7 @@ from rkkd_cli.losses.similarity import similarity_preserving_loss
 from rkkd_cli.losses.standardize import standardize_logits
 from rkkd_cli.losses.surrogates import SURROGATES
 from rkkd_cli.losses.tau import kendall_tau_b
+from rkkd_cli.losses.triplet import triplet_loss
 from rkkd_cli.losses.vid import vid_log_scale, vid_loss
 
 __all__ = [
@@ -48,6 +50,7 @@ __all__ = [
     "contrastive_loss",
     "correctly_classified",
     "curriculum_temperature",
+    "darkrank_loss",
     "dist_loss",
     "dist_terms",
     "dkd_loss",
@@ -74,6 +77,7 @@ __all__ = [
     "similarity_preserving_loss",
     "soft_cross_entropy",
     "standardize_logits",
+    "triplet_loss",
     "updated_rows",
     "vid_log_scale",
     "vid_loss",

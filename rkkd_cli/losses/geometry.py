@@ -1,4 +1,4 @@
-"""Unit vectors, and feature maps of one size."""
+"""Unit vectors, distances within a batch, and feature maps of one size."""
 
 import torch
 from torch import Tensor
@@ -7,6 +7,8 @@ from torch.nn import functional as F
 
 # Vectors of at most this length become zero.
 MIN_NORM = 1e-12
+# The smallest squared distance of two images, as in mdistiller and RepDistiller.
+MIN_SQUARED_DISTANCE = 1e-12
 
 
 def unit_vectors(x: Tensor, dim: int = -1) -> Tensor:
@@ -18,6 +20,20 @@ def unit_vectors(x: Tensor, dim: int = -1) -> Tensor:
     norm = vector_norm(x, dim=dim, keepdim=True)
     has_direction = norm > MIN_NORM
     return torch.where(has_direction, x / torch.where(has_direction, norm, 1.0), 0.0)
+
+
+def pairwise_distances(x: Tensor) -> Tensor:
+    """Return the distances (B, B) between the rows of x (B, D).
+
+    Squared distances of different rows are at least 1e-12; where they are raised to it, they have
+    no gradient. The diagonal is 0.
+    """
+    # Distances do not depend on the origin. Centred rows lose less to cancellation below.
+    x = x - x.detach().mean(dim=0)
+    squares = x.square().sum(dim=1)
+    squared = (squares[:, None] + squares[None, :] - 2 * x @ x.T).clamp(min=MIN_SQUARED_DISTANCE)
+    others = ~torch.eye(len(x), dtype=torch.bool, device=x.device)
+    return torch.where(others, squared.sqrt(), 0.0)
 
 
 def match_sizes(student_map: Tensor, teacher_map: Tensor) -> tuple[Tensor, Tensor]:

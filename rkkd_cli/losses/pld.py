@@ -37,6 +37,13 @@ def plackett_luce_loss(
     weights = (teacher / positive("temperature", temperature)).softmax(dim=1)
     first = teacher.scatter(1, target, torch.inf)
     order = first.argsort(dim=1, descending=True, stable=True)
-    ordered = student.gather(1, order)
-    of_the_rest = ordered.flip(1).logcumsumexp(dim=1).flip(1)
-    return (weights.gather(1, order) * (of_the_rest - ordered)).sum(dim=1).mean()
+    costs = negative_log_draws(student.gather(1, order))
+    return (weights.gather(1, order) * costs).sum(dim=1).mean()
+
+
+def negative_log_draws(scores: Tensor) -> Tensor:
+    """Return log Σ_{l ≥ k} exp s_l − s_k of scores s (B, K), in the order in which they are drawn.
+
+    It is −log of the probability that the Plackett–Luce model draws k from those that are left.
+    """
+    return scores.flip(1).logcumsumexp(dim=1).flip(1) - scores

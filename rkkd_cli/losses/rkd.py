@@ -1,14 +1,10 @@
 """Relational knowledge distillation: distances and angles between the images of a batch."""
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from rkkd_cli.losses.checks import paired_batches, without_autocast
-from rkkd_cli.losses.geometry import unit_vectors
-
-# The smallest squared distance of two images, as in mdistiller and RepDistiller.
-EPSILON = 1e-12
+from rkkd_cli.losses.geometry import pairwise_distances, unit_vectors
 
 
 @without_autocast
@@ -63,12 +59,7 @@ def _embeddings(student: Tensor, teacher: Tensor, normalize: bool) -> tuple[Tens
 
 def _relative_distances(x: Tensor) -> Tensor:
     """Return the distances (B, B), divided by the mean distance of different images."""
-    # Distances do not depend on the origin. Centred embeddings lose less to cancellation below.
-    x = x - x.detach().mean(dim=0)
-    squares = x.square().sum(dim=1)
-    squared = (squares[:, None] + squares[None, :] - 2 * x @ x.T).clamp(min=EPSILON)
-    others = ~torch.eye(len(x), dtype=torch.bool, device=x.device)
-    distances = torch.where(others, squared.sqrt(), 0.0)
+    distances = pairwise_distances(x)
     if len(x) == 1:
         return distances
     return distances / (distances.sum() / (len(x) * (len(x) - 1)))

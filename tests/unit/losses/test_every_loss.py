@@ -72,6 +72,7 @@ LOSSES = {
     "rkd distance, unit": LossCase(rkd("distance", True), FLAT, WIDE),
     "rkd angle": LossCase(rkd("angle", False), FLAT, WIDE),
     "rkd angle, unit": LossCase(rkd("angle", True), FLAT, WIDE),
+    "darkrank": LossCase(losses.darkrank_loss, FLAT, WIDE, False),
     "similarity": LossCase(losses.similarity_preserving_loss, MAP, SMALL),
     "attention": LossCase(losses.attention_transfer_loss, MAP, SMALL),
     "hint": LossCase(losses.hint_loss, MAP, MAP),
