@@ -18,7 +18,8 @@ TORCH = ("torch", "torchvision")
 BELOW: dict[str, set[str]] = {
     "cli": {"sweep", "report"},
     "sweep": {"train", "records"},
-    "train": {"methods", "data", "models"},
+    "train": {"tasks"},
+    "tasks": {"methods", "data", "models"},
     "methods": {"losses", "config", "data", "models", "plugins"},
     "report": {"analysis"},
     "analysis": {"records"},
@@ -59,6 +60,7 @@ FLOORS: dict[str, list[set[str]]] = {
          "recipe", "rng", "taught_batch"},
         {"profile"},
     ],
+    "tasks": [{"classification", "embedding"}, {"retrieval", "task"}],
     "models": [
         {"first_weights"},
         {"checkpoint"},

@@ -18,7 +18,7 @@ SHARED_KEYS = (
     "task", "arms", "vary", "seeds", "device", "threads", "decoders", "deterministic", "stacked",
     "cuda_graph", "cache_teacher", "sync_batchnorm", *DESCRIPTIVE_KEYS,
 )  # fmt: skip
-SECTIONS = ("dataset", "teacher", "student", "training", "method", "rank")
+SECTIONS = ("dataset", "teacher", "student", "training", "method", "rank", "triplet")
 
 
 class Arm(NamedTuple):

@@ -22,6 +22,7 @@ from rkkd_cli.config.frozen import FrozenConfig as FrozenConfig
 from rkkd_cli.config.models import ModelConfig
 from rkkd_cli.config.objective import MethodConfig as MethodConfig
 from rkkd_cli.config.objective import RankConfig as RankConfig
+from rkkd_cli.config.objective import TripletConfig
 from rkkd_cli.config.stated_findings import FINDING_NAME, StatedFinding
 from rkkd_cli.config.tasks import TASKS, TaskRecords
 from rkkd_cli.config.teachers import check_names, check_target, choose_among_teachers
@@ -126,6 +127,7 @@ class Experiment(FrozenConfig):
     training: StudentTrainingConfig
     method: MethodConfig = MethodConfig()
     rank: RankConfig = RankConfig()
+    triplet: TripletConfig = TripletConfig()
     seeds: Annotated[tuple[int, ...], BeforeValidator(parse_seeds)] = (0,)
     device: str = "auto"
     threads: int | None = Field(

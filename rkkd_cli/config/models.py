@@ -56,12 +56,24 @@ class ModelConfig(FrozenConfig):
         None, description="Standard deviation of each channel for this model; default: as mean."
     )
 
+    embedding: int | None = Field(
+        default=None,
+        ge=1,
+        le=65536,
+        description="Dimensions of the embedding that the model ends in (task embedding).",
+    )
+    normalize: bool = Field(False, description="Scale embeddings to length 1 (task embedding).")
+
     _std_is_positive = field_validator("std")(check_positive)
 
     @property
     def given_options(self) -> dict[str, Any]:
         """The options; there may be none."""
         return dict(self.options or {})
+
+    def outputs(self, classes: int) -> int:
+        """Return the size of the last layer: that of the embedding, or the number of classes."""
+        return self.embedding or classes
 
     @property
     def described(self) -> str:

@@ -82,3 +82,14 @@ class RankConfig(FrozenConfig):
     def settings(self) -> dict[str, Any]:
         """The arguments of ``kendall_ranking_loss``, with which the term is recorded."""
         return self.model_dump(exclude={"grad", "weight"})
+
+
+class TripletConfig(FrozenConfig):
+    """The triplet loss of the task ``embedding``: max(0, to positive − to negative + margin)."""
+
+    margin: float = Field(0.2, ge=0, description="Margin of the triplet loss, a distance.")
+    negatives: Literal["distance", "semihard", "all"] = Field(
+        "distance",
+        description="Negatives of a pair: all weighted by distance, the nearest beyond the "
+        "positive, or all alike.",
+    )

@@ -143,10 +143,10 @@ class DeviceImages:
         images = pixels.to(self.device).to(torch.float32, memory_format=torch.channels_last)
         return images.mul_(self.scale).add_(self.shift)
 
-    def in_order(self, batch_size: int) -> Iterator[Batch]:
+    def in_order(self, batch_size: int, last_batch: str = "keep") -> Iterator[Batch]:
         """Yield all images once, in the order of the split and without augmentation."""
         indices = torch.arange(len(self), device=self.device)
-        parts = batch_slices(len(self), batch_size)
+        parts = batch_slices(len(self), batch_size, last_batch)
         for part, pixels in zip(parts, self.pixels.in_order(parts), strict=True):
             yield Batch(self.normalise(pixels), self.labels[part], indices[part])
 

@@ -36,6 +36,18 @@ def pairwise_distances(x: Tensor) -> Tensor:
     return torch.where(others, squared.sqrt(), 0.0)
 
 
+def similarity_rows(x: Tensor) -> Tensor:
+    """Return −‖x_i − x_j‖² for all j ≠ i, in the order of j: (…, B, B − 1) of x (…, B, D)."""
+    x = x.to(torch.promote_types(x.dtype, torch.float32))
+    x = x - x.detach().mean(dim=-2, keepdim=True)  # as in pairwise_distances
+    squares = x.square().sum(dim=-1)
+    squared = squares[..., :, None] + squares[..., None, :] - 2 * x @ x.mT
+    *more, batch, _ = squared.shape
+    # Without its first number the flattened square has the diagonal at the end of rows of B + 1.
+    rest = -squared.clamp(min=0).flatten(-2)[..., 1:]
+    return rest.reshape(*more, batch - 1, batch + 1)[..., :-1].reshape(*more, batch, batch - 1)
+
+
 def match_sizes(student_map: Tensor, teacher_map: Tensor) -> tuple[Tensor, Tensor]:
     """Return both feature maps (B, D, H, W), average-pooled to the smaller height and width.
 

@@ -1,6 +1,6 @@
 """The triplet loss of an embedding, and the negatives that it is computed with.
 
-Shapes: B batch, D features, P pairs of two images of one class.
+Shapes: B batch, D features.
 """
 
 import torch
@@ -12,27 +12,26 @@ from rkkd_cli.losses.geometry import pairwise_distances, unit_vectors
 
 NEGATIVES = ("distance", "semihard", "all")
 
-# Of unit vectors: distances below the first count as the first; a negative beyond the second is not
-# drawn (Wu et al., and the code of RKD).
+# Of unit vectors: distances below the first count as the first; a negative beyond the second has no
+# weight (Wu et al., and the code of RKD).
 NEAREST, FARTHEST = 0.5, 1.4
+# Triplets that are held at once: 16 MiB in float32.
+TRIPLETS_PER_BLOCK = 2**22
 
 
 @without_autocast
 def triplet_loss(
-    embedding: Tensor,
-    labels: Tensor,
-    margin: float = 0.2,
-    negatives: str = "distance",
-    generator: torch.Generator | None = None,
+    embedding: Tensor, labels: Tensor, margin: float = 0.2, negatives: str = "distance"
 ) -> Tensor:
     """Return the mean over triplets of max(0, ‖e_a − e_p‖ − ‖e_a − e_n‖ + margin).
 
     The anchor a and the positive p are all ordered pairs of two images of one class. The negative
     n, an image of another class, is one of three:
 
-    - ``distance``: one for each pair, drawn with probability ∝ d^(2−D)·(1 − d²/4)^((3−D)/2), the
-      inverse of the density of distances on a sphere. d is its distance from the anchor as unit
-      vectors, at least 0.5. None beyond 1.4 is drawn, unless all are.
+    - ``distance``: all of them, weighted by d^(2−D)·(1 − d²/4)^((3−D)/2), the inverse of the
+      density of distances on a sphere, with a sum of 1 for each anchor. d is the distance from the
+      anchor as unit vectors, at least 0.5. Those beyond 1.4 have no weight, unless all are. This is
+      the expectation of drawing one negative for each pair with these probabilities.
     - ``semihard``: for each pair the nearest one beyond the positive; if there is none, the
       farthest.
     - ``all``: for each pair all of them.
@@ -44,38 +43,46 @@ def triplet_loss(
         labels: the classes, (B,), int64.
         margin: a distance.
         negatives: ``distance``, ``semihard`` or ``all``.
-        generator: draws on the CPU, on whatever device the embedding is.
 
     Raises:
         ValueError: a shape or dtype is wrong, or ``negatives`` is none of the three.
 
-    Source: Park et al., arXiv 1904.05068, and its code, which adds 1e-6 to each difference of two
-    embeddings; Wu et al., arXiv 1706.07567.
+    Source: Park et al., arXiv 1904.05068, and its code, which draws, and adds 1e-6 to each
+    difference of two embeddings; Wu et al., arXiv 1706.07567.
 
     """
+    return triplet_per_image(embedding, labels, margin, negatives).mean()
+
+
+@without_autocast
+def triplet_per_image(
+    embedding: Tensor, labels: Tensor, margin: float = 0.2, negatives: str = "distance"
+) -> Tensor:
+    """Return each image's part as an anchor, (B,), whose mean is :func:`triplet_loss`."""
     if negatives not in NEGATIVES:
         raise ValueError(f"negatives must be one of {', '.join(NEGATIVES)}, not {negatives!r}")
     embedding = _checked(embedding)
-    distances = pairwise_distances(embedding)
     labels = check_target(embedding, labels)
+    distances = pairwise_distances(embedding)
     is_negative = labels[:, None] != labels[None, :]
     is_positive = ~is_negative & ~torch.eye(len(labels), dtype=torch.bool, device=labels.device)
     is_positive &= is_negative.any(dim=1, keepdim=True)
-    anchors, positives = is_positive.nonzero(as_tuple=True)
-    if not len(anchors):
-        return 0.0 * embedding.sum()
-    to_positive = distances[anchors, positives][:, None]
-    if negatives == "all":
-        hinge = F.relu(to_positive - distances[anchors] + margin)
-        counts = is_negative[anchors]
-        return torch.where(counts, hinge, 0.0).sum() / counts.sum()
-    with torch.no_grad():
-        if negatives == "distance":
-            weights = _inverse_density(embedding, is_negative)[anchors]
-            chosen = _draw(weights, generator)
-        else:
-            chosen = _semihard(to_positive, distances[anchors], is_negative[anchors])
-    return F.relu(to_positive - distances[anchors].gather(1, chosen) + margin).mean()
+    weights = is_negative.to(distances.dtype)
+    if negatives == "distance":
+        weights = _inverse_density(embedding.detach(), is_negative)
+    size = max(1, TRIPLETS_PER_BLOCK // len(labels) ** 2)
+    sums, counts = [], []
+    for block in map(slice, range(0, len(labels), size), range(size, len(labels) + size, size)):
+        d, positive = distances[block], is_positive[block]
+        chosen = weights[block][:, None, :]
+        if negatives == "semihard":
+            chosen = _semihard(d.detach(), is_negative[block]).to(d.dtype)
+        hinge = F.relu(d[:, :, None] - d[:, None, :] + margin) * chosen
+        sums.append((hinge.sum(dim=2) * positive).sum(dim=1))
+        counts.append((chosen.sum(dim=2) * positive).sum())
+    # Rounding leaves sums of weights near 1, or exact counts.
+    triplets = torch.stack(counts).sum().clamp(min=torch.finfo(distances.dtype).tiny)
+    return torch.cat(sums) * (len(labels) / triplets)
 
 
 def _checked(embedding: Tensor) -> Tensor:
@@ -89,28 +96,28 @@ def _checked(embedding: Tensor) -> Tensor:
 
 
 def _inverse_density(embedding: Tensor, is_negative: Tensor) -> Tensor:
-    """Return the probability (B, B) with which an anchor draws each of its negatives."""
+    """Return the weight (B, B) of each anchor's negatives; 0 for all others."""
     dimensions = embedding.shape[1]
     distances = pairwise_distances(unit_vectors(embedding))
     is_near = is_negative & (distances < FARTHEST)
     d = distances.clamp(NEAREST, FARTHEST)
     log_density = (dimensions - 2) * d.log() + (dimensions - 3) / 2 * (1 - d.square() / 4).log()
-    drawable = torch.where(is_near.any(dim=1, keepdim=True), is_near, is_negative)
-    # Where all are beyond, all are at FARTHEST, and so equally likely.
-    return (-log_density).masked_fill(~drawable, -torch.inf).softmax(dim=1)
+    weighed = torch.where(is_near.any(dim=1, keepdim=True), is_near, is_negative)
+    # Where all are beyond, all are at FARTHEST, and so weigh the same.
+    weights = (-log_density).masked_fill(~weighed, -torch.inf).softmax(dim=1)
+    return torch.where(is_negative.any(dim=1, keepdim=True), weights, 0.0)
 
 
-def _draw(weights: Tensor, generator: torch.Generator | None) -> Tensor:
-    """Return one index (P, 1) for each row of weights (P, B), never one of weight 0."""
-    cumulative = weights.double().cumsum(dim=1)
-    uniform = torch.rand(len(weights), 1, dtype=torch.float64, generator=generator)
-    drawn = uniform.to(weights.device) * cumulative[:, -1:]
-    return torch.searchsorted(cumulative, drawn, right=True).clamp_(max=weights.shape[1] - 1)
+def _semihard(distances: Tensor, is_negative: Tensor) -> Tensor:
+    """Return for anchors (A, B) which negative each positive has, (A, B, B) with one True.
 
-
-def _semihard(to_positive: Tensor, to_others: Tensor, is_negative: Tensor) -> Tensor:
-    """Return for each pair the nearest negative beyond the positive, else the farthest (P, 1)."""
-    is_beyond = is_negative & (to_others > to_positive)
-    nearest = to_others.masked_fill(~is_beyond, torch.inf).argmin(dim=1, keepdim=True)
-    farthest = to_others.masked_fill(~is_negative, -torch.inf).argmax(dim=1, keepdim=True)
-    return torch.where(is_beyond.any(dim=1, keepdim=True), nearest, farthest)
+    It is the nearest one beyond the positive, else the farthest.
+    """
+    to_positive, to_others = distances[:, :, None], distances[:, None, :]
+    negative = is_negative[:, None, :]
+    beyond = negative & (to_others > to_positive)
+    nearest = to_others.masked_fill(~beyond, torch.inf).argmin(dim=2, keepdim=True)
+    farthest = to_others.masked_fill(~negative, -torch.inf).argmax(dim=2, keepdim=True)
+    index = torch.where(beyond.any(dim=2, keepdim=True), nearest, farthest)
+    chosen = torch.zeros_like(beyond).scatter_(2, index, value=True)
+    return chosen & negative

@@ -8,6 +8,7 @@ import re
 from pydantic import ValidationError
 
 from rkkd_cli.config.experiment import FrozenConfig, MethodConfig, RankConfig
+from rkkd_cli.config.tasks import TASKS
 from rkkd_cli.config.validation import section_error
 from rkkd_cli.errors import UserError, nearest, unknown_name
 from rkkd_cli.losses import KendallRankingLoss
@@ -17,11 +18,12 @@ from rkkd_cli.methods.ctkd import CTKD
 from rkkd_cli.methods.dist import DIST
 from rkkd_cli.methods.dkd import DKD
 from rkkd_cli.methods.fitnet import FitNet
+from rkkd_cli.methods.hard_term import CROSS_ENTROPY, HardTerm
 from rkkd_cli.methods.inputs import DistillInputs, ViewOutputs
 from rkkd_cli.methods.kd import CE, KD, SoftCE
 from rkkd_cli.methods.method import Method, ModelPair
 from rkkd_cli.methods.mlkd import MLKD
-from rkkd_cli.methods.objective import SHARED_TERMS, Objective, method_term_names
+from rkkd_cli.methods.objective import Objective, method_term_names
 from rkkd_cli.methods.pld import PLD
 from rkkd_cli.methods.reviewkd import ReviewKD
 from rkkd_cli.methods.rkd import RKD
@@ -66,13 +68,17 @@ METHODS: dict[str, type[Method]] = {
 PLUGIN_SECTION = "plugin"
 
 # Columns of metrics.csv, which no method's own term may be called.
+SHARED_TERMS = {term for task in TASKS.values() for term in task.shared_terms}
 RESERVED_TERMS = (*SHARED_TERMS, "arm", "seed", "epoch", "lr", "kendall_tau", "agreement",
                   "images_per_second", "epoch_seconds")  # fmt: skip
 RESERVED_PREFIXES = ("train_", "test_", "val_", "grad_")
 
 
 def build_objective(
-    method_config: MethodConfig, rank: RankConfig, pair: ModelPair, label_smoothing: float = 0.0
+    method_config: MethodConfig,
+    rank: RankConfig,
+    pair: ModelPair,
+    hard: HardTerm = CROSS_ENTROPY,
 ) -> Objective:
     """Return an arm's objective: its terms, their weights, and its method's trainable parts.
 
@@ -88,7 +94,7 @@ def build_objective(
     method = method_type(method_config, config, pair)
     ranking = KendallRankingLoss(**rank.settings)
     rank_weight = rank.weight if rank.grad else 0.0
-    objective = Objective(method, ranking, rank_weight, label_smoothing)
+    objective = Objective(method, hard, ranking, rank_weight)
     _check_terms(method_config.name, objective)
     return objective
 

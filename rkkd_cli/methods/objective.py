@@ -10,10 +10,10 @@ from torch import Tensor
 from rkkd_cli.config.experiment import MethodConfig
 from rkkd_cli.config.teachers import target_text
 from rkkd_cli.losses import KendallRankingLoss, kl_divergence
+from rkkd_cli.methods.hard_term import HardTerm
 from rkkd_cli.methods.inputs import DistillInputs, ViewOutputs, as_float32
 from rkkd_cli.methods.method import Method
 
-SHARED_TERMS = ("ce", "kl", "rank")
 STANDARDIZED_KL = "kl_standardized"
 
 
@@ -32,15 +32,12 @@ class ObjectiveLoss(NamedTuple):
 
 @dataclass(frozen=True)
 class Objective:
-    """A method and the ranking loss beside it, whose weight is 0 where it is only logged.
-
-    ``label_smoothing`` is that of the term ``ce`` in training.
-    """
+    """A method, the hard term, and the ranking loss, whose weight is 0 where it is only logged."""
 
     method: Method
+    hard: HardTerm
     ranking: KendallRankingLoss
     rank_weight: float
-    label_smoothing: float = 0.0
 
     @property
     def temperature(self) -> float:
@@ -65,7 +62,10 @@ class Objective:
 
     def loss_weights(self, epoch: int) -> dict[str, float]:
         """Return the weight of each optimised term in an epoch (from 1)."""
-        weights = self.method.loss_weights(epoch)
+        weights = {
+            self.hard.name if term == "ce" else term: weight
+            for term, weight in self.method.loss_weights(epoch).items()
+        }
         if self.method.method_config.standardize_logits:
             weights[STANDARDIZED_KL] = weights.pop("kl", 0.0)
         return {**weights, "rank": self.rank_weight} if self.rank_weight else weights
@@ -85,8 +85,7 @@ class Objective:
             yield f"from {target_text(target)}"
         if self.temperature != MethodConfig().temperature:
             yield f"T = {self.temperature:g}"
-        if self.label_smoothing:
-            yield f"label smoothing {self.label_smoothing:g}"
+        yield from self.hard.settings
         if not self.rank_weight:
             return
         settings, usual = self.ranking.settings, KendallRankingLoss().settings
@@ -102,8 +101,8 @@ class Objective:
     def loss(self, inputs: DistillInputs) -> ObjectiveLoss:
         """Return Σ weight · term, a scalar, and the raw values of the method's terms.
 
-        Of ``ce``, ``kl`` and ``rank`` only those with a weight are computed here. Their recorded
-        values are measured elsewhere, for all arms at once.
+        Of the hard term, ``kl`` and ``rank`` only those with a weight are computed here. Their
+        recorded values are measured elsewhere, for all arms at once.
         """
         inputs = _as_float32(inputs)
         student, teacher = inputs.student.logits, inputs.teacher.logits
@@ -112,8 +111,8 @@ class Objective:
         if self.method.method_config.standardize_logits:
             values[STANDARDIZED_KL] = kl_divergence(*self.method.logits(inputs), self.temperature)
         raw = {term: values[term].detach() for term in self.method_terms}
-        if "ce" in weights:
-            values["ce"] = inputs.targets.cross_entropy(student, self.label_smoothing)
+        if self.hard.name in weights:
+            values[self.hard.name] = self.hard.loss(inputs.student, inputs.targets)
         if "kl" in weights:
             values["kl"] = kl_divergence(student, teacher, self.temperature)
         if "rank" in weights:

@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from typing import NamedTuple
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from rkkd_cli.errors import UserError
 
@@ -49,6 +50,26 @@ class Classifier(nn.Module, ABC):
             f"the classifier of {type(self).__name__} reads no feature map, "
             f"so none of shape {tuple(final.shape)}"
         )
+
+
+class UnitOutputs(Classifier):
+    """The part of a model that scales its outputs to length 1."""
+
+    def forward_features(self, x: Tensor) -> Features:
+        """Return the features with logits of length 1."""
+        features = super().forward_features(x)  # type: ignore[safe-super]
+        return features._replace(logits=F.normalize(features.logits.float()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return outputs (B, num_classes) of length 1."""
+        return F.normalize(super().forward(x).float())
+
+
+def with_unit_outputs(model: Classifier) -> Classifier:
+    """Let the model scale its outputs to length 1. Its weights keep their names."""
+    kind = type(model)
+    model.__class__ = type(f"Unit{kind.__name__}", (UnitOutputs, kind), {})
+    return model
 
 
 def initialise(model: nn.Module) -> None:

@@ -32,6 +32,7 @@ from rkkd_cli.models import check_model_name, count_parameters
 from rkkd_cli.sweep.checked_model import CheckedModel, check_model, teacher_recipe
 from rkkd_cli.sweep.jobs import group_by_stream
 from rkkd_cli.sweep.teacher_fit import check_targets, naming_teacher
+from rkkd_cli.tasks import task_for
 from rkkd_cli.train.arm import ArmOnStream
 from rkkd_cli.train.configured_model import untrained, weights_source
 from rkkd_cli.train.taught_batch import feature_needs, run_teacher
@@ -199,9 +200,8 @@ def _check_method(arm: Arm, models: Models, dataset: DatasetInfo) -> str:
     labels = torch.zeros(dataset.train_images, dtype=torch.int64)
     with torch.device("meta"):
         pair = ModelPair(student.model, teacher.model, own.channels, own.size, labels, theirs.size)
-        objective = build_objective(
-            experiment.method, experiment.rank, pair, experiment.training.label_smoothing
-        )
+        hard = task_for(experiment).hard_term(experiment.training)
+        objective = build_objective(experiment.method, experiment.rank, pair, hard)
     method = objective.method
     check_targets(arm, objective)
     if method.needs_strong_view:
@@ -242,7 +242,7 @@ def _check_losses(arms: Sequence[Arm], models: Models, dataset: DatasetInfo) -> 
     experiment, (height, width) = arms[0].experiment, dataset.size
     teacher = teachers_by_name(
         {
-            name: _frozen(models[config], experiment.precision)
+            name: _frozen(models[config], experiment)
             for name, config in experiment.named_teachers.items()
         }
     )
@@ -277,14 +277,15 @@ def _check_losses(arms: Sequence[Arm], models: Models, dataset: DatasetInfo) -> 
             ) from error
 
 
-def _frozen(checked: CheckedModel, precision: str) -> Teacher:
+def _frozen(checked: CheckedModel, experiment: Experiment) -> Teacher:
     """Return a copy of the model as a teacher."""
     return freeze(
         deepcopy(checked.model),
         torch.device("cpu"),
-        precision=precision,
+        precision=experiment.precision,
         num_classes=checked.classes,
         model_input=checked.input,
+        task=task_for(experiment),
     )
 
 

@@ -26,10 +26,11 @@ from rkkd_cli.data.streaming.split import StreamedSplit
 from rkkd_cli.models import count_parameters
 from rkkd_cli.records.cache import cache_directory
 from rkkd_cli.sweep.check import RESIDENT_COPIES, dataset_request
+from rkkd_cli.tasks import task_for
 from rkkd_cli.train.arm import ArmOnStream
 from rkkd_cli.train.configured_model import model_input, new_model, untrained
 from rkkd_cli.train.device import use_precision
-from rkkd_cli.train.metrics.evaluate import EVALUATION_BATCH
+from rkkd_cli.train.metrics.evaluate import OUTPUT_BATCH
 from rkkd_cli.train.taught_batch import feature_needs, run_teacher
 from rkkd_cli.train.teacher.model import Teacher, freeze
 from rkkd_cli.train.teacher.several import Teachers, teachers_by_name
@@ -163,7 +164,7 @@ def _image_bytes(experiment: Experiment, dataset: DatasetInfo, counts: ImageCoun
     """Return the bytes of the images in memory: all of them, or some batches if streamed."""
     pixels = dataset.in_channels * dataset.size[0] * dataset.size[1]
     if dataset.streamed:
-        batch = max(counts.batch, EVALUATION_BATCH)
+        batch = max(counts.batch, OUTPUT_BATCH)
         batches_ahead = PREFETCH_FACTOR * ImageLoader(experiment.decoders).workers
         return pixels * batch * (1 + batches_ahead + BYTES_PER_FLOAT)
     return RESIDENT_COPIES * pixels * (counts.train + counts.evaluated)
@@ -264,6 +265,7 @@ def _untrained_teacher(
         precision=experiment.precision,
         num_classes=dataset.num_classes,
         model_input=takes,
+        task=task_for(experiment),
     )
 
 

@@ -18,7 +18,7 @@ from rkkd_cli.sweep.recording.run_state import Origin
 from rkkd_cli.sweep.teacher_fit import with_keys_of
 from rkkd_cli.train.distributed.process_group import SINGLE_PROCESS, ProcessGroup
 from rkkd_cli.train.events import DatasetReady, Event, Note, TeacherReady
-from rkkd_cli.train.metrics.evaluate import EVALUATION_BATCH, TaughtSplit
+from rkkd_cli.train.metrics.evaluate import TaughtSplit
 from rkkd_cli.train.runtime import Runtime
 from rkkd_cli.train.teacher.obtain import obtain_teacher
 from rkkd_cli.train.teacher.several import Teachers, teachers_by_name
@@ -47,17 +47,19 @@ def make_sources(
     splits = {"test": dataset.test} | ({"val": dataset.val} if dataset.val else {})
     held_out = {}
     for name, split in splits.items():
-        shard, batches = _shard_split(name, split, process_group)
+        shard, batches = _shard_split(name, split, process_group, teacher.task.evaluation_batch)
         images = DeviceImages(shard, dataset, teacher.device)
         held_out[name] = teacher.taught_split(images, batches)
     return Sources(dataset, teacher, held_out)
 
 
-def _shard_split(name: str, split: Split, process_group: ProcessGroup) -> tuple[Split, int]:
+def _shard_split(
+    name: str, split: Split, process_group: ProcessGroup, batch_size: int
+) -> tuple[Split, int]:
     """Return this rank's shard of a split, and the number of batches of the largest shard."""
     ranks, images = process_group.world_size, len(split)
     if ranks == 1:
-        return split, -(-images // EVALUATION_BATCH)
+        return split, -(-images // batch_size)
     if images < ranks:
         raise UserError(
             f"the {name} split has fewer images ({images}) than there are ranks ({ranks}); start "
@@ -65,7 +67,7 @@ def _shard_split(name: str, split: Split, process_group: ProcessGroup) -> tuple[
         )
     local, largest = process_group.shard.within(0, images), Shard(0, ranks).within(0, images)
     shard = split.take(np.arange(local.start, local.stop))
-    return shard, -(-largest.stop // EVALUATION_BATCH)
+    return shard, -(-largest.stop // batch_size)
 
 
 def open_sources(

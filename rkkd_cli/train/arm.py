@@ -12,11 +12,14 @@ from rkkd_cli.config.teachers import target_columns
 from rkkd_cli.data.model_input import ModelInput
 from rkkd_cli.data.seeding import derive_seed
 from rkkd_cli.methods import ModelPair, Objective, build_objective
+from rkkd_cli.methods.hard_term import HardTerm
 from rkkd_cli.methods.inputs import logits_only
 from rkkd_cli.methods.objective import ObjectiveLoss
 from rkkd_cli.methods.teacher_outputs import logits_of
 from rkkd_cli.models import MODELS, Classifier, Features
 from rkkd_cli.models.first_weights import LoadedWeights
+from rkkd_cli.tasks import task_for
+from rkkd_cli.tasks.task import Task
 from rkkd_cli.train.configured_model import (
     input_facts,
     load_weights,
@@ -28,7 +31,7 @@ from rkkd_cli.train.device import autocast
 from rkkd_cli.train.distributed.process_group import SINGLE_PROCESS, ProcessGroup
 from rkkd_cli.train.early_stopping import EarlyStopping
 from rkkd_cli.train.events import WeightsKind
-from rkkd_cli.train.metrics.batch import CORRECT, MEANS, measure
+from rkkd_cli.train.metrics.batch import mean_names, measure, rows_of
 from rkkd_cli.train.metrics.gradients import GRADIENT_MEANS, diagnose
 from rkkd_cli.train.metrics.meters import EpochMeters
 from rkkd_cli.train.moving_average import MovingAverage
@@ -40,8 +43,6 @@ from rkkd_cli.train.teacher.preprocessing import format_facts
 from rkkd_cli.train.teacher.safetensors_files import teacher_bytes
 from rkkd_cli.train.teacher.several import Teachers, teacher_of
 from rkkd_cli.train.trained_model import TrainedModel
-
-STEP_CORRECT = CORRECT[:2]  # metrics.csv has no top5 on the training images
 
 
 class ArmOnStream:
@@ -65,23 +66,28 @@ class ArmOnStream:
     ) -> None:
         self.name, self.seed, self.experiment = arm.name, seed, arm.experiment
         self.precision, self.process_group = arm.experiment.precision, process_group
+        self.task = task_for(arm.experiment)
         self.input = model_input(arm.experiment.student, teacher.input.images)
         own_teacher = teacher_of(arm.experiment, teacher)
         student, self.first_weights = new_student(arm, seed, teacher, self.input)
-        self.objective = _new_objective(arm, seed, own_teacher, student, self.input, labels)
+        hard = self.task.hard_term(arm.experiment.training)
+        self.objective = _new_objective(arm, seed, own_teacher, student, self.input, labels, hard)
         # The logits of the zoo's models need all of their parameters.
         self.uses_all = self.objective.uses_logits_only and arm.experiment.student.model in MODELS
         method = self.objective.method
         self.student = method.wrap_student(student).to(teacher.device).train()
         self.is_wrapped = self.student is not student
-        terms = (*MEANS, *target_columns(arm.experiment.teachers), *self.objective.method_terms)
-        self.meters = EpochMeters(terms, STEP_CORRECT, teacher.device)
+        of_teachers = target_columns(arm.experiment.teachers)
+        terms = (*mean_names(self.task), *of_teachers, *self.objective.method_terms)
+        self.meters = EpochMeters(terms, self.task.counts_in_training, teacher.device)
         self.diagnostics = EpochMeters(GRADIENT_MEANS, (), teacher.device)
         recipe = arm.experiment.training
         model: nn.Module = self.student
         if method.state_dict():
             model = nn.ModuleDict({"student": self.student, "method": method})
-        loss = DistillationLoss(model, self.student, self.objective, self.precision, self.input)
+        loss = DistillationLoss(
+            model, self.student, self.objective, self.precision, self.input, self.task
+        )
         self.loss = process_group.wrap(loss, arm.experiment.sync_batchnorm, self.uses_all)
         arm_seed, decay = derive_seed(seed, "arm"), recipe.ema_decay
         average = None if decay is None else MovingAverage(self.student, decay, own_teacher.model)
@@ -125,14 +131,14 @@ class ArmOnStream:
         experiment, monitor = self.experiment, self.early_stopping.monitor
         origin = {"arm": self.name, "seed": self.seed, "epoch": row["epoch"]}
         origin |= {} if monitor is None else {"monitor": monitor, "value": row[monitor]}
-        student, accuracy = self.student, "test_acc"
+        student, metric = self.student, self.task.records.main_column
         if kind == "ema" or (kind == "best" and monitor in EMA_MONITORS):
             assert self.average is not None
-            student, accuracy = self.average, "test_acc_ema"
+            student, metric = self.average, self.task.records.ema_column("test")
             origin |= {"ema_decay": experiment.training.ema_decay}
         model = self.objective.method.inference_model(student)
         facts = {"dataset": experiment.dataset.name, **image_facts, **format_facts(self.input)}
-        facts["test_acc"] = row.get(accuracy)
+        facts[self.task.records.main_column] = row.get(metric)
         if self.is_wrapped:  # these are no weights of a known model
             origin |= {"student": experiment.student.model, "method": experiment.method.name}
         else:
@@ -154,17 +160,17 @@ class ArmOnStream:
         self.trained.set_rate(epochs_done)
 
     def step(self, taught: TaughtBatch) -> StepOutput:
-        """Take one optimisation step. The returned logits (1, B, C) are from before it."""
+        """Take one optimisation step. The returned outputs (1, B, D) are from before it."""
         with self.trained.rng.active():
             with stage("forward", self.name):
-                losses, logits = self.loss(taught)
+                losses, outputs = self.loss(taught)
             loss = self.process_group.scale_loss(losses.total, taught.batch)
             self.trained.backward_and_step(loss, self.name)
-        return StepOutput(logits[None], [losses.method_terms])
+        return StepOutput(outputs[None], [losses.method_terms])
 
 
 class DistillationLoss(nn.Module):
-    """An arm's student and objective as one module: a batch in, the loss and the logits out.
+    """An arm's student and objective as one module: a batch in, the loss and the outputs out.
 
     ``model`` is all that is trained: the student, and the method if it has parts of its own.
     """
@@ -176,14 +182,15 @@ class DistillationLoss(nn.Module):
         objective: Objective,
         precision: str,
         student_input: ModelInput,
+        task: Task,
     ) -> None:
         super().__init__()
-        self.input = student_input
+        self.input, self.task = student_input, task
         self.model, self.student = model, student
         self.objective, self.precision = objective, precision
 
     def forward(self, taught: TaughtBatch) -> tuple[ObjectiveLoss, Tensor]:
-        """Return the loss of the batch, and the student's logits (B, C), detached.
+        """Return the loss of the batch, and the student's outputs (B, D), detached.
 
         The student also sees the strong view of the batch, if the method needs that.
         """
@@ -192,8 +199,8 @@ class DistillationLoss(nn.Module):
             student = self._outputs(taught.images_for(self.input))
             if self.objective.method.needs_strong_view:
                 strong = self._outputs(taught.images_for(self.input, strong=True))
-        losses = taught.loss(self.objective, student, strong)
-        return losses, student.logits.detach()
+        rows, of_strong = self.task.features(student), strong and self.task.features(strong)
+        return taught.loss(self.objective, rows, of_strong), student.logits.detach()
 
     def _outputs(self, images: Tensor) -> Features:
         if self.objective.method.needs_features:
@@ -222,13 +229,14 @@ def _new_objective(
     student: Classifier,
     student_input: ModelInput,
     labels: Tensor,
+    hard: HardTerm,
 ) -> Objective:
     """Return the arm's objective; its trainable parts have the first weights of ``seed``."""
     own, theirs = student_input.own, teacher.input.own
     pair = ModelPair(student, teacher.model, own.channels, own.size, labels, theirs.size)
-    experiment, smoothing = arm.experiment, arm.experiment.training.label_smoothing
+    experiment = arm.experiment
     with IsolatedRng(derive_seed(seed, "method"), teacher.device).active():
-        objective = build_objective(experiment.method, experiment.rank, pair, smoothing)
+        objective = build_objective(experiment.method, experiment.rank, pair, hard)
     objective.method.to(teacher.device).train()
     return objective
 
@@ -243,16 +251,23 @@ def record_metrics(
 
     All of this runs on the device. ``meters.images`` is left to the caller.
     """
-    logits = torch.cat([output.logits for output in outputs])
     method_terms = [terms for output in outputs for terms in output.method_terms]
     objectives, batch = [arm.objective for arm in arms], taught.batch
-    smoothings = [objective.label_smoothing for objective in objectives]
-    metrics = measure(objectives, logits, logits_of(taught.teacher), batch.targets, smoothings)
+    metrics = measure(
+        arms[0].task,
+        objectives,
+        [objective.hard for objective in objectives],
+        [output.outputs for output in outputs],
+        logits_of(taught.teacher),
+        batch.targets,
+    )
+    counted = arms[0].task.counts_in_training
+    of_arms = [metrics.of_arm(arm, counted) for arm in range(len(arms))]
     means: Sequence[Tensor] = [
         torch.cat([row, *(value.to(row.dtype)[None] for value in terms.values())])
-        for row, terms in zip(metrics.means, method_terms, strict=True)
+        for (row, _), terms in zip(of_arms, method_terms, strict=True)
     ]
-    correct: Sequence[Tensor] = [row[: len(STEP_CORRECT)] for row in metrics.correct]
+    correct: Sequence[Tensor] = [counts for _, counts in of_arms]
     means, correct = process_group.reduce_metrics(means, correct, batch)
     for arm, arm_means, arm_correct in zip(arms, means, correct, strict=True):
         arm.meters.accumulate(arm_means, arm_correct, batch.total)
@@ -265,7 +280,7 @@ def record_gradients(
     process_group: ProcessGroup = SINGLE_PROCESS,
 ) -> None:
     """Add the logit diagnostics of a step, over all ranks, to those of its arms."""
-    logits = torch.cat([output.logits for output in outputs])
+    logits = rows_of(arms[0].task, [output.outputs for output in outputs])
     rows = diagnose([arm.objective for arm in arms], logits, logits_of(taught.teacher))
     no_counts = [logits.new_empty(0, dtype=torch.int64)] * len(arms)
     means, counts = process_group.reduce_metrics(list(rows), no_counts, taught.batch)

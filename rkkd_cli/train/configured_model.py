@@ -9,6 +9,7 @@ from rkkd_cli.errors import UserError
 from rkkd_cli.files import files_sha256
 from rkkd_cli.models import Classifier, build_model
 from rkkd_cli.models.checkpoint.read import weight_files
+from rkkd_cli.models.features import with_unit_outputs
 from rkkd_cli.models.first_weights import (
     LoadedWeights,
     WeightsSource,
@@ -51,7 +52,9 @@ def model_input(config: ModelConfig, images: ImageFormat) -> ModelInput:
 
 def new_model(config: ModelConfig, classes: int, own: ImageFormat) -> Classifier:
     """Return the model for images of its own format, with random weights."""
-    return build_model(config.model, classes, own.channels, own.size, config.given_options)
+    outputs = config.outputs(classes)
+    model = build_model(config.model, outputs, own.channels, own.size, config.given_options)
+    return with_unit_outputs(model) if config.normalize else model
 
 
 def load_weights(
@@ -65,7 +68,7 @@ def load_weights(
     if source is None:
         return None
     fetched = fetch_weights(source)
-    return load_first_weights(model, fetched, classes, own.channels, own.size)
+    return load_first_weights(model, fetched, config.outputs(classes), own.channels, own.size)
 
 
 def untrained(arm: Arm, images: ImageFormat) -> Arm:

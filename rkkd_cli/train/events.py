@@ -53,7 +53,7 @@ class TeacherEpoch:
     epoch: int
     epochs: int
     loss: float
-    train_acc: float
+    train_acc: float | None
 
 
 @dataclass(frozen=True)

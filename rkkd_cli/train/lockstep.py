@@ -26,10 +26,10 @@ from rkkd_cli.train.metrics.evaluate import (
     EMA,
     EvaluatedStudent,
     TaughtSplit,
+    collapse_warnings,
     evaluate,
     first_non_finite,
     held_out_columns,
-    one_class_warnings,
 )
 from rkkd_cli.train.metrics.gradients import gradient_columns
 from rkkd_cli.train.metrics.meters import NonFinite, SplitMeters
@@ -160,7 +160,7 @@ class Lockstep:
         yield from ended
         finished = [row["arm"] for row in rows if self._is_finished(trained_arms[row["arm"]])]
         tests = {name: held_out[name]["test"] for name in finished}
-        yield from one_class_warnings(self.stream.seed, self.epochs_done, tests)
+        yield from collapse_warnings(self.teacher.task, self.stream.seed, self.epochs_done, tests)
         yield EpochDone(self.name, self.stream.seed, self.epochs_done, tuple(rows))
 
     def _evaluate(
@@ -187,7 +187,7 @@ class Lockstep:
         row |= {"train_acc" if name == "acc" else name: value for name, value in means.items()}
         row |= gradient_columns(arm.diagnostics.averages())
         for split_name, meters in held_out.items():
-            row |= held_out_columns(split_name, meters)
+            row |= held_out_columns(arm.task, split_name, meters)
         return row | {
             "seed": self.stream.seed,
             "epoch": self.epochs_done + 1,

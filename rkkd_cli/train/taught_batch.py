@@ -92,9 +92,9 @@ class TaughtBatch(NamedTuple):
 
 
 class StepOutput(NamedTuple):
-    """The logits (A, B, C) of arms before their step, and the raw terms of their methods."""
+    """The outputs (A, B, D) of arms before their step, and the raw terms of their methods."""
 
-    logits: Tensor
+    outputs: Tensor
     method_terms: list[dict[str, Tensor]]
 
 

@@ -10,7 +10,6 @@ from rkkd_cli.cli.output.console import err, print_line
 from rkkd_cli.cli.output.tables import plain_table
 from rkkd_cli.sweep.recording.recorder import Recorder
 from rkkd_cli.train.events import BatchDone, DatasetReady, Event, StreamStarted
-from rkkd_cli.train.metrics.evaluate import EVALUATION_BATCH
 from rkkd_cli.train.profile import WARM_UP_STEPS, StageTime, evaluation_seconds, times_per_step
 from rkkd_cli.train.stop_controller import Stopped
 
@@ -92,5 +91,5 @@ def _print_times(times: Mapping[tuple[str, str], StageTime], evaluation: float |
     print_line(err, f"A step takes {1e3 * total:.1f} ms under torch.profiler:")
     err.print(plain_table(header, rows))
     if evaluation is not None:
-        each = f"each arm and batch of at most {EVALUATION_BATCH} images"
-        print_line(err, f"Evaluation: {1e3 * evaluation:.1f} ms for {each}, beside the steps.")
+        each = f"{1e3 * evaluation:.1f} ms for each arm and batch of held-out images"
+        print_line(err, f"Evaluation: {each}, beside the steps.")

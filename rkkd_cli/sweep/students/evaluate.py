@@ -17,7 +17,7 @@ from rkkd_cli.errors import UserError, unknown_name
 from rkkd_cli.sweep.check import dataset_request
 from rkkd_cli.sweep.students.predict import images_below, is_stray, logits_of_files
 from rkkd_cli.sweep.students.student import Student
-from rkkd_cli.train.metrics.evaluate import all_logits
+from rkkd_cli.train.metrics.evaluate import all_outputs
 
 TOP = 5
 
@@ -44,7 +44,7 @@ def evaluate_split(
         request = replace(dataset_request(student.experiment), mean=facts.mean, std=facts.std)
         if request not in read:
             read[request] = _read_split(request, split, cache, device)
-        logits = all_logits(student.module.to(device), read[request], precision, facts.input)
+        logits = all_outputs(student.module.to(device), read[request], precision, facts.input)
         yield measure(logits, read[request].labels)
 
 

@@ -20,71 +20,80 @@ from rkkd_cli.losses.kernels.torch_blocks import PAIRS_PER_BLOCK
 from rkkd_cli.losses.ranked_rows import RankingSettings
 from rkkd_cli.losses.ranking import ranking_per_image
 from rkkd_cli.losses.tau import tau_b_per_image
-from rkkd_cli.methods.objective import SHARED_TERMS, Objective, weighted_mean
+from rkkd_cli.methods.hard_term import HardTerm
+from rkkd_cli.methods.objective import Objective, weighted_mean
 from rkkd_cli.methods.teacher_outputs import Logits, reference_logits, target_logits
-
-MEANS = (*SHARED_TERMS, "kendall_tau")
-CORRECT = ("agreement", "acc", "top5")
+from rkkd_cli.tasks.task import Task
 
 RankingFunction = Callable[[Tensor, Tensor, RankingSettings], Tensor]
 
 
 class BatchMetrics(NamedTuple):
-    """Batch means (A, 4) in the order of ``MEANS``, and counts of images (A, 3) of ``CORRECT``.
+    """Batch means (A, 4) in the order of :func:`mean_names`, and numbers of images (A,) by name.
 
-    With several teachers, the means of ``target_columns`` follow. ``agreement`` counts the images
-    for which student and teacher predict the same class. With fewer than five classes, ``top5``
-    considers all of them.
+    With several teachers, the means of ``target_columns`` follow.
     """
 
     means: Tensor
-    correct: Tensor
+    counts: dict[str, Tensor]
+
+    def of_arm(self, arm: int, counted: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Return an arm's means, and those of its counts that are asked for."""
+        no_counts = self.means.new_empty(0, dtype=torch.int64)
+        counts = [self.counts[name][arm] for name in counted]
+        return self.means[arm], torch.stack(counts) if counts else no_counts
+
+
+def mean_names(task: Task) -> tuple[str, ...]:
+    """Return the names of the means of a batch."""
+    return (*task.records.shared_terms, "kendall_tau")
 
 
 @torch.no_grad()
 def measure(
+    task: Task,
     objectives: Sequence[Objective],
-    students: Tensor,
+    hard_terms: Sequence[HardTerm],
+    outputs: Sequence[Tensor],
     teacher: Logits,
     targets: Targets,
-    smoothings: Sequence[float] = (),
 ) -> BatchMetrics:
-    """Return the metrics of student logits (A, B, C), teacher logits (B, C) and targets.
+    """Return the metrics of student outputs, each (A, B, D), teacher rows (B, C) and targets.
 
-    ``smoothings``: the label smoothing in each arm's cross-entropy; none by default. The accuracy
-    of mixed images counts the class with the larger share.
+    ``outputs`` are those of all arms, together or in parts. The accuracy of mixed images counts the
+    class with the larger share.
 
     An arm's numbers do not depend on the other arms, bit for bit: everything is computed image by
     image, and arm by arm where the pairs of classes would be split into blocks.
     """
-    students = students.float() if students.dtype.itemsize < 4 else students
+    outputs = [one.float() if one.dtype.itemsize < 4 else one for one in outputs]
+    students = rows_of(task, outputs)
+    hard = task.hard_values(hard_terms, [arm for one in outputs for arm in one], targets)
     if isinstance(teacher, Mapping):
-        return _measure_several(objectives, students, teacher, targets, smoothings)
+        means, reference = _measure_several(objectives, students, teacher, hard)
+        return BatchMetrics(means, task.count(students, reference, targets.labels))
     teachers = teacher.expand(students.shape)
-    cross_entropy = _cross_entropy(students, targets, smoothings)
     divergence = _divergence(objectives, students, teachers)
     ranking = map_ranking(ranking_per_image, objectives, students, teachers)
-    per_image = torch.stack([cross_entropy, divergence, ranking, kendall_tau(students, teachers)])
-    return BatchMetrics(per_image.mean(dim=2).T, _count_correct(students, teacher, targets.labels))
+    per_image = torch.stack([hard, divergence, ranking, kendall_tau(students, teachers)])
+    counts = task.count(students, teacher, targets.labels)
+    return BatchMetrics(per_image.mean(dim=2).T, counts)
 
 
-def _cross_entropy(students: Tensor, targets: Targets, smoothings: Sequence[float]) -> Tensor:
-    """Return the cross-entropy of each arm and image, (A, B), of logits (A, B, C)."""
-    if any(smoothings):
-        pairs = zip(students, smoothings, strict=True)
-        return torch.stack([targets.cross_entropy(*pair, reduction="none") for pair in pairs])
-    joined = targets.repeat(len(students)).cross_entropy(students.flatten(0, 1), reduction="none")
-    return joined.view(students.shape[:2])
+def rows_of(task: Task, outputs: Sequence[Tensor]) -> Tensor:
+    """Return the rows of logits (A, B, C) of all arms, of outputs (A, B, D) in parts."""
+    return torch.cat([task.rows(one) for one in outputs])
 
 
 def _measure_several(
     objectives: Sequence[Objective],
     students: Tensor,
     teachers: Mapping[str, Tensor],
-    targets: Targets,
-    smoothings: Sequence[float],
-) -> BatchMetrics:
-    """Return the metrics to what each arm learns from, and KL and ranking loss to each target.
+    hard: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """Return the means to what each arm learns from, with KL and ranking loss to each target.
+
+    The second is what stands for all that an arm learns from, (A, B, C).
 
     KL, ranking loss and τ of an arm with a share of several teachers are the weighted sums;
     ``agreement`` is that with the weighted mean of their logits.
@@ -97,7 +106,7 @@ def _measure_several(
     )
     kl = _divergence(repeated, of_arms, taught).mean(dim=1).view(len(students), -1)
     ranking = map_ranking(ranking_per_image, repeated, of_arms, taught).mean(dim=1).view_as(kl)
-    cross_entropy = _cross_entropy(students, targets, smoothings).mean(dim=1)
+    of_labels = hard.mean(dim=1)
     means = []
     for arm, objective in enumerate(objectives):
         learnt = {names.index(name): share for name, share in objective.shares.items()}
@@ -105,12 +114,9 @@ def _measure_several(
         tau = {n: kendall_tau(students[arm][None], rows[n][None]).mean() for n in learnt}
         values = [(kl[arm, n], ranking[arm, n], tau[n]) for n in learnt]
         own = [weighted_mean([*learnt.values()], one) for one in zip(*values, strict=True)]
-        means.append(torch.stack([cross_entropy[arm], *own]))
+        means.append(torch.stack([of_labels[arm], *own]))
     references = torch.stack([reference_logits(objective, teachers) for objective in objectives])
-    return BatchMetrics(
-        torch.cat([torch.stack(means), kl, ranking], dim=1),
-        _count_correct(students, references, targets.labels),
-    )
+    return torch.cat([torch.stack(means), kl, ranking], dim=1), references
 
 
 def _divergence(objectives: Sequence[Objective], students: Tensor, teachers: Tensor) -> Tensor:
@@ -170,12 +176,3 @@ def _arm_blocks(arms: Sequence[int], students: Tensor) -> Iterator[list[int]]:
     size = max(1, PAIRS_PER_BLOCK // (images * classes**2))
     for start in range(0, len(arms), size):
         yield list(arms[start : start + size])
-
-
-def _count_correct(students: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
-    """Return the counts (A, 3); teacher logits are (B, C), or (A, B, C) where arms differ."""
-    top5 = students.topk(min(5, students.shape[2]), dim=2).indices
-    agreement = (top5[..., 0] == teacher.argmax(dim=-1)).sum(dim=1)
-    accuracy = (top5[..., 0] == labels).sum(dim=1)
-    in_top5 = (top5 == labels[:, None]).sum(dim=(1, 2))
-    return torch.stack([agreement, accuracy, in_top5], dim=1)

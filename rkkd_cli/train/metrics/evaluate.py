@@ -12,49 +12,50 @@ from rkkd_cli.data.stream import DeviceImages
 from rkkd_cli.methods.objective import Objective
 from rkkd_cli.methods.teacher_outputs import Logits
 from rkkd_cli.models.shapes import in_eval_mode
+from rkkd_cli.tasks.task import Task
 from rkkd_cli.train.device import autocast
 from rkkd_cli.train.distributed.process_group import SINGLE_PROCESS, ProcessGroup
 from rkkd_cli.train.events import Tick, Warned
-from rkkd_cli.train.metrics.batch import CORRECT, MEANS, measure
+from rkkd_cli.train.metrics.batch import mean_names, measure
 from rkkd_cli.train.metrics.meters import EpochMeters, NonFinite, SplitMeters
 from rkkd_cli.train.profile import EVALUATION, stage
 
-EVALUATION_BATCH = 500
+OUTPUT_BATCH = 500
 EMA = "_ema"  # the end of what is about the moving averages of weights
-SPLIT_CORRECT = CORRECT[1:]  # metrics.csv has no agreement on a held-out split
 
 
 class TaughtSplit(NamedTuple):
-    """A held-out split, or a rank's shard of it, and the teacher's logits (N, C) on it.
+    """A held-out split, or a rank's shard of it, and the teacher's outputs (N, D) on it.
 
     Of several teachers they are those of each by name.
 
-    The logits stay on the device in float32, even if the images are streamed: 200 MB for
+    The outputs stay on the device in float32, even if the images are streamed: 200 MB for
     ImageNet's 50,000 images. ``batches`` counts the batches of the largest rank's shard.
     """
 
+    task: Task
     images: DeviceImages
-    teacher_logits: Logits
+    teacher_outputs: Logits
     batches: int = 0
 
     @property
-    def classes(self) -> int:
-        """The number of classes."""
-        logits = self.teacher_logits
-        one = next(iter(logits.values())) if isinstance(logits, Mapping) else logits
-        return one.shape[1]
+    def outputs(self) -> int:
+        """The number of a teacher's outputs."""
+        one = self.teacher_outputs
+        return (next(iter(one.values())) if isinstance(one, Mapping) else one).shape[1]
 
     @property
     def target_columns(self) -> tuple[str, ...]:
         """The terms that only several teachers have."""
-        logits = self.teacher_logits
-        return target_columns(logits) if isinstance(logits, Mapping) else ()
+        outputs = self.teacher_outputs
+        return target_columns(outputs) if isinstance(outputs, Mapping) else ()
 
-    def logits_at(self, indices: Tensor) -> Logits:
-        """Return the teachers' logits on some of the images."""
-        if isinstance(self.teacher_logits, Mapping):
-            return {name: logits[indices] for name, logits in self.teacher_logits.items()}
-        return self.teacher_logits[indices]
+    def teacher_rows(self, indices: Tensor) -> Logits:
+        """Return the teachers' rows of logits (B, C) on some of the images."""
+        outputs = self.teacher_outputs
+        if isinstance(outputs, Mapping):
+            return {name: self.task.rows(one[indices]) for name, one in outputs.items()}
+        return self.task.rows(outputs[indices])
 
 
 class EvaluatedStudent(NamedTuple):
@@ -66,21 +67,13 @@ class EvaluatedStudent(NamedTuple):
 
 
 @torch.no_grad()
-def all_logits(
+def all_outputs(
     model: nn.Module, split: DeviceImages, precision: str, model_input: ModelInput
 ) -> Tensor:
-    """Return the logits (N, C) of every image of the split."""
+    """Return the outputs (N, D) for every image of the split."""
     with in_eval_mode(model), autocast(split.device, precision):
-        batches = split.in_order(EVALUATION_BATCH)
+        batches = split.in_order(OUTPUT_BATCH)
         return torch.cat([model(model_input(batch.images)).float() for batch in batches])
-
-
-def accuracy(
-    model: nn.Module, split: DeviceImages, precision: str, model_input: ModelInput
-) -> float:
-    """Return the model's top-1 accuracy on the split, in percent."""
-    correct = all_logits(model, split, precision, model_input).argmax(dim=1) == split.labels
-    return 100 * int(correct.sum()) / len(correct)
 
 
 def evaluate(
@@ -95,23 +88,26 @@ def evaluate(
     Yields a Tick for each student and batch, so that the training can stop; every rank yields
     equally many.
     """
-    device = split.images.device
-    meters = [
-        SplitMeters((*MEANS, *split.target_columns), SPLIT_CORRECT, split.classes, device)
-        for _ in students
-    ]
+    task, device = split.task, split.images.device
+    names = (*mean_names(task), *split.target_columns)
+    wholes = [task.held_out_metrics(split.outputs, device) for _ in students]
+    meters = [SplitMeters(names, task.counts_held_out, device, whole) for whole in wholes]
     batches = 0
-    for batch in split.images.in_order(EVALUATION_BATCH):
-        teacher, batches = split.logits_at(batch.indices), batches + 1
+    for batch in split.images.in_order(task.evaluation_batch, task.evaluation_rest):
+        teacher, batches = split.teacher_rows(batch.indices), batches + 1
         images = {one: one(batch.images) for one in {student.input for student in students}}
         for student, student_meters in zip(students, meters, strict=True):
             model = student.model
             with stage(EVALUATION):
                 with in_eval_mode(model), torch.no_grad(), autocast(device, precision):
-                    logits = model(images[student.input])
-                metrics = measure([student.objective], logits[None], teacher, batch.targets)
-                student_meters.add(metrics.means[0], metrics.correct[0, 1:], len(batch.labels))
-                student_meters.count_predictions(logits)
+                    outputs = model(images[student.input])
+                hard_terms = [student.objective.hard.held_out]
+                metrics = measure(
+                    task, [student.objective], hard_terms, [outputs[None]], teacher, batch.targets
+                )
+                means, counts = metrics.of_arm(0, task.counts_held_out)
+                student_meters.add(means, counts, len(batch.labels))
+                student_meters.whole.add(outputs, batch.labels)
             yield Tick()
     for _ in range(len(students) * (split.batches - batches)):
         yield Tick()
@@ -120,11 +116,12 @@ def evaluate(
     return meters
 
 
-def held_out_columns(split_name: str, meters: SplitMeters) -> dict[str, float]:
-    """Return the columns of metrics.csv of a held-out split; of moving averages the accuracy."""
+def held_out_columns(task: Task, split_name: str, meters: SplitMeters) -> dict[str, float]:
+    """Return the columns of metrics.csv of a held-out split; of moving averages the main one."""
     averages = meters.averages()
     if split_name.endswith(EMA):
-        return {f"{split_name.removesuffix(EMA)}_acc{EMA}": averages["acc"]}
+        column = task.records.ema_column(split_name.removesuffix(EMA))
+        return {column: averages[task.records.main]}
     return {f"{split_name}_{name}": value for name, value in averages.items()}
 
 
@@ -140,23 +137,23 @@ def first_non_finite(
     return non_finite
 
 
-def one_class_warnings(
-    seed: int, epoch: int, meters_of: Mapping[str, SplitMeters]
+def collapse_warnings(
+    task: Task, seed: int, epoch: int, meters_of: Mapping[str, SplitMeters]
 ) -> Iterator[Warned]:
-    """Yield a sentence about the arms, by name, that give all test images the same class.
+    """Yield a sentence about the arms, by name, that give all test images the same output.
 
     It is none where all images have that class. Waits for the device.
     """
     arms = [
         arm
         for arm, meters in meters_of.items()
-        if meters.predicts_one_class() and meters.averages()["acc"] < 100
+        if meters.whole.is_collapsed() and meters.averages()[task.records.main] < 100
     ]
     if arms:
         images = meters_of[arms[0]].images
-        predict = "predicts" if len(arms) == 1 else "predict"
+        predict = f"{'predicts' if len(arms) == 1 else 'predict'} one {task.output_name}"
         yield Warned(
-            f"seed {seed}: after epoch {epoch}, {', '.join(arms)} {predict} one class for all "
+            f"seed {seed}: after epoch {epoch}, {', '.join(arms)} {predict} for all "
             f"{images:,} test images, as a student that has learnt nothing; a lower learning rate "
             "or more epochs may help"
         )

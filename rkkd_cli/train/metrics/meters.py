@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from rkkd_cli.tasks.task import HeldOutMetrics
 from rkkd_cli.train.distributed.process_group import ProcessGroup
 
 
@@ -100,24 +101,23 @@ class EpochMeters:
 
 
 class SplitMeters(EpochMeters):
-    """The sums over a held-out split, and how often each of its ``classes`` is predicted."""
+    """The sums over a held-out split, and the task's metrics of all its outputs."""
 
     def __init__(
-        self, means: Sequence[str], correct: Sequence[str], classes: int, device: torch.device
+        self,
+        means: Sequence[str],
+        correct: Sequence[str],
+        device: torch.device,
+        whole: HeldOutMetrics,
     ) -> None:
         super().__init__(means, correct, device)
-        self.classes = torch.arange(classes, device=device)
-        self.predictions = torch.zeros(classes, dtype=torch.int64, device=device)
-
-    def count_predictions(self, logits: Tensor) -> None:
-        """Count the classes that the logits (B, C) predict."""
-        self.predictions += (logits.argmax(dim=1)[:, None] == self.classes).sum(dim=0)
+        self.whole = whole
 
     def reduce(self, process_group: ProcessGroup) -> None:
         """Sum over all ranks."""
         super().reduce(process_group)
-        process_group.all_reduce([self.predictions])
+        self.whole.reduce(process_group)
 
-    def predicts_one_class(self) -> bool:
-        """Return whether all images get the same class. Waits for the device."""
-        return int((self.predictions > 0).sum()) == 1
+    def averages(self) -> dict[str, float]:
+        """Return the means, and what the task measures. Waits for the device."""
+        return super().averages() | self.whole.values()

@@ -120,7 +120,7 @@ class StackedLoss(nn.Module):
         with autocast(images.device, self.arms[0].precision):
             logits = vmap(self._logits, (0, 0, None))(self.weights, self.stacked_buffers, images)
         losses = [
-            taught.loss(arm.objective, logits_only(arm_logits))
+            taught.loss(arm.objective, arm.task.features(logits_only(arm_logits)))
             for arm, arm_logits in zip(self.arms, logits.unbind(), strict=True)
         ]
         total = torch.stack([loss.total for loss in losses]).sum()

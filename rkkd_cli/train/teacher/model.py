@@ -14,8 +14,10 @@ from rkkd_cli.data.stream import DeviceImages
 from rkkd_cli.methods.inputs import as_float32, logits_only
 from rkkd_cli.models import Classifier, Features, count_parameters
 from rkkd_cli.models.fold_batchnorm import fold
+from rkkd_cli.tasks import CLASSIFICATION_TASK
+from rkkd_cli.tasks.task import Task
 from rkkd_cli.train.device import autocast
-from rkkd_cli.train.metrics.evaluate import TaughtSplit, accuracy, all_logits
+from rkkd_cli.train.metrics.evaluate import TaughtSplit, all_outputs
 
 # A trained teacher is better than guessing by this share of what could be gained, and by more than
 # so many standard errors of guessing.
@@ -34,6 +36,7 @@ class Teacher:
     precision: str
     num_classes: int
     input: ModelInput
+    task: Task = CLASSIFICATION_TASK
 
     @cached_property
     def fingerprint(self) -> str:
@@ -53,22 +56,22 @@ class Teacher:
 
     @torch.no_grad()
     def outputs(self, images: Tensor, features: bool) -> Features:
-        """Return the logits (B, C) of a stream's images in float32, and features if requested."""
+        """Return the rows of a stream's images in float32, and features if requested."""
         images = self.input(images)
         with autocast(self.device, self.precision):
             if features:
                 outputs = self.folded.forward_features(images)
             else:
                 outputs = logits_only(self.folded(images))
-        return as_float32(outputs)._replace(logits=outputs.logits.float())
+        return self.task.features(as_float32(outputs)._replace(logits=outputs.logits.float()))
 
     def taught_split(self, split: DeviceImages, batches: int = 0) -> TaughtSplit:
-        """Return the split with this teacher's logits on it; see TaughtSplit for ``batches``."""
-        return TaughtSplit(split, self.logits(split), batches)
+        """Return the split with this teacher's outputs on it; see TaughtSplit for ``batches``."""
+        return TaughtSplit(self.task, split, self.all_outputs(split), batches)
 
-    def logits(self, split: DeviceImages) -> Tensor:
-        """Return the logits (N, C) of every image of the split."""
-        return all_logits(self.folded, split, self.precision, self.input)
+    def all_outputs(self, split: DeviceImages) -> Tensor:
+        """Return the model's outputs (N, D) for every image of the split."""
+        return all_outputs(self.folded, split, self.precision, self.input)
 
 
 def freeze(
@@ -77,31 +80,30 @@ def freeze(
     precision: str,
     num_classes: int,
     model_input: ModelInput,
+    task: Task = CLASSIFICATION_TASK,
 ) -> Teacher:
     """Return the model as a teacher on the device: in eval mode, without gradients."""
     model = model.to(device).eval().requires_grad_(False)
-    return Teacher(model, device, precision, num_classes, model_input)
+    return Teacher(model, device, precision, num_classes, model_input, task)
 
 
 def measure_teacher(
     teacher: Teacher, name: str, options: Mapping[str, Any], test: DeviceImages
 ) -> dict[str, Any]:
-    """Return a teacher's model name, its options if any, parameters and test accuracy in percent.
-
-    ``chance`` is the accuracy of always guessing the most frequent class.
-    """
+    """Return a teacher's model name, its options if any, parameters and test metrics."""
+    outputs = all_outputs(teacher.model, test, teacher.precision, teacher.input)
     return {
         "model": name,
         **({"options": dict(options)} if options else {}),
         "parameters": count_parameters(teacher.model),
-        "test_acc": accuracy(teacher.model, test, teacher.precision, teacher.input),
-        "test_images": len(test.labels),
-        "chance": 100 * int(torch.bincount(test.labels).max()) / len(test.labels),
+        **teacher.task.teacher_facts(outputs, test.labels),
     }
 
 
 def chance_notes(facts: Mapping[str, Any], is_trained_here: bool = False) -> list[str]:
     """Return the sentence about a measured teacher that is hardly better than guessing."""
+    if "chance" not in facts:
+        return []
     test_acc, chance = facts["test_acc"], facts["chance"]
     standard_error = (chance * (100 - chance) / facts["test_images"]) ** 0.5
     if test_acc - chance >= max(MIN_GAIN * (100 - chance), STANDARD_ERRORS * standard_error):

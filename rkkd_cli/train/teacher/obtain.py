@@ -17,6 +17,7 @@ from rkkd_cli.data.streaming.loader import ImageError
 from rkkd_cli.files import remove_leftovers, try_lock
 from rkkd_cli.models import Classifier
 from rkkd_cli.models.first_weights import LoadedWeights
+from rkkd_cli.tasks import task_for
 from rkkd_cli.train.checkpoint import CheckpointStore, misfit_error
 from rkkd_cli.train.configured_model import (
     input_facts,
@@ -270,6 +271,7 @@ def _freeze(
         precision=experiment.precision,
         num_classes=len(dataset.classes),
         model_input=model_input(experiment.teacher, dataset.image_format),
+        task=task_for(experiment),
     )
 
 

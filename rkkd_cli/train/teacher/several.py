@@ -12,6 +12,7 @@ from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.data.model_input import ModelInput
 from rkkd_cli.data.stream import DeviceImages
 from rkkd_cli.models import Features
+from rkkd_cli.tasks.task import Task
 from rkkd_cli.train.metrics.evaluate import TaughtSplit
 from rkkd_cli.train.teacher.model import Teacher
 
@@ -38,6 +39,11 @@ class TeacherSet:
         return self.first.precision
 
     @property
+    def task(self) -> Task:
+        """The task of all teachers."""
+        return self.first.task
+
+    @property
     def num_classes(self) -> int:
         """The number of classes."""
         return self.first.num_classes
@@ -57,9 +63,9 @@ class TeacherSet:
         return {name: one.outputs(images, features) for name, one in self.members.items()}
 
     def taught_split(self, split: DeviceImages, batches: int = 0) -> TaughtSplit:
-        """Return the split with each teacher's logits on it; see TaughtSplit for ``batches``."""
-        logits = {name: one.logits(split) for name, one in self.members.items()}
-        return TaughtSplit(split, logits, batches)
+        """Return the split with each teacher's outputs on it; see TaughtSplit for ``batches``."""
+        outputs = {name: one.all_outputs(split) for name, one in self.members.items()}
+        return TaughtSplit(self.first.task, split, outputs, batches)
 
 
 Teachers = Teacher | TeacherSet

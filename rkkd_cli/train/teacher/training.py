@@ -12,8 +12,12 @@ from rkkd_cli.data.model_input import ModelInput
 from rkkd_cli.data.seeding import derive_seed
 from rkkd_cli.data.stream import Batch, Stream
 from rkkd_cli.errors import RunError, UserError
+from rkkd_cli.methods.hard_term import HardTerm
+from rkkd_cli.methods.inputs import logits_only
 from rkkd_cli.models import MODELS, Classifier
 from rkkd_cli.models.checkpoint.load import ReplacedHead
+from rkkd_cli.tasks import task_for
+from rkkd_cli.tasks.task import Task
 from rkkd_cli.train.configured_model import model_input
 from rkkd_cli.train.device import autocast
 from rkkd_cli.train.distributed.process_group import SINGLE_PROCESS, ProcessGroup
@@ -23,21 +27,21 @@ from rkkd_cli.train.trained_model import TrainedModel
 
 
 class LabelLoss(nn.Module):
-    """A classifier and its cross-entropy as one module: a batch in, the loss and the logits out."""
+    """A model and its hard term as one module: a batch in, the loss and the outputs out."""
 
     def __init__(
-        self, model: Classifier, precision: str, model_input: ModelInput, label_smoothing: float
+        self, model: Classifier, precision: str, model_input: ModelInput, task: Task, hard: HardTerm
     ) -> None:
         super().__init__()
         self.model, self.precision, self.input = model, precision, model_input
-        self.label_smoothing = label_smoothing
+        self.task, self.hard = task, hard
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return the mean cross-entropy of the batch, and the logits (B, C), detached."""
+        """Return the hard term of the batch, and the outputs (B, D), detached."""
         with autocast(batch.images.device, self.precision):
-            logits = self.model(self.input(batch.images))
-        loss = batch.targets.cross_entropy(logits.float(), self.label_smoothing)
-        return loss, logits.detach()
+            outputs = self.model(self.input(batch.images))
+        rows = self.task.features(logits_only(outputs.float()))
+        return self.hard.loss(rows, batch.targets), outputs.detach()
 
 
 def required_recipe(experiment: Experiment, head: ReplacedHead | None = None) -> TrainingConfig:
@@ -78,10 +82,13 @@ class TeacherTraining:
         stream_seed = derive_seed(self.seed, "teacher-stream")
         batch_size, last_batch = self.recipe.batch_size, self.recipe.last_batch
         self.stream = Stream(dataset, device, batch_size, stream_seed, last_batch=last_batch)
-        meters = EpochMeters(("ce",), ("acc",), device)
+        self.task = task_for(experiment)
+        hard = self.task.hard_term(self.recipe)
+        self.counted = self.task.counts_of_labels
+        meters = EpochMeters((hard.name,), self.counted, device)
         noise_seed = derive_seed(self.seed, "teacher-noise")
         takes = model_input(experiment.teacher, dataset.image_format)
-        loss = LabelLoss(model, experiment.precision, takes, self.recipe.label_smoothing)
+        loss = LabelLoss(model, experiment.precision, takes, self.task, hard)
         self.loss = process_group.wrap(loss, experiment.sync_batchnorm, self.name in MODELS)
         self.trained = TrainedModel(model, self.recipe, noise_seed, meters, process_group)
         self.epochs_done = self.batches_done = 0
@@ -111,11 +118,11 @@ class TeacherTraining:
         trained = self.trained
         trained.set_rate(self.epochs_done + self.batches_done / len(self.stream))
         with trained.rng.active():
-            loss, logits = self.loss(batch)
+            loss, outputs = self.loss(batch)
             trained.backward_and_step(self.process_group.scale_loss(loss, batch))
-        correct = (logits.argmax(dim=1) == batch.labels).sum()
+        correct = self.task.count_right(outputs, batch.labels)
         (means,), (counts,) = self.process_group.reduce_metrics(
-            [loss.detach()[None]], [correct[None]], batch
+            [loss.detach()[None]], [correct], batch
         )
         trained.meters.add(means, counts, batch.total)
 
@@ -130,7 +137,8 @@ class TeacherTraining:
             )
         meters.reset()
         self.epochs_done, self.batches_done = epoch, 0
-        return TeacherEpoch(epoch, self.recipe.epochs, means["ce"], means["acc"])
+        loss, *rest = means.values()
+        return TeacherEpoch(epoch, self.recipe.epochs, loss, rest[0] if rest else None)
 
     def is_finite(self) -> bool:
         """Tell whether the loss was finite in the epoch so far."""

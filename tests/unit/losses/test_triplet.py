@@ -10,10 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+import rkkd_cli.losses.triplet as triplet
 from rkkd_cli.losses import triplet_loss
-from rkkd_cli.losses.triplet import NEGATIVES
+from rkkd_cli.losses.triplet import NEGATIVES, triplet_per_image
 
 CLASSES = torch.tensor([0, 1, 0, 1, 2, 0, 2])
+FIXED = torch.where(CLASSES[:, None] != CLASSES, wave([7, 7]).abs(), 0.0)
 
 
 def loop_loss(e: Tensor, labels: Tensor, negatives: str, margin: float) -> float:
@@ -43,36 +45,22 @@ def test_it_equals_the_loop(phase: float, batch: int, margin: float, negatives: 
 
 
 @pytest.mark.parametrize("negatives", NEGATIVES)
-def test_the_gradient_passes_gradcheck(negatives: str) -> None:
+def test_the_gradient_passes_gradcheck(negatives: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def call(embedding: Tensor) -> Tensor:
-        draws = torch.Generator().manual_seed(3)
-        return triplet_loss(embedding, CLASSES, 1.0, negatives, draws)
+        return triplet_loss(embedding, CLASSES, 1.0, negatives)
 
+    if negatives == "distance":  # its weights have no gradient
+        monkeypatch.setattr(triplet, "_inverse_density", lambda *_: FIXED)
     assert torch.autograd.gradcheck(call, (wave([7, 3], 0.4, 2.0).requires_grad_(),))
 
 
-def shares(embedding: Tensor, labels: Tensor, draws: int) -> list[float]:
-    """Return how often each image is drawn as the negative of image 0.
-
-    It is at the place of image 1, its only positive: two draws a call, whose mean is the loss.
-    """
-    counts = [0] * len(labels)
-    distances = torch.cdist(embedding[:1], embedding)[0]
-    generator = torch.Generator().manual_seed(0)
-    for _ in range(draws):
-        loss = triplet_loss(embedding, labels, 100.0, "distance", generator)
-        pairs = [
-            (i, j)
-            for i, j in product(range(2, len(labels)), repeat=2)
-            if math.isclose(100 - (distances[i] + distances[j]).item() / 2, loss, rel_tol=1e-7)
-        ]
-        i, j = pairs[0]
-        counts[i] += 1
-        counts[j] += 1
-    return [count / (2 * draws) for count in counts]
+def loss_with(shares: list[float], embedding: Tensor) -> float:
+    """The loss of the two anchors 0 and 1, which are equal and each other's only positive."""
+    distances = torch.cdist(embedding[:1], embedding)[0].tolist()
+    return math.fsum(share * (100 - d) for share, d in zip(shares, distances, strict=True))
 
 
-def test_negatives_are_drawn_with_the_inverse_density_of_their_distance() -> None:
+def test_negatives_weigh_the_inverse_density_of_their_distance() -> None:
     angles = torch.tensor([0.0, 0.0, 0.2, 0.8, 1.1, 2.0], dtype=torch.float64)
     embedding = torch.stack([angles.cos(), angles.sin(), 0 * angles, 0 * angles], dim=1)
     labels = torch.tensor([0, 0, 1, 2, 3, 4])
@@ -80,14 +68,25 @@ def test_negatives_are_drawn_with_the_inverse_density_of_their_distance() -> Non
     for angle in angles[2:].tolist():
         d = max(0.5, 2 * math.sin(angle / 2))
         weights.append(d**-2 * (1 - d * d / 4) ** -0.5 if d < 1.4 else 0.0)
-    expected = [weight / math.fsum(weights) for weight in weights]
-    assert shares(embedding, labels, 2000) == pytest.approx(expected, abs=0.03)
+    shares = [weight / math.fsum(weights) for weight in weights]
+    loss = triplet_loss(embedding, labels, 100.0).item()
+    assert loss == pytest.approx(loss_with(shares, embedding), rel=1e-7)
+    longer = triplet_loss(3 * embedding, labels, 100.0).item()  # the weights are of unit vectors
+    assert longer == pytest.approx(loss_with(shares, 3 * embedding), rel=1e-7)
 
 
-def test_where_all_negatives_are_beyond_the_limit_each_is_as_likely() -> None:
+def test_where_all_negatives_are_beyond_the_limit_each_weighs_the_same() -> None:
     embedding = torch.tensor([[1.0, 0], [1, 0], [-1, 0.0], [-1, 0.2]], dtype=torch.float64)
-    labels = torch.tensor([0, 0, 1, 2])
-    assert shares(embedding, labels, 1000)[2:] == pytest.approx([0.5, 0.5], abs=0.04)
+    loss = triplet_loss(embedding, torch.tensor([0, 0, 1, 2]), 100.0).item()
+    assert loss == pytest.approx(loss_with([0, 0, 0.5, 0.5], embedding), rel=1e-7)
+
+
+@pytest.mark.parametrize("negatives", NEGATIVES)
+def test_blocks_of_anchors_change_nothing(negatives: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    embedding = wave([7, 3], 0.3, 2.0)
+    whole = triplet_per_image(embedding, CLASSES, 0.5, negatives)
+    monkeypatch.setattr(triplet, "TRIPLETS_PER_BLOCK", 100)
+    torch.testing.assert_close(triplet_per_image(embedding, CLASSES, 0.5, negatives), whole)
 
 
 @pytest.mark.parametrize("negatives", NEGATIVES)

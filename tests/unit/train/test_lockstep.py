@@ -12,10 +12,10 @@ from rkkd_cli.data.stream import DeviceImages, Stream
 from rkkd_cli.records.metrics import EMA_COLUMNS, VAL_COLUMNS, VAL_EMA_COLUMNS, columns
 from rkkd_cli.sweep.engines.worker import drain
 from rkkd_cli.sweep.sources import read_dataset
+from rkkd_cli.tasks import CLASSIFICATION_TASK
 from rkkd_cli.train.arm import ArmOnStream, new_student
 from rkkd_cli.train.events import ArmStopped, BatchDone, EpochDone, Warned
 from rkkd_cli.train.lockstep import Lockstep
-from rkkd_cli.train.metrics.evaluate import EVALUATION_BATCH
 from rkkd_cli.train.rng import IsolatedRng
 from rkkd_cli.train.teacher.obtain import obtain_teacher
 
@@ -212,7 +212,7 @@ def test_the_teacher_looks_at_each_batch_once_however_many_arms(count: int, cach
 
     bench.teacher.model.register_forward_hook(record)
     bench.train(epochs=3)
-    held_out = math.ceil(100 / EVALUATION_BATCH)
+    held_out = math.ceil(100 / CLASSIFICATION_TASK.evaluation_batch)
     assert len(bench.stream) == 4
     assert len(sizes) == held_out + 3 * len(bench.stream)
     assert sizes == [100] + 3 * [64, 64, 64, 8]

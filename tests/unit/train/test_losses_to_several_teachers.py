@@ -16,7 +16,8 @@ from rkkd_cli.losses import kendall_ranking_loss, kendall_tau_b, kl_divergence
 from rkkd_cli.methods import ModelPair, Objective, build_objective
 from rkkd_cli.methods.inputs import logits_only
 from rkkd_cli.models import build_model
-from rkkd_cli.train.metrics.batch import MEANS, measure
+from rkkd_cli.tasks import CLASSIFICATION_TASK
+from rkkd_cli.train.metrics.batch import mean_names, measure
 from rkkd_cli.train.metrics.gradients import GRADIENT_MEANS, diagnose
 from rkkd_cli.train.taught_batch import TaughtBatch
 
@@ -48,6 +49,17 @@ def naive_targets(target: Any, temperature: float) -> list[tuple[float, Tensor]]
         "mean_probabilities": temperature * (both / temperature).softmax(dim=2).mean(dim=0).log(),
     }
     return [(1.0, {**TEACHERS, **means}[target])]
+
+
+MEANS = mean_names(CLASSIFICATION_TASK)
+
+
+def measured(objectives: list[Objective], students: Tensor) -> tuple[Tensor, Tensor]:
+    """Return means, and the numbers of images in the columns agreement, acc and top5."""
+    hard = [objective.hard for objective in objectives]
+    targets = Targets(LABELS)
+    found = measure(CLASSIFICATION_TASK, objectives, hard, [students], TEACHERS, targets)
+    return found.means, torch.stack([*found.counts.values()], dim=1)
 
 
 def naive(target: Any, temperature: float, student: Tensor) -> dict[str, Tensor]:
@@ -83,7 +95,7 @@ def test_loss_and_gradient_are_those_of_the_equations(index: int) -> None:
 
 
 def test_all_that_is_recorded_is_that_of_the_equations() -> None:
-    means, correct = measure(OBJECTIVES, STUDENTS, TEACHERS, Targets(LABELS))
+    means, correct = measured(OBJECTIVES, STUDENTS)
     names = [*MEANS, *target_columns(TEACHERS)]
     for index, target in enumerate(TARGETS):
         temperature, student = 4.0 + index, STUDENTS[index]
@@ -113,11 +125,11 @@ def test_the_gradients_are_those_of_the_weighted_terms() -> None:
 
 
 def test_no_number_of_an_arm_depends_on_the_others() -> None:
-    means, correct = measure(OBJECTIVES, STUDENTS, TEACHERS, Targets(LABELS))
+    means, correct = measured(OBJECTIVES, STUDENTS)
     gradients = diagnose(OBJECTIVES, STUDENTS, TEACHERS)
     for index in range(len(TARGETS)):
         one = slice(index, index + 1)
-        alone = measure(OBJECTIVES[one], STUDENTS[one], TEACHERS, Targets(LABELS))
-        assert torch.equal(alone.means, means[one])
-        assert torch.equal(alone.correct, correct[one])
+        own_means, own_correct = measured(OBJECTIVES[one], STUDENTS[one])
+        assert torch.equal(own_means, means[one])
+        assert torch.equal(own_correct, correct[one])
         assert torch.equal(diagnose(OBJECTIVES[one], STUDENTS[one], TEACHERS), gradients[one])

@@ -75,7 +75,7 @@ def test_a_teacher_at_another_size_is_trained_and_runs_at_it(cache: Path) -> Non
         expected = teacher.model(own)
     torch.testing.assert_close(teacher.outputs(batch.images, False).logits, expected)
     split = teacher.taught_split(DeviceImages(dataset.test, dataset, CPU))
-    torch.testing.assert_close(split.teacher_logits, expected)
+    torch.testing.assert_close(split.teacher_outputs, expected)
     _, again = drain(obtain_teacher(other, dataset, runtime(cache)))
     assert again.facts["source"] == "cache"
 

@@ -18,6 +18,7 @@ from rkkd_cli.losses import KendallRankingLoss
 from rkkd_cli.methods import ModelPair, build_objective
 from rkkd_cli.methods.inputs import logits_only
 from rkkd_cli.models import build_model
+from rkkd_cli.tasks import CLASSIFICATION_TASK
 from rkkd_cli.train.arm import DistillationLoss
 from rkkd_cli.train.distributed.process_group import (
     FAILURE_KEY,
@@ -57,7 +58,8 @@ def step(process_group: ProcessGroup, method: str, count: int) -> dict[str, Tens
     )
     for module in student.modules():  # as in eval mode, where images do not see each other
         module.train(not isinstance(module, nn.BatchNorm2d))
-    alone = DistillationLoss(student, student, objective, "fp32", taken_as_is(1, (8, 8)))
+    takes = taken_as_is(1, (8, 8))
+    alone = DistillationLoss(student, student, objective, "fp32", takes, CLASSIFICATION_TASK)
     loss = process_group.wrap(alone, sync_batchnorm=False, uses_all=True)
     trained = TrainedModel(student, RECIPE, 0, EpochMeters((), (), CPU), process_group)
     batch = part_of(images, labels, process_group.shard)

@@ -1,6 +1,7 @@
 """What is recorded of a batch, held against naive loops, and arm by arm against all at once."""
 
 import math
+from collections.abc import Sequence
 from itertools import combinations
 
 import pytest
@@ -13,8 +14,10 @@ from torch import Tensor
 from rkkd_cli.config.experiment import MethodConfig, RankConfig
 from rkkd_cli.data.targets import Mixed, Targets
 from rkkd_cli.methods import ModelPair, Objective, build_objective
+from rkkd_cli.methods.hard_term import CROSS_ENTROPY, CrossEntropy
 from rkkd_cli.models.zoo.small import cnn2
-from rkkd_cli.train.metrics.batch import CORRECT, MEANS, measure
+from rkkd_cli.tasks import CLASSIFICATION_TASK
+from rkkd_cli.train.metrics.batch import BatchMetrics, mean_names, measure
 
 
 def logits(arms: int, images: int, classes: int, dtype: torch.dtype = torch.float64) -> Tensor:
@@ -42,6 +45,21 @@ def naive(student: Tensor, teacher: Tensor, labels: Tensor, objective: Objective
     return [one / len(labels) for one in sums]
 
 
+def measured(
+    objectives: Sequence[Objective],
+    students: Tensor,
+    teacher: Tensor,
+    targets: Targets,
+    smoothings: Sequence[float] = (),
+) -> BatchMetrics:
+    terms = [CrossEntropy(one) for one in smoothings] or [CROSS_ENTROPY] * len(students)
+    return measure(CLASSIFICATION_TASK, objectives, terms, [students], teacher, targets)
+
+
+def counts(metrics: BatchMetrics) -> Tensor:
+    return torch.stack([*metrics.counts.values()], dim=1)
+
+
 PAIR = ModelPair(cnn2(10, 1), cnn2(10, 1), 1, (8, 8), torch.arange(10))
 
 OBJECTIVES = [
@@ -64,16 +82,17 @@ OTHER_FORMS = [
 
 def test_terms_and_tau_are_those_of_the_definitions() -> None:
     students, teacher, labels = logits(3, 6, 5), logits(1, 6, 5)[0], torch.arange(6) % 5
-    means, _ = measure(OBJECTIVES, students, teacher, Targets(labels))
-    assert MEANS == ("ce", "kl", "rank", "kendall_tau")
+    means, _ = measured(OBJECTIVES, students, teacher, Targets(labels))
+    assert mean_names(CLASSIFICATION_TASK) == ("ce", "kl", "rank", "kendall_tau")
     for objective, student, found in zip(OBJECTIVES, students, means.tolist(), strict=True):
         assert found == pytest.approx(naive(student, teacher, labels, objective), rel=1e-9)
 
 
 def test_hits_count_images() -> None:
     students, teacher, labels = logits(2, 40, 7), logits(1, 40, 7)[0], torch.arange(40) % 7
-    correct = measure(OBJECTIVES[:2], students, teacher, Targets(labels)).correct.tolist()
-    assert CORRECT == ("agreement", "acc", "top5")
+    found = measured(OBJECTIVES[:2], students, teacher, Targets(labels))
+    assert [*found.counts] == ["agreement", "acc", "top5"]
+    correct = counts(found).tolist()
     for student, found in zip(students, correct, strict=True):
         order = student.argsort(dim=1, descending=True)
         expected = [
@@ -96,19 +115,19 @@ def test_no_number_depends_on_the_other_arms(
     former = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        together = measure(objectives, students, teacher, Targets(labels))
+        together = measured(objectives, students, teacher, Targets(labels))
         for number in (0, arms // 2, arms - 1):
             one = slice(number, number + 1)
-            alone = measure(objectives[one], students[one], teacher, Targets(labels))
+            alone = measured(objectives[one], students[one], teacher, Targets(labels))
             assert torch.equal(alone.means, together.means[one])
-            assert torch.equal(alone.correct, together.correct[one])
+            assert torch.equal(counts(alone), counts(together)[one])
     finally:
         torch.set_num_threads(former)
 
 
 def test_each_form_of_the_ranking_loss_is_recorded_as_it_is_optimised() -> None:
     students, teacher = logits(3, 8, 6), logits(1, 8, 6)[0]
-    means, _ = measure(OTHER_FORMS, students, teacher, Targets(torch.arange(8) % 6))
+    means, _ = measured(OTHER_FORMS, students, teacher, Targets(torch.arange(8) % 6))
     for objective, student, found in zip(OTHER_FORMS, students, means, strict=True):
         torch.testing.assert_close(found[2], objective.ranking(student, teacher))
 
@@ -119,7 +138,7 @@ def test_many_classes_are_measured_arm_by_arm(channels: str) -> None:
         build_objective(MethodConfig(), RankConfig(steepness=1.0, channels=channels), PAIR)
     ] * 3
     students, teacher = logits(3, 8, 300), logits(1, 8, 300)[0]
-    means, _ = measure(objectives, students, teacher, Targets(torch.arange(8)))
+    means, _ = measured(objectives, students, teacher, Targets(torch.arange(8)))
     for student, found in zip(students, means, strict=True):
         torch.testing.assert_close(found[2], objectives[0].ranking(student, teacher))
 
@@ -127,7 +146,7 @@ def test_many_classes_are_measured_arm_by_arm(channels: str) -> None:
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_logits_give_float32_terms(dtype: torch.dtype) -> None:
     students, teacher, labels = logits(3, 6, 5, dtype), logits(1, 6, 5)[0], torch.arange(6) % 5
-    means, _ = measure(OBJECTIVES, students, teacher.float(), Targets(labels))
+    means, _ = measured(OBJECTIVES, students, teacher.float(), Targets(labels))
     assert means.dtype == torch.float32
     for objective, student, found in zip(OBJECTIVES, students, means.tolist(), strict=True):
         exact = naive(student.double(), teacher, labels, objective)
@@ -141,14 +160,14 @@ def test_arms_may_smooth_their_labels_and_change_no_other_arms_numbers() -> None
     objectives, smoothings = OBJECTIVES[:3], (0.0, 0.1, 0.4)
     for mixed in (None, Mixed(other, torch.tensor(0.7, dtype=torch.float64))):
         targets = Targets(labels, mixed)
-        together = measure(objectives, students, teacher, targets, smoothings)
-        plain = measure(objectives, students, teacher, targets)
+        together = measured(objectives, students, teacher, targets, smoothings)
+        plain = measured(objectives, students, teacher, targets)
         assert torch.equal(together.means[0], plain.means[0])
         assert torch.equal(together.means[:, 1:], plain.means[:, 1:])
-        assert torch.equal(together.correct, plain.correct)
+        assert torch.equal(counts(together), counts(plain))
         for arm, smoothing in enumerate(smoothings):
             expected = targets.cross_entropy(students[arm], smoothing)
             assert together.means[arm, 0].item() == pytest.approx(expected.item(), rel=1e-12)
             one = slice(arm, arm + 1)
-            alone = measure(objectives[one], students[one], teacher, targets, [smoothing])
+            alone = measured(objectives[one], students[one], teacher, targets, [smoothing])
             assert torch.equal(alone.means[0], together.means[arm])

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from rkkd_cli.train.metrics.evaluate import one_class_warnings
+from rkkd_cli.tasks import CLASSIFICATION_TASK
+from rkkd_cli.train.metrics.evaluate import collapse_warnings
 from rkkd_cli.train.metrics.meters import EpochMeters, NonFinite, SplitMeters
 
 CPU = torch.device("cpu")
@@ -69,9 +70,9 @@ def test_at_the_same_step_the_first_name_is_named() -> None:
 
 def split_meters(logits: Tensor, correct: int) -> SplitMeters:
     """Return the meters of a split with these logits, so many of them of the right class."""
-    meters = SplitMeters(("ce",), ("acc",), 3, CPU)
+    meters = SplitMeters(("ce",), ("acc",), CPU, CLASSIFICATION_TASK.held_out_metrics(3, CPU))
     for batch in torch.split(logits, 2):
-        meters.count_predictions(batch)
+        meters.whole.add(batch, torch.zeros(len(batch)))
     meters.add(torch.zeros(1), torch.tensor([correct]), len(logits))
     return meters
 
@@ -79,9 +80,9 @@ def split_meters(logits: Tensor, correct: int) -> SplitMeters:
 def test_arms_that_predict_one_class_are_named_unless_it_is_right_for_all_images() -> None:
     one, two = torch.tensor([[0.0, 2.0, 1.0]] * 4), torch.eye(4)[:, :3]
     meters = {"dull": split_meters(one, 1), "kd": split_meters(two, 1), "too": split_meters(one, 3)}
-    (warned,) = one_class_warnings(2, 9, meters)
+    (warned,) = collapse_warnings(CLASSIFICATION_TASK, 2, 9, meters)
     assert warned.text.startswith(
         "seed 2: after epoch 9, dull, too predict one class for all 4 test images"
     )
-    assert [*one_class_warnings(2, 9, {"kd": split_meters(two, 1)})] == []
-    assert [*one_class_warnings(2, 9, {"right": split_meters(one, 4)})] == []
+    assert [*collapse_warnings(CLASSIFICATION_TASK, 2, 9, {"kd": split_meters(two, 1)})] == []
+    assert [*collapse_warnings(CLASSIFICATION_TASK, 2, 9, {"right": split_meters(one, 4)})] == []

@@ -8,7 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-RECALLS = (1, 2, 4, 8)
+from rkkd_cli.config.tasks import RECALLS
+
 # Similarities that are held at once: 256 MiB in float32.
 PAIRS_PER_BLOCK = 2**26
 
@@ -28,6 +29,12 @@ class RetrievalMetrics(NamedTuple):
     r_precision: float
     map_at_r: float
 
+    @property
+    def columns(self) -> dict[str, float]:
+        """The metrics by the names that they are recorded with."""
+        recalls = {f"recall_at_{k}": one for k, one in zip(RECALLS, self.recalls, strict=True)}
+        return {"map_at_r": self.map_at_r, "r_precision": self.r_precision, **recalls}
+
 
 def retrieval_metrics(embedding: Tensor, labels: Tensor) -> RetrievalMetrics:
     """Return the metrics of an embedding (N, D) with classes (N,), by Euclidean distance.
@@ -38,7 +45,7 @@ def retrieval_metrics(embedding: Tensor, labels: Tensor) -> RetrievalMetrics:
 
     Source: Musgrave et al., arXiv 2003.08505 (MAP@R, R-precision).
     """
-    _, class_of, sizes = labels.unique(return_inverse=True, return_counts=True)
+    _, class_of, sizes = torch.unique(labels, return_inverse=True, return_counts=True)
     others = sizes[class_of] - 1
     if not (others > 0).any():
         raise ValueError("retrieval needs two images of a class; every image has its own class")

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from rkkd_cli.train.metrics import retrieval
-from rkkd_cli.train.metrics.retrieval import RECALLS, retrieval_metrics
+from rkkd_cli.tasks import retrieval
+from rkkd_cli.tasks.retrieval import RECALLS, retrieval_metrics
 
 
 def loop_metrics(embedding: Tensor, labels: Tensor) -> list[float]:

@@ -1,0 +1,15 @@
+"""What a row of logits is: the tasks, and the one of an experiment."""
+
+from rkkd_cli.config.experiment import Experiment
+from rkkd_cli.tasks.classification import Classification
+from rkkd_cli.tasks.embedding import Embedding
+from rkkd_cli.tasks.task import Task
+
+CLASSIFICATION_TASK: Task = Classification()
+
+
+def task_for(experiment: Experiment) -> Task:
+    """Return the task of the experiment, with its settings."""
+    if experiment.task == "embedding":
+        return Embedding(experiment.triplet)
+    return CLASSIFICATION_TASK
