@@ -19,6 +19,7 @@ from pydantic import (
 
 from rkkd_cli.config.dataset import DatasetConfig
 from rkkd_cli.config.frozen import FrozenConfig as FrozenConfig
+from rkkd_cli.config.methods import METHODS
 from rkkd_cli.config.models import ModelConfig
 from rkkd_cli.config.objective import MethodConfig as MethodConfig
 from rkkd_cli.config.objective import RankConfig as RankConfig
@@ -242,6 +243,13 @@ class Experiment(FrozenConfig):
             )
         return self
 
+    @model_validator(mode="after")
+    def _task_fits(self) -> Self:
+        problem = task_problem(self)
+        if problem:
+            raise ValueError(problem)
+        return self
+
     @field_validator("findings")
     @classmethod
     def _check_finding_names(cls, findings: dict[str, StatedFinding]) -> dict[str, StatedFinding]:
@@ -249,3 +257,32 @@ class Experiment(FrozenConfig):
             if not FINDING_NAME.fullmatch(name):
                 raise ValueError(f"must have names of letters, digits and _ -; got {name!r}")
         return findings
+
+
+def task_problem(experiment: Experiment) -> str | None:
+    """Return what of an experiment does not fit its task, or None."""
+    models = {"student": experiment.student, **experiment.teacher_sections}
+    method, task = experiment.method.name, experiment.task
+    tasks = METHODS[method].tasks if method in METHODS else (task,)
+    if task not in tasks:
+        fitting = ", ".join(name for name, facts in METHODS.items() if task in facts.tasks)
+        return (
+            f"method.name = {method!r} is for the task {tasks[0]}; for {task} there are {fitting}"
+        )
+    if task == "classification":
+        for section, model in models.items():
+            for key in ("embedding", "normalize"):
+                if getattr(model, key):
+                    return f"{section}.{key} is of the task embedding; set task = 'embedding'"
+        return None
+    for section, model in models.items():
+        if model.embedding is None:
+            return f"task = 'embedding' needs {section}.embedding, its dimensions, such as 64"
+    if experiment.dataset.mixup_alpha or experiment.dataset.cutmix_alpha:
+        return "images mixed of two classes have no neighbours of their class; leave mixing out"
+    if experiment.cache_teacher != "off":
+        return "cache_teacher keeps logits of classes; leave it out for the task embedding"
+    recipes = [experiment.training, *(one.training for one in experiment.named_teachers.values())]
+    if any(recipe is not None and recipe.label_smoothing for recipe in recipes):
+        return "label_smoothing is of classes; leave it out for the task embedding"
+    return None

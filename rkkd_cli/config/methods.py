@@ -44,9 +44,22 @@ class PLDConfig(FrozenConfig):
 class RKDConfig(FrozenConfig):
     """The settings of RKD."""
 
-    distance_weight: float = Field(25.0, ge=0, description="Weight of the distances.")
-    angle_weight: float = Field(50.0, ge=0, description="Weight of the angles.")
+    distance_weight: float | None = Field(
+        None, ge=0, description="Weight of the distances; default: 25, of embeddings 1."
+    )
+    angle_weight: float | None = Field(
+        None, ge=0, description="Weight of the angles; default: 50, of embeddings 2."
+    )
     normalize: bool = Field(False, description="Scale features to length 1 first, as in mmrazor.")
+
+
+class DarkRankConfig(FrozenConfig):
+    """The settings of DarkRank."""
+
+    weight: float = Field(1.0, ge=0, description="Weight of the loss.")
+    alpha: float = Field(3.0, gt=0, description="Scale of the scores of neighbours.")
+    beta: float = Field(3.0, gt=0, description="Power of their distances.")
+    length: int = Field(4, ge=2, description="Neighbours in the teacher's order.")
 
 
 class SPConfig(FrozenConfig):
@@ -113,20 +126,27 @@ class SimKDConfig(FrozenConfig):
 
 
 class MethodFacts(NamedTuple):
-    """What a method optimises, in one line, and its own settings."""
+    """What a method optimises, in one line, its own settings, and the tasks that it is for."""
 
     objective: str
     settings: type[FrozenConfig] = FrozenConfig
+    tasks: tuple[str, ...] = ("classification",)
+
+
+BOTH = ("classification", "embedding")
 
 
 METHODS: dict[str, MethodFacts] = {
     "ce": MethodFacts("CE alone: the student without distillation."),
-    "kd": MethodFacts("(1 − alpha)·CE + alpha·KL; KL is × T²."),
-    "soft_ce": MethodFacts("(1 − alpha)·CE + alpha·CE(σ(z_t/T), σ(z_s/T)), without T²."),
+    "triplet": MethodFacts("The triplet loss alone.", tasks=("embedding",)),
+    "kd": MethodFacts("(1 − alpha)·CE + alpha·KL; KL is × T².", tasks=BOTH),
+    "soft_ce": MethodFacts(
+        "(1 − alpha)·CE + alpha·CE(σ(z_t/T), σ(z_s/T)), without T².", tasks=BOTH
+    ),
     "dkd": MethodFacts(
         "CE + min(epoch / warmup_epochs, 1) · (alpha·TCKD + beta·NCKD), both × T².", DKDConfig
     ),
-    "dist": MethodFacts("CE + beta·inter + gamma·intra, both × T².", DISTConfig),
+    "dist": MethodFacts("CE + beta·inter + gamma·intra, both × T².", DISTConfig, BOTH),
     "ctkd": MethodFacts(
         "(1 − alpha)·CE + alpha·KL at a learnt global temperature, trained to make KL larger.",
         CTKDConfig,
@@ -135,18 +155,24 @@ METHODS: dict[str, MethodFacts] = {
     "pld": MethodFacts(
         "weight·PLD, which has a weighted CE in it; no CE and no KL unless weighted.", PLDConfig
     ),
-    "rkd": MethodFacts("CE + distance_weight·distances + angle_weight·angles.", RKDConfig),
-    "sp": MethodFacts("CE + weight·SP of the last feature maps.", SPConfig),
+    "rkd": MethodFacts("CE + distance_weight·distances + angle_weight·angles.", RKDConfig, BOTH),
+    "sp": MethodFacts("CE + weight·SP of the last feature maps.", SPConfig, BOTH),
     "fitnet": MethodFacts(
-        "CE + weight·MSE between the regressed map of the student and the teacher's.", FitNetConfig
+        "CE + weight·MSE between the regressed map of the student and the teacher's.",
+        FitNetConfig,
+        BOTH,
     ),
     "at": MethodFacts(
-        "CE + weight·Σ of the attention maps' differences, over all maps but the stem's.", ATConfig
+        "CE + weight·Σ of the attention maps' differences, over all maps but the stem's.",
+        ATConfig,
+        BOTH,
     ),
     "vid": MethodFacts(
         "CE + weight·Σ of the teacher maps' negative log-likelihoods, over all but the stem's.",
         VIDConfig,
+        BOTH,
     ),
+    "darkrank": MethodFacts("weight·DarkRank of the embeddings.", DarkRankConfig, ("embedding",)),
     "crd": MethodFacts(
         "CE + weight·(student against the teacher's memory + teacher against the student's).",
         CRDConfig,

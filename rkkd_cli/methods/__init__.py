@@ -15,12 +15,13 @@ from rkkd_cli.losses import KendallRankingLoss
 from rkkd_cli.methods.at import AT
 from rkkd_cli.methods.crd import CRD
 from rkkd_cli.methods.ctkd import CTKD
+from rkkd_cli.methods.darkrank import DarkRank
 from rkkd_cli.methods.dist import DIST
 from rkkd_cli.methods.dkd import DKD
 from rkkd_cli.methods.fitnet import FitNet
 from rkkd_cli.methods.hard_term import CROSS_ENTROPY, HardTerm
 from rkkd_cli.methods.inputs import DistillInputs, ViewOutputs
-from rkkd_cli.methods.kd import CE, KD, SoftCE
+from rkkd_cli.methods.kd import CE, KD, SoftCE, TripletAlone
 from rkkd_cli.methods.method import Method, ModelPair
 from rkkd_cli.methods.mlkd import MLKD
 from rkkd_cli.methods.objective import Objective, method_term_names
@@ -47,6 +48,7 @@ __all__ = [
 
 METHODS: dict[str, type[Method]] = {
     "ce": CE,
+    "triplet": TripletAlone,
     "kd": KD,
     "soft_ce": SoftCE,
     "dkd": DKD,
@@ -59,6 +61,7 @@ METHODS: dict[str, type[Method]] = {
     "fitnet": FitNet,
     "at": AT,
     "vid": VID,
+    "darkrank": DarkRank,
     "crd": CRD,
     "reviewkd": ReviewKD,
     "simkd": SimKD,

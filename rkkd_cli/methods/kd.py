@@ -13,6 +13,10 @@ class CE(Method):
         return {"ce": 1.0}
 
 
+class TripletAlone(CE):
+    """The triplet loss alone."""
+
+
 class KD(Method):
     """(1 − alpha)·CE + alpha·KL; KL is × T²."""
 

@@ -30,6 +30,7 @@ class ModelPair:
     image_size: tuple[int, int]
     train_labels: Tensor
     teacher_image_size: tuple[int, int] | None = None
+    task: str = "classification"
 
     @cached_property
     def student_shapes(self) -> FeatureShapes:
@@ -81,7 +82,7 @@ class Method(nn.Module):
         for a pair of models that it cannot train.
         """
         super().__init__()
-        self.method_config, self.config = method_config, config
+        self.method_config, self.config, self.task = method_config, config, pair.task
 
     def forward(self, inputs: DistillInputs) -> Mapping[str, Tensor]:
         """Return the raw value of each of ``terms``, a scalar, without its weight."""
@@ -92,8 +93,11 @@ class Method(nn.Module):
         return {}
 
     def default_weights(self) -> Mapping[str, float]:
-        """Return the weights of ``ce`` and ``kl`` where the experiment sets none."""
-        return {"ce": 1.0, "kl": 0.0}
+        """Return the weights of ``ce`` and ``kl`` where the experiment sets none.
+
+        ``ce`` stands for the task's term of the labels. Embeddings learn without it, as published.
+        """
+        return {"ce": 1.0 if self.task == "classification" else 0.0, "kl": 0.0}
 
     def loss_weights(self, epoch: int) -> dict[str, float]:
         """Return the weights of all optimised terms but ``rank`` in an epoch (from 1).

@@ -19,8 +19,13 @@ class RKD(Method):
 
     def term_weights(self, epoch: int) -> dict[str, float]:
         """Return the two weights."""
-        config = self.config
-        return {"rkd_distance": config.distance_weight, "rkd_angle": config.angle_weight}
+        config, of_classes = self.config, self.task == "classification"
+        distances, angles = (25.0, 50.0) if of_classes else (1.0, 2.0)
+        given = config.distance_weight, config.angle_weight
+        return {
+            "rkd_distance": distances if given[0] is None else given[0],
+            "rkd_angle": angles if given[1] is None else given[1],
+        }
 
     def forward(self, inputs: DistillInputs) -> dict[str, Tensor]:
         """Return the distance loss and the angle loss of the pooled features."""

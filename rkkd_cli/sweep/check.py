@@ -199,7 +199,8 @@ def _check_method(arm: Arm, models: Models, dataset: DatasetInfo) -> str:
     own, theirs = student.input.own, teacher.input.own
     labels = torch.zeros(dataset.train_images, dtype=torch.int64)
     with torch.device("meta"):
-        pair = ModelPair(student.model, teacher.model, own.channels, own.size, labels, theirs.size)
+        models_seen = student.model, teacher.model, own.channels, own.size, labels, theirs.size
+        pair = ModelPair(*models_seen, experiment.task)
         hard = task_for(experiment).hard_term(experiment.training)
         objective = build_objective(experiment.method, experiment.rank, pair, hard)
     method = objective.method
@@ -247,9 +248,10 @@ def _check_losses(arms: Sequence[Arm], models: Models, dataset: DatasetInfo) -> 
         }
     )
     generator = torch.Generator().manual_seed(0)
-    count = min(2, smallest_batch(experiment.training, dataset.train_images))
+    compares = experiment.task == "embedding"  # two images of two classes each
+    count = min(4 if compares else 2, smallest_batch(experiment.training, dataset.train_images))
     images = torch.randn(count, dataset.in_channels, height, width, generator=generator)
-    labels, mixed = torch.arange(count), None
+    labels, mixed = torch.arange(count) % 2 if compares else torch.arange(count), None
     if dataset_request(experiment).augment.mixing:
         mixed = Mixed(labels.flip(0), torch.tensor(0.7))
     tried: set[tuple[object, ...]] = set()
@@ -272,7 +274,7 @@ def _check_losses(arms: Sequence[Arm], models: Models, dataset: DatasetInfo) -> 
             reason = " ".join(str(error).split()) or "no reason given"
             raise UserError(
                 f"arm {arm.name}: method {arm.experiment.method.name} cannot compute its loss on "
-                f"{'two random images' if count == 2 else 'a batch of one image'}: "
+                f"{'a batch of one image' if count == 1 else f'{count} random images'}: "
                 f"{type(error).__name__}: {reason}"
             ) from error
 

@@ -233,8 +233,8 @@ def _new_objective(
 ) -> Objective:
     """Return the arm's objective; its trainable parts have the first weights of ``seed``."""
     own, theirs = student_input.own, teacher.input.own
-    pair = ModelPair(student, teacher.model, own.channels, own.size, labels, theirs.size)
-    experiment = arm.experiment
+    experiment, seen = arm.experiment, (own.channels, own.size, labels, theirs.size)
+    pair = ModelPair(student, teacher.model, *seen, experiment.task)
     with IsolatedRng(derive_seed(seed, "method"), teacher.device).active():
         objective = build_objective(experiment.method, experiment.rank, pair, hard)
     objective.method.to(teacher.device).train()

@@ -89,7 +89,7 @@ def _datasets(out: Path) -> Table:
 def _methods(out: Path) -> Table:
     from rkkd_cli.config.methods import METHODS
 
-    rows = [[name, objective, _settings(config)] for name, (objective, config) in METHODS.items()]
+    rows = [[name, one.objective, _settings(one.settings)] for name, one in METHODS.items()]
     return ["method", "objective", SETTINGS], rows
 
 

@@ -51,6 +51,9 @@ def teacher_key(experiment: Experiment, dataset: Dataset) -> str:
         "seed": teacher.seed,
         "precision": experiment.precision,
     }
+    if experiment.task != "classification":
+        own = {"embedding": teacher.embedding, "normalize": teacher.normalize}
+        parts["task"] = [experiment.task, own, experiment.triplet.model_dump()]
     if teacher.options:
         parts["options"] = teacher.options
     takes, weights = model_input(teacher, dataset.image_format), weights_sha256(teacher)
