@@ -10,9 +10,10 @@ from made_rows import arm_seed_epoch, grid_rows, metric_row
 from rkkd_cli.analysis.pairing import RunRecord
 from rkkd_cli.analysis.published import ComparedAccuracy, PublishedAccuracy
 from rkkd_cli.analysis.published_curves import PublishedCurves
-from rkkd_cli.analysis.selection import SELECTIONS
+from rkkd_cli.analysis.selection import selection_of
 from rkkd_cli.analysis.summary import MeanStd, mean_std
 from rkkd_cli.config.presets import load_experiment, to_toml
+from rkkd_cli.config.tasks import CLASSIFICATION
 from rkkd_cli.records.manifest import Manifest, manifest_text
 from rkkd_cli.records.metrics import columns
 from rkkd_cli.report.grid_picture import GridPicture
@@ -114,5 +115,5 @@ def made_grid(
     measured = {arm: mean_std(seeds["last_acc"]) for arm, seeds in frame.groupby("arm")}
     by_arm = {"_".join(map(str, cell)): acc for cell, acc in (published or {}).items()}
     stated = {arm: compared(acc, measured=measured[arm]) for arm, acc in by_arm.items()}
-    selection = SELECTIONS["last"]
+    selection = selection_of("last", CLASSIFICATION)
     return GridPicture("my-grid", frame, tuple(values), selection, references or {}, stated)

@@ -3,11 +3,10 @@
 import pytest
 
 from rkkd_cli.config.experiment import Experiment
-from rkkd_cli.config.monitors import MONITORS
 from rkkd_cli.config.overrides import parse_override
 from rkkd_cli.config.presets import load_experiment
+from rkkd_cli.config.tasks import TASKS
 from rkkd_cli.errors import UserError
-from rkkd_cli.records.metrics import VAL_COLUMNS, VAL_EMA_COLUMNS
 
 SPLIT = "dataset.val_share=0.1"
 
@@ -17,7 +16,9 @@ def experiment_with(*words: str) -> Experiment:
 
 
 def test_the_monitors_are_the_columns_of_the_validation_split() -> None:
-    assert tuple(MONITORS) == (*VAL_COLUMNS, *VAL_EMA_COLUMNS)
+    for task in TASKS.values():
+        columns = (*task.split_columns("val"), task.ema_column("val"))
+        assert tuple(task.monitors) == columns
 
 
 @pytest.mark.parametrize(
