@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Literal, cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, with_config
-from typing_extensions import TypedDict
+from typing_extensions import NotRequired, TypedDict
 
 from rkkd_cli.config.tasks import task_of
 from rkkd_cli.errors import UserError
@@ -30,10 +30,14 @@ class DatasetFacts(TypedDict):
 
 @with_config(ALLOW_EXTRA)
 class TeacherFacts(TypedDict):
-    """The facts of a teacher that are shown; the manifest has more, such as ``test_acc``."""
+    """The facts of a teacher that are shown; the manifest has more.
+
+    It has the metrics of the task on the test images: ``test_acc``, or ``test_map_at_r`` and others.
+    """
 
     model: str
     source: str
+    test_acc: NotRequired[float]
     parameters: int
     sha256: str
 
