@@ -8,6 +8,7 @@ import pandas as pd
 
 from rkkd_cli.analysis.compare import ArmNames, Comparison, compare_arms, correct_together
 from rkkd_cli.analysis.record import RunRecord as RunRecord
+from rkkd_cli.analysis.record import common_task
 from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.config.overrides import flatten
 from rkkd_cli.config.teachers import target_columns, target_text
@@ -52,17 +53,18 @@ def why_scales_differ(first: Experiment, second: Experiment, metric: str) -> str
     τ and agreement, to what it learns from of several teachers.
     """
     term = metric.removeprefix("test_").removeprefix("val_")
+    main = first.task_records.main_column
     if term in TO_THE_TEACHER and first.method.shares != second.method.shares:
         teachers = (first.method.teacher, second.method.teacher)
         values = " and ".join("its only teacher" if t is None else target_text(t) for t in teachers)
-        return f"each arm records it to what it learns from ({values}), so rather see test_acc"
+        return f"each arm records it to what it learns from ({values}), so rather see {main}"
     of_several = {*target_columns(first.teachers), *target_columns(second.teachers)}
     term = term.partition("_")[0] if term in of_several else term
     keys: list[str] = []
     if term == "rank":
         keys, instead = [f"rank.{key}" for key in first.rank.settings], "kendall_tau"
     elif term == "kl":
-        keys, instead = ["method.temperature"], "test_acc"
+        keys, instead = ["method.temperature"], main
     settings = [flatten(arm.model_dump(include={"rank", "method"})) for arm in (first, second)]
     for key in keys:
         of_first, of_second = (table[key] for table in settings)
@@ -168,8 +170,9 @@ def compare_runs(
 ) -> list[Comparison]:
     """Compare the arms of the same name, or each run's only one, with their caveats.
 
-    Raises UserError where no arms match.
+    Raises UserError where no arms match, and for runs of different tasks.
     """
+    common_task([first, second])
     pairs = matching_arms(first, second)
     rows, names = concat_runs(first, second, pairs)
     reasons = {names[pair]: why_unpaired_across(first, second, pair) for pair in pairs}

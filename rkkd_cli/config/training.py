@@ -5,7 +5,8 @@ from typing import Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from rkkd_cli.config.frozen import Floats, FrozenConfig
-from rkkd_cli.config.monitors import DEFAULT_MONITOR, EMA_MONITORS, monitor_problem
+from rkkd_cli.config.monitors import EMA_MONITORS
+from rkkd_cli.config.tasks import CLASSIFICATION, TaskRecords
 
 
 class TrainingConfig(FrozenConfig):
@@ -123,7 +124,7 @@ class StudentTrainingConfig(TrainingConfig):
         gt=0,
         lt=1,
         description="Decay of an exponential moving average of the student's weights, which gets "
-        "an accuracy of its own: test_acc_ema.",
+        "an accuracy (or MAP@R) of its own: test_acc_ema.",
     )
     patience: int | None = Field(default=None, ge=1)
     min_delta: float = Field(default=0.0, ge=0)
@@ -132,7 +133,14 @@ class StudentTrainingConfig(TrainingConfig):
     @property
     def selects_by(self) -> str | None:
         """The metric that selects an epoch, or None if none is selected."""
-        return self.monitor or (None if self.patience is None else DEFAULT_MONITOR)
+        return self.monitor or (None if self.patience is None else CLASSIFICATION.default_monitor)
+
+    def in_task(self, task: TaskRecords) -> Self:
+        """Return the recipe with the task's own default monitor, where it needs one."""
+        default = task.default_monitor
+        if self.monitor is None and self.selects_by not in (None, default):
+            return self.model_copy(update={"monitor": default})
+        return self
 
     @property
     def no_validation_images(self) -> str:
@@ -142,14 +150,6 @@ class StudentTrainingConfig(TrainingConfig):
             f"training.{key} needs images for validation, neither trained on nor tested on; hold "
             "some out with dataset.val_share, such as 0.1"
         )
-
-    @field_validator("monitor")
-    @classmethod
-    def _can_be_monitored(cls, monitor: str | None) -> str | None:
-        problem = None if monitor is None else monitor_problem(monitor)
-        if problem:
-            raise ValueError(problem)
-        return monitor
 
     @model_validator(mode="after")
     def _monitored_average_exists(self) -> Self:
