@@ -102,8 +102,8 @@ class TrainingConfig(FrozenConfig):
             classes, rest = divmod(self.batch_size, self.per_class)
             if rest or classes < 2:
                 raise ValueError(
-                    f"batch_size = {self.batch_size} is no multiple of per_class = "
-                    f"{self.per_class}, 2 or more times; take such as {8 * self.per_class}"
+                    f"batch_size = {self.batch_size} with per_class = {self.per_class} must be a "
+                    f"multiple of it, with two classes or more, such as {8 * self.per_class}"
                 )
         return self
 

@@ -20,7 +20,7 @@ class DatasetInfo(NamedTuple):
 
     ``size`` is the images' height and width. ``streamed``: they are read from disk batch by batch.
     The counts are those of the splits as a run uses them, and of the ``unused_images`` beyond its
-    limits. ``train_classes``: how many classes the training images have.
+    limits. ``train_classes`` and ``test_classes``: how many classes a split has.
     """
 
     num_classes: int
@@ -29,6 +29,7 @@ class DatasetInfo(NamedTuple):
     train_images: int
     test_images: int
     train_classes: int
+    test_classes: int
     streamed: bool = False
     val_images: int = 0
     unused_images: int = 0

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from rkkd_cli.data.catalogue import (
     DatasetInfo,
@@ -41,6 +40,7 @@ from rkkd_cli.data.shared_images import copies_among, shared_notes
 from rkkd_cli.data.streaming.loader import ImageLoader
 from rkkd_cli.data.streaming.split import StreamedSplit
 from rkkd_cli.data.subsets import (
+    Labelled,
     Labels,
     SplitT,
     balanced_subset,
@@ -70,7 +70,8 @@ def inspect_dataset(request: DatasetRequest) -> DatasetInfo:
         train, test, classes = _label_splits(spec)
         train, test = _by_class(request, spec, train, test, classes)
         facts = len(classes), spec.in_channels, spec.size
-        info = DatasetInfo(*facts, len(train), len(test), _count_classes(train.labels))
+        counts = _count_classes(train), _count_classes(test)
+        info = DatasetInfo(*facts, len(train), len(test), *counts)
         used = _select_images(request, train, test, None, classes)
     sizes = [0 if split is None else len(split) for split in used]
     return info._replace(
@@ -81,8 +82,8 @@ def inspect_dataset(request: DatasetRequest) -> DatasetInfo:
     )
 
 
-def _count_classes(labels: NDArray[np.int64]) -> int:
-    return len(np.unique(labels))
+def _count_classes(split: Labelled) -> int:
+    return len(np.unique(split.labels))
 
 
 def _label_splits(spec: DatasetSpec) -> tuple[Labels, Labels, tuple[str, ...]]:
@@ -186,7 +187,8 @@ def _folder_info(request: DatasetRequest, tree: Tree) -> DatasetInfo:
         size=(side, side),
         train_images=len(tree.train),
         test_images=len(tree.test),
-        train_classes=_count_classes(tree.train.labels),
+        train_classes=_count_classes(tree.train),
+        test_classes=_count_classes(tree.test),
         streamed=True,
         val_images=len(tree.val or ()),
         notes=tree.notes,

@@ -87,7 +87,7 @@ def _read_products(train: bytes, test: bytes) -> Listed:
 
 
 def _names_of(names: Mapping[int, str]) -> tuple[str, ...]:
-    return tuple(names.get(label, str(label + 1)) for label in range(max(names) + 1))
+    return tuple(names.get(label, str(label + 1)) for label in range(max(names, default=-1) + 1))
 
 
 def _halves(classes: int) -> ClassSplit:
@@ -139,7 +139,14 @@ def scan_retrieval_set(name: str, root: str | None, split: ClassSplit | None) ->
     names = np.array([os.fsencode(path.replace("/", os.sep)) for path in listed.names])
     images = FileIndex(folder, names, np.array(listed.labels, dtype=np.int64))
     train, test = split_by_class(images, images, split or listed.split, listed.classes)
-    return Tree(folder, train, test, None, listed.classes, ())
+    packed = _packed(name, folder)
+    notes = () if packed is None else (f"the images are still in {packed}",)
+    return Tree(folder, train, test, None, listed.classes, notes)
+
+
+def is_packed(name: str, root: str | None) -> bool:
+    """Return whether a dataset is one of these, and not unpacked yet."""
+    return name in RETRIEVAL_SETS and _packed(name, _root_of(name, root)) is not None
 
 
 def unpack_retrieval_set(name: str, root: str | None) -> None:
@@ -148,8 +155,8 @@ def unpack_retrieval_set(name: str, root: str | None) -> None:
     Raises UserError if it is damaged, or the folder cannot be written.
     """
     folder, wanted = _root_of(name, root), RETRIEVAL_SETS[name].folder
-    archive = _archive(folder, wanted)
-    if (folder / wanted).is_dir() or archive is None:
+    archive = _packed(name, folder)
+    if archive is None:
         return
     try:
         with tempfile.TemporaryDirectory(prefix=".unpacking-", dir=folder) as inside:
@@ -178,10 +185,13 @@ def _what_to_put(name: str) -> str:
     files = RETRIEVAL_SETS[name]
     archive = files.folder + (".zip" if name == "sop" else ".tgz")
     besides = "".join(f" and {path}" for path in files.lists if "/" not in path)
-    return (
-        f"get {archive}{besides} from {files.page}, and name the folder in which you put them, "
-        f"unpacked or not"
-    )
+    return f"take {archive}{besides} from {files.page}, and give the folder in which it lies"
+
+
+def _packed(name: str, root: Path) -> Path | None:
+    """Return the archive if it is not unpacked yet."""
+    folder = RETRIEVAL_SETS[name].folder
+    return None if (root / folder).is_dir() else _archive(root, folder)
 
 
 def _archive(root: Path, folder: str) -> Path | None:

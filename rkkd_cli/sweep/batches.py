@@ -7,11 +7,15 @@ from rkkd_cli.data.stream import batch_slices
 from rkkd_cli.errors import UserError
 
 
+def epoch_batches(recipe: TrainingConfig, images: int) -> list[slice]:
+    """Return the batches of an epoch as slices of its order."""
+    by_class = per_class(recipe.per_class, recipe.batches_per_epoch)
+    return batch_slices(images, recipe.batch_size, recipe.last_batch, by_class)
+
+
 def smallest_batch(recipe: TrainingConfig, images: int) -> int:
     """Return the size of the smallest batch of an epoch."""
-    by_class = per_class(recipe.per_class, recipe.batches_per_epoch)
-    batches = batch_slices(images, recipe.batch_size, recipe.last_batch, by_class)
-    return min(int(batch.stop - batch.start) for batch in batches)
+    return min(int(batch.stop - batch.start) for batch in epoch_batches(recipe, images))
 
 
 def check_classes(experiment: Experiment, request: DatasetRequest, dataset: DatasetInfo) -> None:
