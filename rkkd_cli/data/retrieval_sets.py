@@ -12,10 +12,10 @@ import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -40,16 +40,17 @@ class Listed(NamedTuple):
     split: ClassSplit
 
 
-class RetrievalSet(NamedTuple):
-    """Where a dataset's official files are: ``folder``, which is also its archive's name.
+class Layout(NamedTuple):
+    """A dataset's official files: ``folder`` has the images, ``lists`` say what they are.
 
-    ``lists`` are read by ``read``; the root has them, or the archive.
+    The folder may be packed, in an archive of its name, and so may the lists inside it. ``read``
+    takes the contents of the lists. ``official``: what there is at the page to take.
     """
 
     folder: str
     lists: tuple[str, ...]
-    page: str
     read: Callable[..., Listed]
+    official: str
 
 
 def _read_cub(images: bytes) -> Listed:
@@ -62,14 +63,35 @@ def _read_cub(images: bytes) -> Listed:
 
 
 def _read_cars(annotations: bytes) -> Listed:
-    """Read a file of MATLAB: the classes' names, and each image's path and class, from 1 on."""
+    """Read each image's path and class, from 1 on, and the classes' names, from MATLAB's files."""
+    content = _matlab(annotations)
+    images = np.atleast_1d(content["annotations"])
+    names = [*map(str, images["relative_im_path"])]
+    return _listed_cars(names, images["class"], content["class_names"])
+
+
+def _read_split_cars(train: bytes, test: bytes, meta: bytes) -> Listed:
+    """Read the same of the later release, whose training and test images have folders."""
+    halves = [np.atleast_1d(_matlab(content)["annotations"]) for content in (train, test)]
+    names = [
+        f"stanford_cars/cars_{half}/{name}"
+        for half, images in zip(("train", "test"), halves, strict=True)
+        for name in images["fname"]
+    ]
+    numbers = [number for images in halves for number in images["class"]]
+    return _listed_cars(names, numbers, _matlab(meta)["class_names"])
+
+
+def _matlab(content: bytes) -> Mapping[str, Any]:
     from scipy.io import loadmat
 
-    content = loadmat(BytesIO(annotations), squeeze_me=True)  # type: ignore[arg-type]  # takes files
-    images = np.atleast_1d(content["annotations"])
-    labels = [int(number) - 1 for number in images["class"]]
-    classes = tuple(map(str, content["class_names"]))
-    return Listed([*map(str, images["relative_im_path"])], labels, classes, _halves(196))
+    read: Mapping[str, Any] = loadmat(BytesIO(content), squeeze_me=True)  # type: ignore[arg-type]
+    return read
+
+
+def _listed_cars(names: Sequence[str], numbers: Iterable[Any], classes: Iterable[Any]) -> Listed:
+    labels = [int(number) - 1 for number in numbers]
+    return Listed(names, labels, tuple(map(str, classes)), _halves(196))
 
 
 def _read_products(train: bytes, test: bytes) -> Listed:
@@ -95,58 +117,117 @@ def _halves(classes: int) -> ClassSplit:
     return ClassSplit(tuple(range(half)), tuple(range(half, classes)))
 
 
-RETRIEVAL_SETS: dict[str, RetrievalSet] = {
-    "cub200": RetrievalSet(
-        "CUB_200_2011",
-        ("CUB_200_2011/images.txt",),
-        "https://data.caltech.edu/records/65de6-vp158",
-        _read_cub,
+RETRIEVAL_SETS: dict[str, tuple[Layout, ...]] = {
+    "cub200": (
+        Layout(
+            "CUB_200_2011",
+            ("CUB_200_2011/images.txt",),
+            _read_cub,
+            "CUB_200_2011.tgz from https://data.caltech.edu/records/65de6-vp158",
+        ),
     ),
-    "cars196": RetrievalSet(
-        "car_ims",
-        ("cars_annos.mat",),
-        "https://ai.stanford.edu/~jkrause/cars/car_dataset.html",
-        _read_cars,
+    "cars196": (
+        Layout(
+            "car_ims",
+            ("cars_annos.mat",),
+            _read_cars,
+            "car_ims.tgz and cars_annos.mat from "
+            "https://ai.stanford.edu/~jkrause/cars/car_dataset.html",
+        ),
+        Layout(
+            "stanford_cars",
+            (
+                "stanford_cars/devkit/cars_train_annos.mat",
+                "stanford_cars/cars_test_annos_withlabels.mat",
+                "stanford_cars/devkit/cars_meta.mat",
+            ),
+            _read_split_cars,
+            "stanford_cars, the folder that torchvision reads,",
+        ),
     ),
-    "sop": RetrievalSet(
-        "Stanford_Online_Products",
-        ("Stanford_Online_Products/Ebay_train.txt", "Stanford_Online_Products/Ebay_test.txt"),
-        "https://cvgl.stanford.edu/projects/lifted_struct/",
-        _read_products,
+    "sop": (
+        Layout(
+            "Stanford_Online_Products",
+            ("Stanford_Online_Products/Ebay_train.txt", "Stanford_Online_Products/Ebay_test.txt"),
+            _read_products,
+            "Stanford_Online_Products.zip from https://cvgl.stanford.edu/projects/lifted_struct/",
+        ),
     ),
 }
+
+
+@dataclass(frozen=True)
+class _Files:
+    """A dataset's files in ``root``, packed or not, or missing."""
+
+    name: str
+    layout: Layout
+    root: Path
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the images, if it is unpacked."""
+        return self.root / self.layout.folder
+
+    @property
+    def archive(self) -> Path | None:
+        """The archive, if there is one."""
+        paths = (self.root / f"{self.layout.folder}{suffix}" for suffix in ARCHIVE_SUFFIXES)
+        return next((path for path in paths if path.is_file()), None)
+
+    @property
+    def packed(self) -> Path | None:
+        """The archive, if it is not unpacked yet."""
+        return None if self.folder.is_dir() else self.archive
+
+    def read(self, path: str) -> bytes:
+        """Return a file, or what it is in the archive. Raises UserError."""
+        content, archive = None, self.archive
+        try:
+            if (self.root / path).is_file():
+                content = (self.root / path).read_bytes()
+            elif archive is not None:
+                content = _read_in_archive(archive, path)
+        except UNREADABLE as error:
+            raise UserError(f"cannot read {archive or self.root / path}: {error}") from None
+        has_images = self.folder.is_dir() or archive is not None
+        if content is None or not has_images:
+            missing = path if has_images else self.layout.folder
+            raise UserError(
+                f"{self.name} is not in {self.root}, which has no {missing}; put there "
+                f"{self.layout.official}"
+            )
+        return content
 
 
 def scan_retrieval_set(name: str, root: str | None, split: ClassSplit | None) -> Tree:
     """Return the files of a dataset, by its published split, or by ``split`` of all its images.
 
-    Its images may still lie in the archive. Raises UserError if the files are not there.
+    Its images may still be in the archive. Raises UserError if the files are not there.
     """
-    files = RETRIEVAL_SETS[name]
-    folder = _root_of(name, root)
-    lists = [_read(name, folder, path) for path in files.lists]
+    files = _find(name, root)
+    lists = [files.read(path) for path in files.layout.lists]
     try:
-        listed = files.read(*lists)
+        listed = files.layout.read(*lists)
         if not listed.names:
-            raise ValueError("it lists no images")
+            raise ValueError("no images are listed")
         _refuse_ways_out(listed.names)
     except Exception as error:  # readers of damaged files raise nearly anything
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(
-            f"{' or '.join(files.lists)} in {folder} is damaged ({reason}); take it anew from "
-            f"{files.page}"
+            f"{' or '.join(files.layout.lists)} in {files.root} is damaged ({reason}); take "
+            f"{files.layout.official} anew"
         ) from None
     names = np.array([os.fsencode(path.replace("/", os.sep)) for path in listed.names])
-    images = FileIndex(folder, names, np.array(listed.labels, dtype=np.int64))
+    images = FileIndex(files.root, names, np.array(listed.labels, dtype=np.int64))
     train, test = split_by_class(images, images, split or listed.split, listed.classes)
-    packed = _packed(name, folder)
-    notes = () if packed is None else (f"the images are still in {packed}",)
-    return Tree(folder, train, test, None, listed.classes, notes)
+    notes = () if files.packed is None else (f"the images are still in {files.packed}",)
+    return Tree(files.root, train, test, None, listed.classes, notes)
 
 
 def is_packed(name: str, root: str | None) -> bool:
     """Return whether a dataset is one of these, and not unpacked yet."""
-    return name in RETRIEVAL_SETS and _packed(name, _root_of(name, root)) is not None
+    return name in RETRIEVAL_SETS and _find(name, root).packed is not None
 
 
 def unpack_retrieval_set(name: str, root: str | None) -> None:
@@ -154,67 +235,41 @@ def unpack_retrieval_set(name: str, root: str | None) -> None:
 
     Raises UserError if it is damaged, or the folder cannot be written.
     """
-    folder, wanted = _root_of(name, root), RETRIEVAL_SETS[name].folder
-    archive = _packed(name, folder)
+    files = _find(name, root)
+    archive = files.packed
     if archive is None:
         return
     try:
-        with tempfile.TemporaryDirectory(prefix=".unpacking-", dir=folder) as inside:
+        with tempfile.TemporaryDirectory(prefix=".unpacking-", dir=files.root) as inside:
             if archive.suffix == ".zip":
                 shutil.unpack_archive(archive, inside)
             else:
                 shutil.unpack_archive(archive, inside, filter="data")
-            if not (Path(inside) / wanted).is_dir():
-                raise ValueError(f"it has no folder {wanted}")
-            with suppress(FileExistsError):  # another process was faster
-                (Path(inside) / wanted).rename(folder / wanted)
+            unpacked = Path(inside) / files.layout.folder
+            if not unpacked.is_dir():
+                raise ValueError(f"it has no folder {files.layout.folder}")
+            try:
+                unpacked.rename(files.folder)
+            except OSError:
+                if not files.folder.is_dir():  # else another process was faster
+                    raise
     except UNREADABLE as error:
         raise UserError(f"cannot unpack {archive}: {error}") from None
 
 
-def _root_of(name: str, root: str | None) -> Path:
-    """Return the folder that has the dataset's folder or archive; ``root`` may be the former."""
-    files = RETRIEVAL_SETS[name]
+def _find(name: str, root: str | None) -> _Files:
+    """Return the files in the layout that they have; ``root`` may be the images' folder."""
+    layouts = RETRIEVAL_SETS[name]
     if root is None:
-        raise UserError(f"{name} needs --data-root: {_what_to_put(name)}")
+        raise UserError(
+            f"{name} needs --data-root, the folder that has {layouts[0].official}, unpacked or not"
+        )
     folder = Path(root).expanduser()
-    return folder.parent if folder.name == files.folder else folder
-
-
-def _what_to_put(name: str) -> str:
-    files = RETRIEVAL_SETS[name]
-    archive = files.folder + (".zip" if name == "sop" else ".tgz")
-    besides = "".join(f" and {path}" for path in files.lists if "/" not in path)
-    return f"take {archive}{besides} from {files.page}, and give the folder in which it lies"
-
-
-def _packed(name: str, root: Path) -> Path | None:
-    """Return the archive if it is not unpacked yet."""
-    folder = RETRIEVAL_SETS[name].folder
-    return None if (root / folder).is_dir() else _archive(root, folder)
-
-
-def _archive(root: Path, folder: str) -> Path | None:
-    paths = (root / f"{folder}{suffix}" for suffix in ARCHIVE_SUFFIXES)
-    return next((path for path in paths if path.is_file()), None)
-
-
-def _read(name: str, root: Path, path: str) -> bytes:
-    """Return a file below the root, or in the archive there. Raises UserError."""
-    folder = RETRIEVAL_SETS[name].folder
-    archive, content = _archive(root, folder), None
-    try:
-        if (root / path).is_file():
-            content = (root / path).read_bytes()
-        elif archive is not None:
-            content = _read_in_archive(archive, path)
-    except UNREADABLE as error:
-        raise UserError(f"cannot read {archive or root / path}: {error}") from None
-    has_images = archive is not None or (root / folder).is_dir()
-    if content is None or not has_images:
-        missing = path if has_images else folder
-        raise UserError(f"{name} is not in {root}, which has no {missing}: {_what_to_put(name)}")
-    return content
+    there = [
+        _Files(name, layout, folder.parent if folder.name == layout.folder else folder)
+        for layout in layouts
+    ]
+    return next((files for files in there if files.folder.is_dir() or files.archive), there[0])
 
 
 def _read_in_archive(archive: Path, path: str) -> bytes | None:

@@ -20,7 +20,7 @@ DIGITS = DatasetRequest("digits", classes=HALVES)
 
 
 def classes_of(split: Split) -> list[int]:
-    return np.unique(split.labels).tolist()
+    return sorted({int(label) for label in split.labels})
 
 
 def counts(found: Dataset | DatasetInfo) -> tuple[int, int, int]:

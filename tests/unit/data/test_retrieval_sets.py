@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 from scipy.io import savemat
+from torchvision.datasets import StanfordCars
 
 from rkkd_cli.data.catalogue import DatasetRequest
 from rkkd_cli.data.class_split import ClassSplit
@@ -18,6 +19,7 @@ from rkkd_cli.data.images import Dataset
 from rkkd_cli.data.reading import inspect_dataset, load_dataset, needs_download
 from rkkd_cli.data.retrieval_sets import RETRIEVAL_SETS, is_packed
 from rkkd_cli.data.stream import Stream
+from rkkd_cli.data.streaming.split import StreamedSplit
 from rkkd_cli.errors import UserError
 
 ARCHIVES = {"cub200": "CUB_200_2011.tgz", "cars196": "car_ims.tgz",
@@ -42,15 +44,37 @@ def write_cub(root: Path) -> None:
     (root / "attributes.txt").write_text("1 has_bill_shape::curved\n")
 
 
+CARS = np.array([[f"Car {number} {{2012}}" for number in range(196)]], dtype=object)
+
+
+def annotations_of(field: str, names: list[str], numbers: range) -> np.ndarray:
+    """What MATLAB calls a struct array: the names, boxes and classes of cars, two of each."""
+    kinds = [("bbox_x1", object), ("class", object), (field, object)]
+    annotations = np.zeros((1, len(names)), dtype=kinds)
+    for place, (name, number) in enumerate(zip(names, numbers, strict=True)):
+        annotations[0, place] = (1, number // 2 + 1, name)
+    return annotations
+
+
 def write_cars(root: Path) -> None:
-    kinds = [("relative_im_path", object), ("bbox_x1", object), ("class", object), ("test", object)]
-    annotations = np.zeros((1, 392), dtype=kinds)
-    for number in range(392):
-        name = f"car_ims/{number + 1:06d}.jpg"
+    names = [f"car_ims/{number + 1:06d}.jpg" for number in range(392)]
+    for number, name in enumerate(names):
         save(root / name, number)
-        annotations[0, number] = (name, 1, number // 2 + 1, number % 2)
-    names = np.array([[f"Car {number} {{2012}}" for number in range(196)]], dtype=object)
-    savemat(root / "cars_annos.mat", {"annotations": annotations, "class_names": names})
+    cars = annotations_of("relative_im_path", names, range(392))
+    savemat(root / "cars_annos.mat", {"annotations": cars, "class_names": CARS})
+
+
+def write_split_cars(root: Path) -> Path:
+    """Write the same cars as torchvision reads them: one of each class in either half."""
+    (root / "devkit").mkdir(parents=True)
+    files = {"train": "devkit/cars_train_annos.mat", "test": "cars_test_annos_withlabels.mat"}
+    for half, numbers in (("train", range(0, 392, 2)), ("test", range(1, 392, 2))):
+        names = [f"{place + 1:05d}.jpg" for place in range(196)]
+        for name, number in zip(names, numbers, strict=True):
+            save(root / f"cars_{half}" / name, number)
+        savemat(root / files[half], {"annotations": annotations_of("fname", names, numbers)})
+    savemat(root / "devkit" / "cars_meta.mat", {"class_names": CARS})
+    return root
 
 
 def write_products(root: Path) -> None:
@@ -84,7 +108,7 @@ def originals(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def packed(original: Path, name: str, root: Path) -> Path:
     """Put the archive of a dataset, and what lies beside it, into ``root``."""
     root.mkdir()
-    folder = RETRIEVAL_SETS[name].folder
+    folder = RETRIEVAL_SETS[name][0].folder
     if ARCHIVES[name].endswith(".zip"):
         shutil.make_archive(str(root / folder), "zip", original, folder)
     else:
@@ -140,7 +164,7 @@ def test_an_archive_is_looked_into_and_then_unpacked_once(
     assert f"still in {root / ARCHIVES[name]}" in info.notes[0]
     assert names_in(root) == before
     dataset = load(name, root)
-    folder = RETRIEVAL_SETS[name].folder
+    folder = RETRIEVAL_SETS[name][0].folder
     assert names_in(root) == sorted([*before, folder])
     assert not is_packed(name, str(root))
     assert dataset.fingerprint == load(name, originals[name]).fingerprint
@@ -166,6 +190,26 @@ def test_other_classes_may_be_taken_of_all_images(originals: dict[str, Path]) ->
     assert sorted(dataset.test.labels.tolist()) == [0, 0, 199, 199]
 
 
+def test_cars_are_read_as_torchvision_reads_them(tmp_path: Path) -> None:
+    folder = write_split_cars(tmp_path / "stanford_cars")
+    theirs = [
+        (path, label)
+        for half in ("train", "test")
+        for path, label in StanfordCars(tmp_path, split=half)._samples
+    ]
+    for root in (tmp_path, folder):
+        dataset = load("cars196", root)
+        ours = [
+            (split.path(index), label)
+            for split in (dataset.train, dataset.test)
+            if isinstance(split, StreamedSplit)
+            for index, label in enumerate(split.labels.tolist())
+        ]
+        assert sorted(ours) == sorted(theirs)
+        assert dataset.classes == tuple(StanfordCars(tmp_path).classes)
+        assert (len(dataset.train), len(dataset.test)) == (196, 196)
+
+
 def test_they_may_be_held_in_memory(originals: dict[str, Path], tmp_path: Path) -> None:
     request = DatasetRequest("sop", str(originals["sop"]), image_size=8, streaming=False)
     dataset = load_dataset(request, tmp_path)
@@ -180,7 +224,7 @@ def test_what_is_missing_is_named_with_the_page_that_has_it(name: str, tmp_path:
         with pytest.raises(UserError) as caught:
             inspect_dataset(DatasetRequest(name, root))
         assert ARCHIVES[name] in str(caught.value)
-        assert RETRIEVAL_SETS[name].page in str(caught.value)
+        assert RETRIEVAL_SETS[name][0].official in str(caught.value)
 
 
 def test_the_cars_need_their_annotations(originals: dict[str, Path], tmp_path: Path) -> None:
@@ -189,7 +233,9 @@ def test_the_cars_need_their_annotations(originals: dict[str, Path], tmp_path: P
     with pytest.raises(UserError, match=r"cars_annos.mat in .* is damaged"):
         inspect_dataset(DatasetRequest("cars196", str(root)))
     (root / "cars_annos.mat").unlink()
-    with pytest.raises(UserError, match=r"has no cars_annos.mat: take car_ims.tgz and cars_annos"):
+    with pytest.raises(
+        UserError, match=r"has no cars_annos.mat; put there car_ims.tgz and cars_annos"
+    ):
         inspect_dataset(DatasetRequest("cars196", str(root)))
 
 
@@ -210,7 +256,7 @@ def test_a_damaged_archive_is_one_sentence_and_leaves_nothing(
 @pytest.mark.parametrize(
     ("line", "reason"),
     [("1 ../../etc/passwd", "damaged"), ("1 001.A/../../b.jpg", "leads out"), ("1", "damaged"),
-     ("", "lists no images"), ("1 /etc/1.jpg", "damaged")],
+     ("", "no images are listed"), ("1 /etc/1.jpg", "damaged")],
 )  # fmt: skip
 def test_a_damaged_list_is_refused(
     line: str, reason: str, originals: dict[str, Path], tmp_path: Path
