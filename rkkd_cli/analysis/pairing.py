@@ -16,6 +16,7 @@ from rkkd_cli.errors import UserError
 
 TO_THE_TEACHER = ("kl", "rank", "kendall_tau", "agreement")
 NOT_IN_BATCHES = {"root", "follow_links"}  # keys of the dataset that change no image
+BATCH_KEYS = ("batch_size", "per_class", "batches_per_epoch")
 
 
 def why_unpaired_within(experiments: Mapping[str, Experiment]) -> dict[ArmNames, str]:
@@ -30,12 +31,12 @@ def why_unpaired_within(experiments: Mapping[str, Experiment]) -> dict[ArmNames,
 def why_batches_differ(first: Experiment, second: Experiment) -> str:
     """Return why the batches of a seed differ between two experiments, or an empty string.
 
-    They depend on the images, their augmentation and the batch size, but not on the teacher, the
-    student or the number of epochs.
+    They depend on the images, their augmentation and the way batches are drawn, but not on the
+    teacher, the student or the number of epochs.
     """
     of_first, of_second = (
         flatten({"dataset": arm.dataset.model_dump(exclude=NOT_IN_BATCHES)})
-        | {"training.batch_size": arm.training.batch_size}
+        | {f"training.{key}": getattr(arm.training, key) for key in BATCH_KEYS}
         for arm in (first, second)
     )
     for key, value in of_first.items():

@@ -13,14 +13,27 @@ class TrainingConfig(FrozenConfig):
     """A training recipe: epochs, batch size, optimiser and learning-rate schedule.
 
     ``last_batch`` = None keeps the last batch, but merges a single image, which BatchNorm could not
-    normalise. Weight decay is that of the optimiser in PyTorch: decoupled from the gradient in
-    adamw, added to it (L2) in sgd and adam.
+    normalise. With ``per_class`` K, a batch has K images of each of batch_size / K classes (P × K
+    batches); an image of a class that has fewer comes more than once. Weight decay is that of the
+    optimiser in PyTorch: decoupled from the gradient in adamw, added to it (L2) in sgd and adam.
     """
 
     epochs: int = Field(ge=1, le=10**9)
     batch_size: int = Field(default=64, ge=1, le=10**9)
     last_batch: Literal["keep", "drop", "merge"] | None = Field(
         None, description="What becomes of an epoch's last, smaller batch; merge: into that before."
+    )
+    per_class: int | None = Field(
+        default=None,
+        ge=2,
+        le=10**9,
+        description="Images of each class in a batch, whose classes are drawn; none: shuffled.",
+    )
+    batches_per_epoch: int | None = Field(
+        default=None,
+        ge=1,
+        le=10**9,
+        description="Batches of an epoch, with per_class; default: as many as the images fill.",
     )
     optimizer: Literal["sgd", "adam", "adamw"] = Field("sgd", description="Optimiser.")
     lr: float = Field(gt=0)
@@ -78,6 +91,22 @@ class TrainingConfig(FrozenConfig):
             if value <= 0 or (value >= 1 and value != int(value)):
                 raise ValueError("must be whole epochs, or shares of all epochs between 0 and 1")
         return milestones
+
+    @model_validator(mode="after")
+    def _batches_have_whole_classes(self) -> Self:
+        if self.per_class is None and self.batches_per_epoch is not None:
+            raise ValueError(
+                f"batches_per_epoch = {self.batches_per_epoch} counts batches that are drawn by "
+                "class; set per_class too, or leave it out"
+            )
+        if self.per_class is not None:
+            classes, rest = divmod(self.batch_size, self.per_class)
+            if rest or classes < 2:
+                raise ValueError(
+                    f"batch_size = {self.batch_size} with per_class = {self.per_class} must be a "
+                    f"multiple of it, with two classes or more, such as {8 * self.per_class}"
+                )
+        return self
 
     @model_validator(mode="after")
     def _warmup_fits(self) -> Self:
