@@ -123,7 +123,8 @@ class Bars:
             bar.done, bar.epoch = event.epoch - 1 + event.batch / event.batches, event.epoch - 1
         else:
             bar.done = bar.epoch = event.epoch
-            bar.metrics = f"{event.train_acc:.2f}", f"{event.loss:.4f}"
+            accuracy = "" if event.train_acc is None else f"{event.train_acc:.2f}"
+            bar.metrics = accuracy, f"{event.loss:.4f}"
 
     def render(self) -> Group:
         """Return the lines: no more than fit on the terminal."""

@@ -145,9 +145,10 @@ def epochs_text(event: StreamStarted) -> str:
 
 def teacher_epoch_line(event: TeacherEpoch) -> str:
     """Return the teacher's epoch in one line."""
+    accuracy = "" if event.train_acc is None else f"train {event.train_acc:6.2f} %  "
     return (
         f"teacher epoch {event.epoch:>{len(str(event.epochs))}}/{event.epochs}  "
-        f"train {event.train_acc:6.2f} %  ce {event.loss:7.4f}"
+        f"{accuracy}{event.term} {event.loss:7.4f}"
     )
 
 
