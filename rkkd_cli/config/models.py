@@ -77,7 +77,7 @@ class ModelConfig(FrozenConfig):
 
     @property
     def described(self) -> str:
-        """The model with its options, and its embedding if it has one, in words that identify it."""
+        """The model with its options, and its embedding if it has one: words that identify it."""
         if self.embedding is None:
             return describe_model(self.model, self.given_options)
         own = {"embedding": self.embedding} | ({"normalize": True} if self.normalize else {})
