@@ -3,10 +3,10 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Any, Literal, cast
+from typing import Any, Literal, NotRequired, cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, with_config
-from typing_extensions import NotRequired, TypedDict
+from typing_extensions import TypedDict
 
 from rkkd_cli.config.tasks import task_of
 from rkkd_cli.errors import UserError
@@ -32,7 +32,7 @@ class DatasetFacts(TypedDict):
 class TeacherFacts(TypedDict):
     """The facts of a teacher that are shown; the manifest has more.
 
-    It has the metrics of the task on the test images: ``test_acc``, or ``test_map_at_r`` and others.
+    It has the task's metrics on the test images: ``test_acc``, or ``test_map_at_r`` and others.
     """
 
     model: str
