@@ -98,6 +98,7 @@ def test_arms_are_compared_by_the_metrics_of_the_task() -> None:
     assert [c.metric for c in found] == list(EMBEDDING.compared_columns)
     assert found[0].difference.mean > 0
     assert all(more_is_better(f"test_{metric}") for metric in EMBEDDING.held_out)
+    assert all(more_is_better(column) for column in ("test_map_at_r_ema", "val_acc_ema"))
     assert not more_is_better("test_triplet")
 
 
