@@ -44,7 +44,7 @@ FLOORS: dict[str, list[set[str]]] = {
         {"sources"},
         {"recording", "estimate", "doubts"},
         {"check", "loggers"},
-        {"checked_model"},
+        {"checked_model", "batches"},
         {"jobs", "teacher_fit"},
     ],
     "train": [

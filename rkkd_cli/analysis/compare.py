@@ -9,10 +9,10 @@ import pandas as pd
 
 from rkkd_cli.analysis.selection import (
     NO_MONITORS,
-    SELECTIONS,
     check_selection,
     mask_diverged,
     select_rows,
+    selection_of,
 )
 from rkkd_cli.analysis.statistics import (
     ALPHA,
@@ -23,12 +23,9 @@ from rkkd_cli.analysis.statistics import (
     seeds_needed,
     unpaired_difference,
 )
-from rkkd_cli.config.monitors import DEFAULT_MONITOR
+from rkkd_cli.config.tasks import CLASSIFICATION, TASKS, task_of
 from rkkd_cli.errors import UserError, unknown_name
 from rkkd_cli.records.metrics import ROW_KEY, varied_keys_in
-
-METRICS = ("test_acc", "test_kl", "test_rank", "test_kendall_tau")
-MAIN_METRIC = METRICS[0]
 
 Verdict = Literal["higher", "lower", "not resolved", "too few seeds", "not judged"]
 ArmNames = tuple[str, str]  # the first arm, and the second
@@ -65,14 +62,16 @@ class Comparison:
     seeds_needed: int | None = None
     p_holm: float | None = None
     family: int = 1
-    monitors: tuple[str, str] = (DEFAULT_MONITOR, DEFAULT_MONITOR)
+    monitors: tuple[str, str] = (CLASSIFICATION.default_monitor,) * 2
 
     @property
     def which_epoch(self) -> str:
         """A description of the epoch that counts."""
-        if self.select != "val" or set(self.monitors) == {DEFAULT_MONITOR}:
-            return SELECTIONS[self.select].description
-        return f"epoch with the best {' and '.join(dict.fromkeys(self.monitors))}"
+        monitors = dict.fromkeys(self.monitors)
+        tasks = [t for t in TASKS.values() if {*monitors} == {t.default_monitor}]
+        if self.select == "val" and not tasks:
+            return f"epoch with the best {' and '.join(monitors)}"
+        return selection_of(self.select, *tasks or [CLASSIFICATION]).description
 
     @property
     def has_too_few_seeds(self) -> bool:
@@ -93,7 +92,7 @@ class Comparison:
 
 def compare_arms(
     metrics: pd.DataFrame,
-    metrics_names: Sequence[str] = METRICS,
+    metrics_names: Sequence[str] | None = None,
     select: str = "last",
     pairs: Sequence[ArmNames] | None = None,
     why_unpaired: Mapping[ArmNames, str] | None = None,
@@ -105,17 +104,19 @@ def compare_arms(
 
     Args:
         metrics: rows of metrics.csv.
-        metrics_names: columns; losses in nats or raw, accuracies in percent.
+        metrics_names: columns, by default the task's; losses in nats or raw, metrics in percent.
         select: ``last``, ``best`` or ``val``: which epoch counts.
         pairs: (first, second); the difference is second − first.
         why_unpaired: the pairs whose seeds are not paired, with the reason.
         ended_early: the (arm, seed) that stopped early; their own last epoch counts.
-        monitors: the metric by which ``val`` selects, for arms that do not use val_acc.
+        monitors: the metric by which ``val`` selects, for arms that do not use the default.
         planned: the seeds of an arm, also those that have no rows and are counted as missing.
 
     A pair is left out of a metric that one of its arms has no values of. Raises UserError for
     rows, arms, metrics or a validation split that do not exist.
     """
+    task = task_of(metrics.columns)
+    metrics_names = task.compared_columns if metrics_names is None else metrics_names
     _check_metrics_names(metrics, metrics_names)
     check_selection(metrics, select)
     rows = select_rows(metrics, select, ended_early, monitors)
@@ -128,7 +129,7 @@ def compare_arms(
     seeds = {arm: known | {*planned.get(arm, ())} for arm, known in seeds.items()}
     comparisons = []
     for pair in pairs:
-        by_first, by_second = (monitors.get(arm, DEFAULT_MONITOR) for arm in pair)
+        by_first, by_second = (monitors.get(arm, task.default_monitor) for arm in pair)
         for metric in metrics_names:
             of_arms = [by_arm[arm] for arm in pair]
             first, second = (rows[mask_diverged(rows[metric]).notna()] for rows in of_arms)

@@ -9,18 +9,18 @@ import pandas as pd
 from rkkd_cli.analysis.grid import grid_frame
 from rkkd_cli.analysis.grid_tables import GridTable, finished_baselines, finished_cells, grid_tables
 from rkkd_cli.analysis.published import ComparedAccuracy, PublishedAccuracy, read_published
-from rkkd_cli.analysis.selection import SELECTIONS, EpochSelection
+from rkkd_cli.analysis.selection import EpochSelection, selection_of
 from rkkd_cli.analysis.summary import MeanStd
 from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.config.presets import published_path, read_experiment
-from rkkd_cli.errors import UserError, unknown_name
-from rkkd_cli.records.manifest import Manifest, teacher_name
+from rkkd_cli.errors import UserError
+from rkkd_cli.records.manifest import Manifest, teacher_metric, teacher_name
 from rkkd_cli.records.run_directory import RunDirectory
 
 
 @dataclass(frozen=True)
 class GridRecord:
-    """A grid's rows, one per cell and seed, with the ``selection`` whose accuracies count.
+    """A grid's rows, one per cell and seed, with the ``selection`` whose metric counts.
 
     ``published`` has accuracies by arm, ``published_teachers`` by model.
     """
@@ -45,10 +45,8 @@ class GridRecord:
         published: str | None = None,
     ) -> "GridRecord":
         """Return the record of a grid's metrics. Raises UserError for epochs that it lacks."""
-        if select not in SELECTIONS:
-            raise unknown_name("selection", select, SELECTIONS)
+        selection = selection_of(select, experiment.task_records)
         frame = grid_frame(metrics, experiment, manifest)
-        selection = SELECTIONS[select]
         if select == "val" and frame[selection.column].isna().all():
             raise UserError(
                 "there is no validation split to select by; run the grid with --val-share 0.1"
@@ -79,7 +77,10 @@ class GridRecord:
     @property
     def references(self) -> dict[str, float]:
         """The accuracies of baselines and teachers, in percent, to compare the cells with."""
-        teachers = {f"teacher {teacher_name(t)}": t["test_acc"] for t in self.manifest.teachers}
+        teachers = {
+            f"teacher {teacher_name(facts)}": teacher_metric(facts)
+            for facts in self.manifest.teachers
+        }
         return {arm: accuracy.mean for arm, accuracy in self.baselines.items()} | teachers
 
 

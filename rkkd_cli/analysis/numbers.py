@@ -3,10 +3,11 @@
 import math
 
 from rkkd_cli.analysis.statistics import Interval
+from rkkd_cli.config.tasks import METRIC_NAMES
 from rkkd_cli.records.metrics import DIAGNOSTICS
 
 # Columns of metrics.csv, with or without val_ and test_, that are better when higher.
-MORE_IS_BETTER = ("acc", "top5", "kendall_tau", "agreement", "images_per_second")
+MORE_IS_BETTER = (*METRIC_NAMES, "kendall_tau", "agreement", "images_per_second")
 # Columns that are neither better nor worse when higher.
 NEUTRAL = ("lr", *DIAGNOSTICS)
 

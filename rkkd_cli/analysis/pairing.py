@@ -8,6 +8,7 @@ import pandas as pd
 
 from rkkd_cli.analysis.compare import ArmNames, Comparison, compare_arms, correct_together
 from rkkd_cli.analysis.record import RunRecord as RunRecord
+from rkkd_cli.analysis.record import common_task
 from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.config.overrides import flatten
 from rkkd_cli.config.teachers import target_columns, target_text
@@ -15,6 +16,7 @@ from rkkd_cli.errors import UserError
 
 TO_THE_TEACHER = ("kl", "rank", "kendall_tau", "agreement")
 NOT_IN_BATCHES = {"root", "follow_links"}  # keys of the dataset that change no image
+BATCH_KEYS = ("batch_size", "per_class", "batches_per_epoch")
 
 
 def why_unpaired_within(experiments: Mapping[str, Experiment]) -> dict[ArmNames, str]:
@@ -29,12 +31,12 @@ def why_unpaired_within(experiments: Mapping[str, Experiment]) -> dict[ArmNames,
 def why_batches_differ(first: Experiment, second: Experiment) -> str:
     """Return why the batches of a seed differ between two experiments, or an empty string.
 
-    They depend on the images, their augmentation and the batch size, but not on the teacher, the
-    student or the number of epochs.
+    They depend on the images, their augmentation and the way batches are drawn, but not on the
+    teacher, the student or the number of epochs.
     """
     of_first, of_second = (
         flatten({"dataset": arm.dataset.model_dump(exclude=NOT_IN_BATCHES)})
-        | {"training.batch_size": arm.training.batch_size}
+        | {f"training.{key}": getattr(arm.training, key) for key in BATCH_KEYS}
         for arm in (first, second)
     )
     for key, value in of_first.items():
@@ -52,17 +54,18 @@ def why_scales_differ(first: Experiment, second: Experiment, metric: str) -> str
     τ and agreement, to what it learns from of several teachers.
     """
     term = metric.removeprefix("test_").removeprefix("val_")
+    main = first.task_records.main_column
     if term in TO_THE_TEACHER and first.method.shares != second.method.shares:
         teachers = (first.method.teacher, second.method.teacher)
         values = " and ".join("its only teacher" if t is None else target_text(t) for t in teachers)
-        return f"each arm records it to what it learns from ({values}), so rather see test_acc"
+        return f"each arm records it to what it learns from ({values}), so rather see {main}"
     of_several = {*target_columns(first.teachers), *target_columns(second.teachers)}
     term = term.partition("_")[0] if term in of_several else term
     keys: list[str] = []
     if term == "rank":
         keys, instead = [f"rank.{key}" for key in first.rank.settings], "kendall_tau"
     elif term == "kl":
-        keys, instead = ["method.temperature"], "test_acc"
+        keys, instead = ["method.temperature"], main
     settings = [flatten(arm.model_dump(include={"rank", "method"})) for arm in (first, second)]
     for key in keys:
         of_first, of_second = (table[key] for table in settings)
@@ -168,8 +171,9 @@ def compare_runs(
 ) -> list[Comparison]:
     """Compare the arms of the same name, or each run's only one, with their caveats.
 
-    Raises UserError where no arms match.
+    Raises UserError where no arms match, and for runs of different tasks.
     """
+    common_task([first, second])
     pairs = matching_arms(first, second)
     rows, names = concat_runs(first, second, pairs)
     reasons = {names[pair]: why_unpaired_across(first, second, pair) for pair in pairs}

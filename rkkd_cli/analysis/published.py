@@ -1,4 +1,7 @@
-"""Published accuracies, found by what an arm is, and ours of the same epoch beside them."""
+"""Published accuracies, found by what an arm is, and ours of the same epoch beside them.
+
+Or published values of another metric of the experiment's task, of which the same holds.
+"""
 
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -8,18 +11,19 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from rkkd_cli.analysis.published_csv import ACCURACY_COLUMNS, read_accuracies
+from rkkd_cli.analysis.published_csv import metric_columns, read_accuracies
 from rkkd_cli.analysis.selection import select_rows
 from rkkd_cli.analysis.summary import MeanStd, mean_std
 from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.config.keys import all_keys
 from rkkd_cli.config.methods import METHODS
 from rkkd_cli.config.overrides import flatten, is_unset, parse_value
+from rkkd_cli.config.tasks import CLASSIFICATION, METRIC_NAMES
 from rkkd_cli.config.validation import check_known_key
 from rkkd_cli.errors import UserError
 
 PUBLISHED_SELECTIONS = ("best", "last")
-NO_KEYS = {"arm", "epoch", "acc", "seed", "select", "source", "std", *ACCURACY_COLUMNS}
+NO_KEYS = {"arm", "epoch", "acc", "seed", "select", "source", "std"}
 # The sections whose names stand for one of their keys.
 OF_SECTIONS = {
     "dataset": "dataset.name", "teacher": "teacher.model", "student": "student.model",
@@ -29,10 +33,14 @@ MODELS_ALONE = re.compile(r" *\([^()]*no distillation\)$")  # resnet18 (teacher,
 
 
 class PublishedAccuracy(NamedTuple):
-    """A published accuracy in percent, and its epoch: best, last, or empty if not stated."""
+    """A published accuracy in percent, and its epoch: best, last, or empty if not stated.
+
+    Or another metric, the column ``metric`` of ours.
+    """
 
     acc: float
     select: str
+    metric: str = CLASSIFICATION.main_column
 
 
 class ComparedAccuracy(NamedTuple):
@@ -57,6 +65,7 @@ class Published:
     arms: Mapping[str, PublishedAccuracy]
     teachers: Mapping[str, PublishedAccuracy]
     select: str = "last"
+    metric: str = CLASSIFICATION.main_column
 
     def beside(
         self, metrics: pd.DataFrame, ended_early: Collection[tuple[str, int]] = ()
@@ -64,9 +73,9 @@ class Published:
         """Return each arm's accuracy with the measured one, whose epoch is selected alike."""
         measured: dict[tuple[str, str], MeanStd] = {}
         for select in {stated.select or self.select for stated in self.arms.values()}:
-            rows = select_rows(metrics, select, ended_early)
+            rows = select_rows(metrics, select, ended_early, best_by=self.metric)
             for arm, seeds in rows.groupby("arm", sort=False):
-                measured[str(arm), select] = mean_std(seeds["test_acc"])
+                measured[str(arm), select] = mean_std(seeds[self.metric])
         return {
             arm: ComparedAccuracy(stated, measured.get((arm, stated.select or self.select)))
             for arm, stated in self.arms.items()
@@ -93,15 +102,16 @@ class _Row(NamedTuple):
 def read_published(path: Path, experiment: Experiment, select: str = "last") -> Published:
     """Return what a CSV file states of an experiment's arms and teachers.
 
-    Columns are keys of the experiment (or their last parts), ``arm``, the accuracy, and ``select``.
+    Columns are keys of the experiment (or their last parts), ``arm``, ``select``, and the accuracy,
+    or a metric of the experiment's task: its main one, if the file has several.
     A row applies to every arm whose experiment has its values; an empty cell says nothing. A row of
     models alone is of the student without distillation (method ``ce``). Of several rows for an arm
     the last one counts; those of ``select``, which the measured values beside are, before others.
 
     Raises UserError, also if no row applies to any arm.
     """
-    table = read_accuracies(path)
-    rows = list(_rows(table, _key_columns(table, experiment, path), path))
+    table, metric = read_accuracies(path, experiment.task_records)
+    rows = list(_rows(table, _key_columns(table, experiment, path), path, metric))
     arms, teachers = {}, {}
     settings = {arm.name: _settings(arm.experiment) for arm in experiment.resolved_arms}
     for row in sorted(rows, key=lambda row: row.accuracy.select == select):
@@ -111,13 +121,14 @@ def read_published(path: Path, experiment: Experiment, select: str = "last") -> 
         if row.arm is None and row.wanted.get("method.name") == "ce":
             teachers[row.wanted.get("student.model")] = row.accuracy
     if not arms:
-        raise UserError(f"{path} states no accuracy of {_nearest(rows, settings)}")
+        name = METRIC_NAMES[metric.removeprefix("test_")]
+        raise UserError(f"{path} states no {name} of {_nearest(rows, settings)}")
     models = {arm.experiment.teacher.model for arm in experiment.resolved_arms}
     stated = {model: teachers[model.lower()] for model in models if model.lower() in teachers}
-    return Published(arms, stated, select)
+    return Published(arms, stated, select, metric)
 
 
-def _rows(table: pd.DataFrame, keys: Mapping[str, str], path: Path) -> Iterator[_Row]:
+def _rows(table: pd.DataFrame, keys: Mapping[str, str], path: Path, metric: str) -> Iterator[_Row]:
     """Yield the rows that say of what they are."""
     for cells in table.to_dict("records"):
         stated = {str(column): cell for column, cell in cells.items() if not pd.isna(cell)}
@@ -135,7 +146,7 @@ def _rows(table: pd.DataFrame, keys: Mapping[str, str], path: Path) -> Iterator[
                 f"does not state it, not {chosen!r}"
             )
         if wanted or arm is not None:
-            yield _Row(arm, wanted, PublishedAccuracy(float(stated["acc"]), chosen))
+            yield _Row(arm, wanted, PublishedAccuracy(float(stated["acc"]), chosen, metric))
 
 
 def _key_columns(table: pd.DataFrame, experiment: Experiment, path: Path) -> dict[str, str]:
@@ -144,10 +155,11 @@ def _key_columns(table: pd.DataFrame, experiment: Experiment, path: Path) -> dic
     A last part stands for a varied key, or for the key of the fewest parts. Other columns without a
     dot hold what they like.
     """
+    no_keys = NO_KEYS | metric_columns(experiment.task_records).keys()
     known = [key.name for key in all_keys() if "." in key.name]
     columns = {}
     for column in map(str, table.columns):
-        if column in NO_KEYS:
+        if column in no_keys:
             continue
         if "." in column:
             try:

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pandas as pd
 
+from rkkd_cli.config.tasks import METRIC_NAMES, TaskRecords
 from rkkd_cli.errors import UserError
 from rkkd_cli.files import decode_text, read_file
 
-ACCURACY_COLUMNS = ("test_acc_percent", "test_acc", "last_acc", "accuracy")
 TEXT_COLUMNS = ("arm", "teacher", "student", "method", "select", "source")
 SEPARATORS = (",", ";", "\t")
 DECIMAL_COMMA = re.compile(r"\d,\d")
@@ -42,9 +42,22 @@ def read_published_csv(path: Path) -> pd.DataFrame:
     return table
 
 
-def has_accuracies(path: Path) -> bool:
-    """Whether the file has a column of accuracies; one of curves may have none."""
-    return bool({*ACCURACY_COLUMNS} & {*read_published_csv(path)})
+def metric_columns(task: TaskRecords) -> dict[str, str]:
+    """Return what a column of published values may be called, and the metric that it has.
+
+    The first ones count before others: those of the task's main metric.
+    """
+    return {
+        name: f"test_{metric}"
+        for metric in task.held_out
+        for name in (f"test_{metric}_percent", f"test_{metric}", f"last_{metric}",
+                     METRIC_NAMES[metric].lower(), metric)
+    }  # fmt: skip
+
+
+def has_accuracies(path: Path, task: TaskRecords) -> bool:
+    """Whether the file has a column of a metric of the task; one of curves may have none."""
+    return not metric_columns(task).keys().isdisjoint(read_published_csv(path))
 
 
 def has_curves(path: Path) -> bool:
@@ -52,15 +65,16 @@ def has_curves(path: Path) -> bool:
     return "epoch" in read_published_csv(path)
 
 
-def read_accuracies(path: Path) -> pd.DataFrame:
-    """Return the rows that state an accuracy, in percent and in a column ``acc``.
+def read_accuracies(path: Path, task: TaskRecords) -> tuple[pd.DataFrame, str]:
+    """Return the rows that state a metric of the task, in percent and in a column ``acc``.
 
-    Raises UserError.
+    With them the column of metrics.csv that has this metric. Raises UserError.
     """
-    table = read_published_csv(path)
-    accuracy = next((name for name in ACCURACY_COLUMNS if name in table.columns), None)
+    table, columns = read_published_csv(path), metric_columns(task)
+    accuracy = next((name for name in columns if name in table.columns), None)
     if accuracy is None:
-        raise UserError(f"{path} has no column of accuracies; call it {ACCURACY_COLUMNS[0]}")
+        what = {"accuracy": "accuracies"}.get(task.main_name, task.main_name)
+        raise UserError(f"{path} has no column of {what}; call it {next(iter(columns))}")
     values = table[accuracy]
     if not pd.api.types.is_numeric_dtype(values):
         raise UserError(f"{path}: the column {accuracy} must hold numbers, in percent")
@@ -69,7 +83,7 @@ def read_accuracies(path: Path) -> pd.DataFrame:
             f"{path}: the column {accuracy} must hold percent, from 0 to 100; it has values from "
             f"{values.min():g} to {values.max():g}"
         )
-    return table.rename(columns={accuracy: "acc"}).dropna(subset="acc")
+    return table.assign(acc=values).dropna(subset="acc"), columns[accuracy]
 
 
 def _check_widths(path: Path, header: str, rows: str, separator: str) -> None:

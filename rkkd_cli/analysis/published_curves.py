@@ -7,6 +7,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from rkkd_cli.analysis.published_csv import read_published_csv
+from rkkd_cli.config.tasks import TASKS
 from rkkd_cli.errors import UserError
 
 # The name of a column of metrics.csv in papers, and why its level is not comparable with ours.
@@ -14,7 +15,11 @@ from rkkd_cli.errors import UserError
 PUBLISHED_COLUMNS = {
     "rank": ("rank_loss", "normalisation not stated"),
     "kl": ("kd_loss", "not said to be × T²"),
-    "test_acc": ("test_acc_percent", ""),
+    **{
+        f"test_{metric}": (f"test_{metric}_percent", "")
+        for task in TASKS.values()
+        for metric in task.held_out
+    },
 }
 
 
@@ -59,7 +64,8 @@ def read_published_curves(path: Path) -> PublishedCurves:
     names = [name for ours, (theirs, _) in PUBLISHED_COLUMNS.items() for name in (ours, theirs)]
     quantities = [name for name in names if name in table]
     if not quantities:
-        raise UserError(f"{path} has no column that is drawn; call one rank, kl or test_acc")
+        drawn = f"rank, kl or {' or '.join(task.main_column for task in TASKS.values())}"
+        raise UserError(f"{path} has no column that is drawn; call one {drawn}")
     for column in ("epoch", *quantities):
         if not pd.api.types.is_numeric_dtype(table[column]):
             raise UserError(f"{path}: the column {column} must hold numbers")

@@ -11,11 +11,8 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from rkkd_cli.analysis.selection import select_rows
+from rkkd_cli.config.tasks import task_of
 from rkkd_cli.records.manifest import Manifest
-from rkkd_cli.records.metrics import EMA_COLUMNS
-
-SUMMARY_METRICS = ("test_acc", "test_kl", "test_rank", "test_kendall_tau", "kl", "rank")
-PROGRESS_METRICS = ("rank", "kl", "test_acc")
 
 
 @dataclass(frozen=True)
@@ -108,8 +105,11 @@ def summarise_selected(
 
 
 def _summary(arm: str, rows: pd.DataFrame) -> ArmSummary:
-    averaged = [name for name in EMA_COLUMNS if name in rows and rows[name].notna().any()]
-    metrics = {name: mean_std(rows[name]) for name in (*SUMMARY_METRICS, *averaged)}
+    task = task_of(rows.columns)
+    averaged = task.ema_column("test")
+    has_averaged = averaged in rows and rows[averaged].notna().any()
+    names = (*task.summary_columns, *([averaged] if has_averaged else []))
+    metrics = {name: mean_std(rows[name]) for name in names}
     return ArmSummary(arm, _epoch_by_seed(rows), len(rows), metrics)
 
 
@@ -167,14 +167,14 @@ def progress_by_arm(
     metrics: pd.DataFrame, ended_early: Collection[tuple[str, int]] = ()
 ) -> list[ArmProgress]:
     """Return the arms that have rows, in the order of the file."""
-    arms = []
+    shown, arms = ("rank", "kl", task_of(metrics.columns).main_column), []
     for name, rows in metrics.groupby("arm", sort=False):
         arm, newest = str(name), rows.loc[rows.groupby("seed", sort=False)["epoch"].idxmax()]
         epochs = _epoch_by_seed(newest)
         training = [epoch for seed, epoch in epochs.items() if (arm, seed) not in ended_early]
         common = min(training or epochs.values())
         means = rows[rows["epoch"] <= common].groupby("epoch")
-        curves = {metric: means[metric].mean().tolist() for metric in PROGRESS_METRICS}
+        curves = {metric: means[metric].mean().tolist() for metric in shown}
         progress = {metric: MetricProgress(curve[-1], curve) for metric, curve in curves.items()}
         arms.append(ArmProgress(arm, epochs, common, progress))
     return arms

@@ -1,20 +1,54 @@
 """The section ``dataset`` of an experiment."""
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, PlainSerializer, field_validator, model_validator
 
 from rkkd_cli.config.frozen import Floats, FrozenConfig, check_positive
+from rkkd_cli.config.value_lists import parse_classes, seeds_text
 
 # The keys of a recipe for the images of any dataset, unlike its size, crops and mean.
 AUGMENTATION_KEYS = ("auto_augment", "ra_magnitude", "ra_num_ops", "color_jitter", "random_erase",
                      "mixup_alpha", "cutmix_alpha")  # fmt: skip
 
 
+Classes = Annotated[
+    tuple[int, ...],
+    BeforeValidator(parse_classes),
+    PlainSerializer(seeds_text, return_type=str),
+]
+
+
+class ClassesConfig(FrozenConfig):
+    """The classes to train on, and the others, to test on: ``0:50`` has 0 to 49.
+
+    Classes have numbers from 0 on, in the order of the dataset; those of folders are sorted by
+    name. The images of the former come from the training split, and of the latter from the test
+    split. What was published without a test split (digits, class folders alone, ``cub200``,
+    ``cars196``, ``sop``) has all images of a class.
+    """
+
+    train: Classes = Field(description="The numbers of the classes to train on, such as 0:50.")
+    test: Classes = Field(description="The numbers of the classes to test on, such as 50:100.")
+
+    @model_validator(mode="after")
+    def _halves_are_disjoint(self) -> Self:
+        shared = set(self.train) & set(self.test)
+        if shared:
+            raise ValueError(
+                f"class {min(shared)} is in both train and test; what is tested on must not be "
+                "trained on"
+            )
+        return self
+
+
 class DatasetConfig(FrozenConfig):
     """The images, how many of them are used, and their augmentation.
 
     ``root``: the folder of the images or downloads, as seen from the folder in which rkkd runs.
+    ``classes``: trains on some classes, and tests on others (for task = 'embedding'). ``val_share``
+    then holds out images of the former, and the test and validation images are shuffled, with
+    ``split_seed``.
     ``resize``: how a folder's images of another shape are made to fit image_size. ``crop``: the
     shorter side is scaled to it, and the centre is cropped. ``squash``: both sides are scaled to
     it. ``pad``: the longer side is, and black fills the rest.
@@ -31,6 +65,7 @@ class DatasetConfig(FrozenConfig):
     crop. ``resized``: a crop of random area and aspect ratio, scaled to image_size; the default for
     streamed images with resize = 'crop'. An image folder is then streamed unless streaming is
     false, and held-out images are scaled to image_size·256/224 and their centre is cropped.
+    ``window``: a random window of the image scaled like that; streamed images only.
 
     The keys from ``auto_augment`` on follow the crop and the flip, in that order, by the rules of
     torchvision's reference scripts. They change no held-out image.
@@ -38,6 +73,7 @@ class DatasetConfig(FrozenConfig):
 
     name: str
     root: str | None = None
+    classes: ClassesConfig | None = None
     image_size: int | None = Field(
         default=None, ge=4, le=4096, description="Height and width of an image folder's images."
     )
@@ -61,14 +97,18 @@ class DatasetConfig(FrozenConfig):
     val_share: float = Field(default=0.0, ge=0.0, lt=1.0)
     test_share: float = Field(default=0.0, ge=0.0, lt=1.0)
     split_seed: int = Field(
-        default=0, ge=0, description="Seed that draws the images of test_share."
+        default=0,
+        ge=0,
+        description="Seed that draws the images of test_share, or shuffles those held out from "
+        "classes.",
     )
     resize: Literal["crop", "squash", "pad"] = "crop"
     follow_links: bool = Field(False, description="Allow links that lead out of an image folder.")
     streaming: bool | None = None
-    crop: Literal["padded", "resized"] | None = Field(
+    crop: Literal["padded", "resized", "window"] | None = Field(
         None,
-        description="Training crops: a window of the padded image, or one of random area, scaled.",
+        description="Training crops: a window of the padded image, one of random area, scaled, or "
+        "a window of the scaled image.",
     )
     auto_augment: Literal["rand", "trivial"] | None = Field(
         None, description="RandAugment or TrivialAugment (wide), as torchvision's."
@@ -103,16 +143,27 @@ class DatasetConfig(FrozenConfig):
     )
 
     @model_validator(mode="after")
-    def _resized_crops_have_no_padding(self) -> Self:
-        if self.crop == "resized" and self.crop_padding is not None:
+    def _only_padded_crops_have_padding(self) -> Self:
+        if self.crop not in ("resized", "window"):
+            return self
+        if self.crop_padding is not None:
             raise ValueError(
                 f"crop_padding = {self.crop_padding} belongs to crop = 'padded'; with crop = "
-                "'resized' leave it out (`rkkd cp` copies a preset that has it)"
+                f"{self.crop!r} leave it out (`rkkd cp` copies a preset that has it)"
             )
-        if self.crop == "resized" and self.resize != "crop":
+        if self.resize != "crop":
             raise ValueError(
-                f"resize = {self.resize!r} keeps whole images, and crop = 'resized' cuts parts out "
-                "of them; leave one of the two out"
+                f"resize = {self.resize!r} keeps whole images, and crop = {self.crop!r} cuts parts "
+                "out of them; leave one of the two out"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _classes_are_held_out_whole(self) -> Self:
+        if self.classes is not None and self.test_share:
+            raise ValueError(
+                f"test_share = {self.test_share} holds out a part of each class, and classes whole "
+                "ones; leave one of the two out"
             )
         return self
 

@@ -12,6 +12,7 @@ from pydantic import (
     BeforeValidator,
     Field,
     SerializerFunctionWrapHandler,
+    ValidationInfo,
     field_validator,
     model_serializer,
     model_validator,
@@ -19,8 +20,10 @@ from pydantic import (
 
 from rkkd_cli.config.dataset import DatasetConfig
 from rkkd_cli.config.frozen import FrozenConfig as FrozenConfig
+from rkkd_cli.config.frozen import key_error
 from rkkd_cli.config.methods import METHODS
 from rkkd_cli.config.models import ModelConfig
+from rkkd_cli.config.monitors import monitor_problem
 from rkkd_cli.config.objective import MethodConfig as MethodConfig
 from rkkd_cli.config.objective import RankConfig as RankConfig
 from rkkd_cli.config.objective import TripletConfig
@@ -226,6 +229,31 @@ class Experiment(FrozenConfig):
                     f"must have names of letters, digits and _ . + = -, at most 64; got {name!r}"
                 )
         return arms
+
+    @field_validator("training")
+    @classmethod
+    def _monitor_is_of_the_task(
+        cls, training: StudentTrainingConfig, info: ValidationInfo
+    ) -> StudentTrainingConfig:
+        task = TASKS.get(info.data.get("task", ""))
+        if task is None:  # which is refused for itself
+            return training
+        problem = training.monitor and monitor_problem(training.monitor, task)
+        if problem:
+            raise key_error("monitor", training.monitor, problem)
+        return training.in_task(task)
+
+    @field_validator("findings", mode="before")
+    @classmethod
+    def _are_about_the_main_metric(cls, findings: Any, info: ValidationInfo) -> Any:
+        task = TASKS.get(info.data.get("task", ""))
+        if task is None or not isinstance(findings, Mapping):
+            return findings
+        default = {"metric": task.main_column}
+        return {
+            name: default | dict(finding) if isinstance(finding, Mapping) else finding
+            for name, finding in findings.items()
+        }
 
     @model_validator(mode="after")
     def _selection_needs_validation_images(self) -> Self:

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any, Literal, get_args, get_origin
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, model_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from rkkd_cli.config.overrides import is_unset
 from rkkd_cli.config.value_lists import fits_64_bits, split_list
@@ -37,6 +37,14 @@ class FrozenConfig(BaseModel):
             for key, value in table.items()
             if key not in unset
         }
+
+
+def key_error(key: str, value: object, problem: str) -> ValidationError:
+    """Return the error of a section's key that only the section around it can tell."""
+    details = InitErrorDetails(
+        type="value_error", loc=(key,), input=value, ctx={"error": ValueError(problem)}
+    )
+    return ValidationError.from_exception_data(key, [details])
 
 
 @cache

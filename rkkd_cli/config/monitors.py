@@ -1,33 +1,28 @@
 """The metrics of the validation split, which early stopping and epoch selection may monitor."""
 
+from rkkd_cli.config.tasks import TASKS, TaskRecords
 from rkkd_cli.errors import nearest
 
-# Each metric of the validation split, and whether higher is better.
-MONITORS = {
-    "val_acc": True,
-    "val_top5": True,
-    "val_ce": False,
-    "val_kl": False,
-    "val_rank": False,
-    "val_kendall_tau": True,
-    "val_acc_ema": True,
-}
-EMA_MONITORS = ("val_acc_ema",)  # of the moving average of the student's weights
-DEFAULT_MONITOR = "val_acc"
+# Each metric of any task's validation split, and whether higher is better.
+MONITORS = {name: more for task in TASKS.values() for name, more in task.monitors.items()}
+# Those of the moving average of the student's weights.
+EMA_MONITORS = tuple(task.ema_column("val") for task in TASKS.values())
 
 
-def monitor_problem(name: str) -> str | None:
-    """Return why the metric may not be monitored, or None if it may."""
-    if name in MONITORS:
+def monitor_problem(name: str, task: TaskRecords) -> str | None:
+    """Return why the metric may not be monitored in such a task, or None if it may."""
+    if name in task.monitors:
         return None
-    choices = ", ".join(MONITORS)
+    choices = ", ".join(task.monitors)
     if name.startswith("test_"):
         return (
-            "selecting on the test images flatters: their accuracy would no longer tell how the "
-            f"student does on new images; monitor one of {choices}"
+            f"selecting on the test images flatters: their {task.main_name} would no longer tell "
+            f"how the student does on new images; monitor one of {choices}"
         )
-    close = nearest(name, MONITORS)
+    close = nearest(name, task.monitors)
     hint = f"did you mean {close!r}? The" if close else "the"
+    if name in MONITORS:
+        return f"is no metric of the task {task.name}; the choices are {choices}"
     return f"is no metric of the validation split; {hint} choices are {choices}"
 
 

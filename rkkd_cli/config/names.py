@@ -59,6 +59,9 @@ DATASETS: dict[str, str] = {
     "svhn": "32×32 colour house numbers, 73,257 + 26,032 images, downloaded",
     "folder": "your images: ROOT/train/<class>/*, test/, val/; or ROOT/<class>/*; "
     "streamed if large",
+    "cub200": "CUB-200-2011: 100 kinds of birds to train on, 100 others",
+    "cars196": "Cars196: 98 models of cars to train on, 98 others",
+    "sop": "Stanford Online Products: 11,318 products to train on, 11,316 others",
 }
 
 

@@ -8,6 +8,7 @@ from pydantic import BaseModel, BeforeValidator, Field, model_validator
 
 from rkkd_cli.config.frozen import FrozenConfig, as_tuple
 from rkkd_cli.config.overrides import flatten
+from rkkd_cli.config.tasks import CLASSIFICATION
 from rkkd_cli.errors import UserError, unknown_name
 
 SIDES = ("better", "worse", "same")  # the keys that select arms
@@ -22,12 +23,13 @@ class StatedFinding(FrozenConfig):
 
     Either every arm of ``better`` is ahead of every arm of ``worse`` by more than ``margin`` (which
     may be negative: not behind by more). Or the arms of ``same`` differ by less than ``within``.
-    Both are in the unit of ``metric``, a column of metrics.csv; for losses, lower is ahead.
+    Both are in the unit of ``metric``, a column of metrics.csv, by default the main one of the
+    experiment's task; for losses, lower is ahead.
     ``select`` is the epoch that counts.
     """
 
     claim: str = Field(min_length=1)
-    metric: str = "test_acc"
+    metric: str = CLASSIFICATION.main_column
     select: Literal["last", "best", "val"] = "last"
     better: ArmSelector | None = None
     worse: ArmSelector | None = None

@@ -3,6 +3,19 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+RECALLS = (1, 2, 4, 8)
+RECALL_NAMES = {f"recall_at_{count}": f"Recall@{count}" for count in RECALLS}
+# The metrics of held-out splits in words; all are in percent.
+METRIC_NAMES = {
+    "acc": "accuracy",
+    "top5": "top-5 accuracy",
+    "map_at_r": "MAP@R",
+    "r_precision": "R-precision",
+    **RECALL_NAMES,
+}
+# Where there is little room, such as in the heading of a column.
+SHORT_NAMES = METRIC_NAMES | {"acc": "acc"}
+
 
 @dataclass(frozen=True)
 class TaskRecords:
@@ -11,18 +24,26 @@ class TaskRecords:
     ``hard_term`` is the term of the labels alone, in training and on held-out splits.
     ``training``: the shares of images, in percent, that are counted in training.
     ``held_out``: the metrics of a held-out split, in percent, more is better; the first of them is
-    the main one, by which epochs, arms and cells are compared.
+    the main one, by which epochs, arms and cells are compared. ``shown``: those that tables and
+    comparisons have. ``curves``: the columns that are drawn against the epoch.
     """
 
     name: str
     hard_term: str
     training: tuple[str, ...]
     held_out: tuple[str, ...]
+    shown: tuple[str, ...]
+    curves: tuple[str, ...]
 
     @property
     def main(self) -> str:
         """The metric that counts, without its split."""
         return self.held_out[0]
+
+    @property
+    def main_name(self) -> str:
+        """The metric that counts, in words."""
+        return METRIC_NAMES[self.main]
 
     @property
     def main_column(self) -> str:
@@ -49,6 +70,17 @@ class TaskRecords:
         names = (*self.held_out, *self.shared_terms, "kendall_tau")
         return tuple(f"{split}_{name}" for name in names)
 
+    @property
+    def compared_columns(self) -> tuple[str, ...]:
+        """The columns of the test images by which arms are compared."""
+        names = (*self.shown, "kl", "rank", "kendall_tau")
+        return tuple(f"test_{name}" for name in names)
+
+    @property
+    def summary_columns(self) -> tuple[str, ...]:
+        """The columns of an arm's summary."""
+        return (*self.compared_columns, "kl", "rank")
+
     def ema_column(self, split: str) -> str:
         """Return the column of the main metric of moving averages of weights."""
         return f"{split}_{self.main}_ema"
@@ -61,18 +93,27 @@ class TaskRecords:
         return more | less | {"val_kendall_tau": True, self.ema_column("val"): True}
 
 
-CLASSIFICATION = TaskRecords("classification", "ce", ("agreement", "train_acc"), ("acc", "top5"))
-RECALLS = (1, 2, 4, 8)
+CLASSIFICATION = TaskRecords(
+    name="classification",
+    hard_term="ce",
+    training=("agreement", "train_acc"),
+    held_out=("acc", "top5"),
+    shown=("acc",),
+    curves=("rank", "kl", "test_acc"),
+)
 EMBEDDING = TaskRecords(
-    "embedding",
-    "triplet",
-    ("agreement",),
-    ("map_at_r", "r_precision", *(f"recall_at_{count}" for count in RECALLS)),
+    name="embedding",
+    hard_term="triplet",
+    training=("agreement",),
+    held_out=("map_at_r", "r_precision", *RECALL_NAMES),
+    shown=("map_at_r", "r_precision", "recall_at_1"),
+    curves=("triplet", "rank", "kl", "test_map_at_r"),
 )
 TASKS = {task.name: task for task in (CLASSIFICATION, EMBEDDING)}
 
 
-def task_of(columns: Iterable[str]) -> TaskRecords | None:
-    """Return the task whose columns a file of metrics has, if it is one."""
+def task_of(columns: Iterable[str]) -> TaskRecords:
+    """Return the task whose main metric is among the columns; else classification."""
     present = set(columns)
-    return next((task for task in TASKS.values() if task.main_column in present), None)
+    named = (task for task in TASKS.values() if task.main_column in present)
+    return next(named, CLASSIFICATION)

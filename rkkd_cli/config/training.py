@@ -5,21 +5,35 @@ from typing import Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from rkkd_cli.config.frozen import Floats, FrozenConfig
-from rkkd_cli.config.monitors import DEFAULT_MONITOR, EMA_MONITORS, monitor_problem
+from rkkd_cli.config.monitors import EMA_MONITORS
+from rkkd_cli.config.tasks import CLASSIFICATION, TaskRecords
 
 
 class TrainingConfig(FrozenConfig):
     """A training recipe: epochs, batch size, optimiser and learning-rate schedule.
 
     ``last_batch`` = None keeps the last batch, but merges a single image, which BatchNorm could not
-    normalise. Weight decay is that of the optimiser in PyTorch: decoupled from the gradient in
-    adamw, added to it (L2) in sgd and adam.
+    normalise. With ``per_class`` K, a batch has K images of each of batch_size / K classes (P × K
+    batches); an image of a class that has fewer comes more than once. Weight decay is that of the
+    optimiser in PyTorch: decoupled from the gradient in adamw, added to it (L2) in sgd and adam.
     """
 
     epochs: int = Field(ge=1, le=10**9)
     batch_size: int = Field(default=64, ge=1, le=10**9)
     last_batch: Literal["keep", "drop", "merge"] | None = Field(
         None, description="What becomes of an epoch's last, smaller batch; merge: into that before."
+    )
+    per_class: int | None = Field(
+        default=None,
+        ge=2,
+        le=10**9,
+        description="Images of each class in a batch, whose classes are drawn; none: shuffled.",
+    )
+    batches_per_epoch: int | None = Field(
+        default=None,
+        ge=1,
+        le=10**9,
+        description="Batches of an epoch, with per_class; default: as many as the images fill.",
     )
     optimizer: Literal["sgd", "adam", "adamw"] = Field("sgd", description="Optimiser.")
     lr: float = Field(gt=0)
@@ -79,6 +93,22 @@ class TrainingConfig(FrozenConfig):
         return milestones
 
     @model_validator(mode="after")
+    def _batches_have_whole_classes(self) -> Self:
+        if self.per_class is None and self.batches_per_epoch is not None:
+            raise ValueError(
+                f"batches_per_epoch = {self.batches_per_epoch} counts batches that are drawn by "
+                "class; set per_class too, or leave it out"
+            )
+        if self.per_class is not None:
+            classes, rest = divmod(self.batch_size, self.per_class)
+            if rest or classes < 2:
+                raise ValueError(
+                    f"batch_size = {self.batch_size} with per_class = {self.per_class} must be a "
+                    f"multiple of it, with two classes or more, such as {8 * self.per_class}"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _warmup_fits(self) -> Self:
         if self.warmup_epochs > self.epochs:
             raise ValueError(
@@ -123,7 +153,7 @@ class StudentTrainingConfig(TrainingConfig):
         gt=0,
         lt=1,
         description="Decay of an exponential moving average of the student's weights, which gets "
-        "an accuracy of its own: test_acc_ema.",
+        "an accuracy (or MAP@R) of its own: test_acc_ema.",
     )
     patience: int | None = Field(default=None, ge=1)
     min_delta: float = Field(default=0.0, ge=0)
@@ -132,7 +162,14 @@ class StudentTrainingConfig(TrainingConfig):
     @property
     def selects_by(self) -> str | None:
         """The metric that selects an epoch, or None if none is selected."""
-        return self.monitor or (None if self.patience is None else DEFAULT_MONITOR)
+        return self.monitor or (None if self.patience is None else CLASSIFICATION.default_monitor)
+
+    def in_task(self, task: TaskRecords) -> Self:
+        """Return the recipe with the task's own default monitor, where it needs one."""
+        default = task.default_monitor
+        if self.monitor is None and self.selects_by not in (None, default):
+            return self.model_copy(update={"monitor": default})
+        return self
 
     @property
     def no_validation_images(self) -> str:
@@ -142,14 +179,6 @@ class StudentTrainingConfig(TrainingConfig):
             f"training.{key} needs images for validation, neither trained on nor tested on; hold "
             "some out with dataset.val_share, such as 0.1"
         )
-
-    @field_validator("monitor")
-    @classmethod
-    def _can_be_monitored(cls, monitor: str | None) -> str | None:
-        problem = None if monitor is None else monitor_problem(monitor)
-        if problem:
-            raise ValueError(problem)
-        return monitor
 
     @model_validator(mode="after")
     def _monitored_average_exists(self) -> Self:

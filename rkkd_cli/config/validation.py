@@ -129,10 +129,10 @@ def _describe_error(
     message = first["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
     for theirs, ours in SPELT_OUT.items():
         message = message.replace(theirs, ours)
-    if not prefix and first["loc"] and _may_be_none(Experiment, first["loc"]):
-        message = f"{message}, or none"
     if not key or isinstance(first["input"], Mapping):
         return key, f"{key}: {message}".removeprefix(": ")
+    if not prefix and first["loc"] and _may_be_none(Experiment, first["loc"]):
+        message = f"{message}, or none"
     return key, f"{key} = {value}: {message}"
 
 

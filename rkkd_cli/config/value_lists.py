@@ -14,6 +14,7 @@ from rkkd_cli.config.overrides import flatten, parse_value
 
 MAX_VALUES = 10_000
 MAX_SEEDS = 10_000
+MAX_CLASSES = 1_000_000
 MAX_INTEGER = 2**63 - 1  # of TOML, and of a column of metrics.csv
 BRACKETS = ("[]", "()")
 # The keys whose value is a list, like the settings of methods may be.
@@ -25,7 +26,7 @@ RANGE_SYNTAX = (
     "write START:STOP:STEP, such as 0.1:0.9:0.2, or log:START:STOP:COUNT, such as log:1:50:6"
 )
 SETTING_RULE = "must be a finite number, a text, true or false, or a list of these"
-SEED_SYNTAX = "must be whole numbers from 0 to 2⁶³ − 1, such as 0 or 0,1,2 or 0:3"
+NUMBERS_SYNTAX = "must be whole numbers from 0 to 2⁶³ − 1, such as 0 or 0,1,2 or 0:3"
 
 
 def fits_64_bits(value: Any) -> bool:
@@ -188,30 +189,43 @@ def parse_seeds(value: Any) -> tuple[int, ...]:
 
     Raises ValueError for anything else, also for repeated seeds, and if there are none.
     """
+    return _parse_numbers(value, "seed", "seeds", MAX_SEEDS)
+
+
+def parse_classes(value: Any) -> tuple[int, ...]:
+    """Return the class numbers of a list that is typed as seeds are: ``"0:50"`` has 50 of them.
+
+    Raises ValueError for anything else.
+    """
+    return _parse_numbers(value, "class", "classes", MAX_CLASSES)
+
+
+def _parse_numbers(value: Any, one: str, several: str, most: int) -> tuple[int, ...]:
     if isinstance(value, bool) or not isinstance(value, int | str | list | tuple):
-        raise ValueError(SEED_SYNTAX)
+        raise ValueError(NUMBERS_SYNTAX)
     if isinstance(value, int):
-        seeds = [value]
+        numbers = [value]
     elif isinstance(value, str):
-        parts = without_brackets(value).split(",")
-        seeds = [seed for part in parts for seed in _parse_seed_range(part.strip())]
+        numbers = []
+        for part in without_brackets(value).split(","):
+            numbers += _parse_number_range(part.strip(), several, most)
     else:
-        seeds = list(value)
-    if not seeds:
-        raise ValueError("must name at least one seed, such as 0 or 0,1,2")
-    if not all(type(seed) is int and 0 <= seed <= MAX_INTEGER for seed in seeds):
-        raise ValueError(SEED_SYNTAX)
-    if len(set(seeds)) != len(seeds):
-        raise ValueError("must not name a seed twice")
-    return tuple(seeds)
+        numbers = list(value)
+    if not numbers:
+        raise ValueError(f"must name at least one {one}, such as 0 or 0,1,2")
+    if not all(type(number) is int and 0 <= number <= MAX_INTEGER for number in numbers):
+        raise ValueError(NUMBERS_SYNTAX)
+    if len(set(numbers)) != len(numbers):
+        raise ValueError(f"must not name a {one} twice")
+    return tuple(numbers)
 
 
-def _parse_seed_range(part: str) -> list[int]:
+def _parse_number_range(part: str, several: str, most: int) -> range:
     match = re.fullmatch(r"(\d{1,19})(?::(\d{1,19}))?", part)
     if match is None:
-        raise ValueError(SEED_SYNTAX)
+        raise ValueError(NUMBERS_SYNTAX)
     first = int(match[1])
     last = first + 1 if match[2] is None else int(match[2])
-    if last - first > MAX_SEEDS:
-        raise ValueError(f"must be at most {MAX_SEEDS} seeds")
-    return list(range(first, last))
+    if last - first > most:
+        raise ValueError(f"must be at most {most} {several}")
+    return range(first, last)

@@ -84,7 +84,11 @@ class Tree(NamedTuple):
 
 
 def scan_folder(
-    root: Path, follow_links: bool = False, test_share: float = 0.0, split_seed: int = 0
+    root: Path,
+    follow_links: bool = False,
+    test_share: float = 0.0,
+    split_seed: int = 0,
+    by_class: bool = False,
 ) -> Tree:
     """List the images below ``root``; the classes are the sorted folder names of ``train/``.
 
@@ -92,6 +96,9 @@ def scan_folder(
     itself. Without ``test/``, a ``test_share`` of the training images, drawn with ``split_seed``,
     are the test images, or those in ``val/`` if it is 0. Hidden names, folders that programs leave
     behind, files of other kinds and empty classes are left out.
+
+    With ``by_class``, for classes that are split afterwards, the classes are those of all splits,
+    and without another split all images are training images and test images.
 
     Raises UserError for a missing or empty folder, for one without test images, for a class of
     another split that the training split lacks, and for a link that leads out of ``root`` (unless
@@ -102,9 +109,11 @@ def scan_folder(
     folders, scan = _split_folders(root) or {"train": root}, _Scan(root)
     found = {name: scan.images_by_class(folder) for name, folder in folders.items()}
     found = {name: images for name, images in found.items() if images}
-    if "train" not in found or (len(found) == 1 and not test_share):
+    if "train" not in found or (len(found) == 1 and not (test_share or by_class)):
         raise _missing_split(root, folders, found)
     classes = tuple(found["train"])
+    if by_class:
+        classes = tuple(sorted({name for images in found.values() for name in images}))
     for name, images in found.items():
         unknown = next((label for label in images if label not in classes), None)
         if unknown is not None:
@@ -156,6 +165,8 @@ def _make_tree(
             f"{images - len(train):,} of the {images:,} training images of {root} are held out for "
             f"testing: dataset.test_share = {test_share}, split_seed = {split_seed}"
         )
+    elif test is None and val is None:
+        test = train
     elif test is None:
         test, val = val, None
         note = f"{root} has no test/: the images in its val/ are the test images"

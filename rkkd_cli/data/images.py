@@ -36,6 +36,11 @@ class LabelledImages:
         """Return the images at ``indices``, in that order."""
         return LabelledImages(self.images[indices], self.labels[indices])
 
+    def joined(self, other: "LabelledImages") -> "LabelledImages":
+        """Return these images and then the others."""
+        images, labels = (self.images, other.images), (self.labels, other.labels)
+        return LabelledImages(np.concatenate(images), np.concatenate(labels))
+
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of shape, pixels and labels."""
@@ -55,8 +60,9 @@ class Dataset:
     """The splits of a run, with augmentation and normalisation: (pixels / 255 − mean) / std.
 
     ``crop`` is the kind of training crop: ``padded`` (a window of the image padded by
-    ``crop_padding``) or ``resized`` (random area and aspect ratio). ``augment``: what follows crop
-    and flip. ``notes`` are sentences for the user about how the images were found.
+    ``crop_padding``), ``resized`` (random area and aspect ratio) or ``window`` (of the image whose
+    shorter side is scaled to size · 256 / 224; streamed images only). ``augment``: what follows
+    crop and flip. ``notes`` are sentences for the user about how the images were found.
     """
 
     name: str
@@ -89,7 +95,7 @@ class Dataset:
 
     @property
     def augmentation(self) -> tuple[object, ...]:
-        """The padding of the crops (or ``resized``), whether images are flipped, and what else."""
+        """The padding of the crops (or their kind), whether images are flipped, and what else."""
         crops = self.crop_padding if self.crop == "padded" else self.crop, self.flip
         return (*crops, self.augment.used) if self.augment.used else crops
 

@@ -133,7 +133,7 @@ class StreamedPixels:
 
     def in_order(self, slices: Sequence[Positions]) -> Iterator[Tensor]:
         """Yield the images of each slice, made to fit."""
-        mode = "held_out" if self.split.crop == "resized" else self.split.resize
+        mode = self.split.resize if self.split.crop == "padded" else "held_out"
         crop = Crop(self.split.size, mode)
         indices = torch.arange(len(self.split))
         tasks = (
@@ -149,16 +149,17 @@ class StreamedPixels:
 
         An image is decoded once for all its views.
         """
-        if self.split.crop == "resized":
-            return self._resized_crops(order, generators, slices)
-        return self._padded_crops(order, generators, slices)
+        if self.split.crop == "padded":
+            return self._padded_crops(order, generators, slices)
+        return self._drawn_crops(order, generators, slices)
 
-    def _resized_crops(
+    def _drawn_crops(
         self, order: Tensor, generators: Sequence[torch.Generator], slices: Sequence[Positions]
     ) -> Iterator[list[Tensor]]:
-        """Yield crops of random area and aspect ratio, each drawn from its own seed."""
+        """Yield resized crops, or windows of the scaled images, each drawn from its own seed."""
         seeds = [int(torch.randint(2**62, (1,), generator=g)) for g in generators]
-        crop, positions = Crop(self.split.size, "random", self.flip), torch.arange(len(order))
+        size, positions = self.split.size, torch.arange(len(order))
+        crop = Crop(size, "random" if self.split.crop == "resized" else "window", self.flip)
 
         def task(position: int, index: int) -> DecodeTask:
             drawn = tuple(derive_seed(seed, position) for seed in seeds)

@@ -5,11 +5,21 @@ An image folder is streamed from disk on request, or if its decoded images would
 same experiment gives the same numbers everywhere.
 """
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
-from rkkd_cli.data.catalogue import DatasetInfo, DatasetRequest, DatasetSpec, checked_spec
+import numpy as np
+
+from rkkd_cli.data.catalogue import (
+    DatasetInfo,
+    DatasetRequest,
+    DatasetSpec,
+    checked_spec,
+    has_image_files,
+)
+from rkkd_cli.data.class_split import check_pairs, shuffled, split_by_class
 from rkkd_cli.data.digits import load_digits
 from rkkd_cli.data.folder_arrays import (
     decode_tree,
@@ -21,20 +31,26 @@ from rkkd_cli.data.folder_arrays import (
 from rkkd_cli.data.folder_scan import Tree, scan_folder
 from rkkd_cli.data.headers import Headers, read_headers
 from rkkd_cli.data.images import Dataset, LabelledImages, Splits, channel_statistics
+from rkkd_cli.data.retrieval_sets import (
+    RETRIEVAL_SETS,
+    scan_retrieval_set,
+    unpack_retrieval_set,
+)
 from rkkd_cli.data.shared_images import copies_among, shared_notes
 from rkkd_cli.data.streaming.loader import ImageLoader
 from rkkd_cli.data.streaming.split import StreamedSplit
 from rkkd_cli.data.subsets import (
+    Labelled,
+    Labels,
     SplitT,
     balanced_subset,
-    check_hold_out,
     hold_out,
-    subset_size,
 )
 from rkkd_cli.errors import UserError
 
 MAX_RESIDENT_BYTES = 4 * 2**30
 STREAMED_SIZE = 224
+PoolT = TypeVar("PoolT", LabelledImages, Labels)
 # ImageNet's statistics, as usual for photographs: measuring those of a stream takes an epoch.
 STREAMED_MEAN, STREAMED_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -45,26 +61,43 @@ def inspect_dataset(request: DatasetRequest) -> DatasetInfo:
     Raises UserError for a request that does not fit the dataset.
     """
     spec = checked_spec(request)
-    if spec.info is None:
+    used: tuple[Sized, Sized, Sized | None]
+    if spec.size is None:
         tree = _scan(request)
-        splits = _select_images(request, tree.train, tree.test, tree.val, tree.classes)
-        train, test, val = (0 if split is None else len(split) for split in splits)
         info = _folder_info(request, tree)
+        used = _select_images(request, tree.train, tree.test, tree.val, tree.classes)
     else:
-        info, limits = spec.info, (request.limit_train, request.limit_test)
-        train = subset_size(limits[0], info.train_images, info.num_classes, "dataset.limit_train")
-        test = subset_size(limits[1], info.test_images, info.test_classes, "dataset.limit_test")
-        val = round(request.val_share * train)
-        if request.val_share:
-            check_hold_out(request.val_share, train, info.num_classes, "dataset.val_share")
-        train -= val
-    unused = info.images - train - val - test
-    return info._replace(train_images=train, val_images=val, test_images=test, unused_images=unused)
+        train, test, classes = _label_splits(spec)
+        train, test = _by_class(request, spec, train, test, classes)
+        facts = len(classes), spec.in_channels, spec.size
+        counts = _count_classes(train), _count_classes(test)
+        info = DatasetInfo(*facts, len(train), len(test), *counts)
+        used = _select_images(request, train, test, None, classes)
+    sizes = [0 if split is None else len(split) for split in used]
+    return info._replace(
+        train_images=sizes[0],
+        test_images=sizes[1],
+        val_images=sizes[2],
+        unused_images=info.images - sum(sizes),
+    )
+
+
+def _count_classes(split: Labelled) -> int:
+    return len(np.unique(split.labels))
+
+
+def _label_splits(spec: DatasetSpec) -> tuple[Labels, Labels, tuple[str, ...]]:
+    """Return the labels of training and test images, and the classes' names, or their numbers."""
+    if spec.splits is not None:
+        train, test, classes = spec.splits
+        return Labels(train.labels), Labels(test.labels), classes
+    assert spec.counts is not None
+    return spec.counts.splits
 
 
 def needs_download(request: DatasetRequest, cache: Path) -> bool:
     """Return whether :func:`load_dataset` would download the dataset."""
-    if request.name in ("digits", "folder") or ":" in request.name:
+    if request.name == "digits" or ":" in request.name or has_image_files(request.name):
         return False
     from rkkd_cli.data.torchvision_sets import is_present
 
@@ -77,9 +110,12 @@ def load_dataset(request: DatasetRequest, cache: Path) -> Dataset:
     Raises UserError for a request that does not fit, RunError when a download fails.
     """
     spec = checked_spec(request)
-    if request.name != "folder":
+    if spec.size is not None:
         train, test, classes = spec.splits or _read_splits(request, cache)
-        return _resident_dataset(request, spec, [train, test], classes)
+        by_class = _by_class(request, spec, train, test, classes)
+        return _resident_dataset(request, spec, by_class, classes)
+    if request.name in RETRIEVAL_SETS:
+        unpack_retrieval_set(request.name, request.root)
     tree = _scan(request)
     info = _folder_info(request, tree)
     if info.streamed:
@@ -103,14 +139,36 @@ def check_images(request: DatasetRequest) -> None:
     decode_tree(_scan(request), request.image_size, request.resize)
 
 
+def _by_class(
+    request: DatasetRequest, spec: DatasetSpec, train: PoolT, test: PoolT, classes: Sequence[str]
+) -> tuple[PoolT, PoolT]:
+    """Return the splits with the classes that are requested of each.
+
+    What is one set has all images of a class.
+    """
+    if request.classes is None:
+        return train, test
+    if spec.is_one_set:
+        train = test = train.joined(test)
+    return split_by_class(train, test, request.classes, classes)
+
+
 def _scan(request: DatasetRequest) -> Tree:
+    """Return the files of the requested classes."""
+    if request.name in RETRIEVAL_SETS:
+        return scan_retrieval_set(request.name, request.root, request.classes)
     if request.root is None:
         raise UserError(
             "dataset folder needs --data-root, the folder that holds train/ and test/, or the "
             "class folders"
         )
-    root = Path(request.root).expanduser()
-    tree = scan_folder(root, request.follow_links, request.test_share, request.split_seed)
+    root, by_class = Path(request.root).expanduser(), request.classes
+    how = request.follow_links, request.test_share, request.split_seed
+    tree = scan_folder(root, *how, by_class=by_class is not None)
+    if by_class is not None:
+        train, test = split_by_class(tree.train, tree.test, by_class, tree.classes)
+        val = tree.val and tree.val.take(np.flatnonzero(np.isin(tree.val.labels, by_class.train)))
+        tree = tree._replace(train=train, test=test, val=val or None)
     if tree.val is None or not request.val_share:
         return tree
     note = (
@@ -129,13 +187,25 @@ def _folder_info(request: DatasetRequest, tree: Tree) -> DatasetInfo:
         size=(side, side),
         train_images=len(tree.train),
         test_images=len(tree.test),
-        test_classes=len(set(tree.test.labels.tolist())),
+        train_classes=_count_classes(tree.train),
+        test_classes=_count_classes(tree.test),
         streamed=True,
         val_images=len(tree.val or ()),
         notes=tree.notes,
     )
-    if request.streaming or (request.streaming is None and request.crop == "resized"):
+    always = request.name in RETRIEVAL_SETS or request.crop in ("resized", "window")
+    if request.streaming or (request.streaming is None and always):
         return streamed
+    if request.crop == "window":
+        raise UserError(
+            "dataset.crop = 'window' cuts windows out of images as they are on the disk; leave out "
+            "dataset.streaming = false (--no-stream), or take another crop"
+        )
+    if request.name in RETRIEVAL_SETS and request.image_size is None:
+        raise UserError(
+            f"the images of {request.name} have sizes of their own; to hold them in memory, give "
+            "one, such as --image-size 64"
+        )
     if request.resize != "crop" and request.image_size is None:
         raise UserError(
             f"dataset.resize = {request.resize!r} makes images fit dataset.image_size; give that "
@@ -217,4 +287,11 @@ def _select_images(
     test = balanced_subset(test, request.limit_test, "dataset.limit_test")
     if val is None:
         train, val = hold_out(train, request.val_share, classes)
+    if request.is_split_by_class:
+        check_pairs(train, "train", classes, "dataset.limit_train or dataset.val_share")
+        check_pairs(test, "test", classes, "dataset.limit_test")
+        test = shuffled(test, request.split_seed)
+    if request.is_split_by_class and val is not None:
+        check_pairs(val, "val", classes, "dataset.val_share")
+        val = shuffled(val, request.split_seed)
     return train, test, val

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from rkkd_cli.data.batch_draws import BatchDraws
+from rkkd_cli.data.class_batches import ClassBatches, PerClass
 from rkkd_cli.data.images import Dataset, Split
 from rkkd_cli.data.pixels import Positions, ResidentPixels, StreamedPixels
 from rkkd_cli.data.seeding import derive_seed
@@ -65,12 +66,20 @@ class BatchShard(NamedTuple):
         return torch.arange(within.start - 1, within.stop) % self.global_size
 
 
-def batch_slices(images: int, batch_size: int, last_batch: str | None = "keep") -> list[slice]:
+def batch_slices(
+    images: int,
+    batch_size: int,
+    last_batch: str | None = "keep",
+    per_class: PerClass | None = None,
+) -> list[slice]:
     """Return the batches of an epoch as slices of its order.
 
     A last batch that is smaller is kept, dropped, or merged into the batch before. With None it is
-    kept, but a single image is merged. An only batch is always kept.
+    kept, but a single image is merged. An only batch is always kept. With ``per_class`` there is no
+    smaller batch.
     """
+    if per_class is not None:
+        images = batch_size * (per_class.batches or max(1, images // batch_size))
     bounds = [*range(0, images, batch_size), images]
     rest = images % batch_size
     if last_batch is None:
@@ -163,12 +172,16 @@ class Stream:
         seed: int,
         strong: bool = False,
         last_batch: str | None = None,
+        per_class: PerClass | None = None,
     ) -> None:
         self.data = DeviceImages(
             dataset.train, dataset, device, padding=dataset.crop_padding, flip=dataset.flip
         )
         self.batch_size, self.seed = batch_size, seed
-        self.batches = batch_slices(len(self.data), batch_size, last_batch)
+        self.batches = batch_slices(len(self.data), batch_size, last_batch, per_class)
+        self.classes = per_class and ClassBatches(
+            dataset.train.labels, batch_size, per_class.per_class
+        )
         self.strong = StrongView(dataset.in_channels) if strong else None
         self.augment, self.mixing = dataset.augment, dataset.augment.mixing
 
@@ -178,11 +191,16 @@ class Stream:
 
     @property
     def images_per_epoch(self) -> int:
-        """The number of images per epoch: all, unless a smaller last batch is dropped."""
+        """The number of images per epoch: all, unless a smaller last batch is dropped.
+
+        Batches of so many images per class may show an image more than once.
+        """
         return int(self.batches[-1].stop)
 
     def epoch(self, epoch: int, skip: int = 0, shard: Shard = WHOLE_BATCH) -> Iterator[Batch]:
-        """Yield the batches of an ``epoch`` (from 1): every image at most once, in random order.
+        """Yield the batches of an ``epoch`` (from 1), in random order.
+
+        They have every image at most once, or so many images per class.
 
         Skips the first ``skip`` batches, and yields only this ``shard`` of the others; neither
         changes the images that are yielded.
@@ -191,7 +209,7 @@ class Stream:
         has its own crops and flips, so the other images are the same with and without it.
         """
         generator = torch.Generator().manual_seed(derive_seed(self.seed, "stream", epoch))
-        order = torch.randperm(len(self.data), generator=generator)
+        order = self._order(generator)
         strong_seed, generators = derive_seed(self.seed, "strong", epoch), [generator]
         if self.strong:
             generators.append(torch.Generator().manual_seed(strong_seed))
@@ -214,6 +232,12 @@ class Stream:
                 batch_shard.is_padding,
                 targets.mixed,
             )
+
+    def _order(self, generator: torch.Generator) -> Tensor:
+        """Return the indices of an epoch's images, in the order of its batches."""
+        if self.classes is None:
+            return torch.randperm(len(self.data), generator=generator)
+        return self.classes.draw(len(self.batches), generator)
 
     def _loaded(self, batch_shard: BatchShard) -> Positions:
         """Return the positions in the epoch of what is loaded for a rank's shard of a batch.

@@ -4,6 +4,7 @@ Shapes: labels (N,) int64, from 0 on.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol, Self, TypeVar
 
 import numpy as np
@@ -29,6 +30,24 @@ class Labelled(Protocol):
 
 
 SplitT = TypeVar("SplitT", bound=Labelled)
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Labels alone: a split whose images need not be read to know which of them are taken."""
+
+    labels: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, indices: Indices) -> "Labels":
+        """Return the labels at ``indices``, in that order."""
+        return Labels(self.labels[indices])
+
+    def joined(self, other: "Labels") -> "Labels":
+        """Return these labels and then the others."""
+        return Labels(np.concatenate((self.labels, other.labels)))
 
 
 def balanced_order(labels: NDArray[np.int64], seed: int) -> Indices:

@@ -10,12 +10,13 @@ from rkkd_cli.errors import UserError
 from rkkd_cli.plugins import check_signature, load_plugin
 
 
-def load_user_dataset(spec: str, root: str | None) -> Splits:
+def load_user_dataset(spec: str, root: str | None, by_class: bool = False) -> Splits:
     """Call the user's function and return the training split, the test split and class names.
 
     The function gets ``dataset.root``, its ``~`` expanded (None unless it is set), and returns
     ``(train_images, train_labels, test_images, test_labels)``: images as uint8 arrays (N, channels,
-    H, W), labels as integers (N,) from 0 on. Raises UserError for anything else.
+    H, W), labels as integers (N,) from 0 on. Each class needs training images, unless classes are
+    split (``by_class``). Raises UserError for anything else.
     """
     root = None if root is None else str(Path(root).expanduser())
     function = load_plugin("dataset", spec)
@@ -37,7 +38,7 @@ def load_user_dataset(spec: str, root: str | None) -> Splits:
         )
     num_classes = int(max(train.labels.max(), test.labels.max())) + 1
     missing = set(range(num_classes)) - set(train.labels.tolist())
-    if missing:
+    if missing and not by_class:
         raise UserError(f"dataset {spec}: class {min(missing)} has no training image")
     return train, test, tuple(map(str, range(num_classes)))
 

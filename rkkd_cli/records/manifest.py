@@ -2,11 +2,13 @@
 
 import hashlib
 import json
-from typing import Any, Literal, cast
+from collections.abc import Mapping
+from typing import Any, Literal, NotRequired, cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, with_config
 from typing_extensions import TypedDict
 
+from rkkd_cli.config.tasks import task_of
 from rkkd_cli.errors import UserError
 
 ALLOW_EXTRA = ConfigDict(extra="allow", ser_json_inf_nan="constants")
@@ -28,11 +30,14 @@ class DatasetFacts(TypedDict):
 
 @with_config(ALLOW_EXTRA)
 class TeacherFacts(TypedDict):
-    """The facts of a teacher that are shown; the manifest has more."""
+    """The facts of a teacher that are shown; the manifest has more.
+
+    It has the test metrics of the task: ``test_acc``, or ``test_map_at_r`` and others.
+    """
 
     model: str
     source: str
-    test_acc: float
+    test_acc: NotRequired[float]
     parameters: int
     sha256: str
 
@@ -40,6 +45,11 @@ class TeacherFacts(TypedDict):
 def teacher_name(facts: TeacherFacts) -> str:
     """Return what a teacher is called: one of several by its name, one alone by its model."""
     return str(cast(dict[str, Any], facts).get("name", facts["model"]))
+
+
+def teacher_metric(facts: Mapping[str, Any], column: str | None = None) -> float:
+    """Return a teacher's metric on the test images, in percent; default: its task's main one."""
+    return float(facts[column or task_of(facts).main_column])
 
 
 @with_config(ALLOW_EXTRA)

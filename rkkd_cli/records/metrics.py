@@ -1,8 +1,8 @@
-"""``metrics.csv``: one row per arm, seed and epoch; terms raw, accuracies in percent.
+"""``metrics.csv``: one row per arm, seed and epoch; terms raw, metrics in percent.
 
 The columns are: arm, seed, epoch; the varied keys, empty where an arm has no value; learning rate,
-terms and accuracies; diagnostics; the terms of single methods, empty in other arms; those of
-several teachers, on all splits; timing; those of the validation split; accuracies of moving
+the task's terms and metrics; diagnostics; the terms of single methods, empty in other arms; those
+of several teachers, on all splits; timing; those of the validation split; the main metric of moving
 averages of weights, empty in arms without.
 """
 
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from rkkd_cli.config.experiment import ARM_NAME
 from rkkd_cli.config.overrides import KEY as KEY_NAME
+from rkkd_cli.config.tasks import CLASSIFICATION, TaskRecords, task_of
 from rkkd_cli.errors import UserError
 from rkkd_cli.files import add_path_to_errors, read_file
 
@@ -24,24 +25,14 @@ if TYPE_CHECKING:  # pandas takes longer to import than most commands take
     import pandas as pd
 
 MAX_METRICS_BYTES = 2**30  # some four million rows
-COLUMNS = (
-    "arm", "seed", "epoch", "lr", "ce", "kl", "rank", "kendall_tau", "agreement", "train_acc",
-    "test_acc", "test_top5", "test_ce", "test_kl", "test_rank", "test_kendall_tau",
-    "epoch_seconds", "images_per_second",
-)  # fmt: skip
 # Gradients of kl and rank by the student's logits, empty where undefined; files of old versions
 # lack some.
 DIAGNOSTICS = (
     "grad_norm_kl", "grad_norm_rank", "grad_cosine", "grad_low_share_kl", "grad_low_share_rank",
     "grad_low_share_teacher", "grad_live_pairs",
 )  # fmt: skip
-# Only in runs with a validation split (dataset.val_share > 0, or the folder has one).
-VAL_COLUMNS = ("val_acc", "val_top5", "val_ce", "val_kl", "val_rank", "val_kendall_tau")
-# Only in runs in which an arm has moving averages of its weights (training.ema_decay).
-EMA_COLUMNS = ("test_acc_ema",)
-VAL_EMA_COLUMNS = ("val_acc_ema",)
 ROW_KEY = ["arm", "seed", "epoch"]
-TIMING = COLUMNS[-2:]
+TIMING = ("epoch_seconds", "images_per_second")
 
 
 def columns(
@@ -50,25 +41,32 @@ def columns(
     method_terms: Sequence[str] = (),
     teacher_terms: Sequence[str] = (),
     with_ema: bool = False,
+    task: TaskRecords = CLASSIFICATION,
 ) -> tuple[str, ...]:
     """Return the header of a run's metrics.csv.
 
-    ``teacher_terms`` are those of several teachers, such as ``kl_resnet56``, without their splits.
+    Columns of the validation split are in runs that have one, those of moving averages of weights
+    in runs in which an arm has some. ``teacher_terms`` are those of several teachers, such as
+    ``kl_resnet56``, without their splits.
     """
     prefixes = ("", "test_", "val_") if with_validation else ("", "test_")
     of_teachers = [prefix + term for prefix in prefixes for term in teacher_terms]
     extra = (*DIAGNOSTICS, *method_terms, *of_teachers)
-    return _header(varied, extra, with_validation, with_ema)
+    return _header(task, varied, extra, with_validation, with_ema)
 
 
 def _header(
-    varied: Sequence[str], extra: Sequence[str], with_validation: bool, with_ema: bool
+    task: TaskRecords,
+    varied: Sequence[str],
+    extra: Sequence[str],
+    with_validation: bool,
+    with_ema: bool,
 ) -> tuple[str, ...]:
-    common = COLUMNS[len(ROW_KEY) : -len(TIMING)]
-    val = VAL_COLUMNS if with_validation else ()
-    ema = EMA_COLUMNS if with_ema else ()
-    val_ema = VAL_EMA_COLUMNS if with_validation and with_ema else ()
-    return (*ROW_KEY, *varied, *common, *extra, *TIMING, *val, *ema, *val_ema)
+    common = ("lr", *task.training_columns, *task.split_columns("test"))
+    val = task.split_columns("val") if with_validation else ()
+    splits = ("test", "val") if with_validation else ("test",)
+    ema = [task.ema_column(split) for split in splits if with_ema]
+    return (*ROW_KEY, *varied, *common, *extra, *TIMING, *val, *ema)
 
 
 def extra_columns_in(header: Sequence[str]) -> tuple[str, ...]:
@@ -76,7 +74,7 @@ def extra_columns_in(header: Sequence[str]) -> tuple[str, ...]:
 
     Files of old versions have none.
     """
-    start = header.index(COLUMNS[-len(TIMING) - 1]) + 1
+    start = header.index(task_of(header).split_columns("test")[-1]) + 1
     return tuple(header[start : header.index(TIMING[0])])
 
 
@@ -161,7 +159,7 @@ def read_unfinished_metrics(path: Path) -> "pd.DataFrame":
 
     text = _read_text(path)
     lines = text[: text.rfind("\n") + 1]
-    return parse_metrics(lines, path) if lines else pd.DataFrame(columns=list(COLUMNS))
+    return parse_metrics(lines, path) if lines else pd.DataFrame(columns=list(columns(False)))
 
 
 def read_metrics(path: Path) -> "pd.DataFrame":
@@ -182,13 +180,15 @@ def _read_text(path: Path) -> str:
 def parse_metrics(text: str, path: Path) -> "pd.DataFrame":
     """Return the metrics of a file's text. Raises UserError that names ``path``."""
     names = text.partition("\n")[0].removesuffix("\r").split(",")
-    missing = [column for column in COLUMNS if column not in names]
+    task = task_of(names)
+    common = _header(task, (), (), with_validation=False, with_ema=False)
+    missing = [column for column in common if column not in names]
     if missing:
         raise UserError(f"{path} lacks the column {missing[0]!r}: not a metrics.csv of rkkd")
     varied, extra = varied_keys_in(names), extra_columns_in(names)
     well_named = all(KEY_NAME.fullmatch(name) for name in (*varied, *extra))
     kinds = itertools.product((False, True), repeat=2)
-    in_order = tuple(names) in [_header(varied, extra, val, ema) for val, ema in kinds]
+    in_order = tuple(names) in [_header(task, varied, extra, val, ema) for val, ema in kinds]
     if not (well_named and in_order and len(set(names)) == len(names)):
         raise UserError(f"{path} has other columns than rkkd writes, or in another order")
     if not text.endswith("\n"):
@@ -217,7 +217,9 @@ def _parse_rows(
     uneven = next((n for n, width in enumerate(widths, 1) if width != widths[0]), None)
     if uneven is not None:
         raise UserError(f"{path}, line {uneven}: has not as many values as there are columns")
-    optional = (*VAL_COLUMNS, *EMA_COLUMNS, *VAL_EMA_COLUMNS, *varied, *extra)
+    task = task_of(text.partition("\n")[0].split(","))
+    ema = map(task.ema_column, ("test", "val"))
+    optional = (*task.split_columns("val"), *ema, *varied, *extra)
     may_be_empty = {column: [""] for column in optional}
     try:
         frame = pd.read_csv(

@@ -7,6 +7,7 @@ from functools import cached_property
 import pandas as pd
 
 from rkkd_cli.analysis.stages import learning_rate_drops
+from rkkd_cli.config.tasks import task_of
 from rkkd_cli.errors import printable
 
 
@@ -38,9 +39,10 @@ class ArmCurve:
         return int(self.means.index.max())
 
     @cached_property
-    def end_accuracy(self) -> float:
-        """The test accuracy at the end of each seed, the mean over seeds, in percent."""
-        return float(self.rows.groupby("seed")["test_acc"].last().mean())
+    def end_level(self) -> float:
+        """The main metric at the end of each seed, the mean over seeds, in percent."""
+        main = task_of(self.rows.columns).main_column
+        return float(self.rows.groupby("seed")[main].last().mean())
 
     @cached_property
     def drops(self) -> list[float]:

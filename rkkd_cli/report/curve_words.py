@@ -2,7 +2,7 @@
 
 from rkkd_cli.analysis.paired_curves import pairs_text
 from rkkd_cli.errors import printable
-from rkkd_cli.report.picture import QUANTITIES, CurvePicture
+from rkkd_cli.report.picture import CurvePicture
 from rkkd_cli.report.style import shorten_label
 from rkkd_cli.report.words import Quantity
 
@@ -22,7 +22,7 @@ def pair_text(picture: CurvePicture, column: str | None = None) -> str:
 
 def differences_title(picture: CurvePicture, column: str | None = None) -> str:
     """Return what is subtracted from what, and what the bands are if there are any."""
-    columns = [column] if column else [quantity.column for quantity in QUANTITIES]
+    columns = [column] if column else picture.task.curves
     drawn = [one for one in columns if picture.differences_of(one)]
     bands = "" if all(map(picture.why_no_interval, drawn)) else f", {INTERVAL}"
     return f"{pair_text(picture, column)}{bands}"

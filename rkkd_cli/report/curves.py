@@ -18,7 +18,7 @@ from rkkd_cli.report.arms import ArmCurve
 from rkkd_cli.report.bands import draw_differences, draw_means
 from rkkd_cli.report.curve_words import axis_label, differences_title, pair_text
 from rkkd_cli.report.gradients import gradients_figure, recorded_panels
-from rkkd_cli.report.picture import QUANTITIES, CurvePicture
+from rkkd_cli.report.picture import CurvePicture
 from rkkd_cli.report.published_lines import DOTS, published_lines, source_line
 from rkkd_cli.report.style import (
     DROP_COLOUR,
@@ -68,7 +68,8 @@ def run_figures(picture: CurvePicture) -> dict[str, Callable[[], Figure]]:
     of teachers and the gradients, as far as the runs have them.
     """
     figures: dict[str, Callable[[], Figure]] = {
-        quantity.column: partial(quantity_figure, quantity, picture) for quantity in QUANTITIES
+        quantity.column: partial(quantity_figure, quantity, picture)
+        for quantity in picture.main_quantities
     }
     if picture.differences:
         figures["difference"] = partial(differences_figure, picture)
@@ -132,9 +133,10 @@ def metric_figure(quantity: Quantity, picture: CurvePicture) -> Figure:
 
 def differences_figure(picture: CurvePicture) -> Figure:
     """Return the paired differences of all quantities side by side."""
-    figure = Figure(figsize=(12.5, 4.1), layout="constrained")
-    panels = figure.subplots(1, len(QUANTITIES))
-    for axes, quantity in zip(panels, QUANTITIES, strict=True):
+    quantities = picture.main_quantities
+    figure = Figure(figsize=(12.5 * len(quantities) / 3, 4.1), layout="constrained")
+    panels = figure.subplots(1, len(quantities))
+    for axes, quantity in zip(panels, quantities, strict=True):
         draw_difference(axes, quantity, picture, quantity.title)
     lines = {str(line.get_label()): line for axes in panels for line in _named_lines(axes)}
     if len(lines) > 1:
@@ -145,11 +147,12 @@ def differences_figure(picture: CurvePicture) -> Figure:
 
 def sheet_figure(picture: CurvePicture) -> Figure:
     """Return the figure of all quantities, above their differences, with one legend below."""
-    rows = 2 if picture.differences else 1
-    figure = Figure(figsize=(12.5, 1.1 + 3.1 * rows), layout="constrained")
-    panels = figure.subplots(rows, len(QUANTITIES), squeeze=False)
+    rows, quantities = 2 if picture.differences else 1, picture.main_quantities
+    size = (12.5 * len(quantities) / 3, 1.1 + 3.1 * rows)
+    figure = Figure(figsize=size, layout="constrained")
+    panels = figure.subplots(rows, len(quantities), squeeze=False)
     handles = {str(h.get_label()): h for h in _arm_handles(picture.curves)}
-    for column, quantity in enumerate(QUANTITIES):
+    for column, quantity in enumerate(quantities):
         published = draw_quantity(panels[0][column], quantity, picture)
         handles |= {str(handle.get_label()): handle for handle in published}
         if rows == 2:

@@ -24,6 +24,7 @@ from rkkd_cli.report.grid_picture import (
     value_labels,
 )
 from rkkd_cli.report.style import COLOURS, STYLE, save_figure, set_title, shorten_label
+from rkkd_cli.report.words import short_name
 
 MAX_LINES = 12
 LABEL_BOX = {"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none", "alpha": 0.85}
@@ -79,7 +80,7 @@ def _draw_marginals(picture: GridPicture) -> Figure:
         below = ScaledTranslation(0, -0.5 - aslant, figure.dpi_scale_trans)  # in inches
         axes.legend(fontsize=7, ncols=columns, loc="upper center", bbox_to_anchor=(0.5, 0),
                     bbox_transform=axes.transAxes + below)  # fmt: skip
-    panels[0].set_ylabel("test accuracy (%)")
+    panels[0].set_ylabel(picture.metric.label)
     set_title(figure, printable(f"{picture.title}: {picture.subtitle}"))
     return figure
 
@@ -134,11 +135,12 @@ def _draw_parallel(picture: GridPicture) -> Figure:
             axes.annotate(printable(format_value(value)), (index, height), xytext=(4, 0),
                           textcoords="offset points", fontsize=7, va="center",
                           bbox=LABEL_BOX)  # fmt: skip
-    axes.set_xticks(range(len(keys) + 1), [*(short_key(key, keys) for key in keys), "test acc"])
+    names = [*(short_key(key, keys) for key in keys), short_name(picture.metric.column)]
+    axes.set_xticks(range(len(keys) + 1), names)
     axes.set_yticks([])
     axes.grid(visible=False)
     axes.spines["left"].set_visible(False)
-    figure.colorbar(colours, ax=axes, label="test accuracy (%)")
+    figure.colorbar(colours, ax=axes, label=picture.metric.label)
     set_title(figure, printable(f"{picture.title}: {picture.subtitle}"))
     return figure
 

@@ -53,7 +53,7 @@ def heatmaps_figure(picture: GridPicture) -> Figure:
         _draw(axes, panel)
     for unused in all_axes[len(panels) :]:
         unused.set_axis_off()
-    title = f"{picture.title}: test accuracy (%), {picture.subtitle}"
+    title = f"{picture.title}: {picture.metric.label}, {picture.subtitle}"
     epochs = dict.fromkeys(published_epoch(table) for table in tables if table.published)
     if epochs:
         title += f"; published, and the difference from it: {' or '.join(epochs)}"

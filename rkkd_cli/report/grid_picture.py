@@ -24,6 +24,7 @@ from rkkd_cli.analysis.summary import MeanStd
 from rkkd_cli.errors import printable
 from rkkd_cli.report.picture import run_title
 from rkkd_cli.report.style import shorten_label
+from rkkd_cli.report.words import Quantity, quantity_of
 
 MAX_FACETS = 12
 MAX_LEVEL_LETTERS = 8
@@ -49,6 +50,11 @@ class GridPicture:
         """Return the picture of a grid's record."""
         title = run_title(grid.run.name, grid.experiment, grid.manifest)
         return cls(title, grid.frame, grid.keys, grid.selection, grid.references, grid.published)
+
+    @property
+    def metric(self) -> Quantity:
+        """The metric of the cells."""
+        return quantity_of(self.selection.metric)
 
     @property
     def subtitle(self) -> str:

@@ -14,22 +14,25 @@ from rkkd_cli.analysis.grid_tables import (
     seeds_text,
     short_key,
 )
-from rkkd_cli.analysis.published import ComparedAccuracy
-from rkkd_cli.analysis.selection import SELECTIONS
+from rkkd_cli.analysis.published import ComparedAccuracy, PublishedAccuracy
 from rkkd_cli.analysis.summary import MeanStd
-from rkkd_cli.records.manifest import teacher_name
-from rkkd_cli.report.run_text import NOT_STATED, published_note
+from rkkd_cli.config.tasks import CLASSIFICATION
+from rkkd_cli.records.manifest import TeacherFacts, teacher_metric, teacher_name
+from rkkd_cli.report.run_text import MAIN_COLUMNS, NOT_STATED, published_note
 from rkkd_cli.report.text_tables import BEST_MARK, TextCell, TextTable
-from rkkd_cli.report.words import capitalised
+from rkkd_cli.report.words import capitalised, quantity_of, short_name
 
 DIGITS = 2
 
 
-def lay_out(table: GridTable) -> TextTable:
+def lay_out(table: GridTable, metric: str = CLASSIFICATION.main_column) -> TextTable:
     """Return the table as text: mean ± std, with the published value and the difference."""
     names = [short_key(key, table.keys) for key in table.keys]
     corner = names[0] if table.columns == (None,) else f"{names[0]} \\ {names[1]}"
-    header = [corner, *("test acc (%)" if c is None else format_value(c) for c in table.columns)]
+    header = [
+        corner,
+        *(f"{short_name(metric)} (%)" if c is None else format_value(c) for c in table.columns),
+    ]
     best, best_of_columns = table.best, table.best_of_columns
 
     def text_cell(cell: CellKey) -> TextCell:
@@ -66,8 +69,13 @@ def published_epoch(table: GridTable) -> str:
         "last": "last epoch",
         "": f"epoch {NOT_STATED}",
     }
-    selects = {compared.published.select for compared in table.published.values()}
-    return " or ".join(text for select, text in meanings.items() if select in selects)
+    stated = [compared.published for compared in table.published.values()]
+    selects = {one.select for one in stated}
+    epochs = " or ".join(text for select, text in meanings.items() if select in selects)
+    others = {
+        quantity_of(one.metric).name: None for one in stated if one.metric not in MAIN_COLUMNS
+    }
+    return ", ".join([*others, epochs])
 
 
 def facet_title(table: GridTable) -> str:
@@ -87,12 +95,13 @@ def grid_notes(grid: GridRecord, best_of_column: str | None = None) -> list[str]
     tables = grid.tables
     seeds = seeds_text([accuracy.n for table in tables for accuracy in table.cells.values()])
     spread = seeds if seeds == "one seed" else f"mean ± sample standard deviation of {seeds}"
-    notes = [f"Test accuracy in percent, {grid.selection.description}, {spread}."]
+    title = quantity_of(grid.selection.metric).title
+    notes = [f"{title} in percent, {grid.selection.description}, {spread}."]
     if best_of_column is not None and tables:
         notes[0] += f" {_best_note(tables, best_of_column)}"
     if grid.published:
         selects = {compared.published.select for compared in grid.published.values()}
-        others = [s for s in selects if s and SELECTIONS[s] != grid.selection]
+        others = [s for s in selects if s and s != grid.selection.name]
         ours = "measured at the epoch that is published, then " if others else ""
         notes.append(f"In brackets: {ours}the published value, and measured − published.")
     return [*notes, *reference_notes(grid)]
@@ -121,16 +130,26 @@ def reference_notes(grid: GridRecord) -> list[str]:
         text = f"{accuracy.text(DIGITS)} %{beside}{_above(accuracy.mean, best)}"
         notes.append(f"{arm} (the student without distillation): {text}")
     for teacher in grid.manifest.teachers:
-        test_acc = teacher["test_acc"]
-        stated = grid.published_teachers.get(teacher["model"])
-        epoch = f", {stated.select} epoch" if stated and stated.select else ""
-        beside = f" (published {stated.acc:.{DIGITS}f} %{epoch})" if stated else ""
-        notes.append(f"teacher {teacher_name(teacher)}: {test_acc:.{DIGITS}f} %{beside}")
+        beside = _published_teacher(teacher, grid.published_teachers.get(teacher["model"]))
+        level = f"{teacher_metric(teacher):.{DIGITS}f} %"
+        notes.append(f"teacher {teacher_name(teacher)}: {level}{beside}")
     if grid.manifest.ended_early:
         count = len(grid.manifest.ended_early)
         notes.append(f"{count} cells ended early: grid.csv has the last epoch of each")
     missing = grid.frame["status"].value_counts().drop("done", errors="ignore")
     return [*notes, *(f"{count} cells are {status}" for status, count in missing.items())]
+
+
+def _published_teacher(teacher: TeacherFacts, stated: PublishedAccuracy | None) -> str:
+    """Return what is published of a teacher, after ours of the same metric if it is another."""
+    if stated is None:
+        return ""
+    ours = ""
+    if stated.metric not in MAIN_COLUMNS:
+        level = teacher_metric(teacher, stated.metric)
+        ours = f"{quantity_of(stated.metric).name} {level:.{DIGITS}f} %, "
+    epoch = f", {stated.select} epoch" if stated.select else ""
+    return f" ({ours}published {stated.acc:.{DIGITS}f} %{epoch})"
 
 
 def _above(baseline: float, best: float | None) -> str:

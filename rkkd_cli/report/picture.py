@@ -15,17 +15,16 @@ from rkkd_cli.analysis.paired_curves import (
 )
 from rkkd_cli.analysis.pairing import RunRecord, why_scales_differ
 from rkkd_cli.analysis.published_curves import PublishedCurves
+from rkkd_cli.analysis.record import common_task
 from rkkd_cli.analysis.summary import summarise
 from rkkd_cli.config.description import Counts, short_title
 from rkkd_cli.config.experiment import Experiment
+from rkkd_cli.config.tasks import TaskRecords
 from rkkd_cli.errors import printable
-from rkkd_cli.records.manifest import Manifest, teacher_name
+from rkkd_cli.records.manifest import Manifest, teacher_metric, teacher_name
 from rkkd_cli.records.metrics import method_terms_in, teacher_terms_in
 from rkkd_cli.report.arms import ArmCurve, arm_curves, seeds_text
 from rkkd_cli.report.words import Quantity, quantity_of
-
-QUANTITIES = tuple(quantity_of(column) for column in ("rank", "kl", "test_acc"))
-ACCURACY = "test_acc"
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +59,10 @@ class ArmDifference:
 
 
 class ReferenceLevel(NamedTuple):
-    """A test accuracy in percent to compare curves with; ``curve`` is the arm that ends there."""
+    """A test accuracy (or MAP@R) in percent to compare curves with.
+
+    ``curve`` is the arm that ends there.
+    """
 
     label: str
     value: float
@@ -75,6 +77,7 @@ class CurvePicture:
     curves: Sequence[ArmCurve]
     differences: Sequence[ArmDifference]
     references: Sequence[ReferenceLevel]
+    task: TaskRecords
     published: PublishedCurves | None = None
     on_other_scales: Collection[str] = ()  # columns that not all arms record on the same scale
 
@@ -82,7 +85,11 @@ class CurvePicture:
     def of(
         cls, runs: Sequence[RunRecord], published: PublishedCurves | None = None
     ) -> "CurvePicture":
-        """Return the picture of runs; the ``published`` curves are drawn with those of all."""
+        """Return the picture of runs; the ``published`` curves are drawn with those of all.
+
+        Raises UserError for runs of different tasks.
+        """
+        task = common_task(runs)
         curves = arm_curves([(run.name, run.metrics) for run in runs])
         of_runs, left = [], iter(curves)
         for run in runs:
@@ -102,11 +109,17 @@ class CurvePicture:
                 for run, by_arm in zip(runs, of_runs, strict=True)
                 for level in _reference_levels(run, by_arm)
             )],
+            task=task,
             published=published,
             on_other_scales=_on_other_scales(
                 [run.by_arm[arm] for run in runs for arm in run.arms if arm in run.by_arm]
             ),
         )  # fmt: skip
+
+    @cached_property
+    def main_quantities(self) -> Sequence[Quantity]:
+        """What is drawn of every run of the task, also as paired differences."""
+        return [quantity_of(column) for column in self.task.curves]
 
     @cached_property
     def method_terms(self) -> list[Quantity]:
@@ -131,7 +144,7 @@ class CurvePicture:
     @property
     def quantities(self) -> Sequence[Quantity]:
         """All that is drawn against the epoch, but for differences and gradients."""
-        return (*QUANTITIES, *self.method_terms, *self.teacher_terms)
+        return (*self.main_quantities, *self.method_terms, *self.teacher_terms)
 
     def differences_of(self, column: str) -> list[ArmDifference]:
         """Return the differences that have comparable values of a column."""
@@ -155,7 +168,7 @@ class CurvePicture:
 
     def references_of(self, column: str) -> Sequence[ReferenceLevel]:
         """Return the levels to compare a column with, without those far from all curves."""
-        if column != ACCURACY:
+        if column != self.task.main_column:
             return []
         means = pd.concat([curve.means[column] for curve in self.curves])
         low, high = float(means.min()), float(means.max())
@@ -196,14 +209,14 @@ def _on_other_scales(arms: Sequence[Experiment]) -> list[str]:
 def _reference_levels(run: RunRecord, by_arm: dict[str, ArmCurve]) -> list[ReferenceLevel]:
     """Return the teachers, and the students without distillation at their last epoch."""
     levels = [
-        ReferenceLevel(printable(f"teacher {teacher_name(teacher)}"), teacher["test_acc"])
+        ReferenceLevel(printable(f"teacher {teacher_name(teacher)}"), teacher_metric(teacher))
         for teacher in run.manifest.teachers
     ]
     baselines = {arm: curve for arm, curve in by_arm.items() if is_undistilled(arm, run.by_arm)}
     rows = run.metrics[run.metrics["arm"].isin(baselines)]
     for summary in summarise(rows, run.ended_early()) if len(rows) else ():
         label = printable(f"no distillation ({summary.arm}), at the end")
-        mean = summary.metrics[ACCURACY].mean
+        mean = summary.metrics[run.experiment.task_records.main_column].mean
         levels.append(ReferenceLevel(label, mean, baselines[summary.arm]))
     return levels
 

@@ -4,8 +4,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rkkd_cli.config.dataset import AUGMENTATION_KEYS
+from rkkd_cli.config.tasks import TASKS, TaskRecords, task_of
 from rkkd_cli.config.value_lists import value_text
 from rkkd_cli.errors import printable
+from rkkd_cli.records.manifest import teacher_metric
+from rkkd_cli.report.words import quantity_of, short_name
 
 if TYPE_CHECKING:
     from rkkd_cli.analysis.published import ComparedAccuracy
@@ -31,6 +34,7 @@ class SummaryColumn(NamedTuple):
 
 NOT_STATED = "not stated"
 PUBLISHED_COLUMNS = ("select", "measured (%)", "published (%)", "difference")
+MAIN_COLUMNS = [task.main_column for task in TASKS.values()]
 UNFINISHED = {"dead": ", its process has died", "running": ", still running", "finished": ""}
 MAX_ARMS_LISTED = 6
 RESUME_ADVICE = {
@@ -39,12 +43,18 @@ RESUME_ADVICE = {
     "failed": "`rkkd resume {}` continues it",
 }
 
-SUMMARY_COLUMNS = (
-    SummaryColumn("test_acc", "test accuracy (%)", "test acc (%)", 2),
+SHARED_COLUMNS = (
     SummaryColumn("test_kl", "test KL × T² (nats)", "test KL×T²", 3),
     SummaryColumn("test_rank", "test ranking loss", "test rank", 3),
     SummaryColumn("test_kendall_tau", "test τ-b", "test τ-b", 3),
 )
+
+
+def summary_columns(task: TaskRecords) -> list[SummaryColumn]:
+    """Return the columns in the summary of arms; that of the main metric is the first."""
+    shown = [f"test_{metric}" for metric in task.shown]
+    own = [SummaryColumn(c, quantity_of(c).label, f"{short_name(c)} (%)", 2) for c in shown]
+    return [*own, *SHARED_COLUMNS]
 
 
 def summary_rows(
@@ -56,7 +66,8 @@ def summary_rows(
     """
     rows = []
     for arm in summaries:
-        metrics = [mean_cell(arm.metrics[c.metric], c.digits) for c in SUMMARY_COLUMNS]
+        columns = summary_columns(task_of(arm.metrics))
+        metrics = [mean_cell(arm.metrics[c.metric], c.digits) for c in columns]
         name, n = TableCell(printable(arm.arm)), number_cell(arm.n, "d")
         row = [name, n, TableCell(arm.epoch_text, arm.epoch), *metrics]
         if published is not None:
@@ -108,8 +119,12 @@ def published_note(published: "Iterable[ComparedAccuracy]", unstated: str = "las
         "last": "Last: published and measured at the last epoch.",
         "": f"Not stated: the source does not say at which epoch; measured at the {unstated}.",
     }
-    selects = {compared.published.select for compared in published}
-    return " ".join(text for select, text in meanings.items() if select in selects)
+    stated = [compared.published for compared in published]
+    selects = {one.select for one in stated}
+    texts = [text for select, text in meanings.items() if select in selects]
+    others = {one.metric: None for one in stated if one.metric not in MAIN_COLUMNS}
+    texts += [f"Published and beside it: {quantity_of(metric).label}." for metric in others]
+    return " ".join(texts)
 
 
 def unfinished_texts(runs: "Sequence[RunRecord]") -> list[str]:
@@ -173,11 +188,12 @@ def augmentation_text(facts: Mapping[str, Any]) -> str:
 
 
 def teacher_text(facts: Mapping[str, Any]) -> str:
-    """Return a teacher's name, model, source, test accuracy, number of parameters and hash."""
+    """Return a teacher's name, model, source, main metric, number of parameters and hash."""
     name = facts.get("name", facts["model"])
     model = "" if name == facts["model"] else f", {facts['model']}"
+    metric = quantity_of(task_of(facts).main_column).name
     return (
-        f"{name}{model} ({facts['source']}): {facts['test_acc']:.2f} % test accuracy, "
+        f"{name}{model} ({facts['source']}): {teacher_metric(facts):.2f} % {metric}, "
         f"{facts['parameters']:,} parameters, sha256 {facts['sha256'][:16]}…{begins_text(facts)}"
     )
 

@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+from rkkd_cli.config.tasks import METRIC_NAMES, SHORT_NAMES, TASKS
 from rkkd_cli.config.teachers import target_text
 
 
@@ -26,9 +27,9 @@ class Quantity(NamedTuple):
 
 # Names and units of columns without the split that they are measured on.
 NAMES = {
-    "acc": ("accuracy", "%"),
-    "top5": ("top-5 accuracy", "%"),
+    **{metric: (name, "%") for metric, name in METRIC_NAMES.items()},
     "ce": ("cross-entropy", "nats"),
+    "triplet": ("triplet loss", ""),
     "kl": ("KL divergence × T²", "nats"),
     "rank": ("ranking loss", "−1: same order"),
     "kendall_tau": ("Kendall's τ-b", ""),
@@ -49,7 +50,7 @@ NAMES = {
     "grad_live_pairs": ("share of live pairs of the ranking loss", ""),
 }  # fmt: skip
 SPLITS = {"train": "training", "test": "test", "val": "validation"}
-OF_THE_TRAINING = ("ce", "kl", "rank", "kendall_tau", "agreement")
+OF_THE_TRAINING = {column for task in TASKS.values() for column in task.training_columns}
 
 
 def quantity_of(column: str) -> Quantity:
@@ -73,6 +74,12 @@ def quantity_of(column: str) -> Quantity:
     name, unit = NAMES[column]
     where = ", training" if column in OF_THE_TRAINING else ""
     return Quantity(column, name, unit, capitalised(name.removesuffix(" × T²")) + where)
+
+
+def short_name(column: str) -> str:
+    """Return a metric of the test images in a few letters, for headings: ``test acc``."""
+    split, _, metric = column.partition("_")
+    return f"{split} {SHORT_NAMES[metric]}"
 
 
 def capitalised(text: str) -> str:

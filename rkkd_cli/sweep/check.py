@@ -19,9 +19,10 @@ from rkkd_cli.config.experiment import (
 )
 from rkkd_cli.config.models import ModelConfig
 from rkkd_cli.data.augmentation import Augmentation
-from rkkd_cli.data.catalogue import DatasetInfo, DatasetRequest
+from rkkd_cli.data.catalogue import DatasetInfo, DatasetRequest, has_image_files
+from rkkd_cli.data.class_split import ClassSplit
 from rkkd_cli.data.reading import inspect_dataset
-from rkkd_cli.data.stream import Batch, batch_slices
+from rkkd_cli.data.stream import Batch
 from rkkd_cli.data.strong_augment import StrongView
 from rkkd_cli.data.targets import Mixed
 from rkkd_cli.errors import UserError
@@ -29,6 +30,7 @@ from rkkd_cli.files import write_problem
 from rkkd_cli.methods import ModelPair, build_objective, check_settings
 from rkkd_cli.methods.inputs import MixedLabelsError
 from rkkd_cli.models import check_model_name, count_parameters
+from rkkd_cli.sweep.batches import check_classes, smallest_batch
 from rkkd_cli.sweep.checked_model import CheckedModel, check_model, teacher_recipe
 from rkkd_cli.sweep.jobs import group_by_stream
 from rkkd_cli.sweep.teacher_fit import check_targets, naming_teacher
@@ -40,12 +42,6 @@ from rkkd_cli.train.teacher.model import Teacher, freeze
 from rkkd_cli.train.teacher.several import teachers_by_name
 
 RESIDENT_COPIES = 2  # of the decoded images: as they are read, and padded for random crops
-
-
-def smallest_batch(recipe: TrainingConfig, images: int) -> int:
-    """Return the size of the smallest batch of an epoch."""
-    batches = batch_slices(images, recipe.batch_size, recipe.last_batch)
-    return min(int(batch.stop - batch.start) for batch in batches)
 
 
 Models = Mapping[ModelConfig, CheckedModel]
@@ -74,9 +70,10 @@ class CheckedStream(NamedTuple):
 
 def dataset_request(experiment: Experiment) -> DatasetRequest:
     """Return the experiment's dataset as a request to ``data``."""
-    table = experiment.dataset.model_dump()
+    table, classes = experiment.dataset.model_dump(exclude={"classes"}), experiment.dataset.classes
     augment = Augmentation(**{key: table.pop(key) for key in AUGMENTATION_KEYS})
-    return DatasetRequest(**table, decoders=experiment.decoders, augment=augment)
+    split = None if classes is None else ClassSplit(classes.train, classes.test)
+    return DatasetRequest(**table, classes=split, decoders=experiment.decoders, augment=augment)
 
 
 def check_experiment(experiment: Experiment, cache: Path) -> list[CheckedStream]:
@@ -116,12 +113,14 @@ def _check_stream(arms: tuple[Arm, ...]) -> CheckedStream:
     for student in students:
         with _naming_arm(arms, student):
             _check_names(student)
-    dataset = inspect_dataset(dataset_request(experiment))
+    request = dataset_request(experiment)
+    dataset = inspect_dataset(request)
     _check_memory(experiment, dataset)
     if dataset.num_classes < 2:
         raise UserError(
             "the dataset has one class; distillation and its ranking loss need at least 2"
         )
+    check_classes(experiment, request, dataset)
     for arm in arms:
         if arm.experiment.training.selects_by and not dataset.val_images:
             raise UserError(arm.experiment.training.no_validation_images)
@@ -177,7 +176,7 @@ def _checked_recipes(
 
 def _check_memory(experiment: Experiment, dataset: DatasetInfo) -> None:
     """Raise UserError if the images of a folder do not fit into memory and are not streamed."""
-    if experiment.dataset.name != "folder" or dataset.streamed:
+    if dataset.streamed or not has_image_files(experiment.dataset.name):
         return
     needed, free = RESIDENT_COPIES * dataset.decoded_bytes, psutil.virtual_memory().available
     if needed > free:

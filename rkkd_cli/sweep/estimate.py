@@ -19,12 +19,14 @@ from rkkd_cli.config.experiment import (
 from rkkd_cli.data.catalogue import DatasetInfo
 from rkkd_cli.data.model_input import ModelInput, plain_format
 from rkkd_cli.data.reading import inspect_dataset, load_dataset
+from rkkd_cli.data.retrieval_sets import is_packed
 from rkkd_cli.data.stream import Batch
 from rkkd_cli.data.streaming.crops import Crop
 from rkkd_cli.data.streaming.loader import PREFETCH_FACTOR, DecodeTask, ImageLoader, decode
 from rkkd_cli.data.streaming.split import StreamedSplit
 from rkkd_cli.models import count_parameters
 from rkkd_cli.records.cache import cache_directory
+from rkkd_cli.sweep.batches import epoch_batches
 from rkkd_cli.sweep.check import RESIDENT_COPIES, dataset_request
 from rkkd_cli.tasks import task_for
 from rkkd_cli.train.arm import ArmOnStream
@@ -74,11 +76,15 @@ class EpochTime(NamedTuple):
 
 
 class ImageCounts(NamedTuple):
-    """The images of an epoch: trained on, evaluated on afterwards, and of one batch."""
+    """The images that are trained on, evaluated on after an epoch, and of one batch.
+
+    ``batches`` is how many an epoch has.
+    """
 
     train: int
     evaluated: int
     batch: int
+    batches: int
 
 
 class StreamEstimate(NamedTuple):
@@ -219,7 +225,7 @@ def epoch_time(arms: Sequence[Arm], device: torch.device) -> EpochTime:
         kind: _median_seconds(partial(student.step, taught), device)
         for kind, student in students.items()
     }
-    batches, parts = -(-counts.train // counts.batch), counts.batch / count
+    batches, parts = counts.batches, counts.batch / count
     evaluated_batches = counts.evaluated / counts.batch / 3  # a forward pass is a third of a step
     arm_seconds = sum(seconds[_student_kind(arm)] for arm in arms)
     return EpochTime(
@@ -271,7 +277,10 @@ def _untrained_teacher(
 
 def _decoding_seconds(experiment: Experiment, info: DatasetInfo, counts: ImageCounts) -> float:
     """Return the seconds in which the decoders read the images of an epoch, from a few of them."""
-    dataset = load_dataset(dataset_request(experiment), cache_directory())
+    request = dataset_request(experiment)
+    if is_packed(request.name, request.root):
+        return 0.0  # nothing is unpacked for an estimate
+    dataset = load_dataset(request, cache_directory())
     assert isinstance(dataset.train, StreamedSplit)
     crop, images = Crop(info.size[0], "random"), len(dataset.train)
     indices = range(0, images, -(-images // DECODED_IMAGES))
@@ -281,7 +290,7 @@ def _decoding_seconds(experiment: Experiment, info: DatasetInfo, counts: ImageCo
     decode(tasks)
     seconds = (time.perf_counter() - started) / len(tasks)
     processes = max(1, dataset.train.loader.workers)
-    return seconds * (counts.train + counts.evaluated) / processes
+    return seconds * (counts.batches * counts.batch + counts.evaluated) / processes
 
 
 def _median_seconds(work: Callable[[], object], device: torch.device) -> float:
@@ -308,4 +317,6 @@ def _distinct_arms(arms: Sequence[Arm]) -> dict[StudentKind, Arm]:
 
 def _image_counts(experiment: Experiment, dataset: DatasetInfo) -> ImageCounts:
     train, held_out = dataset.train_images, dataset.val_images + dataset.test_images
-    return ImageCounts(train, held_out, min(experiment.training.batch_size, train))
+    recipe = experiment.training
+    batches = len(epoch_batches(recipe, train))
+    return ImageCounts(train, held_out, min(recipe.batch_size, train), batches)

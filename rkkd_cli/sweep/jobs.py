@@ -42,7 +42,12 @@ def group_by_stream(arms: Iterable[Arm]) -> list[tuple[Arm, ...]]:
     groups: dict[object, list[Arm]] = {}
     for arm in arms:
         training = arm.experiment.training
-        batches = training.batch_size, training.last_batch
+        batches = (
+            training.batch_size,
+            training.last_batch,
+            training.per_class,
+            training.batches_per_epoch,
+        )
         key = sources_key(arm.experiment), batches, training.epochs
         groups.setdefault(key, []).append(arm)
     return [tuple(group) for group in groups.values()]

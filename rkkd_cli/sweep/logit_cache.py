@@ -12,6 +12,7 @@ import torch
 from rkkd_cli.config.experiment import TeacherConfig
 from rkkd_cli.config.grid import NUMBERS_VERSION
 from rkkd_cli.config.untrusted import is_own_model
+from rkkd_cli.data.class_batches import per_class
 from rkkd_cli.data.images import Dataset
 from rkkd_cli.data.stream import batch_slices
 from rkkd_cli.errors import unknown_name
@@ -68,6 +69,9 @@ def _cache_of(
         "kind": precision,
         "where": (describe_device(teacher.device), processor(), torch.__version__),
     }
+    by_class = per_class(training.per_class, training.batches_per_epoch)
+    if by_class is not None:
+        parts["per_class"] = by_class
     if config.options:
         parts["options"] = config.options
     if not teacher.input.is_same:
@@ -85,7 +89,7 @@ def _cache_of(
     with suppress(OSError):  # LogitCache reports that nothing can be written
         folder.mkdir(parents=True, exist_ok=True)
         write_atomically(folder / FACTS_FILE, json.dumps(facts))
-    batches = batch_slices(len(dataset.train), training.batch_size, training.last_batch)
+    batches = batch_slices(len(dataset.train), training.batch_size, training.last_batch, by_class)
     return LogitCache(folder, precision, batches[-1].stop, teacher.num_classes)
 
 

@@ -10,7 +10,7 @@ from image_folders import write_folder
 from running import Ended, Program, succeeded
 
 from rkkd_cli.config.presets import preset_directory
-from rkkd_cli.records.metrics import COLUMNS, csv_lines, header_line
+from rkkd_cli.records.metrics import columns, csv_lines, header_line
 from rkkd_cli.records.run_directory import RunDirectory
 from rkkd_cli.sweep.recording.beginning import new_manifest
 
@@ -94,8 +94,8 @@ def test_what_a_run_directory_holds_is_shown_as_it_can_be(
         update={"status": "failed", "reason": name, "stopped": [name], "started": name}
     )
     RunDirectory(run).write_manifest(manifest)
-    row = dict.fromkeys(COLUMNS, 0.5) | {"arm": name, "seed": 0, "epoch": 1}
-    text = header_line(COLUMNS) + csv_lines(COLUMNS, [row])
+    row = dict.fromkeys(columns(False), 0.5) | {"arm": name, "seed": 0, "epoch": 1}
+    text = header_line(columns(False)) + csv_lines(columns(False), [row])
     (run / "metrics.csv").write_text(text, encoding="utf-8", newline="\n")
     for words in (("show", "run"), ("ls", "runs"), ("plot", "run")):
         check_plain(warm_rkkd(*words, cwd=tmp_path), tmp_path)

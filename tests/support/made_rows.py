@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from rkkd_cli.config.tasks import CLASSIFICATION, TaskRecords
 from rkkd_cli.records.metrics import columns
 
 ARMS = ("kd", "kd_rank")
@@ -15,10 +16,15 @@ ALPHAS, TEMPERATURES = (0.1, 0.5, 0.9), (1.0, 4.0)
 
 
 def metric_row(
-    arm: str, seed: int, epoch: int, value: float = 1.0, **named: float
+    arm: str,
+    seed: int,
+    epoch: int,
+    value: float = 1.0,
+    task: TaskRecords = CLASSIFICATION,
+    **named: float,
 ) -> dict[str, Any]:
     """Return a row of metrics.csv: ``value`` in every column that is not named."""
-    row: dict[str, Any] = dict.fromkeys(columns(False), value)
+    row: dict[str, Any] = dict.fromkeys(columns(False, task=task), value)
     return row | {"arm": arm, "seed": seed, "epoch": epoch, "lr": 0.1} | named
 
 

@@ -10,9 +10,12 @@ from made_rows import arm_seed_epoch, grid_rows, metric_row
 from rkkd_cli.analysis.pairing import RunRecord
 from rkkd_cli.analysis.published import ComparedAccuracy, PublishedAccuracy
 from rkkd_cli.analysis.published_curves import PublishedCurves
-from rkkd_cli.analysis.selection import SELECTIONS
+from rkkd_cli.analysis.selection import selection_of
 from rkkd_cli.analysis.summary import MeanStd, mean_std
+from rkkd_cli.config.experiment import Experiment
+from rkkd_cli.config.overrides import Override
 from rkkd_cli.config.presets import load_experiment, to_toml
+from rkkd_cli.config.tasks import CLASSIFICATION, TaskRecords, task_of
 from rkkd_cli.records.manifest import Manifest, manifest_text
 from rkkd_cli.records.metrics import columns
 from rkkd_cli.report.grid_picture import GridPicture
@@ -23,7 +26,10 @@ ATTACK = "</script><img src=x onerror=\"document.title='sprung'\"><!--<script>{{
 
 
 def made_metrics(
-    arms: tuple[str, ...] = ("kd", "kd_rank"), seeds: int = 3, epochs: int = 12
+    arms: tuple[str, ...] = ("kd", "kd_rank"),
+    seeds: int = 3,
+    epochs: int = 12,
+    task: TaskRecords = CLASSIFICATION,
 ) -> pd.DataFrame:
     """Return smooth curves with noise; the second arm ends lower in its losses."""
     noise = np.random.default_rng(0)
@@ -32,9 +38,14 @@ def made_metrics(
         number = arms.index(arm)
         value = 1 / (1 + number + epoch) + noise.normal(0, 0.01)
         accuracy = 90 - 100 * value + 5 * number
-        row = metric_row(arm, seed, epoch, abs(value), rank=-1 + value, test_acc=accuracy)
-        rows.append(row)
-    return pd.DataFrame(rows, columns=list(columns(False)))
+        named = {"rank": -1 + value, task.main_column: accuracy}
+        rows.append(metric_row(arm, seed, epoch, abs(value), task, **named))
+    return pd.DataFrame(rows, columns=list(columns(False, task=task)))
+
+
+def made_experiment(task: TaskRecords = CLASSIFICATION, *overrides: Override) -> Experiment:
+    """Return the default experiment, with another task."""
+    return load_experiment("rank_grad", [Override("task", task.name), *overrides])
 
 
 def made_picture(
@@ -42,7 +53,7 @@ def made_picture(
     published: PublishedCurves | None = None,
     teachers: Sequence[tuple[str, float]] = (),
 ) -> CurvePicture:
-    """Return the picture of (run name, metrics) of the default experiment."""
+    """Return the picture of (run name, metrics) of the default experiment, with their task."""
     return CurvePicture.of([made_record(*run, teachers=teachers) for run in runs], published)
 
 
@@ -50,12 +61,19 @@ def made_record(
     name: str, metrics: pd.DataFrame, teachers: Sequence[tuple[str, float]] = ()
 ) -> RunRecord:
     """Return the record of a finished run with these (teacher, accuracy)."""
+    task = task_of(metrics.columns)
     facts = [
-        {"model": model, "source": "trained", "test_acc": accuracy, "parameters": 1, "sha256": ""}
-        for model, accuracy in teachers
+        {
+            "model": model,
+            "source": "trained",
+            task.main_column: level,
+            "parameters": 1,
+            "sha256": "",
+        }
+        for model, level in teachers
     ]
     manifest = made_manifest(name).model_copy(update={"teachers": facts})
-    return RunRecord(name, load_experiment("rank_grad"), manifest, metrics, "finished")
+    return RunRecord(name, made_experiment(task), manifest, metrics, "finished")
 
 
 def made_manifest(name: str, text: str = "") -> Manifest:
@@ -70,12 +88,12 @@ def made_manifest(name: str, text: str = "") -> Manifest:
 
 def made_run(name: str = "made", text: str = "", **shape: Any) -> PageRun:
     """Return a finished run; ``text`` stands wherever a file may hold any text."""
-    experiment = load_experiment("rank_grad")
+    metrics = made_metrics(**shape)
+    experiment = made_experiment(task_of(metrics.columns))
     if text:
         said = dict.fromkeys(("title", "source", "finding", "notes"), text)
         experiment = experiment.model_copy(update=said)
     manifest = made_manifest(name, text)
-    metrics = made_metrics(**shape)
     files = {
         "metrics.csv": metrics.to_csv(index=False).encode(),
         "experiment.toml": to_toml(experiment).encode(),
@@ -114,5 +132,5 @@ def made_grid(
     measured = {arm: mean_std(seeds["last_acc"]) for arm, seeds in frame.groupby("arm")}
     by_arm = {"_".join(map(str, cell)): acc for cell, acc in (published or {}).items()}
     stated = {arm: compared(acc, measured=measured[arm]) for arm, acc in by_arm.items()}
-    selection = SELECTIONS["last"]
+    selection = selection_of("last", CLASSIFICATION)
     return GridPicture("my-grid", frame, tuple(values), selection, references or {}, stated)

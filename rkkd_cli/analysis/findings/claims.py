@@ -13,6 +13,7 @@ from rkkd_cli.analysis.findings.curves import AlignedCurves
 from rkkd_cli.analysis.findings.verdict import ClaimPart, judge_correlation, judge_part
 from rkkd_cli.analysis.numbers import format_count, format_number
 from rkkd_cli.analysis.stages import ScheduleStage
+from rkkd_cli.config.tasks import task_of
 
 DIRECTION_CLAIM = "In {control} the ranking loss falls as KL falls, although nothing optimises it."
 
@@ -164,12 +165,12 @@ def oscillation(curves: pd.DataFrame, stage: ScheduleStage) -> "pd.Series[Any]":
     return curves.loc[stage.first : stage.last].diff().diff().abs().mean()
 
 
-ACCURACY_CLAIM = "{treated} has the higher test accuracy than {control} at all stages of training."
+ACCURACY_CLAIM = "{treated} has the higher test {metric} than {control} at all stages of training."
 
 
 def accuracy(curves: AlignedCurves) -> list[ClaimPart]:
     """Measure the mean lead, with the share of epochs in the lead, and the lead at stage ends."""
-    gap = curves.gap("test_acc")
+    gap = curves.gap(task_of(curves.rows.columns).main_column)
     shares = (gap > 0).mean() * 100
     more = f"in the lead in {shares.mean():.0f} % of the epochs"
     if len(shares) > 1:

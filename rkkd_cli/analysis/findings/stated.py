@@ -20,9 +20,9 @@ from rkkd_cli.analysis.pairing import add_caveats, why_unpaired_within
 from rkkd_cli.analysis.statistics import MIN_SEEDS, TTest
 from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.config.grid import is_baseline
-from rkkd_cli.config.monitors import DEFAULT_MONITOR
 from rkkd_cli.config.overrides import flatten
 from rkkd_cli.config.stated_findings import ArmSelector, StatedFinding, select_arms
+from rkkd_cli.config.tasks import task_of
 from rkkd_cli.errors import UserError
 
 Arms = Mapping[str, Experiment]
@@ -81,6 +81,7 @@ def _compare(
     metrics: pd.DataFrame,
     ended_early: Collection[tuple[str, int]],
 ) -> list[Comparison]:
+    task = task_of(metrics.columns)
     comparisons = compare_arms(
         metrics,
         [stated.metric],
@@ -88,7 +89,7 @@ def _compare(
         pairs,
         why_unpaired_within({arm: arms[arm] for arm in itertools.chain(*pairs)}),
         ended_early,
-        {name: arm.training.selects_by or DEFAULT_MONITOR for name, arm in arms.items()},
+        {name: arm.training.selects_by or task.default_monitor for name, arm in arms.items()},
         {name: arm.seeds for name, arm in arms.items()},
     )
     return add_caveats(comparisons, arms)

@@ -1,7 +1,7 @@
 """The study's claims, checked on every control arm and every pair of a run."""
 
 from collections.abc import Callable, Collection, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import pandas as pd
 
@@ -23,6 +23,11 @@ class StudyClaim(NamedTuple):
     measure: Callable[[AlignedCurves], list[ClaimPart]]
     columns: Sequence[str] = ()
 
+    def about(self, metric: str) -> Self:
+        """Return the claim with the main metric of a task in its words."""
+        name, claim = (text.replace("{metric}", metric) for text in (self.name, self.claim))
+        return self._replace(name=name, claim=claim)
+
 
 CLAIMS_ABOUT_A_CONTROL = (
     StudyClaim("consistent direction", claims.DIRECTION_CLAIM, claims.direction),
@@ -33,7 +38,7 @@ CLAIMS_ABOUT_A_CONTROL = (
 CLAIMS_ABOUT_A_PAIR = (
     StudyClaim("ranking optimised faster and further", claims.RANKING_CLAIM, claims.ranking),
     StudyClaim("helps KL", claims.DIVERGENCE_CLAIM, claims.divergence),
-    StudyClaim("better accuracy at all stages", claims.ACCURACY_CLAIM, claims.accuracy),
+    StudyClaim("better {metric} at all stages", claims.ACCURACY_CLAIM, claims.accuracy),
 )
 STUDY_CLAIMS = (CLAIMS_ABOUT_A_CONTROL[0], *CLAIMS_ABOUT_A_PAIR, CLAIMS_ABOUT_A_CONTROL[1])
 MAX_ARMS = 12
@@ -49,6 +54,7 @@ def measure_study_claims(
     With ``arms`` only those about one of these. Their verdicts come from
     :func:`rkkd_cli.analysis.findings.verdict.judge_together`.
     """
+    study = [claim.about(experiment.task_records.main_name) for claim in STUDY_CLAIMS]
     controls, pairs = control_arms(experiment), rank_pairs(experiment)
     if arms is not None:
         controls = [control for control in controls if control.name in arms]
@@ -56,9 +62,9 @@ def measure_study_claims(
     elif len(controls) > MAX_ARMS or len(pairs) > MAX_ARMS:
         count = max(len(controls), len(pairs))
         note = f"{count} arms are too many to judge one by one; name some of them"
-        return [_not_judged(claim, note) for claim in STUDY_CLAIMS]
+        return [_not_judged(claim, note) for claim in study]
     findings = []
-    for claim in STUDY_CLAIMS:
+    for claim in study:
         if claim in CLAIMS_ABOUT_A_CONTROL:
             measured = [_measure_control(claim, arm, metrics) for arm in controls]
             findings += measured or [_not_judged(claim, NO_CONTROL)]

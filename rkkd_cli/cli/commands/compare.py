@@ -27,7 +27,8 @@ NARROW = (10, 9, 8, 1, 3, 2, 4, 6)
     Flag("others", list[str] | None, "Arms of the run to compare (one: with all others), or "
          "another run; default: all arms.", positional=True, metavar="[ARM… | RUN]"),
     Flag("metric", list[str] | None, "A column of metrics.csv; may be given again; default: "
-         "test_acc, test_kl, test_rank and test_kendall_tau.", metavar="NAME"),
+         "test_acc (of embeddings test_map_at_r, test_r_precision, test_recall_at_1), test_kl, "
+         "test_rank and test_kendall_tau.", metavar="NAME"),
     SELECT, format_flag("text", "md", "latex", "csv"), JSON_ONLY, OUT,
 )  # fmt: skip
 def compare(
@@ -41,15 +42,15 @@ def compare(
 ) -> None:
     """Compare arms over seeds: differences, 95 % intervals, verdicts, effect sizes.
 
-    A sentence follows on the test accuracy, or on each metric that is named.
+    A sentence follows on the test accuracy (or MAP@R), or on each metric that is named.
     """
-    from rkkd_cli.analysis.compare import MAIN_METRIC, METRICS
     from rkkd_cli.analysis.pairing import compare_runs
     from rkkd_cli.cli.output.stored_run import read_recorded_run
     from rkkd_cli.report.run_text import unfinished_texts
 
-    metrics = tuple(dict.fromkeys(metric)) if metric else METRICS
     first, words = read_recorded_run(run, out), list(dict.fromkeys(others or []))
+    task = first.experiment.task_records
+    metrics = tuple(dict.fromkeys(metric)) if metric else task.compared_columns
     if len(words) == 1 and words[0] not in first.arms:
         second = _read_second_run(words[0], first, out)
         comparisons = compare_runs(first, second, metrics, select)
@@ -62,7 +63,7 @@ def compare(
     if as_json or to == "csv":
         _print_rows(comparisons, unfinished, as_json)
     else:
-        _print_tables(comparisons, unfinished, metrics if metric else (MAIN_METRIC,), to)
+        _print_tables(comparisons, unfinished, metrics if metric else (task.main_column,), to)
 
 
 def _read_second_run(name: str, first: "RunRecord", out: Path) -> "RunRecord":

@@ -49,7 +49,8 @@ def table(
     elif to == "csv":
         text = long_csv(grid.tables)
     else:
-        tables, notes = [lay_out(one) for one in grid.tables], grid_notes(grid, BEST_OF_COLUMN[to])
+        tables = [lay_out(one, grid.selection.metric) for one in grid.tables]
+        notes = grid_notes(grid, BEST_OF_COLUMN[to])
         text = WRITERS[to](tables, notes)
     if output is None:
         print_text(text)

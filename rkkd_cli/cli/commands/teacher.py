@@ -94,18 +94,31 @@ def export(teacher: str, to: Path | None, force: bool) -> None:
 def ls(as_json: bool) -> None:
     """List the cached teachers, the newest last."""
     from rkkd_cli.cli.output import console, tables
+    from rkkd_cli.config.tasks import task_of
     from rkkd_cli.records.cache import cache_directory
+    from rkkd_cli.records.manifest import teacher_metric
+    from rkkd_cli.report.words import short_name
     from rkkd_cli.train.teacher.store import TeacherStore
 
     teachers = TeacherStore(cache_directory()).list()
     if as_json:
         typer.echo(json.dumps({"teachers": teachers}))
         return
-    header = ["key", "model", "dataset", "images", "epochs", "test acc (%)", "parameters", "sha256"]
+    names = {short_name(task_of(facts).main_column): None for facts in teachers} or ["test acc"]
+    header = [
+        "key",
+        "model",
+        "dataset",
+        "images",
+        "epochs",
+        f"{' or '.join(names)} (%)",
+        "parameters",
+        "sha256",
+    ]
     rows = [
         [facts["key"], facts["model"], facts["dataset"],
          f"{facts['train_images']:,}" if "train_images" in facts else "imported",
-         str(facts.get("epochs", "–")), f"{facts['test_acc']:.2f}", f"{facts['parameters']:,}",
+         str(facts.get("epochs", "–")), f"{teacher_metric(facts):.2f}", f"{facts['parameters']:,}",
          facts["sha256"][:16]]
         for facts in teachers
     ]  # fmt: skip

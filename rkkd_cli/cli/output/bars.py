@@ -12,6 +12,7 @@ from rich.text import Text
 from rkkd_cli.cli.output.console import MARGIN
 from rkkd_cli.cli.output.run_progress import RunProgress, time_left
 from rkkd_cli.cli.output.tables import narrowed
+from rkkd_cli.config.tasks import CLASSIFICATION, TaskRecords
 from rkkd_cli.errors import printable
 from rkkd_cli.train.events import (
     ArmStopped,
@@ -26,16 +27,24 @@ from rkkd_cli.train.events import (
     TeacherReady,
 )
 
-# The metrics of an arm, each with its heading and its form.
-METRICS = {
-    "test_acc": ("test (%)", ".2f"),
-    "rank": ("rank", "+.4f"),
-    "kl": ("kl", ".4f"),
-    "ce": ("ce", ".4f"),
-}
 SPARE = (6, 5, 4, 2)  # what a narrow terminal does without: first ce, then kl, rank, the epoch
 LINES_BESIDE_ARMS = 5  # of a screen
 LONG_BAR, SHORT_BAR, WIDTH_FOR_LONG_BARS = 16, 8, 80
+
+
+def main_label(task: TaskRecords) -> str:
+    """Return what the main metric of the test images is called: accuracy needs no name."""
+    return "test" if task is CLASSIFICATION else f"test {task.main_name}"
+
+
+def shown_metrics(task: TaskRecords) -> dict[str, tuple[str, str]]:
+    """Return the metrics of an arm, each with its heading and its form."""
+    return {
+        task.main_column: (f"{main_label(task)} (%)", ".2f"),
+        "rank": ("rank", "+.4f"),
+        "kl": ("kl", ".4f"),
+        task.hard_term: (task.hard_term, ".4f"),
+    }
 
 
 @dataclass(eq=False)
@@ -46,6 +55,7 @@ class ArmBar:
     """
 
     name: str
+    task: TaskRecords
     epochs: int
     done: float
     epoch: int
@@ -88,7 +98,7 @@ class Bars:
                 for arm in event.arms:
                     name = printable(f"seed {event.seed} {arm.name}")
                     self.arms[stream, arm.name] = ArmBar(
-                        name, event.epochs, done, event.epochs_done
+                        name, arm.experiment.task_records, event.epochs, done, event.epochs_done
                     )
             case BatchDone(stream, epoch, batch):
                 batches = self.progress.streams[stream].batches
@@ -143,7 +153,12 @@ class Bars:
         return arms[:room]
 
     def _arm_table(self, arms: list[ArmBar]) -> Table:
-        header = ["", "", "epoch", *(heading for heading, _ in METRICS.values())]
+        header = [
+            "",
+            "",
+            "epoch",
+            *(heading for heading, _ in shown_metrics(arms[0].task).values()),
+        ]
         rows: list[list[str | Text]] = [
             [bar.name, self._bar(bar.done / bar.epochs), *_numbers(bar)] for bar in arms
         ]
@@ -176,4 +191,5 @@ class Bars:
 def _numbers(bar: ArmBar) -> list[str]:
     """Return an arm's epoch and its metrics as text."""
     epoch = f"{bar.epoch}/{bar.epochs}" + (f" {bar.ending}" if bar.ending else "")
-    return [epoch, *(f"{bar.row[m]:{form}}" if bar.row else "" for m, (_, form) in METRICS.items())]
+    shown = shown_metrics(bar.task).items()
+    return [epoch, *(f"{bar.row[m]:{form}}" if bar.row else "" for m, (_, form) in shown)]

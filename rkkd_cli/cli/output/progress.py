@@ -7,9 +7,10 @@ from typing import Any, Self
 from rich.cells import cell_len, set_cell_size
 from rich.live import Live
 
-from rkkd_cli.cli.output.bars import Bars
+from rkkd_cli.cli.output.bars import Bars, main_label
 from rkkd_cli.cli.output.console import OutputConsole, print_folded, print_line
 from rkkd_cli.cli.output.run_progress import RunProgress, time_left
+from rkkd_cli.config.tasks import task_of
 from rkkd_cli.report.run_text import dataset_text, teacher_text
 from rkkd_cli.train.events import (
     ArmStopped,
@@ -125,10 +126,12 @@ class BarReporter(LineReporter):
 
 
 def epoch_text(row: Mapping[str, Any], epochs: int) -> str:
-    """Return an arm's epoch as text: its number, test accuracy and terms, in columns."""
+    """Return an arm's epoch as text: its number, main metric and terms, in columns."""
+    task = task_of(row)
+    main, hard = f"{main_label(task)} {row[task.main_column]:6.2f} %", task.hard_term
     return (
-        f"epoch {row['epoch']:>{len(str(epochs))}}/{epochs}  test {row['test_acc']:6.2f} %  "
-        f"rank {row['rank']:+.4f}  kl {row['kl']:7.4f}  ce {row['ce']:7.4f}"
+        f"epoch {row['epoch']:>{len(str(epochs))}}/{epochs}  {main}  "
+        f"rank {row['rank']:+.4f}  kl {row['kl']:7.4f}  {hard} {row[hard]:7.4f}"
     )
 
 

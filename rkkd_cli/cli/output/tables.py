@@ -10,6 +10,7 @@ from rich.text import Text
 
 from rkkd_cli.cli.output.console import fits, out, print_folded, print_line, print_table
 from rkkd_cli.cli.output.encoding import as_written
+from rkkd_cli.config.tasks import task_of
 from rkkd_cli.errors import printable
 
 if TYPE_CHECKING:  # most tables need none of these, and no pandas
@@ -130,14 +131,7 @@ def print_summary(
     title = f"Last epoch{of_each}, mean ± sample standard deviation over n seeds:"
     print_line(out, title)
     _print_arms(summaries.last, published)
-    averaged = [
-        f"{arm.arm} {arm.metrics['test_acc_ema'].text(2)} %"
-        for arm in summaries.last
-        if "test_acc_ema" in arm.metrics
-    ]
-    if averaged:
-        text = f"Test accuracy with moving averages of the weights: {', '.join(averaged)}"
-        print_folded(out, text)
+    _print_averaged(summaries.last)
     for monitor, arms in summaries.selected.items():
         out.print()
         print_line(out, f"Each seed's epoch with the best {monitor}; no test image chose it:")
@@ -149,32 +143,48 @@ def print_summary(
         _print_costs(summaries.last, students)
 
 
+def _print_averaged(summaries: "Sequence[ArmSummary]") -> None:
+    """Print the main metric of the arms that have moving averages of their weights."""
+    from rkkd_cli.report.words import quantity_of
+
+    task = task_of(summaries[0].metrics if summaries else ())
+    column = task.ema_column("test")
+    averaged = [
+        f"{arm.arm} {arm.metrics[column].text(2)} %" for arm in summaries if column in arm.metrics
+    ]
+    if averaged:
+        title = quantity_of(task.main_column).title
+        print_folded(out, f"{title} with moving averages of the weights: {', '.join(averaged)}")
+
+
 def _print_arms(
     summaries: "Sequence[ArmSummary]", published: "Mapping[str, ComparedAccuracy] | None" = None
 ) -> None:
     from rkkd_cli.report.run_text import (
         PUBLISHED_COLUMNS,
-        SUMMARY_COLUMNS,
         published_note,
+        summary_columns,
         summary_rows,
     )
 
-    header = ["arm", "n", "epoch", *(column.short_label for column in SUMMARY_COLUMNS)]
+    columns = summary_columns(task_of(summaries[0].metrics if summaries else ()))
+    header = ["arm", "n", "epoch", *(column.short_label for column in columns)]
     if published is not None:
         header += PUBLISHED_COLUMNS
     rows = [[cell.text for cell in row] for row in summary_rows(summaries, published)]
-    worth_least = ("test τ-b", "test KL×T²", "test rank", "epoch", "n")
+    further = [column.short_label for column in columns if column.digits == 2][:0:-1]
+    worth_least = ("test τ-b", "test KL×T²", "test rank", *further, "epoch", "n")
     print_narrowed(header, rows, [header.index(name) for name in worth_least])
     if published is not None:
         print_folded(out, published_note(published.values()))
 
 
 def _print_costs(summaries: "Sequence[ArmSummary]", students: "Mapping[str, StudentCost]") -> None:
-    """Print accuracy next to parameters and multiply-adds of one image (in millions)."""
-    from rkkd_cli.report.run_text import SUMMARY_COLUMNS
+    """Print the main metric next to parameters and multiply-adds of one image (in millions)."""
+    from rkkd_cli.report.run_text import summary_columns
 
-    accuracy = SUMMARY_COLUMNS[0]
-    header = ["arm", accuracy.short_label, "parameters", "+ projector", "+ training", "MMACs",
+    main = summary_columns(task_of(summaries[0].metrics if summaries else ()))[0]
+    header = ["arm", main.short_label, "parameters", "+ projector", "+ training", "MMACs",
               "projector's"]  # fmt: skip
     rows = []
     for arm in summaries:
@@ -183,7 +193,7 @@ def _print_costs(summaries: "Sequence[ArmSummary]", students: "Mapping[str, Stud
             counts = (cost["parameters"], cost["projector_parameters"], cost["training_parameters"])
             macs = (cost["macs"], cost["projector_macs"])
             texts = [*(f"{n:,}" for n in counts), *(f"{n / 1e6:,.1f}" for n in macs)]
-            rows.append([arm.arm, arm.metrics[accuracy.metric].text(accuracy.digits), *texts])
+            rows.append([arm.arm, arm.metrics[main.metric].text(main.digits), *texts])
     print_narrowed(header, rows, [4, 6, 3, 5, 2])
 
 

@@ -14,19 +14,25 @@ from rkkd_cli.cli.output.console import MARGIN, out, print_line, print_table
 from rkkd_cli.cli.output.run_progress import Countdown, time_left
 from rkkd_cli.cli.output.tables import narrowed
 from rkkd_cli.config.presets import read_experiment
+from rkkd_cli.config.tasks import task_of
 from rkkd_cli.errors import UserError, printable
 from rkkd_cli.records.manifest import Manifest
 from rkkd_cli.records.metrics import read_unfinished_metrics
 from rkkd_cli.records.run_directory import RunDirectory
 from rkkd_cli.report.run_text import RESUME_ADVICE
 from rkkd_cli.report.sparkline import sparkline
+from rkkd_cli.report.words import short_name
 
-# The shown metrics, each with its label and its number of digits.
-METRICS = {"test_acc": ("test acc (%)", 2), "rank": ("rank", 4), "kl": ("KL×T²", 4)}
 SPARKLINE_WIDTH = 16
 SPARE = (8, 6, 7, 4, 5, 1, 2)  # what a narrow terminal does without: first the sparkline of KL
 LINES_BESIDE_ARMS = 4  # of a snapshot, below its notes
 RUNNING = "running"
+
+
+def shown_metrics(arm: ArmProgress) -> dict[str, tuple[str, int]]:
+    """Return the metrics that are shown, each with its label and its number of digits."""
+    main = task_of(arm.metrics).main_column
+    return {main: (f"{short_name(main)} (%)", 2), "rank": ("rank", 4), "kl": ("KL×T²", 4)}
 
 
 class Plan(NamedTuple):
@@ -64,7 +70,7 @@ class Snapshot(NamedTuple):
 
     def _table(self, max_arms: int) -> Table:
         header = ["arm", "seeds", "epoch"]
-        for label, _ in METRICS.values():
+        for label, _ in shown_metrics(self.arms[0]).values():
             header += [label, ""]
         rows = [self._row(arm) for arm in self.arms[-max_arms:]]
         return narrowed(header, rows, SPARE, out, MARGIN)[0]
@@ -109,7 +115,7 @@ class Snapshot(NamedTuple):
         epoch = str(last) if first == last else f"{first}–{last}"
         of_total = f"/{self.plan.epochs[arm.arm]}" if arm.arm in self.plan.epochs else ""
         cells = [arm.arm, str(len(arm.epochs)), epoch + of_total]
-        for metric, (_, digits) in METRICS.items():
+        for metric, (_, digits) in shown_metrics(arm).items():
             progress = arm.metrics[metric]
             cells += [f"{progress.now:.{digits}f}", sparkline(progress.curve, SPARKLINE_WIDTH)]
         return cells

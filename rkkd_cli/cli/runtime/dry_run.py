@@ -180,10 +180,13 @@ def _data_text(stream: CheckedStream) -> str:
     source = " (streamed from the disk)" if dataset.streamed else source
     val = f" + {dataset.val_images:,} validation" if dataset.val_images else ""
     height, width = dataset.size
+    classes = f"{dataset.num_classes} classes"
+    if request.is_split_by_class:
+        classes = f"{dataset.train_classes:,} classes to train on, {dataset.test_classes:,} others"
     return (
         f"{stream.experiment.dataset.name}{source}: {dataset.train_images:,} training{val} + "
         f"{dataset.test_images:,} test images, {width}×{height}, {dataset.in_channels} "
-        f"channel{'s' * (dataset.in_channels > 1)}, {dataset.num_classes} classes"
+        f"channel{'s' * (dataset.in_channels > 1)}, {classes}"
         f"{augmentation_text(request.augment.used)}"
     )
 

@@ -12,9 +12,11 @@ from rkkd_cli.cli.runtime.recognise_teacher import as_overrides
 from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.config.overrides import Override, parse_value
 from rkkd_cli.config.presets import DEFAULT_PRESET, load_experiment
+from rkkd_cli.config.tasks import CLASSIFICATION, task_of
 from rkkd_cli.models.checkpoint.layout import CheckpointWeights, read_weights
 from rkkd_cli.models.external.options import NO_OPTIONS
 from rkkd_cli.records.cache import cache_directory
+from rkkd_cli.records.manifest import teacher_metric
 from rkkd_cli.sweep.check import check_device
 from rkkd_cli.sweep.teacher_import import (
     ImportedTeacher,
@@ -83,11 +85,13 @@ def import_file(
 
 def _print_import(file: TeacherFile, imported: ImportedTeacher) -> None:
     facts = imported.facts
+    task = task_of(facts)
+    metric = "" if task is CLASSIFICATION else f"{task.main_name} "
     print_line(
         out,
-        f"teacher {facts['model']}: {facts['test_acc']:.2f} % of the {facts['test_images']:,} test "
-        f"images of {facts['dataset']}, {facts['classes']} classes, {facts['parameters']:,} "
-        "parameters",
+        f"teacher {facts['model']}: {metric}{teacher_metric(facts):.2f} % of the "
+        f"{facts['test_images']:,} test images of {facts['dataset']}, {facts['classes']} classes, "
+        f"{facts['parameters']:,} parameters",
     )
     print_line(out, f"taken from {_describe_weights(file)}; sha256 {file.sha256}")
     for note in imported.notes:

@@ -23,22 +23,25 @@ class Crop(NamedTuple):
     Modes:
         random: a crop of random area and aspect ratio, resized; half of the crops are flipped if
             ``flip``. As torchvision's reference scripts train.
+        window: the shorter side resized to size · 256 / 224, then a random window; half of the
+            windows are flipped if ``flip``. As metric learning trains.
         held_out: the shorter side resized to size · 256 / 224, then a centre crop. As torchvision's
             reference scripts evaluate.
         crop, squash, pad: the ways in which images in memory are made to fit; see :func:`fit`.
     """
 
     size: int
-    mode: Literal["random", "held_out", "crop", "squash", "pad"]
+    mode: Literal["random", "window", "held_out", "crop", "squash", "pad"]
     flip: bool = False
 
     def cut(self, image: Image.Image, seed: int = 0) -> Image.Image:
         """Return the cropped image. Raises DecompressionBombError if resizing it makes a giant."""
         cropped: Image.Image
-        if self.mode == "held_out":
+        if self.mode == "held_out" or self.mode == "window":
             _refuse_giant(_shorter_side(self.size), image)
+        if self.mode == "held_out":
             cropped = _transform(self)(image)
-        elif self.mode == "random":
+        elif self.mode == "random" or self.mode == "window":
             with torch.random.fork_rng(devices=()):
                 torch.default_generator.manual_seed(seed)
                 cropped = _transform(self)(image)
@@ -49,9 +52,11 @@ class Crop(NamedTuple):
 
 @cache
 def _transform(crop: Crop) -> Any:
+    scaled, flip = v2.Resize(_shorter_side(crop.size)), [v2.RandomHorizontalFlip()] * crop.flip
     if crop.mode == "held_out":
-        return v2.Compose([v2.Resize(_shorter_side(crop.size)), v2.CenterCrop(crop.size)])
-    flip = [v2.RandomHorizontalFlip()] if crop.flip else []
+        return v2.Compose([scaled, v2.CenterCrop(crop.size)])
+    if crop.mode == "window":
+        return v2.Compose([scaled, v2.RandomCrop(crop.size), *flip])
     return v2.Compose([v2.RandomResizedCrop(crop.size), *flip])
 
 

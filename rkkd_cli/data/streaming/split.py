@@ -24,9 +24,9 @@ SAMPLED_FILES = 256  # whose content the fingerprint of a split covers
 class StreamedSplit:
     """One split of a dataset, on disk. All splits share the ``loader``.
 
-    ``size``: height and width of the pixels. ``crop``: the kind of training crop, ``padded`` or
-    ``resized`` (see :class:`rkkd_cli.data.images.Dataset`). ``resize``: how images are made to fit
-    where they are not ``resized`` (see :func:`rkkd_cli.data.streaming.crops.fit`).
+    ``size``: height and width of the pixels. ``crop``: the kind of training crop, ``padded``,
+    ``resized`` or ``window`` (see :class:`rkkd_cli.data.images.Dataset`). ``resize``: how images
+    are made to fit where they are ``padded`` (see :func:`rkkd_cli.data.streaming.crops.fit`).
     """
 
     files: FileIndex

@@ -27,6 +27,7 @@ from rkkd_cli.report.grid_picture import (
 )
 from rkkd_cli.report.grid_text import facet_title, published_epoch
 from rkkd_cli.report.page.drawing import TOOLTIP_STYLE, BokehItem, embeddable, set_plain_style
+from rkkd_cli.report.words import capitalised
 
 
 class Heatmap(NamedTuple):
@@ -51,16 +52,20 @@ def heatmaps_of(picture: GridPicture, prefix: str) -> list[Heatmap]:
     tables = picture.tables
     if len(picture.keys) < 2 or len(tables) > MAX_FACETS:
         return []
-    maps = {f"{prefix}-{n}": heatmap for n, heatmap in enumerate(_heatmap_values(tables))}
-    return [Heatmap(key, printable(m.title), embeddable(_draw(m), key)) for key, m in maps.items()]
+    label = picture.metric.label
+    maps = {f"{prefix}-{n}": heatmap for n, heatmap in enumerate(_heatmap_values(tables, label))}
+    return [
+        Heatmap(key, printable(m.title), embeddable(_draw(m, label), key))
+        for key, m in maps.items()
+    ]
 
 
-def _heatmap_values(tables: list[GridTable]) -> Iterator[HeatmapValues]:
+def _heatmap_values(tables: list[GridTable], label: str) -> Iterator[HeatmapValues]:
     for table in tables:
         facet = facet_title(table)
         suffix = f", {facet}" if facet else ""
         means = {cell: accuracy.mean for cell, accuracy in table.cells.items()}
-        yield HeatmapValues(f"Test accuracy (%){suffix}", table, means)
+        yield HeatmapValues(f"{capitalised(label)}{suffix}", table, means)
         if table.published:
             suffix += f", {published_epoch(table)}"
             yield HeatmapValues(f"Published (%){suffix}", table, table.published_accuracies)
@@ -68,7 +73,7 @@ def _heatmap_values(tables: list[GridTable]) -> Iterator[HeatmapValues]:
             yield HeatmapValues(title, table, table.differences, is_difference=True)
 
 
-def _draw(heatmap: HeatmapValues) -> Any:
+def _draw(heatmap: HeatmapValues, label: str) -> Any:
     table = heatmap.table
     rows, columns = value_labels(table.rows), value_labels(table.columns)
     row_key, column_key = (printable(short_key(key, table.keys)) for key in table.keys[:2])
@@ -87,7 +92,7 @@ def _draw(heatmap: HeatmapValues) -> Any:
               text_baseline="middle", text_font_size="12px")  # fmt: skip
     tooltip = (
         f'<div style="{TOOLTIP_STYLE}">@row_name = @y, @column_name = @x<br>'
-        "test accuracy (%): @accuracy</div>"
+        f"{label}: @accuracy</div>"
     )
     plot.add_tools(HoverTool(renderers=[cells], tooltips=tooltip))
     if heatmap.is_difference:  # a diverging scale shows its centre

@@ -5,12 +5,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from rkkd_cli.analysis.compare import MAIN_METRIC, METRICS, Comparison
+from rkkd_cli.analysis.compare import Comparison
 from rkkd_cli.analysis.findings import Finding, judge_findings
 from rkkd_cli.analysis.numbers import format_interval, format_number, format_p_value
 from rkkd_cli.analysis.paired_curves import arm_pairs
 from rkkd_cli.analysis.pairing import RunRecord, compare_runs, compare_within
 from rkkd_cli.config.grid import is_baseline
+from rkkd_cli.config.tasks import task_of
 from rkkd_cli.errors import UserError, printable
 from rkkd_cli.report.comparison_text import comparison_legend, comparison_sentences
 from rkkd_cli.report.page.sources import PageRun
@@ -56,7 +57,9 @@ def comparison_blocks(
         if _fingerprints(first) != _fingerprints(second):
             continue  # on other images their difference says nothing about the arms
         try:
-            comparisons = compare_runs(first, second, METRICS)
+            comparisons = compare_runs(
+                first, second, first.experiment.task_records.compared_columns
+            )
         except UserError:  # no matching arms: the page shows their curves only
             continue
         blocks.append(_block(f"{second.name} − {first.name}", comparisons))
@@ -70,15 +73,15 @@ def _fingerprints(run: PageRun) -> list[str]:
 def compare_arms_of(run: RunRecord) -> list[Comparison]:
     """Return the comparisons of all pairs of arms; of many arms, those that matter most."""
     arms = [arm for arm in run.arms if arm in run.by_arm]
-    pairs = arm_pairs(run)
+    pairs, metrics = arm_pairs(run), run.experiment.task_records.compared_columns
     if len(arms) <= MAX_ARMS_ALL_PAIRS:
         others = itertools.combinations(arms, 2)
         pairs += [pair for pair in others if pair not in pairs and pair[::-1] not in pairs]
-        return compare_within(run, METRICS, pairs)
+        return compare_within(run, metrics, pairs)
     first = next((arm for arm in arms if is_baseline(arm)), None)
     if not pairs and first:
         pairs = [(first, arm) for arm in arms if not is_baseline(arm)]
-    return compare_within(run, METRICS[:1], pairs)
+    return compare_within(run, metrics[:1], pairs)
 
 
 def _block(title: str, comparisons: Sequence[Comparison]) -> ComparisonBlock | None:
@@ -86,7 +89,8 @@ def _block(title: str, comparisons: Sequence[Comparison]) -> ComparisonBlock | N
         return None
     caption = printable(f"{title}: differences at the last epoch")
     table = PageTable(caption, HEADER, [_row(c) for c in comparisons])
-    sentences = comparison_sentences(comparisons, [MAIN_METRIC])
+    main = task_of(c.metric for c in comparisons).main_column
+    sentences = comparison_sentences(comparisons, [main])
     return ComparisonBlock(table, comparison_legend(comparisons, ("n", *HEADER)), sentences)
 
 

@@ -28,7 +28,6 @@ from rkkd_cli.report.style import DROP_COLOUR, ON_DARK
 
 MAX_ROWS_UNFOLDED = 16
 MAX_SMOOTHING = 25  # epochs on each side
-DIGITS = {"test_acc": 2}
 # Characters that could end a script element, or begin another one, inside JSON.
 SCRIPT_ESCAPES = str.maketrans(
     {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
@@ -61,6 +60,7 @@ def report_page(source: PageSource) -> str:
         for run, of_run, comparisons in zip(source.runs, heatmaps, within, strict=True)
     ]
     return _fill_in(
+        whole.task.main_column,
         title=_title(source),
         data=Markup(json_in_script(data)),
         groups=groups,
@@ -78,8 +78,8 @@ def report_page(source: PageSource) -> str:
     )
 
 
-def _fill_in(**context: Any) -> str:
-    """Return the template with this context, its style and its scripts."""
+def _fill_in(main_column: str, **context: Any) -> str:
+    """Return the template with this context, its scripts, and its style for the main metric."""
     bokeh_script = Resources(mode="inline", components=["bokeh"]).js_raw[0]
     scripts = [Markup(bokeh_script), Markup(_read("report.js"))]
     environment = Environment(
@@ -87,7 +87,7 @@ def _fill_in(**context: Any) -> str:
     )
     return environment.from_string(_read("report.html.j2")).render(
         version=__version__,
-        style=Markup(_read("report.css")),
+        style=Markup(_read("report.css").replace("test_acc", main_column)),
         scripts=scripts,
         policy=_content_policy(scripts),
         max_rows_unfolded=MAX_ROWS_UNFOLDED,
@@ -147,6 +147,7 @@ def _panel_contexts(
 ) -> list[dict[str, Any]]:
     shown = [picture.curves[index] for index in panels.shown_at_first(picture.curves)]
     stills = panel_stills(picture.only(shown))
+    digits = {picture.task.main_column: 2}
     return [
         {
             "key": panel.key,
@@ -161,7 +162,7 @@ def _panel_contexts(
             "numbers": tables.difference_table(panel.title, picture, panel.key.partition("-")[2])
             if panel.remark
             else tables.curve_table(
-                panel.columns, panel.title, picture.curves, DIGITS.get(panel.key, 3)
+                panel.columns, panel.title, picture.curves, digits.get(panel.key, 3)
             ),
         }
         for panel in drawn

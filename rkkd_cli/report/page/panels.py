@@ -10,7 +10,7 @@ from rkkd_cli.config.grid import is_baseline
 from rkkd_cli.report import gradients
 from rkkd_cli.report.arms import ArmCurve
 from rkkd_cli.report.curve_words import axis_label, pair_text, spread_text
-from rkkd_cli.report.picture import QUANTITIES, CurvePicture, ReferenceLevel
+from rkkd_cli.report.picture import CurvePicture, ReferenceLevel
 from rkkd_cli.report.published_lines import PublishedLine, published_lines
 from rkkd_cli.report.style import COLOURS, REFERENCE_COLOUR
 from rkkd_cli.report.words import Quantity, capitalised
@@ -75,7 +75,7 @@ def shown_at_first(curves: Sequence[ArmCurve]) -> list[int]:
     """
     if len(curves) <= MAX_SHOWN_AT_FIRST:
         return list(range(len(curves)))
-    ends = [curve.end_accuracy for curve in curves]
+    ends = [curve.end_level for curve in curves]
     baselines = [index for index, curve in enumerate(curves) if is_baseline(curve.arm)]
     extremes = [ends.index(max(ends)), ends.index(min(ends))]
     return sorted({*baselines[:MAX_SHOWN_AT_FIRST], *extremes})
@@ -119,7 +119,7 @@ def panels_of(picture: CurvePicture) -> list[CurvePanel]:
     drops = sorted(set().union(*(curve.drops for curve in picture.curves)))
     panels = [
         _difference_panel(quantity, picture, drops)
-        for quantity in QUANTITIES
+        for quantity in picture.main_quantities
         if picture.differences_of(quantity.column)
     ]
     panels += [_quantity_panel(q, picture, drops) for q in picture.quantities]
@@ -198,7 +198,7 @@ def _levels(picture: CurvePicture) -> Sequence[ReferenceLevel]:
     """Return the levels that are drawn: none beside a single epoch, where they would be points."""
     if all(len(curve.means) == 1 for curve in picture.curves):
         return []
-    return [level for q in QUANTITIES for level in picture.references_of(q.column)]
+    return picture.references_of(picture.task.main_column)
 
 
 def _level_label(level: ReferenceLevel) -> str:
@@ -245,7 +245,7 @@ def _kept_epochs(picture: CurvePicture) -> set[int]:
     of_gradients = sum(len(panel.columns) for panel in gradients.recorded_panels(curves))
     columns = len(picture.quantities) + of_gradients
     values = columns * sum(len(curve.rows) for curve in curves)
-    values += len(QUANTITIES) * sum(len(pair.second.rows) for pair in picture.differences)
+    values += len(picture.task.curves) * sum(len(pair.second.rows) for pair in picture.differences)
     step = -(-values // MAX_VALUES)
     return {*epochs[::step], *(curve.last for curve in curves)}
 

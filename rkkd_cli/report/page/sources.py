@@ -45,12 +45,12 @@ class PageRun(RunRecord):
             raise UserError(f"run {run.path} has no finished epoch to report")
         files = {name: (run.path / name).read_bytes() for name in (METRICS, EXPERIMENT, MANIFEST)}
         compared: Mapping[str, ComparedAccuracy] = {}
-        grid = None
+        grid, task = None, experiment.task_records
         if experiment.vary:
             record = GridRecord.of(run, manifest, experiment, metrics, published=published)
             if record.has_cells:
                 grid = PageGrid(GridPicture.of(record), reference_notes(record))
-        elif published and has_accuracies(published_path(published)):
+        elif published and has_accuracies(published_path(published), task):
             path = published_path(published)
             ignored = [UserError] if has_curves(path) else []  # curves are drawn anyway
             with suppress(*ignored):

@@ -12,7 +12,7 @@ from rkkd_cli.report import gradients
 from rkkd_cli.report.curves import difference_figure, quantity_figure
 from rkkd_cli.report.grid_figures import grid_figures
 from rkkd_cli.report.grid_picture import GridPicture
-from rkkd_cli.report.picture import QUANTITIES, CurvePicture
+from rkkd_cli.report.picture import CurvePicture
 from rkkd_cli.report.style import STYLE
 
 
@@ -20,7 +20,7 @@ def panel_stills(picture: CurvePicture) -> dict[str, str]:
     """Return an SVG of each panel as a data URI, by the panel's key."""
     draw: dict[str, Callable[[], Figure]] = {
         f"difference-{q.column}": partial(difference_figure, q, picture)
-        for q in QUANTITIES
+        for q in picture.main_quantities
         if picture.differences_of(q.column)
     }
     for quantity in picture.quantities:

@@ -14,17 +14,16 @@ from rkkd_cli.report.page.sources import PageGrid, PageRun
 from rkkd_cli.report.picture import CurvePicture
 from rkkd_cli.report.run_text import (
     PUBLISHED_COLUMNS,
-    SUMMARY_COLUMNS,
     TableCell,
     mean_cell,
     number_cell,
     published_cells,
+    summary_columns,
     summary_rows,
 )
 
 SHOWN_EPOCHS = 8
 MEAN_STD = "mean ± sample standard deviation over seeds"
-SUMMARY_HEADER = ("arm", "seeds", "epoch", *(column.label for column in SUMMARY_COLUMNS))
 
 
 class PageTable(NamedTuple):
@@ -43,16 +42,16 @@ def summary_tables(run: PageRun) -> list[PageTable]:
     summaries = summarise_run(run.metrics, run.manifest)
     each = "seed" if run.manifest.ended_early else "arm"
     caption = f"{run.name}: each {each} at its last epoch, {MEAN_STD}"
-    header = list(SUMMARY_HEADER)
-    if run.published:
-        header += PUBLISHED_COLUMNS
+    labels = [column.label for column in summary_columns(run.experiment.task_records)]
+    header = ["arm", "seeds", "epoch", *labels]
+    with_published = header + list(PUBLISHED_COLUMNS) * bool(run.published)
     rows = summary_rows(summaries.last, run.published or None)
-    tables = [PageTable(printable(caption), header, rows)]
+    tables = [PageTable(printable(caption), with_published, rows)]
     for monitor, arms in summaries.selected.items():
         caption = (
             f"{run.name}: each seed at its epoch with the best {monitor}; no test image chose it"
         )
-        tables.append(PageTable(printable(caption), SUMMARY_HEADER, summary_rows(arms)))
+        tables.append(PageTable(printable(caption), header, summary_rows(arms)))
     return tables
 
 
@@ -126,7 +125,7 @@ def cells_table(grid: PageGrid, name: str) -> PageTable:
         if published:
             row += published_cells(published.get(values))
         rows.append(row)
-    header = [*(printable(short_key(key, keys)) for key in keys), "seeds", "test accuracy (%)"]
+    header = [*(printable(short_key(key, keys)) for key in keys), "seeds", picture.metric.label]
     header += PUBLISHED_COLUMNS * bool(published)
     caption = printable(f"{name}: all finished cells, {picture.selection.description}")
     return PageTable(caption, header, rows)

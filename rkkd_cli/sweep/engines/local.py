@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 
+from rkkd_cli.data.class_batches import per_class
 from rkkd_cli.data.images import Dataset
 from rkkd_cli.data.model_input import ModelInput
 from rkkd_cli.data.stream import Stream
@@ -134,7 +135,13 @@ def _start_lockstep(
     recipe, teacher, process_group = job.experiment.training, sources.teacher, runtime.process_group
     strong = any(wants_strong_view(arm.experiment.method) for arm in job.arms)
     stream = Stream(
-        sources.dataset, teacher.device, recipe.batch_size, job.seed, strong, recipe.last_batch
+        sources.dataset,
+        teacher.device,
+        recipe.batch_size,
+        job.seed,
+        strong,
+        recipe.last_batch,
+        per_class(recipe.per_class, recipe.batches_per_epoch),
     )
     stacked = yield from _choose_stacking(job, stream, sources, state, runtime)
     labels = stream.data.labels
@@ -186,7 +193,7 @@ def _student_facts(arms: Sequence[ArmOnStream]) -> dict[str, Any]:
 
 def _image_facts(job: Job, dataset: Dataset) -> dict[str, Any]:
     """Return what the weights files of students say about the images."""
-    is_held_out = dataset.crop == "resized" and dataset.is_streamed
+    is_held_out = dataset.crop != "padded" and dataset.is_streamed
     fit = "held_out" if is_held_out else job.experiment.dataset.resize
     images = dataset.image_format
     return {**preprocessing_facts(dataset, ModelInput(images, images)), "fit": fit}

@@ -10,7 +10,6 @@ from torch.utils.tensorboard import SummaryWriter
 from rkkd_cli.sweep.jobs import Cell
 from rkkd_cli.sweep.loggers.logger import LoggedRun, Point, RunFiles
 
-FINAL_METRICS = ("test_acc", "test_kl", "test_rank", "test_kendall_tau", "kl", "rank")
 MAX_OPEN_WRITERS = 256  # each has a file and a thread, and a grid may have thousands of cells
 
 
@@ -44,7 +43,8 @@ class ToTensorBoard:
     def end(self, last: Mapping[Cell, Point]) -> None:
         """Write the settings and the final metrics of the cells that are done."""
         for cell, point in last.items():
-            names = [name for name in FINAL_METRICS if name in point.values]
+            task = self.run.arms[point.arm].experiment.task_records
+            names = [name for name in task.summary_columns if name in point.values]
             final = {f"final/{name}": point.values[name] for name in names}
             settings = self.run.settings(cell)
             if self.run.tags:

@@ -36,6 +36,7 @@ def metrics_header(
         list(dict.fromkeys(terms)),
         list(dict.fromkeys(of_teachers)),
         with_ema=any(arm.training.ema_decay is not None for arm in arms),
+        task=experiment.task_records,
     )
 
 

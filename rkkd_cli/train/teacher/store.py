@@ -23,7 +23,8 @@ from rkkd_cli.train.configured_model import model_input, weights_sha256
 # Increase this when the training code changes such that the same recipe gives another teacher.
 TRAINING_VERSION = 1
 # Keys of a recipe that the first recipes did not have.
-LATER_KEYS = ("norm_bias_decay", "clip_grad_norm", "min_lr", "warmup_lr", "label_smoothing")
+LATER_KEYS = ("norm_bias_decay", "clip_grad_norm", "min_lr", "warmup_lr", "label_smoothing",
+              "per_class", "batches_per_epoch")  # fmt: skip
 
 WEIGHTS_FILE, FACTS_FILE = "weights.pt", "teacher.json"
 IMPORTED_WEIGHTS_FILE = "weights.safetensors"

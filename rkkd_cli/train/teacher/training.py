@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from rkkd_cli.config.experiment import Experiment, TrainingConfig
+from rkkd_cli.data.class_batches import per_class
 from rkkd_cli.data.images import Dataset
 from rkkd_cli.data.model_input import ModelInput
 from rkkd_cli.data.seeding import derive_seed
@@ -81,11 +82,13 @@ class TeacherTraining:
         self.process_group, self.device_type = process_group, device.type
         stream_seed = derive_seed(self.seed, "teacher-stream")
         batch_size, last_batch = self.recipe.batch_size, self.recipe.last_batch
-        self.stream = Stream(dataset, device, batch_size, stream_seed, last_batch=last_batch)
+        by_class = per_class(self.recipe.per_class, self.recipe.batches_per_epoch)
+        self.stream = Stream(
+            dataset, device, batch_size, stream_seed, last_batch=last_batch, per_class=by_class
+        )
         self.task = task_for(experiment)
         hard = self.task.hard_term(self.recipe)
-        self.counted = self.task.counts_of_labels
-        meters = EpochMeters((hard.name,), self.counted, device)
+        meters = EpochMeters((hard.name,), self.task.counts_of_labels, device)
         noise_seed = derive_seed(self.seed, "teacher-noise")
         takes = model_input(experiment.teacher, dataset.image_format)
         loss = LabelLoss(model, experiment.precision, takes, self.task, hard)

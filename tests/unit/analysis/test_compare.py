@@ -10,11 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_rows import metric_row
 
-from rkkd_cli.analysis.compare import METRICS, Comparison, compare_arms
+from rkkd_cli.analysis.compare import Comparison, compare_arms
 from rkkd_cli.analysis.conclusion import comparison_sentence
 from rkkd_cli.analysis.selection import select_rows
 from rkkd_cli.analysis.statistics import holm_corrected, paired_difference, seeds_needed
+from rkkd_cli.config.tasks import CLASSIFICATION
 from rkkd_cli.errors import UserError
+
+COMPARED = CLASSIFICATION.compared_columns
 
 Accuracies = Mapping[str, Mapping[int, list[float]]]
 
@@ -86,9 +89,9 @@ def test_without_a_validation_split_nothing_is_selected_by_it() -> None:
 def test_every_pair_and_metric_is_compared_and_is_one_family() -> None:
     values = {"a": [1, 2, 3, 4], "b": [2, 4, 3, 5], "c": [1, 3, 3, 6]}
     arms = {arm: {n: [float(v)] for n, v in enumerate(of_arm)} for arm, of_arm in values.items()}
-    found = compare_arms(frame(arms, **dict.fromkeys(METRICS[1:], arms)))
+    found = compare_arms(frame(arms, **dict.fromkeys(COMPARED[1:], arms)))
     assert {(c.first, c.second) for c in found} == {("a", "b"), ("a", "c"), ("b", "c")}
-    assert [one.metric for one in found] == list(METRICS) * 3
+    assert [one.metric for one in found] == list(COMPARED) * 3
     assert {one.family for one in found} == {12}
     assert [one.p_holm for one in found] == holm_corrected([one.difference.p for one in found])
 

@@ -40,7 +40,8 @@ def written(tmp_path: Path) -> Written:
 def of(path: Path, *words: str, select: str = "last") -> Mapping[str, tuple[float, str]]:
     """Return what a file states of the arms of the default preset, changed by some words."""
     experiment = load_experiment("rank_grad", [parse_override(word) for word in words])
-    return read_published(path, experiment, select).arms
+    stated = read_published(path, experiment, select).arms
+    return {arm: (accuracy.acc, accuracy.select) for arm, accuracy in stated.items()}
 
 
 def of_grid(path: Path) -> Published:
@@ -87,7 +88,7 @@ def test_rows_of_models_alone_are_of_the_student_without_distillation(written: W
     assert of(path) == {"kd": (70.5, "")}
     assert of(path, "method.name=ce") == dict.fromkeys(("ce", "ce_rank"), (60, ""))
     teachers = read_published(path, load_experiment("rank_grad")).teachers
-    assert teachers == {"digits_teacher": (90, "")}
+    assert teachers == {"digits_teacher": PublishedAccuracy(90, "")}
 
 
 def test_cells_the_baseline_and_the_teacher_of_a_grid_are_found(written: Written) -> None:
@@ -101,7 +102,7 @@ def test_cells_the_baseline_and_the_teacher_of_a_grid_are_found(written: Written
     assert {arm: accuracy.acc for arm, accuracy in stated.arms.items()} == {
         "baseline": 61.25, "alpha=0.1_temperature=1": 10,
     }  # fmt: skip
-    assert stated.teachers == {"ResNet18": (91.5, "")}
+    assert stated.teachers == {"ResNet18": PublishedAccuracy(91.5, "")}
 
 
 def test_measured_accuracies_stand_beside_those_of_the_same_epoch(written: Written) -> None:

@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 from made_rows import metric_row
 
 from rkkd_cli.analysis.summary import (
-    SUMMARY_METRICS,
     MeanStd,
     mean_std,
     progress_by_arm,
     summarise,
     summarise_selected,
 )
+from rkkd_cli.config.tasks import CLASSIFICATION
 from rkkd_cli.records.metrics import columns
 
 
@@ -33,7 +33,7 @@ def with_validation(*rows: tuple[str, int, int, float, float]) -> pd.DataFrame:
 def test_mean_and_sample_deviation_of_three_seeds() -> None:
     (summary,) = summarise(frame(("kd", 0, 1, 90.0), ("kd", 1, 1, 94.0), ("kd", 2, 1, 95.0)))
     assert (summary.arm, summary.epoch, summary.n) == ("kd", 1, 3)
-    assert set(summary.metrics) == set(SUMMARY_METRICS)
+    assert set(summary.metrics) == set(CLASSIFICATION.summary_columns)
     for value in summary.metrics.values():
         assert value.mean == 93.0
         assert value.std == pytest.approx(math.sqrt(7.0))  # (9 + 1 + 4) / 2

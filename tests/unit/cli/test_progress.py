@@ -10,7 +10,7 @@ from rich.console import Console
 
 from rkkd_cli.cli.output.bars import Bars
 from rkkd_cli.cli.output.console import MARGIN, OutputConsole
-from rkkd_cli.cli.output.progress import LineReporter
+from rkkd_cli.cli.output.progress import LineReporter, epoch_text
 from rkkd_cli.cli.output.run_progress import RunProgress, time_left
 from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.config.overrides import parse_override
@@ -49,8 +49,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
-def run_of(seeds: str) -> tuple[Work, Experiment]:
-    words = [f"seeds={seeds}", f"training.epochs={EPOCHS}"]
+def run_of(seeds: str, *words: str) -> tuple[Work, Experiment]:
+    words = (f"seeds={seeds}", f"training.epochs={EPOCHS}", *words)
     experiment = load_experiment("rank_grad", [parse_override(word) for word in words])
     return RunState(experiment).work(), experiment
 
@@ -201,3 +201,14 @@ def test_lines_of_a_log_stand_in_columns_and_are_never_folded(
         f"seed 0  kd       epoch 1/4  {numbers}",
         f"seed 0  kd_rank  epoch 1/4  {numbers}",
     ]
+
+
+def test_a_run_of_embeddings_shows_map_at_r_and_the_triplet_loss(clock: Clock) -> None:
+    work, experiment = run_of("[0]", "task=embedding")
+    job, terms = work.jobs[0], {"kl": 12.5, "rank": -0.25, "triplet": 0.125, "test_map_at_r": 61.5}
+    rows = [{"arm": arm.name, "seed": 0, "epoch": 1, **terms} for arm in job.arms]
+    lines = shown([started(work, 0), EpochDone(job.name, 0, 1, tuple(rows))], work, experiment, 120)
+    assert " ".join(lines[0].split()) == "epoch test MAP@R (%) rank kl triplet"
+    assert lines[1].split()[-4:] == ["61.50", "-0.2500", "12.5000", "0.1250"]
+    text = "epoch 1/4  test MAP@R  61.50 %  rank -0.2500  kl 12.5000  triplet  0.1250"
+    assert epoch_text(rows[0], EPOCHS) == text

@@ -3,11 +3,10 @@
 import pytest
 
 from rkkd_cli.config.experiment import Experiment
-from rkkd_cli.config.monitors import MONITORS
 from rkkd_cli.config.overrides import parse_override
 from rkkd_cli.config.presets import load_experiment
+from rkkd_cli.config.tasks import TASKS
 from rkkd_cli.errors import UserError
-from rkkd_cli.records.metrics import VAL_COLUMNS, VAL_EMA_COLUMNS
 
 SPLIT = "dataset.val_share=0.1"
 
@@ -17,7 +16,9 @@ def experiment_with(*words: str) -> Experiment:
 
 
 def test_the_monitors_are_the_columns_of_the_validation_split() -> None:
-    assert tuple(MONITORS) == (*VAL_COLUMNS, *VAL_EMA_COLUMNS)
+    for task in TASKS.values():
+        columns = (*task.split_columns("val"), task.ema_column("val"))
+        assert tuple(task.monitors) == columns
 
 
 @pytest.mark.parametrize(
@@ -27,6 +28,18 @@ def test_the_monitors_are_the_columns_of_the_validation_split() -> None:
         (("training.patience=3", SPLIT), "val_acc"),
         (("training.monitor=val_kl", SPLIT), "val_kl"),
         (("training.patience=3", "training.monitor=val_rank", SPLIT), "val_rank"),
+        (("task=embedding", SPLIT), None),
+        (("task=embedding", "training.patience=3", SPLIT), "val_map_at_r"),
+        (("task=embedding", "training.monitor=val_recall_at_1", SPLIT), "val_recall_at_1"),
+        (
+            (
+                "task=embedding",
+                "training.monitor=val_map_at_r_ema",
+                "training.ema_decay=0.9",
+                SPLIT,
+            ),
+            "val_map_at_r_ema",
+        ),
     ],
 )
 def test_patience_or_a_monitor_chooses_epochs(words: tuple[str, ...], monitor: str | None) -> None:
@@ -44,6 +57,20 @@ def test_patience_or_a_monitor_chooses_epochs(words: tuple[str, ...], monitor: s
         (("training.monitor=test_kl", SPLIT), "selecting on the test images flatters"),
         (("training.monitor=val_ac", SPLIT), "did you mean 'val_acc'"),
         (("training.monitor=kl", SPLIT), "did you mean 'val_kl'"),
+        (
+            ("task=embedding", "training.monitor=val_acc", SPLIT),
+            "monitor = 'val_acc': is no metric of the task embedding; the choices are val_map_at_r",
+        ),
+        (
+            ("task=embedding", "training.monitor=test_map_at_r", SPLIT),
+            "their MAP@R would no longer tell .* monitor one of val_map_at_r",
+        ),
+        (("task=embedding", "training.monitor=val_map_r", SPLIT), "did you mean 'val_map_at_r'"),
+        (("task=embedding", "training.monitor=val_map_at_r_ema", SPLIT), "set ema_decay"),
+        (
+            ("training.monitor=val_triplet", SPLIT),
+            "no metric of the task classification; the choices are val_acc, val_top5, val_ce",
+        ),
         (("teacher.training.patience=3", SPLIT), "unknown key 'teacher.training.patience'"),
     ],
 )

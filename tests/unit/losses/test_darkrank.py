@@ -15,7 +15,8 @@ def loop_loss(s: list[list[float]], t: list[list[float]], length: int) -> float:
     total = 0.0
     for i in range(len(s)):
         others = [j for j in range(len(s)) if j != i]
-        order = sorted(others, key=lambda j, i=i: math.dist(t[i], t[j]))[:length]
+        distances = [math.dist(t[i], row) for row in t]
+        order = sorted(others, key=distances.__getitem__)[:length]
         scores = [-3 * math.dist(s[i], s[j]) ** 3 for j in order]
         for k in range(len(scores)):
             total += math.log(math.fsum(math.exp(x) for x in scores[k:])) - scores[k]

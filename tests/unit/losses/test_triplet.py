@@ -27,8 +27,9 @@ def loop_loss(e: Tensor, labels: Tensor, negatives: str, margin: float) -> float
             continue
         to_p = math.dist(rows[a], rows[p])
         if negatives == "semihard":
-            by_distance = sorted(others, key=lambda n, a=a: math.dist(rows[a], rows[n]))
-            beyond = [n for n in by_distance if math.dist(rows[a], rows[n]) > to_p]
+            distances = [math.dist(rows[a], row) for row in rows]
+            by_distance = sorted(others, key=distances.__getitem__)
+            beyond = [n for n in by_distance if distances[n] > to_p]
             others = beyond[:1] or by_distance[-1:]
         hinges += [max(0.0, to_p - math.dist(rows[a], rows[n]) + margin) for n in others]
     return math.fsum(hinges) / len(hinges) if hinges else 0.0

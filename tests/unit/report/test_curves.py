@@ -15,11 +15,14 @@ from report_runs import made_picture, made_record
 
 from rkkd_cli.analysis.stages import learning_rate_drops
 from rkkd_cli.config.experiment import TrainingConfig
+from rkkd_cli.config.tasks import CLASSIFICATION
 from rkkd_cli.report.arms import arm_curves
 from rkkd_cli.report.curves import draw_figures, run_figures
-from rkkd_cli.report.picture import QUANTITIES
 from rkkd_cli.report.style import COLOURS, MAX_DISTINCT_ARMS
+from rkkd_cli.report.words import quantity_of
 from rkkd_cli.train.recipe import learning_rate
+
+QUANTITIES = [quantity_of(column) for column in CLASSIFICATION.curves]
 
 FIGURES = ("rank", "kl", "test_acc", "difference", "sheet", "gradients")
 MAGIC = {"png": b"\x89PNG\r\n\x1a\n", "svg": b"<?xml", "pdf": b"%PDF-"}

@@ -11,6 +11,7 @@ from matplotlib.collections import PolyCollection
 from report_runs import made_picture, made_record
 
 from rkkd_cli.analysis.paired_curves import pairs_text
+from rkkd_cli.config.tasks import CLASSIFICATION
 from rkkd_cli.errors import UserError
 from rkkd_cli.report.curves import (
     draw_figures,
@@ -20,8 +21,10 @@ from rkkd_cli.report.curves import (
     sheet_figure,
 )
 from rkkd_cli.report.page.tables import difference_table
-from rkkd_cli.report.picture import QUANTITIES, CurvePicture
+from rkkd_cli.report.picture import CurvePicture
 from rkkd_cli.report.words import quantity_of
+
+QUANTITIES = [quantity_of(column) for column in CLASSIFICATION.curves]
 
 LABEL = "kd_rank − kd (n = 3)"
 

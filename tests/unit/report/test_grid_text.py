@@ -8,8 +8,9 @@ from made_rows import ALPHA, ALPHAS, TEMPERATURE, TEMPERATURES, grid_rows
 from report_runs import made_manifest
 
 from rkkd_cli.analysis.grid_run import GridRecord
-from rkkd_cli.analysis.selection import SELECTIONS
+from rkkd_cli.analysis.selection import selection_of
 from rkkd_cli.config.presets import load_experiment
+from rkkd_cli.config.tasks import CLASSIFICATION
 from rkkd_cli.records.run_directory import RunDirectory
 from rkkd_cli.report.grid_text import grid_notes, lay_out
 from rkkd_cli.report.text_tables import WRITERS
@@ -20,7 +21,7 @@ def made_record(accuracy: Callable[..., float]) -> GridRecord:
     keys = {ALPHA: ALPHAS, TEMPERATURE: TEMPERATURES}
     return GridRecord(
         RunDirectory(Path("made")), load_experiment("rank_grad"), made_manifest("made"),
-        tuple(keys), grid_rows(keys, accuracy), SELECTIONS["last"],
+        tuple(keys), grid_rows(keys, accuracy), selection_of("last", CLASSIFICATION),
     )  # fmt: skip
 
 

@@ -8,11 +8,13 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from report_runs import made_picture, made_published
 
+from rkkd_cli.config.tasks import CLASSIFICATION
 from rkkd_cli.report.curves import quantity_figure, sheet_figure
-from rkkd_cli.report.picture import QUANTITIES
 from rkkd_cli.report.published_lines import published_lines
 from rkkd_cli.report.style import COLOURS
-from rkkd_cli.report.words import Quantity
+from rkkd_cli.report.words import Quantity, quantity_of
+
+QUANTITIES = [quantity_of(column) for column in CLASSIFICATION.curves]
 
 PUBLISHED = made_published(("kd_rank", "other"))
 METRICS = pd.DataFrame(metric_row(*row, 0.5) for row in arm_seed_epoch(ARMS, seeds=1, epochs=2))

@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from rkkd_cli.config.tasks import RECALLS
 from rkkd_cli.tasks import retrieval
-from rkkd_cli.tasks.retrieval import RECALLS, retrieval_metrics
+from rkkd_cli.tasks.retrieval import retrieval_metrics
 
 
 def loop_metrics(embedding: Tensor, labels: Tensor) -> list[float]:
@@ -22,7 +23,8 @@ def loop_metrics(embedding: Tensor, labels: Tensor) -> list[float]:
         if not relevant:
             continue
         queries += 1
-        others.sort(key=lambda i, q=q: math.dist(rows[q], rows[i]))
+        distances = [math.dist(rows[q], row) for row in rows]
+        others.sort(key=distances.__getitem__)
         hits = [y[i] == y[q] for i in others]
         for index, k in enumerate(RECALLS):
             sums[index] += any(hits[:k])

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 from trained import CPU, DIVERGING, Arms, Row, events_of, experiment_with, rows_by_arm, runtime
 
+from rkkd_cli.config.tasks import CLASSIFICATION
 from rkkd_cli.data.stream import DeviceImages, Stream
-from rkkd_cli.records.metrics import EMA_COLUMNS, VAL_COLUMNS, VAL_EMA_COLUMNS, columns
+from rkkd_cli.records.metrics import columns
 from rkkd_cli.sweep.engines.worker import drain
 from rkkd_cli.sweep.sources import read_dataset
 from rkkd_cli.tasks import CLASSIFICATION_TASK
@@ -18,6 +19,9 @@ from rkkd_cli.train.events import ArmStopped, BatchDone, EpochDone, Warned
 from rkkd_cli.train.lockstep import Lockstep
 from rkkd_cli.train.rng import IsolatedRng
 from rkkd_cli.train.teacher.obtain import obtain_teacher
+
+VAL_COLUMNS = CLASSIFICATION.split_columns("val")
+EMA_COLUMNS, VAL_EMA_COLUMNS = ((CLASSIFICATION.ema_column(split),) for split in ("test", "val"))
 
 ARMS: Arms = {
     "kd": {"rank": {"grad": False}},

@@ -55,6 +55,21 @@ def test_a_random_crop_is_torchvisions_from_its_seed(
     assert same(crop, expected)
 
 
+@settings(max_examples=30)
+@given(width=sides, height=sides, size=st.sampled_from([7, 28, 56]), seed=seeds)
+def test_a_window_is_cut_out_of_the_scaled_image_as_torchvision_does(
+    width: int, height: int, size: int, seed: int
+) -> None:
+    image = picture(width, height)
+    window = Crop(size, "window", flip=True).cut(image, seed)
+    with torch.random.fork_rng(devices=()):
+        torch.manual_seed(seed)
+        scaled = v2.Resize(size * 8 // 7)(image)  # 256 for 224
+        expected = v2.RandomHorizontalFlip()(v2.RandomCrop(size)(scaled))
+    assert same(window, expected)
+    assert window.size == (size, size)
+
+
 @settings(max_examples=60)
 @given(width=sides, height=sides, size=st.sampled_from([7, 28, 112, 224]))
 def test_a_held_out_image_has_the_pixels_of_torchvisions_references(

@@ -55,7 +55,7 @@ def root(make_folder: FolderMaker) -> Path:
     return make_folder(classes=3, train=10, test=3, size=24)
 
 
-@pytest.mark.parametrize("crop", ["resized", "padded"])
+@pytest.mark.parametrize("crop", ["resized", "padded", "window"])
 @pytest.mark.parametrize("decoders", [1, 3])
 def test_the_batches_are_the_same_whoever_decodes_them(
     root: Path, crop: str, decoders: int
@@ -66,7 +66,7 @@ def test_the_batches_are_the_same_whoever_decodes_them(
     assert same(*held_out)
 
 
-@pytest.mark.parametrize("crop", ["resized", "padded"])
+@pytest.mark.parametrize("crop", ["resized", "padded", "window"])
 @pytest.mark.parametrize("decoders", [0, 2])
 def test_what_is_skipped_changes_nothing_about_the_rest(
     root: Path, crop: str, decoders: int
