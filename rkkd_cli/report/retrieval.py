@@ -135,8 +135,8 @@ def _draw_query(axes: Axes, query: Query, left: float, tallest: float) -> None:
     _draw_image(axes, query.image, 0, 0, QUERY_SIDE)
     for row, found in enumerate(query.found):
         top = row * (tallest + GAP)
-        axes.text(left - 0.3, top + tallest / 2, shorten_label(found.label), ha="right", va="center",
-                  fontsize=8)  # fmt: skip
+        axes.text(left - 0.3, top + tallest / 2, shorten_label(found.label), ha="right",
+                  va="center", fontsize=8)  # fmt: skip
         for index, (image, right) in enumerate(zip(found.images, found.right, strict=True)):
             frame = _draw_image(axes, image, left + index * (1 + GAP), top, 1)
             frame.set(**FRAMES[bool(right)])
