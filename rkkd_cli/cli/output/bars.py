@@ -75,6 +75,7 @@ class TeacherBar:
     epochs: int = 1
     done: float = 0.0
     epoch: int = 0
+    headings: tuple[str, str] = ("train (%)", "ce")
     metrics: tuple[str, str] = ("", "")
 
 
@@ -123,7 +124,10 @@ class Bars:
             bar.done, bar.epoch = event.epoch - 1 + event.batch / event.batches, event.epoch - 1
         else:
             bar.done = bar.epoch = event.epoch
-            bar.metrics = f"{event.train_acc:.2f}", f"{event.loss:.4f}"
+            if event.train_acc is None:
+                bar.headings, bar.metrics = ("", "loss"), ("", f"{event.loss:.4f}")
+            else:
+                bar.metrics = f"{event.train_acc:.2f}", f"{event.loss:.4f}"
 
     def render(self) -> Group:
         """Return the lines: no more than fit on the terminal."""
@@ -165,12 +169,11 @@ class Bars:
         return narrowed(header, rows, SPARE, self.console, MARGIN)[0]
 
     def _teacher_table(self, teacher: TeacherBar, width: int) -> Table:
-        accuracy, loss = teacher.metrics
-        header = ["", "", "epoch", "train (%)", "ce", ""]
+        header = ["", "", "epoch", *teacher.headings, ""]
         epoch = f"{teacher.epoch}/{teacher.epochs}"
         bar = self._bar(teacher.done / teacher.epochs)
         left = time_left(self.progress.teacher.seconds_left(teacher.epochs))
-        row: list[str | Text] = ["teacher".ljust(width), bar, epoch, accuracy, loss, left]
+        row: list[str | Text] = ["teacher".ljust(width), bar, epoch, *teacher.metrics, left]
         return narrowed(header, [row], (4, 2), self.console, MARGIN)[0]
 
     def _run_line(self, width: int) -> Text:

@@ -145,10 +145,10 @@ def epochs_text(event: StreamStarted) -> str:
 
 def teacher_epoch_line(event: TeacherEpoch) -> str:
     """Return the teacher's epoch in one line."""
-    return (
-        f"teacher epoch {event.epoch:>{len(str(event.epochs))}}/{event.epochs}  "
-        f"train {event.train_acc:6.2f} %  ce {event.loss:7.4f}"
-    )
+    epoch = f"teacher epoch {event.epoch:>{len(str(event.epochs))}}/{event.epochs}"
+    if event.train_acc is None:
+        return f"{epoch}  loss {event.loss:7.4f}"
+    return f"{epoch}  train {event.train_acc:6.2f} %  ce {event.loss:7.4f}"
 
 
 def milestone_line(event: Event) -> str:
