@@ -34,7 +34,7 @@ class RetrievalSheet:
     @property
     def right(self) -> NDArray[np.bool_]:
         """Which neighbours are of their query's class, (Q, K)."""
-        return self.classes[:, 1:] == self.classes[:, :1]
+        return np.equal(self.classes[:, 1:], self.classes[:, :1])
 
     def write(self, path: Path) -> None:
         """Write the file atomically. Raises OSError."""

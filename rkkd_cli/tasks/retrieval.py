@@ -72,7 +72,7 @@ def first_queries(labels: Tensor) -> Tensor:
     """Return the first image of each of the first six classes (N,) that have two, as (Q,)."""
     classes, sizes = torch.unique(labels, return_counts=True)
     chosen = classes[sizes > 1][:MAX_QUERIES]
-    return (labels == chosen[:, None]).int().argmax(dim=1)
+    return torch.eq(labels, chosen[:, None]).int().argmax(dim=1)
 
 
 def _sums(hits: Tensor, others: Tensor) -> Tensor:

@@ -40,7 +40,7 @@ def grid_stills(picture: GridPicture) -> dict[str, str]:
 
 
 def retrieval_still(retrieval: Retrieval) -> str:
-    """Return the retrieval sheet as a data URI. It is of pixels: WebP has a fourth of PNG's size."""
+    """Return the retrieval sheet as a data URI: as WebP, which takes a fourth of a PNG."""
     file = io.BytesIO()
     with rc_context({**STYLE, "font.family": "sans-serif"}):
         figure = retrieval_figure(retrieval)

@@ -25,9 +25,10 @@ def retrieved(
     if neighbours is not None:
         indices, labels = neighbours
         (pixels,) = images.pixels.in_order([indices.flatten()])
-        shown = shrunk(pixels.cpu()).unflatten(0, indices.shape)
+        shown = shrunk(pixels.cpu())
         names = np.array(images.class_names)[labels.numpy()]
-        yield Retrieved(stream, arm, seed, epoch, shown.numpy(), names)
+        queries = shown.view(*indices.shape, *shown.shape[1:])
+        yield Retrieved(stream, arm, seed, epoch, queries.numpy(), names)
 
 
 def shrunk(pixels: Tensor) -> Tensor:
