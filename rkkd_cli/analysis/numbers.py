@@ -14,6 +14,7 @@ NEUTRAL = ("lr", *DIAGNOSTICS)
 
 def more_is_better(metric: str) -> bool:
     """Whether a higher value is better; it is not for terms, which are losses."""
+    metric = metric.removesuffix("_ema")
     return any(metric == name or metric.endswith(f"_{name}") for name in MORE_IS_BETTER)
 
 

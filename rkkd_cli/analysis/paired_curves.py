@@ -13,6 +13,7 @@ from rkkd_cli.analysis.selection import mask_diverged
 from rkkd_cli.analysis.statistics import CONFIDENCE
 from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.config.grid import is_baseline
+from rkkd_cli.config.tasks import HARD_TERMS
 
 MAX_PAIRS = 12  # of more, a figure shows none
 MAX_NAMED = 3
@@ -38,7 +39,7 @@ def arm_pairs(run: RunRecord) -> list[ArmNames]:
 
 def is_undistilled(arm: str, arms: Mapping[str, Experiment]) -> bool:
     """Whether an arm is the student without distillation."""
-    return is_baseline(arm) or (arm in arms and arms[arm].method.name == "ce")
+    return is_baseline(arm) or (arm in arms and arms[arm].method.name in HARD_TERMS)
 
 
 def pairs_text(pairs: Collection[ArmNames], arms: Collection[str], sign: str = "−") -> str:

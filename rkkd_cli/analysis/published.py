@@ -18,7 +18,7 @@ from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.config.keys import all_keys
 from rkkd_cli.config.methods import METHODS
 from rkkd_cli.config.overrides import flatten, is_unset, parse_value
-from rkkd_cli.config.tasks import CLASSIFICATION, METRIC_NAMES
+from rkkd_cli.config.tasks import CLASSIFICATION, HARD_TERMS, METRIC_NAMES
 from rkkd_cli.config.validation import check_known_key
 from rkkd_cli.errors import UserError
 
@@ -95,7 +95,7 @@ class _Row(NamedTuple):
         if self.arm is not None:
             return ["arm", *missed] if self.arm != arm else missed
         # What a row without a method states is of distillation, so of no student alone.
-        is_alone = settings["method.name"] == "ce" and "method.name" not in self.wanted
+        is_alone = settings["method.name"] in HARD_TERMS and "method.name" not in self.wanted
         return [*missed, "method.name"] if is_alone else missed
 
 
@@ -103,22 +103,22 @@ def read_published(path: Path, experiment: Experiment, select: str = "last") -> 
     """Return what a CSV file states of an experiment's arms and teachers.
 
     Columns are keys of the experiment (or their last parts), ``arm``, ``select``, and the accuracy,
-    or a metric of the experiment's task: its main one, if the file has several.
-    A row applies to every arm whose experiment has its values; an empty cell says nothing. A row of
-    models alone is of the student without distillation (method ``ce``). Of several rows for an arm
+    or a metric of the experiment's task: its main one, if the file has several. A row applies to
+    every arm whose experiment has its values; an empty cell says nothing. A row of models alone is
+    of the student without distillation (method ``ce`` or ``triplet``). Of several rows for an arm
     the last one counts; those of ``select``, which the measured values beside are, before others.
 
     Raises UserError, also if no row applies to any arm.
     """
     table, metric = read_accuracies(path, experiment.task_records)
-    rows = list(_rows(table, _key_columns(table, experiment, path), path, metric))
+    rows = list(_rows(table, experiment, path, metric))
     arms, teachers = {}, {}
     settings = {arm.name: _settings(arm.experiment) for arm in experiment.resolved_arms}
     for row in sorted(rows, key=lambda row: row.accuracy.select == select):
         for arm, of_arm in settings.items():
             if not row.misses(arm, of_arm):
                 arms[arm] = row.accuracy
-        if row.arm is None and row.wanted.get("method.name") == "ce":
+        if row.arm is None and row.wanted.get("method.name") in HARD_TERMS:
             teachers[row.wanted.get("student.model")] = row.accuracy
     if not arms:
         name = METRIC_NAMES[metric.removeprefix("test_")]
@@ -128,8 +128,9 @@ def read_published(path: Path, experiment: Experiment, select: str = "last") -> 
     return Published(arms, stated, select, metric)
 
 
-def _rows(table: pd.DataFrame, keys: Mapping[str, str], path: Path, metric: str) -> Iterator[_Row]:
+def _rows(table: pd.DataFrame, experiment: Experiment, path: Path, metric: str) -> Iterator[_Row]:
     """Yield the rows that say of what they are."""
+    keys, alone = _key_columns(table, experiment, path), experiment.task_records.hard_term
     for cells in table.to_dict("records"):
         stated = {str(column): cell for column, cell in cells.items() if not pd.isna(cell)}
         wanted = {key: _plain(stated[column]) for column, key in keys.items() if column in stated}
@@ -138,7 +139,7 @@ def _rows(table: pd.DataFrame, keys: Mapping[str, str], path: Path, metric: str)
             wanted["student.model"] = MODELS_ALONE.sub("", model)
         arm = stated.get("arm")
         if wanted and arm is None and all(key in OF_SECTIONS.values() for key in wanted):
-            wanted.setdefault("method.name", "ce")
+            wanted.setdefault("method.name", alone)
         chosen = "last" if "epoch" in stated else str(stated.get("select", "")).lower()
         if chosen not in ("", *PUBLISHED_SELECTIONS):
             raise UserError(

@@ -21,7 +21,8 @@ from rkkd_cli.config.validation import check_known_key
 from rkkd_cli.errors import UserError, unknown_name
 
 BASELINE = "baseline"
-WITHOUT_DISTILLATION = {"method": {"name": "ce"}, "rank": {"grad": False}}
+# The methods of the labels alone, by task.
+WITHOUT_DISTILLATION = {"classification": "ce", "embedding": "triplet"}
 DISTILLATION_PREFIXES = ("method.", "rank.")  # of the keys that do not influence a baseline
 SAMPLERS = ("random", "sobol")
 MAX_CELLS = 1000
@@ -137,17 +138,18 @@ class CellSelection:
 
 def with_cells(experiment: Experiment, selection: CellSelection) -> Experiment:
     """Return the experiment with the selected cells as arms. Raises UserError."""
-    arms = grid_arms(selection.cells(experiment.vary))
+    arms = grid_arms(selection.cells(experiment.vary), experiment.task)
     return experiment.model_copy(update={"arms": arms})
 
 
-def grid_arms(cells: Sequence[Cell]) -> Arms:
+def grid_arms(cells: Sequence[Cell], task: str = "classification") -> Arms:
     """Return the baselines and the cells as arms: ``{name: overrides}``."""
     arms: Arms = {}
+    alone = {"method": {"name": WITHOUT_DISTILLATION[task]}, "rank": {"grad": False}}
     for cell in cells:
         shared = {k: v for k, v in cell.items() if not k.startswith(DISTILLATION_PREFIXES)}
         name = _arm_name("_".join([BASELINE, *_name_parts(shared)]), shared)
-        arms.setdefault(name, _arm_overrides(shared, WITHOUT_DISTILLATION))
+        arms.setdefault(name, _arm_overrides(shared, alone))
     for cell in cells:
         name = _arm_name("_".join(_name_parts(cell)), cell)
         arms[_hashed_name(cell) if name in arms else name] = _arm_overrides(cell, {})

@@ -77,8 +77,11 @@ class ModelConfig(FrozenConfig):
 
     @property
     def described(self) -> str:
-        """The model with its options, in words that identify it."""
-        return describe_model(self.model, self.given_options)
+        """The model with its options, and its embedding if it has one: words that identify it."""
+        if self.embedding is None:
+            return describe_model(self.model, self.given_options)
+        own = {"embedding": self.embedding} | ({"normalize": True} if self.normalize else {})
+        return describe_model(self.model, self.given_options | own)
 
     def __hash__(self) -> int:
         return hash(self.model_dump_json())

@@ -46,6 +46,11 @@ class TaskRecords:
         return METRIC_NAMES[self.main]
 
     @property
+    def value_prefix(self) -> str:
+        """What stands before a value of it in percent: ``MAP@R ``; an accuracy needs no name."""
+        return "" if self.main == "acc" else f"{self.main_name} "
+
+    @property
     def main_column(self) -> str:
         """Its column for the test images."""
         return f"test_{self.main}"
@@ -110,6 +115,8 @@ EMBEDDING = TaskRecords(
     curves=("triplet", "rank", "kl", "test_map_at_r"),
 )
 TASKS = {task.name: task for task in (CLASSIFICATION, EMBEDDING)}
+# A method of this name is its hard term alone: the student without distillation.
+HARD_TERMS = tuple(task.hard_term for task in TASKS.values())
 
 
 def task_of(columns: Iterable[str]) -> TaskRecords:

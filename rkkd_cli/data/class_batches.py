@@ -38,6 +38,7 @@ class ClassBatches:
         order = np.argsort(labels, kind="stable")
         _, starts = np.unique(labels[order], return_index=True)
         self.images = [torch.from_numpy(part) for part in np.split(order, starts[1:])]
+        assert batch_size // per_class <= len(self.images), "a batch needs more classes"
 
     def draw(self, batches: int, generator: torch.Generator) -> Tensor:
         """Return the images of so many batches, one batch after another: indices of ``labels``."""

@@ -13,8 +13,9 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from io import BytesIO
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -187,7 +188,7 @@ class _Files:
             if (self.root / path).is_file():
                 content = (self.root / path).read_bytes()
             elif archive is not None:
-                content = _read_in_archive(archive, path)
+                content = _read_in_archive(archive, path, archive.stat().st_mtime_ns)
         except UNREADABLE as error:
             raise UserError(f"cannot read {archive or self.root / path}: {error}") from None
         has_images = self.folder.is_dir() or archive is not None
@@ -272,7 +273,9 @@ def _find(name: str, root: str | None) -> _Files:
     return next((files for files in there if files.folder.is_dir() or files.archive), there[0])
 
 
-def _read_in_archive(archive: Path, path: str) -> bytes | None:
+@lru_cache(maxsize=4)
+def _read_in_archive(archive: Path, path: str, changed: int) -> bytes | None:
+    """Return a file of the archive, last changed then: a large one takes seconds, so only once."""
     if archive.suffix == ".zip":
         with zipfile.ZipFile(archive) as files:
             return files.read(path) if path in files.namelist() else None
@@ -286,6 +289,5 @@ def _read_in_archive(archive: Path, path: str) -> bytes | None:
 
 def _refuse_ways_out(names: Iterable[str]) -> None:
     for name in names:
-        path = PurePosixPath(name)
-        if path.is_absolute() or ".." in path.parts:
+        if name.startswith("/") or ".." in name.split("/"):
             raise ValueError(f"{name} leads out of the folder")

@@ -1,6 +1,7 @@
 """The interface of every model, and the initialisation of the zoo's."""
 
 from abc import ABC, abstractmethod
+from functools import cache
 from typing import NamedTuple
 
 from torch import Tensor, nn
@@ -67,9 +68,13 @@ class UnitOutputs(Classifier):
 
 def with_unit_outputs(model: Classifier) -> Classifier:
     """Let the model scale its outputs to length 1. Its weights keep their names."""
-    kind = type(model)
-    model.__class__ = type(f"Unit{kind.__name__}", (UnitOutputs, kind), {})
+    model.__class__ = _with_unit_outputs(type(model))
     return model
+
+
+@cache
+def _with_unit_outputs(kind: type[Classifier]) -> type[Classifier]:
+    return type(f"Unit{kind.__name__}", (UnitOutputs, kind), {})
 
 
 def initialise(model: nn.Module) -> None:

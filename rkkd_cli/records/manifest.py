@@ -32,7 +32,7 @@ class DatasetFacts(TypedDict):
 class TeacherFacts(TypedDict):
     """The facts of a teacher that are shown; the manifest has more.
 
-    It has the test metrics of the task: ``test_acc``, or ``test_map_at_r`` and others.
+    It has the task's metrics on the test images: ``test_acc``, or ``test_map_at_r`` and others.
     """
 
     model: str

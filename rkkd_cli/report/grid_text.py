@@ -25,14 +25,12 @@ from rkkd_cli.report.words import capitalised, quantity_of, short_name
 DIGITS = 2
 
 
-def lay_out(table: GridTable, metric: str = CLASSIFICATION.main_column) -> TextTable:
+def lay_out(table: GridTable, *, metric: str = CLASSIFICATION.main_column) -> TextTable:
     """Return the table as text: mean ± std, with the published value and the difference."""
     names = [short_key(key, table.keys) for key in table.keys]
     corner = names[0] if table.columns == (None,) else f"{names[0]} \\ {names[1]}"
-    header = [
-        corner,
-        *(f"{short_name(metric)} (%)" if c is None else format_value(c) for c in table.columns),
-    ]
+    only = f"{short_name(metric)} (%)"  # the heading of a grid of one key
+    header = [corner, *(only if c is None else format_value(c) for c in table.columns)]
     best, best_of_columns = table.best, table.best_of_columns
 
     def text_cell(cell: CellKey) -> TextCell:
@@ -72,10 +70,8 @@ def published_epoch(table: GridTable) -> str:
     stated = [compared.published for compared in table.published.values()]
     selects = {one.select for one in stated}
     epochs = " or ".join(text for select, text in meanings.items() if select in selects)
-    others = {
-        quantity_of(one.metric).name: None for one in stated if one.metric not in MAIN_COLUMNS
-    }
-    return ", ".join([*others, epochs])
+    others = dict.fromkeys(one.metric for one in stated if one.metric not in MAIN_COLUMNS)
+    return ", ".join([*(quantity_of(metric).name for metric in others), epochs])
 
 
 def facet_title(table: GridTable) -> str:

@@ -103,7 +103,7 @@ def recipe_text(recipe: TrainingConfig) -> str:
     decay = "" if recipe.norm_bias_decay else ", none on norms and biases"
     parts = [
         f"{recipe.epochs} epoch{'s' * (recipe.epochs > 1)}",
-        f"batch size {recipe.batch_size}",
+        _batches_text(recipe),
         optimizer,
         f"learning rate {recipe.lr:g}{_schedule_text(recipe)}",
         f"weight decay {recipe.weight_decay:g}{decay}",
@@ -119,6 +119,15 @@ def recipe_text(recipe: TrainingConfig) -> str:
     if isinstance(recipe, StudentTrainingConfig):
         parts += _student_parts(recipe)
     return ", ".join(parts)
+
+
+def _batches_text(recipe: TrainingConfig) -> str:
+    text = f"batch size {recipe.batch_size}"
+    if recipe.per_class is None:
+        return text
+    batches = recipe.batches_per_epoch
+    each = "" if batches is None else f", {batches:,} an epoch"
+    return f"{text} of {recipe.batch_size // recipe.per_class} classes × {recipe.per_class}{each}"
 
 
 def _student_parts(recipe: StudentTrainingConfig) -> list[str]:

@@ -76,15 +76,12 @@ class EpochTime(NamedTuple):
 
 
 class ImageCounts(NamedTuple):
-    """The images that are trained on, evaluated on after an epoch, and of one batch.
-
-    ``batches`` is how many an epoch has.
-    """
+    """The images to train on, those of an epoch's batches, of its evaluation, and of one batch."""
 
     train: int
+    in_epoch: int
     evaluated: int
     batch: int
-    batches: int
 
 
 class StreamEstimate(NamedTuple):
@@ -225,7 +222,7 @@ def epoch_time(arms: Sequence[Arm], device: torch.device) -> EpochTime:
         kind: _median_seconds(partial(student.step, taught), device)
         for kind, student in students.items()
     }
-    batches, parts = counts.batches, counts.batch / count
+    batches, parts = -(-counts.in_epoch // counts.batch), counts.batch / count
     evaluated_batches = counts.evaluated / counts.batch / 3  # a forward pass is a third of a step
     arm_seconds = sum(seconds[_student_kind(arm)] for arm in arms)
     return EpochTime(
@@ -290,7 +287,7 @@ def _decoding_seconds(experiment: Experiment, info: DatasetInfo, counts: ImageCo
     decode(tasks)
     seconds = (time.perf_counter() - started) / len(tasks)
     processes = max(1, dataset.train.loader.workers)
-    return seconds * (counts.batches * counts.batch + counts.evaluated) / processes
+    return seconds * (counts.in_epoch + counts.evaluated) / processes
 
 
 def _median_seconds(work: Callable[[], object], device: torch.device) -> float:
@@ -318,5 +315,5 @@ def _distinct_arms(arms: Sequence[Arm]) -> dict[StudentKind, Arm]:
 def _image_counts(experiment: Experiment, dataset: DatasetInfo) -> ImageCounts:
     train, held_out = dataset.train_images, dataset.val_images + dataset.test_images
     recipe = experiment.training
-    batches = len(epoch_batches(recipe, train))
-    return ImageCounts(train, held_out, min(recipe.batch_size, train), batches)
+    in_epoch = int(epoch_batches(recipe, train)[-1].stop)
+    return ImageCounts(train, in_epoch, held_out, min(recipe.batch_size, train))

@@ -51,10 +51,11 @@ class DatasetReady:
 
 @dataclass(frozen=True)
 class TeacherEpoch:
-    """The teacher has trained for one more epoch."""
+    """The teacher has trained for one more epoch. Only classifiers have an accuracy, in percent."""
 
     epoch: int
     epochs: int
+    term: str
     loss: float
     train_acc: float | None
 

@@ -127,7 +127,7 @@ def test_resized_crops_in_memory_leave_held_out_images_as_they_are(
     ("words", "sentence"),
     [
         ("dataset.crop=resized dataset.crop_padding=2", "padding = 2 belongs to crop = 'padded'"),
-        ("dataset.crop=square", "dataset.crop = 'square': must be 'padded' or 'resized'"),
+        ("dataset.crop=square", "dataset.crop = 'square': must be 'padded', 'resized' or 'window'"),
         ("decoders=-1", "decoders = -1: must be greater than or equal to 0"),
         ("--stream", "dataset.streaming = true is for image folders; digits is held in memory"),
     ],

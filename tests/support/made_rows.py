@@ -21,6 +21,7 @@ def metric_row(
     epoch: int,
     value: float = 1.0,
     task: TaskRecords = CLASSIFICATION,
+    /,
     **named: float,
 ) -> dict[str, Any]:
     """Return a row of metrics.csv: ``value`` in every column that is not named."""

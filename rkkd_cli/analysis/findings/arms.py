@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 from rkkd_cli.config.arms import Arm
 from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.config.grid import cell_settings, is_baseline
+from rkkd_cli.config.tasks import HARD_TERMS
 
 
 class ArmPair(NamedTuple):
@@ -30,7 +31,7 @@ def control_arms(experiment: Experiment) -> list[Arm]:
         arm
         for arm in experiment.resolved_arms
         if not (arm.experiment.rank.grad or is_baseline(arm.name))
-        and arm.experiment.method.name != "ce"
+        and arm.experiment.method.name not in HARD_TERMS
     ]
 
 

@@ -49,7 +49,7 @@ def table(
     elif to == "csv":
         text = long_csv(grid.tables)
     else:
-        tables = [lay_out(one, grid.selection.metric) for one in grid.tables]
+        tables = [lay_out(one, metric=grid.selection.metric) for one in grid.tables]
         notes = grid_notes(grid, BEST_OF_COLUMN[to])
         text = WRITERS[to](tables, notes)
     if output is None:

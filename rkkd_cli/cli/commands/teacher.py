@@ -105,16 +105,8 @@ def ls(as_json: bool) -> None:
         typer.echo(json.dumps({"teachers": teachers}))
         return
     names = {short_name(task_of(facts).main_column): None for facts in teachers} or ["test acc"]
-    header = [
-        "key",
-        "model",
-        "dataset",
-        "images",
-        "epochs",
-        f"{' or '.join(names)} (%)",
-        "parameters",
-        "sha256",
-    ]
+    level = f"{' or '.join(names)} (%)"
+    header = ["key", "model", "dataset", "images", "epochs", level, "parameters", "sha256"]
     rows = [
         [facts["key"], facts["model"], facts["dataset"],
          f"{facts['train_images']:,}" if "train_images" in facts else "imported",

@@ -63,7 +63,7 @@ MIN_DELTA = Flag("min_delta", float | None, key="training.min_delta", panel=HOW,
          "this.")
 MONITOR = Flag("monitor", str | None, key="training.monitor", panel=HOW, metavar="METRIC",
     help="Metric of the validation split that selects each arm's best epoch, whose weights are "
-         "kept; default with --patience: val_acc.")
+         "kept; default with --patience: val_acc, of embeddings val_map_at_r.")
 ALPHA = Flag("alpha", float | None, key="method.alpha", panel=HOW,
     help="Weight of the KL divergence; cross-entropy gets 1 − alpha.")
 TEMPERATURE = Flag("temperature", float | None, key="method.temperature", panel=HOW,

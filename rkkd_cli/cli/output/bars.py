@@ -12,7 +12,7 @@ from rich.text import Text
 from rkkd_cli.cli.output.console import MARGIN
 from rkkd_cli.cli.output.run_progress import RunProgress, time_left
 from rkkd_cli.cli.output.tables import narrowed
-from rkkd_cli.config.tasks import CLASSIFICATION, TaskRecords
+from rkkd_cli.config.tasks import TaskRecords
 from rkkd_cli.errors import printable
 from rkkd_cli.train.events import (
     ArmStopped,
@@ -32,15 +32,10 @@ LINES_BESIDE_ARMS = 5  # of a screen
 LONG_BAR, SHORT_BAR, WIDTH_FOR_LONG_BARS = 16, 8, 80
 
 
-def main_label(task: TaskRecords) -> str:
-    """Return what the main metric of the test images is called: accuracy needs no name."""
-    return "test" if task is CLASSIFICATION else f"test {task.main_name}"
-
-
 def shown_metrics(task: TaskRecords) -> dict[str, tuple[str, str]]:
     """Return the metrics of an arm, each with its heading and its form."""
     return {
-        task.main_column: (f"{main_label(task)} (%)", ".2f"),
+        task.main_column: (f"test {task.value_prefix}(%)", ".2f"),
         "rank": ("rank", "+.4f"),
         "kl": ("kl", ".4f"),
         task.hard_term: (task.hard_term, ".4f"),
@@ -75,7 +70,6 @@ class TeacherBar:
     epochs: int = 1
     done: float = 0.0
     epoch: int = 0
-    headings: tuple[str, str] = ("train (%)", "ce")
     metrics: tuple[str, str] = ("", "")
 
 
@@ -124,10 +118,8 @@ class Bars:
             bar.done, bar.epoch = event.epoch - 1 + event.batch / event.batches, event.epoch - 1
         else:
             bar.done = bar.epoch = event.epoch
-            if event.train_acc is None:
-                bar.headings, bar.metrics = ("", "loss"), ("", f"{event.loss:.4f}")
-            else:
-                bar.metrics = f"{event.train_acc:.2f}", f"{event.loss:.4f}"
+            accuracy = "" if event.train_acc is None else f"{event.train_acc:.2f}"
+            bar.metrics = accuracy, f"{event.loss:.4f}"
 
     def render(self) -> Group:
         """Return the lines: no more than fit on the terminal."""
@@ -157,23 +149,20 @@ class Bars:
         return arms[:room]
 
     def _arm_table(self, arms: list[ArmBar]) -> Table:
-        header = [
-            "",
-            "",
-            "epoch",
-            *(heading for heading, _ in shown_metrics(arms[0].task).values()),
-        ]
+        headings = [heading for heading, _ in shown_metrics(arms[0].task).values()]
+        header = ["", "", "epoch", *headings]
         rows: list[list[str | Text]] = [
             [bar.name, self._bar(bar.done / bar.epochs), *_numbers(bar)] for bar in arms
         ]
         return narrowed(header, rows, SPARE, self.console, MARGIN)[0]
 
     def _teacher_table(self, teacher: TeacherBar, width: int) -> Table:
-        header = ["", "", "epoch", *teacher.headings, ""]
+        accuracy, loss = teacher.metrics
+        header = ["", "", "epoch", "train (%)", "ce", ""]
         epoch = f"{teacher.epoch}/{teacher.epochs}"
         bar = self._bar(teacher.done / teacher.epochs)
         left = time_left(self.progress.teacher.seconds_left(teacher.epochs))
-        row: list[str | Text] = ["teacher".ljust(width), bar, epoch, *teacher.metrics, left]
+        row: list[str | Text] = ["teacher".ljust(width), bar, epoch, accuracy, loss, left]
         return narrowed(header, [row], (4, 2), self.console, MARGIN)[0]
 
     def _run_line(self, width: int) -> Text:

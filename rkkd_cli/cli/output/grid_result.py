@@ -88,7 +88,7 @@ def draw_figures(grid: GridRecord, folder: Path, formats: list[str]) -> list[Pat
 
 def print_tables(grid: GridRecord) -> None:
     """Print the tables, with the best of each column bold where that shows, and their notes."""
-    tables = [lay_out(table, grid.selection.metric) for table in grid.tables]
+    tables = [lay_out(table, metric=grid.selection.metric) for table in grid.tables]
     for table in tables[:MAX_TABLES]:
         out.print()
         if table.title:

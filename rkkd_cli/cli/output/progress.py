@@ -7,7 +7,7 @@ from typing import Any, Self
 from rich.cells import cell_len, set_cell_size
 from rich.live import Live
 
-from rkkd_cli.cli.output.bars import Bars, main_label
+from rkkd_cli.cli.output.bars import Bars
 from rkkd_cli.cli.output.console import OutputConsole, print_folded, print_line
 from rkkd_cli.cli.output.run_progress import RunProgress, time_left
 from rkkd_cli.config.tasks import task_of
@@ -128,9 +128,9 @@ class BarReporter(LineReporter):
 def epoch_text(row: Mapping[str, Any], epochs: int) -> str:
     """Return an arm's epoch as text: its number, main metric and terms, in columns."""
     task = task_of(row)
-    main, hard = f"{main_label(task)} {row[task.main_column]:6.2f} %", task.hard_term
+    main, hard = f"{task.value_prefix}{row[task.main_column]:6.2f} %", task.hard_term
     return (
-        f"epoch {row['epoch']:>{len(str(epochs))}}/{epochs}  {main}  "
+        f"epoch {row['epoch']:>{len(str(epochs))}}/{epochs}  test {main}  "
         f"rank {row['rank']:+.4f}  kl {row['kl']:7.4f}  {hard} {row[hard]:7.4f}"
     )
 
@@ -145,10 +145,11 @@ def epochs_text(event: StreamStarted) -> str:
 
 def teacher_epoch_line(event: TeacherEpoch) -> str:
     """Return the teacher's epoch in one line."""
-    epoch = f"teacher epoch {event.epoch:>{len(str(event.epochs))}}/{event.epochs}"
-    if event.train_acc is None:
-        return f"{epoch}  loss {event.loss:7.4f}"
-    return f"{epoch}  train {event.train_acc:6.2f} %  ce {event.loss:7.4f}"
+    accuracy = "" if event.train_acc is None else f"train {event.train_acc:6.2f} %  "
+    return (
+        f"teacher epoch {event.epoch:>{len(str(event.epochs))}}/{event.epochs}  "
+        f"{accuracy}{event.term} {event.loss:7.4f}"
+    )
 
 
 def milestone_line(event: Event) -> str:

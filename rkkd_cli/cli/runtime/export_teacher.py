@@ -4,7 +4,7 @@ import hashlib
 from pathlib import Path
 
 from rkkd_cli.cli.output.console import out, print_line
-from rkkd_cli.config.tasks import CLASSIFICATION, task_of
+from rkkd_cli.config.tasks import task_of
 from rkkd_cli.errors import UserError
 from rkkd_cli.files import atomic_file, write_problem
 from rkkd_cli.models.checkpoint.layout import read_weights
@@ -40,9 +40,8 @@ def export_teacher(name: str, to: Path | None, force: bool) -> None:
         output.write(content)
     sha256 = hashlib.sha256(content).hexdigest()
     task = task_of(key for key, value in facts.items() if value is not None)
-    level, metric = _as_float(facts.get(task.main_column)), f"{task.main_name} "
-    measured = "" if level is None else f"{level:.2f} % on {facts['dataset']}"
-    measured = f", {measured if task is CLASSIFICATION else metric + measured}" if measured else ""
+    level, prefix = _as_float(facts.get(task.main_column)), task.value_prefix
+    measured = "" if level is None else f", {prefix}{level:.2f} % on {facts['dataset']}"
     description = f"{facts['model']}, {facts['classes']} classes{measured}"
     print_line(out, f"{path}: {description}; sha256 {sha256}")
 

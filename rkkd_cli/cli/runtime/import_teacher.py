@@ -12,7 +12,7 @@ from rkkd_cli.cli.runtime.recognise_teacher import as_overrides
 from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.config.overrides import Override, parse_value
 from rkkd_cli.config.presets import DEFAULT_PRESET, load_experiment
-from rkkd_cli.config.tasks import CLASSIFICATION, task_of
+from rkkd_cli.config.tasks import task_of
 from rkkd_cli.models.checkpoint.layout import CheckpointWeights, read_weights
 from rkkd_cli.models.external.options import NO_OPTIONS
 from rkkd_cli.records.cache import cache_directory
@@ -85,13 +85,11 @@ def import_file(
 
 def _print_import(file: TeacherFile, imported: ImportedTeacher) -> None:
     facts = imported.facts
-    task = task_of(facts)
-    metric = "" if task is CLASSIFICATION else f"{task.main_name} "
+    level = f"{task_of(facts).value_prefix}{teacher_metric(facts):.2f} %"
     print_line(
         out,
-        f"teacher {facts['model']}: {metric}{teacher_metric(facts):.2f} % of the "
-        f"{facts['test_images']:,} test images of {facts['dataset']}, {facts['classes']} classes, "
-        f"{facts['parameters']:,} parameters",
+        f"teacher {facts['model']}: {level} of the {facts['test_images']:,} test images of "
+        f"{facts['dataset']}, {facts['classes']} classes, {facts['parameters']:,} parameters",
     )
     print_line(out, f"taken from {_describe_weights(file)}; sha256 {file.sha256}")
     for note in imported.notes:

@@ -16,7 +16,7 @@ from rkkd_cli.data.stream import DeviceImages
 from rkkd_cli.errors import UserError, unknown_name
 from rkkd_cli.sweep.check import dataset_request
 from rkkd_cli.sweep.students.predict import images_below, is_stray, logits_of_files
-from rkkd_cli.sweep.students.student import Student
+from rkkd_cli.sweep.students.student import Student, check_classifiers
 from rkkd_cli.train.metrics.evaluate import all_outputs
 
 TOP = 5
@@ -38,6 +38,7 @@ def evaluate_split(
 
     Raises UserError if the run has no such split, or if its images are not there any more.
     """
+    check_classifiers(students)
     read: dict[DatasetRequest, DeviceImages] = {}
     for student in students:
         facts, precision = student.facts, student.experiment.precision

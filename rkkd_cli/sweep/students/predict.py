@@ -16,7 +16,7 @@ from rkkd_cli.data.folder_scan import IMAGE_SUFFIXES, STRAY_FOLDERS
 from rkkd_cli.data.streaming.crops import Crop
 from rkkd_cli.data.streaming.decode import read_image, reject_decompression_bombs
 from rkkd_cli.errors import UserError
-from rkkd_cli.sweep.students.student import Student, StudentFacts
+from rkkd_cli.sweep.students.student import Student, StudentFacts, check_classifiers
 
 BATCH = 64
 GREY = (0.299, 0.587, 0.114)  # of red, green and blue: ITU-R 601, as Pillow's mode L
@@ -74,6 +74,7 @@ def logits_of_files(
     students: Sequence[Student], files: Sequence[Path], device: torch.device
 ) -> Iterator[list[Tensor]]:
     """Yield for each batch of image files the logits (B, classes) of every student."""
+    check_classifiers(students)
     pairs = [(student.module.to(device), student.facts.images) for student in students]
     for start in range(0, len(files), BATCH):
         batch, images, logits = files[start : start + BATCH], dict[StudentFacts, Tensor](), []

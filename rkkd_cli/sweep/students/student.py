@@ -163,6 +163,16 @@ def arm_experiment(run: RunDirectory, arm: str) -> Experiment:
     return arms[arm]
 
 
+def check_classifiers(students: Sequence[Student]) -> None:
+    """Raise UserError for a student that predicts no classes."""
+    for student in students:
+        if student.experiment.task != "classification":
+            raise UserError(
+                f"{student.name} ends in an embedding and predicts no classes; its retrieval "
+                "metrics are in metrics.csv, and `rkkd export` writes its network"
+            )
+
+
 def build_student(experiment: Experiment, facts: StudentFacts) -> nn.Module:
     """Return the network that an arm's student infers with; its weights are random.
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from rkkd_cli import __version__
 from rkkd_cli.config.models import ModelConfig
+from rkkd_cli.config.tasks import TASKS
 from rkkd_cli.errors import UserError
 from rkkd_cli.files import file_sha256
 from rkkd_cli.models.checkpoint.recognise import ImageSpec
@@ -35,7 +36,7 @@ METADATA_NAMES = {
         "std",
         "class_names",
         "dataset",
-        "test_acc",
+        *(f"test_{name}" for task in TASKS.values() for name in task.held_out),
         "test_images",
     )
 } | {"sha256": "source_sha256"}

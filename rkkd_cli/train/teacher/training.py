@@ -140,8 +140,8 @@ class TeacherTraining:
             )
         meters.reset()
         self.epochs_done, self.batches_done = epoch, 0
-        loss, *rest = means.values()
-        return TeacherEpoch(epoch, self.recipe.epochs, loss, rest[0] if rest else None)
+        (term, loss), *_ = means.items()
+        return TeacherEpoch(epoch, self.recipe.epochs, term, loss, means.get("acc"))
 
     def is_finite(self) -> bool:
         """Tell whether the loss was finite in the epoch so far."""

@@ -54,6 +54,12 @@ def test_only_the_same_batches_are_paired(key: str, value: Any, paired: bool) ->
         assert key in reason
 
 
+def test_batches_of_classes_are_others() -> None:
+    shuffled, by_class = ("training.batch_size", 40), ("training.per_class", 4)
+    reason = why_batches_differ(changed(shuffled), changed(shuffled, by_class))
+    assert reason == "training.per_class differs (none and 4)"
+
+
 def test_arms_of_a_run_with_other_batches_are_not_paired() -> None:
     arms = {"a": BASE, "b": BASE, "small": changed(("training.batch_size", 16))}
     assert set(why_unpaired_within(arms)) == {

@@ -179,7 +179,7 @@ def test_the_teacher_moves_within_an_epoch_and_goes_when_it_is_ready(clock: Cloc
     empty, half = (shown(batches[:n], work, experiment, 80)[1] for n in (1, 2))
     assert "━━━━" in half
     assert "━━━━" not in empty
-    epoch = TeacherEpoch(1, 2, 0.5, 81.25)
+    epoch = TeacherEpoch(1, 2, "ce", 0.5, 81.25)
     assert "1/2" in shown([epoch], work, experiment, 80)[1]
     assert "81.25" in shown([epoch], work, experiment, 80)[1]
     assert shown([epoch, TeacherReady({})], work, experiment, 80) == []

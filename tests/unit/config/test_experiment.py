@@ -1,6 +1,7 @@
 """What an experiment accepts, the sentence for what it refuses, and keys without influence."""
 
 import math
+import tomllib
 from typing import Any
 
 import pytest
@@ -13,9 +14,9 @@ from rkkd_cli.config.experiment import DESCRIPTION_TEXTS, Experiment
 from rkkd_cli.config.frozen import FrozenConfig
 from rkkd_cli.config.grid import cell_hash, check_axes
 from rkkd_cli.config.overrides import Override, apply_overrides
-from rkkd_cli.config.presets import load_experiment
+from rkkd_cli.config.presets import load_experiment, to_toml
 from rkkd_cli.config.validation import experiment_from, known_keys
-from rkkd_cli.config.value_lists import parse_seeds
+from rkkd_cli.config.value_lists import parse_classes, parse_seeds
 from rkkd_cli.errors import UserError
 
 SMALLEST: dict[str, Any] = {
@@ -311,8 +312,10 @@ def test_nesterov_needs_momentum() -> None:
         ((1,), (1,)),
     ],
 )
-def test_seeds_are_values_lists_or_ranges(given: object, seeds: tuple[int, ...]) -> None:
-    assert parse_seeds(given) == seeds
+def test_seeds_and_classes_are_values_lists_or_ranges(
+    given: object, seeds: tuple[int, ...]
+) -> None:
+    assert parse_seeds(given) == parse_classes(given) == seeds
     assert experiment_with("seeds", given).seeds == seeds
 
 
@@ -326,6 +329,18 @@ def test_seeds_that_are_none_negative_repeated_or_garbage_are_refused(given: obj
         parse_seeds(given)
     with pytest.raises(UserError, match="seeds"):
         experiment_with("seeds", given)
+    with pytest.raises(UserError, match=r"dataset\.classes\.train"):
+        experiment_with("dataset.classes", {"train": given, "test": 9})
+
+
+def test_classes_are_recorded_as_they_are_typed() -> None:
+    experiment = experiment_with("dataset.classes", {"train": [0, 1, 2], "test": "7,5"})
+    assert experiment.dataset.classes is not None
+    assert experiment.dataset.classes.train == (0, 1, 2)
+    assert experiment.dataset.classes.test == (7, 5)
+    table = experiment.model_dump(mode="json", exclude_none=True)
+    assert table["dataset"]["classes"] == {"train": "0:3", "test": "7,5"}
+    assert experiment_from(tomllib.loads(to_toml(experiment)), "again") == experiment
 
 
 @given(st.lists(st.integers(0, 10**9), min_size=1, max_size=8, unique=True))

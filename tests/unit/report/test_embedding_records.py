@@ -44,7 +44,7 @@ def grid_of(published: str | None = None) -> GridRecord:
     words = [Override("task", "embedding"), Override("training.epochs", 1), Override("seeds", (0,))]
     experiment = load_grid("rank_grad", words, axes, CellSelection())
     rows = [
-        metric_row(arm.name, 0, 1, task=EMBEDDING, test_recall_at_1=50.0,
+        metric_row(arm.name, 0, 1, 1.0, EMBEDDING, test_recall_at_1=50.0,
                    test_map_at_r=10 * arm.experiment.method.alpha)
         for arm in experiment.resolved_arms
     ]  # fmt: skip
@@ -80,7 +80,7 @@ def test_a_summary_has_the_metrics_of_the_task() -> None:
 
 def test_the_best_epoch_is_that_of_map_at_r_or_of_what_is_published() -> None:
     rows = pd.DataFrame([
-        metric_row("kd", 0, epoch, task=EMBEDDING, test_map_at_r=level, test_recall_at_1=-level)
+        metric_row("kd", 0, epoch, 1.0, EMBEDDING, test_map_at_r=level, test_recall_at_1=-level)
         for epoch, level in ((1, 3.0), (2, 5.0), (3, 4.0))
     ])  # fmt: skip
     assert select_rows(rows, "best")["epoch"].tolist() == [2]
@@ -98,6 +98,7 @@ def test_arms_are_compared_by_the_metrics_of_the_task() -> None:
     assert [c.metric for c in found] == list(EMBEDDING.compared_columns)
     assert found[0].difference.mean > 0
     assert all(more_is_better(f"test_{metric}") for metric in EMBEDDING.held_out)
+    assert all(more_is_better(column) for column in ("test_map_at_r_ema", "val_acc_ema"))
     assert not more_is_better("test_triplet")
 
 
@@ -201,7 +202,7 @@ def test_a_page_speaks_of_map_at_r_and_never_of_accuracy() -> None:
 def test_many_arms_show_the_extremes_of_map_at_r() -> None:
     arms = tuple(f"arm{number}" for number in range(12))
     rows = [
-        metric_row(*row, task=EMBEDDING, test_map_at_r=float(arms.index(row[0])))
+        metric_row(*row, 1.0, EMBEDDING, test_map_at_r=float(arms.index(row[0])))
         for row in arm_seed_epoch(arms, seeds=1, epochs=1)
     ]
     picture = made_picture(("run", pd.DataFrame(rows)))

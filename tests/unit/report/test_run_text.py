@@ -102,6 +102,10 @@ def test_the_setting_names_classes_students_recipe_objectives_and_duration() -> 
 @pytest.mark.parametrize(
     ("words", "part"),
     [
+        (
+            "training.per_class=4 training.batch_size=40 training.batches_per_epoch=20",
+            "batch size 40 of 10 classes × 4, 20 an epoch",
+        ),
         ("training.optimizer=adamw", "AdamW, learning rate"),
         ("training.schedule=cosine", "falling to 0 along a cosine"),
         ("training.schedule=constant", "learning rate 0.02, constant"),
@@ -110,7 +114,7 @@ def test_the_setting_names_classes_students_recipe_objectives_and_duration() -> 
     ],
 )
 def test_a_recipe_says_what_is_used(words: str, part: str) -> None:
-    assert part in recipe_text(run_with(words).experiment.training)
+    assert part in recipe_text(run_with(*words.split()).experiment.training)
 
 
 def test_to_repeat_a_run_its_own_things_are_named() -> None:

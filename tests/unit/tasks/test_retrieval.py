@@ -61,3 +61,15 @@ def test_a_single_image_of_a_class_is_searched_but_is_no_query() -> None:
 def test_images_without_company_are_refused() -> None:
     with pytest.raises(ValueError, match="two images of a class"):
         retrieval_metrics(wave([3, 2]), torch.arange(3))
+
+
+def test_they_are_those_of_pytorch_metric_learning() -> None:
+    """Of its version 2.9.0: AccuracyCalculator with k = "max_bin_count", by Euclidean distance."""
+    labels = (torch.arange(60) ** 2) % 7
+    one_hot = torch.nn.functional.one_hot(labels % 5, 5)
+    embedding = wave([60, 5], 0.7, 3.0) + 0.5 * one_hot.double()
+    labels[0] = 99  # the only one of its class
+    found = retrieval_metrics(embedding, labels)
+    assert found.recalls[0] == pytest.approx(20.33898305084746, abs=1e-9)
+    assert found.r_precision == pytest.approx(23.441283292978207, abs=1e-9)
+    assert found.map_at_r == pytest.approx(8.941097891044926, abs=1e-9)

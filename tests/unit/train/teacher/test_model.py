@@ -60,6 +60,7 @@ def key_of(*overrides: str) -> str:
         "teacher.training.gamma=0.5",
         "teacher.training.warmup_epochs=1",
         "teacher.training.label_smoothing=0.1",
+        "teacher.training.per_class=8",
         "dataset.crop=resized",
         "dataset.auto_augment=trivial",
         "dataset.mixup_alpha=0.2",

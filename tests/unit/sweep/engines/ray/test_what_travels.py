@@ -125,7 +125,7 @@ def test_its_training_is_told_and_its_result_comes_last(
 
 def test_a_failure_is_a_message_of_one_line() -> None:
     def failing() -> Generator[Event, None, None]:
-        yield TeacherEpoch(1, 2, 0.5, 90.0)
+        yield TeacherEpoch(1, 2, "ce", 0.5, 90.0)
         raise RuntimeError("out of\nmemory")
 
     assert list(messages(failing()))[1:] == [(FAILED, "RuntimeError: out of memory")]
