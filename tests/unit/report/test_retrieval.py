@@ -12,10 +12,17 @@ from report_runs import made_run
 
 from rkkd_cli.errors import UserError
 from rkkd_cli.records.retrieval import RetrievalSheet
+from rkkd_cli.records.run_directory import RunDirectory
 from rkkd_cli.report.page.page import report_page
 from rkkd_cli.report.page.sources import PageSource
 from rkkd_cli.report.page.tables import retrieval_table
-from rkkd_cli.report.retrieval import FRAMES, Retrieval, retrieval_figure
+from rkkd_cli.report.retrieval import (
+    FRAMES,
+    Retrieval,
+    draw_retrieval,
+    read_sheets,
+    retrieval_figure,
+)
 
 CLASSES = [["cat", "cat", "dog", "cat"], ["dog", "cat", "cat", "dog"]]
 RIGHT = [[True, False, True], [False, False, True]]
@@ -111,10 +118,28 @@ def test_of_many_arms_the_first_are_drawn_and_the_title_says_so() -> None:
     assert figure.get_suptitle().endswith("(the first 12 of 15 arms)")
 
 
+def test_runs_are_drawn_in_one_figure_and_a_run_without_sheets_has_none(tmp_path: Path) -> None:
+    names, folder = ("first", "second"), tmp_path / "figures"
+    runs = [RunDirectory(tmp_path / name) for name in names]
+    records = [made_run(name) for name in names]
+    assert draw_retrieval(runs, records, folder, ["png"]) == []
+    for run in runs:
+        run.path.mkdir()
+        made_sheet("kd").write(run.retrieval("kd"))
+    made_sheet("gone").write(runs[0].retrieval("gone"))  # no arm with rows
+    assert [sheet.arm for sheet in read_sheets(runs[0], records[0].arms)] == ["kd"]
+    folder.mkdir()
+    paths = draw_retrieval(runs, records, folder, ["png", "svg"])
+    assert paths == [folder / "retrieval.png", folder / "retrieval.svg"]
+    text = paths[1].read_text(encoding="utf-8")
+    assert [f"{name}: kd<" in text for name in names] == [True, True]
+    assert "gone" not in text
+
+
 def test_the_page_has_the_sheet_and_its_numbers() -> None:
-    run, sheets = made_run(), [made_sheet("kd"), made_sheet("kd_rank")]
-    assert 'id="retrieval-heading' not in report_page(PageSource([run]))
-    page = report_page(PageSource([replace(run, sheets=sheets)]))
+    sheets = [made_sheet("kd"), made_sheet("kd_rank")]
+    runs = [replace(made_run("with"), sheets=sheets), made_run("without")]
+    page = report_page(PageSource(runs))
     assert page.count('id="retrieval-heading') == 1
     assert page.count("data:image/webp;base64,") == 1
     table = retrieval_table(Retrieval.of([(sheet.arm, sheet) for sheet in sheets]))
