@@ -18,7 +18,7 @@ from rkkd_cli.data.streaming.split import StreamedSplit
 # The largest fraction of a GPU's free memory in which a split stays on the GPU.
 MAX_GPU_FRACTION = 0.5
 
-Positions = slice | Tensor  # of images in the order of an epoch
+Positions = slice | Tensor  # of images in the order of an epoch, or of the split
 
 
 class RandomCrops:
@@ -97,7 +97,7 @@ class ResidentPixels:
         self.images = torch.nn.functional.pad(images, (padding,) * 4).to(storage)
         self.size, self.padding, self.flip, self.resized = split.shape[1:], padding, flip, resized
 
-    def in_order(self, slices: Iterable[slice]) -> Iterator[Tensor]:
+    def in_order(self, slices: Iterable[Positions]) -> Iterator[Tensor]:
         """Yield the images of each slice of the split. Only called without padding."""
         return (self.images[batch] for batch in slices)
 
@@ -131,13 +131,13 @@ class StreamedPixels:
     ) -> None:
         self.split, self.device, self.padding, self.flip = split, device, padding, flip
 
-    def in_order(self, slices: Sequence[slice]) -> Iterator[Tensor]:
+    def in_order(self, slices: Sequence[Positions]) -> Iterator[Tensor]:
         """Yield the images of each slice, made to fit."""
         mode = self.split.resize if self.split.crop == "padded" else "held_out"
         crop = Crop(self.split.size, mode)
-        indices = range(len(self.split))
+        indices = torch.arange(len(self.split))
         tasks = (
-            [DecodeTask(self.split.path(index), crop) for index in indices[batch]]
+            [DecodeTask(self.split.path(index), crop) for index in indices[batch].tolist()]
             for batch in slices
         )
         return (pixels for (pixels,) in self._decode(tasks, len(slices)))

@@ -123,7 +123,7 @@ class Batch(NamedTuple):
 
 
 class DeviceImages:
-    """A split on the device: labels and normalisation; pixels follow batch by batch."""
+    """A split on the device: labels, their names, normalisation; pixels follow batch by batch."""
 
     def __init__(
         self,
@@ -140,6 +140,7 @@ class DeviceImages:
             else ResidentPixels(split, device, padding, flip, dataset.crop == "resized")
         )
         self.labels = torch.from_numpy(split.labels).to(device)
+        self.class_names = dataset.classes
         mean, std = torch.tensor(dataset.mean), torch.tensor(dataset.std)
         self.scale = (1 / (255 * std)).view(1, -1, 1, 1).to(device)
         self.shift = (-mean / std).view(1, -1, 1, 1).to(device)

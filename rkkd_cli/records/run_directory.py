@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 EXPERIMENT, MANIFEST, METRICS = "experiment.toml", "manifest.json", "metrics.csv"
 FIGURES, CHECKPOINTS, CODE = "figures", "checkpoints", "code"
+RETRIEVAL = "retrieval"
 LOCK, HOLDER = ".lock", ".holder"  # the latter has the number of the process that has the former
 AUTO = "auto"  # a value of --resume, so no run's name
 
@@ -58,6 +59,10 @@ class RunDirectory:
         training.ema_decay.
         """
         return self.path / kind / f"{arm}-seed{seed}.safetensors"
+
+    def retrieval(self, arm: str) -> Path:
+        """The file with what an arm finds for some test images, of a task that searches."""
+        return self.path / RETRIEVAL / f"{arm}.safetensors"
 
     def acquire(self) -> None:
         """Lock the run until :meth:`release`, or until this process ends.

@@ -14,7 +14,7 @@ from rkkd_cli.config.training import TrainingConfig
 from rkkd_cli.data.targets import Targets
 from rkkd_cli.methods.hard_term import CrossEntropy, HardTerm
 from rkkd_cli.models import Features
-from rkkd_cli.tasks.task import Ranks, Task
+from rkkd_cli.tasks.task import Neighbours, Ranks, Task
 
 
 class PredictedClasses:
@@ -39,6 +39,10 @@ class PredictedClasses:
     def is_collapsed(self) -> bool:
         """Return whether all images get the same class. Waits for the device."""
         return int((self.predictions > 0).sum()) == 1
+
+    def neighbours(self) -> Neighbours | None:
+        """Return nothing: no image is searched for."""
+        return None
 
 
 class Classification(Task):

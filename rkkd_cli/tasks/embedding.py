@@ -20,8 +20,10 @@ from rkkd_cli.losses.geometry import similarity_rows
 from rkkd_cli.losses.triplet import triplet_loss, triplet_per_image
 from rkkd_cli.methods.hard_term import HardTerm
 from rkkd_cli.models import Features
-from rkkd_cli.tasks.retrieval import retrieval_metrics
-from rkkd_cli.tasks.task import Ranks, Task
+from rkkd_cli.tasks.retrieval import first_queries, nearest_to, retrieval_metrics
+from rkkd_cli.tasks.task import Neighbours, Ranks, Task
+
+MAX_NEIGHBOURS = 8
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,14 @@ class Embeddings:
         """Return whether all embeddings are equal. Waits for the device."""
         outputs = torch.cat(self.outputs)
         return bool((outputs == outputs[:1]).all())
+
+    def neighbours(self) -> Neighbours:
+        """Return the first image of each of six classes, with its eight nearest images."""
+        outputs, labels = torch.cat(self.outputs), torch.cat(self.labels)
+        queries = first_queries(labels)
+        found = nearest_to(queries, outputs, min(MAX_NEIGHBOURS, len(labels) - 1))
+        indices = torch.cat([queries[:, None], found], dim=1)
+        return Neighbours(indices.cpu(), labels[indices].cpu())
 
 
 class Embedding(Task):

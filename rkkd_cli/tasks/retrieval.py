@@ -12,6 +12,7 @@ from rkkd_cli.config.tasks import RECALLS
 
 # Similarities that are held at once: 256 MiB in float32.
 PAIRS_PER_BLOCK = 2**26
+MAX_QUERIES = 6
 
 
 class RetrievalMetrics(NamedTuple):
@@ -50,18 +51,28 @@ def retrieval_metrics(embedding: Tensor, labels: Tensor) -> RetrievalMetrics:
     if not (others > 0).any():
         raise ValueError("retrieval needs two images of a class; every image has its own class")
     most = min(max(int(others.max()), *RECALLS), len(labels) - 1)
-    squares = embedding.square().sum(dim=1)
     sums = torch.zeros(len(RECALLS) + 2, dtype=torch.float64, device=embedding.device)
     queries = (others > 0).nonzero().squeeze(1)
     for block in queries.split(max(1, PAIRS_PER_BLOCK // len(labels))):
-        # Of a query all similarities are shifted alike: −‖q − x‖² + ‖q‖².
-        similarity = (2 * embedding[block] @ embedding.T).sub_(squares)
-        similarity.scatter_(1, block[:, None], -torch.inf)
-        neighbours = similarity.topk(most, dim=1).indices
-        hits = labels[neighbours] == labels[block][:, None]
+        hits = labels[nearest_to(block, embedding, most)] == labels[block][:, None]
         sums += _sums(hits, others[block])
     *recalls, r_precision, map_at_r = (100 * sums / len(queries)).tolist()
     return RetrievalMetrics(tuple(recalls), r_precision, map_at_r)
+
+
+def nearest_to(queries: Tensor, embedding: Tensor, count: int) -> Tensor:
+    """Return the images nearest to some, (Q,) of an embedding (N, D), as (Q, count), in order."""
+    # Of a query all similarities are shifted alike: −‖q − x‖² + ‖q‖².
+    similarity = (2 * embedding[queries] @ embedding.T).sub_(embedding.square().sum(dim=1))
+    similarity.scatter_(1, queries[:, None], -torch.inf)
+    return similarity.topk(count, dim=1).indices
+
+
+def first_queries(labels: Tensor) -> Tensor:
+    """Return the first image of each of the first six classes (N,) that have two, as (Q,)."""
+    classes, sizes = torch.unique(labels, return_counts=True)
+    chosen = classes[sizes > 1][:MAX_QUERIES]
+    return torch.eq(labels, chosen[:, None]).int().argmax(dim=1)
 
 
 def _sums(hits: Tensor, others: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ Shapes: A arms, B batch, C columns of a row of logits, D outputs of a model.
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -24,6 +24,17 @@ class Ranks(Protocol):
         """Sum each tensor over all of them, in place."""
 
 
+class Neighbours(NamedTuple):
+    """Some images of a split, the queries, and the images nearest to them.
+
+    ``indices`` (Q, 1 + K) in the split: the query, then its neighbours, nearest first. ``labels``
+    (Q, 1 + K): their classes.
+    """
+
+    indices: Tensor
+    labels: Tensor
+
+
 class HeldOutMetrics(Protocol):
     """What is kept of a student's outputs on a held-out split, batch by batch."""
 
@@ -38,6 +49,9 @@ class HeldOutMetrics(Protocol):
 
     def is_collapsed(self) -> bool:
         """Return whether all images get the same output. Waits for the device."""
+
+    def neighbours(self) -> Neighbours | None:
+        """Return some queries with what they find, of a task that searches."""
 
 
 class Task(ABC):

@@ -5,6 +5,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from rkkd_cli.config.arms import Arm
 
 WeightsKind = Literal["best", "final", "ema"]
@@ -167,6 +170,22 @@ class StudentWeights:
     content: bytes
 
 
+@dataclass(frozen=True, eq=False)
+class Retrieved:
+    """What an arm finds, after its last epoch, for some test images: the images nearest to them.
+
+    ``images`` (Q, 1 + K, C, H, W) uint8: a query, then its neighbours, nearest first; ``classes``
+    (Q, 1 + K): the names of theirs.
+    """
+
+    stream: str
+    arm: str
+    seed: int
+    epoch: int
+    images: NDArray[np.uint8]
+    classes: NDArray[np.str_]
+
+
 @dataclass(frozen=True)
 class JobFailed:
     """The training of a stream was given up. Its rows and checkpoints stay."""
@@ -198,6 +217,7 @@ Event = (
     | ArmStopped
     | EndedEarly
     | StudentWeights
+    | Retrieved
     | JobFailed
     | Checkpoint
 )

@@ -33,6 +33,7 @@ from rkkd_cli.train.metrics.evaluate import (
 )
 from rkkd_cli.train.metrics.gradients import gradient_columns
 from rkkd_cli.train.metrics.meters import NonFinite, SplitMeters
+from rkkd_cli.train.metrics.retrieved import retrieved
 from rkkd_cli.train.profile import DATA, stage
 from rkkd_cli.train.stacked.stack import group_into_stacks
 from rkkd_cli.train.step import Progress, Step
@@ -161,6 +162,9 @@ class Lockstep:
         finished = [row["arm"] for row in rows if self._is_finished(trained_arms[row["arm"]])]
         tests = {name: held_out[name]["test"] for name in finished}
         yield from collapse_warnings(self.teacher.task, self.stream.seed, self.epochs_done, tests)
+        for arm, meters in tests.items():
+            images = self.held_out["test"].images
+            yield from retrieved(self.name, arm, self.stream.seed, self.epochs_done, images, meters)
         yield EpochDone(self.name, self.stream.seed, self.epochs_done, tuple(rows))
 
     def _evaluate(

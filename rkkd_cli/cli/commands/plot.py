@@ -37,6 +37,7 @@ def plot(
     from rkkd_cli.cli.output.stored_run import record_of, resolve_published
     from rkkd_cli.files import write_problem
     from rkkd_cli.records.run_directory import newest_run, open_run
+    from rkkd_cli.report.retrieval import draw_retrieval
 
     file_formats = _parse_formats(formats)
     opened = [open_run(run, out) for run in runs] if runs else [newest_run(out)]
@@ -49,6 +50,7 @@ def plot(
         paths = _draw_grid(opened[0], folder, file_formats, source)
     else:
         paths = _draw_curves(records, folder, file_formats, source, metric or [])
+        paths += [] if metric else draw_retrieval(opened, records, folder, file_formats)
     for path in paths:
         print_line(stdout, str(path))
 

@@ -21,8 +21,9 @@ from rkkd_cli.report.page.headline import headline_of
 from rkkd_cli.report.page.heatmaps import Heatmap, heatmaps_of
 from rkkd_cli.report.page.judged import compare_arms_of, comparison_blocks, printable_findings
 from rkkd_cli.report.page.sources import PageRun, PageSource
-from rkkd_cli.report.page.stills import grid_stills, panel_stills
+from rkkd_cli.report.page.stills import grid_stills, panel_stills, retrieval_still
 from rkkd_cli.report.picture import CurvePicture
+from rkkd_cli.report.retrieval import Retrieval
 from rkkd_cli.report.run_text import published_note, unfinished_text
 from rkkd_cli.report.style import DROP_COLOUR, ON_DARK
 
@@ -134,11 +135,21 @@ def _run_context(
         "downloads": list(facts.downloads_of(run, max_bytes)),
         "summaries": tables.summary_tables(run),
         "published_note": published_note(run.published.values()) if run.published else "",
+        "retrieval": _retrieval_context(run) if run.sheets else None,
         "heatmaps": heatmaps,
         "stills": stills,
         "first_still": "heatmap" if "heatmap" in stills else "marginals",
         "cells": tables.cells_table(run.grid, run.name) if run.grid else None,
         "grid_notes": [printable(note) for note in run.grid.notes] if run.grid else [],
+    }
+
+
+def _retrieval_context(run: PageRun) -> dict[str, Any]:
+    retrieval = Retrieval.of([(sheet.arm, sheet) for sheet in run.sheets])
+    return {
+        "title": retrieval.title,
+        "still": retrieval_still(retrieval),
+        "numbers": tables.retrieval_table(retrieval),
     }
 
 

@@ -12,6 +12,7 @@ from rkkd_cli.report.arms import ArmCurve
 from rkkd_cli.report.gradients import TERM_NAMES
 from rkkd_cli.report.page.sources import PageGrid, PageRun
 from rkkd_cli.report.picture import CurvePicture
+from rkkd_cli.report.retrieval import Retrieval
 from rkkd_cli.report.run_text import (
     PUBLISHED_COLUMNS,
     TableCell,
@@ -136,3 +137,23 @@ def _value_cell(value: object) -> TableCell:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return TableCell(text)
     return TableCell(text, float(value))
+
+
+def retrieval_table(retrieval: Retrieval) -> PageTable:
+    """Return how many of its neighbours are of a query's class, for each arm and query."""
+    queries = retrieval.queries
+    labels = dict.fromkeys(found.label for query in queries for found in query.found)
+    counts = [
+        {found.label: (int(found.right.sum()), len(found.right)) for found in query.found}
+        for query in queries
+    ]
+    rows = [
+        [TableCell(label), *(_share_cell(*of_query.get(label, (0, 0))) for of_query in counts)]
+        for label in labels
+    ]
+    caption = "Neighbours of the query's class, for each query"
+    return PageTable(caption, ("arm", *(query.name for query in queries)), rows)
+
+
+def _share_cell(count: int, of: int) -> TableCell:
+    return TableCell(f"{count} of {of}", count) if of else TableCell("")

@@ -15,6 +15,7 @@ from rkkd_cli.train.events import (
     Event,
     JobFailed,
     Note,
+    Retrieved,
     StudentWeights,
 )
 
@@ -42,7 +43,7 @@ class CommitBuffer:
 
     def take(self, job: Job, event: Event) -> Iterator[Event]:
         """Yield what may be recorded now."""
-        if isinstance(event, EpochDone | ArmStopped | EndedEarly | StudentWeights):
+        if isinstance(event, EpochDone | ArmStopped | EndedEarly | StudentWeights | Retrieved):
             self.pending.setdefault(job.name, []).append(event)
             return
         if isinstance(event, Checkpoint):

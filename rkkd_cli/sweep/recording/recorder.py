@@ -20,6 +20,7 @@ from rkkd_cli.records.metrics import (
     parse_metrics,
     sort_lines,
 )
+from rkkd_cli.records.retrieval import RetrievalSheet
 from rkkd_cli.records.run_directory import RunDirectory, create_run_directory
 from rkkd_cli.sweep.jobs import group_by_stream
 from rkkd_cli.sweep.loggers import Loggers
@@ -35,6 +36,7 @@ from rkkd_cli.train.events import (
     EpochDone,
     Event,
     JobFailed,
+    Retrieved,
     StreamStarted,
     StudentWeights,
     TeacherReady,
@@ -127,6 +129,11 @@ class Recorder:
                 path.parent.mkdir(exist_ok=True)
                 with atomic_file(path) as file:
                     file.write(content)
+            case Retrieved(arm=arm, seed=seed, epoch=epoch, images=images, classes=classes):
+                # Of one seed, and not of a grid: nobody compares the pictures of so many cells.
+                if seed == self.experiment.seeds[0] and not self.experiment.vary:
+                    sheet = RetrievalSheet(arm, seed, epoch, images, classes)
+                    sheet.write(self.started_run.retrieval(arm))
             case Checkpoint(stream, state):
                 self._save_checkpoint(stream, state)
             case JobFailed(stream, seed, arms, reason):

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import trained
 from safetensors import safe_open
@@ -18,7 +19,7 @@ from rkkd_cli.sweep.jobs import Job
 from rkkd_cli.sweep.recording.recorder import Recorder
 from rkkd_cli.sweep.recording.run_state import RunState
 from rkkd_cli.train.early_stopping import EarlyStopping
-from rkkd_cli.train.events import Checkpoint, EndedEarly, Event, StudentWeights
+from rkkd_cli.train.events import Checkpoint, EndedEarly, Event, Retrieved, StudentWeights
 from rkkd_cli.train.stop_controller import StopController
 
 EPOCHS = 3
@@ -173,7 +174,8 @@ def test_a_worker_that_dies_takes_early_ends_and_weights_with_it(cache: Path) ->
     buffer = CommitBuffer(RunState(experiment).states, keep_going=False)
     ended = EndedEarly(STREAM, "short", 0, 2, "val_acc", 50.0, 1)
     best = StudentWeights(STREAM, "short", 0, "best", b"")
-    assert [*buffer.take(job, best), *buffer.take(job, ended)] == []
+    found = Retrieved(STREAM, "short", 0, 2, np.zeros((1, 1, 1, 4, 4), np.uint8), np.array([["a"]]))
+    assert [e for event in (best, ended, found) for e in buffer.take(job, event)] == []
     list(buffer.handle_death(job, "gone"))
     assert list(buffer.take(job, Checkpoint(STREAM, {}))) == [Checkpoint(STREAM, {})]
     assert [*buffer.take(job, best), *buffer.take(job, ended)] == []

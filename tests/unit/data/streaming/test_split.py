@@ -129,6 +129,12 @@ def test_padded_crops_are_bit_for_bit_those_of_images_in_memory(
     assert same(batches(resident, strong=True), batches(streamed, strong=True))
     held_out = [list(DeviceImages(d.test, d, CPU).in_order(4)) for d in (resident, streamed)]
     assert same(*held_out)
+    some = torch.tensor([4, 0, 4, 1])
+    (chosen,), (decoded,) = (
+        DeviceImages(d.test, d, CPU).pixels.in_order([some]) for d in (resident, streamed)
+    )
+    assert torch.equal(chosen, decoded)
+    assert torch.equal(chosen, torch.from_numpy(resident.test.images)[some])
     assert streamed.augmentation == resident.augmentation
 
 
