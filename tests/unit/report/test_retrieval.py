@@ -48,7 +48,7 @@ def frames_of(figure: Figure) -> list[list[bool]]:
         [
             to_hex(patch.get_edgecolor()) == right
             for patch in axes.patches
-            if isinstance(patch, Rectangle) and patch.get_edgecolor()[3]
+            if isinstance(patch, Rectangle) and to_hex(patch.get_edgecolor(), True)[-2:] != "00"
         ]
         for axes in figure.axes
     ]
