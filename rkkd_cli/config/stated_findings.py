@@ -11,6 +11,7 @@ from rkkd_cli.config.overrides import flatten
 from rkkd_cli.config.tasks import CLASSIFICATION
 from rkkd_cli.errors import UserError, unknown_name
 
+TEACHER = "teacher"  # stands for the run's teacher, unless an arm is called so
 SIDES = ("better", "worse", "same")  # the keys that select arms
 FINDING_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
@@ -23,6 +24,7 @@ class StatedFinding(FrozenConfig):
 
     Either every arm of ``better`` is ahead of every arm of ``worse`` by more than ``margin`` (which
     may be negative: not behind by more). Or the arms of ``same`` differ by less than ``within``.
+    ``teacher`` among arms is the run's teacher, with its metric on the test images.
     Both are in the unit of ``metric``, a column of metrics.csv, by default the main one of the
     experiment's task; for losses, lower is ahead.
     ``select`` is the epoch that counts.
@@ -81,5 +83,5 @@ def check_arm_names(findings: Mapping[str, StatedFinding], arms: Mapping[str, An
     """Raise UserError for a finding that names an arm which the experiment does not have."""
     for name, finding in findings.items():
         for arm in finding.arm_names:
-            if arm not in arms:
+            if arm not in arms and arm != TEACHER:
                 raise UserError(f"findings.{name}: {unknown_name('arm', arm, arms)}")

@@ -1,6 +1,7 @@
 """The claims of the ablation study, as rules that can be checked on any run."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 
@@ -17,6 +18,7 @@ def judge_findings(
     metrics: pd.DataFrame,
     arms: Collection[str] | None = None,
     ended_early: Collection[tuple[str, int]] = (),
+    teachers: Sequence[Mapping[str, Any]] = (),
 ) -> list[Finding]:
     """Return a verdict on every claim of the study, and on those that the experiment states.
 
@@ -30,6 +32,7 @@ def judge_findings(
         metrics: the rows of metrics.csv; terms raw, KL in nats × T², accuracies in percent.
         arms: only the study's claims about one of these; default: all, if they are at most 12.
         ended_early: the (arm, seed) that stopped early; their own last epoch counts.
+        teachers: the manifest's facts of the run's teachers.
     """
-    stated = measure_stated_findings(experiment, metrics, ended_early)
+    stated = measure_stated_findings(experiment, metrics, ended_early, teachers)
     return judge_together([*measure_study_claims(experiment, metrics, arms), *stated])

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 
@@ -21,7 +22,7 @@ from rkkd_cli.analysis.statistics import MIN_SEEDS, TTest
 from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.config.grid import is_baseline
 from rkkd_cli.config.overrides import flatten
-from rkkd_cli.config.stated_findings import ArmSelector, StatedFinding, select_arms
+from rkkd_cli.config.stated_findings import TEACHER, ArmSelector, StatedFinding, select_arms
 from rkkd_cli.config.tasks import task_of
 from rkkd_cli.errors import UserError
 
@@ -29,7 +30,10 @@ Arms = Mapping[str, Experiment]
 
 
 def measure_stated_findings(
-    experiment: Experiment, metrics: pd.DataFrame, ended_early: Collection[tuple[str, int]] = ()
+    experiment: Experiment,
+    metrics: pd.DataFrame,
+    ended_early: Collection[tuple[str, int]] = (),
+    teachers: Sequence[Mapping[str, Any]] = (),
 ) -> list[Finding]:
     """Return the experiment's own findings. One that cannot be judged says why in its note.
 
@@ -37,7 +41,7 @@ def measure_stated_findings(
     """
     arms = {arm.name: arm.experiment for arm in experiment.resolved_arms}
     return [
-        _measure(name, stated, arms, metrics, ended_early)
+        _measure(name, stated, arms, metrics, ended_early, teachers)
         for name, stated in experiment.findings.items()
     ]
 
@@ -48,8 +52,10 @@ def _measure(
     arms: Arms,
     metrics: pd.DataFrame,
     ended_early: Collection[tuple[str, int]],
+    teachers: Sequence[Mapping[str, Any]],
 ) -> Finding:
     try:
+        arms, metrics = _with_teacher(stated, arms, metrics, teachers)
         pairs = _pairs(stated, arms)
         comparisons = _compare(stated, pairs, arms, metrics, ended_early)
     except UserError as error:
@@ -72,6 +78,27 @@ def _measure(
     if limits or not parts:
         return not_judged(name, stated.claim, "; ".join([*limits, *remarks]), parts)
     return Finding(name, stated.claim, "not resolved", parts, "; ".join(remarks))
+
+
+def _with_teacher(
+    stated: StatedFinding,
+    arms: Arms,
+    metrics: pd.DataFrame,
+    teachers: Sequence[Mapping[str, Any]],
+) -> tuple[Arms, pd.DataFrame]:
+    """Return arms and rows with the teacher as one more arm, if the finding names it.
+
+    Its value is the same in each epoch and seed. Raises UserError if that is not known.
+    """
+    if TEACHER in arms or TEACHER not in stated.arm_names:
+        return arms, metrics
+    levels = [facts.get(stated.metric) for facts in teachers]
+    if len(levels) != 1 or levels[0] is None:
+        raise UserError(f"{stated.metric} of one teacher is not recorded")
+    arm = next(name for name in stated.arm_names if name != TEACHER)
+    rows = metrics[metrics["arm"] == arm].copy()
+    rows["arm"], rows[stated.metric] = TEACHER, float(levels[0])
+    return {**arms, TEACHER: arms[arm]}, pd.concat([metrics, rows], ignore_index=True)
 
 
 def _compare(

@@ -30,7 +30,8 @@ def findings(run: str, arms: list[str] | None, to: str, as_json: bool, out: Path
     for arm in arms or ():
         if arm not in record.arms:
             raise unknown_name("arm", arm, record.arms)
-    judged = judge_findings(record.experiment, record.metrics, arms or None, record.ended_early())
+    ended_early, teachers = record.ended_early(), record.manifest.teachers
+    judged = judge_findings(record.experiment, record.metrics, arms or None, ended_early, teachers)
     if as_json:
         findings_json = [dataclasses.asdict(finding) for finding in judged]
         content = {"run": record.name, "unfinished": unfinished, "findings": findings_json}

@@ -38,7 +38,12 @@ class ComparisonBlock(NamedTuple):
 def printable_findings(run: PageRun) -> list[Finding]:
     """Return the findings on a run, as printable text."""
     findings = []
-    for f in judge_findings(run.experiment, run.metrics, ended_early=run.ended_early()):
+    for f in judge_findings(
+        run.experiment,
+        run.metrics,
+        ended_early=run.ended_early(),
+        teachers=run.manifest.teachers,
+    ):
         parts = [
             replace(part, what=printable(part.what), numbers=printable(part.numbers))
             for part in f.parts

@@ -5,6 +5,7 @@ from typing import Any
 import pandas as pd
 import pytest
 from made_rows import metric_row
+from scipy.stats import ttest_1samp
 
 from rkkd_cli.analysis.findings import Finding, judge_findings
 from rkkd_cli.analysis.findings.stated import measure_stated_findings
@@ -152,6 +153,30 @@ def test_what_cannot_be_measured_is_not_judged_and_says_why(
     found = only(experiment(**finding), rows(AHEAD))
     assert found.verdict == "not judged"
     assert note in found.note
+
+
+@pytest.mark.parametrize(
+    ("level", "verdict"), [(55.0, "supported"), (70.0, "contradicted"), (61.0, "not resolved")]
+)
+def test_students_are_compared_with_their_teacher(level: float, verdict: str) -> None:
+    told = experiment(better="steep", worse="teacher")
+    facts = {"model": "digits_teacher", "test_acc": level}
+    (found,) = judge_together(measure_stated_findings(told, rows(AHEAD), teachers=[facts]))
+    assert found.verdict == verdict
+    assert found.note == ""
+    (part,) = found.parts
+    assert part.what == "steep is higher than teacher"
+    leads = [value - level for value in AHEAD["steep"]]
+    low, high = ttest_1samp(leads, 0.0).confidence_interval()
+    assert f"{low:.3g} to {high:.3g}" in part.numbers
+
+
+@pytest.mark.parametrize("facts", [[], [{"test_acc": 1.0}, {"test_acc": 2.0}], [{"test_top5": 1}]])
+def test_without_one_teacher_nothing_is_compared_with_it(facts: list[dict[str, Any]]) -> None:
+    told = experiment(better="steep", worse="teacher")
+    (found,) = judge_together(measure_stated_findings(told, rows(AHEAD), teachers=facts))
+    assert found.verdict == "not judged"
+    assert "test_acc of one teacher is not recorded" in found.note
 
 
 def test_an_arm_that_the_run_was_made_without_is_named() -> None:
