@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from matplotlib import rc_context
@@ -12,13 +12,11 @@ from matplotlib.patches import Patch, Rectangle
 from numpy.typing import NDArray
 
 from rkkd_cli.analysis.record import RunRecord
-from rkkd_cli.errors import printable
-from rkkd_cli.records.retrieval import RetrievalSheet
 from rkkd_cli.records.run_directory import RunDirectory
+from rkkd_cli.report.retrieval_picture import Query, RetrievalPicture, read_sheets
 from rkkd_cli.report.style import (
     COLOURS,
     DPI,
-    MAX_DISTINCT_ARMS,
     STYLE,
     add_legend,
     save_figure,
@@ -37,49 +35,6 @@ FRAMES: dict[bool, dict[str, Any]] = {
 }
 
 
-class FoundImages(NamedTuple):
-    """The neighbours of a query in the embedding of an arm, and which are of its class."""
-
-    label: str
-    images: NDArray[np.uint8]
-    right: NDArray[np.bool_]
-
-
-class Query(NamedTuple):
-    """A query, its class, and what each arm finds."""
-
-    image: NDArray[np.uint8]
-    name: str
-    found: list[FoundImages]
-
-
-class Retrieval(NamedTuple):
-    """What a sheet shows, and its title."""
-
-    title: str
-    queries: Sequence[Query]
-
-    @classmethod
-    def of(cls, sheets: Sequence[tuple[str, RetrievalSheet]]) -> "Retrieval":
-        """Return what labelled sheets have in common: the queries. Of many arms the first ones."""
-        queries: dict[tuple[str, bytes], Query] = {}
-        for label, sheet in sheets[:MAX_DISTINCT_ARMS]:
-            for images, classes, right in zip(
-                sheet.images, sheet.classes, sheet.right, strict=True
-            ):
-                name, image = str(classes[0]), images[0]
-                new = Query(image, printable(name), [])
-                query = queries.setdefault((name, image.tobytes()), new)
-                query.found.append(FoundImages(printable(label), images[1:], right))
-        return cls(_title([sheet for _, sheet in sheets]), [*queries.values()])
-
-
-def read_sheets(run: RunDirectory, arms: Sequence[str]) -> list[RetrievalSheet]:
-    """Return the sheets that a run has of its arms. Raises UserError for a damaged one."""
-    paths = [run.retrieval(arm) for arm in arms]
-    return [RetrievalSheet.read(path) for path in paths if path.is_file()]
-
-
 def draw_retrieval(
     runs: Sequence[RunDirectory],
     records: Sequence[RunRecord],
@@ -95,19 +50,19 @@ def draw_retrieval(
     if not labelled:
         return []
     with rc_context(STYLE):
-        return save_figure(retrieval_figure(Retrieval.of(labelled)), folder, "retrieval", formats)
+        return save_figure(
+            retrieval_figure(RetrievalPicture.of(labelled)), folder, "retrieval", formats
+        )
 
 
-def retrieval_figure(retrieval: Retrieval) -> Figure:
+def retrieval_figure(picture: RetrievalPicture) -> Figure:
     """Return the sheet: a panel for each query, with a row for each arm."""
-    queries = retrieval.queries
+    queries = picture.queries
     labels = [shorten_label(found.label) for query in queries for found in query.found]
     label_width = (0.3 + 0.07 * max(map(len, labels))) / INCHES
     most = max(len(found.images) for query in queries for found in query.found)
-    rows, tallest = (
-        max(len(query.found) for query in queries),
-        max(_sides(query.image)[1] for query in queries),
-    )
+    rows = max(len(query.found) for query in queries)
+    tallest = max(_sides(query.image)[1] for query in queries)
     across = min(QUERIES_ACROSS, len(queries))
     down = -(-len(queries) // across)
     width = QUERY_SIDE + label_width + (1 + GAP) * most + MARGIN
@@ -125,7 +80,7 @@ def retrieval_figure(retrieval: Retrieval) -> Figure:
         Patch(facecolor="none", label=words[right], **frame)
         for right, frame in FRAMES.items()
     ])  # fmt: skip
-    set_title(figure, retrieval.title)
+    set_title(figure, picture.title)
     return figure
 
 
@@ -161,12 +116,3 @@ def _sides(image: NDArray[np.uint8]) -> tuple[float, float]:
     """Return width and height of an image as shares of the longer one."""
     _, height, width = image.shape
     return width / max(height, width), height / max(height, width)
-
-
-def _title(sheets: Sequence[RetrievalSheet]) -> str:
-    epochs, seeds = {sheet.epoch for sheet in sheets}, {sheet.seed for sheet in sheets}
-    after = f"after epoch {epochs.pop()}" if len(epochs) == 1 else "after each arm's last epoch"
-    seed = f", seed {seeds.pop()}" if len(seeds) == 1 else ""
-    drawn = f" (the first {MAX_DISTINCT_ARMS} of {len(sheets)} arms)"
-    more = drawn if len(sheets) > MAX_DISTINCT_ARMS else ""
-    return f"Nearest test images {after}{seed}, the nearest first{more}"

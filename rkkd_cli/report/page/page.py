@@ -23,7 +23,7 @@ from rkkd_cli.report.page.judged import compare_arms_of, comparison_blocks, prin
 from rkkd_cli.report.page.sources import PageRun, PageSource
 from rkkd_cli.report.page.stills import grid_stills, panel_stills, retrieval_still
 from rkkd_cli.report.picture import CurvePicture
-from rkkd_cli.report.retrieval import Retrieval
+from rkkd_cli.report.retrieval_picture import RetrievalPicture
 from rkkd_cli.report.run_text import published_note, unfinished_text
 from rkkd_cli.report.style import DROP_COLOUR, ON_DARK
 
@@ -145,11 +145,11 @@ def _run_context(
 
 
 def _retrieval_context(run: PageRun) -> dict[str, Any]:
-    retrieval = Retrieval.of([(sheet.arm, sheet) for sheet in run.sheets])
+    picture = RetrievalPicture.of([(sheet.arm, sheet) for sheet in run.sheets])
     return {
-        "title": retrieval.title,
-        "still": retrieval_still(retrieval),
-        "numbers": tables.retrieval_table(retrieval),
+        "title": picture.title,
+        "still": retrieval_still(picture),
+        "numbers": tables.retrieval_table(picture),
     }
 
 

@@ -15,7 +15,7 @@ from rkkd_cli.records.retrieval import RetrievalSheet
 from rkkd_cli.records.run_directory import EXPERIMENT, MANIFEST, METRICS, RunDirectory
 from rkkd_cli.report.grid_picture import GridPicture
 from rkkd_cli.report.grid_text import reference_notes
-from rkkd_cli.report.retrieval import read_sheets
+from rkkd_cli.report.retrieval_picture import read_sheets
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ from rkkd_cli.report.curves import difference_figure, quantity_figure
 from rkkd_cli.report.grid_figures import grid_figures
 from rkkd_cli.report.grid_picture import GridPicture
 from rkkd_cli.report.picture import CurvePicture
-from rkkd_cli.report.retrieval import Retrieval, retrieval_figure
+from rkkd_cli.report.retrieval import retrieval_figure
+from rkkd_cli.report.retrieval_picture import RetrievalPicture
 from rkkd_cli.report.style import STYLE
 
 SHEET_DPI = 110
@@ -39,11 +40,11 @@ def grid_stills(picture: GridPicture) -> dict[str, str]:
     return _svg_uris({name: partial(draw, picture) for name, draw in figures.items()})
 
 
-def retrieval_still(retrieval: Retrieval) -> str:
+def retrieval_still(picture: RetrievalPicture) -> str:
     """Return the retrieval sheet as a data URI: as WebP, which takes a fourth of a PNG."""
     file = io.BytesIO()
     with rc_context({**STYLE, "font.family": "sans-serif"}):
-        figure = retrieval_figure(retrieval)
+        figure = retrieval_figure(picture)
         figure.savefig(file, format="webp", dpi=SHEET_DPI, pil_kwargs={"quality": 85})
     return data_uri(file.getvalue(), "image/webp")
 

@@ -12,7 +12,7 @@ from rkkd_cli.report.arms import ArmCurve
 from rkkd_cli.report.gradients import TERM_NAMES
 from rkkd_cli.report.page.sources import PageGrid, PageRun
 from rkkd_cli.report.picture import CurvePicture
-from rkkd_cli.report.retrieval import Retrieval
+from rkkd_cli.report.retrieval_picture import RetrievalPicture
 from rkkd_cli.report.run_text import (
     PUBLISHED_COLUMNS,
     TableCell,
@@ -139,9 +139,9 @@ def _value_cell(value: object) -> TableCell:
     return TableCell(text, float(value))
 
 
-def retrieval_table(retrieval: Retrieval) -> PageTable:
+def retrieval_table(picture: RetrievalPicture) -> PageTable:
     """Return how many of its neighbours are of a query's class, for each arm and query."""
-    queries = retrieval.queries
+    queries = picture.queries
     labels = dict.fromkeys(found.label for query in queries for found in query.found)
     counts = [
         {found.label: (int(found.right.sum()), len(found.right)) for found in query.found}

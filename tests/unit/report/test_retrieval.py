@@ -16,13 +16,8 @@ from rkkd_cli.records.run_directory import RunDirectory
 from rkkd_cli.report.page.page import report_page
 from rkkd_cli.report.page.sources import PageSource
 from rkkd_cli.report.page.tables import retrieval_table
-from rkkd_cli.report.retrieval import (
-    FRAMES,
-    Retrieval,
-    draw_retrieval,
-    read_sheets,
-    retrieval_figure,
-)
+from rkkd_cli.report.retrieval import FRAMES, draw_retrieval, retrieval_figure
+from rkkd_cli.report.retrieval_picture import RetrievalPicture, read_sheets
 
 CLASSES = [["cat", "cat", "dog", "cat"], ["dog", "cat", "cat", "dog"]]
 RIGHT = [[True, False, True], [False, False, True]]
@@ -38,7 +33,7 @@ def made_sheet(
 
 
 def drawn(*sheets: RetrievalSheet) -> Figure:
-    return retrieval_figure(Retrieval.of([(sheet.arm, sheet) for sheet in sheets]))
+    return retrieval_figure(RetrievalPicture.of([(sheet.arm, sheet) for sheet in sheets]))
 
 
 def frames_of(figure: Figure) -> list[list[bool]]:
@@ -48,7 +43,7 @@ def frames_of(figure: Figure) -> list[list[bool]]:
         [
             to_hex(patch.get_edgecolor()) == right
             for patch in axes.patches
-            if isinstance(patch, Rectangle) and patch.get_edgecolor()[3]
+            if isinstance(patch, Rectangle) and to_hex(patch.get_edgecolor(), True)[-2:] != "00"
         ]
         for axes in figure.axes
     ]
@@ -142,7 +137,7 @@ def test_the_page_has_the_sheet_and_its_numbers() -> None:
     page = report_page(PageSource(runs))
     assert page.count('id="retrieval-heading') == 1
     assert page.count("data:image/webp;base64,") == 1
-    table = retrieval_table(Retrieval.of([(sheet.arm, sheet) for sheet in sheets]))
+    table = retrieval_table(RetrievalPicture.of([(sheet.arm, sheet) for sheet in sheets]))
     assert table.header == ("arm", "cat", "dog")
     rows = [[cell.text for cell in row] for row in table.rows]
     assert rows == [[arm, "2 of 3", "1 of 3"] for arm in ("kd", "kd_rank")]

@@ -134,7 +134,7 @@ def test_padded_crops_are_bit_for_bit_those_of_images_in_memory(
         DeviceImages(d.test, d, CPU).pixels.in_order([some]) for d in (resident, streamed)
     )
     assert torch.equal(chosen, decoded)
-    assert torch.equal(chosen, torch.from_numpy(resident.test.images)[some])
+    assert torch.equal(chosen, torch.from_numpy(pixels_of(resident.test))[some])
     assert streamed.augmentation == resident.augmentation
 
 
