@@ -51,7 +51,7 @@ def seconds(preset: str, rounds: int) -> tuple[list[float], list[float]]:
         stepped = [arm.step(taught) for arm in arms]
         record_metrics(arms, stepped, taught)
         between = time.perf_counter()
-        diagnose(objectives, torch.cat([one.logits for one in stepped]), logits_of(taught.teacher))
+        diagnose(objectives, torch.cat([one.outputs for one in stepped]), logits_of(taught.teacher))
         steps.append(between - started)
         diagnoses.append(time.perf_counter() - between)
     return steps[2:], diagnoses[2:]

@@ -149,7 +149,7 @@ def logging_shares(
         stepped = [arm.step(taught) for arm in arms]
         record_metrics(arms, stepped, taught)
         after_step = time.perf_counter()
-        students = torch.cat([one.logits for one in stepped])
+        students = torch.cat([one.outputs for one in stepped])
         teachers = teacher.outputs(images, features=False).logits.expand(students.shape)
         begun = time.perf_counter()
         map_ranking(ranking_per_image, objectives, students, teachers)

@@ -21,7 +21,7 @@ from pydantic import (
 from rkkd_cli.config.dataset import DatasetConfig
 from rkkd_cli.config.frozen import FrozenConfig as FrozenConfig
 from rkkd_cli.config.frozen import key_error
-from rkkd_cli.config.methods import METHODS
+from rkkd_cli.config.methods import METHODS, methods_for
 from rkkd_cli.config.models import ModelConfig
 from rkkd_cli.config.monitors import monitor_problem
 from rkkd_cli.config.objective import MethodConfig as MethodConfig
@@ -293,7 +293,7 @@ def task_problem(experiment: Experiment) -> str | None:
     method, task = experiment.method.name, experiment.task
     tasks = METHODS[method].tasks if method in METHODS else (task,)
     if task not in tasks:
-        fitting = ", ".join(name for name, facts in METHODS.items() if task in facts.tasks)
+        fitting = ", ".join(methods_for(task))
         return (
             f"method.name = {method!r} is for the task {tasks[0]}; for {task} there are {fitting}"
         )

@@ -172,7 +172,11 @@ METHODS: dict[str, MethodFacts] = {
         VIDConfig,
         BOTH,
     ),
-    "darkrank": MethodFacts("weight·DarkRank of the embeddings.", DarkRankConfig, ("embedding",)),
+    "darkrank": MethodFacts(
+        "weight·DarkRank of the embeddings, without a triplet loss unless weighted.",
+        DarkRankConfig,
+        ("embedding",),
+    ),
     "crd": MethodFacts(
         "CE + weight·(student against the teacher's memory + teacher against the student's).",
         CRDConfig,
@@ -186,3 +190,8 @@ METHODS: dict[str, MethodFacts] = {
         SimKDConfig,
     ),
 }
+
+
+def methods_for(task: str) -> list[str]:
+    """Return the names of the methods that the task has."""
+    return [name for name, facts in METHODS.items() if task in facts.tasks]

@@ -9,7 +9,7 @@ from rkkd_cli.methods.method import Method
 
 
 class DarkRank(Method):
-    """Weight·DarkRank, without a triplet loss unless weighted."""
+    """weight·DarkRank of the embeddings, without a triplet loss unless weighted."""
 
     Config = DarkRankConfig
     terms = ("darkrank",)

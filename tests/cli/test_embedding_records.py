@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from report_runs import made_experiment, made_metrics, made_run
-from running import Program, refused, succeeded
+from running import EMBEDDING_KEYS, Program, refused, succeeded
 
 from rkkd_cli.config.overrides import Override
 from rkkd_cli.config.presets import to_toml
@@ -69,7 +69,7 @@ def test_watch_and_findings_speak_of_map_at_r(folder: Path, warm_rkkd: Program) 
 def test_a_monitor_of_another_task_is_refused_with_the_choices(
     monitor: str, folder: Path, warm_rkkd: Program
 ) -> None:
-    words = ("task=embedding", "dataset.val_share=0.1", f"training.monitor={monitor}", "--dry-run")
+    words = (*EMBEDDING_KEYS, "dataset.val_share=0.1", f"training.monitor={monitor}", "--dry-run")
     said = refused(warm_rkkd("run", *words, cwd=folder))
     assert f"training.monitor = '{monitor}': " in said
     assert "val_map_at_r, val_r_precision, val_recall_at_1" in said

@@ -45,7 +45,15 @@ def made_metrics(
 
 def made_experiment(task: TaskRecords = CLASSIFICATION, *overrides: Override) -> Experiment:
     """Return the default experiment, with another task."""
-    return load_experiment("rank_grad", [Override("task", task.name), *overrides])
+    return load_experiment("rank_grad", [*of_task(task), *overrides])
+
+
+def of_task(task: TaskRecords) -> list[Override]:
+    """Return what makes another task of an experiment."""
+    if task is CLASSIFICATION:
+        return []
+    sizes = [Override(f"{section}.embedding", 8) for section in ("teacher", "student")]
+    return [Override("task", task.name), *sizes]
 
 
 def made_picture(

@@ -17,6 +17,9 @@ Program = Callable[..., Ended]
 FolderMaker = Callable[..., Path]
 Condition = Callable[[], object]
 
+# What makes a preset of classes one of embeddings.
+EMBEDDING_KEYS = ("task=embedding", "student.embedding=8", "teacher.embedding=8")
+
 # Small and fast: one seed, two epochs, 200 images. The teacher takes a second.
 QUICK = (
     "training.epochs=2", "teacher.training.epochs=2", "seeds=[0]",

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import pytest
 from rich.cells import cell_len
 from rich.console import Console
+from running import EMBEDDING_KEYS
 
 from rkkd_cli.cli.output.bars import Bars
 from rkkd_cli.cli.output.console import MARGIN, OutputConsole
@@ -204,7 +205,7 @@ def test_lines_of_a_log_stand_in_columns_and_are_never_folded(
 
 
 def test_a_run_of_embeddings_shows_map_at_r_and_the_triplet_loss(clock: Clock) -> None:
-    work, experiment = run_of("[0]", "task=embedding")
+    work, experiment = run_of("[0]", *EMBEDDING_KEYS)
     job, terms = work.jobs[0], {"kl": 12.5, "rank": -0.25, "triplet": 0.125, "test_map_at_r": 61.5}
     rows = [{"arm": arm.name, "seed": 0, "epoch": 1, **terms} for arm in job.arms]
     lines = shown([started(work, 0), EpochDone(job.name, 0, 1, tuple(rows))], work, experiment, 120)

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from running import EMBEDDING_KEYS
 
 from rkkd_cli.cli.flags import experiment as flags
 from rkkd_cli.cli.flags.flag import Flag
@@ -63,6 +64,8 @@ def test_every_choice_is_a_value_of_the_key(name: str) -> None:
         given += [parse_override(others[end]) for end in others if name.endswith(end)]
         if name.startswith("teacher.training"):
             given.append(parse_override("teacher.training.epochs=2"))
+        if (name == "task" and choice == "embedding") or name.endswith("normalize"):
+            given += [parse_override(one) for one in EMBEDDING_KEYS]
         load_experiment("rank_grad", given)
 
 

@@ -1,6 +1,7 @@
 """Early stopping and the choice of an epoch: what may be asked for, and what is refused why."""
 
 import pytest
+from running import EMBEDDING_KEYS
 
 from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.config.overrides import parse_override
@@ -28,12 +29,12 @@ def test_the_monitors_are_the_columns_of_the_validation_split() -> None:
         (("training.patience=3", SPLIT), "val_acc"),
         (("training.monitor=val_kl", SPLIT), "val_kl"),
         (("training.patience=3", "training.monitor=val_rank", SPLIT), "val_rank"),
-        (("task=embedding", SPLIT), None),
-        (("task=embedding", "training.patience=3", SPLIT), "val_map_at_r"),
-        (("task=embedding", "training.monitor=val_recall_at_1", SPLIT), "val_recall_at_1"),
+        ((*EMBEDDING_KEYS, SPLIT), None),
+        ((*EMBEDDING_KEYS, "training.patience=3", SPLIT), "val_map_at_r"),
+        ((*EMBEDDING_KEYS, "training.monitor=val_recall_at_1", SPLIT), "val_recall_at_1"),
         (
             (
-                "task=embedding",
+                *EMBEDDING_KEYS,
                 "training.monitor=val_map_at_r_ema",
                 "training.ema_decay=0.9",
                 SPLIT,
@@ -58,15 +59,15 @@ def test_patience_or_a_monitor_chooses_epochs(words: tuple[str, ...], monitor: s
         (("training.monitor=val_ac", SPLIT), "did you mean 'val_acc'"),
         (("training.monitor=kl", SPLIT), "did you mean 'val_kl'"),
         (
-            ("task=embedding", "training.monitor=val_acc", SPLIT),
+            (*EMBEDDING_KEYS, "training.monitor=val_acc", SPLIT),
             "monitor = 'val_acc': is no metric of the task embedding; the choices are val_map_at_r",
         ),
         (
-            ("task=embedding", "training.monitor=test_map_at_r", SPLIT),
+            (*EMBEDDING_KEYS, "training.monitor=test_map_at_r", SPLIT),
             "their MAP@R would no longer tell .* monitor one of val_map_at_r",
         ),
-        (("task=embedding", "training.monitor=val_map_r", SPLIT), "did you mean 'val_map_at_r'"),
-        (("task=embedding", "training.monitor=val_map_at_r_ema", SPLIT), "set ema_decay"),
+        ((*EMBEDDING_KEYS, "training.monitor=val_map_r", SPLIT), "did you mean 'val_map_at_r'"),
+        ((*EMBEDDING_KEYS, "training.monitor=val_map_at_r_ema", SPLIT), "set ema_decay"),
         (
             ("training.monitor=val_triplet", SPLIT),
             "no metric of the task classification; the choices are val_acc, val_top5, val_ce",

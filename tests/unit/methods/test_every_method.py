@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from rkkd_cli.config.experiment import MethodConfig, RankConfig
+from rkkd_cli.config.methods import methods_for
 from rkkd_cli.data.targets import Targets
 from rkkd_cli.losses import kl_divergence, standardize_logits
 from rkkd_cli.methods import (
@@ -74,7 +75,7 @@ class Bench:
         return flat(gradients, weights)
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", methods_for("classification"))
 def test_the_loss_is_finite_and_reaches_every_trained_weight(name: str) -> None:
     bench = Bench(name)
     losses = bench.objective.loss(bench.inputs(epoch=30))
@@ -93,7 +94,7 @@ def test_the_loss_is_finite_and_reaches_every_trained_weight(name: str) -> None:
     assert all(weight.grad is None for weight in bench.pair.teacher.parameters())
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", methods_for("classification"))
 @pytest.mark.parametrize("standardize", [False, True], ids=["raw", "standardized"])
 def test_the_total_is_the_weighted_sum_of_the_raw_terms(name: str, standardize: bool) -> None:
     rank = RankConfig(grad=True, weight=1.5, steepness=2.0)
@@ -116,7 +117,7 @@ def test_the_total_is_the_weighted_sum_of_the_raw_terms(name: str, standardize: 
         assert losses.method_terms["kl_standardized"].item() == pytest.approx(kl.item(), rel=1e-6)
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", methods_for("classification"))
 def test_the_ranking_loss_adds_its_weighted_gradient_and_nothing_else(name: str) -> None:
     logged = Bench(name, RankConfig(grad=False, weight=0.9)).gradient()
     unweighted = Bench(name, RankConfig(grad=False, weight=0.0)).gradient()
@@ -131,7 +132,7 @@ def test_the_ranking_loss_adds_its_weighted_gradient_and_nothing_else(name: str)
     torch.testing.assert_close(difference, 0.9 * rank_gradient, rtol=2e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", methods_for("classification"))
 def test_weights_can_be_given(name: str) -> None:
     bench = Bench(name, ce_weight=2.0, kl_weight=3.0)
     weights = bench.objective.loss_weights(100)
@@ -150,7 +151,10 @@ def test_a_warm_up_rises_over_its_epochs(name: str) -> None:
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("name", [n for n, m in METHODS.items() if not m.needs_features])
+OF_LOGITS = [name for name in methods_for("classification") if not METHODS[name].needs_features]
+
+
+@pytest.mark.parametrize("name", OF_LOGITS)
 def test_methods_of_logits_need_nothing_else(name: str) -> None:
     bench = Bench(name)
     inputs, torch_seed = bench.inputs(), 4
@@ -170,7 +174,7 @@ def test_methods_of_logits_need_nothing_else(name: str) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", methods_for("classification"))
 def test_half_precision_is_raised_to_float32(name: str, dtype: torch.dtype) -> None:
     bench = Bench(name)
 

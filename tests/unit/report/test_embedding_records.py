@@ -5,7 +5,14 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from made_rows import ALPHA, TEMPERATURE, arm_seed_epoch, metric_row
-from report_runs import made_experiment, made_manifest, made_metrics, made_picture, made_run
+from report_runs import (
+    made_experiment,
+    made_manifest,
+    made_metrics,
+    made_picture,
+    made_run,
+    of_task,
+)
 
 from rkkd_cli.analysis.compare import compare_arms
 from rkkd_cli.analysis.findings import judge_findings
@@ -41,7 +48,7 @@ TEACHER = {
 def grid_of(published: str | None = None) -> GridRecord:
     """Return a grid of two weights by two temperatures; an arm's MAP@R is 10 · its weight."""
     axes = {ALPHA: "0.1,0.9", TEMPERATURE: "1,10"}
-    words = [Override("task", "embedding"), Override("training.epochs", 1), Override("seeds", (0,))]
+    words = [*of_task(EMBEDDING), Override("training.epochs", 1), Override("seeds", (0,))]
     experiment = load_grid("rank_grad", words, axes, CellSelection())
     rows = [
         metric_row(arm.name, 0, 1, 1.0, EMBEDDING, test_recall_at_1=50.0,

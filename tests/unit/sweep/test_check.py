@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 from running import FolderMaker
 
+from rkkd_cli.config.methods import methods_for
 from rkkd_cli.config.overrides import parse_override
 from rkkd_cli.config.presets import load_experiment
 from rkkd_cli.errors import UserError
-from rkkd_cli.methods import METHODS
 from rkkd_cli.sweep.check import check_experiment
 
 PLUGIN = """
@@ -53,7 +53,7 @@ def test_so_is_a_plugin_that_fails(
         check(cache, f"method.name={module}:Broken")
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", methods_for("classification"))
 def test_every_method_passes_on_a_pair_that_fits(method: str, cache: Path) -> None:
     words = ["student.model=resnet8", "teacher.model=resnet20"]
     models = words if method in ("fitnet", "reviewkd") else []
@@ -105,7 +105,7 @@ READS_LABELS = {
 
 
 @pytest.mark.parametrize("key", ["mixup_alpha", "cutmix_alpha"])
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", methods_for("classification"))
 def test_mixed_images_suit_a_method_unless_it_reads_class_numbers(
     method: str, key: str, cache: Path
 ) -> None:

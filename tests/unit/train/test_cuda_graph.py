@@ -17,9 +17,9 @@ from torch.utils._pytree import tree_leaves, tree_map
 from trained import CPU, NEVER, Arms, Row, arm_of, notes_of, rows_of
 
 from rkkd_cli.config.experiment import Experiment
+from rkkd_cli.config.methods import methods_for
 from rkkd_cli.data.stream import DeviceImages, Stream
 from rkkd_cli.losses.kernels import cpu
-from rkkd_cli.methods import METHODS
 from rkkd_cli.methods.ctkd import CTKD
 from rkkd_cli.sweep.engines.worker import drain
 from rkkd_cli.sweep.recording.run_state import Origin
@@ -151,7 +151,7 @@ ARMS: dict[str, dict[str, Any]] = {
     },
     **{
         name: arm_of(name)
-        for name in METHODS
+        for name in methods_for("classification")
         if name not in ("kd", "crd", "reviewkd")  # crd draws; reviewkd wants other stages
     },
 }

@@ -15,6 +15,7 @@ from trained import (
     rows_by_arm,
 )
 
+from rkkd_cli.config.methods import methods_for
 from rkkd_cli.methods import METHODS
 from rkkd_cli.records.metrics import TIMING
 from rkkd_cli.sweep.recording.beginning import metrics_header
@@ -25,7 +26,7 @@ SMALL = quick(
     'student.model="resnet8"', "dataset.crop_padding=1",
 )  # fmt: skip
 PAIRED_BY_STAGE = ("reviewkd",)  # the teacher of digits has other stages than a ResNet
-ARMS = {name: arm_of(name) for name in METHODS if name not in PAIRED_BY_STAGE}
+ARMS = {name: arm_of(name) for name in methods_for("classification") if name not in PAIRED_BY_STAGE}
 
 
 def rows_with(cache: Path, arms: Arms, *overrides: str) -> dict[str, list[Row]]:
