@@ -6,10 +6,12 @@ calls that would send Python's numbers, or tensors of the CPU, are watched for.
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from typing import Any, Literal
 
 import pytest
 import torch
+from running import EMBEDDING_KEYS
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.overrides import TorchFunctionMode
@@ -123,6 +125,19 @@ def test_a_step_of_any_method_reads_and_sends_nothing(name: str, teacher: Teache
     groups: list[ArmGroup] = [*arms_of(teacher, arms)]
     with watched() as found:
         step(teacher, groups)
+    assert found == []
+
+
+@pytest.mark.parametrize("negatives", ["distance", "semihard", "all"])
+@pytest.mark.parametrize("name", methods_for("embedding"))
+def test_neither_does_a_step_of_embeddings(name: str, negatives: str, teacher: Teacher) -> None:
+    arms = {"own": {**arm_of(name), "rank": {"grad": True}}}
+    keys = (*EMBEDDING_KEYS, f"triplet.negatives={negatives}", "student.normalize=true")
+    groups: list[ArmGroup] = [*arms_of(teacher, arms, *keys)]
+    taught_by = replace(teacher, task=groups[0].members[0].task)
+    taught_by.__dict__["folded"] = teacher.model
+    with watched() as found:
+        step(taught_by, groups)
     assert found == []
 
 
