@@ -50,7 +50,11 @@ def subject_of(experiment: Experiment, counts: Counts | None = None) -> str:
     arms = [arm.experiment for arm in experiment.resolved_arms]
     data = _one_of([_dataset_text(arm) for arm in arms], "datasets")
     if counts and data == _dataset_text(arms[0]):
-        data = f"{_dataset_text(arms[0], counts.images)}, {counts.classes:,} classes"
+        split = arms[0].dataset.classes
+        classes = f"{counts.classes:,} classes"
+        if split is not None:
+            classes = f"{len(split.train):,} classes, {len(split.test):,} others"
+        data = f"{_dataset_text(arms[0], counts.images)}, {classes}"
     teacher = _one_of([_teachers_text(arm) for arm in arms], "teachers")
     student = _one_of([arm.student.model for arm in arms], "students")
     epochs = sorted({arm.training.epochs for arm in arms})
