@@ -142,7 +142,7 @@ def _recipe(experiment: Experiment, section: str) -> TrainingConfig | None:
 def _arms_and_parts(experiment: Experiment, key: str) -> tuple[tuple[Arm, ...], list[str]]:
     """Return the arms that a key is for, all or one, and its parts after the arm's name."""
     arms, parts = experiment.resolved_arms, key.split(".")
-    if parts[0] == "arms":
+    if parts[0] == "arms" and len(parts) > 1:
         return tuple(arm for arm in arms if arm.name == parts[1]), parts[2:]
     return arms, parts
 

@@ -306,6 +306,11 @@ def task_problem(experiment: Experiment) -> str | None:
     for section, model in models.items():
         if model.embedding is None:
             return f"task = 'embedding' needs {section}.embedding, its dimensions, such as 64"
+    if experiment.rank.over != "classes":
+        return (
+            f"rank.over = {experiment.rank.over!r} ranks the images by each class, and embeddings "
+            "have no classes: their rows rank images already; leave it out"
+        )
     if experiment.dataset.mixup_alpha or experiment.dataset.cutmix_alpha:
         return "images mixed of two classes have no neighbours of their class; leave mixing out"
     if experiment.cache_teacher != "off":

@@ -71,6 +71,13 @@ class ModelConfig(FrozenConfig):
         """The options; there may be none."""
         return dict(self.options or {})
 
+    @property
+    def embedding_facts(self) -> dict[str, Any]:
+        """What records and files say of the embedding, if there is one."""
+        if self.embedding is None:
+            return {}
+        return {"embedding": self.embedding, "normalize": self.normalize}
+
     def outputs(self, classes: int) -> int:
         """Return the size of the last layer: that of the embedding, or the number of classes."""
         return self.embedding or classes
@@ -80,7 +87,7 @@ class ModelConfig(FrozenConfig):
         """The model with its options, and its embedding if it has one: words that identify it."""
         if self.embedding is None:
             return describe_model(self.model, self.given_options)
-        own = {"embedding": self.embedding} | ({"normalize": True} if self.normalize else {})
+        own = {key: value for key, value in self.embedding_facts.items() if value}
         return describe_model(self.model, self.given_options | own)
 
     def __hash__(self) -> int:

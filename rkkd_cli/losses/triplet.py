@@ -80,9 +80,10 @@ def triplet_per_image(
         hinge = F.relu(d[:, :, None] - d[:, None, :] + margin) * chosen
         sums.append((hinge.sum(dim=2) * positive).sum(dim=1))
         counts.append((chosen.sum(dim=2) * positive).sum())
-    # Rounding leaves sums of weights near 1, or exact counts.
-    triplets = torch.stack(counts).sum().clamp(min=torch.finfo(distances.dtype).tiny)
-    return torch.cat(sums) * (len(labels) / triplets)
+    triplets = torch.stack(counts).sum()
+    # Without triplets all sums are 0, and any finite factor will do.
+    factor = torch.where(triplets > 0, len(labels) / triplets.clamp(min=0.5), 0.0)
+    return torch.cat(sums) * factor
 
 
 def _checked(embedding: Tensor) -> Tensor:

@@ -21,6 +21,7 @@ class DIST(Method):
         return {"dist_inter": self.config.beta, "dist_intra": self.config.gamma}
 
     def forward(self, inputs: DistillInputs) -> dict[str, Tensor]:
-        """Return the inter-class and the intra-class term."""
+        """Return the inter-class and the intra-class term, of embeddings the former twice."""
         inter, intra = dist_terms(*self.logits(inputs), self.method_config.temperature)
-        return {"dist_inter": inter, "dist_intra": intra}
+        # The distances of a batch are symmetric: a column of them is a row.
+        return {"dist_inter": inter, "dist_intra": inter if self.task == "embedding" else intra}

@@ -26,6 +26,11 @@ def check_classes(experiment: Experiment, request: DatasetRequest, dataset: Data
             f"{request.name} is tested on classes that are not trained on, which task = "
             f"'classification' cannot predict; set task = 'embedding'{way_out}"
         )
+    if experiment.task == "embedding" and dataset.test_classes < 2:
+        raise UserError(
+            "all test images are of one class, so that everything that is found is right; test on "
+            "two classes or more"
+        )
     _check_batch("training", experiment.training, dataset.train_classes)
     for section, teacher in experiment.teacher_sections.items():
         if teacher.training is not None:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from rkkd_cli.config.experiment import MethodConfig
 from rkkd_cli.methods import METHODS, PLUGIN_SECTION, reads_alpha
 from rkkd_cli.models.external.timm_models import timm_fixed_size
-from rkkd_cli.sweep.check import CheckedStream
+from rkkd_cli.sweep.check import CheckedStream, dataset_request
 
 DEFAULT_ALPHA = MethodConfig().alpha
 
@@ -16,7 +16,7 @@ def doubts(streams: Sequence[CheckedStream]) -> list[str]:
     of_streams = (
         sentence
         for stream in streams
-        for sentence in (*_large_batches(stream), *_other_sizes(stream))
+        for sentence in (*_large_batches(stream), *_other_sizes(stream), *_trained_on(stream))
     )
     return list(dict.fromkeys([*of_streams, *unused_settings(methods)]))
 
@@ -60,6 +60,17 @@ def _other_sizes(stream: CheckedStream) -> Iterator[str]:
                 f"{config.model} is made for {own[1]}×{own[0]} images and is built for "
                 f"{size[1]}×{size[0]} here; {config.role}.image_size={own[0]} resamples them"
             )
+
+
+def _trained_on(stream: CheckedStream) -> Iterator[str]:
+    """Yield a sentence for embeddings that are tested on the classes that are trained on."""
+    experiment = stream.experiment
+    if experiment.task == "embedding" and not dataset_request(experiment).is_split_by_class:
+        yield (
+            f"the embeddings are tested on the classes of {experiment.dataset.name} that they are "
+            "trained on; dataset.classes.train and dataset.classes.test, such as 0:5 and 5:10, "
+            "test on others"
+        )
 
 
 def _batch_sizes(stream: CheckedStream) -> Iterator[tuple[str, int]]:

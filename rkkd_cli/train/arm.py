@@ -139,6 +139,7 @@ class ArmOnStream:
         model = self.objective.method.inference_model(student)
         facts = {"dataset": experiment.dataset.name, **image_facts, **format_facts(self.input)}
         facts[self.task.records.main_column] = row.get(metric)
+        facts |= experiment.student.embedding_facts
         if self.is_wrapped:  # these are no weights of a known model
             origin |= {"student": experiment.student.model, "method": experiment.method.name}
         else:

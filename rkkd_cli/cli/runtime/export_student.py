@@ -48,4 +48,8 @@ def _description(student: Student) -> str:
     accuracy = "" if facts.test_acc is None else f", {facts.test_acc:.2f} % on {facts.dataset}"
     epoch = f"epoch {metadata['epoch']}" if "epoch" in metadata else "its weights"
     model = student.experiment.student.model
-    return f"{model} of arm {student.name}, {epoch}, {facts.classes} classes{accuracy}"
+    ends = f"{facts.classes} classes"
+    if "embedding" in metadata:
+        length = ", of length 1" if metadata.get("normalize") == "True" else ""
+        ends = f"an embedding of {metadata['embedding']} numbers{length}"
+    return f"{model} of arm {student.name}, {epoch}, {ends}{accuracy}"

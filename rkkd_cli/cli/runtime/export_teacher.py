@@ -31,6 +31,8 @@ def export_teacher(name: str, to: Path | None, force: bool) -> None:
     file = recognise_teacher(weights, teacher.facts.get("model"), images, options)
     recorded = {key: metadata_fact(file.weights.metadata, key) for key in METADATA_NAMES}
     facts = recorded | teacher.facts | _facts_of_weights(file)
+    if facts.get("embedding"):  # the weights show its dimensions, not the classes
+        facts["classes"] = teacher.facts["classes"]
     if facts["sha256"] is None:
         facts["sha256"] = file.sha256
     path = _target(to, facts["model"], facts["dataset"])
@@ -42,7 +44,9 @@ def export_teacher(name: str, to: Path | None, force: bool) -> None:
     task = task_of(key for key, value in facts.items() if value is not None)
     level, prefix = _as_float(facts.get(task.main_column)), task.value_prefix
     measured = "" if level is None else f", {prefix}{level:.2f} % on {facts['dataset']}"
-    description = f"{facts['model']}, {facts['classes']} classes{measured}"
+    embedding = facts.get("embedding")
+    ends = f"an embedding of {embedding}" if embedding else f"{facts['classes']} classes"
+    description = f"{facts['model']}, {ends}{measured}"
     print_line(out, f"{path}: {description}; sha256 {sha256}")
 
 

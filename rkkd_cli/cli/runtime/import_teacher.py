@@ -13,6 +13,7 @@ from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.config.overrides import Override, parse_value
 from rkkd_cli.config.presets import DEFAULT_PRESET, load_experiment
 from rkkd_cli.config.tasks import task_of
+from rkkd_cli.errors import UserError
 from rkkd_cli.models.checkpoint.layout import CheckpointWeights, read_weights
 from rkkd_cli.models.external.options import NO_OPTIONS
 from rkkd_cli.records.cache import cache_directory
@@ -63,6 +64,11 @@ def import_file(
         overrides.append(Override("dataset.name", dataset))
     source = DEFAULT_PRESET if preset is None else preset
     wanted, given = load_experiment(source, overrides), any(map(_is_option, typed))
+    if wanted.task == "embedding" or metadata_fact(weights.metadata, "embedding"):
+        raise UserError(
+            f"checkpoint {weights.path} is for embeddings, and teachers of classes are imported; "
+            "give the file to a run as it is, with --teacher-weights"
+        )
     options = wanted.teacher.given_options if given else NO_OPTIONS
     file = recognise_teacher(weights, model, images_of(wanted), options)
     overrides += as_overrides(file.model.model, file.model.options)

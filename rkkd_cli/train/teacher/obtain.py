@@ -282,6 +282,7 @@ def _training_facts(experiment: Experiment, dataset: Dataset, world_size: int) -
         "dataset": dataset.name,
         "train_images": len(dataset.train),
         "classes": len(dataset.classes),
+        **experiment.teacher.embedding_facts,
         **preprocessing_facts(dataset, model_input(experiment.teacher, dataset.image_format)),
         "epochs": recipe.epochs,
         "recipe": recipe.model_dump(mode="json"),

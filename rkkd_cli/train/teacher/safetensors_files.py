@@ -28,6 +28,8 @@ METADATA_NAMES = {
         "model",
         "options",
         "classes",
+        "embedding",
+        "normalize",
         "channels",
         "image_size",
         "resampled_from",

@@ -53,8 +53,7 @@ def teacher_key(experiment: Experiment, dataset: Dataset) -> str:
         "precision": experiment.precision,
     }
     if experiment.task != "classification":
-        own = {"embedding": teacher.embedding, "normalize": teacher.normalize}
-        parts["task"] = [experiment.task, own, experiment.triplet.model_dump()]
+        parts["task"] = [teacher.embedding_facts, experiment.triplet.model_dump()]
     if teacher.options:
         parts["options"] = teacher.options
     takes, weights = model_input(teacher, dataset.image_format), weights_sha256(teacher)

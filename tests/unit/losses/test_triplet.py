@@ -91,7 +91,7 @@ def test_blocks_of_anchors_change_nothing(negatives: str, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize("negatives", NEGATIVES)
-@pytest.mark.parametrize("labels", [[0, 0, 0], [0, 1, 2], [0]])
+@pytest.mark.parametrize("labels", [[0, 0, 0], [0, 1, 2], [0], [0] * 40, list(range(40))])
 def test_without_a_triplet_it_is_zero(negatives: str, labels: list[int]) -> None:
     embedding = wave([len(labels), 3]).requires_grad_()
     loss = triplet_loss(embedding, torch.tensor(labels), 1.0, negatives)

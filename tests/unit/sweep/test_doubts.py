@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from running import EMBEDDING_KEYS
 
 from rkkd_cli.config.experiment import MethodConfig
 from rkkd_cli.config.overrides import parse_override
@@ -46,6 +47,13 @@ def test_a_batch_larger_than_the_split_is_told(cache: Path) -> None:
         "teacher.training.batch_size = 51 is more than the 50 training images of digits: each "
         "epoch is a single step"
     ]
+
+
+def test_embeddings_tested_on_what_they_are_trained_on_are_told(cache: Path) -> None:
+    given = [parse_override(word) for word in (*EMBEDDING_KEYS, "method.name=rkd")]
+    (told,) = doubts(check_experiment(load_experiment("rank_grad", given), cache))
+    assert "tested on the classes of digits that they are trained on" in told
+    assert doubts(check_experiment(load_experiment("rkd_metric_digits"), cache)) == []
 
 
 def test_a_transformer_of_small_images_is_told(cache: Path) -> None:

@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 from torch import Tensor
 from trained import Arms, checkpoints_of, events_of, experiment_with, going_on, rows_of
 
-from rkkd_cli.config.experiment import Experiment
+from rkkd_cli.config.experiment import Experiment, MethodConfig, RankConfig
 from rkkd_cli.config.objective import TripletConfig
 from rkkd_cli.config.tasks import EMBEDDING
 from rkkd_cli.data.targets import Targets
 from rkkd_cli.errors import UserError
+from rkkd_cli.methods import DistillInputs, ModelPair, build_objective
 from rkkd_cli.methods.inputs import logits_only
 from rkkd_cli.models import build_model
 from rkkd_cli.models.features import with_unit_outputs
@@ -96,6 +97,25 @@ def test_the_recorded_triplet_loss_is_the_optimised_one(negatives: Any) -> None:
     optimised = term.loss(task.features(logits_only(e)), Targets(LABELS))
     recorded = task.hard_values([term, term], [e, 2 * e], Targets(LABELS)).mean(dim=1)
     torch.testing.assert_close(recorded[0], optimised.to(recorded.dtype))
+
+
+def test_what_is_computed_does_not_depend_on_the_order_of_the_batch() -> None:
+    student, teacher, order = wave([9, 3], 0.1), wave([9, 5], 2.0), torch.randperm(9)
+    dist = build_objective(MethodConfig(name="dist"), RankConfig(), pair_of("embedding"))
+    values = [
+        dist.loss(DistillInputs(one, other, Targets(LABELS), LABELS)).method_terms
+        for one, other in (
+            [TASK.features(logits_only(e)) for e in (student, teacher)],
+            [TASK.features(logits_only(e[order])) for e in (student, teacher)],
+        )
+    ]
+    for term, value in values[0].items():
+        torch.testing.assert_close(values[1][term], value)
+
+
+def pair_of(task: str) -> ModelPair:
+    models = [build_model("digits_student", 4, 1) for _ in range(2)]
+    return ModelPair(models[0], models[1], 1, (8, 8), LABELS, task=task)
 
 
 def test_agreement_counts_equal_nearest_neighbours() -> None:
@@ -190,6 +210,7 @@ def test_the_retrieval_metrics_are_those_of_all_test_images(events: Sequence[Any
         (("teacher.normalize=true",), "teacher.normalize is of the task embedding"),
         ((*IS_EMBEDDING, "student.embedding=0"), "student.embedding"),
         ((*IS_EMBEDDING, "dataset.mixup_alpha=0.2"), "leave mixing out"),
+        ((*IS_EMBEDDING, "rank.over=both"), "embeddings have no classes"),
         ((*IS_EMBEDDING, "training.label_smoothing=0.1"), "label_smoothing is of classes"),
         ((*IS_EMBEDDING, "cache_teacher=exact"), "cache_teacher keeps logits of classes"),
         ((*IS_EMBEDDING, "triplet.negatives=hard"), "triplet.negatives"),

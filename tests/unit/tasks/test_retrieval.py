@@ -63,6 +63,14 @@ def test_images_without_company_are_refused() -> None:
         retrieval_metrics(wave([3, 2]), torch.arange(3))
 
 
+def test_where_the_origin_is_does_not_matter() -> None:
+    embedding, labels = wave([60, 5], 0.7).float(), torch.arange(60) % 7
+    near = retrieval_metrics(embedding, labels)
+    assert retrieval_metrics(embedding + 500.0, labels).map_at_r == pytest.approx(
+        near.map_at_r, abs=0.1
+    )
+
+
 def test_they_are_those_of_pytorch_metric_learning() -> None:
     """Of its version 2.9.0: AccuracyCalculator with k = "max_bin_count", by Euclidean distance."""
     labels = (torch.arange(60) ** 2) % 7
