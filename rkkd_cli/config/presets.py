@@ -204,7 +204,8 @@ def _read_with_overrides(
     """Return the table of the file with the overrides laid over it, and the overridden keys.
 
     What the file says of its dataset's images holds for no other: if another dataset is given, only
-    ``val_share`` and the augmentation after crop and flip stay.
+    ``val_share`` and the augmentation after crop and flip stay. For a folder, which may have the same
+    images, the split into classes does, too.
 
     The default arms, which a table without arms gets unless it varies keys, are named after its
     method. So arms of the file that are named after its method are renamed if another method is
@@ -214,7 +215,8 @@ def _read_with_overrides(
     table = read_table(path)
     given, dataset = apply_overrides(table, overrides), table.get("dataset")
     if isinstance(dataset, Mapping) and _name(given, "dataset") != _name(table, "dataset"):
-        kept = ("name", "val_share", *AUGMENTATION_KEYS)
+        kept = ["name", "val_share", *AUGMENTATION_KEYS]
+        kept += ["classes"] * (_name(given, "dataset") == "folder")
         table["dataset"] = {key: dataset[key] for key in kept if key in dataset}
     former, method = _method_name(table), _method_name(given)
     varies = given.get("vary")

@@ -144,6 +144,14 @@ def test_a_file_of_any_editor_is_read(encoding: str, line_end: str, tmp_path: Pa
     assert load_experiment(str(path)) == load_experiment("rank_grad")
 
 
+@pytest.mark.parametrize(("name", "stays"), [("folder", True), ("cifar10", False)])
+def test_the_split_into_classes_holds_for_the_same_images_in_a_folder(
+    name: str, stays: bool
+) -> None:
+    experiment = load_experiment("rkd_metric_cifar100", [Override("dataset.name", name)])
+    assert (experiment.dataset.classes is not None) == stays
+
+
 def test_what_a_file_says_of_its_dataset_holds_for_no_other(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     own = "limit_train = 200\nmean = [0.5]\nroot = 'a'\nval_share = 0.1\n"
