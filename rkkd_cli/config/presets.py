@@ -204,8 +204,8 @@ def _read_with_overrides(
     """Return the table of the file with the overrides laid over it, and the overridden keys.
 
     What the file says of its dataset's images holds for no other: if another dataset is given, only
-    ``val_share`` and the augmentation after crop and flip stay. For a folder, which may have the same
-    images, the split into classes does, too.
+    ``val_share`` and the augmentation after crop and flip stay. For a folder, which may have the
+    same images, the split into classes does, too.
 
     The default arms, which a table without arms gets unless it varies keys, are named after its
     method. So arms of the file that are named after its method are renamed if another method is
