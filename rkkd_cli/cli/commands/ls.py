@@ -89,12 +89,16 @@ def _datasets(out: Path) -> Table:
 def _methods(out: Path) -> Table:
     from rkkd_cli.config.methods import METHODS
 
-    rows = [[name, one.objective, _settings(one.settings)] for name, one in METHODS.items()]
-    return ["method", "objective", SETTINGS], rows
+    rows = [
+        [name, ", ".join(one.tasks), one.objective, _settings(one.settings)]
+        for name, one in METHODS.items()
+    ]
+    return ["method", "task", "objective", SETTINGS], rows
 
 
 def _settings(config: "type[FrozenConfig]") -> str:
-    return ", ".join(f"{name} {field.default}" for name, field in config.model_fields.items())
+    defaults = {name: field.default for name, field in config.model_fields.items()}
+    return ", ".join(f"{name} {'by task' if v is None else v}" for name, v in defaults.items())
 
 
 def _surrogates(out: Path) -> Table:
