@@ -82,8 +82,7 @@ def triplet_per_image(
         counts.append((chosen.sum(dim=2) * positive).sum())
     triplets = torch.stack(counts).sum()
     # Without triplets all sums are 0, and any finite factor will do.
-    factor = torch.where(triplets > 0, len(labels) / triplets.clamp(min=0.5), 0.0)
-    return torch.cat(sums) * factor
+    return torch.cat(sums) * (len(labels) / triplets.clamp(min=0.5))
 
 
 def _checked(embedding: Tensor) -> Tensor:
