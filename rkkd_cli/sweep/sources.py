@@ -40,16 +40,22 @@ class Sources(NamedTuple):
 def make_sources(
     dataset: Dataset, teacher: Teachers, process_group: ProcessGroup = SINGLE_PROCESS
 ) -> Sources:
-    """Return the sources, with the teacher's logits on this rank's shard of the held-out splits.
+    """Return the sources, with the teacher's outputs on this rank's shard of the held-out splits.
+
+    Where their images are compared with each other, every rank has the whole splits.
 
     Raises UserError for a split with fewer images than there are ranks.
     """
+    if teacher.task.compares_images:
+        process_group = SINGLE_PROCESS
     splits = {"test": dataset.test} | ({"val": dataset.val} if dataset.val else {})
     held_out = {}
     for name, split in splits.items():
         shard, batches = _shard_split(name, split, process_group, teacher.task.evaluation_batch)
         images = DeviceImages(shard, dataset, teacher.device)
-        held_out[name] = teacher.taught_split(images, batches)
+        held_out[name] = teacher.taught_split(images)._replace(
+            batches=batches, process_group=process_group
+        )
     return Sources(dataset, teacher, held_out)
 
 

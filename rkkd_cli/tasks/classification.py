@@ -49,6 +49,7 @@ class Classification(Task):
     """The task of a classifier."""
 
     records = CLASSIFICATION
+    compares_images = False
     counts_of_labels = ("acc",)
     counts_in_training = ("agreement", "acc")
     counts_held_out = ("acc", "top5")

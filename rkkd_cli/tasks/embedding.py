@@ -86,6 +86,7 @@ class Embedding(Task):
     """The task of a model whose outputs are compared by distance."""
 
     records = EMBEDDING
+    compares_images = True
     counts_of_labels = ()
     counts_in_training = ("agreement",)
     counts_held_out = ()

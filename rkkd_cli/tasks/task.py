@@ -57,6 +57,7 @@ class HeldOutMetrics(Protocol):
 class Task(ABC):
     """Rows of logits, hard term and metrics. It holds settings, and no state.
 
+    ``compares_images``: the rows of a batch compare its images with each other.
     ``counts_in_training``, ``counts_held_out``: the shares of images that are recorded;
     ``counts_of_labels``: those of a teacher in training.
     ``output_name``: what an output is called where all images get the same.
@@ -65,6 +66,7 @@ class Task(ABC):
     """
 
     records: ClassVar[TaskRecords]
+    compares_images: ClassVar[bool]
     counts_of_labels: ClassVar[tuple[str, ...]]
     counts_in_training: ClassVar[tuple[str, ...]]
     counts_held_out: ClassVar[tuple[str, ...]]

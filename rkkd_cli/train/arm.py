@@ -86,7 +86,13 @@ class ArmOnStream:
         if method.state_dict():
             model = nn.ModuleDict({"student": self.student, "method": method})
         loss = DistillationLoss(
-            model, self.student, self.objective, self.precision, self.input, self.task
+            model,
+            self.student,
+            self.objective,
+            self.precision,
+            self.input,
+            self.task,
+            process_group,
         )
         self.loss = process_group.wrap(loss, arm.experiment.sync_batchnorm, self.uses_all)
         arm_seed, decay = derive_seed(seed, "arm"), recipe.ema_decay
@@ -184,9 +190,10 @@ class DistillationLoss(nn.Module):
         precision: str,
         student_input: ModelInput,
         task: Task,
+        process_group: ProcessGroup = SINGLE_PROCESS,
     ) -> None:
         super().__init__()
-        self.input, self.task = student_input, task
+        self.input, self.task, self.process_group = student_input, task, process_group
         self.model, self.student = model, student
         self.objective, self.precision = objective, precision
 
@@ -200,6 +207,7 @@ class DistillationLoss(nn.Module):
             student = self._outputs(taught.images_for(self.input))
             if self.objective.method.needs_strong_view:
                 strong = self._outputs(taught.images_for(self.input, strong=True))
+        student = self.process_group.gather_outputs(student, taught.batch)
         rows, of_strong = self.task.features(student), strong and self.task.features(strong)
         return taught.loss(self.objective, rows, of_strong), student.logits.detach()
 

@@ -178,9 +178,7 @@ class Lockstep:
         self.process_group.broadcast_tensors(buffers)
         meters_of: dict[str, MetersOfSplits] = {arm.name: {} for arm in arms}
         for split_name, split in self.held_out.items() if arms else ():
-            meters = yield from evaluate(
-                students, split, self.teacher.precision, self.process_group
-            )
+            meters = yield from evaluate(students, split, self.teacher.precision)
             for (arm, average, _), its_meters in zip(models, meters, strict=True):
                 meters_of[arm.name][split_name + average] = its_meters
         return meters_of

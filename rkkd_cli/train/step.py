@@ -90,7 +90,12 @@ class Step:
         """Do everything that runs on the device, and nothing else."""
         with stage("teacher"):
             taught = run_teacher(
-                teacher_outputs, batch, self.needs, progress.epoch, progress.epochs
+                teacher_outputs,
+                batch,
+                self.needs,
+                progress.epoch,
+                progress.epochs,
+                self.process_group,
             )
         outputs = [group.step(taught) for group in self.groups]
         with stage("records"):

@@ -14,13 +14,19 @@ from rkkd_cli.methods import DistillInputs, Objective, ViewOutputs
 from rkkd_cli.methods.objective import ObjectiveLoss, weighted_loss
 from rkkd_cli.methods.teacher_outputs import Outputs, weighted_targets
 from rkkd_cli.models import Features
+from rkkd_cli.tasks.task import Task
+from rkkd_cli.train.distributed.process_group import SINGLE_PROCESS, ProcessGroup
 
 
 class TeacherOutputs(Protocol):
     """The teacher, or a cache of its logits; or several."""
 
+    @property
+    def task(self) -> Task:
+        """What makes rows of the outputs."""
+
     def outputs(self, images: Tensor, features: bool) -> Outputs:
-        """Return the logits (B, C) of a batch, and all other features if they are requested."""
+        """Return the outputs (B, D) on images, and all other features if they are requested."""
 
 
 class FeatureNeeds(NamedTuple):
@@ -108,9 +114,24 @@ def feature_needs(objectives: Iterable[Objective]) -> FeatureNeeds:
 
 
 def run_teacher(
-    teacher: TeacherOutputs, batch: Batch, needs: FeatureNeeds, epoch: int = 1, epochs: int = 1
+    teacher: TeacherOutputs,
+    batch: Batch,
+    needs: FeatureNeeds,
+    epoch: int = 1,
+    epochs: int = 1,
+    process_group: ProcessGroup = SINGLE_PROCESS,
 ) -> TaughtBatch:
     """Run the teacher once on the batch, and once on its strong view if it has one."""
-    strong = None if batch.strong is None else teacher.outputs(batch.strong, needs.features)
-    weak = teacher.outputs(batch.images, needs.features)
-    return TaughtBatch(batch, weak, strong, epoch, epochs, {})
+
+    def rows(images: Tensor) -> Outputs:
+        outputs = teacher.outputs(images, needs.features)
+        if isinstance(outputs, Features):
+            return rows_of_one(outputs)
+        return {name: rows_of_one(one) for name, one in outputs.items()}
+
+    def rows_of_one(outputs: Features) -> Features:
+        return teacher.task.features(process_group.gather_outputs(outputs, batch))
+
+    strong = None if batch.strong is None else rows(batch.strong)
+    weak = rows(batch.images)
+    return TaughtBatch(process_group.gather_labels(batch), weak, strong, epoch, epochs, {})

@@ -132,7 +132,8 @@ def _start_lockstep(
     job: Job, sources: Sources, state: State | None, runtime: Runtime
 ) -> Generator[Event, None, Lockstep]:
     """Return the job's arms in lockstep, as they were in ``state``; yields what the user sees."""
-    recipe, teacher, process_group = job.experiment.training, sources.teacher, runtime.process_group
+    recipe, teacher = job.experiment.training, sources.teacher
+    process_group = runtime.process_group.for_batches(teacher.task.compares_images)
     strong = any(wants_strong_view(arm.experiment.method) for arm in job.arms)
     stream = Stream(
         sources.dataset,

@@ -26,11 +26,6 @@ def check_ranks(experiment: Experiment, count: int, device: torch.device) -> Non
         )
     if experiment.sync_batchnorm and experiment.stacked:
         raise UserError("stacked arms have no sync_batchnorm; leave out one of the two")
-    if experiment.task == "embedding":
-        raise UserError(
-            "a batch's embeddings are compared with each other, so several ranks cannot share it; "
-            "train without torchrun"
-        )
     if experiment.cache_teacher != "off":
         raise UserError("several ranks cannot cache teacher logits; leave out --cache-teacher")
     if experiment.cuda_graph:

@@ -1,7 +1,8 @@
 """The processes that train one stream together, each on its shard of every batch.
 
 An arm minimises Σ_r B_r / B · loss_r over ranks r, where rank r has B_r of the batch's B images.
-For terms that are means over images, that is the loss of the global batch.
+For terms that are means over images, that is the loss of the global batch. Where a batch's images
+are compared with each other, every rank gets the outputs on all of them, and so that loss itself.
 """
 
 import re
@@ -20,6 +21,9 @@ from torch.nn.parallel import DistributedDataParallel
 
 from rkkd_cli.data.stream import Batch, Shard
 from rkkd_cli.errors import RunError, UserError
+from rkkd_cli.methods.inputs import as_float32
+from rkkd_cli.models import Features
+from rkkd_cli.train.distributed.gather import gather_shards
 
 # After this time a rank that hangs is noticed; one that has died is noticed at once.
 COLLECTIVE_TIMEOUT = timedelta(minutes=30)
@@ -47,6 +51,24 @@ class ProcessGroup:
     def shard(self) -> Shard:
         """This rank's shard of every batch."""
         return Shard(self.rank, self.world_size)
+
+    def for_batches(self, are_compared: bool) -> "ProcessGroup":
+        """Return the processes for batches whose images are compared with each other, or are not.
+
+        Where they are, every process has the rows, the loss and the metrics of the global batch.
+        """
+        return self
+
+    def gather_outputs(self, outputs: Features, batch: Batch) -> Features:
+        """Return the outputs that this rank makes rows of, given those on its shard.
+
+        Gradients pass through.
+        """
+        return outputs
+
+    def gather_labels(self, batch: Batch) -> Batch:
+        """Return the batch with the labels and sample indices of the rows; images stay."""
+        return batch
 
     def wrap(self, loss: nn.Module, sync_batchnorm: bool, uses_all: bool) -> nn.Module:
         """Return the module ``loss``, whose backward pass gives all ranks the same gradients.
@@ -102,6 +124,10 @@ class TorchrunGroup(ProcessGroup):
             dist.init_process_group(
                 backend, store=store, rank=rank, world_size=world_size, timeout=COLLECTIVE_TIMEOUT
             )
+
+    def for_batches(self, are_compared: bool) -> ProcessGroup:
+        """Return the ranks for batches whose images are compared with each other, or are not."""
+        return WholeBatchGroup(self) if are_compared else self
 
     def destroy(self) -> None:
         """Disconnect. Ranks that still wait for this one then notice that it is gone."""
@@ -197,6 +223,47 @@ class TorchrunGroup(ProcessGroup):
                 f"({first_sentence(error)}); with --max-restarts torchrun goes on from the last "
                 "checkpoint"
             ) from None
+
+
+class WholeBatchGroup(TorchrunGroup):
+    """The ranks of a group, each of which gets the outputs on all images of a batch."""
+
+    def __init__(self, group: TorchrunGroup) -> None:
+        self.rank, self.world_size, self.store = group.rank, group.world_size, group.store
+
+    def gather_outputs(self, outputs: Features, batch: Batch) -> Features:
+        """Return the outputs on the global batch."""
+        outputs = as_float32(outputs)
+        maps, preacts, final = outputs.maps, outputs.preacts, outputs.final
+        tensors = [outputs.pooled, outputs.logits, *maps, *preacts]
+        tensors += [] if final is None else [final]
+        pooled, logits, *others = self._gather(batch, *tensors)
+        return Features(
+            maps=tuple(others[: len(maps)]),
+            pooled=pooled,
+            logits=logits,
+            preacts=tuple(others[len(maps) : len(maps) + len(preacts)]),
+            final=None if final is None else others[-1],
+        )
+
+    def gather_labels(self, batch: Batch) -> Batch:
+        """Return the batch with the labels and sample indices of all its images."""
+        labels, indices = self._gather(batch, batch.labels, batch.indices)
+        return batch._replace(labels=labels, indices=indices, global_size=None, is_padding=False)
+
+    def _gather(self, batch: Batch, *shards: Tensor) -> tuple[Tensor, ...]:
+        own = self.shard.within(0, batch.total)
+        return gather_shards(self.all_reduce, own, batch.total, self.world_size, *shards)
+
+    def scale_loss(self, loss: Tensor, batch: Batch) -> Tensor:
+        """Return the loss: it is that of the global batch, and so are its gradients."""
+        return loss
+
+    def reduce_metrics(
+        self, means: Sequence[Tensor], counts: Sequence[Tensor], batch: Batch
+    ) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
+        """Return means and counts: they are those of the global batch."""
+        return means, counts
 
 
 def _check_batchnorm(module: nn.Module) -> None:

@@ -30,13 +30,15 @@ class TaughtSplit(NamedTuple):
     Of several teachers they are those of each by name.
 
     The outputs stay on the device in float32, even if the images are streamed: 200 MB for
-    ImageNet's 50,000 images. ``batches`` counts the batches of the largest rank's shard.
+    ImageNet's 50,000 images. ``process_group`` has the ranks that share the split, and ``batches``
+    counts the batches of the largest shard.
     """
 
     task: Task
     images: DeviceImages
     teacher_outputs: Logits
     batches: int = 0
+    process_group: ProcessGroup = SINGLE_PROCESS
 
     @property
     def outputs(self) -> int:
@@ -80,7 +82,6 @@ def evaluate(
     students: Sequence[EvaluatedStudent],
     split: TaughtSplit,
     precision: str,
-    process_group: ProcessGroup = SINGLE_PROCESS,
 ) -> Generator[Tick, None, list[SplitMeters]]:
     """Return the meters of each student with its objective, over all ranks.
 
@@ -112,7 +113,7 @@ def evaluate(
     for _ in range(len(students) * (split.batches - batches)):
         yield Tick()
     for student_meters in meters:
-        student_meters.reduce(process_group)
+        student_meters.reduce(split.process_group)
     return meters
 
 

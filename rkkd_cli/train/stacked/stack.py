@@ -119,12 +119,18 @@ class StackedLoss(nn.Module):
             images = images.contiguous()  # vmap cannot pass channels_last to cuDNN's BatchNorm
         with autocast(images.device, self.arms[0].precision):
             logits = vmap(self._logits, (0, 0, None))(self.weights, self.stacked_buffers, images)
+        group = self.arms[0].process_group
+        outputs = [
+            group.gather_outputs(logits_only(arm_logits), taught.batch)
+            for arm_logits in logits.unbind()
+        ]
         losses = [
-            taught.loss(arm.objective, arm.task.features(logits_only(arm_logits)))
-            for arm, arm_logits in zip(self.arms, logits.unbind(), strict=True)
+            taught.loss(arm.objective, arm.task.features(of_arm))
+            for arm, of_arm in zip(self.arms, outputs, strict=True)
         ]
         total = torch.stack([loss.total for loss in losses]).sum()
-        return total, StepOutput(logits.detach(), [loss.method_terms for loss in losses])
+        logits = torch.stack([of_arm.logits.detach() for of_arm in outputs])
+        return total, StepOutput(logits, [loss.method_terms for loss in losses])
 
     def _logits(
         self, weights: Mapping[str, Tensor], buffers: Mapping[str, Tensor], images: Tensor

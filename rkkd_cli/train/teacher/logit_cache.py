@@ -141,6 +141,7 @@ class CachedOutputs:
 
     def __init__(self, members: Mapping[str, "LogitReader | LogitWriter"]) -> None:
         self.members = members
+        self.task = next(iter(members.values())).task
 
     def outputs(self, images: Tensor, features: bool) -> dict[str, Features]:
         """Return each teacher's logits of the next batch."""
@@ -153,7 +154,8 @@ class LogitReader:
     def __init__(
         self, logits: NDArray[np.float32 | np.float16], first_image: int, teacher: Teacher
     ) -> None:
-        self.logits, self.next_image, self.device = logits, first_image, teacher.device
+        self.logits, self.next_image = logits, first_image
+        self.device, self.task = teacher.device, teacher.task
 
     def outputs(self, images: Tensor, features: bool) -> Features:
         """Return the logits of the next batch. Only the number of ``images`` is used."""
@@ -167,7 +169,7 @@ class LogitWriter:
     """Runs the teacher; after :meth:`begin`, its logits are written to the epoch's file."""
 
     def __init__(self, cache: LogitCache, epoch: int, teacher: Teacher) -> None:
-        self.cache, self.epoch, self.teacher = cache, epoch, teacher
+        self.cache, self.epoch, self.teacher, self.task = cache, epoch, teacher, teacher.task
         self.dtype, self.images_left = DTYPES[cache.precision], cache.shape[0]
         self.path = cache.folder
         self.file: IO[bytes] | None = None

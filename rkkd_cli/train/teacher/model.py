@@ -56,18 +56,18 @@ class Teacher:
 
     @torch.no_grad()
     def outputs(self, images: Tensor, features: bool) -> Features:
-        """Return the rows of a stream's images in float32, and features if requested."""
+        """Return the outputs on a stream's images in float32, and features if requested."""
         images = self.input(images)
         with autocast(self.device, self.precision):
             if features:
                 outputs = self.folded.forward_features(images)
             else:
                 outputs = logits_only(self.folded(images))
-        return self.task.features(as_float32(outputs)._replace(logits=outputs.logits.float()))
+        return as_float32(outputs)._replace(logits=outputs.logits.float())
 
-    def taught_split(self, split: DeviceImages, batches: int = 0) -> TaughtSplit:
-        """Return the split with this teacher's outputs on it; see TaughtSplit for ``batches``."""
-        return TaughtSplit(self.task, split, self.all_outputs(split), batches)
+    def taught_split(self, split: DeviceImages) -> TaughtSplit:
+        """Return the split with this teacher's outputs on it."""
+        return TaughtSplit(self.task, split, self.all_outputs(split))
 
     def all_outputs(self, split: DeviceImages) -> Tensor:
         """Return the model's outputs (N, D) for every image of the split."""

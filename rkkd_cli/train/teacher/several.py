@@ -62,10 +62,10 @@ class TeacherSet:
         """Return each teacher's logits (B, C), and all other features if they are requested."""
         return {name: one.outputs(images, features) for name, one in self.members.items()}
 
-    def taught_split(self, split: DeviceImages, batches: int = 0) -> TaughtSplit:
-        """Return the split with each teacher's outputs on it; see TaughtSplit for ``batches``."""
+    def taught_split(self, split: DeviceImages) -> TaughtSplit:
+        """Return the split with each teacher's outputs on it."""
         outputs = {name: one.all_outputs(split) for name, one in self.members.items()}
-        return TaughtSplit(self.first.task, split, outputs, batches)
+        return TaughtSplit(self.first.task, split, outputs)
 
 
 Teachers = Teacher | TeacherSet

@@ -31,18 +31,26 @@ class LabelLoss(nn.Module):
     """A model and its hard term as one module: a batch in, the loss and the outputs out."""
 
     def __init__(
-        self, model: Classifier, precision: str, model_input: ModelInput, task: Task, hard: HardTerm
+        self,
+        model: Classifier,
+        precision: str,
+        model_input: ModelInput,
+        task: Task,
+        hard: HardTerm,
+        process_group: ProcessGroup = SINGLE_PROCESS,
     ) -> None:
         super().__init__()
         self.model, self.precision, self.input = model, precision, model_input
-        self.task, self.hard = task, hard
+        self.task, self.hard, self.process_group = task, hard, process_group
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return the hard term of the batch, and the outputs (B, D), detached."""
+        """Return the hard term of the batch, and how many outputs are right, (n,)."""
         with autocast(batch.images.device, self.precision):
-            outputs = self.model(self.input(batch.images))
-        rows = self.task.features(logits_only(outputs.float()))
-        return self.hard.loss(rows, batch.targets), outputs.detach()
+            outputs = logits_only(self.model(self.input(batch.images)).float())
+        outputs = self.process_group.gather_outputs(outputs, batch)
+        targets = self.process_group.gather_labels(batch).targets
+        right = self.task.count_right(outputs.logits.detach(), targets.labels)
+        return self.hard.loss(self.task.features(outputs), targets), right
 
 
 def required_recipe(experiment: Experiment, head: ReplacedHead | None = None) -> TrainingConfig:
@@ -79,19 +87,19 @@ class TeacherTraining:
     ) -> None:
         self.name, self.seed = experiment.teacher.model, experiment.teacher.seed
         self.recipe = required_recipe(experiment)
-        self.process_group, self.device_type = process_group, device.type
+        self.task, self.device_type = task_for(experiment), device.type
+        self.process_group = process_group.for_batches(self.task.compares_images)
         stream_seed = derive_seed(self.seed, "teacher-stream")
         batch_size, last_batch = self.recipe.batch_size, self.recipe.last_batch
         by_class = per_class(self.recipe.per_class, self.recipe.batches_per_epoch)
         self.stream = Stream(
             dataset, device, batch_size, stream_seed, last_batch=last_batch, per_class=by_class
         )
-        self.task = task_for(experiment)
         hard = self.task.hard_term(self.recipe)
         meters = EpochMeters((hard.name,), self.task.counts_of_labels, device)
         noise_seed = derive_seed(self.seed, "teacher-noise")
         takes = model_input(experiment.teacher, dataset.image_format)
-        loss = LabelLoss(model, experiment.precision, takes, self.task, hard)
+        loss = LabelLoss(model, experiment.precision, takes, self.task, hard, self.process_group)
         self.loss = process_group.wrap(loss, experiment.sync_batchnorm, self.name in MODELS)
         self.trained = TrainedModel(model, self.recipe, noise_seed, meters, process_group)
         self.epochs_done = self.batches_done = 0
@@ -121,9 +129,8 @@ class TeacherTraining:
         trained = self.trained
         trained.set_rate(self.epochs_done + self.batches_done / len(self.stream))
         with trained.rng.active():
-            loss, outputs = self.loss(batch)
+            loss, correct = self.loss(batch)
             trained.backward_and_step(self.process_group.scale_loss(loss, batch))
-        correct = self.task.count_right(outputs, batch.labels)
         (means,), (counts,) = self.process_group.reduce_metrics(
             [loss.detach()[None]], [correct], batch
         )

@@ -8,17 +8,21 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from trained import CPU
+from trained import CPU, arm_of
 
 from rkkd_cli.config.experiment import MethodConfig, RankConfig, TrainingConfig
+from rkkd_cli.config.objective import TripletConfig
 from rkkd_cli.data.model_input import taken_as_is
 from rkkd_cli.data.stream import Batch, Shard
 from rkkd_cli.errors import RunError, UserError
 from rkkd_cli.losses import KendallRankingLoss
 from rkkd_cli.methods import ModelPair, build_objective
 from rkkd_cli.methods.inputs import logits_only
-from rkkd_cli.models import build_model
+from rkkd_cli.methods.teacher_outputs import logits_of
+from rkkd_cli.models import Classifier, Features, build_model
 from rkkd_cli.tasks import CLASSIFICATION_TASK
+from rkkd_cli.tasks.embedding import Embedding
+from rkkd_cli.tasks.task import Task
 from rkkd_cli.train.arm import DistillationLoss
 from rkkd_cli.train.distributed.process_group import (
     FAILURE_KEY,
@@ -26,9 +30,10 @@ from rkkd_cli.train.distributed.process_group import (
     ProcessGroup,
     TorchrunGroup,
 )
+from rkkd_cli.train.metrics.batch import measure
 from rkkd_cli.train.metrics.meters import EpochMeters
 from rkkd_cli.train.stop_controller import SharedStopController
-from rkkd_cli.train.taught_batch import TaughtBatch
+from rkkd_cli.train.taught_batch import feature_needs, run_teacher
 from rkkd_cli.train.trained_model import TrainedModel
 
 Together = Callable[..., list[Any]]
@@ -46,29 +51,73 @@ def part_of(images: Tensor, labels: Tensor, part: Shard) -> Batch:
     return Batch(images[own], labels[own], labels[own], None, len(labels))
 
 
-def step(process_group: ProcessGroup, method: str, count: int) -> dict[str, Tensor]:
-    """One step of a student in float64 on ``count`` images; returns its weights and gradients."""
+class InFloat64:
+    """A teacher whose outputs are not rounded."""
+
+    def __init__(self, model: Classifier, task: Task) -> None:
+        self.model, self.task = model, task
+
+    @torch.no_grad()
+    def outputs(self, images: Tensor, features: bool) -> Features:
+        outputs = self.model.forward_features(images)
+        return outputs if features else logits_only(outputs.logits)
+
+
+def step(
+    process_group: ProcessGroup, method: str, count: int, task: Task = CLASSIFICATION_TASK
+) -> dict[str, Tensor]:
+    """One step of a student in float64 on ``count`` images.
+
+    Returns weights, gradients and metrics.
+    """
+    process_group = process_group.for_batches(task.compares_images)
     torch.manual_seed(0)
-    images, labels = torch.randn(count, 1, 8, 8).double(), torch.arange(count) % 10
+    images, labels = torch.randn(count, 1, 8, 8).double(), torch.arange(count) % task_classes(task)
     student, teacher = (build_model(f"digits_{who}", 10, 1) for who in ("student", "teacher"))
     student, teacher = student.double().train(), teacher.double().eval()
-    pair = ModelPair(student, teacher, 1, (8, 8), labels)
-    objective = build_objective(
-        MethodConfig(name=method), RankConfig(grad=True, steepness=2.0), pair
-    )
+    pair = ModelPair(student, teacher, 1, (8, 8), labels, task=task.records.name)
+    config = MethodConfig(**arm_of(method)["method"])
+    rank = RankConfig(grad=True, steepness=2.0)
+    objective = build_objective(config, rank, pair, task.hard_term(RECIPE))
+    objective.method.double()
     for module in student.modules():  # as in eval mode, where images do not see each other
         module.train(not isinstance(module, nn.BatchNorm2d))
+    model = nn.ModuleDict({"student": student, "method": objective.method})
     takes = taken_as_is(1, (8, 8))
-    alone = DistillationLoss(student, student, objective, "fp32", takes, CLASSIFICATION_TASK)
-    loss = process_group.wrap(alone, sync_batchnorm=False, uses_all=True)
-    trained = TrainedModel(student, RECIPE, 0, EpochMeters((), (), CPU), process_group)
+    alone = DistillationLoss(model, student, objective, "fp32", takes, task, process_group)
+    loss = process_group.wrap(alone, sync_batchnorm=False, uses_all=False)
+    trained = TrainedModel(model, RECIPE, 0, EpochMeters((), (), CPU), process_group)
     batch = part_of(images, labels, process_group.shard)
-    with torch.no_grad():
-        taught = TaughtBatch(batch, logits_only(teacher(batch.images)), None, 1, 1, {})
-    losses, _ = loss(taught)
+    needs = feature_needs([objective])
+    taught = run_teacher(InFloat64(teacher, task), batch, needs, process_group=process_group)
+    losses, outputs = loss(taught)
     trained.backward_and_step(process_group.scale_loss(losses.total, batch))
-    gradients = {f"{name}.grad": one.grad for name, one in student.named_parameters()}
-    return {name: one.detach() for name, one in (*student.state_dict().items(), *gradients.items())}
+    terms = (objective.hard,)
+    metrics = measure(
+        task, [objective], terms, [outputs[None]], logits_of(taught.teacher), taught.batch.targets
+    )
+    (means,), _ = process_group.reduce_metrics([metrics.means[0]], [], batch)
+    gradients = {f"{name}.grad": one.grad for name, one in model.named_parameters()}
+    return {
+        "means": means,
+        **{n: one.detach() for n, one in model.state_dict().items()},
+        **{n: one for n, one in gradients.items() if one is not None},
+    }
+
+
+def task_classes(task: Task) -> int:
+    """So many classes that few images have others of their own."""
+    return 2 if task.compares_images else 10
+
+
+def same_on_all_ranks(
+    together: Together, world_size: int, method: str, images: int, task: Task
+) -> None:
+    alone = step(SINGLE_PROCESS, method, images, task)
+    for own in together(world_size, lambda group: step(group, method, images, task)):
+        assert own.keys() == alone.keys()
+        for name, value in alone.items():
+            torch.testing.assert_close(own[name], value, rtol=0, atol=1e-12, msg=name)
 
 
 SHARED = [(2, 8), (2, 7), (3, 7), (2, 1)]  # ranks and images
@@ -79,10 +128,15 @@ SHARED = [(2, 8), (2, 7), (3, 7), (2, 1)]  # ranks and images
 def test_ranks_step_as_one_process_does_on_all_the_images(
     method: str, world_size: int, images: int, together: Together
 ) -> None:
-    alone = step(SINGLE_PROCESS, method, images)
-    for own in together(world_size, lambda group: step(group, method, images)):
-        for name, value in alone.items():
-            torch.testing.assert_close(own[name], value, rtol=0, atol=1e-12, msg=name)
+    same_on_all_ranks(together, world_size, method, images, CLASSIFICATION_TASK)
+
+
+@pytest.mark.parametrize("method", ["kd", "triplet", "rkd", "darkrank", "sp", "fitnet"])
+@pytest.mark.parametrize(("world_size", "images"), [(2, 7), (6, 5)])
+def test_ranks_compare_all_images_of_a_batch_as_one_process_does(
+    method: str, world_size: int, images: int, together: Together
+) -> None:
+    same_on_all_ranks(together, world_size, method, images, Embedding(TripletConfig()))
 
 
 class MeanSquare(nn.Module):

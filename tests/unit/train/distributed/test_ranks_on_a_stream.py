@@ -128,3 +128,27 @@ def test_what_ranks_cannot_do_is_refused(
 ) -> None:
     with pytest.raises(UserError, match=sentence):
         check_ranks(experiment_with(*overrides), count, CPU)
+
+
+OF_EMBEDDINGS = (
+    "task=embedding", "dataset.classes={train='0:5', test='5:10'}", "dataset.val_share=0.2",
+    "student.embedding=8", "teacher.embedding=8", "training.per_class=5",
+    "training.batch_size=15", "teacher.training.per_class=4", "teacher.training.batch_size=20",
+)  # fmt: skip
+ARMS_OF_EMBEDDINGS = "arms={triplet={method={name='triplet'}}, rkd={method={name='rkd'}}}"
+
+
+def test_ranks_see_all_embeddings_of_a_batch_and_of_a_split(
+    tmp_path: Path, together: Together
+) -> None:
+    def trained(group: ProcessGroup) -> list[Row]:
+        cache = tmp_path / f"cache-{group.rank}-of-{group.world_size}"
+        return rows_of(events_of(cache, group, *OF_EMBEDDINGS, ARMS_OF_EMBEDDINGS))
+
+    first, second = together(2, trained)
+    assert first == second
+    alone = trained(SINGLE_PROCESS)
+    for row, expected in zip(first, alone, strict=True):  # each rank has BatchNorm of its own
+        assert row.keys() == expected.keys()
+        assert row["triplet"] == pytest.approx(expected["triplet"], rel=0.2)
+        assert row["val_map_at_r"] == pytest.approx(expected["val_map_at_r"], rel=0.2)
