@@ -22,7 +22,6 @@ from rkkd_cli.methods import DistillInputs, ModelPair, build_objective
 from rkkd_cli.methods.inputs import logits_only
 from rkkd_cli.models import build_model
 from rkkd_cli.models.features import with_unit_outputs
-from rkkd_cli.sweep.engines.ranks import check_ranks
 from rkkd_cli.tasks import task_for
 from rkkd_cli.tasks.embedding import Embedding
 from rkkd_cli.tasks.retrieval import retrieval_metrics
@@ -231,11 +230,6 @@ def test_what_does_not_fit_the_task_is_said(overrides: tuple[str, ...], said: st
 def test_a_method_of_another_task_is_refused(task: tuple[str, ...], method: str, said: str) -> None:
     with pytest.raises(UserError, match=said):
         _ = experiment_with(*task, arms={"own": {"method": {"name": method}}}).resolved_arms
-
-
-def test_several_ranks_are_refused() -> None:
-    with pytest.raises(UserError, match="several ranks cannot share it"):
-        check_ranks(embedding_with(), 2, torch.device("cpu"))
 
 
 def test_rows_are_those_of_the_task(cache: Path) -> None:
