@@ -35,11 +35,18 @@ class Neighbours(NamedTuple):
     labels: Tensor
 
 
+class HeldOutRows(NamedTuple):
+    """A student's outputs (B, D) on a held-out batch, and their labels."""
+
+    outputs: Tensor
+    targets: Targets
+
+
 class HeldOutMetrics(Protocol):
     """What is kept of a student's outputs on a held-out split, batch by batch."""
 
-    def add(self, outputs: Tensor, labels: Tensor) -> None:
-        """Take in a batch of outputs (B, D) and labels (B,)."""
+    def add(self, rows: HeldOutRows) -> None:
+        """Take in a batch."""
 
     def reduce(self, ranks: Ranks) -> None:
         """Take in what the other processes have seen."""

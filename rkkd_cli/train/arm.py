@@ -1,6 +1,6 @@
 """One arm on one stream: its student, optimiser, random generators and meters."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,8 +14,6 @@ from rkkd_cli.data.seeding import derive_seed
 from rkkd_cli.methods import ModelPair, Objective, build_objective
 from rkkd_cli.methods.hard_term import HardTerm
 from rkkd_cli.methods.inputs import logits_only
-from rkkd_cli.methods.objective import ObjectiveLoss
-from rkkd_cli.methods.teacher_outputs import logits_of
 from rkkd_cli.models import MODELS, Classifier, Features
 from rkkd_cli.models.first_weights import LoadedWeights
 from rkkd_cli.tasks import task_for
@@ -37,7 +35,7 @@ from rkkd_cli.train.metrics.meters import EpochMeters
 from rkkd_cli.train.moving_average import MovingAverage
 from rkkd_cli.train.profile import stage
 from rkkd_cli.train.rng import IsolatedRng
-from rkkd_cli.train.taught_batch import StepOutput, TaughtBatch
+from rkkd_cli.train.taught_batch import Compared, StepOutput, TaughtBatch
 from rkkd_cli.train.teacher.model import Teacher
 from rkkd_cli.train.teacher.preprocessing import format_facts
 from rkkd_cli.train.teacher.safetensors_files import teacher_bytes
@@ -169,11 +167,12 @@ class ArmOnStream:
     def step(self, taught: TaughtBatch) -> StepOutput:
         """Take one optimisation step. The returned outputs (1, B, D) are from before it."""
         with self.trained.rng.active():
+            output: StepOutput
             with stage("forward", self.name):
-                losses, outputs = self.loss(taught)
-            loss = self.process_group.scale_loss(losses.total, taught.batch)
+                total, output = self.loss(taught)
+            loss = self.process_group.scale_loss(total, taught.batch)
             self.trained.backward_and_step(loss, self.name)
-        return StepOutput(outputs[None], [losses.method_terms])
+        return output
 
 
 class DistillationLoss(nn.Module):
@@ -197,8 +196,8 @@ class DistillationLoss(nn.Module):
         self.model, self.student = model, student
         self.objective, self.precision = objective, precision
 
-    def forward(self, taught: TaughtBatch) -> tuple[ObjectiveLoss, Tensor]:
-        """Return the loss of the batch, and the student's outputs (B, D), detached.
+    def forward(self, taught: TaughtBatch) -> tuple[Tensor, StepOutput]:
+        """Return the loss of the batch, and what is recorded of it.
 
         The student also sees the strong view of the batch, if the method needs that.
         """
@@ -209,7 +208,8 @@ class DistillationLoss(nn.Module):
                 strong = self._outputs(taught.images_for(self.input, strong=True))
         student = self.process_group.gather_outputs(student, taught.batch)
         rows, of_strong = self.task.features(student), strong and self.task.features(strong)
-        return taught.loss(self.objective, rows, of_strong), student.logits.detach()
+        loss = taught.loss(self.objective, rows, of_strong)
+        return loss.total, StepOutput(student.logits.detach()[None], [loss.method_terms])
 
     def _outputs(self, images: Tensor) -> Features:
         if self.objective.method.needs_features:
@@ -261,17 +261,18 @@ def record_metrics(
     All of this runs on the device. ``meters.images`` is left to the caller.
     """
     method_terms = [terms for output in outputs for terms in output.method_terms]
-    objectives, batch = [arm.objective for arm in arms], taught.batch
-    metrics = measure(
-        arms[0].task,
-        objectives,
-        [objective.hard for objective in objectives],
-        [output.outputs for output in outputs],
-        logits_of(taught.teacher),
-        batch.targets,
-    )
-    counted = arms[0].task.counts_in_training
-    of_arms = [metrics.of_arm(arm, counted) for arm in range(len(arms))]
+    batch, of_arms = taught.batch, list[tuple[Tensor, Tensor]]()
+    for objectives, outputs_of_them, compared in _compared_together(arms, outputs, taught):
+        metrics = measure(
+            arms[0].task,
+            objectives,
+            [objective.hard for objective in objectives],
+            outputs_of_them,
+            compared.teacher,
+            compared.targets,
+        )
+        counted = arms[0].task.counts_in_training
+        of_arms += [metrics.of_arm(arm, counted) for arm in range(len(objectives))]
     means: Sequence[Tensor] = [
         torch.cat([row, *(value.to(row.dtype)[None] for value in terms.values())])
         for (row, _), terms in zip(of_arms, method_terms, strict=True)
@@ -282,6 +283,22 @@ def record_metrics(
         arm.meters.accumulate(arm_means, arm_correct, batch.total)
 
 
+def _compared_together(
+    arms: Sequence[ArmOnStream], outputs: Sequence[StepOutput], taught: TaughtBatch
+) -> Iterator[tuple[list[Objective], list[Tensor], Compared]]:
+    """Yield the arms whose rows are compared with the same: objectives, outputs (A, B, D), and it.
+
+    These are all arms, or each of them.
+    """
+    objectives = [arm.objective for arm in arms]
+    if all(output.compared is None for output in outputs):
+        yield objectives, [output.outputs for output in outputs], taught.compared
+        return
+    for objective, output in zip(objectives, outputs, strict=True):
+        assert output.compared is not None
+        yield [objective], [output.outputs], output.compared
+
+
 def record_gradients(
     arms: Sequence[ArmOnStream],
     outputs: Sequence[StepOutput],
@@ -289,9 +306,11 @@ def record_gradients(
     process_group: ProcessGroup = SINGLE_PROCESS,
 ) -> None:
     """Add the logit diagnostics of a step, over all ranks, to those of its arms."""
-    logits = rows_of(arms[0].task, [output.outputs for output in outputs])
-    rows = diagnose([arm.objective for arm in arms], logits, logits_of(taught.teacher))
-    no_counts = [logits.new_empty(0, dtype=torch.int64)] * len(arms)
-    means, counts = process_group.reduce_metrics(list(rows), no_counts, taught.batch)
+    rows: list[Tensor] = []
+    for objectives, outputs_of_them, compared in _compared_together(arms, outputs, taught):
+        logits = rows_of(arms[0].task, outputs_of_them)
+        rows += diagnose(objectives, logits, compared.teacher)
+    no_counts = [rows[0].new_empty(0, dtype=torch.int64)] * len(arms)
+    means, counts = process_group.reduce_metrics(rows, no_counts, taught.batch)
     for arm, arm_means, arm_counts in zip(arms, means, counts, strict=True):
         arm.diagnostics.add(arm_means, arm_counts, taught.batch.total)
