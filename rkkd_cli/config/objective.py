@@ -93,3 +93,16 @@ class TripletConfig(FrozenConfig):
         description="Negatives of a pair: all weighted by distance, the nearest beyond the "
         "positive, or all alike.",
     )
+
+
+class DetectionConfig(FrozenConfig):
+    """What student and teacher are compared on in the task ``detection``.
+
+    ``proposals``: ``student``: the regions that each student is trained on, which the teacher's
+    head classifies too, as in mdistiller. ``teacher``: regions of the teacher, the same for all
+    arms; each student classifies them beside its own, on which its hard terms stay.
+    """
+
+    proposals: Literal["student", "teacher"] = Field(
+        "student", description="Whose regions are compared: each student's, or the teacher's."
+    )

@@ -1,11 +1,14 @@
 """What of an experiment does not fit its task."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from rkkd_cli.config.methods import METHODS, methods_for
+from rkkd_cli.config.tasks import DETECTOR_TERMS, detector_kind
 
 if TYPE_CHECKING:
     from rkkd_cli.config.experiment import Experiment
+    from rkkd_cli.config.models import ModelConfig
 
 
 def task_problem(experiment: "Experiment") -> str | None:
@@ -18,7 +21,9 @@ def task_problem(experiment: "Experiment") -> str | None:
         return (
             f"method.name = {method!r} is for the task {tasks[0]}; for {task} there are {fitting}"
         )
-    if task == "classification":
+    if (problem := _detectors_problem(experiment, models)) is not None:
+        return problem
+    if task != "embedding":
         for section, model in models.items():
             for key in ("embedding", "normalize"):
                 if getattr(model, key):
@@ -40,3 +45,44 @@ def task_problem(experiment: "Experiment") -> str | None:
     if any(recipe is not None and recipe.label_smoothing for recipe in recipes):
         return "label_smoothing is of classes; leave it out for the task embedding"
     return None
+
+
+def _detectors_problem(experiment: "Experiment", models: "Mapping[str, ModelConfig]") -> str | None:
+    """Return what a detector is trained with that it cannot be, or None."""
+    kinds = {section: detector_kind(model.model) for section, model in models.items()}
+    if experiment.task != "detection":
+        section = next((section for section, kind in kinds.items() if kind is not None), None)
+        if section is None:
+            return None
+        model = models[section].model
+        return f"{section}.model = {model!r} is a detector; set task = 'detection'"
+    for section, kind in kinds.items():
+        if kind is None:
+            return (
+                f"task = 'detection' needs a detector, and {section}.model = "
+                f"{models[section].model!r} is none; name it fasterrcnn:{models[section].model}, "
+                f"or another of {', '.join(DETECTOR_TERMS)}"
+            )
+    if len(set(kinds.values())) > 1:
+        return (
+            "student and teacher are compared at the same places, so they must be detectors of one "
+            f"kind, not {' and '.join(dict.fromkeys(map(str, kinds.values())))}"
+        )
+    if experiment.teachers:
+        return "several teachers have regions of their own; give one teacher for detection"
+    if experiment.rank.over != "classes":
+        return (
+            f"rank.over = {experiment.rank.over!r} ranks images, and the rows of detection are "
+            "regions; leave it out"
+        )
+    of_images = {
+        "cache_teacher": experiment.cache_teacher != "off",
+        "cuda_graph": experiment.cuda_graph,
+        "stacked": bool(experiment.stacked),
+        "dataset.mixup_alpha": bool(experiment.dataset.mixup_alpha),
+        "dataset.cutmix_alpha": bool(experiment.dataset.cutmix_alpha),
+        "training.label_smoothing": bool(experiment.training.label_smoothing),
+        "training.per_class": experiment.training.per_class is not None,
+    }
+    key = next((key for key, is_set in of_images.items() if is_set), None)
+    return key and f"{key} is for classes of whole images; leave it out for detection"

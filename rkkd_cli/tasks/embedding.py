@@ -32,6 +32,7 @@ class Triplet:
 
     config: TripletConfig
     name = "triplet"
+    others = ()
 
     @property
     def held_out(self) -> "Triplet":
