@@ -34,6 +34,7 @@ TALLEST = 1.25  # in such widths
 FONT = 6.0
 INCHES_PER_LETTER = 0.58 * FONT / 72
 LINE = 1.5 * FONT / 72  # inches that a label is high
+OBJECTS = "the objects"  # no arm has such a name: it has a space
 MAX_LETTERS = 24  # of a label
 BLACK = "#000000"
 
@@ -85,14 +86,17 @@ def detections_figure(picture: DetectionPicture) -> Figure:
     )
     styles = dict.fromkeys((OBJECT,))
     for row, of_row in zip(rows, panels, strict=True):
-        views = {"objects": None, **{label: row.views.get(label) for label in detectors}}
-        for axes, (label, view) in zip(of_row, views.items(), strict=True):
+        boxes_by_panel = {OBJECTS: [(row.objects, OBJECT), (row.crowds, CROWD)]}
+        boxes_by_panel |= {label: _kinds(view) for label, view in row.views.items()}
+        for axes, label in zip(of_row, (OBJECTS, *detectors), strict=True):
             if row is rows[0]:
                 axes.set_title(shorten_label(label), fontsize=9)
-            _prepare(axes, row, shown=label == "objects" or view is not None)
-            boxes = _boxes_of(row, view) if label == "objects" or view is not None else []
-            _draw_boxes(axes, boxes, row.pixels.shape[1], row.pixels.shape[0])
-            styles |= dict.fromkeys(style for _, style in boxes)
+            axes.set_axis_off()
+            if label in boxes_by_panel:
+                kinds = boxes_by_panel[label]
+                _show_image(axes, row)
+                _draw_boxes(axes, [(box, style) for boxes, style in kinds for box in boxes], row)
+                styles |= dict.fromkeys(style for boxes, style in kinds if boxes)
         of_row[0].text(-0.02, 0.5, row.name, transform=of_row[0].transAxes, rotation=90,
                        ha="right", va="center", fontsize=8)  # fmt: skip
     add_legend(figure, [
@@ -104,30 +108,23 @@ def detections_figure(picture: DetectionPicture) -> Figure:
     return figure
 
 
-def _boxes_of(row: ImageRow, view: DetectorView | None) -> list[tuple[LabelledBox, BoxStyle]]:
-    """Return the boxes of a panel: those of the objects, or of what a detector sees."""
-    if view is None:
-        kinds = [(row.objects, OBJECT), (row.crowds, CROWD)]
-    else:
-        kinds = [(view.missed, MISSED), (view.wrong, WRONG), (view.right, RIGHT)]
-    return [(box, style) for boxes, style in kinds for box in boxes]
+def _kinds(view: DetectorView) -> list[tuple[Sequence[LabelledBox], BoxStyle]]:
+    """Return what a detector sees, by how it is drawn, the most important last: on top."""
+    return [(view.missed, MISSED), (view.wrong, WRONG), (view.right, RIGHT)]
 
 
-def _prepare(axes: Axes, row: ImageRow, shown: bool) -> None:
-    """Show the image in the axes, whose units are its pixels; or leave them empty."""
-    axes.set_axis_off()
-    if shown:
-        height, width = row.pixels.shape[:2]
-        enlarged = max(height, width) < INCHES * DPI
-        axes.imshow(row.pixels, extent=(0, width, height, 0),
-                    interpolation="nearest" if enlarged else "antialiased")  # fmt: skip
-        axes.set(xlim=(0, width), ylim=(height, 0), aspect="equal")
+def _show_image(axes: Axes, row: ImageRow) -> None:
+    """Show the image in the axes, whose units are its pixels."""
+    height, width = row.pixels.shape[:2]
+    enlarged = max(height, width) < INCHES * DPI
+    axes.imshow(row.pixels, extent=(0, width, height, 0),
+                interpolation="nearest" if enlarged else "antialiased")  # fmt: skip
+    axes.set(xlim=(0, width), ylim=(height, 0), aspect="equal")
 
 
-def _draw_boxes(
-    axes: Axes, boxes: Sequence[tuple[LabelledBox, BoxStyle]], width: int, height: int
-) -> None:
+def _draw_boxes(axes: Axes, boxes: Sequence[tuple[LabelledBox, BoxStyle]], row: ImageRow) -> None:
     """Draw boxes with a light border that stands out from any image, and their labels."""
+    height, width = row.pixels.shape[:2]
     pixels = max(width, height / TALLEST) / INCHES  # in an inch
     for (x0, y0, x1, y1), style in ((box.corners, style) for box, style in boxes):
         for colour, dashes, line in (

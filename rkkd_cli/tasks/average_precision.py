@@ -14,7 +14,7 @@ from torch import Tensor
 from rkkd_cli.errors import UserError
 
 MAX_DETECTIONS = 100  # of an image and class, as COCO counts
-CLASSES_AT_ONCE = 20  # bounds the memory: the library wants a dictionary for each box
+CLASSES_AT_ONCE = 8  # bounds the memory: the library wants a dictionary for each box
 IOU_50, IOU_75 = 0, 5  # where these thresholds stand among 0.5, 0.55 … 0.95
 ALL, SMALL, MEDIUM, LARGE = range(4)  # COCO's sizes: areas below 32², up to 96², and above
 MAX_EXAMPLES = 6
@@ -169,9 +169,9 @@ class _Rows(NamedTuple):
 
 
 def _array(tensor: Tensor) -> NDArray[Any]:
-    """Return the values on the CPU; NumPy has no bfloat16."""
-    array: NDArray[Any] = (tensor.float() if tensor.is_floating_point() else tensor).cpu().numpy()
-    return array
+    """Return a copy on the CPU, of which no more is kept than it has; NumPy has no bfloat16."""
+    values = tensor.float() if tensor.is_floating_point() else tensor
+    return values.detach().cpu().numpy().copy()
 
 
 def _corner_and_size(boxes: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -180,7 +180,11 @@ def styles_in(axes: Axes) -> list[tuple[Box, str]]:
 def test_boxes_are_drawn_where_they_are_and_told_apart() -> None:
     figure = detections_figure(picture_of(made_sheet("kd")))
     ((objects, teacher, kd),) = panels(figure)
-    assert [axes.get_title() for axes in (objects, teacher, kd)] == ["objects", "the teacher", "kd"]
+    assert [axes.get_title() for axes in (objects, teacher, kd)] == [
+        "the objects",
+        "the teacher",
+        "kd",
+    ]
     assert styles_in(objects) == [(FIRST, OBJECT.colour), (SECOND, OBJECT.colour)]
     assert styles_in(teacher) == [(FIRST, RIGHT.colour), (SECOND, RIGHT.colour)]
     expected = [(SECOND, MISSED.colour), (SECOND, WRONG.colour), (NEAR, RIGHT.colour)]

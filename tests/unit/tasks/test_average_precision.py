@@ -116,6 +116,16 @@ def test_half_precision_is_taken_as_it_is() -> None:
     assert metric.values()["ap"] == pytest.approx(100)
 
 
+def test_what_becomes_of_the_tensors_afterwards_does_not_matter() -> None:
+    boxes, labels = torch.tensor([OBJECT], requires_grad=True), torch.tensor([0])
+    present = (torch.tensor([OBJECT]), labels, torch.tensor([1e4]), torch.tensor([False]))
+    metric = AveragePrecision()
+    metric.add((boxes, labels, torch.tensor([0.9])), present, 0)
+    present[0].zero_()
+    labels += 1
+    assert metric.values()["ap"] == pytest.approx(100)
+
+
 def test_nothing_is_no_value() -> None:
     assert AveragePrecision().values() == {}
 
