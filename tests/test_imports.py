@@ -60,7 +60,7 @@ FLOORS: dict[str, list[set[str]]] = {
          "recipe", "rng"},
         {"profile"},
     ],
-    "tasks": [{"classification", "embedding"}, {"retrieval", "task"}],
+    "tasks": [{"classification", "embedding"}, {"average_precision", "retrieval", "task"}],
     "models": [
         {"first_weights"},
         {"checkpoint"},
