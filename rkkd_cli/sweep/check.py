@@ -37,8 +37,8 @@ from rkkd_cli.sweep.teacher_fit import check_targets, naming_teacher
 from rkkd_cli.tasks import task_for
 from rkkd_cli.train.arm import ArmOnStream
 from rkkd_cli.train.configured_model import untrained, weights_source
-from rkkd_cli.train.taught_batch import feature_needs, run_teacher
-from rkkd_cli.train.teacher.model import Teacher, freeze
+from rkkd_cli.train.taught_batch import feature_needs
+from rkkd_cli.train.teacher.model import Teacher, freeze, teach
 from rkkd_cli.train.teacher.several import teachers_by_name
 
 RESIDENT_COPIES = 2  # of the decoded images: as they are read, and padded for random crops
@@ -263,7 +263,7 @@ def _check_losses(arms: Sequence[Arm], models: Models, dataset: DatasetInfo) -> 
             needs = feature_needs([student.objective])
             strong = images if needs.strong_view else None
             batch = Batch(images, labels, torch.arange(count), strong, mixed=mixed)
-            student.step(run_teacher(teacher, batch, needs))
+            student.step(teach(teacher, batch, needs))
         except MixedLabelsError as error:
             name = arm.experiment.method.name
             raise UserError(f"arm {arm.name}: method {name} {error}") from None

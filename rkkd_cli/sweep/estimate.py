@@ -33,8 +33,8 @@ from rkkd_cli.train.arm import ArmOnStream
 from rkkd_cli.train.configured_model import model_input, new_model, untrained
 from rkkd_cli.train.device import use_precision
 from rkkd_cli.train.metrics.evaluate import OUTPUT_BATCH
-from rkkd_cli.train.taught_batch import feature_needs, run_teacher
-from rkkd_cli.train.teacher.model import Teacher, freeze
+from rkkd_cli.train.taught_batch import feature_needs
+from rkkd_cli.train.teacher.model import Teacher, freeze, teach
 from rkkd_cli.train.teacher.several import Teachers, teachers_by_name
 
 USABLE_SHARE = 0.8  # of the free memory
@@ -214,10 +214,10 @@ def epoch_time(arms: Sequence[Arm], device: torch.device) -> EpochTime:
     strong = images if needs.strong_view else None
     batch = Batch(images, labels, torch.arange(count, device=device), strong)
     teacher_seconds = {
-        name: _median_seconds(partial(run_teacher, one, batch, needs), device)
+        name: _median_seconds(partial(teach, one, batch, needs), device)
         for name, one in teachers.items()
     }
-    taught = run_teacher(teacher, batch, needs)
+    taught = teach(teacher, batch, needs)
     seconds = {
         kind: _median_seconds(partial(student.step, taught), device)
         for kind, student in students.items()

@@ -5,16 +5,21 @@ Shapes: A arms, B batch, C columns of a row of logits, D outputs of a model.
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
 from rkkd_cli.config.tasks import TaskRecords
 from rkkd_cli.config.training import TrainingConfig
+from rkkd_cli.data.detection.objects import Objects
 from rkkd_cli.data.targets import Targets
 from rkkd_cli.methods.hard_term import HardTerm
 from rkkd_cli.models import Features
+from rkkd_cli.models.detection.detector import Detections
+
+
+T = TypeVar("T")
 
 
 class Ranks(Protocol):
@@ -22,6 +27,12 @@ class Ranks(Protocol):
 
     def all_reduce(self, tensors: list[Tensor]) -> None:
         """Sum each tensor over all of them, in place."""
+
+    def gather(self, value: T) -> list[T]:
+        """Return each one's value in the first of them."""
+
+    def broadcast(self, value: T) -> T:
+        """Return the value of the first of them."""
 
 
 class Neighbours(NamedTuple):
@@ -35,11 +46,20 @@ class Neighbours(NamedTuple):
     labels: Tensor
 
 
+class FoundInImage(NamedTuple):
+    """The detections in an image by its index, and its objects, in pixels of the original image."""
+
+    index: int
+    detections: Detections
+    objects: Objects
+
+
 class HeldOutRows(NamedTuple):
-    """A student's outputs (B, D) on a held-out batch, and their labels."""
+    """A student's outputs (B, D) on a held-out batch, their labels, and what a detector finds."""
 
     outputs: Tensor
     targets: Targets
+    found: Sequence[FoundInImage] = ()
 
 
 class HeldOutMetrics(Protocol):
@@ -65,6 +85,8 @@ class Task(ABC):
     """Rows of logits, hard term and metrics. It holds settings, and no state.
 
     ``compares_images``: the rows of a batch compare its images with each other.
+    ``rows_are_regions``: the rows are at places in the images, which a model has to choose.
+    ``row_shares``: the names of :meth:`row_values`.
     ``counts_in_training``, ``counts_held_out``: the shares of images that are recorded;
     ``counts_of_labels``: those of a teacher in training.
     ``output_name``: what an output is called where all images get the same.
@@ -74,6 +96,8 @@ class Task(ABC):
 
     records: ClassVar[TaskRecords]
     compares_images: ClassVar[bool]
+    rows_are_regions: ClassVar[bool] = False
+    row_shares: ClassVar[tuple[str, ...]] = ()
     counts_of_labels: ClassVar[tuple[str, ...]]
     counts_in_training: ClassVar[tuple[str, ...]]
     counts_held_out: ClassVar[tuple[str, ...]]
@@ -112,6 +136,10 @@ class Task(ABC):
 
         The teacher's rows are (B, C), or (A, B, C) where arms differ.
         """
+
+    def row_values(self, students: Tensor, teacher: Tensor) -> list[Tensor]:
+        """Return further values of each row (A, B), as ``row_shares`` says, of rows (A, B, C)."""
+        return []
 
     @abstractmethod
     def held_out_metrics(self, outputs: int, device: torch.device) -> HeldOutMetrics:

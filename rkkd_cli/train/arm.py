@@ -34,6 +34,7 @@ from rkkd_cli.train.metrics.gradients import GRADIENT_MEANS, diagnose
 from rkkd_cli.train.metrics.meters import EpochMeters
 from rkkd_cli.train.moving_average import MovingAverage
 from rkkd_cli.train.profile import stage
+from rkkd_cli.train.regions import RegionLoss
 from rkkd_cli.train.rng import IsolatedRng
 from rkkd_cli.train.taught_batch import Compared, StepOutput, TaughtBatch
 from rkkd_cli.train.teacher.model import Teacher
@@ -76,14 +77,16 @@ class ArmOnStream:
         self.student = method.wrap_student(student).to(teacher.device).train()
         self.is_wrapped = self.student is not student
         of_teachers = target_columns(arm.experiment.teachers)
-        terms = (*mean_names(self.task), *of_teachers, *self.objective.method_terms)
+        own = (*self.objective.method_terms, *hard.others)
+        terms = (*mean_names(self.task), *of_teachers, *own)
         self.meters = EpochMeters(terms, self.task.counts_in_training, teacher.device)
         self.diagnostics = EpochMeters(GRADIENT_MEANS, (), teacher.device)
         recipe = arm.experiment.training
         model: nn.Module = self.student
         if method.state_dict():
             model = nn.ModuleDict({"student": self.student, "method": method})
-        loss = DistillationLoss(
+        kind = RegionLoss if self.task.rows_are_regions else DistillationLoss
+        loss = kind(
             model,
             self.student,
             self.objective,
@@ -271,6 +274,8 @@ def record_metrics(
             compared.teacher,
             compared.targets,
         )
+        if compared.hard is not None:
+            metrics.means[:, 0] = compared.hard
         counted = arms[0].task.counts_in_training
         of_arms += [metrics.of_arm(arm, counted) for arm in range(len(objectives))]
     means: Sequence[Tensor] = [

@@ -22,8 +22,8 @@ from rkkd_cli.train.taught_batch import (
     TaughtBatch,
     TeacherOutputs,
     feature_needs,
-    run_teacher,
 )
+from rkkd_cli.train.teacher.model import teach
 
 
 class Progress(NamedTuple):
@@ -89,7 +89,7 @@ class Step:
     ) -> tuple[TaughtBatch, list[StepOutput]]:
         """Do everything that runs on the device, and nothing else."""
         with stage("teacher"):
-            taught = run_teacher(
+            taught = teach(
                 teacher_outputs,
                 batch,
                 self.needs,

@@ -38,10 +38,14 @@ class FeatureNeeds(NamedTuple):
 
 
 class Compared(NamedTuple):
-    """What rows of a student are compared with: the teacher's rows (B, C), and their labels."""
+    """What rows of a student are compared with: the teacher's rows (B, C), and their labels.
+
+    ``hard``: the value of the hard term, if the student has computed it itself.
+    """
 
     teacher: Logits
     targets: Targets
+    hard: Tensor | None = None
 
 
 class TaughtBatch(NamedTuple):
