@@ -62,6 +62,7 @@ FLOORS: dict[str, list[set[str]]] = {
     ],
     "tasks": [{"classification", "embedding"}, {"average_precision", "retrieval", "task"}],
     "models": [
+        {"detection"},
         {"first_weights"},
         {"checkpoint"},
         {"catalogue"},
