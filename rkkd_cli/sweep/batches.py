@@ -1,10 +1,11 @@
 """What the batches of an epoch are, and whether the classes are enough for them."""
 
 from rkkd_cli.config.experiment import Experiment, TrainingConfig
-from rkkd_cli.data.catalogue import DatasetInfo, DatasetRequest
+from rkkd_cli.data.catalogue import DatasetInfo
 from rkkd_cli.data.class_batches import per_class
 from rkkd_cli.data.stream import batch_slices
 from rkkd_cli.errors import UserError
+from rkkd_cli.sweep.datasets import dataset_request
 
 
 def epoch_batches(recipe: TrainingConfig, images: int) -> list[slice]:
@@ -18,8 +19,11 @@ def smallest_batch(recipe: TrainingConfig, images: int) -> int:
     return min(int(batch.stop - batch.start) for batch in epoch_batches(recipe, images))
 
 
-def check_classes(experiment: Experiment, request: DatasetRequest, dataset: DatasetInfo) -> None:
+def check_classes(experiment: Experiment, dataset: DatasetInfo) -> None:
     """Raise UserError for classes that the task cannot tell, or too few for a batch."""
+    if experiment.task == "detection":
+        return
+    request = dataset_request(experiment)
     if experiment.task == "classification" and request.is_split_by_class:
         way_out = ", or leave out dataset.classes" if request.classes else ""
         raise UserError(

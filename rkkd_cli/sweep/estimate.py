@@ -18,7 +18,7 @@ from rkkd_cli.config.experiment import (
 )
 from rkkd_cli.data.catalogue import DatasetInfo
 from rkkd_cli.data.model_input import ModelInput, plain_format
-from rkkd_cli.data.reading import inspect_dataset, load_dataset
+from rkkd_cli.data.reading import load_dataset
 from rkkd_cli.data.retrieval_sets import is_packed
 from rkkd_cli.data.stream import Batch
 from rkkd_cli.data.streaming.crops import Crop
@@ -27,7 +27,8 @@ from rkkd_cli.data.streaming.split import StreamedSplit
 from rkkd_cli.models import count_parameters
 from rkkd_cli.records.cache import cache_directory
 from rkkd_cli.sweep.batches import epoch_batches
-from rkkd_cli.sweep.check import RESIDENT_COPIES, dataset_request
+from rkkd_cli.sweep.check import RESIDENT_COPIES
+from rkkd_cli.sweep.datasets import dataset_request, inspect
 from rkkd_cli.tasks import task_for
 from rkkd_cli.train.arm import ArmOnStream
 from rkkd_cli.train.configured_model import model_input, new_model, untrained
@@ -139,7 +140,7 @@ def job_memory(arms: Sequence[Arm]) -> JobMemory:
     arms step one after another: those of the largest student count, measured in one forward pass.
     """
     experiment = arms[0].experiment
-    dataset = inspect_dataset(dataset_request(experiment))
+    dataset = inspect(experiment)
     counts = _image_counts(experiment, dataset)
     stream_images = plain_format(dataset.in_channels, dataset.size)
     activations, per_arm = 0, 0
@@ -195,7 +196,7 @@ def epoch_time(arms: Sequence[Arm], device: torch.device) -> EpochTime:
     """
     experiment = arms[0].experiment
     use_precision(device, experiment.precision)
-    dataset = inspect_dataset(dataset_request(experiment))
+    dataset = inspect(experiment)
     counts = _image_counts(experiment, dataset)
     teachers = {
         name: _untrained_teacher(experiment.taught_by(name), dataset, device)

@@ -23,8 +23,9 @@ from rkkd_cli.models.checkpoint.layout import CheckpointWeights, read_weights
 from rkkd_cli.models.checkpoint.load import load_fitted
 from rkkd_cli.models.checkpoint.recognise import ImageSpec, RecognisedModel, recognise
 from rkkd_cli.models.external.options import NO_OPTIONS
-from rkkd_cli.sweep.check import check_cache, dataset_request
+from rkkd_cli.sweep.check import check_cache
 from rkkd_cli.sweep.checked_model import check_forward
+from rkkd_cli.sweep.datasets import dataset_request
 from rkkd_cli.sweep.sources import dataset_facts, read_dataset
 from rkkd_cli.sweep.teacher_fit import images_error
 from rkkd_cli.train.configured_model import model_input
@@ -141,6 +142,7 @@ def import_teacher(
     use_precision(device, experiment.precision)
     model = _build_model(file, experiment)
     dataset = yield from read_dataset(experiment, cache)
+    assert isinstance(dataset, Dataset)
     yield DatasetReady(dataset_facts(dataset))
     recorded = recorded_facts(file.weights.path, file.weights.metadata)
     check_class_order(file.weights.path, recorded, dataset)

@@ -1,4 +1,4 @@
-"""Detection: a row is a region's logits, one for each class and, of two-stage detectors, background.
+"""Detection: a row is a region's logits, one for each class, of two stages also for background.
 
 Shapes: A arms, R regions of a batch, C columns of a row.
 """
@@ -27,12 +27,10 @@ class FoundBoxes:
     def add(self, rows: HeldOutRows) -> None:
         """Keep the detections of a batch."""
         for image in rows.found:
-            self.found.add(image.detections, image.objects, image.index)
+            self.found.add(image.detections, image.objects, image.number)
 
     def reduce(self, ranks: Ranks) -> None:
-        """Take in what the other ranks have found."""
-        for images in ranks.broadcast(ranks.gather(self.found.images)):
-            self.found.merge(images)
+        """Do nothing: one process has seen the whole split."""
 
     def values(self) -> dict[str, float]:
         """Return COCO's metrics in percent, but those of a size that no object has."""

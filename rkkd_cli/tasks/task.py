@@ -5,7 +5,7 @@ Shapes: A arms, B batch, C columns of a row of logits, D outputs of a model.
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -19,20 +19,11 @@ from rkkd_cli.models import Features
 from rkkd_cli.models.detection.detector import Detections
 
 
-T = TypeVar("T")
-
-
 class Ranks(Protocol):
     """The processes that share a held-out split."""
 
     def all_reduce(self, tensors: list[Tensor]) -> None:
         """Sum each tensor over all of them, in place."""
-
-    def gather(self, value: T) -> list[T]:
-        """Return each one's value in the first of them."""
-
-    def broadcast(self, value: T) -> T:
-        """Return the value of the first of them."""
 
 
 class Neighbours(NamedTuple):
@@ -47,9 +38,9 @@ class Neighbours(NamedTuple):
 
 
 class FoundInImage(NamedTuple):
-    """The detections in an image by its index, and its objects, in pixels of the original image."""
+    """The detections in an image by its number, and its objects, in its original pixels."""
 
-    index: int
+    number: int
     detections: Detections
     objects: Objects
 

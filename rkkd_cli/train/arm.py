@@ -34,7 +34,7 @@ from rkkd_cli.train.metrics.gradients import GRADIENT_MEANS, diagnose
 from rkkd_cli.train.metrics.meters import EpochMeters
 from rkkd_cli.train.moving_average import MovingAverage
 from rkkd_cli.train.profile import stage
-from rkkd_cli.train.regions import RegionLoss
+from rkkd_cli.train.regions import AnyTaught, RegionLoss
 from rkkd_cli.train.rng import IsolatedRng
 from rkkd_cli.train.taught_batch import Compared, StepOutput, TaughtBatch
 from rkkd_cli.train.teacher.model import Teacher
@@ -167,7 +167,7 @@ class ArmOnStream:
         """Set the learning rate that the recipe has after ``epochs_done`` epochs."""
         self.trained.set_rate(epochs_done)
 
-    def step(self, taught: TaughtBatch) -> StepOutput:
+    def step(self, taught: AnyTaught) -> StepOutput:
         """Take one optimisation step. The returned outputs (1, B, D) are from before it."""
         with self.trained.rng.active():
             output: StepOutput
@@ -256,7 +256,7 @@ def _new_objective(
 def record_metrics(
     arms: Sequence[ArmOnStream],
     outputs: Sequence[StepOutput],
-    taught: TaughtBatch,
+    taught: AnyTaught,
     process_group: ProcessGroup = SINGLE_PROCESS,
 ) -> None:
     """Add the terms and metrics of a step, over all ranks, to the meters of its arms.
@@ -289,7 +289,7 @@ def record_metrics(
 
 
 def _compared_together(
-    arms: Sequence[ArmOnStream], outputs: Sequence[StepOutput], taught: TaughtBatch
+    arms: Sequence[ArmOnStream], outputs: Sequence[StepOutput], taught: AnyTaught
 ) -> Iterator[tuple[list[Objective], list[Tensor], Compared]]:
     """Yield the arms whose rows are compared with the same: objectives, outputs (A, B, D), and it.
 
@@ -297,6 +297,7 @@ def _compared_together(
     """
     objectives = [arm.objective for arm in arms]
     if all(output.compared is None for output in outputs):
+        assert isinstance(taught, TaughtBatch)
         yield objectives, [output.outputs for output in outputs], taught.compared
         return
     for objective, output in zip(objectives, outputs, strict=True):
@@ -307,7 +308,7 @@ def _compared_together(
 def record_gradients(
     arms: Sequence[ArmOnStream],
     outputs: Sequence[StepOutput],
-    taught: TaughtBatch,
+    taught: AnyTaught,
     process_group: ProcessGroup = SINGLE_PROCESS,
 ) -> None:
     """Add the logit diagnostics of a step, over all ranks, to those of its arms."""

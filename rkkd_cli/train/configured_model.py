@@ -4,11 +4,13 @@ from typing import Any
 
 from rkkd_cli.config.arms import Arm
 from rkkd_cli.config.models import ModelConfig
+from rkkd_cli.config.tasks import detector_kind
 from rkkd_cli.data.model_input import ImageFormat, ModelInput
 from rkkd_cli.errors import UserError
 from rkkd_cli.files import files_sha256
 from rkkd_cli.models import Classifier, build_model
 from rkkd_cli.models.checkpoint.read import weight_files
+from rkkd_cli.models.detection.build import build_detector
 from rkkd_cli.models.features import with_unit_outputs
 from rkkd_cli.models.first_weights import (
     LoadedWeights,
@@ -39,7 +41,10 @@ def model_input(config: ModelConfig, images: ImageFormat) -> ModelInput:
                 f"{config.role}.{key} has {len(values)} value{'s' * (len(values) > 1)}, and the "
                 f"images have {images.channels} channel{'s' * (images.channels > 1)}"
             )
-    published = published_weights(config.model, config.weights) if config.weights else None
+    is_resized = detector_kind(config.model) is None  # detectors take images of any size
+    published = None
+    if config.weights and is_resized:
+        published = published_weights(config.model, config.weights)
     own = images
     if published is not None:
         own = own._replace(size=published.size)
@@ -52,6 +57,14 @@ def model_input(config: ModelConfig, images: ImageFormat) -> ModelInput:
 
 def new_model(config: ModelConfig, classes: int, own: ImageFormat) -> Classifier:
     """Return the model for images of its own format, with random weights."""
+    if detector_kind(config.model) is not None:
+        return build_detector(
+            config.model,
+            classes,
+            config.given_options,
+            in_channels=own.channels,
+            pretrained=config.weights is not None,
+        )
     outputs = config.outputs(classes)
     model = build_model(config.model, outputs, own.channels, own.size, config.given_options)
     return with_unit_outputs(model) if config.normalize else model

@@ -22,7 +22,7 @@ from rkkd_cli.models.shapes import in_eval_mode
 from rkkd_cli.tasks.task import FoundInImage, HeldOutRows, Task
 from rkkd_cli.train.device import autocast
 from rkkd_cli.train.distributed.process_group import SINGLE_PROCESS, ProcessGroup
-from rkkd_cli.train.taught_batch import Compared, StepOutput
+from rkkd_cli.train.taught_batch import Compared, StepOutput, TaughtBatch
 
 HELD_OUT_REGIONS = 100  # of an image, on which students are compared with the teacher
 OUTPUT_BATCH = 8
@@ -80,6 +80,9 @@ def features_at(
     with autocast(batch.images.device, precision):
         pooled, logits = teacher.at_regions(maps, regions, batch.sizes, batch.images)
     return as_float32(Features(maps, pooled, logits))
+
+
+AnyTaught = TaughtBatch | TaughtScenes
 
 
 class RegionLoss(nn.Module):
@@ -157,20 +160,39 @@ class TaughtRegions:
     """
 
     def __init__(
-        self, task: Task, images: DetectionImages, teacher: Detector, precision: str
+        self,
+        task: Task,
+        images: DetectionImages,
+        teacher: Detector,
+        precision: str,
+        batches: int = 0,
+        process_group: ProcessGroup = SINGLE_PROCESS,
     ) -> None:
         self.task, self.images, self.outputs = task, images, teacher.num_classes
         self.target_columns: tuple[str, ...] = ()
-        self.batches, self.process_group = 0, SINGLE_PROCESS
+        self.batches, self.process_group = batches, process_group
+        self.teacher, self.precision = teacher, precision
         self.places: list[Tensor] = []  # of each image
         self.labels: list[Tensor] = []
         self.logits: list[Tensor] = []
-        for batch, maps in _maps_of(teacher, images, precision):
-            regions, logits = _best_regions(teacher, maps, batch, precision)
+        for batch in images.in_order(OUTPUT_BATCH):
+            regions, logits = _best_regions(teacher, batch, precision)
             counts = [len(places) for places in regions.places]
             self.places += [places.cpu() for places in regions.places]
-            self.labels += regions.labels.cpu().split(counts)
-            self.logits += logits.cpu().split(counts)
+            self.labels += torch.split(regions.labels.cpu(), counts)
+            self.logits += torch.split(logits.cpu(), counts)
+
+    def found_by_teacher(self, numbers: Sequence[int]) -> list[FoundInImage]:
+        """Return what the teacher finds in some images of the split."""
+        views = [self.images.test_view]
+        found = []
+        for number in numbers:
+            split = self.images.split
+            pixels, objects = torch.from_numpy(split.read(number)), split.objects(number)
+            size = self.images.padded_size([number], views)
+            batch = self.images.batch([number], [pixels], [objects], views, size)
+            found += found_in(batch, _detections(self.teacher, batch, self.precision), self.images)
+        return found
 
     def in_order(self) -> Iterator[DetectionBatch]:
         """Yield the images in the batches in which they are evaluated."""
@@ -188,9 +210,7 @@ class TaughtRegions:
         chosen = batch.indices.tolist()
         return torch.cat([self.logits[index] for index in chosen]).to(batch.images.device)
 
-    def held_out_rows(
-        self, model: nn.Module, images: Tensor, batch: DetectionBatch
-    ) -> HeldOutRows:
+    def held_out_rows(self, model: nn.Module, images: Tensor, batch: DetectionBatch) -> HeldOutRows:
         """Return a student's logits at the teacher's regions, and its detections."""
         assert isinstance(model, Detector)
         regions, maps = self.regions_of(batch), model.feature_maps(images)
@@ -199,21 +219,13 @@ class TaughtRegions:
         return HeldOutRows(logits.float(), Targets(regions.labels), found)
 
 
-def _maps_of(
-    detector: Detector, images: DetectionImages, precision: str
-) -> Iterator[tuple[DetectionBatch, tuple[Tensor, ...]]]:
-    """Yield all images of a split with the detector's maps of them."""
-    for batch in images.in_order(OUTPUT_BATCH):
-        with in_eval_mode(detector), torch.no_grad(), autocast(images.device, precision):
-            maps = detector.feature_maps(batch.images)
-        yield batch, maps
-
-
 @torch.no_grad()
 def _best_regions(
-    teacher: Detector, maps: tuple[Tensor, ...], batch: DetectionBatch, precision: str
+    teacher: Detector, batch: DetectionBatch, precision: str
 ) -> tuple[Regions, Tensor]:
+    """Return the teacher's best regions of each image, with its logits there."""
     with in_eval_mode(teacher), autocast(batch.images.device, precision):
+        maps = teacher.feature_maps(batch.images)
         objects = [without_crowds(one) for one in batch.objects]
         regions = teacher.propose(batch.images, maps, batch.sizes, objects, HELD_OUT_REGIONS)
     return regions, features_at(teacher, maps, regions, batch, precision).logits
@@ -223,10 +235,15 @@ def found_in_split(
     detector: Detector, images: DetectionImages, precision: str
 ) -> Iterator[FoundInImage]:
     """Yield what a detector finds in each image of a split."""
-    for batch, maps in _maps_of(detector, images, precision):
-        with in_eval_mode(detector), autocast(images.device, precision):
-            found = detector.detect(maps, batch.images, batch.sizes)
-        yield from found_in(batch, found, images)
+    for batch in images.in_order(OUTPUT_BATCH):
+        yield from found_in(batch, _detections(detector, batch, precision), images)
+
+
+@torch.no_grad()
+def _detections(detector: Detector, batch: DetectionBatch, precision: str) -> list[Detections]:
+    with in_eval_mode(detector), autocast(batch.images.device, precision):
+        maps = detector.feature_maps(batch.images)
+        return detector.detect(maps, batch.images, batch.sizes)
 
 
 def found_in(

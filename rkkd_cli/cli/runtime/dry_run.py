@@ -20,7 +20,8 @@ from rkkd_cli.models import count_parameters
 from rkkd_cli.records.cache import cache_directory
 from rkkd_cli.report.run_text import augmentation_text
 from rkkd_cli.report.setting_text import recipe_text
-from rkkd_cli.sweep.check import CheckedStream, check_device, check_experiment, dataset_request
+from rkkd_cli.sweep.check import CheckedStream, check_device, check_experiment
+from rkkd_cli.sweep.datasets import dataset_request
 from rkkd_cli.sweep.doubts import doubts
 from rkkd_cli.sweep.estimate import StreamEstimate, estimate_stream, free_memory
 from rkkd_cli.sweep.jobs import sources_key

@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 from rkkd_cli.data.detection.splits import DetectionSplit
+from rkkd_cli.data.model_input import ImageFormat
 from rkkd_cli.errors import UserError
 
 
@@ -109,6 +110,12 @@ class DetectionDataset:
     def in_channels(self) -> int:
         """Number of colour channels."""
         return 3
+
+    @property
+    def image_format(self) -> ImageFormat:
+        """The normalisation of the images; their sizes differ."""
+        side = self.test_size or 0
+        return ImageFormat((side, side), self.mean, self.std)
 
     @property
     def test_size(self) -> int | None:

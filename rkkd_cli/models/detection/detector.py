@@ -5,7 +5,7 @@ numbered from 0, without background; N objects of an image; images (B, 3, H, W),
 padded at the right and bottom; sizes, the (height, width) of each image without its padding.
 """
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -13,10 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from rkkd_cli.errors import UserError
+from rkkd_cli.models.features import Classifier, Features
 
 Sizes = Sequence[tuple[int, int]]
 HALF = (torch.float16, torch.bfloat16)
 IN_CHANNELS = 3
+REGIONS_OF_AN_IMAGE = 100  # of an image whose objects are not known
 
 
 class ImageObjects(Protocol):
@@ -29,6 +31,13 @@ class ImageObjects(Protocol):
     @property
     def labels(self) -> Tensor:
         """Class numbers, int64."""
+
+
+class NoObjects(NamedTuple):
+    """The objects of an image of which none is known."""
+
+    boxes: Tensor
+    labels: Tensor
 
 
 class Regions(NamedTuple):
@@ -70,7 +79,7 @@ class Detections(NamedTuple):
     scores: Tensor
 
 
-class Detector(nn.Module, ABC):
+class Detector(Classifier):
     """A detector around a network of torchvision, under torchvision's own parameter names.
 
     The network's children are this module's, so that published files load, and its forward pass is
@@ -97,6 +106,16 @@ class Detector(nn.Module, ABC):
                 self.add_module(name, child)
         object.__setattr__(self, "network", network)  # no child: that would prefix all names
         self.num_classes = num_classes
+
+    def forward_features(self, x: Tensor) -> Features:
+        """Return the maps of images without padding, and pooled features and logits.
+
+        These are at the detector's own best regions.
+        """
+        maps, sizes = self.feature_maps(x), [(x.shape[2], x.shape[3])] * len(x)
+        nothing = [NoObjects(x.new_empty(0, 4), x.new_empty(0, dtype=torch.int64))] * len(x)
+        regions = self.propose(x, maps, sizes, nothing, REGIONS_OF_AN_IMAGE)
+        return Features(maps, *self.at_regions(maps, regions, sizes, x))
 
     def feature_maps(self, images: Tensor) -> tuple[Tensor, ...]:
         """Return the maps of the feature pyramid, finest first."""

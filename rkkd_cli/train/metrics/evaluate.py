@@ -1,13 +1,14 @@
 """Accuracy and terms on a whole split, in eval mode and without augmentation."""
 
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from rkkd_cli.config.teachers import target_columns
 from rkkd_cli.data.model_input import ModelInput
+from rkkd_cli.data.on_device import AnyImages
 from rkkd_cli.data.stream import Batch, DeviceImages
 from rkkd_cli.methods.objective import Objective
 from rkkd_cli.methods.teacher_outputs import Logits
@@ -68,6 +69,43 @@ class TaughtSplit(NamedTuple):
         return HeldOutRows(model(images), batch.targets)
 
 
+class HeldOutSplit(Protocol):
+    """A held-out split with what a teacher says of it: a TaughtSplit, or one of a detector."""
+
+    @property
+    def task(self) -> Task:
+        """The task."""
+
+    @property
+    def images(self) -> AnyImages:
+        """The images on the device."""
+
+    @property
+    def outputs(self) -> int:
+        """The number of a teacher's outputs."""
+
+    @property
+    def batches(self) -> int:
+        """The batches of the largest rank's shard."""
+
+    @property
+    def process_group(self) -> ProcessGroup:
+        """The ranks that share the split."""
+
+    @property
+    def target_columns(self) -> tuple[str, ...]:
+        """The terms that only several teachers have."""
+
+    def in_order(self) -> Iterator[Any]:
+        """Yield the batches in which the images are evaluated."""
+
+    def teacher_rows(self, batch: Any) -> Logits:
+        """Return the teachers' rows of logits on a batch."""
+
+    def held_out_rows(self, model: nn.Module, images: Tensor, batch: Any) -> HeldOutRows:
+        """Return what a student's outputs on a batch are measured by."""
+
+
 class EvaluatedStudent(NamedTuple):
     """A student, its objective, and how it takes the images."""
 
@@ -88,7 +126,7 @@ def all_outputs(
 
 def evaluate(
     students: Sequence[EvaluatedStudent],
-    split: TaughtSplit,
+    split: HeldOutSplit,
     precision: str,
 ) -> Generator[Tick, None, list[SplitMeters]]:
     """Return the meters of each student with its objective, over all ranks.

@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rkkd_cli.data.detection.batches import DetectionBatch, DetectionImages
 from rkkd_cli.data.model_input import ModelInput
-from rkkd_cli.data.detection.batches import DetectionImages
-from rkkd_cli.data.stream import Batch, DeviceImages
+from rkkd_cli.data.on_device import AnyBatch, AnyImages
+from rkkd_cli.data.stream import DeviceImages
 from rkkd_cli.data.targets import Targets
 from rkkd_cli.methods.inputs import as_float32, logits_only
 from rkkd_cli.models import Classifier, Features, count_parameters
@@ -22,9 +23,9 @@ from rkkd_cli.tasks.detection import Detection
 from rkkd_cli.tasks.task import HeldOutRows, Task
 from rkkd_cli.train.device import autocast
 from rkkd_cli.train.distributed.process_group import SINGLE_PROCESS, ProcessGroup
-from rkkd_cli.train.metrics.evaluate import TaughtSplit, all_outputs
-from rkkd_cli.train.regions import TaughtRegions, found_in_split, teach_scenes
-from rkkd_cli.train.taught_batch import FeatureNeeds, TaughtBatch, TeacherOutputs, run_teacher
+from rkkd_cli.train.metrics.evaluate import HeldOutSplit, TaughtSplit, all_outputs
+from rkkd_cli.train.regions import AnyTaught, TaughtRegions, found_in_split, teach_scenes
+from rkkd_cli.train.taught_batch import FeatureNeeds, TeacherOutputs, run_teacher
 
 # A trained teacher is better than guessing by this share of what could be gained, and by more than
 # so many standard errors of guessing.
@@ -72,12 +73,17 @@ class Teacher:
                 outputs = logits_only(self.folded(images))
         return as_float32(outputs)._replace(logits=outputs.logits.float())
 
-    def taught_split(self, split: DeviceImages) -> TaughtSplit:
-        """Return the split with this teacher's outputs on it."""
-        return TaughtSplit(self.task, split, self.all_outputs(split))
+    def taught_split(
+        self, split: AnyImages, batches: int = 0, process_group: ProcessGroup = SINGLE_PROCESS
+    ) -> HeldOutSplit:
+        """Return the split with this teacher's outputs on it; see TaughtSplit for the others."""
+        assert isinstance(split, DeviceImages)
+        outputs = self.all_outputs(split)
+        return TaughtSplit(self.task, split, outputs, batches, process_group)
 
-    def measured(self, split: DeviceImages) -> dict[str, Any]:
+    def measured(self, split: AnyImages) -> dict[str, Any]:
         """Return what the records say of the teacher on the test images."""
+        assert isinstance(split, DeviceImages)
         outputs = all_outputs(self.model, split, self.precision, self.input)
         return self.task.teacher_facts(outputs, split.labels)
 
@@ -98,12 +104,17 @@ class DetectorTeacher(Teacher):
         assert isinstance(self.model, Detector)
         return self.model
 
-    def taught_split(self, split: DetectionImages) -> TaughtRegions:  # type: ignore[override]
+    def taught_split(
+        self, split: AnyImages, batches: int = 0, process_group: ProcessGroup = SINGLE_PROCESS
+    ) -> HeldOutSplit:
         """Return the split with this teacher's best regions in it."""
-        return TaughtRegions(self.task, split, self.detector, self.precision)
+        assert isinstance(split, DetectionImages)
+        teacher = self.detector, self.precision
+        return TaughtRegions(self.task, split, *teacher, batches, process_group)
 
-    def measured(self, split: DetectionImages) -> dict[str, Any]:  # type: ignore[override]
+    def measured(self, split: AnyImages) -> dict[str, Any]:
         """Return COCO's metrics of a split in percent."""
+        assert isinstance(split, DetectionImages)
         found = self.task.held_out_metrics(self.num_classes, self.device)
         images = [*found_in_split(self.detector, split, self.precision)]
         found.add(HeldOutRows(torch.empty(0), Targets(torch.empty(0)), images))
@@ -113,18 +124,18 @@ class DetectorTeacher(Teacher):
 
 def teach(
     teacher: TeacherOutputs,
-    batch: Batch,
+    batch: AnyBatch,
     needs: FeatureNeeds,
     epoch: int = 1,
     epochs: int = 1,
     process_group: ProcessGroup = SINGLE_PROCESS,
-) -> TaughtBatch:
+) -> AnyTaught:
     """Run the teacher on the batch, once for all arms."""
-    if isinstance(teacher, DetectorTeacher):
-        taught: Any = teach_scenes(
+    if isinstance(batch, DetectionBatch):
+        assert isinstance(teacher, DetectorTeacher)
+        return teach_scenes(
             teacher.detector, teacher.precision, teacher.shares_proposals, batch, epoch, epochs
         )
-        return taught
     return run_teacher(teacher, batch, needs, epoch, epochs, process_group)
 
 
@@ -145,7 +156,7 @@ def freeze(
 
 
 def measure_teacher(
-    teacher: Teacher, name: str, options: Mapping[str, Any], test: DeviceImages
+    teacher: Teacher, name: str, options: Mapping[str, Any], test: AnyImages
 ) -> dict[str, Any]:
     """Return a teacher's model name, its options if any, parameters and test metrics."""
     return {

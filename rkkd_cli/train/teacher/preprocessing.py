@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rkkd_cli.data.images import Dataset
 from rkkd_cli.data.model_input import ImageFormat, ModelInput
+from rkkd_cli.data.on_device import AnyDataset
 from rkkd_cli.errors import MAX_SHOWN_LENGTH, UserError
 from rkkd_cli.train.teacher.store import format_image_size
 
@@ -22,7 +22,7 @@ TOLERANCE = 0.01
 Facts = Mapping[str, Any]
 
 
-def preprocessing_facts(dataset: Dataset, takes: ModelInput) -> dict[str, Any]:
+def preprocessing_facts(dataset: AnyDataset, takes: ModelInput) -> dict[str, Any]:
     """Return what a model's facts say of the images it was measured on."""
     return {
         "classes": len(dataset.classes),
@@ -43,7 +43,7 @@ def format_facts(takes: ModelInput) -> dict[str, Any]:
     return facts if before == size else facts | {"resampled_from": before}
 
 
-def check_class_order(path: Path, recorded: Facts, dataset: Dataset) -> None:
+def check_class_order(path: Path, recorded: Facts, dataset: AnyDataset) -> None:
     """Raise UserError for a class that the teacher's record and the dataset number differently."""
     names = _list_of(str, recorded.get("class_names"))
     if len(set(names)) != len(dataset.classes):
@@ -58,7 +58,7 @@ def check_class_order(path: Path, recorded: Facts, dataset: Dataset) -> None:
             )
 
 
-def differences(recorded: Facts, dataset: Dataset, own: ImageFormat) -> list[str]:
+def differences(recorded: Facts, dataset: AnyDataset, own: ImageFormat) -> list[str]:
     """Return a sentence for each point in which a teacher's record differs from what it gets.
 
     That is the dataset's classes, and its images in the teacher's ``own`` format.
@@ -93,7 +93,7 @@ def _size(recorded: Facts, own: ImageFormat) -> list[str]:
     ]
 
 
-def _names(recorded: Facts, dataset: Dataset) -> list[str]:
+def _names(recorded: Facts, dataset: AnyDataset) -> list[str]:
     there, here = _list_of(str, recorded.get("class_names")), list(dataset.classes)
     numbers = [str(index) for index in range(len(here))]  # of a dataset that names no classes
     if len(there) != len(here) or there == here or numbers in (there, here):

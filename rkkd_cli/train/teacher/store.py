@@ -12,7 +12,7 @@ from torch import nn
 
 from rkkd_cli.config.experiment import Experiment, TrainingConfig
 from rkkd_cli.config.untrusted import is_own_model
-from rkkd_cli.data.images import Dataset
+from rkkd_cli.data.on_device import AnyDataset
 from rkkd_cli.errors import UserError
 from rkkd_cli.files import atomic_file, file_sha256, write_atomically
 from rkkd_cli.models import load_checkpoint
@@ -31,7 +31,7 @@ IMPORTED_WEIGHTS_FILE = "weights.safetensors"
 IMPORTED_PREFIX = "imported-"  # of the keys of imported teachers
 
 
-def teacher_key(experiment: Experiment, dataset: Dataset) -> str:
+def teacher_key(experiment: Experiment, dataset: AnyDataset) -> str:
     """Return the key of the teacher that the experiment would train on the dataset.
 
     It covers the training images, their order, augmentation and normalisation, the model (also its

@@ -14,11 +14,11 @@ from trained import checkpoints_of, events_of, experiment_with, going_on
 from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.data.reading import load_dataset
 from rkkd_cli.data.targets import Targets
-from rkkd_cli.sweep.check import dataset_request
+from rkkd_cli.sweep.datasets import dataset_request
 from rkkd_cli.tasks.embedding import Embeddings
 from rkkd_cli.tasks.task import HeldOutRows
 from rkkd_cli.train.events import Event, Retrieved
-from rkkd_cli.train.metrics.retrieved import MAX_SIDE, shrunk
+from rkkd_cli.train.sheets import MAX_SIDE, shrunk
 
 
 def embedding_experiment(*overrides: str) -> Experiment:

@@ -1,0 +1,39 @@
+"""The batches of a dataset on a device, whether its images have a class each or objects."""
+
+import torch
+
+from rkkd_cli.data.class_batches import PerClass
+from rkkd_cli.data.detection.batches import DetectionBatch, DetectionImages
+from rkkd_cli.data.detection.dataset import DetectionDataset
+from rkkd_cli.data.detection.splits import DetectionSplit
+from rkkd_cli.data.detection.stream import DetectionStream
+from rkkd_cli.data.images import Dataset, Split
+from rkkd_cli.data.stream import Batch, DeviceImages, Stream
+
+AnyDataset = Dataset | DetectionDataset
+AnySplit = Split | DetectionSplit
+AnyImages = DeviceImages | DetectionImages
+AnyBatch = Batch | DetectionBatch
+AnyStream = Stream | DetectionStream
+
+
+def split_on_device(split: AnySplit, dataset: AnyDataset, device: torch.device) -> AnyImages:
+    """Return a split of the dataset, whose batches come to the device."""
+    if isinstance(dataset, DetectionDataset):
+        return DetectionImages(split, dataset, device)  # type: ignore[arg-type]
+    return DeviceImages(split, dataset, device)  # type: ignore[arg-type]
+
+
+def open_stream(
+    dataset: AnyDataset,
+    device: torch.device,
+    batch_size: int,
+    seed: int,
+    strong: bool = False,
+    last_batch: str | None = None,
+    per_class: PerClass | None = None,
+) -> AnyStream:
+    """Return the training batches of a seed; see :class:`rkkd_cli.data.stream.Stream`."""
+    if isinstance(dataset, DetectionDataset):
+        return DetectionStream(dataset, device, batch_size, seed, last_batch)
+    return Stream(dataset, device, batch_size, seed, strong, last_batch, per_class)

@@ -1,0 +1,93 @@
+"""The dataset that an experiment describes: what is known of it at once, and its images."""
+
+from pathlib import Path
+
+from rkkd_cli.config.dataset import AUGMENTATION_KEYS
+from rkkd_cli.config.experiment import Experiment
+from rkkd_cli.data.augmentation import Augmentation
+from rkkd_cli.data.catalogue import DatasetInfo, DatasetRequest
+from rkkd_cli.data.class_split import ClassSplit
+from rkkd_cli.data.detection.batches import DIVISOR
+from rkkd_cli.data.detection.dataset import DetectionDataset, DetectionRequest
+from rkkd_cli.data.detection.reading import DETECTION_SETS, inspect_detection, load_detection
+from rkkd_cli.data.images import Dataset
+from rkkd_cli.data.reading import inspect_dataset, load_dataset
+
+OF_DETECTION = ("min_size", "max_size")
+LARGEST_SCENE = 128
+
+
+def dataset_request(experiment: Experiment) -> DatasetRequest:
+    """Return the experiment's dataset of labelled images as a request to ``data``."""
+    table, classes = experiment.dataset.model_dump(exclude={"classes"}), experiment.dataset.classes
+    augment = Augmentation(**{key: table.pop(key) for key in AUGMENTATION_KEYS})
+    split = None if classes is None else ClassSplit(classes.train, classes.test)
+    table = {key: value for key, value in table.items() if key not in OF_DETECTION}
+    return DatasetRequest(**table, classes=split, decoders=experiment.decoders, augment=augment)
+
+
+def detection_request(experiment: Experiment) -> DetectionRequest:
+    """Return the experiment's dataset of images with objects as a request to ``data``.
+
+    A limit is that of a dataset's images, and the number of scenes that are made.
+    """
+    config = experiment.dataset
+    name, are_scenes = config.name, config.name.endswith("_scenes")
+    return DetectionRequest(
+        name="cifar_scenes" if name == "cifar100_scenes" else name,
+        root=config.root,
+        num_classes=100 if name == "cifar100_scenes" else None,
+        train_scenes=config.limit_train if are_scenes else None,
+        test_scenes=config.limit_test if are_scenes else None,
+        limit_train=None if are_scenes else config.limit_train,
+        limit_test=None if are_scenes else config.limit_test,
+        val_share=config.val_share,
+        test_share=config.test_share,
+        split_seed=config.split_seed,
+        min_size=config.min_size,
+        max_size=config.max_size,
+        flip=config.flip,
+        mean=config.mean,
+        std=config.std,
+        decoders=experiment.decoders,
+    )
+
+
+def inspect(experiment: Experiment) -> DatasetInfo:
+    """Check the experiment's dataset and describe it, without decoding an image.
+
+    Raises UserError for a dataset that is not there, or settings that it does not have.
+    """
+    if experiment.task != "detection":
+        return inspect_dataset(dataset_request(experiment))
+    request = detection_request(experiment)
+    known = inspect_detection(request)
+    return DatasetInfo(
+        num_classes=known.num_classes,
+        in_channels=3,
+        size=_usual_size(request),
+        train_images=known.train_images,
+        test_images=known.test_images,
+        train_classes=known.num_classes,
+        test_classes=known.num_classes,
+        streamed=known.streamed,
+        val_images=known.val_images,
+        notes=known.notes,
+    )
+
+
+def _usual_size(request: DetectionRequest) -> tuple[int, int]:
+    """Return a height and width that the images of a detector have, padded."""
+    sides = DETECTION_SETS[request.name].min_size if request.min_size is None else request.min_size
+    side = -(-max(sides, default=LARGEST_SCENE) // DIVISOR) * DIVISOR
+    return side, side
+
+
+def load(experiment: Experiment, cache: Path) -> Dataset | DetectionDataset:
+    """Return the experiment's dataset, downloaded or decoded if needed.
+
+    Raises UserError for a request that does not fit, RunError when a download fails.
+    """
+    if experiment.task == "detection":
+        return load_detection(detection_request(experiment), cache)
+    return load_dataset(dataset_request(experiment), cache)
