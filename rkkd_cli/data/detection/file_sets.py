@@ -1,4 +1,4 @@
-"""Data sets of image files with annotations: their splits as a run uses them."""
+"""Datasets of image files with annotations: their splits as a run uses them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
