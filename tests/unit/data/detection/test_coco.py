@@ -240,6 +240,16 @@ def test_damaged_images_are_named_at_the_start_or_when_they_are_read(tmp_path: P
         next(batches)
 
 
+def test_images_that_are_too_thin_are_named(tmp_path: Path) -> None:
+    content = coco_content(2, size=(40, 60))
+    content["images"][1].update(height=30, width=1)
+    content["annotations"] = content["annotations"][:2]
+    root = write_roboflow(tmp_path, train=content, valid=coco_content(1))
+    with pytest.raises(UserError, match=r"1\.png has 1×30 pixels, too thin for .* = 30"):
+        load(root, max_size=30)
+    load(root, max_size=31)
+
+
 def test_workers_decode_the_same_pixels(tmp_path: Path) -> None:
     content = coco_content(6)
     content["images"][3].update(height=45, width=33)
