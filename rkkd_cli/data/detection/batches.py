@@ -124,8 +124,8 @@ class DetectionImages:
         padded_size: Size,
     ) -> DetectionBatch:
         """Return the batch of these images as the views show them."""
-        images = torch.zeros((len(indices), 3, *padded_size), device=self.device)
-        images = images.contiguous(memory_format=torch.channels_last)
+        shape, layout = (len(indices), 3, *padded_size), torch.channels_last
+        images = torch.empty(shape, device=self.device, memory_format=layout).zero_()
         sizes, moved = [], []
         for one, shown, found, view in zip(images, pixels, objects, views, strict=True):
             image = self._show(shown, view)

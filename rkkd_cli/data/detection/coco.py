@@ -1,7 +1,9 @@
 """Annotations in COCO's format (https://cocodataset.org/#format-data), and where they are found."""
 
+import gc
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
@@ -33,11 +35,15 @@ TYPES: dict[str, tuple[type, ...]] = {
     "a list": (list,),
 }
 MAX_SHOWN_IDS = 10
+MAX_SIDE = 10**6  # pixels
 ROBOFLOW_FILE = "_annotations.coco.json"
-COCO_LAYOUT = "train2017/, val2017/ and annotations/instances_{train,val}2017.json"
+COCO_LAYOUT = (
+    "train2017/, val2017/ and annotations/instances_{train,val}2017.json; for other folders take "
+    "--dataset coco_folder"
+)
 FOLDER_LAYOUT = (
     "train/ with annotations/instances_train.json or train/_annotations.coco.json, and the same "
-    "for val/ (or valid/) or test/"
+    "for val/ (or valid/) or test/; for COCO 2017 itself take --dataset coco"
 )
 
 
@@ -99,7 +105,11 @@ def read_coco(source: Source, root: Path, is_coco: bool) -> Listing:
         facts = source.annotations.stat()
     except OSError as error:
         raise _unreadable(source.annotations, error) from None
-    return _read(source, root, is_coco, (facts.st_mtime_ns, facts.st_size))
+    with _no_garbage_collection():
+        try:
+            return _read(source, root, is_coco, (facts.st_mtime_ns, facts.st_size))
+        except OverflowError:
+            raise UserError(f"{source.annotations} has a number that is too large") from None
 
 
 @lru_cache(maxsize=4)
@@ -121,7 +131,7 @@ def _read(source: Source, root: Path, is_coco: bool, version: tuple[int, int]) -
     folder = source.images.relative_to(root).as_posix()
     listed = Listing(
         np.array([f"{folder}/{_checked_name(image[1], path)}" for image in images]),
-        np.array([image[2:] for image in images]).astype(np.int64),
+        _sizes(images, path),
         Annotations.none(len(images)),
         categories,
         str(path),
@@ -129,6 +139,14 @@ def _read(source: Source, root: Path, is_coco: bool, version: tuple[int, int]) -
     row_of = {image[0]: row for row, image in enumerate(images)}
     image_of = np.array([row_of.get(image, -1) for image, _, _ in objects], np.int64)
     return _with_objects(listed, content["annotations"], image_of, path, is_coco)
+
+
+def _sizes(images: Sequence[tuple[Any, ...]], path: Path) -> Indices:
+    """Return height and width of each image, (N, 2)."""
+    for _, name, height, width in images:
+        if not (1 <= height <= MAX_SIDE and 1 <= width <= MAX_SIDE):
+            raise UserError(f"{path} gives the image {name} {width}×{height} pixels; correct that")
+    return np.array([image[2:] for image in images]).astype(np.int64)
 
 
 def _with_objects(
@@ -157,7 +175,7 @@ def _with_objects(
         image_of[kept], boxes[kept], labels[kept], areas[kept], crowd[kept], len(listed.names)
     )
     left_out = len(kept) - int(kept.sum())
-    notes = (f"{left_out} boxes without area in {path} are left out",) if left_out else ()
+    notes = (f"boxes without area in {path}, left out: {left_out}",) if left_out else ()
     return listed._replace(annotations=objects, notes=notes)
 
 
@@ -213,6 +231,21 @@ def _load(path: Path) -> Mapping[str, Any]:
     if not isinstance(content, dict):
         raise UserError(f"{path} is not in COCO's format: it has no lists images, annotations, …")
     return content
+
+
+@contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    """Keep the collector from looking for cycles among millions of new objects, which have none.
+
+    For COCO's annotations that takes longer than reading them.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def _unreadable(path: Path, error: OSError) -> UserError:

@@ -1,4 +1,4 @@
-"""A detection data set: what is asked for, what is known of it at once, and its splits."""
+"""A detection dataset: what is asked for, what is known of it at once, and its splits."""
 
 import hashlib
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from rkkd_cli.errors import UserError
 
 @dataclass(frozen=True)
 class DetectionRequest:
-    """The data set that is wanted. None means its own default.
+    """The dataset that is wanted. None means its own default.
 
     Attributes:
         name: one of :data:`rkkd_cli.data.detection.reading.DETECTION_SETS`.
@@ -61,7 +61,7 @@ class DetectionSplits(NamedTuple):
 
 
 class DetectionInfo(NamedTuple):
-    """What is known of a data set before its images are read.
+    """What is known of a dataset before its images are read.
 
     ``category_ids`` are the numbers of the classes in the annotation files. ``train_objects`` and
     ``test_objects``, without crowds, are None for scenes, which are not made yet; these have their

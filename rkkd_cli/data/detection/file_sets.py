@@ -1,4 +1,4 @@
-"""Data sets of image files with annotations: their splits as a run uses them."""
+"""Datasets of image files with annotations: their splits as a run uses them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -29,6 +29,7 @@ def read_files(request: DetectionRequest) -> DetectionSplits:
         _check_categories(listing, listings["train"])
         found[name] = _file_split(root, listing, categories, loader)
         found[name].check_files(listing.listed_in)
+        _check_shapes(found[name], request.max_size)
     train, val = found["train"], found.get("val")
     good = np.flatnonzero(train.annotations.can_be_trained_on)
     if not len(good):
@@ -64,6 +65,17 @@ def _check_categories(listing: Listing, train: Listing) -> None:
                 f"the category {number} is {name!r} in {listing.listed_in} and {there} in "
                 f"{train.listed_in}; give both the same list of categories"
             )
+
+
+def _check_shapes(split: FileSplit, max_size: int) -> None:
+    """Raise UserError for an image that has no pixels left if its longest side is max_size."""
+    thin = np.flatnonzero(split.sizes.max(axis=1) >= max_size * split.sizes.min(axis=1))
+    for index in thin[:1].tolist():
+        height, width = split.sizes[index].tolist()
+        raise UserError(
+            f"the image {split.root / split.names[index]} has {width}×{height} pixels, too "
+            f"thin for dataset.max_size = {max_size}; remove it from the list"
+        )
 
 
 def _file_split(

@@ -1,4 +1,4 @@
-"""What the annotation files of a data set list: images, their objects, and categories."""
+"""What the annotation files of a dataset list: images, their objects, and categories."""
 
 from collections import Counter
 from typing import NamedTuple
@@ -13,7 +13,7 @@ from rkkd_cli.data.subsets import Indices
 class Listing(NamedTuple):
     """Images as an annotation file lists them.
 
-    ``names`` (N,) are paths below the data set's root, ``sizes`` (N, 2) height and width.
+    ``names`` (N,) are paths below the dataset's root, ``sizes`` (N, 2) height and width.
     ``annotations`` have the classes' original numbers, the keys of ``categories``, as labels.
     ``listed_in`` says where. ``notes`` are sentences for the user about what was left out.
     """

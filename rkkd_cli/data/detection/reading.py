@@ -1,4 +1,4 @@
-"""Reads detection data sets by name: what they have is told at once, images follow when needed."""
+"""Reads detection datasets by name: what they have is told at once, images follow when needed."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -15,7 +15,7 @@ USUAL_SIZES = (640, 672, 704, 736, 768, 800)
 
 
 class DetectionSpec(NamedTuple):
-    """A data set's entry: what it is, its usual shorter sides, and whether images are flipped."""
+    """A dataset's entry: what it is, its usual shorter sides, and whether images are flipped."""
 
     description: str
     min_size: tuple[int, ...] = USUAL_SIZES
@@ -42,7 +42,7 @@ DETECTION_SETS: dict[str, DetectionSpec] = {
 
 
 def inspect_detection(request: DetectionRequest) -> DetectionInfo:
-    """Check the request and describe the data set, without decoding an image.
+    """Check the request and describe the dataset, without decoding an image.
 
     Of images on disk the annotations are read, and headers of up to 5000 images of a split. Raises
     UserError for a request that does not fit, and for annotations or images that do not.
@@ -64,7 +64,7 @@ def inspect_detection(request: DetectionRequest) -> DetectionInfo:
 
 
 def load_detection(request: DetectionRequest, cache: Path) -> DetectionDataset:
-    """Return the data set; ``cache`` keeps images of scenes that are downloaded.
+    """Return the dataset; ``cache`` keeps images of scenes that are downloaded.
 
     Raises UserError as :func:`inspect_detection` does, RunError when a download fails.
     """
@@ -88,7 +88,7 @@ def load_detection(request: DetectionRequest, cache: Path) -> DetectionDataset:
 
 
 def _checked_spec(request: DetectionRequest) -> DetectionSpec:
-    """Return the entry of a data set. Raises UserError for settings that it does not have."""
+    """Return the entry of a dataset. Raises UserError for settings that it does not have."""
     if request.name not in DETECTION_SETS:
         raise unknown_name("detection dataset", request.name, DETECTION_SETS)
     spec = DETECTION_SETS[request.name]

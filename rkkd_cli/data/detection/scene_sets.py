@@ -1,4 +1,4 @@
-"""Data sets of scenes: whose images they show, and how many there are."""
+"""Datasets of scenes: whose images they show, and how many there are."""
 
 from pathlib import Path
 
@@ -12,14 +12,14 @@ from rkkd_cli.data.detection.dataset import (
 from rkkd_cli.data.detection.scenes import make_scenes
 from rkkd_cli.data.images import LabelledImages
 from rkkd_cli.data.reading import inspect_dataset, load_dataset
-from rkkd_cli.data.subsets import hold_out
+from rkkd_cli.data.subsets import check_hold_out, hold_out
 from rkkd_cli.errors import UserError
 
 TRAIN_SCENES, TEST_SCENES = 1000, 300
 
 
 def source_of_scenes(request: DetectionRequest) -> DatasetRequest | None:
-    """Return the data set whose images scenes show; None for data sets that are no scenes.
+    """Return the dataset whose images scenes show; None for datasets that are no scenes.
 
     CIFAR's images may be those that torchvision downloads, or an image folder. Raises UserError for
     a number of classes that there is not.
@@ -49,6 +49,10 @@ def inspect_scenes(request: DetectionRequest) -> DetectionInfo:
     known = inspect_dataset(source)
     _check_classes(request, known.num_classes)
     train, val, test = _scene_counts(request)
+    if val:
+        check_hold_out(
+            request.val_share, known.train_images, known.num_classes, "dataset.val_share"
+        )
     numbers = tuple(range(known.num_classes))
     names = tuple(map(str, numbers))
     return DetectionInfo(names, numbers, train, test, val, None, None, streamed=False)

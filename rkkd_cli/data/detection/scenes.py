@@ -1,4 +1,4 @@
-"""Scenes made from seeds: 1 to 5 images of a data set on a canvas of noise, with their boxes.
+"""Scenes made from seeds: 1 to 5 images of a dataset on a canvas of noise, with their boxes.
 
 So detection runs without a download. A canvas is 64 to 128 pixels wide and high, an image on it 24
 to 64; an image hides at most a tenth of another.

@@ -107,6 +107,7 @@ def test_cifar_scenes_of_an_image_folder_have_its_classes(tmp_path: Path) -> Non
         (DetectionRequest("digits_scenes", root="/tmp"), "no --data-root"),
         (DetectionRequest("digits_scenes", test_share=0.1), "test_share is for folders"),
         (DetectionRequest("digits_scenes", train_scenes=4, val_share=0.1), "would hold out 0 of 4"),
+        (DetectionRequest("digits_scenes", val_share=0.001), "would hold out 1 of 1397"),
         (DetectionRequest("cifar_scenes", num_classes=20), "10 or 100 classes"),
         (DetectionRequest("coco", root="/tmp", train_scenes=7), "train_scenes is for scenes"),
         (DetectionRequest("coco"), "needs --data-root"),
