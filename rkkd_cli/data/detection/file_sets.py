@@ -9,9 +9,10 @@ import numpy as np
 from rkkd_cli.data.detection.coco import find_coco, find_coco_folder, read_coco
 from rkkd_cli.data.detection.dataset import DetectionRequest, DetectionSplits, held_out_count
 from rkkd_cli.data.detection.listing import Listing
-from rkkd_cli.data.detection.loading import FileLoader
+from rkkd_cli.data.detection.loading import decode_files
 from rkkd_cli.data.detection.splits import FileSplit
 from rkkd_cli.data.detection.voc import read_voc
+from rkkd_cli.data.streaming.loader import ImageLoader
 from rkkd_cli.errors import UserError
 
 MAX_SHOWN_CLASSES = 10
@@ -22,7 +23,7 @@ def read_files(request: DetectionRequest) -> DetectionSplits:
     assert request.root is not None
     root, listings = _listings(request.name, Path(request.root).expanduser().absolute())
     categories = dict(sorted(listings["train"].categories.items()))
-    loader = FileLoader(request.decoders)
+    loader = ImageLoader(request.decoders, decode_files)
     found: dict[str, FileSplit] = {}
     notes = [note for listing in listings.values() for note in listing.notes]
     for name, listing in listings.items():
@@ -79,7 +80,7 @@ def _check_shapes(split: FileSplit, max_size: int) -> None:
 
 
 def _file_split(
-    root: Path, listing: Listing, categories: Mapping[int, str], loader: FileLoader
+    root: Path, listing: Listing, categories: Mapping[int, str], loader: ImageLoader
 ) -> FileSplit:
     """Return the split, whose labels are the places of its objects' categories."""
     known = listing.annotations

@@ -1,28 +1,17 @@
 """Image files of any size, decoded by the workers of torch's DataLoader."""
 
 import itertools
-import multiprocessing as mp
-import warnings
-import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
 from rkkd_cli.data.streaming.decode import read_rgb, reject_decompression_bombs
-from rkkd_cli.data.streaming.loader import (
-    PREFETCH_FACTOR,
-    PRELOADED,
-    START_METHOD,
-    ImageLoader,
-    _start_worker,
-    _terminate,
-)
+from rkkd_cli.data.streaming.loader import ImageLoader
 from rkkd_cli.errors import UserError
 
 CHANNELS = 3
@@ -67,63 +56,17 @@ def pixel_counts(files: Files) -> list[int]:
     return [file.height * file.width * CHANNELS for file in files]
 
 
-class _Batches(Dataset[Tensor | str]):
-    """All batches that there are: an index is a batch's files."""
+def read_files(
+    loader: ImageLoader, batches: Iterable[Files], count: int, pin_memory: bool
+) -> Iterator[list[Tensor]]:
+    """Yield the images (H, W, 3) of ``count`` batches, uint8; ``loader`` does :func:`decode_files`.
 
-    def __getitem__(self, files: Files) -> Tensor | str:
-        try:
-            return decode_files(files)
-        except UserError as error:
-            return str(error)
-
-
-class FileLoader(ImageLoader):
-    """Workers that decode whole images; see :class:`ImageLoader`."""
-
-    def __reduce__(self) -> tuple[type["FileLoader"], tuple[int | None]]:
-        """A copy starts workers of its own."""
-        return FileLoader, (self.requested,)
-
-    def images(
-        self, batches: Iterable[Files], count: int, pin_memory: bool
-    ) -> Iterator[list[Tensor]]:
-        """Yield the images (H, W, 3) of ``count`` batches, uint8.
-
-        Raises ImageError for an image that cannot be decoded, after the batches before it.
-        """
-        decoded_files, batches = itertools.tee(batches)  # which keeps those that are under way
-        decoded = self.read(cast(Any, decoded_files), count, pin_memory)
-        for files, pixels in zip(batches, decoded, strict=True):
-            parts = torch.split(pixels, pixel_counts(files))
-            yield [
-                part.view(file.height, file.width, CHANNELS)
-                for file, part in zip(files, parts, strict=True)
-            ]
-
-    def _decoded(self, pin_memory: bool) -> Iterator[Tensor | str]:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of more workers than cores, which somebody asked for
-            if self.loader is None:
-                self.loader = self._new_loader(pin_memory)
-                others = mp.active_children()
-                decoded = iter(self.loader)
-                started = [child for child in mp.active_children() if child not in others]
-                self.end_workers = weakref.finalize(self, _terminate, started)
-            else:
-                decoded = iter(self.loader)
-        yield from decoded
-
-    def _new_loader(self, pin_memory: bool) -> DataLoader[Tensor | str]:
-        options: dict[str, Any] = {}
-        if self.workers:
-            context = mp.get_context(START_METHOD)
-            context.set_forkserver_preload(PRELOADED)
-            options = {
-                "num_workers": self.workers, "prefetch_factor": PREFETCH_FACTOR,
-                "persistent_workers": True, "worker_init_fn": _start_worker,
-                "multiprocessing_context": context,
-            }  # fmt: skip
-        return DataLoader(
-            _Batches(), batch_size=None, sampler=self.tasks, pin_memory=pin_memory,
-            generator=torch.Generator(), **options,  # else the global generator would be moved
-        )  # fmt: skip
+    Raises ImageError for an image that cannot be decoded, after the batches before it.
+    """
+    tasks, batches = itertools.tee(batches)  # which keeps those that are under way
+    for files, pixels in zip(batches, loader.read(tasks, count, pin_memory), strict=True):
+        parts = torch.split(pixels, pixel_counts(files))
+        yield [
+            part.view(file.height, file.width, CHANNELS)
+            for file, part in zip(files, parts, strict=True)
+        ]

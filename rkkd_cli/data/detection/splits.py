@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rkkd_cli.data.detection.annotations import Annotations
-from rkkd_cli.data.detection.loading import FileLoader, SizedFile
+from rkkd_cli.data.detection.loading import SizedFile, read_files
 from rkkd_cli.data.detection.objects import Objects
 from rkkd_cli.data.headers import MAX_HEADERS
 from rkkd_cli.data.streaming.decode import file_digest, read_size
+from rkkd_cli.data.streaming.loader import ImageLoader
 from rkkd_cli.data.streaming.split import SAMPLED_FILES, file_size
 from rkkd_cli.data.subsets import Indices
 from rkkd_cli.errors import UserError
@@ -68,7 +69,7 @@ class FileSplit:
     names: NDArray[np.str_]
     sizes: Indices
     annotations: Annotations
-    loader: FileLoader
+    loader: ImageLoader
 
     def __len__(self) -> int:
         return len(self.names)
@@ -95,7 +96,7 @@ class FileSplit:
     ) -> Iterator[list[Tensor]]:
         """Yield the images of each batch, (H, W, 3) uint8, decoded by the loader's workers."""
         files = ([self._file(index) for index in batch] for batch in batches)
-        return self.loader.images(files, len(batches), pin_memory)
+        return read_files(self.loader, files, len(batches), pin_memory)
 
     @cached_property
     def fingerprint(self) -> str:
