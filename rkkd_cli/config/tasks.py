@@ -152,6 +152,12 @@ def detector_kind(model: str) -> str | None:
     return kind if kind in DETECTOR_TERMS else None
 
 
+def without_detector(model: str) -> str:
+    """Return the backbone of ``fasterrcnn:BACKBONE``, and any other model's name as it is."""
+    kind, _, backbone = model.partition(":")
+    return backbone if kind in DETECTOR_TERMS else model
+
+
 # A method of this name is its hard term alone: the student without distillation.
 HARD_TERMS = tuple(dict.fromkeys(task.hard_term for task in TASKS.values()))
 

@@ -5,6 +5,7 @@ import torch
 from rkkd_cli.data.class_batches import PerClass
 from rkkd_cli.data.detection.batches import DetectionBatch, DetectionImages
 from rkkd_cli.data.detection.dataset import DetectionDataset
+from rkkd_cli.data.detection.objects import Objects
 from rkkd_cli.data.detection.splits import DetectionSplit
 from rkkd_cli.data.detection.stream import DetectionStream
 from rkkd_cli.data.images import Dataset, Split
@@ -22,6 +23,23 @@ def split_on_device(split: AnySplit, dataset: AnyDataset, device: torch.device) 
     if isinstance(dataset, DetectionDataset):
         return DetectionImages(split, dataset, device)  # type: ignore[arg-type]
     return DeviceImages(split, dataset, device)  # type: ignore[arg-type]
+
+
+def scenes_of(images: torch.Tensor, classes: int) -> DetectionBatch:
+    """Return images (B, 3, H, W) as scenes with one object each, to try a detector on."""
+    height, width = images.shape[2:]
+    size, device = (height, width), images.device
+    objects = tuple(
+        Objects(
+            boxes=torch.tensor([[0.0, 0.0, width / 2, height / 2]], device=device),
+            labels=torch.tensor([number % classes], device=device),
+            areas=torch.tensor([height * width / 4], device=device),
+            crowd=torch.tensor([False], device=device),
+        )
+        for number in range(len(images))
+    )
+    sizes, indices = (size,) * len(images), torch.arange(len(images), device=device)
+    return DetectionBatch(images, sizes, objects, sizes, indices)
 
 
 def open_stream(

@@ -19,6 +19,7 @@ from rkkd_cli.config.experiment import (
 from rkkd_cli.config.models import ModelConfig
 from rkkd_cli.config.tasks import detector_kind
 from rkkd_cli.data.catalogue import DatasetInfo, has_image_files
+from rkkd_cli.data.on_device import AnyBatch, scenes_of
 from rkkd_cli.data.stream import Batch
 from rkkd_cli.data.strong_augment import StrongView
 from rkkd_cli.data.targets import Mixed
@@ -256,7 +257,9 @@ def _check_losses(arms: Sequence[Arm], models: Models, dataset: DatasetInfo) -> 
             student = ArmOnStream(untrained(arm, teacher.input.images), 0, teacher, labels)
             needs = feature_needs([student.objective])
             strong = images if needs.strong_view else None
-            batch = Batch(images, labels, torch.arange(count), strong, mixed=mixed)
+            batch: AnyBatch = Batch(images, labels, torch.arange(count), strong, mixed=mixed)
+            if experiment.task == "detection":
+                batch = scenes_of(images, dataset.num_classes)
             student.step(teach(teacher, batch, needs))
         except MixedLabelsError as error:
             name = arm.experiment.method.name

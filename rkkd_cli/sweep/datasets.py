@@ -7,14 +7,13 @@ from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.data.augmentation import Augmentation
 from rkkd_cli.data.catalogue import DatasetInfo, DatasetRequest
 from rkkd_cli.data.class_split import ClassSplit
-from rkkd_cli.data.detection.batches import DIVISOR
-from rkkd_cli.data.detection.dataset import DetectionDataset, DetectionRequest
+from rkkd_cli.data.detection.dataset import DetectionDataset, DetectionRequest, usual_size
 from rkkd_cli.data.detection.reading import DETECTION_SETS, inspect_detection, load_detection
+from rkkd_cli.data.detection.scene_sets import source_of_scenes
 from rkkd_cli.data.images import Dataset
-from rkkd_cli.data.reading import inspect_dataset, load_dataset
+from rkkd_cli.data.reading import inspect_dataset, load_dataset, needs_download
 
 OF_DETECTION = ("min_size", "max_size")
-LARGEST_SCENE = 128
 
 
 def dataset_request(experiment: Experiment) -> DatasetRequest:
@@ -65,7 +64,7 @@ def inspect(experiment: Experiment) -> DatasetInfo:
     return DatasetInfo(
         num_classes=known.num_classes,
         in_channels=3,
-        size=_usual_size(request),
+        size=usual_size(usual_sides(request)),
         train_images=known.train_images,
         test_images=known.test_images,
         train_classes=known.num_classes,
@@ -76,11 +75,19 @@ def inspect(experiment: Experiment) -> DatasetInfo:
     )
 
 
-def _usual_size(request: DetectionRequest) -> tuple[int, int]:
-    """Return a height and width that the images of a detector have, padded."""
-    sides = DETECTION_SETS[request.name].min_size if request.min_size is None else request.min_size
-    side = -(-max(sides, default=LARGEST_SCENE) // DIVISOR) * DIVISOR
-    return side, side
+def will_download(experiment: Experiment, cache: Path) -> bool:
+    """Return whether :func:`load` would download the dataset."""
+    if experiment.task != "detection":
+        return needs_download(dataset_request(experiment), cache)
+    source = source_of_scenes(detection_request(experiment))
+    return source is not None and needs_download(source, cache)
+
+
+def usual_sides(request: DetectionRequest) -> tuple[int, ...]:
+    """Return the shorter sides that the images of a detector are resized to; none: as they are."""
+    if request.min_size is not None:
+        return request.min_size
+    return DETECTION_SETS[request.name].min_size
 
 
 def load(experiment: Experiment, cache: Path) -> Dataset | DetectionDataset:

@@ -18,6 +18,7 @@ from rkkd_cli.config.experiment import (
 )
 from rkkd_cli.data.catalogue import DatasetInfo
 from rkkd_cli.data.model_input import ModelInput, plain_format
+from rkkd_cli.data.on_device import AnyBatch, scenes_of
 from rkkd_cli.data.reading import load_dataset
 from rkkd_cli.data.retrieval_sets import is_packed
 from rkkd_cli.data.stream import Batch
@@ -213,7 +214,9 @@ def epoch_time(arms: Sequence[Arm], device: torch.device) -> EpochTime:
     images, labels = images[:count], labels[:count]
     needs = feature_needs(student.objective for student in students.values())
     strong = images if needs.strong_view else None
-    batch = Batch(images, labels, torch.arange(count, device=device), strong)
+    batch: AnyBatch = Batch(images, labels, torch.arange(count, device=device), strong)
+    if experiment.task == "detection":
+        batch = scenes_of(images, dataset.num_classes)
     teacher_seconds = {
         name: _median_seconds(partial(teach, one, batch, needs), device)
         for name, one in teachers.items()

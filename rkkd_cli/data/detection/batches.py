@@ -12,13 +12,12 @@ import torch
 from torch import Tensor
 from torchvision.models.detection.transform import GeneralizedRCNNTransform, resize_boxes
 
-from rkkd_cli.data.detection.dataset import DetectionDataset
+from rkkd_cli.data.detection.dataset import DIVISOR, DetectionDataset
 from rkkd_cli.data.detection.objects import Objects
 from rkkd_cli.data.detection.splits import DetectionSplit
 from rkkd_cli.data.stream import batch_slices
 
 Size = tuple[int, int]  # height and width
-DIVISOR = 32  # of the padded images' sides: the stride of the coarsest map
 
 
 class DetectionBatch(NamedTuple):

@@ -1,6 +1,7 @@
 """A detection dataset: what is asked for, what is known of it at once, and its splits."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -8,6 +9,9 @@ from typing import NamedTuple
 from rkkd_cli.data.detection.splits import DetectionSplit
 from rkkd_cli.data.model_input import ImageFormat
 from rkkd_cli.errors import UserError
+
+DIVISOR = 32  # of the padded images' sides: the stride of the coarsest map
+LARGEST_SCENE = 128
 
 
 @dataclass(frozen=True)
@@ -113,9 +117,8 @@ class DetectionDataset:
 
     @property
     def image_format(self) -> ImageFormat:
-        """The normalisation of the images; their sizes differ."""
-        side = self.test_size or 0
-        return ImageFormat((side, side), self.mean, self.std)
+        """The normalisation of the images, and a usual size of theirs: they differ."""
+        return ImageFormat(usual_size(self.min_size), self.mean, self.std)
 
     @property
     def test_size(self) -> int | None:
@@ -133,6 +136,12 @@ class DetectionDataset:
         splits = [split.fingerprint for split in (self.train, self.test, self.val) if split]
         text = repr((splits, self.classes, self.category_ids, self.mean, self.std))
         return hashlib.sha256(text.encode()).hexdigest()
+
+
+def usual_size(sides: Sequence[int]) -> tuple[int, int]:
+    """Return a height and width that images have whose shorter sides become these, padded."""
+    side = -(-max(sides, default=LARGEST_SCENE) // DIVISOR) * DIVISOR
+    return side, side
 
 
 def held_out_count(images: int, share: float, setting: str) -> int:

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from rkkd_cli.config.experiment import Experiment, TrainingConfig
+from rkkd_cli.config.tasks import without_detector
 from rkkd_cli.config.untrusted import is_own_model
 from rkkd_cli.data.on_device import AnyDataset
 from rkkd_cli.errors import UserError
@@ -60,7 +61,7 @@ def teacher_key(experiment: Experiment, dataset: AnyDataset) -> str:
     parts |= {} if takes.is_same else {"input": takes.own}
     parts |= {} if weights is None else {"weights": weights}
     if is_own_model(teacher.model):
-        parts["code"] = source_hash("model", teacher.model)
+        parts["code"] = source_hash("model", without_detector(teacher.model))
     text = json.dumps(parts, sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:16]
 
