@@ -63,7 +63,8 @@ TORCHVISION = {
 LIBRARIES: Mapping[str, Mapping[str, Published]] = {
     "torchvision": TORCHVISION,
     "detectron2": {
-        name: Published("fasterrcnn", backbone) for name, backbone in DETECTRON2.items()
+        name: Published("fasterrcnn", backbone, {"rpn_post_nms_top_n_train": 1000})
+        for name, backbone in DETECTRON2.items()
     },
 }
 

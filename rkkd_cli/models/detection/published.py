@@ -28,6 +28,7 @@ CLASS_BOXES = "roi_heads.box_predictor.bbox_pred."
 ANCHOR_SCORES = "head.classification_head.cls_logits."
 ANCHOR_BOXES = "head.regression_head.bbox_reg.bias"
 BOX = 4  # numbers of a box
+NO_DETECTOR = "has no weights of a Faster R-CNN, RetinaNet or FCOS of torchvision or detectron2"
 UNUSED = ("__background__", "N/A")  # categories of columns that no object has
 
 # Names in torchvision's files of before its version 0.12, and those of today.
@@ -113,9 +114,7 @@ def file_columns(tensors: Mapping[str, Tensor]) -> int:
     if f"{ANCHOR_SCORES}weight" in tensors and ANCHOR_BOXES in tensors:
         anchors = len(tensors[ANCHOR_BOXES]) // BOX
         return len(tensors[f"{ANCHOR_SCORES}weight"]) // anchors
-    raise UserError(
-        "the file has no weights of a Faster R-CNN, RetinaNet or FCOS of torchvision or detectron2"
-    )
+    raise UserError(f"the file {NO_DETECTOR}")
 
 
 def coco_columns(tensors: Mapping[str, Tensor], categories: Sequence[int]) -> list[int]:
@@ -179,9 +178,7 @@ def load_detector(
                 remove_eps(detector)
             return
         misfits.append(misfit)
-    if not misfits:
-        file_columns(weights.tensors)
-    raise UserError(f"checkpoint {weights.path} {misfits[0]}")
+    raise UserError(f"checkpoint {weights.path} {misfits[0] if misfits else NO_DETECTOR}")
 
 
 def remove_eps(detector: nn.Module) -> None:

@@ -43,19 +43,16 @@ def of_coco(kind: str) -> Detector:
     dropped = [column for column in range(1, COLUMNS) if column not in CATEGORIES]
     with torch.no_grad():
         if kind == "fasterrcnn":
-            predictor = detector.get_submodule("roi_heads.box_predictor.cls_score")
-            nn.init.normal_(predictor.weight, std=1.0)  # type: ignore[arg-type]
-            nn.init.normal_(
-                detector.get_submodule("roi_heads.box_predictor.bbox_pred").weight,
-                std=0.1,  # type: ignore[arg-type]
-            )
-            predictor.bias[dropped] = DROPPED  # type: ignore[index, operator]
+            predictor: Any = detector.get_submodule("roi_heads.box_predictor")
+            predictor.cls_score.weight.normal_()
+            predictor.bbox_pred.weight.normal_(std=0.1)
+            predictor.cls_score.bias[dropped] = DROPPED
         else:
-            scores = detector.get_submodule("head.classification_head.cls_logits")
-            nn.init.normal_(scores.weight, std=1.0)  # type: ignore[arg-type]
-            bias = torch.zeros(len(scores.bias) // COLUMNS, COLUMNS).double()  # type: ignore[arg-type]
+            scores: Any = detector.get_submodule("head.classification_head.cls_logits")
+            scores.weight.normal_()
+            bias = torch.zeros(len(scores.bias) // COLUMNS, COLUMNS).double()
             bias[:, [0, *dropped]] = DROPPED
-            scores.bias.copy_(bias.flatten())  # type: ignore[operator, union-attr]
+            scores.bias.copy_(bias.flatten())
     return detector.eval()
 
 
@@ -116,7 +113,7 @@ def test_a_file_of_other_classes_or_of_a_classifier_is_refused(tmp_path: Path) -
     torch.save(faster.state_dict(), paths[2])
     messages = (
         "has 5 columns, and the detector of 3 classes 3; say which",
-        "the file has no weights of a Faster R-CNN, RetinaNet or FCOS",
+        r"backbone\.pth has no weights of a Faster R-CNN, RetinaNet or FCOS",
         "is of another architecture",
     )
     for path, message in zip(paths, messages, strict=True):
