@@ -72,6 +72,7 @@ def inspect(experiment: Experiment) -> DatasetInfo:
         streamed=known.streamed,
         val_images=known.val_images,
         notes=known.notes,
+        class_names=known.classes,
     )
 
 
