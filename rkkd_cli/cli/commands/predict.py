@@ -12,7 +12,7 @@ from rkkd_cli.cli.flags.students import ARM, BEST, DEVICE, EMA, SEED, weights_ki
     Flag("images", list[Path], "Image files, or folders of images.", positional=True,
          default=REQUIRED, metavar="IMAGE"),
     SEED, BEST, EMA,
-    Flag("top", int | None, "Classes to show of each image, the most probable first, or detections; "
+    Flag("top", int | None, "Classes or detections to show of each image, the most probable first; "
          "default: 3 classes, all detections.", min=1),
     Flag("threshold", float, "Lowest score of a detection that is shown.", default=0.5, min=0),
     Flag("draw", Path | None, "Folder for the images with the boxes of a detector.",

@@ -61,9 +61,7 @@ def _rows(results: Results, digits: Mapping[str, int]) -> list[list[str]]:
     return rows
 
 
-def _cells(
-    measured: Sequence[Measured | MeasuredDetector], digits: Mapping[str, int]
-) -> list[str]:
+def _cells(measured: Sequence[Measured | MeasuredDetector], digits: Mapping[str, int]) -> list[str]:
     values = [
         mean_std(pd.Series([one.metrics.get(name) for one in measured])).text(places)
         for name, places in digits.items()

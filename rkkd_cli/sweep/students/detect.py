@@ -114,7 +114,7 @@ def drawn_files(files: Sequence[Path], folder: Path) -> list[Path]:
             )
     twice = next((target for target in targets if targets.count(target) > 1), None)
     if twice is not None:
-        raise UserError(f"two images would be drawn to {twice}; draw them into folders of their own")
+        raise UserError(f"two images would be drawn to {twice}; draw one of them elsewhere")
     return targets
 
 
