@@ -21,7 +21,11 @@ from rkkd_cli.models.checkpoint.load import BATCH_COUNTER, find_misfit, load_fit
 from rkkd_cli.models.detection.array_pickle import read_array_pickle
 from rkkd_cli.models.detection.build import TORCHVISION
 from rkkd_cli.models.detection.detector import Detector
-from rkkd_cli.models.detection.detectron2 import from_detectron2, is_detectron2
+from rkkd_cli.models.detection.detectron2 import (
+    computes_as_detectron2,
+    from_detectron2,
+    is_detectron2,
+)
 from rkkd_cli.models.detection.two_stage import TwoStage
 from rkkd_cli.models.external.downloads import Download, from_torch_hub
 from rkkd_cli.models.external.published_weights import PRETRAINED
@@ -179,6 +183,11 @@ def load_detector(
     for view in candidate_views(weights.tensors):
         tensors: Mapping[str, Tensor] = view.tensors
         if is_detectron2(tensors):
+            if not computes_as_detectron2(detector):
+                raise UserError(
+                    f"checkpoint {weights.path} is of detectron2, whose networks compute "
+                    "differently; name the detector detectron2:faster_rcnn_R_50_FPN or …R_101_FPN"
+                )
             tensors = from_detectron2(tensors)
         tensors = _upgraded(tensors, expected)
         if not _names(tensors, CLASS_SCORES) and not _names(tensors, ANCHOR_SCORES):

@@ -195,3 +195,9 @@ def test_names_of_another_architecture_are_refused(tmp_path: Path) -> None:
     path.write_bytes(pickle.dumps({"model": arrays}))
     with pytest.raises(UserError, match=r"'roi_heads\.mask_head\.deconv\.weight' has no place"):
         load_detector(small_detector(), read_detector_file(path), "")
+
+
+def test_a_network_that_computes_otherwise_refuses_its_files(published: Path) -> None:
+    torchvisions = build_detector("fasterrcnn:torchvision:resnet50", CLASSES, SMALL)
+    with pytest.raises(UserError, match="name the detector detectron2:faster_rcnn_R_50_FPN"):
+        load_detector(torchvisions, read_detector_file(published), "")
