@@ -83,5 +83,5 @@ def torchvision_detections(network: Any, batch: PreparedBatch) -> list[dict[str,
 def gradients(network: nn.Module, losses: dict[str, Tensor]) -> dict[str, Tensor | None]:
     """Return the gradients of the sum of the losses, by name."""
     network.zero_grad()
-    torch.stack(list(losses.values())).sum().backward()
+    torch.autograd.backward(list(losses.values()))
     return {name: parameter.grad for name, parameter in network.named_parameters()}

@@ -65,7 +65,7 @@ class BytesStub:
 
     __slots__ = ()
 
-    def __new__(cls, text: str, *args: Any) -> Any:
+    def __new__(cls, text: str = "", *args: Any) -> Any:
         """Return the bytes."""
         return str.encode(text, "latin1")
 
@@ -80,6 +80,7 @@ STANDS_FOR: dict[tuple[str, str], Any] = {
     **{(module, "_reconstruct"): ArrayStub for module in MODULES},
     **{(module, "scalar"): ScalarStub for module in MODULES},
     ("_codecs", "encode"): BytesStub,
+    ("__builtin__", "bytes"): BytesStub,
 }
 
 
@@ -142,10 +143,10 @@ def _tensor(path: Path, name: str, array: ArrayStub) -> Tensor:
         order = BIG_ENDIAN if dtype.order == BIG_ENDIAN else "<"
         flat = np.frombuffer(raw, dtype=np.dtype(order + dtype.kind))
         values = flat.reshape(shape, order="F" if is_fortran else "C")
-        tensor = torch.from_numpy(np.ascontiguousarray(values, values.dtype.newbyteorder("=")))
+        tensor = torch.from_numpy(np.array(values, values.dtype.newbyteorder("="), order="C"))
     except (ValueError, TypeError, AttributeError, AssertionError):
         shown = printable(name)[:MAX_SHOWN_LENGTH]
         raise UserError(f"checkpoint {path} holds no plain numbers in {shown}") from None
     if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
         raise UserError(f"checkpoint {path} is of no use: {name} has NaN or infinite values")
-    return tensor.clone()
+    return tensor

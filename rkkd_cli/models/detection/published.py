@@ -5,7 +5,9 @@ used. A detector of a dataset has one for each of its classes.
 """
 
 import re
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -14,11 +16,16 @@ from torchvision.models import get_model_weights
 from torchvision.ops import FrozenBatchNorm2d
 
 from rkkd_cli.errors import UserError
-from rkkd_cli.models.checkpoint.layout import CheckpointWeights, candidate_views
+from rkkd_cli.models.checkpoint.layout import CheckpointWeights, candidate_views, read_weights
 from rkkd_cli.models.checkpoint.load import BATCH_COUNTER, find_misfit, load_fitted
+from rkkd_cli.models.detection.array_pickle import read_array_pickle
 from rkkd_cli.models.detection.build import TORCHVISION
 from rkkd_cli.models.detection.detector import Detector
-from rkkd_cli.models.detection.detectron2 import from_detectron2, is_detectron2
+from rkkd_cli.models.detection.detectron2 import (
+    computes_as_detectron2,
+    from_detectron2,
+    is_detectron2,
+)
 from rkkd_cli.models.detection.two_stage import TwoStage
 from rkkd_cli.models.external.downloads import Download, from_torch_hub
 from rkkd_cli.models.external.published_weights import PRETRAINED
@@ -28,6 +35,8 @@ CLASS_BOXES = "roi_heads.box_predictor.bbox_pred."
 ANCHOR_SCORES = "head.classification_head.cls_logits."
 ANCHOR_BOXES = "head.regression_head.bbox_reg.bias"
 BOX = 4  # numbers of a box
+PICKLE = ".pkl"  # as detectron2 names its files
+NO_DETECTOR = "has no weights of a Faster R-CNN, RetinaNet or FCOS of torchvision or detectron2"
 UNUSED = ("__background__", "N/A")  # categories of columns that no object has
 
 # Names in torchvision's files of before its version 0.12, and those of today.
@@ -69,6 +78,16 @@ def published_detector(name: str, weights: str) -> PublishedDetector | None:
         return None
     entry: Any = known[member]
     return PublishedDetector(entry.name, from_torch_hub(entry.url), tuple(entry.meta["categories"]))
+
+
+def read_detector_file(path: Path) -> CheckpointWeights:
+    """Return the weights in a file of torchvision, of our own, or a pickle of detectron2.
+
+    Raises UserError for a file without weights. Nothing in it is executed.
+    """
+    if path.suffix == PICKLE and path.is_file() and not zipfile.is_zipfile(path):
+        return read_array_pickle(path)
+    return read_weights(path)
 
 
 def restrict_classes(tensors: Mapping[str, Tensor], columns: Sequence[int]) -> dict[str, Tensor]:
@@ -113,9 +132,7 @@ def file_columns(tensors: Mapping[str, Tensor]) -> int:
     if f"{ANCHOR_SCORES}weight" in tensors and ANCHOR_BOXES in tensors:
         anchors = len(tensors[ANCHOR_BOXES]) // BOX
         return len(tensors[f"{ANCHOR_SCORES}weight"]) // anchors
-    raise UserError(
-        "the file has no weights of a Faster R-CNN, RetinaNet or FCOS of torchvision or detectron2"
-    )
+    raise UserError(f"the file {NO_DETECTOR}")
 
 
 def coco_columns(tensors: Mapping[str, Tensor], categories: Sequence[int]) -> list[int]:
@@ -166,6 +183,11 @@ def load_detector(
     for view in candidate_views(weights.tensors):
         tensors: Mapping[str, Tensor] = view.tensors
         if is_detectron2(tensors):
+            if not computes_as_detectron2(detector):
+                raise UserError(
+                    f"checkpoint {weights.path} is of detectron2, whose networks compute "
+                    "differently; name the detector detectron2:faster_rcnn_R_50_FPN or …R_101_FPN"
+                )
             tensors = from_detectron2(tensors)
         tensors = _upgraded(tensors, expected)
         if not _names(tensors, CLASS_SCORES) and not _names(tensors, ANCHOR_SCORES):
@@ -179,9 +201,7 @@ def load_detector(
                 remove_eps(detector)
             return
         misfits.append(misfit)
-    if not misfits:
-        file_columns(weights.tensors)
-    raise UserError(f"checkpoint {weights.path} {misfits[0]}")
+    raise UserError(f"checkpoint {weights.path} {misfits[0] if misfits else NO_DETECTOR}")
 
 
 def remove_eps(detector: nn.Module) -> None:

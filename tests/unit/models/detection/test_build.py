@@ -2,7 +2,12 @@ from typing import Any
 
 import pytest
 import torch
-from prepared_batches import prepared_batch
+from prepared_batches import (
+    CLASSES,
+    prepared_batch,
+    torchvision_detections,
+    torchvision_losses,
+)
 from torch import nn
 from torchvision.models import get_model, resnet
 from torchvision.models.detection.backbone_utils import (
@@ -63,7 +68,7 @@ def test_a_backbone_of_any_library_gives_a_detector_that_trains(
     assert detector.backbone.strides == strides
     batch = prepared_batch(((64, 64), (64, 60)), torch.float32)
     detected = detector.train_outputs(*batch)
-    torch.stack(list(detected.losses.values())).sum().backward()
+    torch.autograd.backward(list(detected.losses.values()))
     for parameter_name, parameter in detector.named_parameters():
         assert (parameter.grad is not None) == parameter.requires_grad, parameter_name
     found = detector.eval().detect(detector.feature_maps(batch.images), batch.images, batch.sizes)
@@ -145,7 +150,7 @@ def test_options_are_torchvisions_arguments() -> None:
         ("fcos:resnet21", {}, "unknown model 'resnet21'; did you mean"),
         ("fasterrcnn:torchvision:resnet19", {}, "did you mean 'resnet1"),
         ("fasterrcnn:digits_teacher", {}, "has too few feature maps for a feature pyramid"),
-        ("fcos:torchvision:vit_b_16", {}, "takes images of one size only"),
+        ("fcos:torchvision:vit_b_16", {}, "cannot take images of 256×320 pixels"),
         ("fasterrcnn:resnet8", {"box_score_tresh": 0.1}, "did you mean 'box_score_thresh'"),
         ("retinanet:resnet8", {"box_score_thresh": 0.1}, "unknown option of retinanet:resnet8"),
         ("torchvision:fcos_resnet50_fpn", {"out_channels": 64}, "unknown option of torchvision:"),
@@ -195,3 +200,34 @@ def test_classes_and_channels_are_checked() -> None:
         build_detector("fcos:resnet8", 0)
     with pytest.raises(UserError, match="take images of 3 channels, not 1"):
         build_detector("fcos:resnet8", 3, in_channels=1)
+
+
+@pytest.mark.parametrize(
+    ("name", "terms"),
+    [
+        ("fasterrcnn_resnet50_fpn_v2", 4),
+        ("fasterrcnn_mobilenet_v3_large_320_fpn", 4),
+        ("retinanet_resnet50_fpn_v2", 2),
+    ],
+)
+def test_torchvisions_detectors_give_its_losses_and_detections(name: str, terms: int) -> None:
+    torch.manual_seed(0)
+    two_stages = name.startswith("faster")
+    few = {"box_batch_size_per_image": 16, "rpn_post_nms_top_n_test": 20} if two_stages else {}
+    ours = build_detector(f"torchvision:{name}", CLASSES, few).double()
+    columns = CLASSES + two_stages
+    theirs = get_model(
+        name, weights=None, weights_backbone=None, num_classes=columns, **few
+    ).double()
+    theirs.load_state_dict(ours.state_dict())
+    batch = prepared_batch()
+    expected = torchvision_losses(theirs, batch, first_label=columns - CLASSES)
+    torch.manual_seed(1)
+    losses = ours.train().train_outputs(*batch).losses
+    assert len(losses) == terms
+    assert sorted(losses.values()) == sorted(expected.values())
+    wanted = torchvision_detections(theirs, batch)
+    found = ours.eval().detect(ours.feature_maps(batch.images), batch.images, batch.sizes)
+    for image, of_image in zip(found, wanted, strict=True):
+        assert torch.equal(image.boxes, of_image["boxes"])
+        assert torch.equal(image.scores, of_image["scores"])

@@ -19,7 +19,7 @@ from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHe
 from torchvision.models.detection.image_list import ImageList
 
 from rkkd_cli.errors import UserError
-from rkkd_cli.models.detection import Detector, build_detector
+from rkkd_cli.models.detection import Regions, build_detector
 
 NAMES = {
     "ce": "loss_classifier",
@@ -38,10 +38,10 @@ def batch() -> PreparedBatch:
 
 
 @pytest.fixture(scope="module")
-def trained() -> Detector:
+def trained() -> Any:
     """A detector whose random weights are as different from each other as trained ones."""
     torch.manual_seed(0)
-    detector = build_detector("fasterrcnn:torchvision:resnet18", CLASSES, OPTIONS).double()
+    detector: Any = build_detector("fasterrcnn:torchvision:resnet18", CLASSES, OPTIONS).double()
     for parameter in detector.parameters():
         if parameter.ndim == 1:
             nn.init.normal_(parameter, std=0.1)
@@ -51,12 +51,12 @@ def trained() -> Detector:
 
 
 @pytest.fixture
-def detector(trained: Detector) -> Detector:
+def detector(trained: Any) -> Any:
     return copy.deepcopy(trained)
 
 
 @pytest.fixture
-def theirs(trained: Detector) -> nn.Module:
+def theirs(trained: Any) -> nn.Module:
     layers = {f"layer{layer}": str(layer - 1) for layer in (1, 2, 3, 4)}
     backbone = BackboneWithFPN(resnet18(weights=None), layers, [64, 128, 256, 512], WIDTH)
     network: nn.Module = FasterRCNN(
@@ -70,7 +70,7 @@ def theirs(trained: Detector) -> nn.Module:
 
 
 def test_losses_and_gradients_are_torchvisions_on_the_same_draws(
-    detector: Detector, theirs: Any, batch: PreparedBatch
+    detector: Any, theirs: Any, batch: PreparedBatch
 ) -> None:
     expected = torchvision_losses(theirs, batch, first_label=1)
     detector.train()
@@ -87,7 +87,7 @@ def test_losses_and_gradients_are_torchvisions_on_the_same_draws(
         assert torch.equal(found[name], gradient), name  # type: ignore[arg-type]
 
 
-def test_its_regions_give_the_same_logits_again(detector: Detector, batch: PreparedBatch) -> None:
+def test_its_regions_give_the_same_logits_again(detector: Any, batch: PreparedBatch) -> None:
     torch.manual_seed(1)
     detected = detector.train_outputs(*batch)
     pooled, logits = detector.at_regions(detected.maps, detected.regions, batch.sizes, batch.images)
@@ -96,9 +96,7 @@ def test_its_regions_give_the_same_logits_again(detector: Detector, batch: Prepa
     assert logits.shape == (len(detected.regions.labels), CLASSES + 1)
 
 
-def test_the_background_is_the_last_column_and_label(
-    detector: Detector, batch: PreparedBatch
-) -> None:
+def test_the_background_is_the_last_column_and_label(detector: Any, batch: PreparedBatch) -> None:
     detected = detector.train_outputs(*batch)
     labels = detected.regions.labels
     rows = [len(places) for places in detected.regions.places]
@@ -109,7 +107,7 @@ def test_the_background_is_the_last_column_and_label(
     torch.testing.assert_close(ce, detected.losses["ce"])
 
 
-def test_detections_are_torchvisions(detector: Detector, theirs: Any, batch: PreparedBatch) -> None:
+def test_detections_are_torchvisions(detector: Any, theirs: Any, batch: PreparedBatch) -> None:
     expected = torchvision_detections(theirs, batch)
     detector.eval()
     maps = detector.feature_maps(batch.images)
@@ -122,7 +120,7 @@ def test_detections_are_torchvisions(detector: Detector, theirs: Any, batch: Pre
 
 
 def test_a_teacher_samples_regions_as_in_training(
-    detector: Detector, theirs: Any, batch: PreparedBatch
+    detector: Any, theirs: Any, batch: PreparedBatch
 ) -> None:
     theirs.eval()
     theirs.rpn.training = True  # with as many proposals as in training
@@ -147,7 +145,7 @@ def test_a_teacher_samples_regions_as_in_training(
 
 
 def test_its_best_proposals_need_no_draw_and_are_labelled(
-    detector: Detector, batch: PreparedBatch
+    detector: Any, batch: PreparedBatch
 ) -> None:
     detector.train()
     maps = detector.feature_maps(batch.images)
@@ -161,7 +159,7 @@ def test_its_best_proposals_need_no_draw_and_are_labelled(
     assert detector.rpn.training
 
 
-def test_regions_of_another_detector_are_read(batch: PreparedBatch, detector: Detector) -> None:
+def test_regions_of_another_detector_are_read(batch: PreparedBatch, detector: Any) -> None:
     other = build_detector("fasterrcnn:resnet8", CLASSES, {"out_channels": 8}).double()
     assert other.region_space == detector.region_space
     regions = detector.train_outputs(*batch).regions
@@ -170,7 +168,31 @@ def test_regions_of_another_detector_are_read(batch: PreparedBatch, detector: De
     assert logits.shape == (len(regions.labels), CLASSES + 1)
 
 
-def test_the_first_batch_does_not_decide_how_later_ones_are_pooled(detector: Detector) -> None:
+def test_an_image_may_have_no_region(detector: Any, batch: PreparedBatch) -> None:
+    maps = detector.feature_maps(batch.images)
+    none = torch.zeros(0, 4).double()
+    some = torch.tensor([[0.0, 0, 30, 30], [5, 5, 60, 40]]).double()
+    for places in ((none, some, none), (none,) * 3):
+        regions = Regions(places, torch.zeros(sum(map(len, places))).long())
+        pooled, logits = detector.at_regions(maps, regions, batch.sizes, batch.images)
+        assert logits.shape == (len(regions.labels), CLASSES + 1)
+        assert pooled.shape == (len(regions.labels), FEATURES)
+
+
+def test_a_copy_shares_nothing(detector: Any, batch: PreparedBatch) -> None:
+    copied = copy.deepcopy(detector)
+    torch.manual_seed(1)
+    before = detector.train_outputs(*batch).losses
+    with torch.no_grad():
+        for parameter in copied.parameters():
+            parameter.zero_()
+    torch.manual_seed(1)
+    after = detector.train_outputs(*batch).losses
+    assert all(torch.equal(after[name], loss) for name, loss in before.items())
+    assert copied.network.backbone is copied.backbone
+
+
+def test_the_first_batch_does_not_decide_how_later_ones_are_pooled(detector: Any) -> None:
     # 40 of 64 pixels: torchvision would infer a stride of 2 of its finest map, and keep it.
     narrow, wide = prepared_batch(((40, 40), (36, 40))), prepared_batch()
     fresh = copy.deepcopy(detector).eval()
@@ -185,7 +207,7 @@ def test_the_first_batch_does_not_decide_how_later_ones_are_pooled(detector: Det
     assert detector.roi_heads.box_roi_pool.scales == [1 / 4, 1 / 8, 1 / 16, 1 / 32]
 
 
-def test_bfloat16_keeps_boxes_exact(detector: Detector) -> None:
+def test_bfloat16_keeps_boxes_exact(detector: Any) -> None:
     batch = prepared_batch(((64, 600), (64, 640)), torch.float32)
     detector.float().train()
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -198,16 +220,16 @@ def test_bfloat16_keeps_boxes_exact(detector: Detector) -> None:
     assert not torch.equal(boxes, boxes.bfloat16().float())
     assert torch.equal(logits, detected.logits)
     assert all(loss.dtype == torch.float32 for loss in detected.losses.values())
-    torch.stack(list(detected.losses.values())).sum().backward()
+    torch.autograd.backward(list(detected.losses.values()))
     assert all(image.boxes.dtype == torch.float32 for image in found)
 
 
-def test_a_class_number_outside_is_refused(detector: Detector, batch: PreparedBatch) -> None:
+def test_a_class_number_outside_is_refused(detector: Any, batch: PreparedBatch) -> None:
     objects = [batch.objects[0]._replace(labels=batch.objects[0].labels + CLASSES)]
     with pytest.raises(UserError, match=r"class number \d, and the detector has 3 classes"):
         detector.train_outputs(batch.images[:1], batch.sizes[:1], objects)
 
 
-def test_images_have_three_channels(detector: Detector, batch: PreparedBatch) -> None:
+def test_images_have_three_channels(detector: Any, batch: PreparedBatch) -> None:
     with pytest.raises(UserError, match="take images of 3 channels, not 1; repeat a grey channel"):
         detector.feature_maps(batch.images[:, :1])
