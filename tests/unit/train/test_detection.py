@@ -47,6 +47,7 @@ ARMS: Arms = {
     "kd_rank": {"rank": {"grad": True}},
     "fitnet": {"method": {"name": "fitnet", "fitnet": {"hint_layer": 0}}},
     "dkd": {"method": {"name": "dkd"}},
+    "reviewkd": {"method": {"name": "reviewkd", "reviewkd": {"warmup_epochs": 0}}},
 }
 
 
