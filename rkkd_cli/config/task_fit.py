@@ -21,7 +21,8 @@ def task_problem(experiment: "Experiment") -> str | None:
         return (
             f"method.name = {method!r} is for the task {tasks[0]}; for {task} there are {fitting}"
         )
-    if (problem := _detectors_problem(experiment, models)) is not None:
+    problem = _detectors_problem(experiment, models) or _background_problem(experiment)
+    if problem is not None:
         return problem
     if task != "embedding":
         for section, model in models.items():
@@ -45,6 +46,15 @@ def task_problem(experiment: "Experiment") -> str | None:
     if any(recipe is not None and recipe.label_smoothing for recipe in recipes):
         return "label_smoothing is of classes; leave it out for the task embedding"
     return None
+
+
+def _background_problem(experiment: "Experiment") -> str | None:
+    """Return why the background cannot be left out of the ranking, or None."""
+    kind = detector_kind(experiment.student.model) if experiment.task == "detection" else None
+    if experiment.rank.background or kind == "fasterrcnn":
+        return None
+    has_none = f"{kind} has no class for it" if kind else "only the regions of detectors have one"
+    return f"rank.background = false leaves out the background, and {has_none}; leave it out"
 
 
 def _detectors_problem(experiment: "Experiment", models: "Mapping[str, ModelConfig]") -> str | None:

@@ -15,7 +15,8 @@ from rkkd_cli.models import MODELS, Classifier
 from rkkd_cli.models.checkpoint.layout import CheckpointWeights, read_weights
 from rkkd_cli.models.checkpoint.load import ReplacedHead
 from rkkd_cli.models.checkpoint.recognise import ImageSpec
-from rkkd_cli.models.detection.first_weights import read_detector_file, replaced_before_download
+from rkkd_cli.models.detection.first_weights import replaced_before_download
+from rkkd_cli.models.detection.published import read_detector_file
 from rkkd_cli.models.first_weights import WeightsSource
 from rkkd_cli.sweep.teacher_fit import explain_misfit, format_size, naming_teacher
 from rkkd_cli.train.configured_model import (

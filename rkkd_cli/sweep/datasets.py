@@ -81,7 +81,7 @@ def inspect(experiment: Experiment) -> DatasetInfo:
 
 
 def _check_task(experiment: Experiment) -> None:
-    """Raise UserError for images of classes where a detector is trained, and for boxes elsewhere."""
+    """Raise UserError for a dataset of classes with the task detection, and for boxes elsewhere."""
     name, of_objects = experiment.dataset.name, (*DETECTION_SETS, "cifar100_scenes")
     if experiment.task == "detection":
         if name in DATASETS or ":" in name:

@@ -23,7 +23,7 @@ from rkkd_cli.models import LIBRARIES, Classifier, build_model
 from rkkd_cli.models.checkpoint.layout import CheckpointWeights, read_weights
 from rkkd_cli.models.checkpoint.load import load_fitted
 from rkkd_cli.models.checkpoint.recognise import ImageSpec, RecognisedModel, recognise
-from rkkd_cli.models.detection.first_weights import read_detector_file
+from rkkd_cli.models.detection.published import read_detector_file
 from rkkd_cli.models.external.options import NO_OPTIONS
 from rkkd_cli.sweep.check import check_cache
 from rkkd_cli.sweep.checked_model import check_forward

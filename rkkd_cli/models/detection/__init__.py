@@ -4,13 +4,13 @@ Names: ``fasterrcnn:BACKBONE``, ``retinanet:BACKBONE``, ``fcos:BACKBONE``, ``tor
 ``detectron2:NAME``. Shapes: :mod:`rkkd_cli.models.detection.detector`.
 """
 
-from rkkd_cli.models.detection.array_pickle import read_array_pickle
 from rkkd_cli.models.detection.backbone_weights import load_backbone, load_backbone_file
 from rkkd_cli.models.detection.build import backbone_of, build_detector, check_detector_name
 from rkkd_cli.models.detection.detector import Detected, Detections, Detector, Regions
 from rkkd_cli.models.detection.published import (
     load_detector,
     published_detector,
+    read_detector_file,
     restrict_classes,
 )
 
@@ -26,6 +26,6 @@ __all__ = [
     "load_backbone_file",
     "load_detector",
     "published_detector",
-    "read_array_pickle",
+    "read_detector_file",
     "restrict_classes",
 ]

@@ -24,8 +24,8 @@ from rkkd_cli.models.shapes import dry_run, in_eval_mode
 DRY_SIZE = (256, 320)  # at which strides are measured: two sides, which no fixed size has
 PROBE_SIZE = (128, 160)  # for gradients
 MIN_MAPS, MAX_MAPS = 2, 4
-FINEST = {"two": 4, "one": 8}  # stride of the finest map of two-stage and one-stage detectors
-TORCHVISION_EPS = 1e-5  # of the frozen BatchNorm of its detectors, also on a MobileNetV3
+TWO_STAGE_FINEST, ONE_STAGE_FINEST = 4, 8  # strides of the finest maps
+DETECTORS_BATCHNORM = {"norm_layer": nn.BatchNorm2d}  # torchvision's classifier V3 has another eps
 RESNET_LAYERS = (("layer4.",), ("layer3.",), ("layer2.",), ("layer1.",), ("conv1.", "bn1."))
 DEFAULT_TRAINABLE = 3
 
@@ -90,7 +90,7 @@ class ClassifierMaps(nn.Module):
 
 def build_pyramid(
     name: str,
-    stages: str,
+    finest: int,
     out_channels: int,
     extra: ExtraFPNBlock,
     pretrained: bool,
@@ -100,7 +100,7 @@ def build_pyramid(
 
     Args:
         name: a model as :func:`rkkd_cli.models.build_model` takes it.
-        stages: "two" or "one": the finest map has stride 4 or 8, where the backbone has two such.
+        finest: the stride of the finest map, if the backbone has two from there on.
         out_channels: of each of the pyramid's maps.
         extra: the coarser maps that the pyramid adds.
         pretrained: weights of a classifier will be loaded, so its BatchNorm is frozen, and of
@@ -109,14 +109,14 @@ def build_pyramid(
 
     Raises UserError for an unknown model, or one without maps for a pyramid.
     """
-    source = _map_source(name, FINEST[stages])
+    source = _map_source(name, finest)
     maps = dry_run(source.body, source.body.forward, (2, IN_CHANNELS, *DRY_SIZE))
     widths = [level.shape[1] for level in maps.values()]
     if pretrained:
         if name.startswith("timm:"):
             _freeze_timm_batchnorm(source.body)
         else:
-            freeze_batchnorm(source.body, TORCHVISION_EPS if source.layers else None)
+            freeze_batchnorm(source.body)
     trainable = trainable_count(name, source.layers, pretrained, trainable_layers)
     if trainable < len(source.layers):
         freeze_all_but(source.body, source.layers, trainable)
@@ -125,7 +125,9 @@ def build_pyramid(
 
 def _map_source(name: str, finest: int) -> MapSource:
     if name.startswith((f"{PREFIX}res", f"{PREFIX}wide_res", f"{PREFIX}mobilenet_")):
-        network: Any = torchvision_network(name.removeprefix(PREFIX), 1, IN_CHANNELS, None)
+        network: Any = torchvision_network(
+            name.removeprefix(PREFIX), 1, IN_CHANNELS, None, DETECTORS_BATCHNORM
+        )
         if isinstance(network, ResNet):
             return _resnet_source(network, finest)
         return _mobilenet_source(network, finest)
@@ -133,7 +135,7 @@ def _map_source(name: str, finest: int) -> MapSource:
 
 
 def _resnet_source(network: ResNet, finest: int) -> MapSource:
-    first = 1 if finest <= FINEST["two"] else 2
+    first = 1 if finest <= TWO_STAGE_FINEST else 2
     returned = {f"layer{layer}": str(n) for n, layer in enumerate(range(first, 5))}
     return MapSource(IntermediateLayerGetter(network, returned), layers=RESNET_LAYERS)
 
@@ -147,7 +149,7 @@ def _mobilenet_source(network: MobileNetV2 | MobileNetV3, finest: int) -> MapSou
     strided = [n for n, block in enumerate(blocks) if getattr(block, "_is_cn", False)]
     stages = [0, *strided, len(blocks) - 1]
     taken = [end - 1 for end in stages[2:]]  # of strides 4, 8, 16 and 32
-    if finest > FINEST["two"]:
+    if finest > TWO_STAGE_FINEST:
         taken = taken[1:]
     elif isinstance(network, MobileNetV3):
         taken = stages[-2:]
@@ -166,8 +168,8 @@ def _classifier_source(name: str, finest: int) -> MapSource:
         features = dry_run(classifier, classifier.forward_features, (2, IN_CHANNELS, *DRY_SIZE))
     except (RuntimeError, AssertionError, ValueError) as error:
         raise UserError(
-            f"{name} takes images of one size only, and a detector's images have many; take a "
-            "convolutional network as the backbone"
+            f"{name} cannot take images of {DRY_SIZE[0]}×{DRY_SIZE[1]} pixels, and those of a "
+            "detector have many sizes; take a convolutional network as the backbone"
         ) from error
     body = ClassifierMaps(classifier, _pyramid_maps(name, features.maps, finest))
     unused = _unused_parameters(body)
@@ -212,15 +214,15 @@ def _unused_parameters(body: ClassifierMaps) -> frozenset[str]:
     return frozenset(name for name, gradient in pairs if gradient is None)
 
 
-def freeze_batchnorm(body: nn.Module, eps: float | None = None) -> None:
-    """Replace BatchNorm by fixed scales and shifts of the same names, perhaps with another eps."""
+def freeze_batchnorm(body: nn.Module) -> None:
+    """Replace BatchNorm by fixed scales and shifts of the same names."""
     for name, child in list(body.named_children()):
         if isinstance(child, nn.BatchNorm2d):
-            frozen = FrozenBatchNorm2d(child.num_features, eps or child.eps)
+            frozen = FrozenBatchNorm2d(child.num_features, child.eps)
             frozen.load_state_dict(child.state_dict())
             setattr(body, name, frozen)
         else:
-            freeze_batchnorm(child, eps)
+            freeze_batchnorm(child)
 
 
 def _freeze_timm_batchnorm(body: nn.Module) -> None:

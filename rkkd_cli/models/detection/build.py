@@ -14,7 +14,9 @@ from rkkd_cli.errors import UserError, unknown_name
 from rkkd_cli.models.catalogue import check_model_name
 from rkkd_cli.models.detection.backbones import (
     DRY_SIZE,
+    ONE_STAGE_FINEST,
     RESNET_LAYERS,
+    TWO_STAGE_FINEST,
     Pyramid,
     build_pyramid,
     freeze_all_but,
@@ -157,7 +159,7 @@ def _on_backbone(
     two_stages = kind == "fasterrcnn"
     pyramid = build_pyramid(
         backbone,
-        "two" if two_stages else "one",
+        TWO_STAGE_FINEST if two_stages else ONE_STAGE_FINEST,
         width,
         LastLevelMaxPool() if two_stages else LastLevelP6P7(width, width),
         pretrained,

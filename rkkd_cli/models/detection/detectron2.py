@@ -130,6 +130,12 @@ def as_detectron2(detector: Detector) -> None:
     )
 
 
+def computes_as_detectron2(detector: Detector) -> bool:
+    """Return whether :func:`as_detectron2` was called with the detector."""
+    heads = getattr(detector, "roi_heads", None)
+    return isinstance(getattr(heads, "box_roi_pool", None), AlignedRoIAlign)
+
+
 def is_detectron2(tensors: Mapping[str, Tensor]) -> bool:
     """Return whether these are weights of a network of detectron2 with a ResNet and a pyramid."""
     return IS_DETECTRON2 in tensors

@@ -6,9 +6,7 @@ from pathlib import Path
 from torchvision.models import get_model_weights
 
 from rkkd_cli.errors import UserError, unknown_name
-from rkkd_cli.models.checkpoint.layout import CheckpointWeights, read_weights
 from rkkd_cli.models.checkpoint.load import ReplacedHead
-from rkkd_cli.models.detection.array_pickle import read_array_pickle
 from rkkd_cli.models.detection.backbone_weights import load_backbone_file
 from rkkd_cli.models.detection.build import backbone_of
 from rkkd_cli.models.detection.detector import Detector
@@ -20,12 +18,12 @@ from rkkd_cli.models.detection.published import (
     numbers_by_name,
     published_categories,
     published_detector,
+    read_detector_file,
 )
 from rkkd_cli.models.detection.two_stage import TwoStage
 from rkkd_cli.models.external.published_weights import PRETRAINED, PublishedWeights
 from rkkd_cli.models.first_weights import LoadedWeights, WeightsSource, find_weights
 
-ARRAY_PICKLE = ".pkl"  # as detectron2 publishes its weights
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 USUAL_SIZE = (800, 800)  # of images; a detector takes any
 
@@ -79,11 +77,6 @@ def replaced_before_download(
     if numbers_by_name(class_names) is not None:
         return None
     return ReplacedHead("", source.published.classes, len(class_names))
-
-
-def read_detector_file(path: Path) -> CheckpointWeights:
-    """Return the weights in a file, also in one of detectron2. Raises UserError as these do."""
-    return read_array_pickle(path) if path.suffix == ARRAY_PICKLE else read_weights(path)
 
 
 def load_detector_weights(

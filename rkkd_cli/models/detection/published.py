@@ -5,7 +5,9 @@ used. A detector of a dataset has one for each of its classes.
 """
 
 import re
+import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -14,7 +16,7 @@ from torchvision.models import get_model_weights
 from torchvision.ops import FrozenBatchNorm2d
 
 from rkkd_cli.errors import UserError
-from rkkd_cli.models.checkpoint.layout import CheckpointWeights, candidate_views
+from rkkd_cli.models.checkpoint.layout import CheckpointWeights, candidate_views, read_weights
 from rkkd_cli.models.checkpoint.load import (
     BATCH_COUNTER,
     MAY_BE_NO_WEIGHTS,
@@ -22,9 +24,14 @@ from rkkd_cli.models.checkpoint.load import (
     find_misfit,
     load_fitted,
 )
+from rkkd_cli.models.detection.array_pickle import read_array_pickle
 from rkkd_cli.models.detection.build import TORCHVISION
 from rkkd_cli.models.detection.detector import Detector
-from rkkd_cli.models.detection.detectron2 import from_detectron2, is_detectron2
+from rkkd_cli.models.detection.detectron2 import (
+    computes_as_detectron2,
+    from_detectron2,
+    is_detectron2,
+)
 from rkkd_cli.models.detection.two_stage import TwoStage
 from rkkd_cli.models.external.downloads import Download, from_torch_hub
 from rkkd_cli.models.external.published_weights import PRETRAINED
@@ -34,6 +41,7 @@ CLASS_BOXES = "roi_heads.box_predictor.bbox_pred."
 ANCHOR_SCORES = "head.classification_head.cls_logits."
 ANCHOR_BOXES = "head.regression_head.bbox_reg.bias"
 BOX = 4  # numbers of a box
+PICKLE = ".pkl"  # as detectron2 names its files
 NO_DETECTOR = "has no weights of a Faster R-CNN, RetinaNet or FCOS of torchvision or detectron2"
 UNUSED = ("__background__", "N/A")  # categories of columns that no object has
 
@@ -76,6 +84,16 @@ def published_detector(name: str, weights: str) -> PublishedDetector | None:
         return None
     entry: Any = known[member]
     return PublishedDetector(entry.name, from_torch_hub(entry.url), tuple(entry.meta["categories"]))
+
+
+def read_detector_file(path: Path) -> CheckpointWeights:
+    """Return the weights in a file of torchvision, of our own, or a pickle of detectron2.
+
+    Raises UserError for a file without weights. Nothing in it is executed.
+    """
+    if path.suffix == PICKLE and path.is_file() and not zipfile.is_zipfile(path):
+        return read_array_pickle(path)
+    return read_weights(path)
 
 
 def restrict_classes(tensors: Mapping[str, Tensor], columns: Sequence[int]) -> dict[str, Tensor]:
@@ -191,8 +209,13 @@ def load_detector(
 
     Raises UserError for a file of another detector, or of other classes.
     """
-    expected = detector.state_dict()
-    misfits = []
+    views = candidate_views(weights.tensors)
+    if any(is_detectron2(view.tensors) for view in views) and not computes_as_detectron2(detector):
+        raise UserError(
+            f"checkpoint {weights.path} is of detectron2, whose networks compute differently; "
+            "name the detector detectron2:faster_rcnn_R_50_FPN or …R_101_FPN"
+        )
+    expected, misfits = detector.state_dict(), []
     for network in networks_in(weights):
         tensors, head = _upgraded(network, expected), None
         if categories is not None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from rkkd_cli.errors import UserError
-from rkkd_cli.models.detection import read_array_pickle
+from rkkd_cli.models.detection.array_pickle import read_array_pickle
 
 ARRAYS = {
     "float32": np.arange(6, dtype=np.float32).reshape(2, 3),

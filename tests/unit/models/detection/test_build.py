@@ -2,7 +2,12 @@ from typing import Any
 
 import pytest
 import torch
-from prepared_batches import prepared_batch
+from prepared_batches import (
+    CLASSES,
+    prepared_batch,
+    torchvision_detections,
+    torchvision_losses,
+)
 from torch import nn
 from torchvision.models import get_model, resnet
 from torchvision.models.detection.backbone_utils import (
@@ -107,7 +112,8 @@ def test_frozen_batchnorm_computes_as_in_evaluation(backbone: str) -> None:
 def test_options_are_torchvisions_arguments() -> None:
     options = {
         **SMALL,
-        "anchor_sizes": [[12, 16], [24, 32], [48, 64]],
+        "anchor_sizes": [12, 24, 48],
+        "anchor_scales": [1, 1.5],
         "aspect_ratios": [1.0, 2.0],
         "box_batch_size_per_image": 64,
         "box_detections_per_img": 7,
@@ -115,7 +121,7 @@ def test_options_are_torchvisions_arguments() -> None:
         "rpn_pre_nms_top_n_train": 200,
     }
     detector: Any = build_detector("fasterrcnn:resnet8", 3, options)
-    assert detector.rpn.anchor_generator.sizes == ((12, 16), (24, 32), (48, 64))
+    assert detector.rpn.anchor_generator.sizes == ((12, 18), (24, 36), (48, 72))
     assert detector.rpn.head.cls_logits.out_channels == 4
     assert detector.roi_heads.fg_bg_sampler.batch_size_per_image == 64
     assert detector.roi_heads.detections_per_img == 7
@@ -145,7 +151,7 @@ def test_options_are_torchvisions_arguments() -> None:
         ("fcos:resnet21", {}, "unknown model 'resnet21'; did you mean"),
         ("fasterrcnn:torchvision:resnet19", {}, "did you mean 'resnet1"),
         ("fasterrcnn:digits_teacher", {}, "has too few feature maps for a feature pyramid"),
-        ("fcos:torchvision:vit_b_16", {}, "takes images of one size only"),
+        ("fcos:torchvision:vit_b_16", {}, "cannot take images of 256×320 pixels"),
         ("fasterrcnn:resnet8", {"box_score_tresh": 0.1}, "did you mean 'box_score_thresh'"),
         ("retinanet:resnet8", {"box_score_thresh": 0.1}, "unknown option of retinanet:resnet8"),
         ("torchvision:fcos_resnet50_fpn", {"out_channels": 64}, "unknown option of torchvision:"),
@@ -156,7 +162,7 @@ def test_options_are_torchvisions_arguments() -> None:
         ("fasterrcnn:resnet8", {"anchor_sizes": [8, 16]}, "has 2 entries, and the detector 3"),
         ("fasterrcnn:resnet8", {"anchor_sizes": 8}, "is a list of positive numbers, such as"),
         ("fasterrcnn:resnet8", {"aspect_ratios": [-1]}, "is a list of positive numbers, such as"),
-        ("fasterrcnn:resnet8", {"anchor_sizes": [[8, 9], 16, 32]}, "another number of sizes"),
+        ("fasterrcnn:resnet8", {"anchor_scales": [0]}, "is a list of positive numbers, such as"),
         ("fasterrcnn:resnet8", {"rpn_bg_iou_thresh": 0.8}, "is at most rpn_fg_iou_thresh"),
         ("fasterrcnn:resnet8", {"trainable_backbone_layers": 2}, "begins with random weights"),
     ],
@@ -195,3 +201,34 @@ def test_classes_and_channels_are_checked() -> None:
         build_detector("fcos:resnet8", 0)
     with pytest.raises(UserError, match="take images of 3 channels, not 1"):
         build_detector("fcos:resnet8", 3, in_channels=1)
+
+
+@pytest.mark.parametrize(
+    ("name", "terms"),
+    [
+        ("fasterrcnn_resnet50_fpn_v2", 4),
+        ("fasterrcnn_mobilenet_v3_large_320_fpn", 4),
+        ("retinanet_resnet50_fpn_v2", 2),
+    ],
+)
+def test_torchvisions_detectors_give_its_losses_and_detections(name: str, terms: int) -> None:
+    torch.manual_seed(0)
+    two_stages = name.startswith("faster")
+    few = {"box_batch_size_per_image": 16, "rpn_post_nms_top_n_test": 20} if two_stages else {}
+    ours = build_detector(f"torchvision:{name}", CLASSES, few).double()
+    columns = CLASSES + two_stages
+    theirs = get_model(
+        name, weights=None, weights_backbone=None, num_classes=columns, **few
+    ).double()
+    theirs.load_state_dict(ours.state_dict())
+    batch = prepared_batch()
+    expected = torchvision_losses(theirs, batch, first_label=columns - CLASSES)
+    torch.manual_seed(1)
+    losses = ours.train().train_outputs(*batch).losses
+    assert len(losses) == terms
+    assert sorted(losses.values()) == sorted(expected.values())
+    wanted = torchvision_detections(theirs, batch)
+    found = ours.eval().detect(ours.feature_maps(batch.images), batch.images, batch.sizes)
+    for image, of_image in zip(found, wanted, strict=True):
+        assert torch.equal(image.boxes, of_image["boxes"])
+        assert torch.equal(image.scores, of_image["scores"])

@@ -19,7 +19,7 @@ from rkkd_cli.models.detection import (
     Detector,
     build_detector,
     load_detector,
-    read_array_pickle,
+    read_detector_file,
 )
 from rkkd_cli.models.detection.detectron2 import AlignedRoIAlign, as_detectron2
 
@@ -95,7 +95,7 @@ def test_a_published_file_gives_the_same_detections(detector: Detector, publishe
     assert "backbone.bottom_up.res5.2.conv3.weight" in names
     assert "backbone.fpn_lateral2.weight" in names
     loaded = small_detector().eval()
-    load_detector(loaded, read_array_pickle(published), "")
+    load_detector(loaded, read_detector_file(published), "")
     batch = prepared_batch(((64, 96),) * 2, torch.float32)
     found = [
         one.detect(one.feature_maps(batch.images), batch.images, batch.sizes)
@@ -109,14 +109,14 @@ def test_a_published_file_gives_the_same_detections(detector: Detector, publishe
 
 def test_its_categories_are_found_by_cocos_numbers(detector: Detector, published: Path) -> None:
     three = small_detector(3)
-    load_detector(three, read_array_pickle(published), "", [1, 18, 90])
+    load_detector(three, read_detector_file(published), "", [1, 18, 90])
     score = "roi_heads.box_predictor.cls_score.bias"
     assert torch.equal(three.state_dict()[score], detector.state_dict()[score][[0, 1, 17, 80]])
 
 
 def test_the_stem_takes_images_as_ours_are_normalised(published: Path) -> None:
     loaded: Any = small_detector()
-    weights = read_array_pickle(published)
+    weights = read_detector_file(published)
     load_detector(loaded, weights, "")
     pixels = torch.randint(0, 256, (1, 3, 32, 32)).double()  # RGB
     ours = (pixels / 255 - column(RGB_MEAN)) / column(RGB_STD)
@@ -194,4 +194,10 @@ def test_names_of_another_architecture_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "mask.pkl"
     path.write_bytes(pickle.dumps({"model": arrays}))
     with pytest.raises(UserError, match=r"'roi_heads\.mask_head\.deconv\.weight' has no place"):
-        load_detector(small_detector(), read_array_pickle(path), "")
+        load_detector(small_detector(), read_detector_file(path), "")
+
+
+def test_a_network_that_computes_otherwise_refuses_its_files(published: Path) -> None:
+    torchvisions = build_detector("fasterrcnn:torchvision:resnet50", CLASSES, SMALL)
+    with pytest.raises(UserError, match="name the detector detectron2:faster_rcnn_R_50_FPN"):
+        load_detector(torchvisions, read_detector_file(published), "")

@@ -9,13 +9,13 @@ from torchvision.models.detection._utils import overwrite_eps
 from torchvision.ops import FrozenBatchNorm2d
 
 from rkkd_cli.errors import UserError
-from rkkd_cli.models.checkpoint.layout import read_weights
 from rkkd_cli.models.detection import (
     Detections,
     Detector,
     build_detector,
     load_detector,
     published_detector,
+    read_detector_file,
     restrict_classes,
 )
 from rkkd_cli.models.detection.published import coco_columns, published_categories, remove_eps
@@ -68,7 +68,7 @@ def test_columns_of_the_datasets_classes_give_the_same_detections(
     path = tmp_path / "coco.pth"
     torch.save({"model": full.state_dict(), "epoch": 25}, path)  # torchvision's own script
     restricted = build_detector(f"{kind}:torchvision:resnet18", 3, SMALL[kind]).double().eval()
-    load_detector(restricted, read_weights(path), "", CATEGORIES)
+    load_detector(restricted, read_detector_file(path), "", CATEGORIES)
     expected, found = detections(full, batch), detections(restricted, batch)
     first = 1 if kind == "fasterrcnn" else 0  # the full detector's label of column 1
     assert sum(len(image.labels) for image in expected) > 10
@@ -86,10 +86,10 @@ def test_names_of_older_files_are_understood(tmp_path: Path) -> None:
         old = {older(name): tensor for name, tensor in state.items()}
         assert old.keys() != state.keys()
         old["backbone.body.bn1.num_batches_tracked"] = torch.tensor(3)
-        path = tmp_path / f"{kind}.pth"
+        path = tmp_path / f"{kind}.pkl"
         torch.save(old, path)
         fresh = build_detector(f"{kind}:torchvision:resnet18", 3, SMALL[kind], pretrained=True)
-        load_detector(fresh, read_weights(path), "")
+        load_detector(fresh, read_detector_file(path), "")
         assert all(torch.equal(t, state[name]) for name, t in fresh.state_dict().items())
 
 
@@ -118,9 +118,9 @@ def test_a_file_of_other_classes_or_of_a_classifier_is_refused(tmp_path: Path) -
     )
     for path, message in zip(paths, messages, strict=True):
         with pytest.raises(UserError, match=message):
-            load_detector(detector, read_weights(path), name)
+            load_detector(detector, read_detector_file(path), name)
     with pytest.raises(UserError, match="has 5 columns, and one of COCO's categories 91 or 81"):
-        load_detector(detector, read_weights(paths[0]), name, CATEGORIES)
+        load_detector(detector, read_detector_file(paths[0]), name, CATEGORIES)
 
 
 def test_categories_are_cocos_numbers() -> None:
@@ -184,8 +184,8 @@ def test_a_published_file_is_recognised_by_its_name(tmp_path: Path) -> None:
     torch.save(detector.state_dict(), path)
     variance = "backbone.body.bn1.running_var"
     before = detector.state_dict()[variance].clone()
-    load_detector(detector, read_weights(path), name)
+    load_detector(detector, read_detector_file(path), name)
     torch.testing.assert_close(detector.state_dict()[variance], before - 1e-5)
     path = path.rename(tmp_path / "mine.pth")
-    load_detector(detector, read_weights(path), name)
+    load_detector(detector, read_detector_file(path), name)
     assert torch.equal(detector.state_dict()[variance], before)

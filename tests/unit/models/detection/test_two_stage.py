@@ -19,7 +19,7 @@ from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHe
 from torchvision.models.detection.image_list import ImageList
 
 from rkkd_cli.errors import UserError
-from rkkd_cli.models.detection import build_detector
+from rkkd_cli.models.detection import Regions, build_detector
 
 NAMES = {
     "ce": "loss_classifier",
@@ -166,6 +166,30 @@ def test_regions_of_another_detector_are_read(batch: PreparedBatch, detector: An
     maps = other.feature_maps(batch.images)
     _, logits = other.at_regions(maps, regions, batch.sizes, batch.images)
     assert logits.shape == (len(regions.labels), CLASSES + 1)
+
+
+def test_an_image_may_have_no_region(detector: Any, batch: PreparedBatch) -> None:
+    maps = detector.feature_maps(batch.images)
+    none = torch.zeros(0, 4).double()
+    some = torch.tensor([[0.0, 0, 30, 30], [5, 5, 60, 40]]).double()
+    for places in ((none, some, none), (none,) * 3):
+        regions = Regions(places, torch.zeros(sum(map(len, places))).long())
+        pooled, logits = detector.at_regions(maps, regions, batch.sizes, batch.images)
+        assert logits.shape == (len(regions.labels), CLASSES + 1)
+        assert pooled.shape == (len(regions.labels), FEATURES)
+
+
+def test_a_copy_shares_nothing(detector: Any, batch: PreparedBatch) -> None:
+    copied = copy.deepcopy(detector)
+    torch.manual_seed(1)
+    before = detector.train_outputs(*batch).losses
+    with torch.no_grad():
+        for parameter in copied.parameters():
+            parameter.zero_()
+    torch.manual_seed(1)
+    after = detector.train_outputs(*batch).losses
+    assert all(torch.equal(after[name], loss) for name, loss in before.items())
+    assert copied.network.backbone is copied.backbone
 
 
 def test_the_first_batch_does_not_decide_how_later_ones_are_pooled(detector: Any) -> None:
