@@ -85,11 +85,11 @@ def _detectors_problem(experiment: "Experiment", models: "Mapping[str, ModelConf
             f"rank.over = {experiment.rank.over!r} ranks images, and the rows of detection are "
             "regions; leave it out"
         )
-    for section, model in models.items():
-        for key in ("image_size", "mean", "std"):
-            if getattr(model, key) is not None:
+    for role, config in models.items():
+        for own in ("image_size", "mean", "std"):
+            if getattr(config, own) is not None:
                 return (
-                    f"{section}.{key} is of a model of classes: detectors see the same images; set "
+                    f"{role}.{own} is of a model of classes: detectors see the same images; set "
                     "dataset.min_size, dataset.mean or dataset.std for both"
                 )
     of_images = {

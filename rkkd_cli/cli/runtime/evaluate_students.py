@@ -36,7 +36,7 @@ def evaluate_students(
         measured = evaluate_split(students, split, cache_directory(), picked)
     else:
         measured = evaluate_folder(students, root, split, picked)
-    results = list(zip(students, measured, strict=True))
+    results: Results = list(zip(students, measured, strict=True))
     if as_json:
         typer.echo(json.dumps({"students": [_as_json(student, its) for student, its in results]}))
         return

@@ -13,6 +13,7 @@ from rkkd_cli.errors import UserError
 from rkkd_cli.train.teacher.model import chance_notes
 from rkkd_cli.train.teacher.preprocessing import (
     check_class_order,
+    check_same_classes,
     differences,
     preprocessing_facts,
 )
@@ -85,6 +86,15 @@ def test_renamed_classes_are_told_unless_nobody_named_them() -> None:
     (note,) = differ(facts, PETS)
     assert "class 0 is '0_cat' to the teacher, and 'cat' here" in note
     assert differ(facts_of(dataset("0", "1", "2")), PETS) == []
+
+
+def test_a_detector_of_other_classes_is_refused() -> None:
+    facts = facts_of(dataset("cat", "dog", "owl"))
+    other = r"t\.pth detects other categories .* pets: its class 2 is 'owl', and .* 'fish'"
+    with pytest.raises(UserError, match=other):
+        check_same_classes(Path("t.pth"), facts, ("cat", "dog", "fish"), "pets")
+    for here in (("cat", "dog", "owl"), ("0", "1", "2"), ("cat", "dog")):
+        check_same_classes(Path("t.pth"), facts, here, "pets")
 
 
 @pytest.mark.parametrize(
