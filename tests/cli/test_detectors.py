@@ -161,7 +161,6 @@ def test_a_trained_student_is_the_next_teacher(folder: Path, warm_rkkd: Program)
     assert teacher["test_ap"] == pytest.approx(measured["ap"])
 
 
-SHUFFLENET = "fasterrcnn:torchvision:shufflenet_v2_x0_5"
 TORCHVISIONS = ("teacher.model=torchvision:fasterrcnn_resnet50_fpn", "teacher.options=none")
 
 
@@ -206,13 +205,3 @@ def test_what_cannot_be_trained_is_said_at_the_start(
 def test_images_with_boxes_need_the_task(tmp_path: Path, warm_rkkd: Program) -> None:
     words = ("run", "rank_grad", "dataset.name=digits_scenes", "--dry-run")
     refused(warm_rkkd(*words, cwd=tmp_path), "needs a class for each", "task = 'detection'")
-
-
-def test_published_weights_are_named_before_they_are_downloaded(
-    folder: Path, warm_rkkd: Program, tmp_path: Path
-) -> None:
-    nowhere = {"TORCH_HOME": str(tmp_path)}
-    words = (*TORCHVISIONS, "teacher.weights=COCO_V1")
-    shown = succeeded(warm_rkkd(*DRY, *words, cwd=folder, env=nowhere)).stdout
-    assert "head of 80 classes is replaced by one of 10" in shown
-    assert "COCO_V1 would be downloaded from https://download.pytorch.org/models/faster" in shown

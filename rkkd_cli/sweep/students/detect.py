@@ -27,6 +27,7 @@ from rkkd_cli.sweep.students.student import Student
 from rkkd_cli.tasks.average_precision import AveragePrecision, require_coco_eval
 from rkkd_cli.train.regions import found_in_split
 
+FEW_FILES = 64  # are decoded before other processes would have started
 LINE_SHARE = 200  # a box's line is this part of the image's shorter side
 
 
@@ -65,12 +66,13 @@ def detect(
 
 def _split_of(files: Sequence[Path], student: Student) -> FileSplit:
     sizes = [read_size(path)[::-1] for path in files]
+    decoders = 0 if len(files) <= FEW_FILES else student.experiment.decoders
     return FileSplit(
         root=Path(),
         names=np.array([str(path.absolute()) for path in files]),
         sizes=np.array(sizes, dtype=np.int64),
         annotations=Annotations.none(len(files)),
-        loader=ImageLoader(student.experiment.decoders, decode_files),
+        loader=ImageLoader(decoders, decode_files),
     )
 
 
