@@ -21,7 +21,13 @@ METRIC_NAMES = {
     "ar": "AR with 100 detections an image",
 }
 # Where there is little room, such as in the heading of a column.
-SHORT_NAMES = METRIC_NAMES | {"acc": "acc"}
+SHORT_NAMES = METRIC_NAMES | {
+    "acc": "acc",
+    "ap_small": "AP small",
+    "ap_medium": "AP medium",
+    "ap_large": "AP large",
+    "ar": "AR",
+}
 
 
 @dataclass(frozen=True)
@@ -144,11 +150,14 @@ DETECTOR_TERMS = {
 def detector_kind(model: str) -> str | None:
     """Return what kind of detector a model is by its name, such as ``fasterrcnn``, or None.
 
-    Detectors are named ``fasterrcnn:BACKBONE``, or ``torchvision:fasterrcnn_resnet50_fpn``.
+    Detectors are named ``fasterrcnn:BACKBONE``, ``torchvision:fasterrcnn_resnet50_fpn`` or
+    ``detectron2:faster_rcnn_R_50_FPN``.
     """
     kind, _, rest = model.partition(":")
     if kind == "torchvision":
         kind = rest.partition("_")[0]
+    elif kind == "detectron2":
+        kind = "fasterrcnn"
     return kind if kind in DETECTOR_TERMS else None
 
 
