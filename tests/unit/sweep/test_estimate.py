@@ -11,7 +11,7 @@ from trained import CPU, experiment_on, experiment_with
 from rkkd_cli.config.arms import Arm
 from rkkd_cli.config.overrides import parse_override
 from rkkd_cli.config.presets import load_experiment
-from rkkd_cli.sweep import estimate
+from rkkd_cli.sweep import decoding_time, estimate
 from rkkd_cli.sweep.estimate import JobMemory, epoch_time, job_memory
 from rkkd_cli.train.arm import ArmOnStream
 from rkkd_cli.train.teacher.model import Teacher
@@ -45,7 +45,8 @@ class Steps:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.clock, self.looks = Clock(), 0
         monkeypatch.setattr(estimate, "time", self.clock)
-        monkeypatch.setattr(estimate, "decode", lambda tasks: self.clock.sleep(100 * len(tasks)))
+        monkeypatch.setattr(decoding_time, "time", self.clock)
+        monkeypatch.setattr(decoding_time, "decode", lambda all: self.clock.sleep(100 * len(all)))
         step, look = ArmOnStream.step, Teacher.outputs
 
         def timed_step(arm: ArmOnStream, *batch: Any) -> Any:
