@@ -144,11 +144,14 @@ DETECTOR_TERMS = {
 def detector_kind(model: str) -> str | None:
     """Return what kind of detector a model is by its name, such as ``fasterrcnn``, or None.
 
-    Detectors are named ``fasterrcnn:BACKBONE``, or ``torchvision:fasterrcnn_resnet50_fpn``.
+    Detectors are named ``fasterrcnn:BACKBONE``, ``torchvision:fasterrcnn_resnet50_fpn`` or
+    ``detectron2:faster_rcnn_R_50_FPN``.
     """
     kind, _, rest = model.partition(":")
     if kind == "torchvision":
         kind = rest.partition("_")[0]
+    elif kind == "detectron2":
+        kind = "fasterrcnn"
     return kind if kind in DETECTOR_TERMS else None
 
 
