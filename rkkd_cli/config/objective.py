@@ -77,6 +77,9 @@ class RankConfig(FrozenConfig):
     channels: str = "all"
     standardize: bool = False
     over: Literal["classes", "images", "both"] = "classes"
+    background: bool = Field(
+        True, description="Of detectors: rank the background among the classes of a region."
+    )
 
     @property
     def settings(self) -> dict[str, Any]:

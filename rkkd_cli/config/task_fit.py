@@ -22,7 +22,8 @@ def task_problem(experiment: "Experiment") -> str | None:
         return (
             f"method.name = {method!r} is for the task {tasks[0]}; for {task} there are {fitting}"
         )
-    if (problem := _detectors_problem(experiment, models)) is not None:
+    problem = _detectors_problem(experiment, models) or _background_problem(experiment)
+    if problem is not None:
         return problem
     if task != "detection" and (problem := _shuffled_batches_problem(experiment)) is not None:
         return problem
@@ -68,6 +69,15 @@ def _shuffled_batches_problem(experiment: "Experiment") -> str | None:
                 "drawn by class; set per_class too, or leave it out"
             )
     return None
+
+
+def _background_problem(experiment: "Experiment") -> str | None:
+    """Return why the background cannot be left out of the ranking, or None."""
+    kind = detector_kind(experiment.student.model) if experiment.task == "detection" else None
+    if experiment.rank.background or kind == "fasterrcnn":
+        return None
+    has_none = f"{kind} has no class for it" if kind else "only the regions of detectors have one"
+    return f"rank.background = false leaves out the background, and {has_none}; leave it out"
 
 
 def _detectors_problem(experiment: "Experiment", models: "Mapping[str, ModelConfig]") -> str | None:

@@ -96,6 +96,8 @@ class Objective:
             value = getattr(settings, name)
             if value != getattr(usual, name):
                 yield f"{name} {value}"
+        if not settings.background:
+            yield "without background"
         if settings.standardize:
             yield "of standardised logits"
 

@@ -18,6 +18,7 @@ from rkkd_cli.methods.hard_term import HardTerm
 from rkkd_cli.methods.inputs import as_float32
 from rkkd_cli.models import Classifier, Features
 from rkkd_cli.models.detection.detector import Detected, Detections, Detector, Regions
+from rkkd_cli.models.detection.two_stage import TwoStage
 from rkkd_cli.models.shapes import in_eval_mode
 from rkkd_cli.tasks.task import FoundInImage, HeldOutRows, Task
 from rkkd_cli.train.device import autocast
@@ -110,6 +111,9 @@ class RegionLoss(nn.Module):
             found = self.student.train_outputs(batch.images, batch.sizes, batch.objects)
             regions, rows = self._rows(found, taught)
         teacher, targets = taught.at(regions), Targets(regions.labels)
+        if not len(regions.labels):  # anchors may miss all objects of a batch
+            rows, teacher = _with_one_row(rows), _with_one_row(teacher)
+            targets = Targets(batch.indices.new_zeros(1))
         inputs = DistillInputs(
             student=rows,
             teacher=teacher,
@@ -134,6 +138,12 @@ class RegionLoss(nn.Module):
         batch = taught.batch
         pooled, logits = self.student.at_regions(found.maps, regions, batch.sizes, batch.images)
         return regions, Features(found.maps, pooled, logits)
+
+
+def _with_one_row(features: Features) -> Features:
+    """Return features without rows with one of equal logits, which no term compares."""
+    logits = features.logits.new_zeros(1, features.logits.shape[1])
+    return features._replace(logits=logits, pooled=features.pooled.new_zeros(1, 0))
 
 
 class DetectorLabelLoss(nn.Module):
@@ -223,11 +233,13 @@ class TaughtRegions:
 def _best_regions(
     teacher: Detector, batch: DetectionBatch, precision: str
 ) -> tuple[Regions, Tensor]:
-    """Return the teacher's best regions of each image, with its logits there."""
+    """Return the teacher's best regions of each image, or its foreground anchors, with logits."""
     with in_eval_mode(teacher), autocast(batch.images.device, precision):
         maps = teacher.feature_maps(batch.images)
         objects = [without_crowds(one) for one in batch.objects]
-        regions = teacher.propose(batch.images, maps, batch.sizes, objects, HELD_OUT_REGIONS)
+        # Anchors without an object have no class: of one stage those are compared that have one.
+        count = HELD_OUT_REGIONS if isinstance(teacher, TwoStage) else None
+        regions = teacher.propose(batch.images, maps, batch.sizes, objects, count)
     return regions, features_at(teacher, maps, regions, batch, precision).logits
 
 

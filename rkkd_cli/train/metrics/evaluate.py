@@ -148,24 +148,25 @@ def evaluate(
             with stage(EVALUATION):
                 with in_eval_mode(model), torch.no_grad(), autocast(device, precision):
                     rows = split.held_out_rows(model, images[student.input], batch)
-                hard_terms = [student.objective.hard.held_out]
-                metrics = measure(
-                    task,
-                    [student.objective],
-                    hard_terms,
-                    [rows.outputs[None]],
-                    teacher,
-                    rows.targets,
-                )
-                means, counts = metrics.of_arm(0, task.counts_held_out)
-                student_meters.add(means, counts, len(batch.indices))
                 student_meters.whole.add(rows)
+                if len(rows.outputs):  # a batch may have no object to compare
+                    measured = _measured(task, student.objective, rows, teacher)
+                    student_meters.add(*measured, len(batch.indices))
             yield Tick()
     for _ in range(len(students) * (split.batches - batches)):
         yield Tick()
     for student_meters in meters:
         student_meters.reduce(split.process_group)
     return meters
+
+
+def _measured(
+    task: Task, objective: Objective, rows: HeldOutRows, teacher: Logits
+) -> tuple[Tensor, Tensor]:
+    """Return the means and counts of a student's rows on a held-out batch."""
+    outputs, hard_terms = [rows.outputs[None]], [objective.hard.held_out]
+    metrics = measure(task, [objective], hard_terms, outputs, teacher, rows.targets)
+    return metrics.of_arm(0, task.counts_held_out)
 
 
 def held_out_columns(task: Task, split_name: str, meters: SplitMeters) -> dict[str, float]:

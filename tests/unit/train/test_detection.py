@@ -1,6 +1,7 @@
 """Detectors in lockstep: torchvision's own steps, arms apart, resumed, on two ranks."""
 
 import copy
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,9 @@ import torch
 from trained import CPU, Arms, Row, checkpoints_of, events_of, going_on, rows_by_arm, rows_of
 
 from rkkd_cli.config.experiment import Experiment
-from rkkd_cli.config.overrides import parse_override
+from rkkd_cli.config.overrides import Override, parse_override
 from rkkd_cli.config.presets import load_experiment
+from rkkd_cli.config.tasks import DETECTOR_TERMS
 from rkkd_cli.data.detection.stream import DetectionStream
 from rkkd_cli.data.seeding import derive_seed
 from rkkd_cli.models.detection.detector import Detector
@@ -36,15 +38,16 @@ QUICK = (
     *(f"{role}.options.{option}" for role in ("student", "teacher") for option in SMALL),
     "student.model=fasterrcnn:cnn2", "teacher.model=fasterrcnn:resnet8",
     "dataset.limit_train=7", "dataset.limit_test=5", "training.batch_size=3",
-    "training.epochs=2", "training.milestones=[1]", "training.warmup_epochs=0",
-    "teacher.training.epochs=1", "teacher.training.milestones=[0.5]",
-    "teacher.training.warmup_epochs=0", "teacher.training.batch_size=3", "seeds=[0]",
+    "training.epochs=2", "training.warmup_epochs=0",
+    "teacher.training.epochs=1", "teacher.training.warmup_epochs=0",
+    "teacher.training.batch_size=3", "seeds=[0]",
 )  # fmt: skip
 ARMS: Arms = {
     "ce": {"method": {"name": "ce"}},
     "kd_rank": {"rank": {"grad": True}},
     "fitnet": {"method": {"name": "fitnet", "fitnet": {"hint_layer": 0}}},
     "dkd": {"method": {"name": "dkd"}},
+    "reviewkd": {"method": {"name": "reviewkd", "reviewkd": {"warmup_epochs": 0}}},
 }
 
 
@@ -62,7 +65,11 @@ def company(cache: Path) -> list[Event]:
 def test_an_arm_without_distillation_steps_as_torchvisions_own_training_does() -> None:
     from torchvision.models.detection.image_list import ImageList
 
-    experiment = experiment_with(arms={"ce": ARMS["ce"]})
+    sgd_alone = (
+        "training.optimizer=sgd", "training.lr=0.02", "training.weight_decay=1e-4",
+        "training.clip_grad_norm=none", "training.schedule=constant",
+    )  # fmt: skip
+    experiment = experiment_with(*sgd_alone, arms={"ce": ARMS["ce"]})
     (arm,) = experiment.resolved_arms
     dataset = load(experiment, Path())
     stream = DetectionStream(dataset, CPU, 3, seed=0)  # type: ignore[arg-type]
@@ -194,3 +201,21 @@ def test_two_ranks_end_with_the_same_rows(tmp_path: Path, together: Together) ->
     for row, expected in zip(first, alone, strict=True):
         assert row.keys() == expected.keys()
         assert row["rpn_objectness"] == pytest.approx(expected["rpn_objectness"], rel=0.2)
+
+
+@pytest.mark.parametrize("kind", ["retinanet", "fcos"])
+def test_detectors_of_one_stage_are_compared_at_the_anchors_of_objects(
+    kind: str, cache: Path
+) -> None:
+    kept = [parse_override(one) for one in QUICK if ".options." not in one and ".model=" not in one]
+    models = {"student": f"{kind}:cnn2", "teacher": f"{kind}:resnet8"}
+    given = [Override(f"{role}.model", model) for role, model in models.items()]
+    given += [Override(f"{role}.options", {"out_channels": 64}) for role in models]
+    experiment = load_experiment("detection_scenes", [*kept, *given])
+    arms = {name: ARMS[name] for name in ("ce", "kd_rank")}
+    rows = rows_by_arm(events_of(experiment.model_copy(update={"arms": arms}), cache))
+    terms = {"box", "centerness", "rpn_box", "rpn_objectness"}
+    for row in (row for of_arm in rows.values() for row in of_arm):
+        assert terms & row.keys() == {*DETECTOR_TERMS[kind]}
+        assert all(map(math.isfinite, (row["kl"], row["rank"], row["test_kl"], row["test_ce"])))
+    assert rows["ce"][0]["kl"] != rows["kd_rank"][0]["kl"]

@@ -112,7 +112,8 @@ def test_frozen_batchnorm_computes_as_in_evaluation(backbone: str) -> None:
 def test_options_are_torchvisions_arguments() -> None:
     options = {
         **SMALL,
-        "anchor_sizes": [[12, 16], [24, 32], [48, 64]],
+        "anchor_sizes": [12, 24, 48],
+        "anchor_scales": [1, 1.5],
         "aspect_ratios": [1.0, 2.0],
         "box_batch_size_per_image": 64,
         "box_detections_per_img": 7,
@@ -120,7 +121,7 @@ def test_options_are_torchvisions_arguments() -> None:
         "rpn_pre_nms_top_n_train": 200,
     }
     detector: Any = build_detector("fasterrcnn:resnet8", 3, options)
-    assert detector.rpn.anchor_generator.sizes == ((12, 16), (24, 32), (48, 64))
+    assert detector.rpn.anchor_generator.sizes == ((12, 18), (24, 36), (48, 72))
     assert detector.rpn.head.cls_logits.out_channels == 4
     assert detector.roi_heads.fg_bg_sampler.batch_size_per_image == 64
     assert detector.roi_heads.detections_per_img == 7
@@ -161,7 +162,7 @@ def test_options_are_torchvisions_arguments() -> None:
         ("fasterrcnn:resnet8", {"anchor_sizes": [8, 16]}, "has 2 entries, and the detector 3"),
         ("fasterrcnn:resnet8", {"anchor_sizes": 8}, "is a list of positive numbers, such as"),
         ("fasterrcnn:resnet8", {"aspect_ratios": [-1]}, "is a list of positive numbers, such as"),
-        ("fasterrcnn:resnet8", {"anchor_sizes": [[8, 9], 16, 32]}, "another number of sizes"),
+        ("fasterrcnn:resnet8", {"anchor_scales": [0]}, "is a list of positive numbers, such as"),
         ("fasterrcnn:resnet8", {"rpn_bg_iou_thresh": 0.8}, "is at most rpn_fg_iou_thresh"),
         ("fasterrcnn:resnet8", {"trainable_backbone_layers": 2}, "begins with random weights"),
     ],

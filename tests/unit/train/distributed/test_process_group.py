@@ -91,7 +91,15 @@ def step(
     taught = run_teacher(InFloat64(teacher, task), batch, needs, process_group=process_group)
     total, output = loss(taught)
     trained.backward_and_step(process_group.scale_loss(total, batch))
-    metrics = measure(task, [objective], [objective.hard], [output.outputs], *taught.compared)
+    compared = taught.compared
+    metrics = measure(
+        task,
+        [objective],
+        [objective.hard],
+        [output.outputs],
+        compared.teacher,
+        compared.targets,
+    )
     (means,), _ = process_group.reduce_metrics([metrics.means[0]], [], batch)
     gradients = {f"{name}.grad": one.grad for name, one in model.named_parameters()}
     return {
