@@ -35,8 +35,8 @@ class TrainingConfig(FrozenConfig):
         default=None,
         ge=1,
         le=10**9,
-        description="Batches of an epoch, with per_class, or of detectors, whose passes over the "
-        "images then end where they do; default: as many as the images fill.",
+        description="Batches of an epoch, with per_class or for detectors, whose passes over the "
+        "images may then end within epochs; default: as many as the images fill.",
     )
     optimizer: Literal["sgd", "adam", "adamw"] = Field("sgd", description="Optimiser.")
     lr: float = Field(gt=0)
