@@ -21,8 +21,11 @@ from rkkd_cli.config.presets import (
 
 ROOT = Path(__file__).parents[2]  # the package itself may be installed elsewhere
 PUBLISHED = [p for p in preset_names() if (preset_directory() / f"{p}_published.csv").is_file()]
-# Models that other runs of the preset have: a student of two published cells.
-OTHER_STUDENTS = {"alpha_temperature": ["ResNet18"]}
+# Models that other runs of the preset have: a student of two cells, the teacher of its command.
+OTHER_STUDENTS = {
+    "alpha_temperature": ["ResNet18"],
+    "coco_r101_r50": ["detectron2:faster_rcnn_R_101_FPN"],
+}
 # Arms without the ranking loss of which nothing is published, as the notes say.
 UNPUBLISHED_ARMS = {
     "vit_cifar100": {"pvt_ce", "pvt_kd"},
