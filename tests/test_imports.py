@@ -50,7 +50,7 @@ FLOORS: dict[str, list[set[str]]] = {
     "train": [
         {"lockstep"},
         {"step"},
-        {"stacked", "cost", "sheets"},
+        {"stacked", "cost", "record_step", "sheets"},
         {"arm"},
         {"teacher"},
         {"configured_model", "regions", "runtime", "trained_model"},

@@ -1,6 +1,6 @@
 """One arm on one stream: its student, optimiser, random generators and meters."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -29,14 +29,14 @@ from rkkd_cli.train.device import autocast
 from rkkd_cli.train.distributed.process_group import SINGLE_PROCESS, ProcessGroup
 from rkkd_cli.train.early_stopping import EarlyStopping
 from rkkd_cli.train.events import WeightsKind
-from rkkd_cli.train.metrics.batch import mean_names, measure, rows_of
-from rkkd_cli.train.metrics.gradients import GRADIENT_MEANS, diagnose
+from rkkd_cli.train.metrics.batch import mean_names
+from rkkd_cli.train.metrics.gradients import GRADIENT_MEANS
 from rkkd_cli.train.metrics.meters import EpochMeters
 from rkkd_cli.train.moving_average import MovingAverage
 from rkkd_cli.train.profile import stage
 from rkkd_cli.train.regions import AnyTaught, RegionLoss
 from rkkd_cli.train.rng import IsolatedRng
-from rkkd_cli.train.taught_batch import Compared, StepOutput, TaughtBatch
+from rkkd_cli.train.taught_batch import StepOutput, TaughtBatch
 from rkkd_cli.train.teacher.model import Teacher
 from rkkd_cli.train.teacher.preprocessing import format_facts
 from rkkd_cli.train.teacher.safetensors_files import teacher_bytes
@@ -251,72 +251,3 @@ def _new_objective(
         objective = build_objective(experiment.method, experiment.rank, pair, hard)
     objective.method.to(teacher.device).train()
     return objective
-
-
-def record_metrics(
-    arms: Sequence[ArmOnStream],
-    outputs: Sequence[StepOutput],
-    taught: AnyTaught,
-    process_group: ProcessGroup = SINGLE_PROCESS,
-) -> None:
-    """Add the terms and metrics of a step, over all ranks, to the meters of its arms.
-
-    All of this runs on the device. ``meters.images`` is left to the caller.
-    """
-    method_terms = [terms for output in outputs for terms in output.method_terms]
-    batch, of_arms = taught.batch, list[tuple[Tensor, Tensor]]()
-    for objectives, outputs_of_them, compared in _compared_together(arms, outputs, taught):
-        metrics = measure(
-            arms[0].task,
-            objectives,
-            [objective.hard for objective in objectives],
-            outputs_of_them,
-            compared.teacher,
-            compared.targets,
-        )
-        if compared.hard is not None:
-            metrics.means[:, 0] = compared.hard
-        counted = arms[0].task.counts_in_training
-        of_arms += [metrics.of_arm(arm, counted) for arm in range(len(objectives))]
-    means: Sequence[Tensor] = [
-        torch.cat([row, *(value.to(row.dtype)[None] for value in terms.values())])
-        for (row, _), terms in zip(of_arms, method_terms, strict=True)
-    ]
-    correct: Sequence[Tensor] = [counts for _, counts in of_arms]
-    means, correct = process_group.reduce_metrics(means, correct, batch)
-    for arm, arm_means, arm_correct in zip(arms, means, correct, strict=True):
-        arm.meters.accumulate(arm_means, arm_correct, batch.total)
-
-
-def _compared_together(
-    arms: Sequence[ArmOnStream], outputs: Sequence[StepOutput], taught: AnyTaught
-) -> Iterator[tuple[list[Objective], list[Tensor], Compared]]:
-    """Yield the arms whose rows are compared with the same: objectives, outputs (A, B, D), and it.
-
-    These are all arms, or each of them.
-    """
-    objectives = [arm.objective for arm in arms]
-    if all(output.compared is None for output in outputs):
-        assert isinstance(taught, TaughtBatch)
-        yield objectives, [output.outputs for output in outputs], taught.compared
-        return
-    for objective, output in zip(objectives, outputs, strict=True):
-        assert output.compared is not None
-        yield [objective], [output.outputs], output.compared
-
-
-def record_gradients(
-    arms: Sequence[ArmOnStream],
-    outputs: Sequence[StepOutput],
-    taught: AnyTaught,
-    process_group: ProcessGroup = SINGLE_PROCESS,
-) -> None:
-    """Add the logit diagnostics of a step, over all ranks, to those of its arms."""
-    rows: list[Tensor] = []
-    for objectives, outputs_of_them, compared in _compared_together(arms, outputs, taught):
-        logits = rows_of(arms[0].task, outputs_of_them)
-        rows += diagnose(objectives, logits, compared.teacher)
-    no_counts = [rows[0].new_empty(0, dtype=torch.int64)] * len(arms)
-    means, counts = process_group.reduce_metrics(rows, no_counts, taught.batch)
-    for arm, arm_means, arm_counts in zip(arms, means, counts, strict=True):
-        arm.diagnostics.add(arm_means, arm_counts, taught.batch.total)

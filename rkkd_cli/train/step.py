@@ -11,12 +11,12 @@ from torch import Tensor
 
 from rkkd_cli.data.on_device import AnyBatch
 from rkkd_cli.data.stream import Batch
-from rkkd_cli.train.arm import record_gradients, record_metrics
 from rkkd_cli.train.cuda_graph import CudaGraphStep, GraphRecorder
 from rkkd_cli.train.distributed.process_group import SINGLE_PROCESS, ProcessGroup
 from rkkd_cli.train.metrics.gradients import GRADIENT_LOG_INTERVAL
 from rkkd_cli.train.profile import stage
 from rkkd_cli.train.recipe import allow_capture
+from rkkd_cli.train.record_step import record_gradients, record_metrics
 from rkkd_cli.train.regions import AnyTaught
 from rkkd_cli.train.stacked.stack import ArmGroup
 from rkkd_cli.train.taught_batch import (
