@@ -44,7 +44,7 @@ FLOORS: dict[str, list[set[str]]] = {
         {"sources"},
         {"recording", "estimate", "doubts"},
         {"check", "loggers"},
-        {"checked_model", "batches"},
+        {"checked_model", "batches", "decoding_time"},
         {"datasets", "jobs", "teacher_fit"},
     ],
     "train": [

@@ -114,10 +114,11 @@ class DatasetConfig(FrozenConfig):
     )
     min_size: Annotated[tuple[int, ...] | None, BeforeValidator(_read_sides)] = Field(
         default=None,
-        description="Shorter side of images for detection in pixels; of several, each training "
-        "image has a random one, and test images the largest; empty: as they are.",
+        description="Shorter side of a detector's images, in pixels; of several, each training "
+        "image has a random one, held-out images the largest; []: as they are; default: the "
+        "dataset's usual.",
     )
-    max_size: int = Field(1333, ge=32, le=65536, description="Longest side, for detection.")
+    max_size: int = Field(1333, ge=32, le=65536, description="Longest side of a detector's images.")
     resize: Literal["crop", "squash", "pad"] = "crop"
     follow_links: bool = Field(False, description="Allow links that lead out of an image folder.")
     streaming: bool | None = None

@@ -107,5 +107,7 @@ class DetectionConfig(FrozenConfig):
     """
 
     proposals: Literal["student", "teacher"] = Field(
-        "student", description="Whose regions are compared: each student's, or the teacher's."
+        "student",
+        description="Where student and teacher are compared: at the regions that each student is "
+        "trained on, or at the teacher's own, the same for all arms.",
     )

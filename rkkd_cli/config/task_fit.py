@@ -9,6 +9,7 @@ from rkkd_cli.config.tasks import DETECTOR_TERMS, detector_kind
 if TYPE_CHECKING:
     from rkkd_cli.config.experiment import Experiment
     from rkkd_cli.config.models import ModelConfig
+    from rkkd_cli.config.training import TrainingConfig
 
 
 def task_problem(experiment: "Experiment") -> str | None:
@@ -23,6 +24,8 @@ def task_problem(experiment: "Experiment") -> str | None:
         )
     problem = _detectors_problem(experiment, models) or _background_problem(experiment)
     if problem is not None:
+        return problem
+    if task != "detection" and (problem := _shuffled_batches_problem(experiment)) is not None:
         return problem
     if task != "embedding":
         for section, model in models.items():
@@ -42,9 +45,29 @@ def task_problem(experiment: "Experiment") -> str | None:
         return "images mixed of two classes have no neighbours of their class; leave mixing out"
     if experiment.cache_teacher != "off":
         return "cache_teacher keeps logits of classes; leave it out for the task embedding"
-    recipes = [experiment.training, *(one.training for one in experiment.named_teachers.values())]
-    if any(recipe is not None and recipe.label_smoothing for recipe in recipes):
+    if any(recipe.label_smoothing for recipe in _recipes(experiment).values()):
         return "label_smoothing is of classes; leave it out for the task embedding"
+    return None
+
+
+def _recipes(experiment: "Experiment") -> "dict[str, TrainingConfig]":
+    """Return the recipes of the students and of each teacher that has one, by their sections."""
+    teachers = {
+        f"{section}.training": one.training
+        for section, one in experiment.teacher_sections.items()
+        if one.training is not None
+    }
+    return {"training": experiment.training, **teachers}
+
+
+def _shuffled_batches_problem(experiment: "Experiment") -> str | None:
+    """Return which recipe counts the batches of images that have one class each, or None."""
+    for section, recipe in _recipes(experiment).items():
+        if recipe.per_class is None and recipe.batches_per_epoch is not None:
+            return (
+                f"{section}.batches_per_epoch = {recipe.batches_per_epoch} counts batches that are "
+                "drawn by class; set per_class too, or leave it out"
+            )
     return None
 
 
@@ -98,8 +121,9 @@ def _detectors_problem(experiment: "Experiment", models: "Mapping[str, ModelConf
         "stacked": bool(experiment.stacked),
         "dataset.mixup_alpha": bool(experiment.dataset.mixup_alpha),
         "dataset.cutmix_alpha": bool(experiment.dataset.cutmix_alpha),
-        "training.label_smoothing": bool(experiment.training.label_smoothing),
-        "training.per_class": experiment.training.per_class is not None,
     }
+    for section, recipe in _recipes(experiment).items():
+        of_images[f"{section}.label_smoothing"] = bool(recipe.label_smoothing)
+        of_images[f"{section}.per_class"] = recipe.per_class is not None
     key = next((key for key, is_set in of_images.items() if is_set), None)
     return key and f"{key} is for classes of whole images; leave it out for detection"

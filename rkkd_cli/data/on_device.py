@@ -2,7 +2,7 @@
 
 import torch
 
-from rkkd_cli.data.class_batches import PerClass
+from rkkd_cli.data.class_batches import per_class
 from rkkd_cli.data.detection.batches import DetectionBatch, DetectionImages
 from rkkd_cli.data.detection.dataset import DetectionDataset
 from rkkd_cli.data.detection.objects import Objects
@@ -49,9 +49,11 @@ def open_stream(
     seed: int,
     strong: bool = False,
     last_batch: str | None = None,
-    per_class: PerClass | None = None,
+    images_per_class: int | None = None,
+    batches_per_epoch: int | None = None,
 ) -> AnyStream:
     """Return the training batches of a seed; see :class:`rkkd_cli.data.stream.Stream`."""
     if isinstance(dataset, DetectionDataset):
-        return DetectionStream(dataset, device, batch_size, seed, last_batch)
-    return Stream(dataset, device, batch_size, seed, strong, last_batch, per_class)
+        return DetectionStream(dataset, device, batch_size, seed, last_batch, batches_per_epoch)
+    by_class = per_class(images_per_class, batches_per_epoch)
+    return Stream(dataset, device, batch_size, seed, strong, last_batch, by_class)

@@ -198,7 +198,7 @@ class TaughtRegions:
         found = []
         for number in numbers:
             split = self.images.split
-            pixels, objects = torch.from_numpy(split.read(number)), split.objects(number)
+            pixels, objects = torch.tensor(split.read(number)), split.objects(number)
             size = self.images.padded_size([number], views)
             batch = self.images.batch([number], [pixels], [objects], views, size)
             found += found_in(batch, _detections(self.teacher, batch, self.precision), self.images)

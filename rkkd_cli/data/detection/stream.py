@@ -1,6 +1,7 @@
 """The batches that a detector is trained on: a fixed function of a seed."""
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,8 +16,19 @@ from rkkd_cli.data.subsets import Indices
 ASPECT_RATIOS = 2.0 ** (np.arange(-3, 4) / 3)
 
 
+class ViewedImages(NamedTuple):
+    """The images of a batch by their numbers in the split, and how each is shown."""
+
+    indices: list[int]
+    views: list[View]
+
+
 class DetectionStream:
-    """The batches of one seed. Each epoch is a fixed function of the seed, whoever reads it."""
+    """The batches of one seed. Each epoch is a fixed function of the seed, whoever reads it.
+
+    They are an endless sequence of passes over the images, each in a new random order. An epoch is
+    one pass, or the next ``batches_per_epoch`` batches, wherever a pass ends.
+    """
 
     def __init__(
         self,
@@ -25,53 +37,66 @@ class DetectionStream:
         batch_size: int,
         seed: int,
         last_batch: str | None = None,
+        batches_per_epoch: int | None = None,
     ) -> None:
         self.data = DetectionImages(dataset.train, dataset, device)
         self.batch_size, self.seed = batch_size, seed
-        self.slices = batch_slices(len(self.data), batch_size, last_batch)
+        self.slices = batch_slices(len(self.data), batch_size, last_batch)  # of a pass
+        self.batches_per_epoch = batches_per_epoch or len(self.slices)
         self.groups = aspect_groups(dataset.train.sizes)
         self.sides, self.flip = dataset.min_size or (None,), dataset.flip
 
     def __len__(self) -> int:
         """Return the number of batches per epoch."""
-        return len(self.slices)
+        return self.batches_per_epoch
 
     @property
     def images_per_epoch(self) -> int:
-        """The number of images per epoch: all, unless a smaller last batch is dropped."""
-        return int(self.slices[-1].stop)
+        """The mean number of images per epoch, rounded."""
+        return round(self.batches_per_epoch * int(self.slices[-1].stop) / len(self.slices))
 
     def epoch(
         self, epoch: int, skip: int = 0, shard: Shard = WHOLE_BATCH
     ) -> Iterator[DetectionBatch]:
-        """Yield the batches of an ``epoch`` (from 1), every image at most once.
+        """Yield the batches of an ``epoch`` (from 1); a pass has every image at most once.
 
-        The images of a batch have like aspect ratios, so that little of it is padding; where no
-        full batches are left, those of neighbouring ratios are together. Each image has a random
+        The images of a batch have like aspect ratios, so that little of it is padding; where a pass
+        has no full batches left, those of neighbouring ratios are together. Each image has a random
         shorter side, and half of them are flipped.
 
         Skips the first ``skip`` batches, and yields only this ``shard`` of the others; neither
         changes the images that are yielded, nor how far they are padded.
         """
-        generator = torch.Generator().manual_seed(derive_seed(self.seed, "detection", epoch))
-        order = grouped_order(self.groups, self.batch_size, generator)
-        views = self._draw_views(generator)
-        batches = [order[part] for part in self.slices[skip:]]
-        own = [shard.within(0, len(batch)) for batch in batches]
+        first = (epoch - 1) * len(self)
+        batches = list(self.batches(first + skip, first + len(self)))
+        parts = [shard.within(0, len(batch.indices)) for batch in batches]
         # A rank without an image gets one that does not count.
-        loaded = [batch[part] or batch[:1] for batch, part in zip(batches, own, strict=True)]
-        for batch, part, indices, pixels in zip(
-            batches, own, loaded, self.data.read(loaded), strict=True
+        own = [part if part.start < part.stop else slice(1) for part in parts]
+        loaded = [batch.indices[part] for batch, part in zip(batches, own, strict=True)]
+        for batch, part, shown, indices, pixels in zip(
+            batches, parts, own, loaded, self.data.read(loaded), strict=True
         ):
             objects = [without_crowds(self.data.split.objects(index)) for index in indices]
-            shown = [views[index] for index in indices]
-            padded_size = self.data.padded_size(batch, [views[index] for index in batch])
-            yield self.data.batch(indices, pixels, objects, shown, padded_size)._replace(
-                global_size=len(batch), is_padding=part.start == part.stop
+            padded_size = self.data.padded_size(batch.indices, batch.views)
+            views = batch.views[shown]
+            yield self.data.batch(indices, pixels, objects, views, padded_size)._replace(
+                global_size=len(batch.indices), is_padding=part.start == part.stop
             )
 
+    def batches(self, start: int, stop: int) -> Iterator[ViewedImages]:
+        """Yield the batches ``start`` (from 0) to ``stop`` of the endless sequence of passes."""
+        per_pass = len(self.slices)
+        for number in range(start // per_pass, -(-stop // per_pass)):
+            seed = derive_seed(self.seed, "detection", number + 1)
+            generator = torch.Generator().manual_seed(seed)
+            order = grouped_order(self.groups, self.batch_size, generator)
+            views = self._draw_views(generator)
+            first = number * per_pass
+            for part in self.slices[max(0, start - first) : stop - first]:
+                yield ViewedImages(order[part], [views[index] for index in order[part]])
+
     def _draw_views(self, generator: torch.Generator) -> list[View]:
-        """Return how each image of the split is shown in an epoch."""
+        """Return how each image of the split is shown in a pass."""
         count = len(self.data)
         chosen = torch.randint(len(self.sides), (count,), generator=generator).tolist()
         flipped = torch.rand(count, generator=generator) < (0.5 if self.flip else 0.0)

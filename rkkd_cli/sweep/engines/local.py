@@ -5,7 +5,6 @@ from typing import Any
 
 import torch
 
-from rkkd_cli.data.class_batches import per_class
 from rkkd_cli.data.detection.dataset import DetectionDataset
 from rkkd_cli.data.model_input import ModelInput
 from rkkd_cli.data.on_device import AnyDataset, AnyStream, open_stream
@@ -143,7 +142,8 @@ def _start_lockstep(
         job.seed,
         strong,
         recipe.last_batch,
-        per_class(recipe.per_class, recipe.batches_per_epoch),
+        recipe.per_class,
+        recipe.batches_per_epoch,
     )
     stacked = yield from _choose_stacking(job, stream, sources, state, runtime)
     labels = stream.data.labels if isinstance(stream, Stream) else torch.empty(0)

@@ -105,6 +105,11 @@ class DetectorTeacher(Teacher):
         assert isinstance(self.model, Detector)
         return self.model
 
+    @cached_property
+    def folded(self) -> Classifier:
+        """The model as it is: by rounding alone it would propose other regions."""
+        return self.model
+
     def taught_split(
         self, split: AnyImages, batches: int = 0, process_group: ProcessGroup = SINGLE_PROCESS
     ) -> HeldOutSplit:

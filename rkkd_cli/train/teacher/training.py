@@ -7,7 +7,6 @@ import torch
 from torch import Tensor, nn
 
 from rkkd_cli.config.experiment import Experiment, TrainingConfig
-from rkkd_cli.data.class_batches import per_class
 from rkkd_cli.data.model_input import ModelInput
 from rkkd_cli.data.on_device import AnyBatch, AnyDataset, open_stream
 from rkkd_cli.data.seeding import derive_seed
@@ -91,10 +90,14 @@ class TeacherTraining:
         self.task, self.device_type = task_for(experiment), device.type
         self.process_group = process_group.for_batches(self.task.compares_images)
         stream_seed = derive_seed(self.seed, "teacher-stream")
-        batch_size, last_batch = self.recipe.batch_size, self.recipe.last_batch
-        by_class = per_class(self.recipe.per_class, self.recipe.batches_per_epoch)
         self.stream = open_stream(
-            dataset, device, batch_size, stream_seed, last_batch=last_batch, per_class=by_class
+            dataset,
+            device,
+            self.recipe.batch_size,
+            stream_seed,
+            last_batch=self.recipe.last_batch,
+            images_per_class=self.recipe.per_class,
+            batches_per_epoch=self.recipe.batches_per_epoch,
         )
         hard = self.task.hard_term(self.recipe)
         meters = EpochMeters((hard.name,), self.task.counts_of_labels, device)

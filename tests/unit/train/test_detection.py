@@ -20,7 +20,7 @@ from rkkd_cli.models.detection.detector import Detector
 from rkkd_cli.sweep.datasets import load
 from rkkd_cli.train.arm import ArmOnStream
 from rkkd_cli.train.distributed.process_group import SINGLE_PROCESS, ProcessGroup
-from rkkd_cli.train.events import Detected, Event
+from rkkd_cli.train.events import Detected, Event, TeacherBatch
 from rkkd_cli.train.regions import TaughtScenes
 from rkkd_cli.train.rng import IsolatedRng
 from rkkd_cli.train.stop_controller import StopController
@@ -138,6 +138,20 @@ def test_from_a_checkpoint_at_any_batch_the_same_rows_follow(
     for _, checkpoint in checkpoints_of(events)[1::4]:
         for name, rows in rows_by_arm(events_of(experiment, cache, going_on(checkpoint))).items():
             assert rows == expected[name][-len(rows) :]
+
+
+def test_epochs_of_a_number_of_batches_go_on_from_any_of_them(cache: Path) -> None:
+    # Of 7 images a pass has a batch of 3 and one of 4, so the second pass begins in an epoch.
+    overrides = ("training.batches_per_epoch=3", "teacher.training.batches_per_epoch=1")
+    experiment = experiment_with(*overrides, arms={"kd_rank": ARMS["kd_rank"]})
+    events = [*events_of(experiment, cache, controller=StopController(0))]
+    teacher = [event for event in events if isinstance(event, TeacherBatch)]
+    assert [(event.batch, event.batches) for event in teacher] == [(1, 1)]
+    expected = rows_by_arm(events)["kd_rank"]
+    assert len(expected) == 2
+    for _, checkpoint in checkpoints_of(events)[1::2]:
+        rows = rows_by_arm(events_of(experiment, cache, going_on(checkpoint))).get("kd_rank", [])
+        assert rows == expected[len(expected) - len(rows) :]
 
 
 def test_each_arm_shows_what_it_and_the_teacher_find(company: list[Event]) -> None:

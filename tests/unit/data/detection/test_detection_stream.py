@@ -71,6 +71,59 @@ def test_an_epoch_has_every_image_once_in_a_fixed_number_of_batches(
     assert all(len(batch.sizes) == batch_size for batch in batches[:-1])
 
 
+@settings(max_examples=25)
+@given(
+    count=st.integers(1, 40), batch_size=st.integers(1, 9), batches=st.integers(1, 30),
+    seed=st.integers(0, 2**40), last_batch=st.sampled_from(["keep", "merge", None]),
+)  # fmt: skip
+def test_epochs_of_a_number_of_batches_are_passes_one_after_another(
+    count: int, batch_size: int, batches: int, seed: int, last_batch: str | None
+) -> None:
+    data = dataset(count)
+    one = DetectionStream(data, CPU, batch_size, seed, last_batch, batches)
+    whole = DetectionStream(data, CPU, batch_size, seed, last_batch)
+    by_epoch = [indices_of(one, epoch) for epoch in (1, 2, 3)]
+    assert [len(epoch) for epoch in by_epoch] == [len(one)] * 3 == [batches] * 3
+    in_order = [batch for epoch in by_epoch for batch in epoch]
+    passes = -(-len(in_order) // len(whole))
+    in_passes = [batch for number in range(passes) for batch in indices_of(whole, number + 1)]
+    assert in_order == in_passes[: len(in_order)]
+    shown = [index for batch in in_order for index in batch]
+    for start in range(0, len(shown) - count + 1, count):
+        assert sorted(shown[start : start + count]) == list(range(count))
+
+
+def indices_of(one: DetectionStream, epoch: int) -> list[list[int]]:
+    """Return the images of each batch, without decoding them."""
+    first = (epoch - 1) * len(one)
+    return [batch.indices for batch in one.batches(first, first + len(one))]
+
+
+@settings(max_examples=20)
+@given(skip=st.integers(0, 9), ranks=st.integers(1, 5), epoch=st.integers(1, 5))
+def test_in_the_middle_of_a_pass_or_of_an_epoch_the_same_goes_on(
+    skip: int, ranks: int, epoch: int
+) -> None:
+    one = DetectionStream(DATA, CPU, 4, seed=1, batches_per_epoch=9)  # a pass has 6
+    whole = list(one.epoch(epoch))
+    assert all(map(same, one.epoch(epoch, skip), whole[skip:]))
+    parts = [list(one.epoch(epoch, skip, Shard(rank, ranks))) for rank in range(ranks)]
+    for batch, *shards in zip(whole[skip:], *parts, strict=True):
+        real = [shard for shard in shards if not shard.is_padding]
+        assert torch.equal(torch.cat([shard.images for shard in real]), batch.images)
+    assert one.images_per_epoch == round(23 * 9 / 6)
+
+
+def test_passes_show_images_anew() -> None:
+    one = DetectionStream(DATA, CPU, 4, seed=1, batches_per_epoch=12)
+    batches = list(one.epoch(1))
+    sizes: list[dict[int, tuple[int, int]]] = [{}, {}]
+    for number, batch in enumerate(batches):
+        sizes[number // 6] |= dict(zip(batch.indices.tolist(), batch.sizes, strict=True))
+    assert sizes[0].keys() == sizes[1].keys()
+    assert sizes[0] != sizes[1]
+
+
 def test_an_epoch_is_a_function_of_seed_and_number() -> None:
     first = list(stream(5).epoch(2))
     assert all(map(same, first, stream(5).epoch(2)))
