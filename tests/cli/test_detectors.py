@@ -97,7 +97,7 @@ def test_what_is_found_is_listed_and_drawn(folder: Path, warm_rkkd: Program) -> 
             assert 0 <= x0 < x1 <= width
             assert 0 <= y0 < y1 <= 40
     with Image.open(folder / "drawn" / "a.png") as drawn:
-        assert drawn.size == (60, 40)
+        assert drawn.size == (60 * 8, 40 * 8)
     assert (folder / "drawn" / "more" / "b.png").is_file()
     lines = succeeded(warm_rkkd(*words[:4], "--threshold", "1", cwd=folder)).stdout.splitlines()
     assert [line.split()[1] for line in lines] == ["class", "nothing", "nothing"]

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from matplotlib.font_manager import findfont
 from PIL import Image
 from torch import Tensor
 from torchvision.utils import draw_bounding_boxes
@@ -28,7 +29,10 @@ from rkkd_cli.tasks.average_precision import AveragePrecision, require_coco_eval
 from rkkd_cli.train.regions import found_in_split
 
 FEW_FILES = 64  # are decoded before other processes would have started
+READABLE = 320  # pixels of the shorter side of an image with texts
 LINE_SHARE = 200  # a box's line is this part of the image's shorter side
+FONT_WIDTHS = 7  # a text's height in widths of a line
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#aa4499", "#555555", "#882255")  # of the classes
 
 
 class FoundInFile(NamedTuple):
@@ -121,13 +125,28 @@ def drawn_files(files: Sequence[Path], folder: Path) -> list[Path]:
 
 
 def draw(pixels: Tensor, found: Detections, names: Sequence[str]) -> Image.Image:
-    """Return an image (3, H, W) uint8 with boxes, and the class and score in percent of each."""
+    """Return an image (3, H, W) uint8 with boxes, and the class and score in percent of each.
+
+    A small image is enlarged by a whole factor, so that the texts are readable.
+    """
+    factor = max(1, -(-READABLE // min(pixels.shape[1:])))
+    pixels = pixels.repeat_interleave(factor, 1).repeat_interleave(factor, 2)
     if not len(found.labels):
         return Image.fromarray(pixels.permute(1, 2, 0).numpy())
     pairs = zip(found.labels.tolist(), found.scores.tolist(), strict=True)
     texts = [f"{names[label]} {100 * score:.0f}" for label, score in pairs]
-    width = max(1, min(pixels.shape[1:]) // LINE_SHARE)
-    drawn = draw_bounding_boxes(pixels, found.boxes, labels=texts, width=width)
+    width = max(2, min(pixels.shape[1:]) // LINE_SHARE)
+    drawn = draw_bounding_boxes(
+        pixels,
+        found.boxes * factor,
+        labels=texts,
+        colors=[COLOURS[label % len(COLOURS)] for label in found.labels.tolist()],
+        width=width,
+        font=findfont("DejaVu Sans"),
+        font_size=FONT_WIDTHS * width,
+        label_colors=["white"] * len(texts),
+        fill_labels=True,
+    )
     return Image.fromarray(drawn.permute(1, 2, 0).numpy())
 
 
