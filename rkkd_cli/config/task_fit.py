@@ -108,6 +108,13 @@ def _detectors_problem(experiment: "Experiment", models: "Mapping[str, ModelConf
             f"rank.over = {experiment.rank.over!r} ranks images, and the rows of detection are "
             "regions; leave it out"
         )
+    for role, config in models.items():
+        for own in ("image_size", "mean", "std"):
+            if getattr(config, own) is not None:
+                return (
+                    f"{role}.{own} is of a model of classes: detectors see the same images; set "
+                    "dataset.min_size, dataset.mean or dataset.std for both"
+                )
     of_images = {
         "cache_teacher": experiment.cache_teacher != "off",
         "cuda_graph": experiment.cuda_graph,

@@ -21,7 +21,13 @@ METRIC_NAMES = {
     "ar": "AR with 100 detections an image",
 }
 # Where there is little room, such as in the heading of a column.
-SHORT_NAMES = METRIC_NAMES | {"acc": "acc"}
+SHORT_NAMES = METRIC_NAMES | {
+    "acc": "acc",
+    "ap_small": "AP small",
+    "ap_medium": "AP medium",
+    "ap_large": "AP large",
+    "ar": "AR",
+}
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ FACTS = "rkkd.detections"  # one entry of the metadata: the library writes sever
 MAX_SIDE = 480  # pixels of a stored image
 LOSSLESS_SIDE = 160  # up to here PNG, then JPEG: artefacts of JPEG show in enlarged images
 JPEG_QUALITY = 90
-MIN_SCORE = 0.3  # of a detection that is kept
+MIN_SCORE = 0.5  # of a detection that is kept
 MAX_DETECTIONS = 20  # that are kept of an image, the best ones
 
 

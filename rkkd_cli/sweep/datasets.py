@@ -5,13 +5,15 @@ from pathlib import Path
 from rkkd_cli.config.dataset import AUGMENTATION_KEYS
 from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.data.augmentation import Augmentation
-from rkkd_cli.data.catalogue import DatasetInfo, DatasetRequest
+from rkkd_cli.data.catalogue import DATASETS, DatasetInfo, DatasetRequest
 from rkkd_cli.data.class_split import ClassSplit
 from rkkd_cli.data.detection.dataset import DetectionDataset, DetectionRequest, usual_size
 from rkkd_cli.data.detection.reading import DETECTION_SETS, inspect_detection, load_detection
 from rkkd_cli.data.detection.scene_sets import source_of_scenes
 from rkkd_cli.data.images import Dataset
 from rkkd_cli.data.reading import inspect_dataset, load_dataset, needs_download
+from rkkd_cli.errors import UserError
+from rkkd_cli.tasks.average_precision import require_coco_eval
 
 OF_DETECTION = ("min_size", "max_size")
 
@@ -57,8 +59,10 @@ def inspect(experiment: Experiment) -> DatasetInfo:
 
     Raises UserError for a dataset that is not there, or settings that it does not have.
     """
+    _check_task(experiment)
     if experiment.task != "detection":
         return inspect_dataset(dataset_request(experiment))
+    require_coco_eval()
     request = detection_request(experiment)
     known = inspect_detection(request)
     return DatasetInfo(
@@ -72,7 +76,24 @@ def inspect(experiment: Experiment) -> DatasetInfo:
         streamed=known.streamed,
         val_images=known.val_images,
         notes=known.notes,
+        class_names=known.classes,
     )
+
+
+def _check_task(experiment: Experiment) -> None:
+    """Raise UserError for a dataset of classes with the task detection, and for boxes elsewhere."""
+    name, of_objects = experiment.dataset.name, (*DETECTION_SETS, "cifar100_scenes")
+    if experiment.task == "detection":
+        if name in DATASETS or ":" in name:
+            raise UserError(
+                f"dataset {name} has a class for each image, and task = 'detection' needs boxes; "
+                f"its datasets are {', '.join(of_objects)}"
+            )
+    elif name in of_objects:
+        raise UserError(
+            f"dataset {name} has images with boxes, and task = {experiment.task!r} needs a class "
+            "for each; set task = 'detection', with a detector as teacher and student"
+        )
 
 
 def will_download(experiment: Experiment, cache: Path) -> bool:

@@ -230,7 +230,7 @@ def new_student(
     config, classes, own = arm.experiment.student, teacher.num_classes, student_input.own
     with IsolatedRng(derive_seed(seed, "student"), teacher.device).active():
         student = new_model(config, classes, own)
-    loaded = load_weights(student, config, classes, own)
+    loaded = load_weights(student, config, classes, own, teacher.class_names)
     return student.to(teacher.device).to(memory_format=torch.channels_last).train(), loaded
 
 

@@ -1,5 +1,6 @@
 """A model as a section of the experiment describes it: its input, and its first weights."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from rkkd_cli.config.arms import Arm
@@ -11,6 +12,11 @@ from rkkd_cli.files import files_sha256
 from rkkd_cli.models import Classifier, build_model
 from rkkd_cli.models.checkpoint.read import weight_files
 from rkkd_cli.models.detection.build import build_detector
+from rkkd_cli.models.detection.detector import Detector
+from rkkd_cli.models.detection.first_weights import (
+    find_detector_weights,
+    load_detector_weights,
+)
 from rkkd_cli.models.features import with_unit_outputs
 from rkkd_cli.models.first_weights import (
     LoadedWeights,
@@ -26,7 +32,10 @@ Facts = dict[str, Any]
 
 def weights_source(config: ModelConfig) -> WeightsSource | None:
     """Return where the model's first weights come from, None for random ones. Raises UserError."""
-    return None if config.weights is None else find_weights(config.model, config.weights)
+    if config.weights is None:
+        return None
+    find = find_weights if detector_kind(config.model) is None else find_detector_weights
+    return find(config.model, config.weights)
 
 
 def model_input(config: ModelConfig, images: ImageFormat) -> ModelInput:
@@ -71,9 +80,15 @@ def new_model(config: ModelConfig, classes: int, own: ImageFormat) -> Classifier
 
 
 def load_weights(
-    model: Classifier, config: ModelConfig, classes: int, own: ImageFormat
+    model: Classifier,
+    config: ModelConfig,
+    classes: int,
+    own: ImageFormat,
+    class_names: Sequence[str] = (),
 ) -> LoadedWeights | None:
     """Load the first weights of the experiment, if it names any, into a model of its own format.
+
+    A detector's columns are found by ``class_names``.
 
     Raises UserError if they do not fit, RunError if they cannot be downloaded.
     """
@@ -81,6 +96,8 @@ def load_weights(
     if source is None:
         return None
     fetched = fetch_weights(source)
+    if isinstance(model, Detector):
+        return load_detector_weights(model, fetched, class_names)
     return load_first_weights(model, fetched, config.outputs(classes), own.channels, own.size)
 
 
@@ -111,7 +128,7 @@ def weights_facts(loaded: LoadedWeights) -> Facts:
         "source": loaded.source.origin,
         "sha256": files_sha256(loaded.weights.files),
     }
-    head = loaded.fitted.replaced_head
+    head = loaded.replaced_head
     return facts | ({"note": str(head)} if head else {})
 
 

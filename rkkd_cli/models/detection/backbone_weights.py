@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from rkkd_cli.errors import UserError
-from rkkd_cli.models.checkpoint.layout import candidate_views, read_weights
+from rkkd_cli.models.checkpoint.layout import CheckpointWeights, candidate_views
 from rkkd_cli.models.checkpoint.load import find_misfit
 from rkkd_cli.models.checkpoint.upgrade import upgrade_keys
 from rkkd_cli.models.detection.backbones import classifier_names
@@ -44,15 +44,18 @@ def load_backbone(
     raise UserError(f"{source} {misfits[0]}")
 
 
-def load_backbone_file(detector: Detector, source: WeightsSource) -> None:
+def load_backbone_file(
+    detector: Detector, source: WeightsSource, weights: CheckpointWeights
+) -> None:
     """Load a classifier's file into the backbone.
 
-    The source is that of the backbone's model (:func:`rkkd_cli.models.detection.backbone_of`), by
-    :func:`rkkd_cli.models.first_weights.find_weights`, and its file is here.
+    A published source is that of the backbone's model, as
+    :func:`rkkd_cli.models.first_weights.find_weights` returns it. ``weights`` are those of its
+    file.
 
     Raises UserError for a file that does not fit.
     """
-    tensors: Mapping[str, Tensor] = read_weights(source.path).tensors
+    tensors: Mapping[str, Tensor] = weights.tensors
     if source.published is not None and source.model.startswith("timm:"):
         name = timm_weights_name(source.model.partition(":")[2], source.name)
         assert name is not None

@@ -6,7 +6,7 @@ used. A detector of a dataset has one for each of its classes.
 
 import re
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +17,13 @@ from torchvision.ops import FrozenBatchNorm2d
 
 from rkkd_cli.errors import UserError
 from rkkd_cli.models.checkpoint.layout import CheckpointWeights, candidate_views, read_weights
-from rkkd_cli.models.checkpoint.load import BATCH_COUNTER, find_misfit, load_fitted
+from rkkd_cli.models.checkpoint.load import (
+    BATCH_COUNTER,
+    MAY_BE_NO_WEIGHTS,
+    ReplacedHead,
+    find_misfit,
+    load_fitted,
+)
 from rkkd_cli.models.detection.array_pickle import read_array_pickle
 from rkkd_cli.models.detection.build import TORCHVISION
 from rkkd_cli.models.detection.detector import Detector
@@ -141,8 +147,7 @@ def coco_columns(tensors: Mapping[str, Tensor], categories: Sequence[int]) -> li
     torchvision's files have a column for each number, detectron2's for each of the 80 categories.
     Raises UserError for a number without a category, or a file of other categories.
     """
-    names = published_categories()
-    numbers = [number for number, name in enumerate(names) if name not in UNUSED]
+    names, numbers = published_categories(), category_numbers()
     unknown = [number for number in categories if number not in numbers]
     if unknown:
         raise UserError(f"COCO has no category {unknown[0]}; its {len(numbers)} are in 1 to 90")
@@ -164,44 +169,77 @@ def published_categories() -> tuple[str, ...]:
     return known.categories
 
 
+def category_numbers() -> list[int]:
+    """Return the numbers of COCO's 80 categories."""
+    return [number for number, name in enumerate(published_categories()) if name not in UNUSED]
+
+
+def numbers_by_name(class_names: Sequence[str]) -> list[int] | None:
+    """Return COCO's numbers of categories by their names, or None if one is not COCO's."""
+    names = published_categories()
+    numbers = {names[number]: number for number in category_numbers()}
+    known = [numbers[name] for name in class_names if name in numbers]
+    return known if len(known) == len(class_names) else None
+
+
+def networks_in(weights: CheckpointWeights) -> Iterator[Mapping[str, Tensor]]:
+    """Yield the tensors of each whole detector that a file may hold, under torchvision's names."""
+    for view in candidate_views(weights.tensors):
+        tensors: Mapping[str, Tensor] = view.tensors
+        if is_detectron2(tensors):
+            tensors = from_detectron2(tensors)
+        if _names(tensors, CLASS_SCORES) or _names(tensors, ANCHOR_SCORES):
+            yield tensors
+
+
 def load_detector(
     detector: Detector,
     weights: CheckpointWeights,
     name: str,
     categories: Sequence[int] | None = None,
-) -> None:
+    *,
+    keep_head: bool = False,
+) -> ReplacedHead | None:
     """Load the weights of a whole detector; ``name`` is that of :func:`build_detector`.
 
     ``categories`` are COCO's numbers of the detector's classes, in their order, for a file that was
-    trained on COCO. Without them the file has the detector's own classes. On an error the detector
+    trained on COCO. Without them the file has the detector's own classes; of other ones the layers
+    stay the detector's own with ``keep_head``, which is returned then. On an error the detector
     does not change.
 
     Raises UserError for a file of another detector, or of other classes.
     """
-    expected = detector.state_dict()
-    misfits = []
-    for view in candidate_views(weights.tensors):
-        tensors: Mapping[str, Tensor] = view.tensors
-        if is_detectron2(tensors):
-            if not computes_as_detectron2(detector):
-                raise UserError(
-                    f"checkpoint {weights.path} is of detectron2, whose networks compute "
-                    "differently; name the detector detectron2:faster_rcnn_R_50_FPN or …R_101_FPN"
-                )
-            tensors = from_detectron2(tensors)
-        tensors = _upgraded(tensors, expected)
-        if not _names(tensors, CLASS_SCORES) and not _names(tensors, ANCHOR_SCORES):
-            continue
+    views = candidate_views(weights.tensors)
+    if any(is_detectron2(view.tensors) for view in views) and not computes_as_detectron2(detector):
+        raise UserError(
+            f"checkpoint {weights.path} is of detectron2, whose networks compute differently; "
+            "name the detector detectron2:faster_rcnn_R_50_FPN or …R_101_FPN"
+        )
+    expected, misfits = detector.state_dict(), []
+    for network in networks_in(weights):
+        tensors, head = _upgraded(network, expected), None
         if categories is not None:
             tensors = restrict_classes(tensors, coco_columns(tensors, categories))
+        if keep_head and _other_classes(tensors, detector):
+            head = _own_head(tensors, detector)
         misfit = _other_classes(tensors, detector) or find_misfit(dict(tensors), expected)
         if misfit is None:
             _load(detector, tensors)
             if _has_no_eps(name, weights):
                 remove_eps(detector)
-            return
-        misfits.append(misfit)
+            return head
+        misfits.append(misfit.removesuffix(MAY_BE_NO_WEIGHTS))
     raise UserError(f"checkpoint {weights.path} {misfits[0] if misfits else NO_DETECTOR}")
+
+
+def _own_head(tensors: dict[str, Tensor], detector: Detector) -> ReplacedHead:
+    """Give the tensors the layers of the detector's classes in place of theirs."""
+    in_file = file_columns(tensors) - isinstance(detector, TwoStage)
+    prefixes = (CLASS_SCORES, CLASS_BOXES, ANCHOR_SCORES)
+    own = {n: t for n, t in detector.state_dict().items() if n.startswith(prefixes)}
+    tensors |= own
+    layers = dict.fromkeys(name.rpartition(".")[0] for name in own)
+    return ReplacedHead(" and ".join(layers), in_file, detector.num_classes)
 
 
 def remove_eps(detector: nn.Module) -> None:

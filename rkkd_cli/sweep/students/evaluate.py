@@ -30,6 +30,11 @@ class Measured(NamedTuple):
     top5: float
     ce: float
 
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Return all but the number of images, by name."""
+        return {"acc": self.acc, "top5": self.top5, "ce": self.ce}
+
 
 def evaluate_split(
     students: Sequence[Student], split: str, cache: Path, device: torch.device

@@ -36,7 +36,7 @@ MIN_GAIN, STANDARD_ERRORS = 0.05, 3.0
 class Teacher:
     """A trained model that does not change. Its outputs are computed by ``folded``.
 
-    ``input`` makes its images of those of the stream.
+    ``input`` makes its images of those of the stream. ``class_names`` are those of a detector.
     """
 
     model: Classifier
@@ -45,6 +45,7 @@ class Teacher:
     num_classes: int
     input: ModelInput
     task: Task = CLASSIFICATION_TASK
+    class_names: tuple[str, ...] = ()
 
     @cached_property
     def fingerprint(self) -> str:
@@ -151,11 +152,12 @@ def freeze(
     num_classes: int,
     model_input: ModelInput,
     task: Task = CLASSIFICATION_TASK,
+    class_names: tuple[str, ...] = (),
 ) -> Teacher:
     """Return the model as a teacher on the device: in eval mode, without gradients."""
     model = model.to(device).eval().requires_grad_(False)
     if isinstance(task, Detection):
-        facts = model, device, precision, num_classes, model_input, task
+        facts = model, device, precision, num_classes, model_input, task, class_names
         return DetectorTeacher(*facts, shares_proposals=task.shares_proposals)
     return Teacher(model, device, precision, num_classes, model_input, task)
 

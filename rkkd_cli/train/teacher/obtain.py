@@ -82,9 +82,9 @@ def _load(
 ) -> Obtained | None:
     """Return the teacher of weights that fit, or of a folder, or None if it has to be trained."""
     model, loaded = new_teacher(experiment, dataset, runtime.device)
-    if loaded is not None and loaded.fitted.replaced_head is None:
+    if loaded is not None and loaded.replaced_head is None:
         return _use_as_it_is(model, loaded, experiment, dataset, runtime.device)
-    required_recipe(experiment, loaded.fitted.replaced_head if loaded else None)
+    required_recipe(experiment, loaded.replaced_head if loaded else None)
     for folder in (run_folder, runtime.cache):
         stored = _load_stored(experiment, dataset, runtime.device, folder) if folder else None
         if stored is not None:
@@ -101,7 +101,7 @@ def _use_as_it_is(
 ) -> Obtained:
     path = loaded.source.path
     recorded = recorded_facts(path, loaded.weights.metadata)
-    check_class_order(path, recorded, dataset)
+    check_class_order(path, recorded, dataset.classes, dataset.name)
     teacher, facts = _freeze_and_measure(model, experiment, dataset, device)
     weights = weights_facts(loaded)
     origin = {"source": "checkpoint", "sha256": weights["sha256"], "weights": weights}
@@ -236,7 +236,7 @@ def new_teacher(
     """Return the teacher's model with its first weights: those of its seed, if it names none."""
     model, config = _untrained_teacher(experiment, dataset, device), experiment.teacher
     own = model_input(config, dataset.image_format).own
-    return model, load_weights(model, config, len(dataset.classes), own)
+    return model, load_weights(model, config, len(dataset.classes), own, dataset.classes)
 
 
 def _untrained_teacher(
@@ -271,6 +271,7 @@ def _freeze(
         num_classes=len(dataset.classes),
         model_input=model_input(experiment.teacher, dataset.image_format),
         task=task_for(experiment),
+        class_names=dataset.classes,
     )
 
 

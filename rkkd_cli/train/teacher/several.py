@@ -51,6 +51,11 @@ class TeacherSet:
         return self.first.num_classes
 
     @property
+    def class_names(self) -> tuple[str, ...]:
+        """The names of the classes of a detector; several teachers are none."""
+        return ()
+
+    @property
     def input(self) -> ModelInput:
         """How the first teacher takes the images of the stream, which are the same for all."""
         return self.first.input

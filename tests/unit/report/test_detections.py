@@ -121,7 +121,7 @@ def test_arms_stand_beside_their_teacher() -> None:
     assert [[box.text for box in boxes] for boxes in kd] == [["cat 0.75"], ["cat 0.50"], ["dog"]]
     assert kd.right[0].corners == NEAR
     assert [len(boxes) for boxes in row.views["kd_rank"]] == [2, 0, 0]
-    assert picture.title == "Detections in test images after epoch 9, seed 0, with scores from 0.3"
+    assert picture.title == "Detections in test images after epoch 9, seed 0, with scores from 0.5"
 
 
 def test_arms_of_several_teachers_say_which() -> None:

@@ -9,6 +9,7 @@ from torchvision import models
 
 from rkkd_cli.errors import UserError
 from rkkd_cli.models import build_model
+from rkkd_cli.models.checkpoint.layout import read_weights
 from rkkd_cli.models.detection import (
     backbone_of,
     build_detector,
@@ -64,7 +65,7 @@ def test_a_zoo_models_file_of_any_classes_fits(tmp_path: Path) -> None:
     wrapped = {f"module.{name}": tensor for name, tensor in classifier.state_dict().items()}
     torch.save({"model": wrapped, "epoch": 3}, path)
     detector = build_detector("fcos:resnet8", 3, {"out_channels": 64}, pretrained=True)
-    load_backbone_file(detector, find_weights("resnet8", str(path)))
+    load_backbone_file(detector, find_weights("resnet8", str(path)), read_weights(path))
     expected = classifier.forward_features(IMAGES).maps  # type: ignore[operator]
     for found, wanted in zip(body_maps(detector), expected[-2:], strict=True):
         torch.testing.assert_close(found, wanted)
@@ -78,7 +79,7 @@ def test_timms_published_file_fits(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     torch.save(network.state_dict(), path)
     published = find_weights(name, "pretrained")._replace(path=path)
     detector = build_detector(f"retinanet:{name}", 3, {"out_channels": 16}, pretrained=True)
-    load_backbone_file(detector, published)
+    load_backbone_file(detector, published, read_weights(path))
     expected = network.forward_intermediates(IMAGES, indices=[2, 3, 4], intermediates_only=True)  # type: ignore[operator]
     for found, wanted in zip(body_maps(detector), expected, strict=True):
         torch.testing.assert_close(found, wanted)
@@ -103,7 +104,8 @@ def test_weights_of_another_backbone_are_refused_and_change_nothing(tmp_path: Pa
         )
     path = tmp_path / "other.pt"
     torch.save(build_model("resnet8", 10).state_dict(), path)
+    source = find_weights("torchvision:resnet18", str(path))
     with pytest.raises(UserError, match=r"other\.pt is of another architecture: .* missing"):
-        load_backbone_file(detector, find_weights("torchvision:resnet18", str(path)))
+        load_backbone_file(detector, source, read_weights(path))
     for name, tensor in detector.state_dict().items():
         assert torch.equal(tensor, before[name])
