@@ -45,7 +45,7 @@ def _large_batches(stream: CheckedStream) -> Iterator[str]:
         if size > images:
             yield (
                 f"{key} = {size} is more than the {images:,} training images of "
-                f"{experiment.dataset.name}: each epoch is a single step"
+                f"{experiment.dataset.name}: each pass over them is a single step"
             )
 
 

@@ -249,7 +249,8 @@ def trainable_count(
     Raises UserError if a number is given that has no meaning.
     """
     reason = None
-    if given is not None and not pretrained and given < len(layers):
+    is_all = bool(layers) and given == len(layers)
+    if given is not None and not pretrained and not is_all:
         reason = f"the backbone of {name} begins with random weights, so all of it is trained"
     elif given is not None and not layers:
         reason = "it freezes layers of torchvision's ResNets and MobileNets only"
