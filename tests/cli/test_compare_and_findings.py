@@ -24,8 +24,7 @@ CLAIMS = (
 )
 RUNS = (
     "digits-sample",
-    "cifar100-sample",
-    "cifar100-five-seeds",
+    "cifar100-whole-five-seeds",
     "alpha-temperature-digits-sample",
 )
 
@@ -74,17 +73,19 @@ def test_compare_prints_a_row_a_metric_and_a_sentence_on_accuracy(
     assert "test_acc, kd_rank − kd: +2.33 (95 % interval -6.14 to 10.8, paired t, 3 seeds)" in text
     assert text.count("Not resolved: the interval contains 0; about ") == 1
     assert text.count("kd_rank − kd: ") == 1  # a sentence on the main metric only
-    resolved = said(warm_rkkd("compare", "cifar100-five-seeds", "--metric", "kl", cwd=folder))
-    assert "kd_rank is lower, which is better (p = 0.003)" in resolved
-    assert "test_kl" not in resolved
+    run = "cifar100-whole-five-seeds"
+    resolved = said(warm_rkkd("compare", run, "--metric", "rank", cwd=folder))
+    assert "kd_rank is lower, which is better (p = 0.001)" in resolved
+    assert "test_rank" not in resolved
 
 
 def test_compare_takes_arms_and_metrics(folder: Path, warm_rkkd: Program) -> None:
-    arms = ("compare", "cifar100-sample", "kd_rank", "kd", "--metric", "kl", "--metric", "rank")
-    (kl, rank) = json.loads(said(warm_rkkd(*arms, "--json", cwd=folder)))["comparisons"]
+    arms = ("compare", "cifar100-whole-five-seeds", "kd_rank", "kd")
+    metrics = ("--metric", "kl", "--metric", "rank")
+    (kl, rank) = json.loads(said(warm_rkkd(*arms, *metrics, "--json", cwd=folder)))["comparisons"]
     assert (kl["metric"], rank["metric"]) == ("kl", "rank")
-    assert (kl["one"], kl["other"], kl["n"], kl["paired"]) == ("kd_rank", "kd", 3, True)
-    assert kl["permutation_p"] == kl["smallest_permutation_p"] == 0.25
+    assert (kl["one"], kl["other"], kl["n"], kl["paired"]) == ("kd_rank", "kd", 5, True)
+    assert kl["permutation_p"] >= kl["smallest_permutation_p"] == 0.0625
     assert (kl["family"], rank["p_holm"]) == (2, 2 * rank["p"])
     assert kl["difference"] == pytest.approx(kl["mean_other"] - kl["mean_one"])
     assert kl["t_low"] < 0 < kl["t_high"]
@@ -116,7 +117,7 @@ def test_compare_of_two_runs_on_the_same_images_is_paired(folder: Path, warm_rkk
 
 
 def test_compare_of_two_runs_on_other_images_is_unpaired(folder: Path, warm_rkkd: Program) -> None:
-    runs = ("compare", "digits-sample", "cifar100-sample", "--metric", "test_acc")
+    runs = ("compare", "digits-sample", "cifar100-whole-five-seeds", "--metric", "test_acc")
     text = said(warm_rkkd(*runs, cwd=folder))
     assert text.count("not paired, since the runs have other images") == 2
     assert "Welch" in text
@@ -163,24 +164,24 @@ def test_what_is_not_there_is_named(
 
 
 def test_findings_prints_every_claim_with_its_numbers(folder: Path, warm_rkkd: Program) -> None:
-    text = said(warm_rkkd("findings", "cifar100-five-seeds", cwd=folder))
+    text = said(warm_rkkd("findings", "cifar100-whole-five-seeds", cwd=folder))
     heads = [line.partition(": ") for line in text.splitlines() if line.startswith(CLAIMS)]
     assert [name for name, _, _ in heads] == list(CLAIMS)
     words = {verdict.partition(" (p ")[0] for _, _, verdict in heads}
-    assert words == {"SUPPORTED", "NOT RESOLVED", "NOT JUDGED"}
+    assert words == {"SUPPORTED", "NOT RESOLVED", "CONTRADICTED"}
     parts = [line for line in text.splitlines() if line.startswith("  - ")]
     assert len(parts) >= 13
     assert all("95 % interval" in part and "n = 5" in part for part in parts)
     assert not any(" to 1.0" in part for part in parts if "ρ" in part)
-    kept = (SAMPLES / "cifar100-five-seeds" / "findings.md").read_text(encoding="utf-8")
-    run = ("findings", "cifar100-five-seeds", "--format", "md")
+    kept = (SAMPLES / "cifar100-whole-five-seeds" / "findings.md").read_text(encoding="utf-8")
+    run = ("findings", "cifar100-whole-five-seeds", "--format", "md")
     assert said(warm_rkkd(*run, cwd=folder)) == kept
 
 
 def test_the_page_shows_what_the_program_says(folder: Path, warm_rkkd: Program) -> None:
     page = (ROOT / "docs" / "statistics.md").read_text(encoding="utf-8")
-    claims, _, _ = said(warm_rkkd("findings", "cifar100-five-seeds", cwd=folder)).rpartition("\n\n")
-    assert f"$ rkkd findings cifar100-five-seeds\n{claims}\n```\n" in page
+    claims, _, _ = said(warm_rkkd("findings", "cifar100-whole-five-seeds", cwd=folder)).rpartition("\n\n")
+    assert f"$ rkkd findings cifar100-whole-five-seeds\n{claims}\n```\n" in page
     words = ("compare", "digits-sample", "--metric", "test_acc", "--metric", "test_rank")
     table, *sentences, _ = said(warm_rkkd(*words, cwd=folder)).split("\n\n")
     assert f"$ rkkd {' '.join(words)}\n{table}\n```\n" in page
