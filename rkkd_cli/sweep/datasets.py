@@ -28,20 +28,13 @@ def dataset_request(experiment: Experiment) -> DatasetRequest:
 
 
 def detection_request(experiment: Experiment) -> DetectionRequest:
-    """Return the experiment's dataset of images with objects as a request to ``data``.
-
-    A limit is that of a dataset's images, and the number of scenes that are made.
-    """
+    """Return the experiment's dataset of images with objects as a request to ``data``."""
     config = experiment.dataset
-    name, are_scenes = config.name, config.name.endswith("_scenes")
     return DetectionRequest(
-        name="cifar_scenes" if name == "cifar100_scenes" else name,
+        name=config.name,
         root=config.root,
-        num_classes=100 if name == "cifar100_scenes" else None,
-        train_scenes=config.limit_train if are_scenes else None,
-        test_scenes=config.limit_test if are_scenes else None,
-        limit_train=None if are_scenes else config.limit_train,
-        limit_test=None if are_scenes else config.limit_test,
+        limit_train=config.limit_train,
+        limit_test=config.limit_test,
         val_share=config.val_share,
         test_share=config.test_share,
         split_seed=config.split_seed,
@@ -82,14 +75,14 @@ def inspect(experiment: Experiment) -> DatasetInfo:
 
 def _check_task(experiment: Experiment) -> None:
     """Raise UserError for a dataset of classes with the task detection, and for boxes elsewhere."""
-    name, of_objects = experiment.dataset.name, (*DETECTION_SETS, "cifar100_scenes")
+    name = experiment.dataset.name
     if experiment.task == "detection":
         if name in DATASETS or ":" in name:
             raise UserError(
                 f"dataset {name} has a class for each image, and task = 'detection' needs boxes; "
-                f"its datasets are {', '.join(of_objects)}"
+                f"its datasets are {', '.join(DETECTION_SETS)}"
             )
-    elif name in of_objects:
+    elif name in DETECTION_SETS:
         raise UserError(
             f"dataset {name} has images with boxes, and task = {experiment.task!r} needs a class "
             "for each; set task = 'detection', with a detector as teacher and student"

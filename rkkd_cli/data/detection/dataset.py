@@ -21,9 +21,8 @@ class DetectionRequest:
     Attributes:
         name: one of :data:`rkkd_cli.data.detection.reading.DETECTION_SETS`.
         root: its folder; of ``cifar_scenes``, that of CIFAR's images.
-        num_classes: of ``cifar_scenes``, 10 or 100.
-        train_scenes, test_scenes: how many scenes are made: 1000 and 300.
-        limit_train, limit_test: how many images of a split are taken at most, always the same.
+        limit_train, limit_test: how many images of a split are taken at most, always the same; how
+            many scenes are made, 1000 and 300 by default.
         val_share: the share of the training images that is held out for validation.
         test_share: the share that is held out for testing in a folder without ``val`` or ``test``.
         split_seed: draws what is held out, and the scenes.
@@ -38,9 +37,6 @@ class DetectionRequest:
 
     name: str
     root: str | None = None
-    num_classes: int | None = None
-    train_scenes: int | None = None
-    test_scenes: int | None = None
     limit_train: int | None = None
     limit_test: int | None = None
     val_share: float = 0.0

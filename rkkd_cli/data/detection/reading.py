@@ -25,19 +25,25 @@ class DetectionSpec(NamedTuple):
 
 DETECTION_SETS: dict[str, DetectionSpec] = {
     "digits_scenes": DetectionSpec(
-        "1 to 5 of scikit-learn's digits on noise, 64 to 128 px, 10 classes, no download",
+        "1 to 5 digits on noise, 64 to 128 px, for detection, no download",
         (), False, are_scenes=True,
     ),
     "cifar_scenes": DetectionSpec(
-        "1 to 5 of CIFAR's images on noise, 64 to 128 px, 10 or 100 classes, downloaded",
-        (), are_scenes=True,
+        "1 to 5 of CIFAR-10's images on noise, for detection; or a folder's", (), are_scenes=True
     ),
-    "coco": DetectionSpec("COCO 2017: train2017/, val2017/, annotations/instances_*2017.json"),
+    "cifar100_scenes": DetectionSpec(
+        "1 to 5 of CIFAR-100's images on noise, for detection, downloaded", (), are_scenes=True
+    ),
+    "coco": DetectionSpec(
+        "COCO 2017, for detection: train2017/, val2017/, annotations/instances_*2017.json"
+    ),
     "coco_folder": DetectionSpec(
-        "your images in COCO's format: train/ with annotations/instances_train.json or "
+        "your images in COCO's format, for detection: train/, annotations/instances_train.json or "
         "train/_annotations.coco.json; val/, test/"
     ),
-    "voc": DetectionSpec("Pascal VOC 2007 and 2012: VOCdevkit/VOC2007, VOCdevkit/VOC2012"),
+    "voc": DetectionSpec(
+        "Pascal VOC 2007 and 2012, for detection: VOCdevkit/VOC2007, VOCdevkit/VOC2012"
+    ),
 }  # fmt: skip
 
 
@@ -92,14 +98,6 @@ def _checked_spec(request: DetectionRequest) -> DetectionSpec:
     if request.name not in DETECTION_SETS:
         raise unknown_name("detection dataset", request.name, DETECTION_SETS)
     spec = DETECTION_SETS[request.name]
-    of_scenes = {
-        "num_classes": request.num_classes,
-        "train_scenes": request.train_scenes,
-        "test_scenes": request.test_scenes,
-    }
-    for setting, value in of_scenes.items():
-        if value is not None and not spec.are_scenes:
-            raise UserError(f"dataset.{setting} is for scenes; {request.name} has its own")
     if spec.are_scenes and request.test_share:
         raise UserError(f"dataset.test_share is for folders; {request.name} has test scenes")
     if not spec.are_scenes and request.root is None:

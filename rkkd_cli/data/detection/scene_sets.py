@@ -16,30 +16,27 @@ from rkkd_cli.data.subsets import check_hold_out, hold_out
 from rkkd_cli.errors import UserError
 
 TRAIN_SCENES, TEST_SCENES = 1000, 300
+CIFAR = {"cifar_scenes": "cifar10", "cifar100_scenes": "cifar100"}
 
 
 def source_of_scenes(request: DetectionRequest) -> DatasetRequest | None:
     """Return the dataset whose images scenes show; None for datasets that are no scenes.
 
     CIFAR's images may be those that torchvision downloads, or an image folder. Raises UserError for
-    a number of classes that there is not.
+    a root that scenes do not have.
     """
     if request.name == "digits_scenes":
-        if request.root is not None or request.num_classes not in (None, 10):
+        if request.root is not None:
             raise UserError(
-                "digits_scenes shows the 10 digits inside scikit-learn: it has no --data-root and "
-                "no dataset.num_classes; for images of your own take --dataset coco_folder"
+                "digits_scenes shows the 10 digits inside scikit-learn and has no --data-root; for "
+                "images of your own take --dataset coco_folder"
             )
         return DatasetRequest("digits")
-    if request.name != "cifar_scenes":
+    if request.name not in CIFAR:
         return None
     if request.root is not None and (Path(request.root).expanduser() / "train").is_dir():
         return DatasetRequest("folder", request.root, image_size=32, streaming=False)
-    if request.num_classes not in (None, 10, 100):
-        raise UserError(
-            f"dataset.num_classes = {request.num_classes}: cifar_scenes has 10 or 100 classes"
-        )
-    return DatasetRequest(f"cifar{request.num_classes or 10}", request.root)
+    return DatasetRequest(CIFAR[request.name], request.root)
 
 
 def inspect_scenes(request: DetectionRequest) -> DetectionInfo:
@@ -47,7 +44,6 @@ def inspect_scenes(request: DetectionRequest) -> DetectionInfo:
     source = source_of_scenes(request)
     assert source is not None
     known = inspect_dataset(source)
-    _check_classes(request, known.num_classes)
     train, val, test = _scene_counts(request)
     if val:
         check_hold_out(
@@ -60,18 +56,9 @@ def inspect_scenes(request: DetectionRequest) -> DetectionInfo:
 
 def _scene_counts(request: DetectionRequest) -> tuple[int, int, int]:
     """Return how many scenes are made for training, validation and testing."""
-    train, test = request.train_scenes or TRAIN_SCENES, request.test_scenes or TEST_SCENES
-    train, test = min(train, request.limit_train or train), min(test, request.limit_test or test)
+    train, test = request.limit_train or TRAIN_SCENES, request.limit_test or TEST_SCENES
     val = held_out_count(train, request.val_share, "val_share") if request.val_share else 0
     return train - val, val, test
-
-
-def _check_classes(request: DetectionRequest, num_classes: int) -> None:
-    if request.num_classes not in (None, num_classes):
-        raise UserError(
-            f"dataset.num_classes = {request.num_classes}: the images of {request.root} have "
-            f"{num_classes} classes"
-        )
 
 
 def load_scenes(request: DetectionRequest, cache: Path) -> DetectionSplits:
@@ -82,7 +69,6 @@ def load_scenes(request: DetectionRequest, cache: Path) -> DetectionSplits:
     source = source_of_scenes(request)
     assert source is not None
     images = load_dataset(source, cache)
-    _check_classes(request, len(images.classes))
     assert isinstance(images.train, LabelledImages)
     assert isinstance(images.test, LabelledImages)
     train, val, test = _scene_counts(request)

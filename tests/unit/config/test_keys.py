@@ -67,8 +67,8 @@ def test_every_choice_is_a_value_of_the_key(name: str) -> None:
         if (name == "task" and choice == "embedding") or name.endswith("normalize"):
             given += [parse_override(one) for one in EMBEDDING_KEYS]
         if (name == "task" and choice == "detection") or name == "rank.background":
-            of_detectors = ("task=detection", *DETECTION_KEYS)
-            given += [parse_override(one) for one in of_detectors if one not in given]
+            of_detectors = {"task=detection", *DETECTION_KEYS} - {f"{name}={choice}"}
+            given += [parse_override(one) for one in sorted(of_detectors)]
         load_experiment("rank_grad", given)
 
 
