@@ -18,9 +18,10 @@ from rkkd_cli.data.stream import Batch
 from rkkd_cli.methods.teacher_outputs import logits_of
 from rkkd_cli.models import build_model
 from rkkd_cli.records.environment import environment
-from rkkd_cli.train.arm import ArmOnStream, record_metrics
+from rkkd_cli.train.arm import ArmOnStream
 from rkkd_cli.train.device import describe_device, keep_freed_memory, use_threads
 from rkkd_cli.train.metrics.gradients import GRADIENT_LOG_INTERVAL, diagnose
+from rkkd_cli.train.record_step import record_metrics
 from rkkd_cli.train.taught_batch import feature_needs, run_teacher
 from rkkd_cli.train.teacher.model import freeze
 

@@ -32,8 +32,9 @@ from rkkd_cli.data.stream import Batch
 from rkkd_cli.losses import kendall_ranking_loss
 from rkkd_cli.models import build_model
 from rkkd_cli.records.metrics import append_lines, header_line, read_metrics
-from rkkd_cli.train.arm import ArmOnStream, record_metrics
+from rkkd_cli.train.arm import ArmOnStream
 from rkkd_cli.train.device import keep_freed_memory, use_threads
+from rkkd_cli.train.record_step import record_metrics
 from rkkd_cli.train.taught_batch import feature_needs, run_teacher
 from rkkd_cli.train.teacher.model import freeze
 

@@ -18,7 +18,8 @@ SHARED_KEYS = (
     "task", "arms", "vary", "seeds", "device", "threads", "decoders", "deterministic", "stacked",
     "cuda_graph", "cache_teacher", "sync_batchnorm", *DESCRIPTIVE_KEYS,
 )  # fmt: skip
-SECTIONS = ("dataset", "teacher", "student", "training", "method", "rank", "triplet")
+SECTIONS = ("dataset", "teacher", "student", "training", "method", "rank", "triplet",
+            "detection")  # fmt: skip
 
 
 class Arm(NamedTuple):

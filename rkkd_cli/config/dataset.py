@@ -1,6 +1,6 @@
 """The section ``dataset`` of an experiment."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, PlainSerializer, field_validator, model_validator
 
@@ -17,6 +17,16 @@ Classes = Annotated[
     BeforeValidator(parse_classes),
     PlainSerializer(seeds_text, return_type=str),
 ]
+
+
+def _read_sides(sides: Any) -> Any:
+    """Return one side as a tuple of it. Raises ValueError for sides that no image has."""
+    if sides is None:
+        return None
+    given = (sides,) if isinstance(sides, int | str) else tuple(sides)
+    if not all(str(side).isdigit() and 32 <= int(side) <= 65536 for side in given):
+        raise ValueError("must be pixels, from 32 to 65536, such as 800 or [640, 800]")
+    return tuple(map(int, given))
 
 
 class ClassesConfig(FrozenConfig):
@@ -102,6 +112,13 @@ class DatasetConfig(FrozenConfig):
         description="Seed that draws the images of test_share, or shuffles those held out from "
         "classes.",
     )
+    min_size: Annotated[tuple[int, ...] | None, BeforeValidator(_read_sides)] = Field(
+        default=None,
+        description="Shorter side of a detector's images, in pixels; of several, each training "
+        "image has a random one, held-out images the largest; []: as they are; default: the "
+        "dataset's usual.",
+    )
+    max_size: int = Field(1333, ge=32, le=65536, description="Longest side of a detector's images.")
     resize: Literal["crop", "squash", "pad"] = "crop"
     follow_links: bool = Field(False, description="Allow links that lead out of an image folder.")
     streaming: bool | None = None

@@ -23,9 +23,9 @@ from rkkd_cli.config.frozen import FrozenConfig as FrozenConfig
 from rkkd_cli.config.frozen import key_error
 from rkkd_cli.config.models import ModelConfig
 from rkkd_cli.config.monitors import monitor_problem
+from rkkd_cli.config.objective import DetectionConfig, TripletConfig
 from rkkd_cli.config.objective import MethodConfig as MethodConfig
 from rkkd_cli.config.objective import RankConfig as RankConfig
-from rkkd_cli.config.objective import TripletConfig
 from rkkd_cli.config.stated_findings import FINDING_NAME, StatedFinding
 from rkkd_cli.config.task_fit import task_problem
 from rkkd_cli.config.tasks import TASKS, TaskRecords
@@ -116,10 +116,10 @@ class Experiment(FrozenConfig):
     finding: str = Field("", description="A claim to check the run against, in words.")
     notes: str = Field("", description="What else to know.")
     based_on: str = Field("", description="The preset that was changed, and what was changed.")
-    task: Literal["classification", "embedding"] = Field(
+    task: Literal["classification", "embedding", "detection"] = Field(
         "classification",
-        description="What student and teacher are compared on: each image's classes, or its "
-        "distances to the other images of its batch.",
+        description="What student and teacher are compared on: each image's classes, its "
+        "distances to the other images of its batch, or the classes of its regions.",
     )
     dataset: DatasetConfig
     teachers: dict[str, TeacherConfig] = Field(
@@ -132,6 +132,7 @@ class Experiment(FrozenConfig):
     method: MethodConfig = MethodConfig()
     rank: RankConfig = RankConfig()
     triplet: TripletConfig = TripletConfig()
+    detection: DetectionConfig = DetectionConfig()
     seeds: Annotated[tuple[int, ...], BeforeValidator(parse_seeds)] = (0,)
     device: str = "auto"
     threads: int | None = Field(

@@ -17,12 +17,13 @@ from typing import Any
 from rkkd_cli.config.arms import SHARED_KEYS, Arm
 from rkkd_cli.config.experiment import ARM_NAME, DESCRIPTIVE_KEYS, Experiment
 from rkkd_cli.config.overrides import Override, apply_overrides, flatten
+from rkkd_cli.config.tasks import TASKS
 from rkkd_cli.config.validation import check_known_key
 from rkkd_cli.errors import UserError, unknown_name
 
 BASELINE = "baseline"
 # The methods of the labels alone, by task.
-WITHOUT_DISTILLATION = {"classification": "ce", "embedding": "triplet"}
+WITHOUT_DISTILLATION = {task.name: task.hard_term for task in TASKS.values()}
 DISTILLATION_PREFIXES = ("method.", "rank.")  # of the keys that do not influence a baseline
 SAMPLERS = ("random", "sobol")
 MAX_CELLS = 1000

@@ -134,19 +134,23 @@ class MethodFacts(NamedTuple):
 
 
 BOTH = ("classification", "embedding")
+OF_CLASSES = ("classification", "detection")
+ALL = (*BOTH, "detection")
 
 
 METHODS: dict[str, MethodFacts] = {
-    "ce": MethodFacts("CE alone: the student without distillation."),
+    "ce": MethodFacts("CE alone: the student without distillation.", tasks=OF_CLASSES),
     "triplet": MethodFacts("The triplet loss alone.", tasks=("embedding",)),
-    "kd": MethodFacts("(1 − alpha)·CE + alpha·KL; KL is × T².", tasks=BOTH),
-    "soft_ce": MethodFacts(
-        "(1 − alpha)·CE + alpha·CE(σ(z_t/T), σ(z_s/T)), without T².", tasks=BOTH
+    "kd": MethodFacts(
+        "(1 − alpha)·CE + alpha·KL; KL is × T². Of detectors CE + alpha·KL.", tasks=ALL
     ),
+    "soft_ce": MethodFacts("(1 − alpha)·CE + alpha·CE(σ(z_t/T), σ(z_s/T)), without T².", tasks=ALL),
     "dkd": MethodFacts(
-        "CE + min(epoch / warmup_epochs, 1) · (alpha·TCKD + beta·NCKD), both × T².", DKDConfig
+        "CE + min(epoch / warmup_epochs, 1) · (alpha·TCKD + beta·NCKD), both × T².",
+        DKDConfig,
+        OF_CLASSES,
     ),
-    "dist": MethodFacts("CE + beta·inter + gamma·intra, both × T².", DISTConfig, BOTH),
+    "dist": MethodFacts("CE + beta·inter + gamma·intra, both × T².", DISTConfig, ALL),
     "ctkd": MethodFacts(
         "(1 − alpha)·CE + alpha·KL at a learnt global temperature, trained to make KL larger.",
         CTKDConfig,
@@ -160,7 +164,7 @@ METHODS: dict[str, MethodFacts] = {
     "fitnet": MethodFacts(
         "CE + weight·MSE between the regressed map of the student and the teacher's.",
         FitNetConfig,
-        BOTH,
+        ALL,
     ),
     "at": MethodFacts(
         "CE + weight·Σ of the attention maps' differences, over all maps but the stem's.",
@@ -184,6 +188,7 @@ METHODS: dict[str, MethodFacts] = {
     "reviewkd": MethodFacts(
         "CE + min(epoch / warmup_epochs, 1)·weight·HCL over all stages and the pooled features.",
         ReviewKDConfig,
+        OF_CLASSES,
     ),
     "simkd": MethodFacts(
         "weight·Σ of the feature losses over the projectors; no CE and no KL unless weighted.",

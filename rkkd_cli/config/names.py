@@ -62,6 +62,13 @@ DATASETS: dict[str, str] = {
     "cub200": "CUB-200-2011: 100 kinds of birds to train on, 100 others",
     "cars196": "Cars196: 98 models of cars to train on, 98 others",
     "sop": "Stanford Online Products: 11,318 products to train on, 11,316 others",
+    "digits_scenes": "1 to 5 digits on noise, 64 to 128 px, for detection, no download",
+    "cifar_scenes": "1 to 5 of CIFAR-10's images on noise, for detection; or a folder's",
+    "cifar100_scenes": "1 to 5 of CIFAR-100's images on noise, for detection, downloaded",
+    "coco": "COCO 2017, for detection: train2017/, val2017/, annotations/instances_*2017.json",
+    "coco_folder": "your images in COCO's format, for detection: train/, "
+    "annotations/instances_train.json or train/_annotations.coco.json; val/, test/",
+    "voc": "Pascal VOC 2007 and 2012, for detection: VOCdevkit/VOC2007, VOCdevkit/VOC2012",
 }
 
 

@@ -77,6 +77,9 @@ class RankConfig(FrozenConfig):
     channels: str = "all"
     standardize: bool = False
     over: Literal["classes", "images", "both"] = "classes"
+    background: bool = Field(
+        True, description="Of detectors: rank the background among the classes of a region."
+    )
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -92,4 +95,19 @@ class TripletConfig(FrozenConfig):
         "distance",
         description="Negatives of a pair: all weighted by distance, the nearest beyond the "
         "positive, or all alike.",
+    )
+
+
+class DetectionConfig(FrozenConfig):
+    """What student and teacher are compared on in the task ``detection``.
+
+    ``proposals``: ``student``: the regions that each student is trained on, which the teacher's
+    head classifies too, as in mdistiller. ``teacher``: regions of the teacher, the same for all
+    arms; each student classifies them beside its own, on which its hard terms stay.
+    """
+
+    proposals: Literal["student", "teacher"] = Field(
+        "student",
+        description="Where student and teacher are compared: at the regions that each student is "
+        "trained on, or at the teacher's own, the same for all arms.",
     )

@@ -1,11 +1,15 @@
 """What of an experiment does not fit its task."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from rkkd_cli.config.methods import METHODS, methods_for
+from rkkd_cli.config.tasks import DETECTOR_TERMS, detector_kind
 
 if TYPE_CHECKING:
     from rkkd_cli.config.experiment import Experiment
+    from rkkd_cli.config.models import ModelConfig
+    from rkkd_cli.config.training import TrainingConfig
 
 
 def task_problem(experiment: "Experiment") -> str | None:
@@ -18,7 +22,12 @@ def task_problem(experiment: "Experiment") -> str | None:
         return (
             f"method.name = {method!r} is for the task {tasks[0]}; for {task} there are {fitting}"
         )
-    if task == "classification":
+    problem = _detectors_problem(experiment, models) or _background_problem(experiment)
+    if problem is not None:
+        return problem
+    if task != "detection" and (problem := _shuffled_batches_problem(experiment)) is not None:
+        return problem
+    if task != "embedding":
         for section, model in models.items():
             for key in ("embedding", "normalize"):
                 if getattr(model, key):
@@ -36,7 +45,85 @@ def task_problem(experiment: "Experiment") -> str | None:
         return "images mixed of two classes have no neighbours of their class; leave mixing out"
     if experiment.cache_teacher != "off":
         return "cache_teacher keeps logits of classes; leave it out for the task embedding"
-    recipes = [experiment.training, *(one.training for one in experiment.named_teachers.values())]
-    if any(recipe is not None and recipe.label_smoothing for recipe in recipes):
+    if any(recipe.label_smoothing for recipe in _recipes(experiment).values()):
         return "label_smoothing is of classes; leave it out for the task embedding"
     return None
+
+
+def _recipes(experiment: "Experiment") -> "dict[str, TrainingConfig]":
+    """Return the recipes of the students and of each teacher that has one, by their sections."""
+    teachers = {
+        f"{section}.training": one.training
+        for section, one in experiment.teacher_sections.items()
+        if one.training is not None
+    }
+    return {"training": experiment.training, **teachers}
+
+
+def _shuffled_batches_problem(experiment: "Experiment") -> str | None:
+    """Return which recipe counts the batches of images that have one class each, or None."""
+    for section, recipe in _recipes(experiment).items():
+        if recipe.per_class is None and recipe.batches_per_epoch is not None:
+            return (
+                f"{section}.batches_per_epoch = {recipe.batches_per_epoch} counts batches that are "
+                "drawn by class; set per_class too, or leave it out"
+            )
+    return None
+
+
+def _background_problem(experiment: "Experiment") -> str | None:
+    """Return why the background cannot be left out of the ranking, or None."""
+    kind = detector_kind(experiment.student.model) if experiment.task == "detection" else None
+    if experiment.rank.background or kind == "fasterrcnn":
+        return None
+    has_none = f"{kind} has no class for it" if kind else "only the regions of detectors have one"
+    return f"rank.background = false leaves out the background, and {has_none}; leave it out"
+
+
+def _detectors_problem(experiment: "Experiment", models: "Mapping[str, ModelConfig]") -> str | None:
+    """Return what a detector is trained with that it cannot be, or None."""
+    kinds = {section: detector_kind(model.model) for section, model in models.items()}
+    if experiment.task != "detection":
+        section = next((section for section, kind in kinds.items() if kind is not None), None)
+        if section is None:
+            return None
+        model = models[section].model
+        return f"{section}.model = {model!r} is a detector; set task = 'detection'"
+    for section, kind in kinds.items():
+        if kind is None:
+            return (
+                f"task = 'detection' needs a detector, and {section}.model = "
+                f"{models[section].model!r} is none; name it fasterrcnn:{models[section].model}, "
+                f"or another of {', '.join(DETECTOR_TERMS)}"
+            )
+    if len(set(kinds.values())) > 1:
+        return (
+            "student and teacher are compared at the same places, so they must be detectors of one "
+            f"kind, not {' and '.join(dict.fromkeys(map(str, kinds.values())))}"
+        )
+    if experiment.teachers:
+        return "several teachers have regions of their own; give one teacher for detection"
+    if experiment.rank.over != "classes":
+        return (
+            f"rank.over = {experiment.rank.over!r} ranks images, and the rows of detection are "
+            "regions; leave it out"
+        )
+    for role, config in models.items():
+        for own in ("image_size", "mean", "std"):
+            if getattr(config, own) is not None:
+                return (
+                    f"{role}.{own} is of a model of classes: detectors see the same images; set "
+                    "dataset.min_size, dataset.mean or dataset.std for both"
+                )
+    of_images = {
+        "cache_teacher": experiment.cache_teacher != "off",
+        "cuda_graph": experiment.cuda_graph,
+        "stacked": bool(experiment.stacked),
+        "dataset.mixup_alpha": bool(experiment.dataset.mixup_alpha),
+        "dataset.cutmix_alpha": bool(experiment.dataset.cutmix_alpha),
+    }
+    for section, recipe in _recipes(experiment).items():
+        of_images[f"{section}.label_smoothing"] = bool(recipe.label_smoothing)
+        of_images[f"{section}.per_class"] = recipe.per_class is not None
+    key = next((key for key, is_set in of_images.items() if is_set), None)
+    return key and f"{key} is for classes of whole images; leave it out for detection"

@@ -12,9 +12,22 @@ METRIC_NAMES = {
     "map_at_r": "MAP@R",
     "r_precision": "R-precision",
     **RECALL_NAMES,
+    "ap": "AP",
+    "ap50": "AP50",
+    "ap75": "AP75",
+    "ap_small": "AP of small objects",
+    "ap_medium": "AP of medium objects",
+    "ap_large": "AP of large objects",
+    "ar": "AR with 100 detections an image",
 }
 # Where there is little room, such as in the heading of a column.
-SHORT_NAMES = METRIC_NAMES | {"acc": "acc"}
+SHORT_NAMES = METRIC_NAMES | {
+    "acc": "acc",
+    "ap_small": "AP small",
+    "ap_medium": "AP medium",
+    "ap_large": "AP large",
+    "ar": "AR",
+}
 
 
 @dataclass(frozen=True)
@@ -25,7 +38,8 @@ class TaskRecords:
     ``training``: the shares of images, in percent, that are counted in training.
     ``held_out``: the metrics of a held-out split, in percent, more is better; the first of them is
     the main one, by which epochs, arms and cells are compared. ``shown``: those that tables and
-    comparisons have. ``curves``: the columns that are drawn against the epoch.
+    comparisons have. ``curves``: the columns that are drawn against the epoch. ``may_be_missing``:
+    those of ``held_out`` that a split may not have, and whose cells then are empty.
     """
 
     name: str
@@ -34,6 +48,7 @@ class TaskRecords:
     held_out: tuple[str, ...]
     shown: tuple[str, ...]
     curves: tuple[str, ...]
+    may_be_missing: tuple[str, ...] = ()
 
     @property
     def main(self) -> str:
@@ -114,9 +129,46 @@ EMBEDDING = TaskRecords(
     shown=("map_at_r", "r_precision", "recall_at_1"),
     curves=("triplet", "rank", "kl", "test_map_at_r"),
 )
-TASKS = {task.name: task for task in (CLASSIFICATION, EMBEDDING)}
+DETECTION = TaskRecords(
+    name="detection",
+    hard_term="ce",
+    training=("agreement",),
+    held_out=("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large", "ar"),
+    shown=("ap", "ap50", "ap75"),
+    curves=("rank", "kl", "test_ap"),
+    may_be_missing=("ap_small", "ap_medium", "ap_large"),
+)
+TASKS = {task.name: task for task in (CLASSIFICATION, EMBEDDING, DETECTION)}
+# What a detector optimises beside its regions' cross-entropy, by its kind: terms of weight 1.
+DETECTOR_TERMS = {
+    "fasterrcnn": ("box", "rpn_objectness", "rpn_box"),
+    "retinanet": ("box",),
+    "fcos": ("box", "centerness"),
+}
+
+
+def detector_kind(model: str) -> str | None:
+    """Return what kind of detector a model is by its name, such as ``fasterrcnn``, or None.
+
+    Detectors are named ``fasterrcnn:BACKBONE``, ``torchvision:fasterrcnn_resnet50_fpn`` or
+    ``detectron2:faster_rcnn_R_50_FPN``.
+    """
+    kind, _, rest = model.partition(":")
+    if kind == "torchvision":
+        kind = rest.partition("_")[0]
+    elif kind == "detectron2":
+        kind = "fasterrcnn"
+    return kind if kind in DETECTOR_TERMS else None
+
+
+def without_detector(model: str) -> str:
+    """Return the backbone of ``fasterrcnn:BACKBONE``, and any other model's name as it is."""
+    kind, _, backbone = model.partition(":")
+    return backbone if kind in DETECTOR_TERMS else model
+
+
 # A method of this name is its hard term alone: the student without distillation.
-HARD_TERMS = tuple(task.hard_term for task in TASKS.values())
+HARD_TERMS = tuple(dict.fromkeys(task.hard_term for task in TASKS.values()))
 
 
 def task_of(columns: Iterable[str]) -> TaskRecords:

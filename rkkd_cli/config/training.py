@@ -14,8 +14,10 @@ class TrainingConfig(FrozenConfig):
 
     ``last_batch`` = None keeps the last batch, but merges a single image, which BatchNorm could not
     normalise. With ``per_class`` K, a batch has K images of each of batch_size / K classes (P × K
-    batches); an image of a class that has fewer comes more than once. Weight decay is that of the
-    optimiser in PyTorch: decoupled from the gradient in adamw, added to it (L2) in sgd and adam.
+    batches); an image of a class that has fewer comes more than once. Without it, for detection,
+    ``batches_per_epoch`` counts iterations: an epoch is so many of the next batches of an endless
+    sequence of passes over the images. Weight decay is that of the optimiser in PyTorch: decoupled
+    from the gradient in adamw, added to it (L2) in sgd and adam.
     """
 
     epochs: int = Field(ge=1, le=10**9)
@@ -33,7 +35,8 @@ class TrainingConfig(FrozenConfig):
         default=None,
         ge=1,
         le=10**9,
-        description="Batches of an epoch, with per_class; default: as many as the images fill.",
+        description="Batches of an epoch, with per_class or for detectors, whose passes over the "
+        "images may then end within epochs; default: as many as the images fill.",
     )
     optimizer: Literal["sgd", "adam", "adamw"] = Field("sgd", description="Optimiser.")
     lr: float = Field(gt=0)
@@ -94,11 +97,6 @@ class TrainingConfig(FrozenConfig):
 
     @model_validator(mode="after")
     def _batches_have_whole_classes(self) -> Self:
-        if self.per_class is None and self.batches_per_epoch is not None:
-            raise ValueError(
-                f"batches_per_epoch = {self.batches_per_epoch} counts batches that are drawn by "
-                "class; set per_class too, or leave it out"
-            )
         if self.per_class is not None:
             classes, rest = divmod(self.batch_size, self.per_class)
             if rest or classes < 2:

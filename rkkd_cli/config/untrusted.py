@@ -7,6 +7,7 @@ from typing import Any
 
 from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.config.overrides import flatten
+from rkkd_cli.config.tasks import without_detector
 from rkkd_cli.config.value_lists import parse_axes
 from rkkd_cli.errors import UserError
 
@@ -46,10 +47,11 @@ def named_code(experiments: Iterable[Experiment]) -> list[tuple[str, str]]:
     """
     named: dict[tuple[str, str], None] = {}
     for experiment in experiments:
+        models = [*(one.model for one in experiment.named_teachers.values())]
+        models.append(experiment.student.model)
         names = (
             ("dataset", "dataset.name", experiment.dataset.name),
-            *(("model", "teacher.model", one.model) for one in experiment.named_teachers.values()),
-            ("model", "student.model", experiment.student.model),
+            *(("model", "student.model", without_detector(model)) for model in models),
             ("method", "method.name", experiment.method.name),
         )
         named |= {(kind, name): None for kind, key, name in names if _is_code(key, name)}
@@ -67,4 +69,7 @@ def _is_code(key: str, value: object) -> bool:
     name = next((name for name in CODE_KEYS if f".{key}".endswith(f".{name}")), None)
     if name is None or not isinstance(value, str) or ":" not in value:
         return False
-    return name not in MODEL_KEYS or not value.startswith(LIBRARY_PREFIXES)
+    if name not in MODEL_KEYS:
+        return True
+    model = without_detector(value)
+    return ":" in model and not model.startswith(LIBRARY_PREFIXES)

@@ -21,6 +21,7 @@ class DatasetInfo(NamedTuple):
     ``size`` is the images' height and width. ``streamed``: they are read from disk batch by batch.
     The counts are those of the splits as a run uses them, and of the ``unused_images`` beyond its
     limits. ``train_classes`` and ``test_classes``: how many classes a split has.
+    ``class_names``: those of objects.
     """
 
     num_classes: int
@@ -34,6 +35,7 @@ class DatasetInfo(NamedTuple):
     val_images: int = 0
     unused_images: int = 0
     notes: tuple[str, ...] = ()
+    class_names: tuple[str, ...] = ()
 
     @property
     def images(self) -> int:

@@ -21,6 +21,7 @@ class RankingSettings(NamedTuple):
     channels: str = "all"
     standardize: bool = False
     over: str = "classes"
+    background: bool = True
 
     def check(self) -> None:
         """Raise ValueError for settings that no logits have."""
@@ -45,6 +46,8 @@ def ranked_rows(
     Raises ValueError for wrong logits or settings.
     """
     student, teacher = paired_logits(student_logits, teacher_logits)
+    if not settings.background:
+        student, teacher = student[:, :-1], teacher[:, :-1]
     if student.shape[1] < 2:
         raise ValueError("the ranking loss needs at least 2 classes: one class has no order")
     settings.check()

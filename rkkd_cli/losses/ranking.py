@@ -25,6 +25,7 @@ def kendall_ranking_loss(
     channels: str = "all",
     standardize: bool = False,
     over: str = "classes",
+    background: bool = True,
 ) -> Tensor:
     """Return the ranking loss, the negative of a smooth Kendall τ, averaged over the batch.
 
@@ -60,6 +61,7 @@ def kendall_ranking_loss(
             by the logits of each class, L of the transposed logits; or ``both``, the mean of the
             two. One image alone has no order among images, which counts as 0. Of several processes
             each ranks its own images.
+        background: False leaves out the last class, which is the background of a detector.
 
     Raises:
         ValueError: the shapes differ, C < 2, k is not greater than 0, the surrogate, ``channels``
@@ -70,7 +72,7 @@ def kendall_ranking_loss(
     ``over="both"``, ``standardize=True``, ``surrogate="tanh_product"`` and k = 0.25.
 
     """
-    settings = RankingSettings(steepness, surrogate, channels, standardize, over)
+    settings = RankingSettings(steepness, surrogate, channels, standardize, over, background)
     wants_gradient = torch.is_grad_enabled() and student_logits.requires_grad
     with torch.autocast(student_logits.device.type, enabled=False):
         losses = [
@@ -125,9 +127,11 @@ class KendallRankingLoss(nn.Module):
         channels: str = "all",
         standardize: bool = False,
         over: str = "classes",
+        background: bool = True,
     ) -> None:
         super().__init__()
-        self.settings = RankingSettings(steepness, surrogate, channels, standardize, over)
+        settings = steepness, surrogate, channels, standardize, over, background
+        self.settings = RankingSettings(*settings)
         self.settings.check()
 
     def forward(self, student_logits: Tensor, teacher_logits: Tensor) -> Tensor:

@@ -16,7 +16,8 @@ class FitNet(Method):
 
     The regressor is a convolution with BatchNorm and ReLU. It changes channels and size as in
     RepDistiller. If the student's map is smaller than the teacher's by another factor than 2, the
-    teacher's map is average-pooled to its size, as in SimKD's code.
+    teacher's map is average-pooled to its size, as in SimKD's code. Of detectors it is the
+    convolution alone, since the maps of a feature pyramid have both signs.
     """
 
     Config = FitNetConfig
@@ -36,7 +37,11 @@ class FitNet(Method):
                 f"method.fitnet.hint_layer = {layer}: the pair has {common} maps in common, so "
                 f"take 0 to {common - 1}"
             )
-        self.regressor = _regressor(tuple(student_maps[layer]), tuple(teacher_maps[layer]))
+        shapes = tuple(student_maps[layer]), tuple(teacher_maps[layer])
+        self.regressor = _convolution(*shapes)
+        if pair.task != "detection":
+            outputs = shapes[1][0]
+            self.regressor = nn.Sequential(self.regressor, nn.BatchNorm2d(outputs), nn.ReLU())
 
     def term_weights(self, epoch: int) -> dict[str, float]:
         """Return the weight of the loss."""
@@ -51,16 +56,14 @@ class FitNet(Method):
         return {"hint": hint_loss(regressed, target)}
 
 
-def _regressor(student: tuple[int, ...], teacher: tuple[int, ...]) -> nn.Module:
-    """Return the regressor from the student's shape (D, H, W) towards the teacher's."""
+def _convolution(student: tuple[int, ...], teacher: tuple[int, ...]) -> nn.Module:
+    """Return the convolution from the student's shape (D, H, W) towards the teacher's."""
     (inputs, *size), (outputs, *target) = student, teacher
     if size == [2 * side for side in target]:
-        conv: nn.Module = nn.Conv2d(inputs, outputs, 3, stride=2, padding=1)
-    elif [2 * side for side in size] == target:
-        conv = nn.ConvTranspose2d(inputs, outputs, 4, stride=2, padding=1)
-    elif size[0] >= target[0] and size[1] >= target[1]:
+        return nn.Conv2d(inputs, outputs, 3, stride=2, padding=1)
+    if [2 * side for side in size] == target:
+        return nn.ConvTranspose2d(inputs, outputs, 4, stride=2, padding=1)
+    if size[0] >= target[0] and size[1] >= target[1]:
         kernel = (1 + size[0] - target[0], 1 + size[1] - target[1])
-        conv = nn.Conv2d(inputs, outputs, kernel)
-    else:
-        conv = nn.Conv2d(inputs, outputs, 3, padding=1)
-    return nn.Sequential(conv, nn.BatchNorm2d(outputs), nn.ReLU())
+        return nn.Conv2d(inputs, outputs, kernel)
+    return nn.Conv2d(inputs, outputs, 3, padding=1)

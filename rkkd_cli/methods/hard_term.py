@@ -16,7 +16,8 @@ from rkkd_cli.models import Features
 class HardTerm(Protocol):
     """The term of the labels alone, which methods call ``ce`` whatever the task's is.
 
-    ``settings`` are the unusual ones, in words; ``held_out`` is the term on held-out images.
+    ``settings`` are the unusual ones, in words; ``held_out`` is the term on held-out images;
+    ``others`` are further terms of the labels, of weight 1, which the model computes itself.
     """
 
     @property
@@ -26,6 +27,10 @@ class HardTerm(Protocol):
     @property
     def settings(self) -> Sequence[str]:
         """The unusual settings, in words."""
+
+    @property
+    def others(self) -> Sequence[str]:
+        """The further terms of the labels."""
 
     @property
     def held_out(self) -> "HardTerm":
@@ -41,6 +46,7 @@ class CrossEntropy:
 
     label_smoothing: float = 0.0
     name = "ce"
+    others: tuple[str, ...] = ()
 
     @property
     def held_out(self) -> "CrossEntropy":

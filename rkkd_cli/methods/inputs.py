@@ -3,7 +3,8 @@
 Shapes: B batch, C classes.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from torch import Tensor
@@ -38,6 +39,7 @@ class DistillInputs:
     positions in the training set. ``epoch`` counts from 1 to ``epochs``. ``strong_view`` has the
     outputs on the second, strongly augmented view, for methods with ``needs_strong_view``. A method
     without ``needs_features`` may read nothing but the logits of ``student`` and ``teacher``.
+    ``label_terms``: terms of the labels that the student has computed itself, raw.
     Features and logits are float32 or float64; the teacher's have no gradient.
     """
 
@@ -48,6 +50,7 @@ class DistillInputs:
     epoch: int = 1
     epochs: int = 1
     strong_view: ViewOutputs | None = None
+    label_terms: Mapping[str, Tensor] = field(default_factory=dict)
 
     @property
     def labels(self) -> Tensor:

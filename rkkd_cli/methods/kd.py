@@ -18,13 +18,14 @@ class TripletAlone(CE):
 
 
 class KD(Method):
-    """(1 − alpha)·CE + alpha·KL; KL is × T²."""
+    """(1 − alpha)·CE + alpha·KL; KL is × T². Of detectors CE + alpha·KL."""
 
     reads_epoch = False
 
     def default_weights(self) -> dict[str, float]:
-        """Return 1 − alpha and alpha."""
-        return {"ce": 1 - self.method_config.alpha, "kl": self.method_config.alpha}
+        """Return 1 − alpha and alpha; of detectors 1 and alpha, as published."""
+        alpha = self.method_config.alpha
+        return {"ce": 1.0 if self.task == "detection" else 1 - alpha, "kl": alpha}
 
 
 class SoftCE(KD):

@@ -97,7 +97,7 @@ class Method(nn.Module):
 
         ``ce`` stands for the task's term of the labels. Embeddings learn without it, as published.
         """
-        return {"ce": 1.0 if self.task == "classification" else 0.0, "kl": 0.0}
+        return {"ce": 0.0 if self.task == "embedding" else 1.0, "kl": 0.0}
 
     def loss_weights(self, epoch: int) -> dict[str, float]:
         """Return the weights of all optimised terms but ``rank`` in an epoch (from 1).

@@ -68,6 +68,7 @@ class Objective:
         }
         if self.method.method_config.standardize_logits:
             weights[STANDARDIZED_KL] = weights.pop("kl", 0.0)
+        weights |= dict.fromkeys(self.hard.others, 1.0)
         return {**weights, "rank": self.rank_weight} if self.rank_weight else weights
 
     def text(self, epochs: int) -> str:
@@ -95,6 +96,8 @@ class Objective:
             value = getattr(settings, name)
             if value != getattr(usual, name):
                 yield f"{name} {value}"
+        if not settings.background:
+            yield "without background"
         if settings.standardize:
             yield "of standardised logits"
 
@@ -107,11 +110,11 @@ class Objective:
         inputs = _as_float32(inputs)
         student, teacher = inputs.student.logits, inputs.teacher.logits
         weights = {term: w for term, w in self.loss_weights(inputs.epoch).items() if w}
-        values = dict(self.method(inputs))
+        values = {**inputs.label_terms, **self.method(inputs)}
         if self.method.method_config.standardize_logits:
             values[STANDARDIZED_KL] = kl_divergence(*self.method.logits(inputs), self.temperature)
         raw = {term: values[term].detach() for term in self.method_terms}
-        if self.hard.name in weights:
+        if self.hard.name in weights and self.hard.name not in values:
             values[self.hard.name] = self.hard.loss(inputs.student, inputs.targets)
         if "kl" in weights:
             values["kl"] = kl_divergence(student, teacher, self.temperature)

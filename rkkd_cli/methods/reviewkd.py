@@ -52,7 +52,8 @@ class Fusion(nn.Module):
 class ReviewKD(Method):
     """CE + min(epoch / warmup_epochs, 1)·weight·HCL over all stages and the pooled features.
 
-    The teacher's maps are taken before their last ReLU, the student's after it.
+    The teacher's maps are taken before their last ReLU, the student's after it. Of detectors all
+    maps of the feature pyramids are compared, and nothing else.
     """
 
     Config = ReviewKDConfig
@@ -64,7 +65,8 @@ class ReviewKD(Method):
     def __init__(self, method_config: MethodConfig, config: FrozenConfig, pair: ModelPair) -> None:
         super().__init__(method_config, config, pair)
         require_maps("reviewkd", pair, least=2)
-        student, teacher = _stage_widths(pair.student_shapes), _stage_widths(pair.teacher_shapes)
+        shapes = pair.student_shapes, pair.teacher_shapes
+        student, teacher = (_stage_widths(one, pair.task) for one in shapes)
         if len(student) != len(teacher):
             raise UserError(
                 f"reviewkd pairs stage with stage: the student has {len(student) - 1} stages, the "
@@ -82,8 +84,9 @@ class ReviewKD(Method):
 
     def forward(self, inputs: DistillInputs) -> dict[str, Tensor]:
         """Return the hierarchical context loss of all stages."""
-        targets = _stages(inputs.teacher, inputs.teacher.preacts or inputs.teacher.maps)
-        stages = _stages(inputs.student, inputs.student.maps)
+        taught = inputs.teacher.preacts or inputs.teacher.maps
+        targets = _stages(inputs.teacher, taught, self.task)
+        stages = _stages(inputs.student, inputs.student.maps, self.task)
         later, fused_maps = None, []
         for x, target, fusion in reversed(list(zip(stages, targets, self.fusions, strict=True))):
             fused, later = fusion(x, later, target.shape[2:])
@@ -91,13 +94,20 @@ class ReviewKD(Method):
         return {"review": hierarchical_context_loss(fused_maps[::-1], targets)}
 
 
-def _stages(features: Features, maps: Sequence[Tensor]) -> list[Tensor]:
-    """Return all maps but the stem's, then the pooled features as a map of one position."""
+def _stages(features: Features, maps: Sequence[Tensor], task: str) -> list[Tensor]:
+    """Return all maps but the stem's, then the pooled features as a map of one position.
+
+    Of detectors all maps of the feature pyramid: its pooled features are of regions.
+    """
+    if task == "detection":
+        return [*maps]
     return [*maps[1:], features.pooled[:, :, None, None]]
 
 
-def _stage_widths(shapes: FeatureShapes) -> list[int]:
+def _stage_widths(shapes: FeatureShapes, task: str) -> list[int]:
     """Return the channels of :func:`_stages`."""
+    if task == "detection":
+        return [shape[0] for shape in shapes.maps]
     return [*(shape[0] for shape in shapes.maps[1:]), shapes.pooled]
 
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from rkkd_cli.errors import UserError
 from rkkd_cli.models.checkpoint.kinds import missing_file
 from rkkd_cli.models.checkpoint.layout import CheckpointWeights, read_weights
-from rkkd_cli.models.checkpoint.load import FittedWeights, fit_weights, load_fitted
+from rkkd_cli.models.checkpoint.load import ReplacedHead, fit_weights, load_fitted
 from rkkd_cli.models.external.published_weights import (
     PRETRAINED,
     PublishedWeights,
@@ -49,15 +49,14 @@ class WeightsSource(NamedTuple):
 
 
 class LoadedWeights(NamedTuple):
-    """The weights of a file, and how they fitted the model that has them now."""
+    """The weights of a file, and the head of the model that does not have them, if one does not."""
 
     source: WeightsSource
     weights: CheckpointWeights
-    fitted: FittedWeights
+    replaced_head: ReplacedHead | None
 
     def __str__(self) -> str:
-        head = self.fitted.replaced_head
-        note = f"; {head}" if head else ""
+        note = f"; {self.replaced_head}" if self.replaced_head else ""
         return f"{self.source.model} begins with {self.source.label}{note}"
 
 
@@ -124,4 +123,4 @@ def load_first_weights(
         weights = weights._replace(tensors=tensors)
     fitted = fit_weights(weights, model.state_dict(), classes)
     load_fitted(model, fitted.state)
-    return LoadedWeights(source, weights, fitted)
+    return LoadedWeights(source, weights, fitted.replaced_head)

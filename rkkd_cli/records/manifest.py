@@ -24,7 +24,7 @@ class DatasetFacts(TypedDict):
     val_images: int
     test_images: int
     classes: int
-    image_shape: list[int]
+    image_shape: NotRequired[list[int]]
     fingerprint: str
 
 

@@ -219,7 +219,8 @@ def _parse_rows(
         raise UserError(f"{path}, line {uneven}: has not as many values as there are columns")
     task = task_of(text.partition("\n")[0].split(","))
     ema = map(task.ema_column, ("test", "val"))
-    optional = (*task.split_columns("val"), *ema, *varied, *extra)
+    missing = [f"{split}_{name}" for split in ("test", "val") for name in task.may_be_missing]
+    optional = (*task.split_columns("val"), *ema, *varied, *extra, *missing)
     may_be_empty = {column: [""] for column in optional}
     try:
         frame = pd.read_csv(

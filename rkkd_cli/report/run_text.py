@@ -173,12 +173,26 @@ def _missing_seeds(run: "RunRecord") -> dict[str, list[str]]:
 
 def dataset_text(facts: Mapping[str, Any]) -> str:
     """Return a dataset's name, its numbers of images and classes, and the image shape."""
-    channels, height, width = facts["image_shape"]
     val = f" + {facts['val_images']:,} validation" if facts["val_images"] else ""
     return (
         f"{facts['name']}: {facts['train_images']:,} training{val} + {facts['test_images']:,} test "
-        f"images, {facts['classes']} classes, {channels}×{height}×{width}{augmentation_text(facts)}"
+        f"images, {facts['classes']} classes, {image_text(facts)}{augmentation_text(facts)}"
     )
+
+
+def image_text(facts: Mapping[str, Any]) -> str:
+    """Return the shape of a dataset's images; of detection, what their shorter side is."""
+    if "image_shape" in facts:
+        return "×".join(map(str, facts["image_shape"]))
+    return min_size_text(facts["min_size"], facts["max_size"])
+
+
+def min_size_text(sides: Sequence[int], longest: int) -> str:
+    """Return how large images for detection are."""
+    if not sides:
+        return "images as they are"
+    shorter = f"{sides[0]} to {sides[-1]}" if len(sides) > 1 else f"{sides[0]}"
+    return f"shorter side {shorter}, at most {longest:,}"
 
 
 def augmentation_text(facts: Mapping[str, Any]) -> str:

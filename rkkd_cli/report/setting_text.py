@@ -123,9 +123,9 @@ def recipe_text(recipe: TrainingConfig) -> str:
 
 def _batches_text(recipe: TrainingConfig) -> str:
     text = f"batch size {recipe.batch_size}"
-    if recipe.per_class is None:
-        return text
     batches = recipe.batches_per_epoch
+    if recipe.per_class is None:
+        return text if batches is None else f"{text}, {batches:,} batches an epoch"
     each = "" if batches is None else f", {batches:,} an epoch"
     return f"{text} of {recipe.batch_size // recipe.per_class} classes × {recipe.per_class}{each}"
 

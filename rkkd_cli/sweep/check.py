@@ -10,7 +10,6 @@ import psutil
 import torch
 
 from rkkd_cli.config.arms import Arm
-from rkkd_cli.config.dataset import AUGMENTATION_KEYS
 from rkkd_cli.config.experiment import (
     Experiment,
     StudentConfig,
@@ -18,10 +17,9 @@ from rkkd_cli.config.experiment import (
     TrainingConfig,
 )
 from rkkd_cli.config.models import ModelConfig
-from rkkd_cli.data.augmentation import Augmentation
-from rkkd_cli.data.catalogue import DatasetInfo, DatasetRequest, has_image_files
-from rkkd_cli.data.class_split import ClassSplit
-from rkkd_cli.data.reading import inspect_dataset
+from rkkd_cli.config.tasks import detector_kind
+from rkkd_cli.data.catalogue import DatasetInfo, has_image_files
+from rkkd_cli.data.on_device import AnyBatch, scenes_of
 from rkkd_cli.data.stream import Batch
 from rkkd_cli.data.strong_augment import StrongView
 from rkkd_cli.data.targets import Mixed
@@ -30,15 +28,17 @@ from rkkd_cli.files import write_problem
 from rkkd_cli.methods import ModelPair, build_objective, check_settings
 from rkkd_cli.methods.inputs import MixedLabelsError
 from rkkd_cli.models import check_model_name, count_parameters
+from rkkd_cli.models.detection.build import check_detector_name
 from rkkd_cli.sweep.batches import check_classes, smallest_batch
 from rkkd_cli.sweep.checked_model import CheckedModel, check_model, teacher_recipe
+from rkkd_cli.sweep.datasets import inspect
 from rkkd_cli.sweep.jobs import group_by_stream
 from rkkd_cli.sweep.teacher_fit import check_targets, naming_teacher
 from rkkd_cli.tasks import task_for
 from rkkd_cli.train.arm import ArmOnStream
 from rkkd_cli.train.configured_model import untrained, weights_source
-from rkkd_cli.train.taught_batch import feature_needs, run_teacher
-from rkkd_cli.train.teacher.model import Teacher, freeze
+from rkkd_cli.train.taught_batch import feature_needs
+from rkkd_cli.train.teacher.model import Teacher, freeze, teach
 from rkkd_cli.train.teacher.several import teachers_by_name
 
 RESIDENT_COPIES = 2  # of the decoded images: as they are read, and padded for random crops
@@ -66,14 +66,6 @@ class CheckedStream(NamedTuple):
     def experiment(self) -> Experiment:
         """What the arms share: dataset, teacher, batch size, epochs, precision."""
         return self.arms[0].experiment
-
-
-def dataset_request(experiment: Experiment) -> DatasetRequest:
-    """Return the experiment's dataset as a request to ``data``."""
-    table, classes = experiment.dataset.model_dump(exclude={"classes"}), experiment.dataset.classes
-    augment = Augmentation(**{key: table.pop(key) for key in AUGMENTATION_KEYS})
-    split = None if classes is None else ClassSplit(classes.train, classes.test)
-    return DatasetRequest(**table, classes=split, decoders=experiment.decoders, augment=augment)
 
 
 def check_experiment(experiment: Experiment, cache: Path) -> list[CheckedStream]:
@@ -113,14 +105,13 @@ def _check_stream(arms: tuple[Arm, ...]) -> CheckedStream:
     for student in students:
         with _naming_arm(arms, student):
             _check_names(student)
-    request = dataset_request(experiment)
-    dataset = inspect_dataset(request)
+    dataset = inspect(experiment)
     _check_memory(experiment, dataset)
     if dataset.num_classes < 2:
         raise UserError(
             "the dataset has one class; distillation and its ranking loss need at least 2"
         )
-    check_classes(experiment, request, dataset)
+    check_classes(experiment, dataset)
     for arm in arms:
         if arm.experiment.training.selects_by and not dataset.val_images:
             raise UserError(arm.experiment.training.no_validation_images)
@@ -152,7 +143,10 @@ def _naming_arm(arms: Sequence[Arm], student: StudentConfig) -> Iterator[None]:
 
 def _check_names(config: ModelConfig) -> None:
     """Raise UserError for a model or weights that there are not."""
-    check_model_name(config.model, config.given_options)
+    if detector_kind(config.model) is None:
+        check_model_name(config.model, config.given_options)
+    else:
+        check_detector_name(config.model)
     weights_source(config)
 
 
@@ -251,7 +245,8 @@ def _check_losses(arms: Sequence[Arm], models: Models, dataset: DatasetInfo) -> 
     count = min(4 if compares else 2, smallest_batch(experiment.training, dataset.train_images))
     images = torch.randn(count, dataset.in_channels, height, width, generator=generator)
     labels, mixed = torch.arange(count) % 2 if compares else torch.arange(count), None
-    if dataset_request(experiment).augment.mixing:
+    mixes = experiment.dataset.mixup_alpha or experiment.dataset.cutmix_alpha
+    if mixes:
         mixed = Mixed(labels.flip(0), torch.tensor(0.7))
     tried: set[tuple[object, ...]] = set()
     for arm in arms:
@@ -262,8 +257,10 @@ def _check_losses(arms: Sequence[Arm], models: Models, dataset: DatasetInfo) -> 
             student = ArmOnStream(untrained(arm, teacher.input.images), 0, teacher, labels)
             needs = feature_needs([student.objective])
             strong = images if needs.strong_view else None
-            batch = Batch(images, labels, torch.arange(count), strong, mixed=mixed)
-            student.step(run_teacher(teacher, batch, needs))
+            batch: AnyBatch = Batch(images, labels, torch.arange(count), strong, mixed=mixed)
+            if experiment.task == "detection":
+                batch = scenes_of(images, dataset.num_classes)
+            student.step(teach(teacher, batch, needs))
         except MixedLabelsError as error:
             name = arm.experiment.method.name
             raise UserError(f"arm {arm.name}: method {name} {error}") from None

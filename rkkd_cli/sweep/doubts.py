@@ -5,7 +5,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from rkkd_cli.config.experiment import MethodConfig
 from rkkd_cli.methods import METHODS, PLUGIN_SECTION, reads_alpha
 from rkkd_cli.models.external.timm_models import timm_fixed_size
-from rkkd_cli.sweep.check import CheckedStream, dataset_request
+from rkkd_cli.sweep.check import CheckedStream
+from rkkd_cli.sweep.datasets import dataset_request
 
 DEFAULT_ALPHA = MethodConfig().alpha
 
@@ -44,7 +45,7 @@ def _large_batches(stream: CheckedStream) -> Iterator[str]:
         if size > images:
             yield (
                 f"{key} = {size} is more than the {images:,} training images of "
-                f"{experiment.dataset.name}: each epoch is a single step"
+                f"{experiment.dataset.name}: each pass over them is a single step"
             )
 
 

@@ -18,29 +18,27 @@ from rkkd_cli.config.experiment import (
 )
 from rkkd_cli.data.catalogue import DatasetInfo
 from rkkd_cli.data.model_input import ModelInput, plain_format
-from rkkd_cli.data.reading import inspect_dataset, load_dataset
-from rkkd_cli.data.retrieval_sets import is_packed
+from rkkd_cli.data.on_device import AnyBatch, scenes_of
 from rkkd_cli.data.stream import Batch
-from rkkd_cli.data.streaming.crops import Crop
-from rkkd_cli.data.streaming.loader import PREFETCH_FACTOR, DecodeTask, ImageLoader, decode
-from rkkd_cli.data.streaming.split import StreamedSplit
+from rkkd_cli.data.streaming.loader import PREFETCH_FACTOR, ImageLoader
 from rkkd_cli.models import count_parameters
-from rkkd_cli.records.cache import cache_directory
-from rkkd_cli.sweep.batches import epoch_batches
-from rkkd_cli.sweep.check import RESIDENT_COPIES, dataset_request
+from rkkd_cli.sweep.batches import images_per_epoch
+from rkkd_cli.sweep.check import RESIDENT_COPIES
+from rkkd_cli.sweep.datasets import inspect
+from rkkd_cli.sweep.decoding_time import decoding_seconds
 from rkkd_cli.tasks import task_for
 from rkkd_cli.train.arm import ArmOnStream
 from rkkd_cli.train.configured_model import model_input, new_model, untrained
 from rkkd_cli.train.device import use_precision
 from rkkd_cli.train.metrics.evaluate import OUTPUT_BATCH
-from rkkd_cli.train.taught_batch import feature_needs, run_teacher
-from rkkd_cli.train.teacher.model import Teacher, freeze
+from rkkd_cli.train.taught_batch import feature_needs
+from rkkd_cli.train.teacher.model import Teacher, freeze, teach
 from rkkd_cli.train.teacher.several import Teachers, teachers_by_name
 
 USABLE_SHARE = 0.8  # of the free memory
 BYTES_PER_FLOAT = 4
 OPTIMIZER_TENSORS = {"sgd": 1, "adam": 2, "adamw": 2}  # per parameter
-TIMED_STEPS, DECODED_IMAGES = 3, 16
+TIMED_STEPS = 3
 FEW_IMAGES, MAX_SECONDS = 8, 1.0  # a larger batch is timed in part if it takes longer than that
 
 StudentKind = tuple[StudentConfig, str, str]  # with its method and its optimiser
@@ -139,7 +137,7 @@ def job_memory(arms: Sequence[Arm]) -> JobMemory:
     arms step one after another: those of the largest student count, measured in one forward pass.
     """
     experiment = arms[0].experiment
-    dataset = inspect_dataset(dataset_request(experiment))
+    dataset = inspect(experiment)
     counts = _image_counts(experiment, dataset)
     stream_images = plain_format(dataset.in_channels, dataset.size)
     activations, per_arm = 0, 0
@@ -195,7 +193,7 @@ def epoch_time(arms: Sequence[Arm], device: torch.device) -> EpochTime:
     """
     experiment = arms[0].experiment
     use_precision(device, experiment.precision)
-    dataset = inspect_dataset(dataset_request(experiment))
+    dataset = inspect(experiment)
     counts = _image_counts(experiment, dataset)
     teachers = {
         name: _untrained_teacher(experiment.taught_by(name), dataset, device)
@@ -212,12 +210,14 @@ def epoch_time(arms: Sequence[Arm], device: torch.device) -> EpochTime:
     images, labels = images[:count], labels[:count]
     needs = feature_needs(student.objective for student in students.values())
     strong = images if needs.strong_view else None
-    batch = Batch(images, labels, torch.arange(count, device=device), strong)
+    batch: AnyBatch = Batch(images, labels, torch.arange(count, device=device), strong)
+    if experiment.task == "detection":
+        batch = scenes_of(images, dataset.num_classes)
     teacher_seconds = {
-        name: _median_seconds(partial(run_teacher, one, batch, needs), device)
+        name: _median_seconds(partial(teach, one, batch, needs), device)
         for name, one in teachers.items()
     }
-    taught = run_teacher(teacher, batch, needs)
+    taught = teach(teacher, batch, needs)
     seconds = {
         kind: _median_seconds(partial(student.step, taught), device)
         for kind, student in students.items()
@@ -225,10 +225,11 @@ def epoch_time(arms: Sequence[Arm], device: torch.device) -> EpochTime:
     batches, parts = -(-counts.in_epoch // counts.batch), counts.batch / count
     evaluated_batches = counts.evaluated / counts.batch / 3  # a forward pass is a third of a step
     arm_seconds = sum(seconds[_student_kind(arm)] for arm in arms)
+    read = counts.in_epoch + counts.evaluated
     return EpochTime(
         teachers={name: one * parts * batches for name, one in teacher_seconds.items()},
         arms=arm_seconds * parts * (batches + evaluated_batches),
-        decoding=_decoding_seconds(experiment, dataset, counts) if dataset.streamed else 0.0,
+        decoding=decoding_seconds(experiment, dataset, read) if dataset.streamed else 0.0,
     )
 
 
@@ -272,24 +273,6 @@ def _untrained_teacher(
     )
 
 
-def _decoding_seconds(experiment: Experiment, info: DatasetInfo, counts: ImageCounts) -> float:
-    """Return the seconds in which the decoders read the images of an epoch, from a few of them."""
-    request = dataset_request(experiment)
-    if is_packed(request.name, request.root):
-        return 0.0  # nothing is unpacked for an estimate
-    dataset = load_dataset(request, cache_directory())
-    assert isinstance(dataset.train, StreamedSplit)
-    crop, images = Crop(info.size[0], "random"), len(dataset.train)
-    indices = range(0, images, -(-images // DECODED_IMAGES))
-    tasks = [DecodeTask(dataset.train.path(index), crop, (index,)) for index in indices]
-    decode(tasks[:1])  # loads the decoder of this format
-    started = time.perf_counter()
-    decode(tasks)
-    seconds = (time.perf_counter() - started) / len(tasks)
-    processes = max(1, dataset.train.loader.workers)
-    return seconds * (counts.in_epoch + counts.evaluated) / processes
-
-
 def _median_seconds(work: Callable[[], object], device: torch.device) -> float:
     """Return the median time of one to three calls, after one that is not counted."""
     times: list[float] = []
@@ -315,5 +298,5 @@ def _distinct_arms(arms: Sequence[Arm]) -> dict[StudentKind, Arm]:
 def _image_counts(experiment: Experiment, dataset: DatasetInfo) -> ImageCounts:
     train, held_out = dataset.train_images, dataset.val_images + dataset.test_images
     recipe = experiment.training
-    in_epoch = int(epoch_batches(recipe, train)[-1].stop)
+    in_epoch = images_per_epoch(recipe, train)
     return ImageCounts(train, in_epoch, held_out, min(recipe.batch_size, train))

@@ -34,7 +34,7 @@ def logit_cache_of(job: Job, sources: Sources, cache: Path) -> LogitCache | Logi
     Several teachers have one each.
     """
     experiment, dataset = job.experiment, sources.dataset
-    if experiment.cache_teacher == "off":
+    if experiment.cache_teacher == "off" or not isinstance(dataset, Dataset):
         return None
     if isinstance(sources.teacher, Teacher):
         return _cache_of(job, dataset, sources.teacher, experiment.teacher, cache)

@@ -8,17 +8,17 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rkkd_cli.config.experiment import Experiment
-from rkkd_cli.data.images import Dataset, Split
-from rkkd_cli.data.reading import load_dataset
-from rkkd_cli.data.stream import DeviceImages, Shard
+from rkkd_cli.data.detection.dataset import DetectionDataset
+from rkkd_cli.data.on_device import AnyDataset, AnySplit, split_on_device
+from rkkd_cli.data.stream import Shard
 from rkkd_cli.data.streaming.split import StreamedSplit
 from rkkd_cli.errors import RunError, UserError
-from rkkd_cli.sweep.check import dataset_request
+from rkkd_cli.sweep.datasets import load
 from rkkd_cli.sweep.recording.run_state import Origin
 from rkkd_cli.sweep.teacher_fit import with_keys_of
 from rkkd_cli.train.distributed.process_group import SINGLE_PROCESS, ProcessGroup
 from rkkd_cli.train.events import DatasetReady, Event, Note, TeacherReady
-from rkkd_cli.train.metrics.evaluate import TaughtSplit
+from rkkd_cli.train.metrics.evaluate import HeldOutSplit
 from rkkd_cli.train.runtime import Runtime
 from rkkd_cli.train.teacher.obtain import obtain_teacher
 from rkkd_cli.train.teacher.several import Teachers, teachers_by_name
@@ -27,9 +27,9 @@ from rkkd_cli.train.teacher.several import Teachers, teachers_by_name
 class Sources(NamedTuple):
     """A dataset and its teacher, or several, on a device, with the held-out splits."""
 
-    dataset: Dataset
+    dataset: AnyDataset
     teacher: Teachers
-    held_out: dict[str, TaughtSplit]
+    held_out: dict[str, HeldOutSplit]
 
     @property
     def fingerprints(self) -> dict[str, str]:
@@ -38,30 +38,29 @@ class Sources(NamedTuple):
 
 
 def make_sources(
-    dataset: Dataset, teacher: Teachers, process_group: ProcessGroup = SINGLE_PROCESS
+    dataset: AnyDataset, teacher: Teachers, process_group: ProcessGroup = SINGLE_PROCESS
 ) -> Sources:
     """Return the sources, with the teacher's outputs on this rank's shard of the held-out splits.
 
-    Where their images are compared with each other, every rank has the whole splits.
+    Where their images are compared with each other, and of detectors, whose average precision is
+    that of a whole split, every rank has the whole splits.
 
     Raises UserError for a split with fewer images than there are ranks.
     """
-    if teacher.task.compares_images:
+    if teacher.task.compares_images or teacher.task.rows_are_regions:
         process_group = SINGLE_PROCESS
     splits = {"test": dataset.test} | ({"val": dataset.val} if dataset.val else {})
     held_out = {}
     for name, split in splits.items():
         shard, batches = _shard_split(name, split, process_group, teacher.task.evaluation_batch)
-        images = DeviceImages(shard, dataset, teacher.device)
-        held_out[name] = teacher.taught_split(images)._replace(
-            batches=batches, process_group=process_group
-        )
+        images = split_on_device(shard, dataset, teacher.device)
+        held_out[name] = teacher.taught_split(images, batches, process_group)
     return Sources(dataset, teacher, held_out)
 
 
 def _shard_split(
-    name: str, split: Split, process_group: ProcessGroup, batch_size: int
-) -> tuple[Split, int]:
+    name: str, split: AnySplit, process_group: ProcessGroup, batch_size: int
+) -> tuple[AnySplit, int]:
     """Return this rank's shard of a split, and the number of batches of the largest shard."""
     ranks, images = process_group.world_size, len(split)
     if ranks == 1:
@@ -91,7 +90,7 @@ def open_sources(
 
 
 def obtain_teachers(
-    experiment: Experiment, dataset: Dataset, runtime: Runtime, origin: Origin
+    experiment: Experiment, dataset: AnyDataset, runtime: Runtime, origin: Origin
 ) -> Generator[Event, None, Teachers]:
     """Return the experiment's teacher, or all of several; yields their training.
 
@@ -123,7 +122,9 @@ def prepare_teacher(experiment: Experiment, runtime: Runtime) -> Iterator[Event]
     yield from obtain_teachers(experiment, dataset, runtime, Origin())
 
 
-def _read_same_dataset(experiment: Experiment, runtime: Runtime) -> Generator[Event, None, Dataset]:
+def _read_same_dataset(
+    experiment: Experiment, runtime: Runtime
+) -> Generator[Event, None, AnyDataset]:
     """Return the dataset. The other ranks wait until rank 0 has read it: it may download it.
 
     Raises RunError on a rank that reads other images than rank 0.
@@ -142,10 +143,10 @@ def _read_same_dataset(experiment: Experiment, runtime: Runtime) -> Generator[Ev
     return dataset
 
 
-def read_dataset(experiment: Experiment, cache: Path) -> Generator[Event, None, Dataset]:
+def read_dataset(experiment: Experiment, cache: Path) -> Generator[Event, None, AnyDataset]:
     """Return the dataset; yields notes that it is being read, and whether it is streamed."""
     yield Note(f"reading the dataset {experiment.dataset.name}")
-    dataset = load_dataset(dataset_request(experiment), cache)
+    dataset = load(experiment, cache)
     yield from map(Note, dataset.notes)
     if isinstance(dataset.train, StreamedSplit):
         processes = dataset.train.loader.workers
@@ -157,8 +158,13 @@ def read_dataset(experiment: Experiment, cache: Path) -> Generator[Event, None, 
     return dataset
 
 
-def dataset_facts(dataset: Dataset) -> dict[str, Any]:
+def dataset_facts(dataset: AnyDataset) -> dict[str, Any]:
     """Return the manifest's entry of a dataset."""
+    if isinstance(dataset, DetectionDataset):
+        own: dict[str, Any] = {"min_size": list(dataset.min_size), "max_size": dataset.max_size}
+    else:
+        crop = {"crop": dataset.crop, "crop_padding": dataset.crop_padding}
+        own = {"image_shape": list(dataset.train.shape), **crop, **dataset.augment.used}
     return {
         "name": dataset.name,
         "train_images": len(dataset.train),
@@ -166,14 +172,11 @@ def dataset_facts(dataset: Dataset) -> dict[str, Any]:
         "test_images": len(dataset.test),
         "classes": len(dataset.classes),
         "class_names": list(dataset.classes),
-        "image_shape": list(dataset.train.shape),
         "mean": list(dataset.mean),
         "std": list(dataset.std),
         "streamed": dataset.is_streamed,
-        "crop": dataset.crop,
-        "crop_padding": dataset.crop_padding,
         "flip": dataset.flip,
-        **dataset.augment.used,
+        **own,
         "fingerprint": dataset.fingerprint,
         "notes": list(dataset.notes),
     }

@@ -12,6 +12,7 @@ import torch
 
 from rkkd_cli import __version__
 from rkkd_cli.config.experiment import Experiment
+from rkkd_cli.config.tasks import detector_kind
 from rkkd_cli.data.images import Dataset
 from rkkd_cli.data.model_input import ModelInput, plain_format
 from rkkd_cli.data.reading import inspect_dataset
@@ -22,9 +23,11 @@ from rkkd_cli.models import LIBRARIES, Classifier, build_model
 from rkkd_cli.models.checkpoint.layout import CheckpointWeights, read_weights
 from rkkd_cli.models.checkpoint.load import load_fitted
 from rkkd_cli.models.checkpoint.recognise import ImageSpec, RecognisedModel, recognise
+from rkkd_cli.models.detection.published import read_detector_file
 from rkkd_cli.models.external.options import NO_OPTIONS
-from rkkd_cli.sweep.check import check_cache, dataset_request
+from rkkd_cli.sweep.check import check_cache
 from rkkd_cli.sweep.checked_model import check_forward
+from rkkd_cli.sweep.datasets import dataset_request
 from rkkd_cli.sweep.sources import dataset_facts, read_dataset
 from rkkd_cli.sweep.teacher_fit import images_error
 from rkkd_cli.train.configured_model import model_input
@@ -113,13 +116,26 @@ def images_of(experiment: Experiment) -> ImageSpec:
     return ImageSpec(dataset.num_classes, dataset.in_channels, size)
 
 
-def model_in_checkpoint(experiment: Experiment) -> RecognisedModel:
-    """Return the model that the teacher's checkpoint holds: the experiment's own, if that fits.
+def model_in_checkpoint(experiment: Experiment) -> tuple[str, Mapping[str, Any]]:
+    """Return the model that the teacher's checkpoint holds, and its options.
 
-    Raises UserError if the file cannot be read, or if no model is recognised in it.
+    It is the experiment's own, if that fits; a detector is the experiment's, or the one that the
+    file states. Raises UserError if the file cannot be read, or if no model is recognised in it.
     """
-    assert experiment.teacher.weights is not None
-    weights = read_weights(Path(experiment.teacher.weights).expanduser())
+    teacher = experiment.teacher
+    assert teacher.weights is not None
+    path = Path(teacher.weights).expanduser()
+    if experiment.task == "detection":
+        metadata = read_detector_file(path).metadata
+        stated = metadata_fact(metadata, "model") or ""
+        if detector_kind(stated) is None:
+            return teacher.model, teacher.given_options
+        return stated, options_in_metadata(metadata)
+    found = _classifier_in(read_weights(path), experiment)
+    return found.model, found.options
+
+
+def _classifier_in(weights: CheckpointWeights, experiment: Experiment) -> RecognisedModel:
     images, teacher = images_of(experiment), experiment.teacher
     stated = _stated_model(weights, None, images)
     if stated is not None:
@@ -141,9 +157,10 @@ def import_teacher(
     use_precision(device, experiment.precision)
     model = _build_model(file, experiment)
     dataset = yield from read_dataset(experiment, cache)
+    assert isinstance(dataset, Dataset)
     yield DatasetReady(dataset_facts(dataset))
     recorded = recorded_facts(file.weights.path, file.weights.metadata)
-    check_class_order(file.weights.path, recorded, dataset)
+    check_class_order(file.weights.path, recorded, dataset.classes, dataset.name)
     test = DeviceImages(dataset.test, dataset, device)
     recognised, config = file.model, experiment.teacher
     takes = model_input(config.model_copy(update={"weights": None}), dataset.image_format)

@@ -1,7 +1,9 @@
 """What a row of logits is: the tasks, and the one of an experiment."""
 
 from rkkd_cli.config.experiment import Experiment
+from rkkd_cli.config.tasks import detector_kind
 from rkkd_cli.tasks.classification import Classification
+from rkkd_cli.tasks.detection import Detection
 from rkkd_cli.tasks.embedding import Embedding
 from rkkd_cli.tasks.task import Task
 
@@ -12,4 +14,8 @@ def task_for(experiment: Experiment) -> Task:
     """Return the task of the experiment, with its settings."""
     if experiment.task == "embedding":
         return Embedding(experiment.triplet)
+    if experiment.task == "detection":
+        kind = detector_kind(experiment.student.model)
+        assert kind is not None
+        return Detection(kind, experiment.detection.proposals == "teacher")
     return CLASSIFICATION_TASK

@@ -14,7 +14,7 @@ from rkkd_cli.config.training import TrainingConfig
 from rkkd_cli.data.targets import Targets
 from rkkd_cli.methods.hard_term import CrossEntropy, HardTerm
 from rkkd_cli.models import Features
-from rkkd_cli.tasks.task import Neighbours, Ranks, Task
+from rkkd_cli.tasks.task import HeldOutRows, Neighbours, Ranks, Task
 
 
 class PredictedClasses:
@@ -24,9 +24,9 @@ class PredictedClasses:
         self.classes = torch.arange(classes, device=device)
         self.predictions = torch.zeros(classes, dtype=torch.int64, device=device)
 
-    def add(self, outputs: Tensor, labels: Tensor) -> None:
+    def add(self, rows: HeldOutRows) -> None:
         """Count the classes that logits (B, C) predict."""
-        self.predictions += (outputs.argmax(dim=1)[:, None] == self.classes).sum(dim=0)
+        self.predictions += (rows.outputs.argmax(dim=1)[:, None] == self.classes).sum(dim=0)
 
     def reduce(self, ranks: Ranks) -> None:
         """Sum over all ranks."""

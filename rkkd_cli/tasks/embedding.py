@@ -21,7 +21,7 @@ from rkkd_cli.losses.triplet import triplet_loss, triplet_per_image
 from rkkd_cli.methods.hard_term import HardTerm
 from rkkd_cli.models import Features
 from rkkd_cli.tasks.retrieval import first_queries, nearest_to, retrieval_metrics
-from rkkd_cli.tasks.task import Neighbours, Ranks, Task
+from rkkd_cli.tasks.task import HeldOutRows, Neighbours, Ranks, Task
 
 MAX_NEIGHBOURS = 8
 
@@ -32,6 +32,7 @@ class Triplet:
 
     config: TripletConfig
     name = "triplet"
+    others = ()
 
     @property
     def held_out(self) -> "Triplet":
@@ -56,10 +57,10 @@ class Embeddings:
         self.outputs: list[Tensor] = []
         self.labels: list[Tensor] = []
 
-    def add(self, outputs: Tensor, labels: Tensor) -> None:
+    def add(self, rows: HeldOutRows) -> None:
         """Keep a batch of embeddings (B, D) and labels (B,)."""
-        self.outputs.append(outputs.float())
-        self.labels.append(labels)
+        self.outputs.append(rows.outputs.float())
+        self.labels.append(rows.targets.labels)
 
     def reduce(self, ranks: Ranks) -> None:
         """Do nothing: one process has seen the whole split."""

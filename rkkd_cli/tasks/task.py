@@ -12,9 +12,11 @@ from torch import Tensor
 
 from rkkd_cli.config.tasks import TaskRecords
 from rkkd_cli.config.training import TrainingConfig
+from rkkd_cli.data.detection.objects import Objects
 from rkkd_cli.data.targets import Targets
 from rkkd_cli.methods.hard_term import HardTerm
 from rkkd_cli.models import Features
+from rkkd_cli.models.detection.detector import Detections
 
 
 class Ranks(Protocol):
@@ -35,11 +37,27 @@ class Neighbours(NamedTuple):
     labels: Tensor
 
 
+class FoundInImage(NamedTuple):
+    """The detections in an image by its number, and its objects, in its original pixels."""
+
+    number: int
+    detections: Detections
+    objects: Objects
+
+
+class HeldOutRows(NamedTuple):
+    """A student's outputs (B, D) on a held-out batch, their labels, and what a detector finds."""
+
+    outputs: Tensor
+    targets: Targets
+    found: Sequence[FoundInImage] = ()
+
+
 class HeldOutMetrics(Protocol):
     """What is kept of a student's outputs on a held-out split, batch by batch."""
 
-    def add(self, outputs: Tensor, labels: Tensor) -> None:
-        """Take in a batch of outputs (B, D) and labels (B,)."""
+    def add(self, rows: HeldOutRows) -> None:
+        """Take in a batch."""
 
     def reduce(self, ranks: Ranks) -> None:
         """Take in what the other processes have seen."""
@@ -58,6 +76,8 @@ class Task(ABC):
     """Rows of logits, hard term and metrics. It holds settings, and no state.
 
     ``compares_images``: the rows of a batch compare its images with each other.
+    ``rows_are_regions``: the rows are at places in the images, which a model has to choose.
+    ``row_shares``: the names of :meth:`row_values`.
     ``counts_in_training``, ``counts_held_out``: the shares of images that are recorded;
     ``counts_of_labels``: those of a teacher in training.
     ``output_name``: what an output is called where all images get the same.
@@ -67,6 +87,8 @@ class Task(ABC):
 
     records: ClassVar[TaskRecords]
     compares_images: ClassVar[bool]
+    rows_are_regions: ClassVar[bool] = False
+    row_shares: ClassVar[tuple[str, ...]] = ()
     counts_of_labels: ClassVar[tuple[str, ...]]
     counts_in_training: ClassVar[tuple[str, ...]]
     counts_held_out: ClassVar[tuple[str, ...]]
@@ -105,6 +127,10 @@ class Task(ABC):
 
         The teacher's rows are (B, C), or (A, B, C) where arms differ.
         """
+
+    def row_values(self, students: Tensor, teacher: Tensor) -> list[Tensor]:
+        """Return further values of each row (A, B), as ``row_shares`` says, of rows (A, B, C)."""
+        return []
 
     @abstractmethod
     def held_out_metrics(self, outputs: int, device: torch.device) -> HeldOutMetrics:

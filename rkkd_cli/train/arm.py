@@ -1,6 +1,6 @@
 """One arm on one stream: its student, optimiser, random generators and meters."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -14,8 +14,6 @@ from rkkd_cli.data.seeding import derive_seed
 from rkkd_cli.methods import ModelPair, Objective, build_objective
 from rkkd_cli.methods.hard_term import HardTerm
 from rkkd_cli.methods.inputs import logits_only
-from rkkd_cli.methods.objective import ObjectiveLoss
-from rkkd_cli.methods.teacher_outputs import logits_of
 from rkkd_cli.models import MODELS, Classifier, Features
 from rkkd_cli.models.first_weights import LoadedWeights
 from rkkd_cli.tasks import task_for
@@ -31,11 +29,12 @@ from rkkd_cli.train.device import autocast
 from rkkd_cli.train.distributed.process_group import SINGLE_PROCESS, ProcessGroup
 from rkkd_cli.train.early_stopping import EarlyStopping
 from rkkd_cli.train.events import WeightsKind
-from rkkd_cli.train.metrics.batch import mean_names, measure, rows_of
-from rkkd_cli.train.metrics.gradients import GRADIENT_MEANS, diagnose
+from rkkd_cli.train.metrics.batch import mean_names
+from rkkd_cli.train.metrics.gradients import GRADIENT_MEANS
 from rkkd_cli.train.metrics.meters import EpochMeters
 from rkkd_cli.train.moving_average import MovingAverage
 from rkkd_cli.train.profile import stage
+from rkkd_cli.train.regions import AnyTaught, RegionLoss
 from rkkd_cli.train.rng import IsolatedRng
 from rkkd_cli.train.taught_batch import StepOutput, TaughtBatch
 from rkkd_cli.train.teacher.model import Teacher
@@ -78,14 +77,16 @@ class ArmOnStream:
         self.student = method.wrap_student(student).to(teacher.device).train()
         self.is_wrapped = self.student is not student
         of_teachers = target_columns(arm.experiment.teachers)
-        terms = (*mean_names(self.task), *of_teachers, *self.objective.method_terms)
+        own = (*self.objective.method_terms, *hard.others)
+        terms = (*mean_names(self.task), *of_teachers, *own)
         self.meters = EpochMeters(terms, self.task.counts_in_training, teacher.device)
         self.diagnostics = EpochMeters(GRADIENT_MEANS, (), teacher.device)
         recipe = arm.experiment.training
         model: nn.Module = self.student
         if method.state_dict():
             model = nn.ModuleDict({"student": self.student, "method": method})
-        loss = DistillationLoss(
+        kind = RegionLoss if self.task.rows_are_regions else DistillationLoss
+        loss = kind(
             model,
             self.student,
             self.objective,
@@ -166,14 +167,15 @@ class ArmOnStream:
         """Set the learning rate that the recipe has after ``epochs_done`` epochs."""
         self.trained.set_rate(epochs_done)
 
-    def step(self, taught: TaughtBatch) -> StepOutput:
+    def step(self, taught: AnyTaught) -> StepOutput:
         """Take one optimisation step. The returned outputs (1, B, D) are from before it."""
         with self.trained.rng.active():
+            output: StepOutput
             with stage("forward", self.name):
-                losses, outputs = self.loss(taught)
-            loss = self.process_group.scale_loss(losses.total, taught.batch)
+                total, output = self.loss(taught)
+            loss = self.process_group.scale_loss(total, taught.batch)
             self.trained.backward_and_step(loss, self.name)
-        return StepOutput(outputs[None], [losses.method_terms])
+        return output
 
 
 class DistillationLoss(nn.Module):
@@ -197,8 +199,8 @@ class DistillationLoss(nn.Module):
         self.model, self.student = model, student
         self.objective, self.precision = objective, precision
 
-    def forward(self, taught: TaughtBatch) -> tuple[ObjectiveLoss, Tensor]:
-        """Return the loss of the batch, and the student's outputs (B, D), detached.
+    def forward(self, taught: TaughtBatch) -> tuple[Tensor, StepOutput]:
+        """Return the loss of the batch, and what is recorded of it.
 
         The student also sees the strong view of the batch, if the method needs that.
         """
@@ -209,7 +211,8 @@ class DistillationLoss(nn.Module):
                 strong = self._outputs(taught.images_for(self.input, strong=True))
         student = self.process_group.gather_outputs(student, taught.batch)
         rows, of_strong = self.task.features(student), strong and self.task.features(strong)
-        return taught.loss(self.objective, rows, of_strong), student.logits.detach()
+        loss = taught.loss(self.objective, rows, of_strong)
+        return loss.total, StepOutput(student.logits.detach()[None], [loss.method_terms])
 
     def _outputs(self, images: Tensor) -> Features:
         if self.objective.method.needs_features:
@@ -227,7 +230,7 @@ def new_student(
     config, classes, own = arm.experiment.student, teacher.num_classes, student_input.own
     with IsolatedRng(derive_seed(seed, "student"), teacher.device).active():
         student = new_model(config, classes, own)
-    loaded = load_weights(student, config, classes, own)
+    loaded = load_weights(student, config, classes, own, teacher.class_names)
     return student.to(teacher.device).to(memory_format=torch.channels_last).train(), loaded
 
 
@@ -248,50 +251,3 @@ def _new_objective(
         objective = build_objective(experiment.method, experiment.rank, pair, hard)
     objective.method.to(teacher.device).train()
     return objective
-
-
-def record_metrics(
-    arms: Sequence[ArmOnStream],
-    outputs: Sequence[StepOutput],
-    taught: TaughtBatch,
-    process_group: ProcessGroup = SINGLE_PROCESS,
-) -> None:
-    """Add the terms and metrics of a step, over all ranks, to the meters of its arms.
-
-    All of this runs on the device. ``meters.images`` is left to the caller.
-    """
-    method_terms = [terms for output in outputs for terms in output.method_terms]
-    objectives, batch = [arm.objective for arm in arms], taught.batch
-    metrics = measure(
-        arms[0].task,
-        objectives,
-        [objective.hard for objective in objectives],
-        [output.outputs for output in outputs],
-        logits_of(taught.teacher),
-        batch.targets,
-    )
-    counted = arms[0].task.counts_in_training
-    of_arms = [metrics.of_arm(arm, counted) for arm in range(len(arms))]
-    means: Sequence[Tensor] = [
-        torch.cat([row, *(value.to(row.dtype)[None] for value in terms.values())])
-        for (row, _), terms in zip(of_arms, method_terms, strict=True)
-    ]
-    correct: Sequence[Tensor] = [counts for _, counts in of_arms]
-    means, correct = process_group.reduce_metrics(means, correct, batch)
-    for arm, arm_means, arm_correct in zip(arms, means, correct, strict=True):
-        arm.meters.accumulate(arm_means, arm_correct, batch.total)
-
-
-def record_gradients(
-    arms: Sequence[ArmOnStream],
-    outputs: Sequence[StepOutput],
-    taught: TaughtBatch,
-    process_group: ProcessGroup = SINGLE_PROCESS,
-) -> None:
-    """Add the logit diagnostics of a step, over all ranks, to those of its arms."""
-    logits = rows_of(arms[0].task, [output.outputs for output in outputs])
-    rows = diagnose([arm.objective for arm in arms], logits, logits_of(taught.teacher))
-    no_counts = [logits.new_empty(0, dtype=torch.int64)] * len(arms)
-    means, counts = process_group.reduce_metrics(list(rows), no_counts, taught.batch)
-    for arm, arm_means, arm_counts in zip(arms, means, counts, strict=True):
-        arm.diagnostics.add(arm_means, arm_counts, taught.batch.total)

@@ -1,14 +1,22 @@
 """A model as a section of the experiment describes it: its input, and its first weights."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from rkkd_cli.config.arms import Arm
 from rkkd_cli.config.models import ModelConfig
+from rkkd_cli.config.tasks import detector_kind
 from rkkd_cli.data.model_input import ImageFormat, ModelInput
 from rkkd_cli.errors import UserError
 from rkkd_cli.files import files_sha256
 from rkkd_cli.models import Classifier, build_model
 from rkkd_cli.models.checkpoint.read import weight_files
+from rkkd_cli.models.detection.build import build_detector
+from rkkd_cli.models.detection.detector import Detector
+from rkkd_cli.models.detection.first_weights import (
+    find_detector_weights,
+    load_detector_weights,
+)
 from rkkd_cli.models.features import with_unit_outputs
 from rkkd_cli.models.first_weights import (
     LoadedWeights,
@@ -24,7 +32,10 @@ Facts = dict[str, Any]
 
 def weights_source(config: ModelConfig) -> WeightsSource | None:
     """Return where the model's first weights come from, None for random ones. Raises UserError."""
-    return None if config.weights is None else find_weights(config.model, config.weights)
+    if config.weights is None:
+        return None
+    find = find_weights if detector_kind(config.model) is None else find_detector_weights
+    return find(config.model, config.weights)
 
 
 def model_input(config: ModelConfig, images: ImageFormat) -> ModelInput:
@@ -39,7 +50,10 @@ def model_input(config: ModelConfig, images: ImageFormat) -> ModelInput:
                 f"{config.role}.{key} has {len(values)} value{'s' * (len(values) > 1)}, and the "
                 f"images have {images.channels} channel{'s' * (images.channels > 1)}"
             )
-    published = published_weights(config.model, config.weights) if config.weights else None
+    is_resized = detector_kind(config.model) is None  # detectors take images of any size
+    published = None
+    if config.weights and is_resized:
+        published = published_weights(config.model, config.weights)
     own = images
     if published is not None:
         own = own._replace(size=published.size)
@@ -52,15 +66,29 @@ def model_input(config: ModelConfig, images: ImageFormat) -> ModelInput:
 
 def new_model(config: ModelConfig, classes: int, own: ImageFormat) -> Classifier:
     """Return the model for images of its own format, with random weights."""
+    if detector_kind(config.model) is not None:
+        return build_detector(
+            config.model,
+            classes,
+            config.given_options,
+            in_channels=own.channels,
+            pretrained=config.weights is not None,
+        )
     outputs = config.outputs(classes)
     model = build_model(config.model, outputs, own.channels, own.size, config.given_options)
     return with_unit_outputs(model) if config.normalize else model
 
 
 def load_weights(
-    model: Classifier, config: ModelConfig, classes: int, own: ImageFormat
+    model: Classifier,
+    config: ModelConfig,
+    classes: int,
+    own: ImageFormat,
+    class_names: Sequence[str] = (),
 ) -> LoadedWeights | None:
     """Load the first weights of the experiment, if it names any, into a model of its own format.
+
+    A detector's columns are found by ``class_names``.
 
     Raises UserError if they do not fit, RunError if they cannot be downloaded.
     """
@@ -68,6 +96,8 @@ def load_weights(
     if source is None:
         return None
     fetched = fetch_weights(source)
+    if isinstance(model, Detector):
+        return load_detector_weights(model, fetched, class_names)
     return load_first_weights(model, fetched, config.outputs(classes), own.channels, own.size)
 
 
@@ -98,7 +128,7 @@ def weights_facts(loaded: LoadedWeights) -> Facts:
         "source": loaded.source.origin,
         "sha256": files_sha256(loaded.weights.files),
     }
-    head = loaded.fitted.replaced_head
+    head = loaded.replaced_head
     return facts | ({"note": str(head)} if head else {})
 
 

@@ -3,12 +3,13 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rkkd_cli.config.arms import Arm
+from rkkd_cli.tasks.average_precision import ImageBoxes
 
 WeightsKind = Literal["best", "final", "ema"]
 
@@ -186,6 +187,27 @@ class Retrieved:
     classes: NDArray[np.str_]
 
 
+class FoundInScene(NamedTuple):
+    """A test image by its number, (H, W, 3) uint8; what the teacher and a student find in it."""
+
+    number: int
+    pixels: NDArray[np.uint8]
+    teacher: ImageBoxes
+    student: ImageBoxes
+
+
+@dataclass(frozen=True, eq=False)
+class Detected:
+    """What an arm's detector finds, after its last epoch, in some test images."""
+
+    stream: str
+    arm: str
+    seed: int
+    epoch: int
+    class_names: tuple[str, ...]
+    scenes: tuple[FoundInScene, ...]
+
+
 @dataclass(frozen=True)
 class JobFailed:
     """The training of a stream was given up. Its rows and checkpoints stay."""
@@ -218,6 +240,7 @@ Event = (
     | EndedEarly
     | StudentWeights
     | Retrieved
+    | Detected
     | JobFailed
     | Checkpoint
 )

@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from typing import Any
 
-from rkkd_cli.data.stream import Batch, Stream
+from rkkd_cli.data.on_device import AnyBatch, AnyStream
 from rkkd_cli.train.arm import ArmOnStream
 from rkkd_cli.train.checkpoint import misfit_error
 from rkkd_cli.train.cuda_graph import GraphRecorder
@@ -25,7 +25,7 @@ from rkkd_cli.train.events import (
 from rkkd_cli.train.metrics.evaluate import (
     EMA,
     EvaluatedStudent,
-    TaughtSplit,
+    HeldOutSplit,
     collapse_warnings,
     evaluate,
     first_non_finite,
@@ -33,8 +33,8 @@ from rkkd_cli.train.metrics.evaluate import (
 )
 from rkkd_cli.train.metrics.gradients import gradient_columns
 from rkkd_cli.train.metrics.meters import NonFinite, SplitMeters
-from rkkd_cli.train.metrics.retrieved import retrieved
 from rkkd_cli.train.profile import DATA, stage
+from rkkd_cli.train.sheets import sheets
 from rkkd_cli.train.stacked.stack import group_into_stacks
 from rkkd_cli.train.step import Progress, Step
 from rkkd_cli.train.taught_batch import TeacherOutputs
@@ -61,11 +61,11 @@ class Lockstep:
     def __init__(
         self,
         name: str,
-        stream: Stream,
+        stream: AnyStream,
         teacher: Teachers,
         arms: Sequence[ArmOnStream],
         epochs: int,
-        held_out: Mapping[str, TaughtSplit],
+        held_out: Mapping[str, HeldOutSplit],
         stacked: bool = False,
         logit_cache: LogitCache | LogitCaches | None = None,
         process_group: ProcessGroup = SINGLE_PROCESS,
@@ -111,9 +111,11 @@ class Lockstep:
         first_image = self.batches_done * self.stream.batch_size
         return self.logit_cache.open_epoch(epoch, first_image, self.teacher)
 
-    def _batches(self, epoch: int) -> Iterator[Batch]:
+    def _batches(self, epoch: int) -> Iterator[AnyBatch]:
         """Yield the remaining batches of an epoch."""
-        batches = self.stream.epoch(epoch, self.batches_done, self.process_group.shard)
+        batches: Iterator[AnyBatch] = self.stream.epoch(
+            epoch, self.batches_done, self.process_group.shard
+        )
         for _ in range(len(self.stream) - self.batches_done):
             with stage(DATA):
                 batch = next(batches)
@@ -163,8 +165,8 @@ class Lockstep:
         tests = {name: held_out[name]["test"] for name in finished}
         yield from collapse_warnings(self.teacher.task, self.stream.seed, self.epochs_done, tests)
         for arm, meters in tests.items():
-            images = self.held_out["test"].images
-            yield from retrieved(self.name, arm, self.stream.seed, self.epochs_done, images, meters)
+            whose = self.name, arm, self.stream.seed, self.epochs_done
+            yield from sheets(*whose, self.held_out["test"], meters)
         yield EpochDone(self.name, self.stream.seed, self.epochs_done, tuple(rows))
 
     def _evaluate(

@@ -9,21 +9,22 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from rkkd_cli.data.on_device import AnyBatch
 from rkkd_cli.data.stream import Batch
-from rkkd_cli.train.arm import record_gradients, record_metrics
 from rkkd_cli.train.cuda_graph import CudaGraphStep, GraphRecorder
 from rkkd_cli.train.distributed.process_group import SINGLE_PROCESS, ProcessGroup
 from rkkd_cli.train.metrics.gradients import GRADIENT_LOG_INTERVAL
 from rkkd_cli.train.profile import stage
 from rkkd_cli.train.recipe import allow_capture
+from rkkd_cli.train.record_step import record_gradients, record_metrics
+from rkkd_cli.train.regions import AnyTaught
 from rkkd_cli.train.stacked.stack import ArmGroup
 from rkkd_cli.train.taught_batch import (
     StepOutput,
-    TaughtBatch,
     TeacherOutputs,
     feature_needs,
-    run_teacher,
 )
+from rkkd_cli.train.teacher.model import teach
 
 
 class Progress(NamedTuple):
@@ -56,7 +57,7 @@ class Step:
         self.groups, self.process_group = groups, process_group
         self.arms = [arm for group in groups for arm in group.members]
         self.needs = feature_needs(arm.objective for arm in self.arms)
-        self.graph_step: CudaGraphStep[tuple[TaughtBatch, list[StepOutput]]] | None = None
+        self.graph_step: CudaGraphStep[tuple[AnyTaught, list[StepOutput]]] | None = None
         if graph_recorder is not None:
             for arm in self.arms:
                 allow_capture(arm.trained.optimizer)
@@ -69,12 +70,12 @@ class Step:
         """Why steps are not replayed although that was requested; empty if they are."""
         return self.graph_step.problem if self.graph_step else ""
 
-    def take(self, teacher_outputs: TeacherOutputs, batch: Batch, progress: Progress) -> None:
+    def take(self, teacher_outputs: TeacherOutputs, batch: AnyBatch, progress: Progress) -> None:
         """Let every arm step on the batch, and record its metrics."""
         for group in self.groups:
             group.set_rates(progress.epochs_done)
         run = partial(self._run_on_device, teacher_outputs, progress)
-        if self.graph_step is None:
+        if self.graph_step is None or not isinstance(batch, Batch):
             taught, outputs = run(batch)
         else:
             taught, outputs = self.graph_step(run, batch, self._signature(progress.epoch))
@@ -85,11 +86,11 @@ class Step:
                 record_gradients(self.arms, outputs, taught, self.process_group)
 
     def _run_on_device(
-        self, teacher_outputs: TeacherOutputs, progress: Progress, batch: Batch
-    ) -> tuple[TaughtBatch, list[StepOutput]]:
+        self, teacher_outputs: TeacherOutputs, progress: Progress, batch: AnyBatch
+    ) -> tuple[AnyTaught, list[StepOutput]]:
         """Do everything that runs on the device, and nothing else."""
         with stage("teacher"):
-            taught = run_teacher(
+            taught = teach(
                 teacher_outputs,
                 batch,
                 self.needs,

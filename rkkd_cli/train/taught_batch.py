@@ -10,9 +10,10 @@ from torch import Tensor
 
 from rkkd_cli.data.model_input import ModelInput
 from rkkd_cli.data.stream import Batch
+from rkkd_cli.data.targets import Targets
 from rkkd_cli.methods import DistillInputs, Objective, ViewOutputs
 from rkkd_cli.methods.objective import ObjectiveLoss, weighted_loss
-from rkkd_cli.methods.teacher_outputs import Outputs, weighted_targets
+from rkkd_cli.methods.teacher_outputs import Logits, Outputs, logits_of, weighted_targets
 from rkkd_cli.models import Features
 from rkkd_cli.tasks.task import Task
 from rkkd_cli.train.distributed.process_group import SINGLE_PROCESS, ProcessGroup
@@ -36,6 +37,17 @@ class FeatureNeeds(NamedTuple):
     strong_view: bool
 
 
+class Compared(NamedTuple):
+    """What rows of a student are compared with: the teacher's rows (B, C), and their labels.
+
+    ``hard``: the value of the hard term, if the student has computed it itself.
+    """
+
+    teacher: Logits
+    targets: Targets
+    hard: Tensor | None = None
+
+
 class TaughtBatch(NamedTuple):
     """A batch, the teachers' outputs on its weak and its strong view, and the epoch (from 1).
 
@@ -49,6 +61,11 @@ class TaughtBatch(NamedTuple):
     epoch: int
     epochs: int
     converted: dict[tuple[ModelInput, bool], Tensor]
+
+    @property
+    def compared(self) -> Compared:
+        """What the rows of all arms are compared with."""
+        return Compared(logits_of(self.teacher), self.batch.targets)
 
     def images_for(self, model_input: ModelInput, strong: bool = False) -> Tensor:
         """Return the images, or their strong view, as a student takes them.
@@ -98,10 +115,14 @@ class TaughtBatch(NamedTuple):
 
 
 class StepOutput(NamedTuple):
-    """The outputs (A, B, D) of arms before their step, and the raw terms of their methods."""
+    """The outputs (A, B, D) of arms before their step, and the raw terms of their methods.
+
+    ``compared``: what they are compared with, if that is the arm's own.
+    """
 
     outputs: Tensor
     method_terms: list[dict[str, Tensor]]
+    compared: Compared | None = None
 
 
 def feature_needs(objectives: Iterable[Objective]) -> FeatureNeeds:

@@ -180,7 +180,9 @@ def test_findings_prints_every_claim_with_its_numbers(folder: Path, warm_rkkd: P
 
 def test_the_page_shows_what_the_program_says(folder: Path, warm_rkkd: Program) -> None:
     page = (ROOT / "docs" / "statistics.md").read_text(encoding="utf-8")
-    claims, _, _ = said(warm_rkkd("findings", "cifar100-whole-five-seeds", cwd=folder)).rpartition("\n\n")
+    claims, _, _ = said(warm_rkkd("findings", "cifar100-whole-five-seeds", cwd=folder)).rpartition(
+        "\n\n"
+    )
     assert f"$ rkkd findings cifar100-whole-five-seeds\n{claims}\n```\n" in page
     words = ("compare", "digits-sample", "--metric", "test_acc", "--metric", "test_rank")
     table, *sentences, _ = said(warm_rkkd(*words, cwd=folder)).split("\n\n")

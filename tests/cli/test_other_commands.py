@@ -12,6 +12,7 @@ from running import Ended, FolderMaker, Program, quick, refused, succeeded
 
 from rkkd_cli.config.presets import load_experiment, preset_directory, preset_names
 from rkkd_cli.data.catalogue import DATASETS
+from rkkd_cli.data.detection.reading import DETECTION_SETS
 from rkkd_cli.losses import SURROGATES
 from rkkd_cli.models import MODELS
 
@@ -42,7 +43,7 @@ def figure_names(folder: Path) -> set[str]:
     [
         ("presets", preset_names()),
         ("models", list(MODELS)),
-        ("datasets", list(DATASETS)),
+        ("datasets", [*DATASETS, *DETECTION_SETS]),
         ("surrogates", list(SURROGATES)),
         ("runs", ["older", "newer"]),
     ],

@@ -19,6 +19,10 @@ Condition = Callable[[], object]
 
 # What makes a preset of classes one of embeddings.
 EMBEDDING_KEYS = ("task=embedding", "student.embedding=8", "teacher.embedding=8")
+DETECTION_KEYS = (
+    "teacher.model=fasterrcnn:resnet20", "student.model=fasterrcnn:resnet8",
+    "dataset.name=digits_scenes",
+)  # fmt: skip
 
 # Small and fast: one seed, two epochs, 200 images. The teacher takes a second.
 QUICK = (

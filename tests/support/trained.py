@@ -12,7 +12,9 @@ from weights import through_a_file
 from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.config.overrides import Override, parse_override
 from rkkd_cli.config.presets import load_experiment
+from rkkd_cli.data.images import Dataset
 from rkkd_cli.records.metrics import TIMING
+from rkkd_cli.sweep.datasets import load
 from rkkd_cli.sweep.engines.local import run_jobs
 from rkkd_cli.sweep.recording.run_state import RunState
 from rkkd_cli.train.distributed.process_group import SINGLE_PROCESS, ProcessGroup
@@ -43,6 +45,13 @@ def experiment_on(root: Path, *overrides: str) -> Experiment:
     """Return the preset rank_grad on an image folder."""
     given = ("dataset.name=folder", f"dataset.root={root}", "dataset.image_size=16", *overrides)
     return load_experiment("rank_grad", [parse_override(text) for text in given])
+
+
+def labelled_images(experiment: Experiment, cache: Path) -> Dataset:
+    """Return the experiment's dataset, whose images have a class each."""
+    dataset = load(experiment, cache)
+    assert isinstance(dataset, Dataset)
+    return dataset
 
 
 def arm_of(method: str) -> dict[str, Any]:

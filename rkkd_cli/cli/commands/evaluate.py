@@ -32,9 +32,10 @@ def evaluate(
     as_json: bool,
     out: Path,
 ) -> None:
-    """Measure the trained students of a run: accuracy and cross-entropy.
+    """Measure the trained students of a run: accuracy and cross-entropy, or average precision.
 
-    On another folder the classes are found by the names of its folders; it need not have all.
+    On another folder the classes are found by the names of its folders; it need not have all. That
+    of a detector has annotations, in the format of the run's.
     """
     from rkkd_cli.cli.runtime.evaluate_students import evaluate_students
     from rkkd_cli.sweep.students.student import open_trained, read_students

@@ -37,6 +37,7 @@ def plot(
     from rkkd_cli.cli.output.stored_run import record_of, resolve_published
     from rkkd_cli.files import write_problem
     from rkkd_cli.records.run_directory import newest_run, open_run
+    from rkkd_cli.report.detections import draw_detections
     from rkkd_cli.report.retrieval import draw_retrieval
 
     file_formats = _parse_formats(formats)
@@ -50,7 +51,8 @@ def plot(
         paths = _draw_grid(opened[0], folder, file_formats, source)
     else:
         paths = _draw_curves(records, folder, file_formats, source, metric or [])
-        paths += [] if metric else draw_retrieval(opened, records, folder, file_formats)
+        for draw in () if metric else (draw_retrieval, draw_detections):
+            paths += draw(opened, records, folder, file_formats)
     for path in paths:
         print_line(stdout, str(path))
 

@@ -126,10 +126,12 @@ def make_run_result(
     from rkkd_cli.analysis.pairing import RunRecord
     from rkkd_cli.config.presets import read_experiment
     from rkkd_cli.report.curves import draw_figures
+    from rkkd_cli.report.detections import draw_detections
     from rkkd_cli.report.retrieval import draw_retrieval
 
     experiment = read_experiment(run.experiment)
     record = RunRecord(run.name, experiment, manifest, metrics, manifest.status)
     drawn = draw_figures([record], run.figures, ["png"])
     drawn += draw_retrieval([run], [record], run.figures, ["png"])
+    drawn += draw_detections([run], [record], run.figures, ["png"])
     return RunResult(run, manifest, metrics, drawn)

@@ -14,13 +14,19 @@ from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.config.models import ModelConfig
 from rkkd_cli.config.presets import to_toml
 from rkkd_cli.data.headers import Headers
-from rkkd_cli.data.reading import check_images, inspect_images, needs_download
+from rkkd_cli.data.reading import check_images, inspect_images
 from rkkd_cli.errors import UserError
 from rkkd_cli.models import count_parameters
 from rkkd_cli.records.cache import cache_directory
-from rkkd_cli.report.run_text import augmentation_text
+from rkkd_cli.report.run_text import augmentation_text, min_size_text
 from rkkd_cli.report.setting_text import recipe_text
-from rkkd_cli.sweep.check import CheckedStream, check_device, check_experiment, dataset_request
+from rkkd_cli.sweep.check import CheckedStream, check_device, check_experiment
+from rkkd_cli.sweep.datasets import (
+    dataset_request,
+    detection_request,
+    usual_sides,
+    will_download,
+)
 from rkkd_cli.sweep.doubts import doubts
 from rkkd_cli.sweep.estimate import StreamEstimate, estimate_stream, free_memory
 from rkkd_cli.sweep.jobs import sources_key
@@ -175,19 +181,22 @@ def stream_lines(stream: CheckedStream, headers: Headers | None) -> Lines:
 
 
 def _data_text(stream: CheckedStream) -> str:
-    dataset, request = stream.dataset, dataset_request(stream.experiment)
-    source = " (would be downloaded)" if needs_download(request, cache_directory()) else ""
+    dataset, experiment = stream.dataset, stream.experiment
+    source = " (would be downloaded)" if will_download(experiment, cache_directory()) else ""
     source = " (streamed from the disk)" if dataset.streamed else source
     val = f" + {dataset.val_images:,} validation" if dataset.val_images else ""
     height, width = dataset.size
-    classes = f"{dataset.num_classes} classes"
-    if request.is_split_by_class:
+    classes, size = f"{dataset.num_classes} classes", f"{width}×{height}"
+    if experiment.task == "detection":
+        request = detection_request(experiment)
+        size = min_size_text(usual_sides(request), request.max_size)
+    elif dataset_request(experiment).is_split_by_class:
         classes = f"{dataset.train_classes:,} classes to train on, {dataset.test_classes:,} others"
     return (
-        f"{stream.experiment.dataset.name}{source}: {dataset.train_images:,} training{val} + "
-        f"{dataset.test_images:,} test images, {width}×{height}, {dataset.in_channels} "
+        f"{experiment.dataset.name}{source}: {dataset.train_images:,} training{val} + "
+        f"{dataset.test_images:,} test images, {size}, {dataset.in_channels} "
         f"channel{'s' * (dataset.in_channels > 1)}, {classes}"
-        f"{augmentation_text(request.augment.used)}"
+        f"{augmentation_text(dataset_request(experiment).augment.used)}"
     )
 
 
@@ -243,7 +252,7 @@ def size_text(count: int) -> str:
 
 
 def _stream_json(stream: CheckedStream, estimate: StreamEstimate) -> dict[str, Any]:
-    experiment, request = stream.experiment, dataset_request(stream.experiment)
+    experiment = stream.experiment
     return {
         "arms": [arm.name for arm in stream.arms],
         "objectives": stream.objectives,
@@ -254,7 +263,7 @@ def _stream_json(stream: CheckedStream, estimate: StreamEstimate) -> dict[str, A
         "image_shape": [stream.dataset.in_channels, *stream.dataset.size],
         "streamed": stream.dataset.streamed,
         "notes": stream.dataset.notes,
-        "needs_download": needs_download(request, cache_directory()),
+        "needs_download": will_download(experiment, cache_directory()),
         "parameters": stream.parameters,
         **_teachers_json(stream),
         "students": {arm.name: _model_json(stream, arm.experiment.student) for arm in stream.arms},

@@ -1,7 +1,7 @@
 """``rkkd evaluate``: measure students, and print what was measured."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -9,56 +9,66 @@ import typer
 
 from rkkd_cli.analysis.summary import mean_std
 from rkkd_cli.cli.output import console, tables
+from rkkd_cli.config.tasks import DETECTION, SHORT_NAMES
 from rkkd_cli.records.cache import cache_directory
+from rkkd_cli.sweep.students.detect import MeasuredDetector, evaluate_detectors
 from rkkd_cli.sweep.students.evaluate import TOP, Measured, evaluate_folder, evaluate_split
 from rkkd_cli.sweep.students.student import Student
 from rkkd_cli.train.device import pick_device
 
-Results = list[tuple[Student, Measured]]
+# What is measured by its name: in words, and the decimals that are shown.
+OF_CLASSES = {"acc": ("accuracy (%)", 2), "ce": ("cross-entropy", 4), "top5": ("top 5 (%)", 2)}
+OF_OBJECTS = {name: (f"{SHORT_NAMES[name]} (%)", 2) for name in DETECTION.held_out}
+
+Results = list[tuple[Student, Measured | MeasuredDetector]]
 
 
 def evaluate_students(
     students: Sequence[Student], root: Path | None, split: str, device: str, as_json: bool
 ) -> None:
     """Measure the students on a split of their run, or on the folder ``root``; print a table."""
-    picked = pick_device(device)
-    measured = (
-        evaluate_split(students, split, cache_directory(), picked)
-        if root is None
-        else evaluate_folder(students, root, split, picked)
-    )
-    results = list(zip(students, measured, strict=True))
+    picked, columns = pick_device(device), OF_CLASSES
+    measured: Iterable[Measured | MeasuredDetector]
+    if students[0].experiment.task == "detection":
+        measured = evaluate_detectors(students, root, split, cache_directory(), picked)
+        columns = OF_OBJECTS
+    elif root is None:
+        measured = evaluate_split(students, split, cache_directory(), picked)
+    else:
+        measured = evaluate_folder(students, root, split, picked)
+    results: Results = list(zip(students, measured, strict=True))
     if as_json:
         typer.echo(json.dumps({"students": [_as_json(student, its) for student, its in results]}))
         return
-    header = ["arm", "seed", "images", "accuracy (%)", "cross-entropy", "top 5 (%)"]
-    rows = _rows(results)
+    measured_names = {name for _, its in results for name in its.metrics}
+    shown = {name: column for name, column in columns.items() if name in measured_names}
     if max(student.facts.classes for student in students) <= TOP:
-        header, rows = header[:-1], [row[:-1] for row in rows]
-    console.print_table(tables.plain_table(header, rows))
+        shown.pop("top5", None)
+    header = ["arm", "seed", "images", *(text for text, _ in shown.values())]
+    digits = {name: places for name, (_, places) in shown.items()}
+    console.print_table(tables.plain_table(header, _rows(results, digits)))
 
 
-def _rows(results: Results) -> list[list[str]]:
+def _rows(results: Results, digits: Mapping[str, int]) -> list[list[str]]:
     """Return a row for each student, and below an arm's students their mean ± deviation."""
     rows = []
     for arm in dict.fromkeys(student.arm for student, _ in results):
         its = [(student, measured) for student, measured in results if student.arm == arm]
         for student, measured in its:
-            rows.append([arm, str(student.seed), *_cells([measured])])
+            rows.append([arm, str(student.seed), *_cells([measured], digits)])
         if len(its) > 1:
-            rows.append([arm, f"mean ± sd, n = {len(its)}", *_cells([m for _, m in its])])
+            rows.append([arm, f"mean ± sd, n = {len(its)}", *_cells([m for _, m in its], digits)])
     return rows
 
 
-def _cells(measured: Sequence[Measured]) -> list[str]:
-    metrics = [(m.acc, m.ce, m.top5) for m in measured]
-    digits = (2, 4, 2)
+def _cells(measured: Sequence[Measured | MeasuredDetector], digits: Mapping[str, int]) -> list[str]:
     values = [
-        mean_std(pd.Series(column)).text(places)
-        for column, places in zip(zip(*metrics, strict=True), digits, strict=True)
+        mean_std(pd.Series([one.metrics.get(name) for one in measured])).text(places)
+        for name, places in digits.items()
     ]
     return [f"{measured[0].images:,}", *values]
 
 
-def _as_json(student: Student, measured: Measured) -> dict[str, object]:
-    return {"arm": student.arm, "seed": student.seed, **measured._asdict()}
+def _as_json(student: Student, measured: Measured | MeasuredDetector) -> dict[str, object]:
+    of_student = {"arm": student.arm, "seed": student.seed, "images": measured.images}
+    return of_student | measured.metrics

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from rkkd_cli.cli.output.console import err, out, print_line
 from rkkd_cli.cli.runtime.export_teacher import check_target
+from rkkd_cli.config.tasks import CLASSIFICATION, DETECTION
 from rkkd_cli.errors import UserError
 from rkkd_cli.files import atomic_file
 from rkkd_cli.records.run_directory import RunDirectory
@@ -45,11 +46,16 @@ def export_student(
 
 def _description(student: Student) -> str:
     facts, metadata = student.facts, student.metadata
-    accuracy = "" if facts.test_acc is None else f", {facts.test_acc:.2f} % on {facts.dataset}"
+    levels = {CLASSIFICATION: facts.test_acc, DETECTION: facts.test_ap}
+    measured = [
+        f", {task.value_prefix}{level:.2f} % on {facts.dataset}"
+        for task, level in levels.items()
+        if level is not None
+    ]
     epoch = f"epoch {metadata['epoch']}" if "epoch" in metadata else "its weights"
     model = student.experiment.student.model
     ends = f"{facts.classes} classes"
     if "embedding" in metadata:
         length = ", of length 1" if metadata.get("normalize") == "True" else ""
         ends = f"an embedding of {metadata['embedding']} numbers{length}"
-    return f"{model} of arm {student.name}, {epoch}, {ends}{accuracy}"
+    return f"{model} of arm {student.name}, {epoch}, {ends}{''.join(measured)}"

@@ -1,13 +1,17 @@
 """``rkkd teacher export``: write a teacher as a safetensors file."""
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+from torch import Tensor
 
 from rkkd_cli.cli.output.console import out, print_line
-from rkkd_cli.config.tasks import task_of
+from rkkd_cli.config.tasks import detector_kind, task_of
 from rkkd_cli.errors import UserError
-from rkkd_cli.files import atomic_file, write_problem
-from rkkd_cli.models.checkpoint.layout import read_weights
+from rkkd_cli.files import atomic_file, files_sha256, write_problem
+from rkkd_cli.models.checkpoint.layout import CheckpointWeights, read_weights
 from rkkd_cli.records.cache import cache_directory
 from rkkd_cli.sweep.teacher_import import TeacherFile, recognise_teacher
 from rkkd_cli.train.teacher.safetensors_files import (
@@ -26,18 +30,20 @@ def export_teacher(name: str, to: Path | None, force: bool) -> None:
     """Write the teacher as a safetensors file, and print the file and what it holds."""
     teacher = find_teacher(name, cache_directory())
     weights = read_weights(teacher.path)
-    images = images_in_facts(teacher.facts)
-    options = options_in_facts(teacher.facts)
-    file = recognise_teacher(weights, teacher.facts.get("model"), images, options)
-    recorded = {key: metadata_fact(file.weights.metadata, key) for key in METADATA_NAMES}
-    facts = recorded | teacher.facts | _facts_of_weights(file)
-    if facts.get("embedding"):  # the weights show its dimensions, not the classes
-        facts["classes"] = teacher.facts["classes"]
+    recorded = {key: metadata_fact(weights.metadata, key) for key in METADATA_NAMES}
+    facts = recorded | teacher.facts
+    state: Mapping[str, Tensor] = weights.tensors
+    if detector_kind(facts["model"] or "") is None:
+        file = _recognised(weights, teacher.facts)
+        state, classes = file.model.state, facts["classes"]
+        facts |= _facts_of_weights(file)
+        if facts.get("embedding"):  # the weights show its dimensions, not the classes
+            facts["classes"] = classes
     if facts["sha256"] is None:
-        facts["sha256"] = file.sha256
+        facts["sha256"] = files_sha256(weights.files)
     path = _target(to, facts["model"], facts["dataset"])
     check_target(path, force)
-    content = teacher_bytes(file.model.state, facts)
+    content = teacher_bytes(state, facts)
     with atomic_file(path) as output:
         output.write(content)
     sha256 = hashlib.sha256(content).hexdigest()
@@ -48,6 +54,11 @@ def export_teacher(name: str, to: Path | None, force: bool) -> None:
     ends = f"an embedding of {embedding}" if embedding else f"{facts['classes']} classes"
     description = f"{facts['model']}, {ends}{measured}"
     print_line(out, f"{path}: {description}; sha256 {sha256}")
+
+
+def _recognised(weights: CheckpointWeights, facts: Mapping[str, Any]) -> TeacherFile:
+    images, options = images_in_facts(facts), options_in_facts(facts)
+    return recognise_teacher(weights, facts.get("model"), images, options)
 
 
 def _facts_of_weights(file: TeacherFile) -> dict[str, object]:

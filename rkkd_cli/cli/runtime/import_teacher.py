@@ -12,9 +12,10 @@ from rkkd_cli.cli.runtime.recognise_teacher import as_overrides
 from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.config.overrides import Override, parse_value
 from rkkd_cli.config.presets import DEFAULT_PRESET, load_experiment
-from rkkd_cli.config.tasks import task_of
+from rkkd_cli.config.tasks import detector_kind, task_of
 from rkkd_cli.errors import UserError
 from rkkd_cli.models.checkpoint.layout import CheckpointWeights, read_weights
+from rkkd_cli.models.detection.published import networks_in
 from rkkd_cli.models.external.options import NO_OPTIONS
 from rkkd_cli.records.cache import cache_directory
 from rkkd_cli.records.manifest import teacher_metric
@@ -57,6 +58,8 @@ def import_file(
 
     If neither preset nor overrides name a dataset, it is the one in the file's metadata.
     """
+    if detector_kind(metadata_fact(weights.metadata, "model") or "") or any(networks_in(weights)):
+        raise UserError(_as_it_is(weights, "is a detector"))
     typed, overrides = overrides, list(overrides)
     dataset = metadata_fact(weights.metadata, "dataset")
     names_dataset = any(override.key in ("dataset", "dataset.name") for override in overrides)
@@ -65,10 +68,9 @@ def import_file(
     source = DEFAULT_PRESET if preset is None else preset
     wanted, given = load_experiment(source, overrides), any(map(_is_option, typed))
     if wanted.task == "embedding" or metadata_fact(weights.metadata, "embedding"):
-        raise UserError(
-            f"checkpoint {weights.path} is for embeddings, and teachers of classes are imported; "
-            "give the file to a run as it is, with --teacher-weights"
-        )
+        raise UserError(_as_it_is(weights, "is for embeddings"))
+    if wanted.task == "detection":
+        raise UserError(_as_it_is(weights, "is to be of a detector"))
     options = wanted.teacher.given_options if given else NO_OPTIONS
     file = recognise_teacher(weights, model, images_of(wanted), options)
     overrides += as_overrides(file.model.model, file.model.options)
@@ -87,6 +89,13 @@ def import_file(
     _print_import(file, imported)
     command = _command(preset, typed, experiment, imported)
     print_line(out, shlex.join(command))
+
+
+def _as_it_is(weights: CheckpointWeights, problem: str) -> str:
+    return (
+        f"checkpoint {weights.path} {problem}, and teachers of classes are imported; give the file "
+        "to a run as it is, with --teacher-weights"
+    )
 
 
 def _print_import(file: TeacherFile, imported: ImportedTeacher) -> None:

@@ -31,9 +31,9 @@ def load_with_teacher(
             continue
         from rkkd_cli.sweep.teacher_import import model_in_checkpoint
 
-        held = model_in_checkpoint(alone)
-        if (held.model, held.options) != (alone.teacher.model, alone.teacher.given_options):
-            found += as_overrides(held.model, held.options, section)
+        model, options = model_in_checkpoint(alone)
+        if (model, options) != (alone.teacher.model, alone.teacher.given_options):
+            found += as_overrides(model, options, section)
     return load([*overrides, *found]) if found else experiment
 
 

@@ -10,11 +10,11 @@ import signal
 import threading
 import warnings
 import weakref
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -46,6 +46,7 @@ class DecodeTask(NamedTuple):
 
 
 Tasks = Sequence[DecodeTask]
+Decode = Callable[[Any], Tensor]
 
 
 def decode(tasks: Tasks) -> Tensor:
@@ -68,20 +69,23 @@ class _Batches(Dataset[Tensor | str]):
     What cannot be decoded is a sentence, since DataLoader wraps exceptions in tracebacks.
     """
 
-    def __getitem__(self, tasks: Tasks) -> Tensor | str:
+    def __init__(self, decode: Decode) -> None:
+        self.decode = decode
+
+    def __getitem__(self, tasks: Any) -> Tensor | str:
         try:
-            return decode(tasks)
+            return self.decode(tasks)
         except UserError as error:
             return str(error)
 
 
-class _NextTasks(Sampler[Tasks]):
+class _NextTasks(Sampler[Any]):
     """The tasks of the next batches, which :class:`ImageLoader` sets."""
 
     def __init__(self) -> None:
-        self.batches: Iterator[Tasks] = iter(())
+        self.batches: Iterator[Any] = iter(())
 
-    def __iter__(self) -> Iterator[Tasks]:
+    def __iter__(self) -> Iterator[Any]:
         return self.batches
 
 
@@ -94,26 +98,29 @@ def default_workers() -> int:
 class ImageLoader:
     """Workers that decode images. They start when first needed and stay for further epochs.
 
-    With 0 workers, this process decodes. There is one reader at a time.
+    ``decode`` makes a tensor of a batch's tasks. With 0 workers, this process decodes. There is one
+    reader at a time.
     """
 
-    def __init__(self, workers: int | None = None) -> None:
-        self.requested = workers
+    def __init__(self, workers: int | None = None, decode: Decode = decode) -> None:
+        self.requested, self.decode = workers, decode
         self.tasks = _NextTasks()
         self.loader: DataLoader[Tensor | str] | None = None
         self.reader: object = None
 
-    def __reduce__(self) -> tuple[type["ImageLoader"], tuple[int | None]]:
+    def __reduce__(self) -> tuple[type["ImageLoader"], tuple[int | None, Decode]]:
         """A copy starts workers of its own."""
-        return ImageLoader, (self.requested,)
+        return ImageLoader, (self.requested, self.decode)
 
     @property
     def workers(self) -> int:
         """The number of workers: as requested, or this machine's default."""
         return default_workers() if self.requested is None else self.requested
 
-    def read(self, batches: Iterable[Tasks], count: int, pin_memory: bool) -> Iterator[Tensor]:
-        """Yield the views of ``count`` batches, (B, views, size, size, 3) uint8.
+    def read(self, batches: Iterable[Any], count: int, pin_memory: bool) -> Iterator[Tensor]:
+        """Yield what ``decode`` makes of each of ``count`` batches.
+
+        By default, of sequences of tasks, these are views (B, views, size, size, 3) uint8.
 
         With ``pin_memory``, in page-locked memory, from which a GPU reads faster.
 
@@ -138,7 +145,7 @@ class ImageLoader:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of more workers than cores, which somebody asked for
             if self.loader is None:
-                self.loader = _make_loader(self.tasks, self.workers, pin_memory)
+                self.loader = _make_loader(self.tasks, self.workers, pin_memory, self.decode)
                 others = mp.active_children()
                 decoded = iter(self.loader)
                 started = [child for child in mp.active_children() if child not in others]
@@ -154,9 +161,11 @@ def _terminate(workers: Sequence[BaseProcess]) -> None:
         worker.terminate()
 
 
-def _make_loader(tasks: _NextTasks, workers: int, pin_memory: bool) -> DataLoader[Tensor | str]:
+def _make_loader(
+    tasks: _NextTasks, workers: int, pin_memory: bool, decode: Decode
+) -> DataLoader[Tensor | str]:
     new_loader = partial(
-        DataLoader, _Batches(), batch_size=None, sampler=tasks, pin_memory=pin_memory,
+        DataLoader, _Batches(decode), batch_size=None, sampler=tasks, pin_memory=pin_memory,
         generator=torch.Generator(),  # else the global one would be moved
     )  # fmt: skip
     if workers == 0:

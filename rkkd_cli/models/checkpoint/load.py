@@ -22,6 +22,9 @@ from rkkd_cli.models.checkpoint.upgrade import upgrade_keys
 # without momentum reads it.
 BATCH_COUNTER = "num_batches_tracked"
 
+MAY_BE_NO_WEIGHTS = (
+    "; if these are no weights, `rkkd teacher import FILE --ignore-unexpected` leaves them out"
+)
 MAX_HEADS = 2
 
 OTHER_CLASSES = "was trained on"  # how the message about another number of classes begins
@@ -123,8 +126,7 @@ def find_misfit(tensors: Tensors, expected: Mapping[str, Tensor]) -> str | None:
     if unexpected and not missing:
         return (
             f"is of another architecture: 0 parameters missing, {len(unexpected)} unexpected "
-            f"(first: unexpected {', '.join(unexpected[:2])}); if these are no weights, "
-            "`rkkd teacher import FILE --ignore-unexpected` leaves them out"
+            f"(first: unexpected {', '.join(unexpected[:2])}){MAY_BE_NO_WEIGHTS}"
         )
     if missing:
         return (

@@ -17,6 +17,7 @@ from rkkd_cli.analysis.compare import Comparison
 from rkkd_cli.errors import printable
 from rkkd_cli.report.findings_text import LEGEND
 from rkkd_cli.report.page import drawing, facts, panels, tables
+from rkkd_cli.report.page.detections import detection_context
 from rkkd_cli.report.page.headline import headline_of
 from rkkd_cli.report.page.heatmaps import Heatmap, heatmaps_of
 from rkkd_cli.report.page.judged import compare_arms_of, comparison_blocks, printable_findings
@@ -136,6 +137,7 @@ def _run_context(
         "summaries": tables.summary_tables(run),
         "published_note": published_note(run.published.values()) if run.published else "",
         "retrieval": _retrieval_context(run) if run.sheets else None,
+        "detections": detection_context(run.detections) if run.detections else None,
         "heatmaps": heatmaps,
         "stills": stills,
         "first_still": "heatmap" if "heatmap" in stills else "marginals",

@@ -11,8 +11,10 @@ from rkkd_cli.analysis.published_csv import has_accuracies, has_curves
 from rkkd_cli.analysis.published_curves import PublishedCurves, read_published_curves
 from rkkd_cli.config.presets import published_path, read_experiment
 from rkkd_cli.errors import UserError
+from rkkd_cli.records.detections import DetectionSheet
 from rkkd_cli.records.retrieval import RetrievalSheet
 from rkkd_cli.records.run_directory import EXPERIMENT, MANIFEST, METRICS, RunDirectory
+from rkkd_cli.report.detection_picture import read_detections
 from rkkd_cli.report.grid_picture import GridPicture
 from rkkd_cli.report.grid_text import reference_notes
 from rkkd_cli.report.retrieval_picture import read_sheets
@@ -28,12 +30,13 @@ class PageGrid:
 
 @dataclass(frozen=True)
 class PageRun(RunRecord):
-    """One run: its records, files' contents, published accuracies by arm, retrieval sheets."""
+    """One run: its records, files' contents, published accuracies by arm, and sheets."""
 
     files: Mapping[str, bytes]
     published: Mapping[str, ComparedAccuracy] = field(default_factory=dict)
     grid: PageGrid | None = None
     sheets: Sequence[RetrievalSheet] = ()
+    detections: Sequence[DetectionSheet] = ()
 
     @classmethod
     def read(cls, run: RunDirectory, published: str | None) -> "PageRun":
@@ -60,8 +63,11 @@ class PageRun(RunRecord):
                 stated = read_published(path, experiment)
                 compared = stated.beside(metrics, manifest.cells_ended_early)
         status = run.status(manifest)
-        sheets = read_sheets(run, [str(arm) for arm in metrics["arm"].unique()])
-        return cls(run.name, experiment, manifest, metrics, status, files, compared, grid, sheets)
+        arms = [str(arm) for arm in metrics["arm"].unique()]
+        return cls(
+            run.name, experiment, manifest, metrics, status, files, compared, grid,
+            read_sheets(run, arms), read_detections(run, arms),
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)

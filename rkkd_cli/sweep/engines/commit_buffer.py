@@ -10,6 +10,7 @@ from rkkd_cli.sweep.jobs import Job
 from rkkd_cli.train.events import (
     ArmStopped,
     Checkpoint,
+    Detected,
     EndedEarly,
     EpochDone,
     Event,
@@ -20,6 +21,11 @@ from rkkd_cli.train.events import (
 )
 
 MAX_RETRIES = 3
+
+
+KEPT_UNTIL_A_CHECKPOINT = (
+    EpochDone | ArmStopped | EndedEarly | StudentWeights | Retrieved | Detected
+)
 
 
 class CommitBuffer:
@@ -43,7 +49,7 @@ class CommitBuffer:
 
     def take(self, job: Job, event: Event) -> Iterator[Event]:
         """Yield what may be recorded now."""
-        if isinstance(event, EpochDone | ArmStopped | EndedEarly | StudentWeights | Retrieved):
+        if isinstance(event, KEPT_UNTIL_A_CHECKPOINT):
             self.pending.setdefault(job.name, []).append(event)
             return
         if isinstance(event, Checkpoint):

@@ -5,9 +5,9 @@ from typing import Any
 
 import torch
 
-from rkkd_cli.data.class_batches import per_class
-from rkkd_cli.data.images import Dataset
+from rkkd_cli.data.detection.dataset import DetectionDataset
 from rkkd_cli.data.model_input import ModelInput
+from rkkd_cli.data.on_device import AnyDataset, AnyStream, open_stream
 from rkkd_cli.data.stream import Stream
 from rkkd_cli.data.streaming.loader import ImageError
 from rkkd_cli.errors import RunError
@@ -135,17 +135,18 @@ def _start_lockstep(
     recipe, teacher = job.experiment.training, sources.teacher
     process_group = runtime.process_group.for_batches(teacher.task.compares_images)
     strong = any(wants_strong_view(arm.experiment.method) for arm in job.arms)
-    stream = Stream(
+    stream = open_stream(
         sources.dataset,
         teacher.device,
         recipe.batch_size,
         job.seed,
         strong,
         recipe.last_batch,
-        per_class(recipe.per_class, recipe.batches_per_epoch),
+        recipe.per_class,
+        recipe.batches_per_epoch,
     )
     stacked = yield from _choose_stacking(job, stream, sources, state, runtime)
-    labels = stream.data.labels
+    labels = stream.data.labels if isinstance(stream, Stream) else torch.empty(0)
     logit_cache = logit_cache_of(job, sources, runtime.cache)
     lockstep = Lockstep(
         name=job.name,
@@ -192,16 +193,18 @@ def _student_facts(arms: Sequence[ArmOnStream]) -> dict[str, Any]:
     return {arm.name: {**costs[arm.name], **facts[arm.experiment.student]} for arm in arms}
 
 
-def _image_facts(job: Job, dataset: Dataset) -> dict[str, Any]:
+def _image_facts(job: Job, dataset: AnyDataset) -> dict[str, Any]:
     """Return what the weights files of students say about the images."""
-    is_held_out = dataset.crop != "padded" and dataset.is_streamed
-    fit = "held_out" if is_held_out else job.experiment.dataset.resize
     images = dataset.image_format
-    return {**preprocessing_facts(dataset, ModelInput(images, images)), "fit": fit}
+    facts = preprocessing_facts(dataset, ModelInput(images, images))
+    if isinstance(dataset, DetectionDataset):
+        return facts | {"min_size": dataset.test_size, "max_size": dataset.max_size}
+    is_held_out = dataset.crop != "padded" and dataset.is_streamed
+    return facts | {"fit": "held_out" if is_held_out else job.experiment.dataset.resize}
 
 
 def _choose_stacking(
-    job: Job, stream: Stream, sources: Sources, state: State | None, runtime: Runtime
+    job: Job, stream: AnyStream, sources: Sources, state: State | None, runtime: Runtime
 ) -> Generator[Event, None, bool]:
     """Return whether to stack the arms: as configured, as before, or as a trial decides.
 
@@ -213,6 +216,7 @@ def _choose_stacking(
     on_cuda = runtime.device.type == "cuda"
     if configured is not None or ranks > 1 or not on_cuda or len(job.arms) < 2:
         return bool(configured)
+    assert isinstance(stream, Stream)
     batch, labels = next(stream.epoch(1)), stream.data.labels
     one_by_one, stacked = seconds_per_step(job.arms, job.seed, sources.teacher, batch, labels)
     times = f"{1e3 * stacked:.1f} ms a batch stacked, {1e3 * one_by_one:.1f} ms one after another"

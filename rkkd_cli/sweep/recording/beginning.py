@@ -10,6 +10,7 @@ import torch
 
 from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.config.grid import NUMBERS_VERSION
+from rkkd_cli.config.tasks import DETECTOR_TERMS, detector_kind
 from rkkd_cli.config.teachers import target_columns
 from rkkd_cli.methods import method_terms
 from rkkd_cli.records.environment import command_line, environment
@@ -29,6 +30,8 @@ def metrics_header(
     has_its_own = any(dataset["val_images"] for dataset in datasets[:1])
     with_validation = has_its_own or any(arm.dataset.val_share > 0 for arm in arms)
     terms = [term for arm in arms for term in method_terms(arm.method)]
+    kinds = [detector_kind(arm.student.model) for arm in arms]
+    terms += [term for kind in kinds if kind for term in DETECTOR_TERMS[kind]]
     of_teachers = [term for arm in arms for term in target_columns(arm.teachers)]
     return columns(
         with_validation,

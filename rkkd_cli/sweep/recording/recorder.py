@@ -11,6 +11,7 @@ from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.config.grid import varied_texts
 from rkkd_cli.config.presets import to_toml
 from rkkd_cli.files import atomic_file, write_atomically
+from rkkd_cli.records.detections import detections_path
 from rkkd_cli.records.manifest import EarlyEnd, FailedJob, Manifest, manifest_text
 from rkkd_cli.records.metrics import (
     append_lines,
@@ -25,6 +26,7 @@ from rkkd_cli.records.run_directory import RunDirectory, create_run_directory
 from rkkd_cli.sweep.jobs import group_by_stream
 from rkkd_cli.sweep.loggers import Loggers
 from rkkd_cli.sweep.recording.beginning import metrics_header, monitors_of, new_manifest, utc_now
+from rkkd_cli.sweep.recording.detected import detection_sheet
 from rkkd_cli.sweep.recording.own_code import keep_code, read_code
 from rkkd_cli.sweep.recording.run_state import cell_of
 from rkkd_cli.train.checkpoint import CheckpointStore
@@ -32,6 +34,7 @@ from rkkd_cli.train.events import (
     ArmStopped,
     Checkpoint,
     DatasetReady,
+    Detected,
     EndedEarly,
     EpochDone,
     Event,
@@ -134,6 +137,10 @@ class Recorder:
                 if seed == self.experiment.seeds[0] and not self.experiment.vary:
                     sheet = RetrievalSheet(arm, seed, epoch, images, classes)
                     sheet.write(self.started_run.retrieval(arm))
+            case Detected(seed=seed) if seed == self.experiment.seeds[0]:
+                if not self.experiment.vary:
+                    path = detections_path(self.started_run.path, event.arm)
+                    detection_sheet(event).write(path)
             case Checkpoint(stream, state):
                 self._save_checkpoint(stream, state)
             case JobFailed(stream, seed, arms, reason):

@@ -14,7 +14,7 @@ from rkkd_cli.data.folder_scan import SPLIT_NAMES
 from rkkd_cli.data.reading import load_dataset
 from rkkd_cli.data.stream import DeviceImages
 from rkkd_cli.errors import UserError, unknown_name
-from rkkd_cli.sweep.check import dataset_request
+from rkkd_cli.sweep.datasets import dataset_request
 from rkkd_cli.sweep.students.predict import images_below, is_stray, logits_of_files
 from rkkd_cli.sweep.students.student import Student, check_classifiers
 from rkkd_cli.train.metrics.evaluate import all_outputs
@@ -29,6 +29,11 @@ class Measured(NamedTuple):
     acc: float
     top5: float
     ce: float
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Return all but the number of images, by name."""
+        return {"acc": self.acc, "top5": self.top5, "ce": self.ce}
 
 
 def evaluate_split(

@@ -103,6 +103,11 @@ def _exported(student: Student) -> torch.export.ExportedProgram:
     Without ``strict`` Python runs the network, with it TorchDynamo reads it: each can do what the
     other cannot (``len(x)`` of a batch, the hooks by which SimKD reads a library's network).
     """
+    if student.experiment.task == "detection":
+        raise UserError(
+            f"{student.name} is a detector, whose boxes depend on what it sees, so that PyTorch "
+            "cannot trace it as a graph; export its weights, as .safetensors"
+        )
     images, reasons = example_images(student, 2), []
     for strict in (False, True):
         try:

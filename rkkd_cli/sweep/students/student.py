@@ -47,11 +47,12 @@ class StudentFacts(BaseModel, frozen=True):
     fit: Literal["held_out", "crop", "squash", "pad"] = "crop"
     dataset: str = ""
     test_acc: float | None = None
+    test_ap: float | None = None
 
     @property
     def images(self) -> "StudentFacts":
         """What all students on the same images have in common."""
-        return self.model_copy(update={"test_acc": None})
+        return self.model_copy(update={"test_acc": None, "test_ap": None})
 
     @property
     def size(self) -> tuple[int, int]:
@@ -164,9 +165,9 @@ def arm_experiment(run: RunDirectory, arm: str) -> Experiment:
 
 
 def check_classifiers(students: Sequence[Student]) -> None:
-    """Raise UserError for a student that predicts no classes."""
+    """Raise UserError for a student that predicts no classes of images."""
     for student in students:
-        if student.experiment.task != "classification":
+        if student.experiment.task == "embedding":
             raise UserError(
                 f"{student.name} ends in an embedding and predicts no classes; its retrieval "
                 "metrics are in metrics.csv, and `rkkd export` writes its network"

@@ -19,6 +19,7 @@ from torch._C._distributed_c10d import Store
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
+from rkkd_cli.data.on_device import AnyBatch
 from rkkd_cli.data.stream import Batch, Shard
 from rkkd_cli.errors import RunError, UserError
 from rkkd_cli.methods.inputs import as_float32
@@ -79,7 +80,7 @@ class ProcessGroup:
         """
         return loss
 
-    def scale_loss(self, loss: Tensor, batch: Batch) -> Tensor:
+    def scale_loss(self, loss: Tensor, batch: AnyBatch) -> Tensor:
         """Return what a rank backpropagates, for the gradients of the global batch."""
         return loss
 
@@ -90,7 +91,7 @@ class ProcessGroup:
         """Overwrite the tensors with those of rank 0."""
 
     def reduce_metrics(
-        self, means: Sequence[Tensor], counts: Sequence[Tensor], batch: Batch
+        self, means: Sequence[Tensor], counts: Sequence[Tensor], batch: AnyBatch
     ) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
         """Return the means and counts of the global batch, given those of this rank's shard."""
         return means, counts
@@ -153,7 +154,7 @@ class TorchrunGroup(ProcessGroup):
         )
         return parallel
 
-    def scale_loss(self, loss: Tensor, batch: Batch) -> Tensor:
+    def scale_loss(self, loss: Tensor, batch: AnyBatch) -> Tensor:
         """Return R · B_r / B · loss: DistributedDataParallel averages the gradients of R ranks."""
         return loss * (self.world_size * batch.weight)
 
@@ -177,7 +178,7 @@ class TorchrunGroup(ProcessGroup):
                 tensor.copy_(part.view(tensor.shape))
 
     def reduce_metrics(
-        self, means: Sequence[Tensor], counts: Sequence[Tensor], batch: Batch
+        self, means: Sequence[Tensor], counts: Sequence[Tensor], batch: AnyBatch
     ) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
         """Return Σ_r B_r / B · means, and the summed counts. Padding counts as nothing."""
         weighted_means = [mean.detach().double() * batch.weight for mean in means]
@@ -255,12 +256,12 @@ class WholeBatchGroup(TorchrunGroup):
         own = self.shard.within(0, batch.total)
         return gather_shards(self.all_reduce, own, batch.total, self.world_size, *shards)
 
-    def scale_loss(self, loss: Tensor, batch: Batch) -> Tensor:
+    def scale_loss(self, loss: Tensor, batch: AnyBatch) -> Tensor:
         """Return the loss: it is that of the global batch, and so are its gradients."""
         return loss
 
     def reduce_metrics(
-        self, means: Sequence[Tensor], counts: Sequence[Tensor], batch: Batch
+        self, means: Sequence[Tensor], counts: Sequence[Tensor], batch: AnyBatch
     ) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
         """Return means and counts: they are those of the global batch."""
         return means, counts

@@ -46,7 +46,7 @@ class BatchMetrics(NamedTuple):
 
 def mean_names(task: Task) -> tuple[str, ...]:
     """Return the names of the means of a batch."""
-    return (*task.records.shared_terms, "kendall_tau")
+    return (*task.records.shared_terms, "kendall_tau", *task.row_shares)
 
 
 @torch.no_grad()
@@ -75,7 +75,8 @@ def measure(
     teachers = teacher.expand(students.shape)
     divergence = _divergence(objectives, students, teachers)
     ranking = map_ranking(ranking_per_image, objectives, students, teachers)
-    per_image = torch.stack([hard, divergence, ranking, kendall_tau(students, teachers)])
+    further = task.row_values(students, teachers)
+    per_image = torch.stack([hard, divergence, ranking, kendall_tau(students, teachers), *further])
     counts = task.count(students, teacher, targets.labels)
     return BatchMetrics(per_image.mean(dim=2).T, counts)
 

@@ -1,18 +1,19 @@
 """Accuracy and terms on a whole split, in eval mode and without augmentation."""
 
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from rkkd_cli.config.teachers import target_columns
 from rkkd_cli.data.model_input import ModelInput
-from rkkd_cli.data.stream import DeviceImages
+from rkkd_cli.data.on_device import AnyImages
+from rkkd_cli.data.stream import Batch, DeviceImages
 from rkkd_cli.methods.objective import Objective
 from rkkd_cli.methods.teacher_outputs import Logits
 from rkkd_cli.models.shapes import in_eval_mode
-from rkkd_cli.tasks.task import Task
+from rkkd_cli.tasks.task import HeldOutRows, Task
 from rkkd_cli.train.device import autocast
 from rkkd_cli.train.distributed.process_group import SINGLE_PROCESS, ProcessGroup
 from rkkd_cli.train.events import Tick, Warned
@@ -52,12 +53,57 @@ class TaughtSplit(NamedTuple):
         outputs = self.teacher_outputs
         return target_columns(outputs) if isinstance(outputs, Mapping) else ()
 
-    def teacher_rows(self, indices: Tensor) -> Logits:
-        """Return the teachers' rows of logits (B, C) on some of the images."""
-        outputs = self.teacher_outputs
+    def in_order(self) -> Iterator[Batch]:
+        """Yield the images in the batches in which they are evaluated."""
+        return self.images.in_order(self.task.evaluation_batch, self.task.evaluation_rest)
+
+    def teacher_rows(self, batch: Batch) -> Logits:
+        """Return the teachers' rows of logits (B, C) on a batch."""
+        outputs, indices = self.teacher_outputs, batch.indices
         if isinstance(outputs, Mapping):
             return {name: self.task.rows(one[indices]) for name, one in outputs.items()}
         return self.task.rows(outputs[indices])
+
+    def held_out_rows(self, model: nn.Module, images: Tensor, batch: Batch) -> HeldOutRows:
+        """Return what a student's outputs on a batch are measured by."""
+        return HeldOutRows(model(images), batch.targets)
+
+
+class HeldOutSplit(Protocol):
+    """A held-out split with what a teacher says of it: a TaughtSplit, or one of a detector."""
+
+    @property
+    def task(self) -> Task:
+        """The task."""
+
+    @property
+    def images(self) -> AnyImages:
+        """The images on the device."""
+
+    @property
+    def outputs(self) -> int:
+        """The number of a teacher's outputs."""
+
+    @property
+    def batches(self) -> int:
+        """The batches of the largest rank's shard."""
+
+    @property
+    def process_group(self) -> ProcessGroup:
+        """The ranks that share the split."""
+
+    @property
+    def target_columns(self) -> tuple[str, ...]:
+        """The terms that only several teachers have."""
+
+    def in_order(self) -> Iterator[Any]:
+        """Yield the batches in which the images are evaluated."""
+
+    def teacher_rows(self, batch: Any) -> Logits:
+        """Return the teachers' rows of logits on a batch."""
+
+    def held_out_rows(self, model: nn.Module, images: Tensor, batch: Any) -> HeldOutRows:
+        """Return what a student's outputs on a batch are measured by."""
 
 
 class EvaluatedStudent(NamedTuple):
@@ -80,7 +126,7 @@ def all_outputs(
 
 def evaluate(
     students: Sequence[EvaluatedStudent],
-    split: TaughtSplit,
+    split: HeldOutSplit,
     precision: str,
 ) -> Generator[Tick, None, list[SplitMeters]]:
     """Return the meters of each student with its objective, over all ranks.
@@ -94,27 +140,33 @@ def evaluate(
     wholes = [task.held_out_metrics(split.outputs, device) for _ in students]
     meters = [SplitMeters(names, task.counts_held_out, device, whole) for whole in wholes]
     batches = 0
-    for batch in split.images.in_order(task.evaluation_batch, task.evaluation_rest):
-        teacher, batches = split.teacher_rows(batch.indices), batches + 1
+    for batch in split.in_order():
+        teacher, batches = split.teacher_rows(batch), batches + 1
         images = {one: one(batch.images) for one in {student.input for student in students}}
         for student, student_meters in zip(students, meters, strict=True):
             model = student.model
             with stage(EVALUATION):
                 with in_eval_mode(model), torch.no_grad(), autocast(device, precision):
-                    outputs = model(images[student.input])
-                hard_terms = [student.objective.hard.held_out]
-                metrics = measure(
-                    task, [student.objective], hard_terms, [outputs[None]], teacher, batch.targets
-                )
-                means, counts = metrics.of_arm(0, task.counts_held_out)
-                student_meters.add(means, counts, len(batch.labels))
-                student_meters.whole.add(outputs, batch.labels)
+                    rows = split.held_out_rows(model, images[student.input], batch)
+                student_meters.whole.add(rows)
+                if len(rows.outputs):  # a batch may have no object to compare
+                    measured = _measured(task, student.objective, rows, teacher)
+                    student_meters.add(*measured, len(batch.indices))
             yield Tick()
     for _ in range(len(students) * (split.batches - batches)):
         yield Tick()
     for student_meters in meters:
         student_meters.reduce(split.process_group)
     return meters
+
+
+def _measured(
+    task: Task, objective: Objective, rows: HeldOutRows, teacher: Logits
+) -> tuple[Tensor, Tensor]:
+    """Return the means and counts of a student's rows on a held-out batch."""
+    outputs, hard_terms = [rows.outputs[None]], [objective.hard.held_out]
+    metrics = measure(task, [objective], hard_terms, outputs, teacher, rows.targets)
+    return metrics.of_arm(0, task.counts_held_out)
 
 
 def held_out_columns(task: Task, split_name: str, meters: SplitMeters) -> dict[str, float]:

@@ -19,6 +19,7 @@ from rkkd_cli.train.arm import ArmOnStream
 from rkkd_cli.train.device import autocast
 from rkkd_cli.train.profile import stage
 from rkkd_cli.train.recipe import step_all_at_once
+from rkkd_cli.train.regions import AnyTaught
 from rkkd_cli.train.taught_batch import StepOutput, TaughtBatch
 
 DROP_PATHS = ("DropPath", "StochasticDepth")  # the layers of timm and torchvision
@@ -34,7 +35,7 @@ class ArmGroup(Protocol):
     def set_rates(self, epochs_done: float) -> None:
         """Set the learning rate that each arm has after ``epochs_done`` epochs."""
 
-    def step(self, taught: TaughtBatch) -> StepOutput:
+    def step(self, taught: AnyTaught) -> StepOutput:
         """Take one optimisation step with each arm; return what is recorded of it."""
 
 
@@ -72,7 +73,7 @@ class Stack:
         for arm in self.members:
             arm.set_rates(epochs_done)
 
-    def step(self, taught: TaughtBatch) -> StepOutput:
+    def step(self, taught: AnyTaught) -> StepOutput:
         """Take one optimisation step with each arm; return what is recorded of it."""
         output: StepOutput
         owner = f"{len(self.members)} arms"

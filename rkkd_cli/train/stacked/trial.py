@@ -10,8 +10,9 @@ from torch import Tensor
 from rkkd_cli.config.arms import Arm
 from rkkd_cli.data.stream import Batch
 from rkkd_cli.train.arm import ArmOnStream
+from rkkd_cli.train.regions import AnyTaught
 from rkkd_cli.train.stacked.stack import ArmGroup, group_into_stacks
-from rkkd_cli.train.taught_batch import TaughtBatch, feature_needs, run_teacher
+from rkkd_cli.train.taught_batch import feature_needs, run_teacher
 from rkkd_cli.train.teacher.several import Teachers
 
 WARM_UP_STEPS, TIMED_STEPS = 2, 5
@@ -35,7 +36,7 @@ def seconds_per_step(
         return one_by_one, float("inf")
 
 
-def _median_seconds(groups: Sequence[ArmGroup], taught: TaughtBatch) -> float:
+def _median_seconds(groups: Sequence[ArmGroup], taught: AnyTaught) -> float:
     device = taught.batch.images.device
     times = []
     for _ in range(WARM_UP_STEPS + TIMED_STEPS):

@@ -9,15 +9,23 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rkkd_cli.data.detection.batches import DetectionBatch, DetectionImages
 from rkkd_cli.data.model_input import ModelInput
+from rkkd_cli.data.on_device import AnyBatch, AnyImages
 from rkkd_cli.data.stream import DeviceImages
+from rkkd_cli.data.targets import Targets
 from rkkd_cli.methods.inputs import as_float32, logits_only
 from rkkd_cli.models import Classifier, Features, count_parameters
+from rkkd_cli.models.detection.detector import Detector
 from rkkd_cli.models.fold_batchnorm import fold
 from rkkd_cli.tasks import CLASSIFICATION_TASK
-from rkkd_cli.tasks.task import Task
+from rkkd_cli.tasks.detection import Detection
+from rkkd_cli.tasks.task import HeldOutRows, Task
 from rkkd_cli.train.device import autocast
-from rkkd_cli.train.metrics.evaluate import TaughtSplit, all_outputs
+from rkkd_cli.train.distributed.process_group import SINGLE_PROCESS, ProcessGroup
+from rkkd_cli.train.metrics.evaluate import HeldOutSplit, TaughtSplit, all_outputs
+from rkkd_cli.train.regions import AnyTaught, TaughtRegions, found_in_split, teach_scenes
+from rkkd_cli.train.taught_batch import FeatureNeeds, TeacherOutputs, run_teacher
 
 # A trained teacher is better than guessing by this share of what could be gained, and by more than
 # so many standard errors of guessing.
@@ -28,7 +36,7 @@ MIN_GAIN, STANDARD_ERRORS = 0.05, 3.0
 class Teacher:
     """A trained model that does not change. Its outputs are computed by ``folded``.
 
-    ``input`` makes its images of those of the stream.
+    ``input`` makes its images of those of the stream. ``class_names`` are those of a detector.
     """
 
     model: Classifier
@@ -37,6 +45,7 @@ class Teacher:
     num_classes: int
     input: ModelInput
     task: Task = CLASSIFICATION_TASK
+    class_names: tuple[str, ...] = ()
 
     @cached_property
     def fingerprint(self) -> str:
@@ -65,13 +74,75 @@ class Teacher:
                 outputs = logits_only(self.folded(images))
         return as_float32(outputs)._replace(logits=outputs.logits.float())
 
-    def taught_split(self, split: DeviceImages) -> TaughtSplit:
-        """Return the split with this teacher's outputs on it."""
-        return TaughtSplit(self.task, split, self.all_outputs(split))
+    def taught_split(
+        self, split: AnyImages, batches: int = 0, process_group: ProcessGroup = SINGLE_PROCESS
+    ) -> HeldOutSplit:
+        """Return the split with this teacher's outputs on it; see TaughtSplit for the others."""
+        assert isinstance(split, DeviceImages)
+        outputs = self.all_outputs(split)
+        return TaughtSplit(self.task, split, outputs, batches, process_group)
+
+    def measured(self, split: AnyImages) -> dict[str, Any]:
+        """Return what the records say of the teacher on the test images."""
+        assert isinstance(split, DeviceImages)
+        outputs = all_outputs(self.model, split, self.precision, self.input)
+        return self.task.teacher_facts(outputs, split.labels)
 
     def all_outputs(self, split: DeviceImages) -> Tensor:
         """Return the model's outputs (N, D) for every image of the split."""
         return all_outputs(self.folded, split, self.precision, self.input)
+
+
+@dataclass(frozen=True)
+class DetectorTeacher(Teacher):
+    """A trained detector, whose rows are at regions."""
+
+    shares_proposals: bool = False
+
+    @property
+    def detector(self) -> Detector:
+        """The model."""
+        assert isinstance(self.model, Detector)
+        return self.model
+
+    @cached_property
+    def folded(self) -> Classifier:
+        """The model as it is: by rounding alone it would propose other regions."""
+        return self.model
+
+    def taught_split(
+        self, split: AnyImages, batches: int = 0, process_group: ProcessGroup = SINGLE_PROCESS
+    ) -> HeldOutSplit:
+        """Return the split with this teacher's best regions in it."""
+        assert isinstance(split, DetectionImages)
+        teacher = self.detector, self.precision
+        return TaughtRegions(self.task, split, *teacher, batches, process_group)
+
+    def measured(self, split: AnyImages) -> dict[str, Any]:
+        """Return COCO's metrics of a split in percent."""
+        assert isinstance(split, DetectionImages)
+        found = self.task.held_out_metrics(self.num_classes, self.device)
+        images = [*found_in_split(self.detector, split, self.precision)]
+        found.add(HeldOutRows(torch.empty(0), Targets(torch.empty(0)), images))
+        values = {f"test_{name}": value for name, value in found.values().items()}
+        return values | {"test_images": len(split)}
+
+
+def teach(
+    teacher: TeacherOutputs,
+    batch: AnyBatch,
+    needs: FeatureNeeds,
+    epoch: int = 1,
+    epochs: int = 1,
+    process_group: ProcessGroup = SINGLE_PROCESS,
+) -> AnyTaught:
+    """Run the teacher on the batch, once for all arms."""
+    if isinstance(batch, DetectionBatch):
+        assert isinstance(teacher, DetectorTeacher)
+        return teach_scenes(
+            teacher.detector, teacher.precision, teacher.shares_proposals, batch, epoch, epochs
+        )
+    return run_teacher(teacher, batch, needs, epoch, epochs, process_group)
 
 
 def freeze(
@@ -81,22 +152,25 @@ def freeze(
     num_classes: int,
     model_input: ModelInput,
     task: Task = CLASSIFICATION_TASK,
+    class_names: tuple[str, ...] = (),
 ) -> Teacher:
     """Return the model as a teacher on the device: in eval mode, without gradients."""
     model = model.to(device).eval().requires_grad_(False)
+    if isinstance(task, Detection):
+        facts = model, device, precision, num_classes, model_input, task, class_names
+        return DetectorTeacher(*facts, shares_proposals=task.shares_proposals)
     return Teacher(model, device, precision, num_classes, model_input, task)
 
 
 def measure_teacher(
-    teacher: Teacher, name: str, options: Mapping[str, Any], test: DeviceImages
+    teacher: Teacher, name: str, options: Mapping[str, Any], test: AnyImages
 ) -> dict[str, Any]:
     """Return a teacher's model name, its options if any, parameters and test metrics."""
-    outputs = all_outputs(teacher.model, test, teacher.precision, teacher.input)
     return {
         "model": name,
         **({"options": dict(options)} if options else {}),
         "parameters": count_parameters(teacher.model),
-        **teacher.task.teacher_facts(outputs, test.labels),
+        **teacher.measured(test),
     }
 
 

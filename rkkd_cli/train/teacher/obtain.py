@@ -10,9 +10,8 @@ import torch
 from filelock import BaseFileLock
 
 from rkkd_cli.config.experiment import Experiment
-from rkkd_cli.data.images import Dataset
+from rkkd_cli.data.on_device import AnyDataset, split_on_device
 from rkkd_cli.data.seeding import derive_seed
-from rkkd_cli.data.stream import DeviceImages
 from rkkd_cli.data.streaming.loader import ImageError
 from rkkd_cli.files import remove_leftovers, try_lock
 from rkkd_cli.models import Classifier
@@ -49,7 +48,7 @@ Obtained = tuple[Teacher, TeacherReady]
 
 
 def obtain_teacher(
-    experiment: Experiment, dataset: Dataset, runtime: Runtime, run_folder: Path | None = None
+    experiment: Experiment, dataset: AnyDataset, runtime: Runtime, run_folder: Path | None = None
 ) -> Generator[Event, None, Obtained]:
     """Return the experiment's teacher and the event that announces it; yields its training.
 
@@ -79,13 +78,13 @@ def obtain_teacher(
 
 
 def _load(
-    experiment: Experiment, dataset: Dataset, runtime: Runtime, run_folder: Path | None
+    experiment: Experiment, dataset: AnyDataset, runtime: Runtime, run_folder: Path | None
 ) -> Obtained | None:
     """Return the teacher of weights that fit, or of a folder, or None if it has to be trained."""
     model, loaded = new_teacher(experiment, dataset, runtime.device)
-    if loaded is not None and loaded.fitted.replaced_head is None:
+    if loaded is not None and loaded.replaced_head is None:
         return _use_as_it_is(model, loaded, experiment, dataset, runtime.device)
-    required_recipe(experiment, loaded.fitted.replaced_head if loaded else None)
+    required_recipe(experiment, loaded.replaced_head if loaded else None)
     for folder in (run_folder, runtime.cache):
         stored = _load_stored(experiment, dataset, runtime.device, folder) if folder else None
         if stored is not None:
@@ -97,12 +96,12 @@ def _use_as_it_is(
     model: Classifier,
     loaded: LoadedWeights,
     experiment: Experiment,
-    dataset: Dataset,
+    dataset: AnyDataset,
     device: torch.device,
 ) -> Obtained:
     path = loaded.source.path
     recorded = recorded_facts(path, loaded.weights.metadata)
-    check_class_order(path, recorded, dataset)
+    check_class_order(path, recorded, dataset.classes, dataset.name)
     teacher, facts = _freeze_and_measure(model, experiment, dataset, device)
     weights = weights_facts(loaded)
     origin = {"source": "checkpoint", "sha256": weights["sha256"], "weights": weights}
@@ -111,7 +110,7 @@ def _use_as_it_is(
 
 
 def _load_stored(
-    experiment: Experiment, dataset: Dataset, device: torch.device, folder: Path
+    experiment: Experiment, dataset: AnyDataset, device: torch.device, folder: Path
 ) -> Obtained | None:
     """Return the teacher that is stored in the folder, if it is."""
     model = _untrained_teacher(experiment, dataset, device)
@@ -129,7 +128,7 @@ def _load_stored(
 
 
 def _train_and_store(
-    experiment: Experiment, dataset: Dataset, runtime: Runtime
+    experiment: Experiment, dataset: AnyDataset, runtime: Runtime
 ) -> Generator[Event, None, Obtained | None]:
     """Train the teacher; rank 0 stores it in the cache and returns it, other ranks return None.
 
@@ -232,16 +231,16 @@ def _resume(training: TeacherTraining, checkpoints: CheckpointStore) -> Iterator
 
 
 def new_teacher(
-    experiment: Experiment, dataset: Dataset, device: torch.device
+    experiment: Experiment, dataset: AnyDataset, device: torch.device
 ) -> tuple[Classifier, LoadedWeights | None]:
     """Return the teacher's model with its first weights: those of its seed, if it names none."""
     model, config = _untrained_teacher(experiment, dataset, device), experiment.teacher
     own = model_input(config, dataset.image_format).own
-    return model, load_weights(model, config, len(dataset.classes), own)
+    return model, load_weights(model, config, len(dataset.classes), own, dataset.classes)
 
 
 def _untrained_teacher(
-    experiment: Experiment, dataset: Dataset, device: torch.device
+    experiment: Experiment, dataset: AnyDataset, device: torch.device
 ) -> Classifier:
     """Return the teacher's model with the random weights of its seed."""
     config = experiment.teacher
@@ -252,18 +251,18 @@ def _untrained_teacher(
 
 
 def _freeze_and_measure(
-    model: Classifier, experiment: Experiment, dataset: Dataset, device: torch.device
+    model: Classifier, experiment: Experiment, dataset: AnyDataset, device: torch.device
 ) -> tuple[Teacher, Facts]:
     """Return the model as a teacher, with its accuracy and size."""
     teacher = _freeze(model, experiment, dataset, device)
-    test = DeviceImages(dataset.test, dataset, device)
+    test = split_on_device(dataset.test, dataset, device)
     config = experiment.teacher
     facts = measure_teacher(teacher, config.model, config.given_options, test)
     return teacher, facts | input_facts(teacher.input)
 
 
 def _freeze(
-    model: Classifier, experiment: Experiment, dataset: Dataset, device: torch.device
+    model: Classifier, experiment: Experiment, dataset: AnyDataset, device: torch.device
 ) -> Teacher:
     return freeze(
         model,
@@ -272,10 +271,11 @@ def _freeze(
         num_classes=len(dataset.classes),
         model_input=model_input(experiment.teacher, dataset.image_format),
         task=task_for(experiment),
+        class_names=dataset.classes,
     )
 
 
-def _training_facts(experiment: Experiment, dataset: Dataset, world_size: int) -> Facts:
+def _training_facts(experiment: Experiment, dataset: AnyDataset, world_size: int) -> Facts:
     """Return what is stored beside the weights, for `rkkd teacher ls`."""
     recipe = required_recipe(experiment)
     return {

@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rkkd_cli.data.images import Dataset
 from rkkd_cli.data.model_input import ImageFormat, ModelInput
+from rkkd_cli.data.on_device import AnyDataset
 from rkkd_cli.errors import MAX_SHOWN_LENGTH, UserError
 from rkkd_cli.train.teacher.store import format_image_size
 
@@ -22,7 +22,7 @@ TOLERANCE = 0.01
 Facts = Mapping[str, Any]
 
 
-def preprocessing_facts(dataset: Dataset, takes: ModelInput) -> dict[str, Any]:
+def preprocessing_facts(dataset: AnyDataset, takes: ModelInput) -> dict[str, Any]:
     """Return what a model's facts say of the images it was measured on."""
     return {
         "classes": len(dataset.classes),
@@ -43,22 +43,38 @@ def format_facts(takes: ModelInput) -> dict[str, Any]:
     return facts if before == size else facts | {"resampled_from": before}
 
 
-def check_class_order(path: Path, recorded: Facts, dataset: Dataset) -> None:
+def check_class_order(
+    path: Path, recorded: Facts, classes: Sequence[str], dataset_name: str
+) -> None:
     """Raise UserError for a class that the teacher's record and the dataset number differently."""
     names = _list_of(str, recorded.get("class_names"))
-    if len(set(names)) != len(dataset.classes):
+    if len(set(names)) != len(classes):
         return
-    for index, name in enumerate(dataset.classes):
+    for index, name in enumerate(classes):
         if name in names and names[index] != name:
             raise UserError(
                 f"checkpoint {path} has the classes in another order than the dataset "
-                f"{dataset.name}: {_short(name)} is its class {names.index(name)}, and class "
+                f"{dataset_name}: {_short(name)} is its class {names.index(name)}, and class "
                 f"{index} of the dataset; name the class folders so that they sort in its order "
                 f"(as 0_{_short(names[0])[1:-1]}, 1_{_short(names[1])[1:-1]} and so on)"
             )
 
 
-def differences(recorded: Facts, dataset: Dataset, own: ImageFormat) -> list[str]:
+def check_same_classes(
+    path: Path, recorded: Facts, classes: Sequence[str], dataset_name: str
+) -> None:
+    """Raise UserError for a detector's record that names other classes than the dataset."""
+    names = _list_of(str, recorded.get("class_names"))
+    other = _first_other(names, classes)
+    if other is not None:
+        raise UserError(
+            f"checkpoint {path} detects other categories than those of the dataset {dataset_name}: "
+            f"its class {other} is {_short(names[other])}, and the dataset's "
+            f"{_short(classes[other])}; give a teacher of these categories"
+        )
+
+
+def differences(recorded: Facts, dataset: AnyDataset, own: ImageFormat) -> list[str]:
     """Return a sentence for each point in which a teacher's record differs from what it gets.
 
     That is the dataset's classes, and its images in the teacher's ``own`` format.
@@ -93,16 +109,24 @@ def _size(recorded: Facts, own: ImageFormat) -> list[str]:
     ]
 
 
-def _names(recorded: Facts, dataset: Dataset) -> list[str]:
-    there, here = _list_of(str, recorded.get("class_names")), list(dataset.classes)
-    numbers = [str(index) for index in range(len(here))]  # of a dataset that names no classes
-    if len(there) != len(here) or there == here or numbers in (there, here):
+def _names(recorded: Facts, dataset: AnyDataset) -> list[str]:
+    there, here = _list_of(str, recorded.get("class_names")), dataset.classes
+    index = _first_other(there, here)
+    if index is None:
         return []
-    index = next(index for index in range(len(here)) if there[index] != here[index])
     return [
         f"class {index} is {_short(there[index])} to the teacher, and {_short(here[index])} here; "
         "see that the classes are in its order"
     ]
+
+
+def _first_other(there: Sequence[str], here: Sequence[str]) -> int | None:
+    """Return the first class that has another name, of as many; None where one has no names."""
+    numbers = [str(index) for index in range(len(here))]
+    if len(there) != len(here) or numbers in ([*there], [*here]):
+        return None
+    pairs = zip(there, here, strict=True)
+    return next((index for index, (a, b) in enumerate(pairs) if a != b), None)
 
 
 def _list_of(kind: type, value: Any) -> list[Any]:

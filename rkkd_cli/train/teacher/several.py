@@ -10,10 +10,12 @@ from torch import Tensor
 
 from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.data.model_input import ModelInput
+from rkkd_cli.data.on_device import AnyImages
 from rkkd_cli.data.stream import DeviceImages
 from rkkd_cli.models import Features
 from rkkd_cli.tasks.task import Task
-from rkkd_cli.train.metrics.evaluate import TaughtSplit
+from rkkd_cli.train.distributed.process_group import SINGLE_PROCESS, ProcessGroup
+from rkkd_cli.train.metrics.evaluate import HeldOutSplit, TaughtSplit
 from rkkd_cli.train.teacher.model import Teacher
 
 
@@ -49,6 +51,11 @@ class TeacherSet:
         return self.first.num_classes
 
     @property
+    def class_names(self) -> tuple[str, ...]:
+        """The names of the classes of a detector; several teachers are none."""
+        return ()
+
+    @property
     def input(self) -> ModelInput:
         """How the first teacher takes the images of the stream, which are the same for all."""
         return self.first.input
@@ -62,10 +69,13 @@ class TeacherSet:
         """Return each teacher's logits (B, C), and all other features if they are requested."""
         return {name: one.outputs(images, features) for name, one in self.members.items()}
 
-    def taught_split(self, split: DeviceImages) -> TaughtSplit:
-        """Return the split with each teacher's outputs on it."""
+    def taught_split(
+        self, split: AnyImages, batches: int = 0, process_group: ProcessGroup = SINGLE_PROCESS
+    ) -> HeldOutSplit:
+        """Return the split with each teacher's outputs on it; see TaughtSplit for the others."""
+        assert isinstance(split, DeviceImages)
         outputs = {name: one.all_outputs(split) for name, one in self.members.items()}
-        return TaughtSplit(self.first.task, split, outputs)
+        return TaughtSplit(self.first.task, split, outputs, batches, process_group)
 
 
 Teachers = Teacher | TeacherSet

@@ -11,8 +11,9 @@ import torch
 from torch import nn
 
 from rkkd_cli.config.experiment import Experiment, TrainingConfig
+from rkkd_cli.config.tasks import without_detector
 from rkkd_cli.config.untrusted import is_own_model
-from rkkd_cli.data.images import Dataset
+from rkkd_cli.data.on_device import AnyDataset
 from rkkd_cli.errors import UserError
 from rkkd_cli.files import atomic_file, file_sha256, write_atomically
 from rkkd_cli.models import load_checkpoint
@@ -31,7 +32,7 @@ IMPORTED_WEIGHTS_FILE = "weights.safetensors"
 IMPORTED_PREFIX = "imported-"  # of the keys of imported teachers
 
 
-def teacher_key(experiment: Experiment, dataset: Dataset) -> str:
+def teacher_key(experiment: Experiment, dataset: AnyDataset) -> str:
     """Return the key of the teacher that the experiment would train on the dataset.
 
     It covers the training images, their order, augmentation and normalisation, the model (also its
@@ -60,7 +61,7 @@ def teacher_key(experiment: Experiment, dataset: Dataset) -> str:
     parts |= {} if takes.is_same else {"input": takes.own}
     parts |= {} if weights is None else {"weights": weights}
     if is_own_model(teacher.model):
-        parts["code"] = source_hash("model", teacher.model)
+        parts["code"] = source_hash("model", without_detector(teacher.model))
     text = json.dumps(parts, sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:16]
 

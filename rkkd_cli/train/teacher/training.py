@@ -7,11 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from rkkd_cli.config.experiment import Experiment, TrainingConfig
-from rkkd_cli.data.class_batches import per_class
-from rkkd_cli.data.images import Dataset
 from rkkd_cli.data.model_input import ModelInput
+from rkkd_cli.data.on_device import AnyBatch, AnyDataset, open_stream
 from rkkd_cli.data.seeding import derive_seed
-from rkkd_cli.data.stream import Batch, Stream
+from rkkd_cli.data.stream import Batch
 from rkkd_cli.errors import RunError, UserError
 from rkkd_cli.methods.hard_term import HardTerm
 from rkkd_cli.methods.inputs import logits_only
@@ -24,6 +23,7 @@ from rkkd_cli.train.device import autocast
 from rkkd_cli.train.distributed.process_group import SINGLE_PROCESS, ProcessGroup
 from rkkd_cli.train.events import Event, TeacherBatch, TeacherEpoch
 from rkkd_cli.train.metrics.meters import EpochMeters
+from rkkd_cli.train.regions import DetectorLabelLoss
 from rkkd_cli.train.trained_model import TrainedModel
 
 
@@ -81,7 +81,7 @@ class TeacherTraining:
         self,
         model: Classifier,
         experiment: Experiment,
-        dataset: Dataset,
+        dataset: AnyDataset,
         device: torch.device,
         process_group: ProcessGroup = SINGLE_PROCESS,
     ) -> None:
@@ -90,16 +90,25 @@ class TeacherTraining:
         self.task, self.device_type = task_for(experiment), device.type
         self.process_group = process_group.for_batches(self.task.compares_images)
         stream_seed = derive_seed(self.seed, "teacher-stream")
-        batch_size, last_batch = self.recipe.batch_size, self.recipe.last_batch
-        by_class = per_class(self.recipe.per_class, self.recipe.batches_per_epoch)
-        self.stream = Stream(
-            dataset, device, batch_size, stream_seed, last_batch=last_batch, per_class=by_class
+        self.stream = open_stream(
+            dataset,
+            device,
+            self.recipe.batch_size,
+            stream_seed,
+            last_batch=self.recipe.last_batch,
+            images_per_class=self.recipe.per_class,
+            batches_per_epoch=self.recipe.batches_per_epoch,
         )
         hard = self.task.hard_term(self.recipe)
         meters = EpochMeters((hard.name,), self.task.counts_of_labels, device)
         noise_seed = derive_seed(self.seed, "teacher-noise")
         takes = model_input(experiment.teacher, dataset.image_format)
-        loss = LabelLoss(model, experiment.precision, takes, self.task, hard, self.process_group)
+        if self.task.rows_are_regions:
+            loss: nn.Module = DetectorLabelLoss(model, experiment.precision, hard)
+        else:
+            loss = LabelLoss(
+                model, experiment.precision, takes, self.task, hard, self.process_group
+            )
         self.loss = process_group.wrap(loss, experiment.sync_batchnorm, self.name in MODELS)
         self.trained = TrainedModel(model, self.recipe, noise_seed, meters, process_group)
         self.epochs_done = self.batches_done = 0
@@ -125,7 +134,7 @@ class TeacherTraining:
                 yield TeacherBatch(epoch, self.recipe.epochs, self.batches_done, len(self.stream))
             yield self._finish_epoch()
 
-    def _step(self, batch: Batch) -> None:
+    def _step(self, batch: AnyBatch) -> None:
         trained = self.trained
         trained.set_rate(self.epochs_done + self.batches_done / len(self.stream))
         with trained.rng.active():

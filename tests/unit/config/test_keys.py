@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from running import EMBEDDING_KEYS
+from running import DETECTION_KEYS, EMBEDDING_KEYS
 
 from rkkd_cli.cli.flags import experiment as flags
 from rkkd_cli.cli.flags.flag import Flag
@@ -66,6 +66,9 @@ def test_every_choice_is_a_value_of_the_key(name: str) -> None:
             given.append(parse_override("teacher.training.epochs=2"))
         if (name == "task" and choice == "embedding") or name.endswith("normalize"):
             given += [parse_override(one) for one in EMBEDDING_KEYS]
+        if (name == "task" and choice == "detection") or name == "rank.background":
+            of_detectors = {"task=detection", *DETECTION_KEYS} - {f"{name}={choice}"}
+            given += [parse_override(one) for one in sorted(of_detectors)]
         load_experiment("rank_grad", given)
 
 

@@ -7,6 +7,7 @@ from rkkd_cli import losses, methods, models
 from rkkd_cli.config import names
 from rkkd_cli.config.methods import METHODS
 from rkkd_cli.data.catalogue import DATASETS
+from rkkd_cli.data.detection.reading import DETECTION_SETS
 
 
 def test_the_zoo_is_listed_with_its_parameters() -> None:
@@ -22,7 +23,9 @@ def test_surrogates_are_listed_with_their_formulas() -> None:
 
 
 def test_datasets_are_listed_with_their_descriptions() -> None:
-    assert {name: spec.description for name, spec in DATASETS.items()} == names.DATASETS
+    of_classes = {name: spec.description for name, spec in DATASETS.items()}
+    of_objects = {name: spec.description for name, spec in DETECTION_SETS.items()}
+    assert of_classes | of_objects == names.DATASETS
 
 
 def test_methods_are_listed_with_their_objectives_and_settings() -> None:

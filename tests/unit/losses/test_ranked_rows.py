@@ -131,7 +131,23 @@ def test_images_and_gradients_agree_with_the_loss_for_any_logits(
     )
     assert gradient.isfinite().all()
     if batch > 1 or over == "classes":
-        torch.testing.assert_close(value, loop(student, teacher, *ranking[:2], *ranking[3:]))
+        expected = loop(student, teacher, 2.0, "tanh", standardize, over)
+        torch.testing.assert_close(value, expected)
+
+
+@EACH_FORM
+def test_without_background_the_last_class_takes_no_part(standardize: bool, over: str) -> None:
+    student, teacher = logits(0, 4, 6), logits(1, 4, 6)
+    form: dict[str, Any] = {"standardize": standardize, "over": over}
+    value, gradient = value_and_gradient(
+        lambda s: kendall_ranking_loss(s, teacher, 1.3, background=False, **form), student
+    )
+    expected, of_others = value_and_gradient(
+        lambda s: kendall_ranking_loss(s, teacher[:, :-1], 1.3, **form), student[:, :-1]
+    )
+    assert value.item() == expected.item()
+    torch.testing.assert_close(gradient[:, :-1], of_others, rtol=0, atol=0)
+    assert not gradient[:, -1].any()
 
 
 @pytest.mark.parametrize("standardize", [False, True])

@@ -232,7 +232,7 @@ def test_the_module_is_the_function(surrogate: str, channels: str) -> None:
 def test_the_modules_repr_is_the_call_that_makes_it() -> None:
     text = (
         "KendallRankingLoss(steepness=50.0, surrogate='arctan', channels='bottom:0.1', "
-        "standardize=True, over='classes')"
+        "standardize=True, over='classes', background=True)"
     )
     assert repr(KendallRankingLoss(50.0, "arctan", "bottom:0.1", standardize=True)) == text
 

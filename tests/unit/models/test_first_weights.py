@@ -55,8 +55,8 @@ def test_a_head_of_other_classes_stays_the_models_own(file: Callable[[nn.Module]
     fresh = build_model("resnet8", 10)
     assert same(body(model, "fc"), body(trained, "fc"))
     assert torch.equal(model.get_parameter("fc.weight"), fresh.get_parameter("fc.weight"))
-    assert weights.fitted.replaced_head == ("fc", 100, 10)
-    assert "head (fc) of 100 classes is replaced by one of 10" in str(weights.fitted.replaced_head)
+    assert weights.replaced_head == ("fc", 100, 10)
+    assert "head (fc) of 100 classes is replaced by one of 10" in str(weights.replaced_head)
 
 
 def test_weights_that_fit_are_all_taken(file: Callable[[nn.Module], str]) -> None:
@@ -64,7 +64,7 @@ def test_weights_that_fit_are_all_taken(file: Callable[[nn.Module], str]) -> Non
     trained = build_model("resnet8", 10)
     model, weights = loaded("resnet8", file(trained), 10)
     assert same(model.state_dict(), trained.state_dict())
-    assert weights.fitted.replaced_head is None
+    assert weights.replaced_head is None
 
 
 def test_a_file_without_a_head_leaves_that_to_the_model(tmp_path: Path) -> None:
@@ -73,7 +73,7 @@ def test_a_file_without_a_head_leaves_that_to_the_model(tmp_path: Path) -> None:
     torch.save(body(trained, "fc"), tmp_path / "w.pt")
     model, weights = loaded("resnet8", str(tmp_path / "w.pt"), 10)
     assert same(body(model, "fc"), body(trained, "fc"))
-    assert weights.fitted.replaced_head == ("fc", 0, 10)
+    assert weights.replaced_head == ("fc", 0, 10)
 
 
 @pytest.mark.parametrize(
@@ -120,7 +120,7 @@ def test_torchvisions_weights_are_those_of_its_cache(name: str, torch_home: Path
     model, weights = loaded("torchvision:squeezenet1_1", name, 7)
     head = "classifier.1"
     assert same(body(model, head), body(network, head))
-    assert weights.fitted.replaced_head == (head, 1000, 7)
+    assert weights.replaced_head == (head, 1000, 7)
     assert weights.source.label == "IMAGENET1K_V1"
     assert weights.source.origin.startswith("https://download.pytorch.org/models/squeezenet1_1-")
 
@@ -187,7 +187,7 @@ def test_timms_weights_are_those_of_the_hubs_cache(
     put_into(hub_cache, f"timm/{VIT}.{VIT_TAG}", network)
     model, began = loaded(f"timm:{name}", weights, 7, SIDE)
     assert same(body(model, "head"), body(network, "head"))
-    assert began.fitted.replaced_head == ("head", 1000, 7)
+    assert began.replaced_head == ("head", 1000, 7)
     assert began.source.origin.endswith(f"timm/{VIT}.{VIT_TAG}/resolve/main/model.safetensors")
 
 

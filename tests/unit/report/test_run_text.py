@@ -106,6 +106,11 @@ def test_the_setting_names_classes_students_recipe_objectives_and_duration() -> 
             "training.per_class=4 training.batch_size=40 training.batches_per_epoch=20",
             "batch size 40 of 10 classes × 4, 20 an epoch",
         ),
+        (
+            "task=detection dataset.name=digits_scenes teacher.model=fasterrcnn:resnet20 "
+            "student.model=fasterrcnn:resnet8 training.batches_per_epoch=10000",
+            "batch size 64, 10,000 batches an epoch",
+        ),
         ("training.optimizer=adamw", "AdamW, learning rate"),
         ("training.schedule=cosine", "falling to 0 along a cosine"),
         ("training.schedule=constant", "learning rate 0.02, constant"),

@@ -45,7 +45,7 @@ def test_a_batch_larger_than_the_split_is_told(cache: Path) -> None:
     experiment = load_experiment("rank_grad", [parse_override(word) for word in words])
     assert doubts(check_experiment(experiment, cache)) == [
         "teacher.training.batch_size = 51 is more than the 50 training images of digits: each "
-        "epoch is a single step"
+        "pass over them is a single step"
     ]
 
 

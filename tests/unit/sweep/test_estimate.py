@@ -5,13 +5,14 @@ from typing import Any
 
 import pytest
 from clock import Clock
+from detection_folders import coco_content, write_roboflow
 from running import FolderMaker
 from trained import CPU, experiment_on, experiment_with
 
 from rkkd_cli.config.arms import Arm
 from rkkd_cli.config.overrides import parse_override
 from rkkd_cli.config.presets import load_experiment
-from rkkd_cli.sweep import estimate
+from rkkd_cli.sweep import decoding_time, estimate
 from rkkd_cli.sweep.estimate import JobMemory, epoch_time, job_memory
 from rkkd_cli.train.arm import ArmOnStream
 from rkkd_cli.train.teacher.model import Teacher
@@ -45,7 +46,8 @@ class Steps:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.clock, self.looks = Clock(), 0
         monkeypatch.setattr(estimate, "time", self.clock)
-        monkeypatch.setattr(estimate, "decode", lambda tasks: self.clock.sleep(100 * len(tasks)))
+        monkeypatch.setattr(decoding_time, "time", self.clock)
+        monkeypatch.setattr(decoding_time, "decode", lambda all: self.clock.sleep(100 * len(all)))
         step, look = ArmOnStream.step, Teacher.outputs
 
         def timed_step(arm: ArmOnStream, *batch: Any) -> Any:
@@ -112,6 +114,22 @@ def test_an_epoch_takes_at_least_as_long_as_its_decoding(
     assert (held.decoding, by_one.decoding) == (0, 604 * 100)
     assert by_one.epoch == by_one.decoding == 100 * by_hundred.decoding
     assert by_hundred.epoch == max(604, by_hundred.teacher + by_hundred.arms)
+
+
+def test_a_detectors_epoch_on_images_from_the_disk_has_a_time(tmp_path: Path) -> None:
+    root = write_roboflow(tmp_path, train=coco_content(4), valid=coco_content(2))
+    model, options = "retinanet:resnet8", "{out_channels=8}"
+    words = (
+        "dataset.name=coco_folder", f"dataset.root={root}", "dataset.min_size=64", "decoders=1",
+        "dataset.limit_train=none", "dataset.limit_test=none", "training.batch_size=2",
+        f"teacher.model={model}", f"student.model={model}", f"teacher.options={options}",
+        f"student.options={options}", "training.batches_per_epoch=3",
+    )  # fmt: skip
+    given = [parse_override(word) for word in words]
+    arms = load_experiment("detection_scenes", given).resolved_arms
+    epoch = epoch_time(arms[:1], CPU)
+    assert min(epoch.teacher, epoch.arms, epoch.decoding) > 0
+    assert job_memory(arms).per_arm > 0
 
 
 @pytest.fixture

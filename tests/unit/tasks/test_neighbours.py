@@ -13,10 +13,12 @@ from trained import checkpoints_of, events_of, experiment_with, going_on
 
 from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.data.reading import load_dataset
-from rkkd_cli.sweep.check import dataset_request
+from rkkd_cli.data.targets import Targets
+from rkkd_cli.sweep.datasets import dataset_request
 from rkkd_cli.tasks.embedding import Embeddings
+from rkkd_cli.tasks.task import HeldOutRows
 from rkkd_cli.train.events import Event, Retrieved
-from rkkd_cli.train.metrics.retrieved import MAX_SIDE, shrunk
+from rkkd_cli.train.sheets import MAX_SIDE, shrunk
 
 
 def embedding_experiment(*overrides: str) -> Experiment:
@@ -40,7 +42,7 @@ def found_by(events: Sequence[Event]) -> dict[str, tuple[Any, ...]]:
 def test_neighbours_are_those_of_the_loop(images: int) -> None:
     embedding, labels, whole = wave([images, 3], 0.4), torch.arange(images) % 4, Embeddings()
     for part in (slice(0, 3), slice(3, None)):
-        whole.add(embedding[part], labels[part])
+        whole.add(HeldOutRows(embedding[part], Targets(labels[part])))
     indices, classes = whole.neighbours()
     assert torch.equal(classes, labels[indices])
     rows = embedding.float().tolist()
@@ -52,7 +54,7 @@ def test_neighbours_are_those_of_the_loop(images: int) -> None:
 
 def test_the_queries_are_the_first_images_of_the_first_six_classes_with_two() -> None:
     labels, whole = torch.tensor([9, 3, 3, 9, 7, 0, 0, 5, 5, 1, 1, 8, 8, 2, 2]), Embeddings()
-    whole.add(wave([len(labels), 2]), labels)
+    whole.add(HeldOutRows(wave([len(labels), 2]), Targets(labels)))
     assert whole.neighbours().indices[:, 0].tolist() == [5, 9, 13, 1, 7, 11]
 
 

@@ -14,7 +14,7 @@ import trained
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
-from trained import CPU, NEVER, Arms, Row, arm_of, notes_of, rows_of
+from trained import CPU, NEVER, Arms, Row, arm_of, labelled_images, notes_of, rows_of
 
 from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.config.methods import methods_for
@@ -23,7 +23,7 @@ from rkkd_cli.losses.kernels import cpu
 from rkkd_cli.methods.ctkd import CTKD
 from rkkd_cli.sweep.engines.worker import drain
 from rkkd_cli.sweep.recording.run_state import Origin
-from rkkd_cli.sweep.sources import obtain_teachers, read_dataset
+from rkkd_cli.sweep.sources import obtain_teachers
 from rkkd_cli.train.arm import ArmOnStream
 from rkkd_cli.train.cuda_graph import WARM_UP_STEPS, CudaGraphRecorder, GraphRecorder, Recording
 from rkkd_cli.train.events import Event
@@ -109,7 +109,7 @@ def lockstep_of(
     change: Callable[[ArmOnStream], None] = lambda _: None,
     device: torch.device = CPU,
 ) -> Lockstep:
-    dataset = drain(read_dataset(experiment, cache))
+    dataset = labelled_images(experiment, cache)
     runtime = Runtime(device, cache, StopController(NEVER))
     teacher = drain(obtain_teachers(experiment, dataset, runtime, Origin()))
     recipe, views = experiment.training, any("mlkd" in name for name in experiment.arms)

@@ -6,13 +6,22 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor, nn
-from trained import CPU, DIVERGING, Arms, Row, events_of, experiment_with, rows_by_arm, runtime
+from trained import (
+    CPU,
+    DIVERGING,
+    Arms,
+    Row,
+    events_of,
+    experiment_with,
+    labelled_images,
+    rows_by_arm,
+    runtime,
+)
 
 from rkkd_cli.config.tasks import CLASSIFICATION
 from rkkd_cli.data.stream import DeviceImages, Stream
 from rkkd_cli.records.metrics import columns
 from rkkd_cli.sweep.engines.worker import drain
-from rkkd_cli.sweep.sources import read_dataset
 from rkkd_cli.tasks import CLASSIFICATION_TASK
 from rkkd_cli.train.arm import ArmOnStream, new_student
 from rkkd_cli.train.events import ArmStopped, BatchDone, EpochDone, Warned
@@ -190,7 +199,7 @@ class Bench:
     def __init__(self, cache: Path, arms: Arms) -> None:
         self.arms = experiment_with(arms=arms).resolved_arms
         experiment = self.arms[0].experiment
-        self.dataset = drain(read_dataset(experiment, cache))
+        self.dataset = labelled_images(experiment, cache)
         self.teacher, _ = drain(obtain_teacher(experiment, self.dataset, runtime(cache)))
         self.stream = Stream(self.dataset, CPU, experiment.training.batch_size, seed=0)
 

@@ -25,8 +25,9 @@ from rkkd_cli.data.model_input import taken_as_is
 from rkkd_cli.data.stream import Batch
 from rkkd_cli.data.targets import Mixed
 from rkkd_cli.models import build_model
-from rkkd_cli.train.arm import ArmOnStream, record_gradients, record_metrics
+from rkkd_cli.train.arm import ArmOnStream
 from rkkd_cli.train.recipe import build_optimizer, set_learning_rate
+from rkkd_cli.train.record_step import record_gradients, record_metrics
 from rkkd_cli.train.rng import IsolatedRng
 from rkkd_cli.train.stacked.stack import ArmGroup, Stack
 from rkkd_cli.train.taught_batch import feature_needs, run_teacher

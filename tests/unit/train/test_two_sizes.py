@@ -6,14 +6,23 @@ import pytest
 import torch
 from running import quick
 from torch.nn import functional as F
-from trained import CPU, Arms, Row, events_of, experiment_with, rows_by_arm, runtime
+from trained import (
+    CPU,
+    Arms,
+    Row,
+    events_of,
+    experiment_with,
+    labelled_images,
+    rows_by_arm,
+    runtime,
+)
 
 from rkkd_cli.data.stream import DeviceImages, Stream
 from rkkd_cli.methods import METHODS
 from rkkd_cli.methods.inputs import logits_only
 from rkkd_cli.sweep.engines.worker import drain
-from rkkd_cli.sweep.sources import read_dataset
 from rkkd_cli.train.arm import ArmOnStream
+from rkkd_cli.train.metrics.evaluate import TaughtSplit
 from rkkd_cli.train.stacked.stack import group_into_stacks
 from rkkd_cli.train.taught_batch import TaughtBatch
 from rkkd_cli.train.teacher.obtain import obtain_teacher
@@ -55,7 +64,7 @@ def test_arms_of_other_sizes_ride_on_one_stream_and_learn_otherwise(
 def test_the_datasets_own_size_and_normalisation_given_are_as_if_they_were_not(
     together: dict[str, list[Row]], cache: Path
 ) -> None:
-    dataset = drain(read_dataset(experiment_with(*SMALL), cache))
+    dataset = labelled_images(experiment_with(*SMALL), cache)
     own = {"image_size": 8, "mean": list(dataset.mean), "std": list(dataset.std)}
     arms: Arms = {"same": {"student": own, "teacher": own}}
     assert rows_with(cache, arms) == {"same": together["same"]}
@@ -64,7 +73,7 @@ def test_the_datasets_own_size_and_normalisation_given_are_as_if_they_were_not(
 def test_a_teacher_at_another_size_is_trained_and_runs_at_it(cache: Path) -> None:
     plain = experiment_with(*SMALL)
     other = experiment_with(*SMALL, "teacher.image_size=16", "teacher.mean=0.4", "teacher.std=0.2")
-    dataset = drain(read_dataset(plain, cache))
+    dataset = labelled_images(plain, cache)
     assert teacher_key(plain, dataset) != teacher_key(other, dataset)
     teacher, ready = drain(obtain_teacher(other, dataset, runtime(cache)))
     assert ready.facts["input"] == {"image_size": [16, 16], "mean": [0.4], "std": [0.2]}
@@ -75,6 +84,7 @@ def test_a_teacher_at_another_size_is_trained_and_runs_at_it(cache: Path) -> Non
         expected = teacher.model(own)
     torch.testing.assert_close(teacher.outputs(batch.images, False).logits, expected)
     split = teacher.taught_split(DeviceImages(dataset.test, dataset, CPU))
+    assert isinstance(split, TaughtSplit)
     torch.testing.assert_close(split.teacher_outputs, expected)
     _, again = drain(obtain_teacher(other, dataset, runtime(cache)))
     assert again.facts["source"] == "cache"
@@ -83,7 +93,7 @@ def test_a_teacher_at_another_size_is_trained_and_runs_at_it(cache: Path) -> Non
 def test_images_are_resampled_once_for_all_students_of_a_size(cache: Path) -> None:
     arms = experiment_with(*SMALL, arms={**ARMS, "again": ARMS["larger"]}).resolved_arms
     experiment = arms[0].experiment
-    dataset = drain(read_dataset(experiment, cache))
+    dataset = labelled_images(experiment, cache)
     teacher, _ = drain(obtain_teacher(experiment, dataset, runtime(cache)))
     stream = Stream(dataset, CPU, 50, seed=0)
     students = {arm.name: ArmOnStream(arm, 0, teacher, stream.data.labels) for arm in arms}

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rkkd_cli.config.experiment import Experiment
-from rkkd_cli.data.images import Dataset
+from rkkd_cli.data.on_device import AnyDataset
 from rkkd_cli.train.configured_model import weights_source
 from rkkd_cli.train.events import Event
 from rkkd_cli.train.runtime import Runtime
@@ -28,7 +28,7 @@ class TeacherBundle(NamedTuple):
     fingerprint: str
 
 
-def read_teacher_files(experiment: Experiment, dataset: Dataset, folders: list[Path]) -> Files:
+def read_teacher_files(experiment: Experiment, dataset: AnyDataset, folders: list[Path]) -> Files:
     """Return the files of the experiment's teacher from this disk.
 
     They are its first weights, if it names a file, and what its training left, if that is there.
@@ -44,7 +44,7 @@ def read_teacher_files(experiment: Experiment, dataset: Dataset, folders: list[P
 
 
 def teacher_from_files(
-    files: Files, experiment: Experiment, dataset: Dataset, runtime: Runtime
+    files: Files, experiment: Experiment, dataset: AnyDataset, runtime: Runtime
 ) -> Generator[Event, None, tuple[Teacher, TeacherBundle]]:
     """Return the teacher of the files, or train it if there are none; yields its training."""
     with _written(files, experiment, dataset) as (local, folder):
@@ -65,7 +65,7 @@ def _renamed(facts: dict[str, Any], local: str | None, name: str | None) -> dict
 
 @contextmanager
 def _written(
-    files: Files, experiment: Experiment, dataset: Dataset
+    files: Files, experiment: Experiment, dataset: AnyDataset
 ) -> Iterator[tuple[Experiment, Path]]:
     """Write the files into a temporary folder; give it, and the experiment with a path in it."""
     with tempfile.TemporaryDirectory() as name:

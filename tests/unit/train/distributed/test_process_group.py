@@ -18,7 +18,6 @@ from rkkd_cli.errors import RunError, UserError
 from rkkd_cli.losses import KendallRankingLoss
 from rkkd_cli.methods import ModelPair, build_objective
 from rkkd_cli.methods.inputs import logits_only
-from rkkd_cli.methods.teacher_outputs import logits_of
 from rkkd_cli.models import Classifier, Features, build_model
 from rkkd_cli.tasks import CLASSIFICATION_TASK
 from rkkd_cli.tasks.embedding import Embedding
@@ -90,11 +89,16 @@ def step(
     batch = part_of(images, labels, process_group.shard)
     needs = feature_needs([objective])
     taught = run_teacher(InFloat64(teacher, task), batch, needs, process_group=process_group)
-    losses, outputs = loss(taught)
-    trained.backward_and_step(process_group.scale_loss(losses.total, batch))
-    terms = (objective.hard,)
+    total, output = loss(taught)
+    trained.backward_and_step(process_group.scale_loss(total, batch))
+    compared = taught.compared
     metrics = measure(
-        task, [objective], terms, [outputs[None]], logits_of(taught.teacher), taught.batch.targets
+        task,
+        [objective],
+        [objective.hard],
+        [output.outputs],
+        compared.teacher,
+        compared.targets,
     )
     (means,), _ = process_group.reduce_metrics([metrics.means[0]], [], batch)
     gradients = {f"{name}.grad": one.grad for name, one in model.named_parameters()}

@@ -8,7 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from rkkd_cli.data.targets import Targets
 from rkkd_cli.tasks import CLASSIFICATION_TASK
+from rkkd_cli.tasks.task import HeldOutRows
 from rkkd_cli.train.metrics.evaluate import collapse_warnings
 from rkkd_cli.train.metrics.meters import EpochMeters, NonFinite, SplitMeters
 
@@ -72,7 +74,7 @@ def split_meters(logits: Tensor, correct: int) -> SplitMeters:
     """Return the meters of a split with these logits, so many of them of the right class."""
     meters = SplitMeters(("ce",), ("acc",), CPU, CLASSIFICATION_TASK.held_out_metrics(3, CPU))
     for batch in torch.split(logits, 2):
-        meters.whole.add(batch, torch.zeros(len(batch)))
+        meters.whole.add(HeldOutRows(batch, Targets(torch.zeros(len(batch)))))
     meters.add(torch.zeros(1), torch.tensor([correct]), len(logits))
     return meters
 

@@ -18,7 +18,7 @@ from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.config.presets import to_toml
 from rkkd_cli.data.reading import load_dataset
 from rkkd_cli.errors import RunError, UserError
-from rkkd_cli.sweep.check import dataset_request
+from rkkd_cli.sweep.datasets import dataset_request
 from rkkd_cli.sweep.sources import prepare_teacher
 from rkkd_cli.train.checkpoint import CheckpointStore, is_intact
 from rkkd_cli.train.events import Event, TeacherEpoch, TeacherReady, Tick

@@ -13,7 +13,7 @@ from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.data.reading import load_dataset
 from rkkd_cli.errors import RunError, UserError
 from rkkd_cli.models import build_model, count_parameters
-from rkkd_cli.sweep.check import dataset_request
+from rkkd_cli.sweep.datasets import dataset_request
 from rkkd_cli.sweep.sources import prepare_teacher
 from rkkd_cli.train.events import TeacherEpoch, TeacherReady
 from rkkd_cli.train.teacher.store import TeacherStore, teacher_key

@@ -13,6 +13,7 @@ from rkkd_cli.errors import UserError
 from rkkd_cli.train.teacher.model import chance_notes
 from rkkd_cli.train.teacher.preprocessing import (
     check_class_order,
+    check_same_classes,
     differences,
     preprocessing_facts,
 )
@@ -42,7 +43,7 @@ def test_the_same_images_and_classes_are_no_difference(as_text: bool) -> None:
     facts = facts_of(PETS)
     if as_text:
         facts = {k: json.dumps(v) if isinstance(v, list) else str(v) for k, v in facts.items()}
-    check_class_order(Path("t"), facts, PETS)
+    check_class_order(Path("t"), facts, PETS.classes, PETS.name)
     assert differ(facts, PETS) == []
 
 
@@ -76,15 +77,24 @@ def test_classes_in_another_order_are_refused(
 ) -> None:
     facts = facts_of(dataset(*there))
     with pytest.raises(UserError, match=r"t\.pth has the classes in another order .*sort in its"):
-        check_class_order(Path("t.pth"), facts, dataset(*here))
+        check_class_order(Path("t.pth"), facts, here, PETS.name)
 
 
 def test_renamed_classes_are_told_unless_nobody_named_them() -> None:
     facts = facts_of(dataset("0_cat", "1_dog", "2_fish"))
-    check_class_order(Path("t"), facts, PETS)
+    check_class_order(Path("t"), facts, PETS.classes, PETS.name)
     (note,) = differ(facts, PETS)
     assert "class 0 is '0_cat' to the teacher, and 'cat' here" in note
     assert differ(facts_of(dataset("0", "1", "2")), PETS) == []
+
+
+def test_a_detector_of_other_classes_is_refused() -> None:
+    facts = facts_of(dataset("cat", "dog", "owl"))
+    other = r"t\.pth detects other categories .* pets: its class 2 is 'owl', and .* 'fish'"
+    with pytest.raises(UserError, match=other):
+        check_same_classes(Path("t.pth"), facts, ("cat", "dog", "fish"), "pets")
+    for here in (("cat", "dog", "owl"), ("0", "1", "2"), ("cat", "dog")):
+        check_same_classes(Path("t.pth"), facts, here, "pets")
 
 
 @pytest.mark.parametrize(
@@ -92,7 +102,7 @@ def test_renamed_classes_are_told_unless_nobody_named_them() -> None:
 )
 def test_a_record_may_state_anything(fact: object) -> None:
     facts = dict.fromkeys(("mean", "std", "class_names", "image_size"), fact)
-    check_class_order(Path("t"), facts, PETS)
+    check_class_order(Path("t"), facts, PETS.classes, PETS.name)
     differ(facts, PETS)
 
 

@@ -15,7 +15,7 @@ from rkkd_cli.data.reading import load_dataset
 from rkkd_cli.data.stream import Stream
 from rkkd_cli.errors import RunError
 from rkkd_cli.models import build_model
-from rkkd_cli.sweep.check import dataset_request
+from rkkd_cli.sweep.datasets import dataset_request
 from rkkd_cli.sweep.engines.ray.teacher_files import (
     Files,
     TeacherBundle,
