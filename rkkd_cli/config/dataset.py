@@ -159,6 +159,14 @@ class DatasetConfig(FrozenConfig):
         "the batches.",
     )
 
+    @property
+    def of_classes(self) -> list[str]:
+        """The settings that are given and act on images of one size with a class each."""
+        keys = ("classes", "image_size", "crop_padding", "crop", "resize", "streaming",
+                "follow_links", *AUGMENTATION_KEYS)  # fmt: skip
+        fields = type(self).model_fields
+        return [key for key in keys if getattr(self, key) != fields[key].default]
+
     @model_validator(mode="after")
     def _only_padded_crops_have_padding(self) -> Self:
         if self.crop not in ("resized", "window"):

@@ -179,7 +179,7 @@ def load_grid(
     if not table.get("vary") and arms != defaults:
         raise UserError(
             f"{path.name} names arms of its own, but the arms of a grid are its cells; train them "
-            "with `rkkd run`, or vary their keys"
+            "with `rkkd run`, or leave them out with arms=none"
         )
     if not (axes or table.get("vary")):
         raise UserError(

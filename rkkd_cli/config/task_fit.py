@@ -4,7 +4,11 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from rkkd_cli.config.methods import METHODS, methods_for
+from rkkd_cli.config.names import MODELS
 from rkkd_cli.config.tasks import DETECTOR_TERMS, detector_kind
+from rkkd_cli.errors import nearest
+
+LIBRARIES = ("torchvision", "timm")
 
 if TYPE_CHECKING:
     from rkkd_cli.config.experiment import Experiment
@@ -22,7 +26,11 @@ def task_problem(experiment: "Experiment") -> str | None:
         return (
             f"method.name = {method!r} is for the task {tasks[0]}; for {task} there are {fitting}"
         )
-    problem = _detectors_problem(experiment, models) or _background_problem(experiment)
+    problem = (
+        _detectors_problem(experiment, models)
+        or _background_problem(experiment)
+        or _setting_of_detectors(experiment)
+    )
     if problem is not None:
         return problem
     if task != "detection" and (problem := _shuffled_batches_problem(experiment)) is not None:
@@ -91,10 +99,10 @@ def _detectors_problem(experiment: "Experiment", models: "Mapping[str, ModelConf
         return f"{section}.model = {model!r} is a detector; set task = 'detection'"
     for section, kind in kinds.items():
         if kind is None:
+            model = models[section].model
             return (
-                f"task = 'detection' needs a detector, and {section}.model = "
-                f"{models[section].model!r} is none; name it fasterrcnn:{models[section].model}, "
-                f"or another of {', '.join(DETECTOR_TERMS)}"
+                f"task = 'detection' needs a detector, and {section}.model = {model!r} is none; "
+                f"{_detector_name(model)}"
             )
     if len(set(kinds.values())) > 1:
         return (
@@ -116,14 +124,38 @@ def _detectors_problem(experiment: "Experiment", models: "Mapping[str, ModelConf
                     "dataset.min_size, dataset.mean or dataset.std for both"
                 )
     of_images = {
+        **{f"dataset.{key}": True for key in experiment.dataset.of_classes},
         "cache_teacher": experiment.cache_teacher != "off",
         "cuda_graph": experiment.cuda_graph,
         "stacked": bool(experiment.stacked),
-        "dataset.mixup_alpha": bool(experiment.dataset.mixup_alpha),
-        "dataset.cutmix_alpha": bool(experiment.dataset.cutmix_alpha),
     }
     for section, recipe in _recipes(experiment).items():
         of_images[f"{section}.label_smoothing"] = bool(recipe.label_smoothing)
         of_images[f"{section}.per_class"] = recipe.per_class is not None
     key = next((key for key, is_set in of_images.items() if is_set), None)
-    return key and f"{key} is for classes of whole images; leave it out for detection"
+    sized = "; set dataset.min_size" if key == "dataset.image_size" else ""
+    return key and f"{key} does not work with detectors; leave it out{sized}"
+
+
+def _detector_name(model: str) -> str:
+    """Return what to name instead of a model that is no detector."""
+    kind, colon, backbone = model.partition(":")
+    if colon and (close := nearest(kind, DETECTOR_TERMS)) and kind not in LIBRARIES:
+        return f"did you mean {close}:{backbone}?"
+    if model in MODELS or colon:
+        return f"name it fasterrcnn:{model}, or another of {', '.join(DETECTOR_TERMS)}"
+    return f"name one as {', '.join(f'{kind}:BACKBONE' for kind in DETECTOR_TERMS)}"
+
+
+def _setting_of_detectors(experiment: "Experiment") -> str | None:
+    """Return what is set that only detectors have, or None."""
+    if experiment.task == "detection":
+        return None
+    dataset, usual = experiment.dataset, type(experiment.dataset).model_fields["max_size"].default
+    of_detectors = {
+        "detection.proposals": experiment.detection.proposals != "student",
+        "dataset.min_size": dataset.min_size is not None,
+        "dataset.max_size": dataset.max_size != usual,
+    }
+    key = next((key for key, is_set in of_detectors.items() if is_set), None)
+    return key and f"{key} is of the task detection; leave it out, or set task = 'detection'"

@@ -30,7 +30,12 @@ from rkkd_cli.methods.inputs import MixedLabelsError
 from rkkd_cli.models import check_model_name, count_parameters
 from rkkd_cli.models.detection.build import check_detector_name
 from rkkd_cli.sweep.batches import check_classes, smallest_batch
-from rkkd_cli.sweep.checked_model import CheckedModel, check_model, teacher_recipe
+from rkkd_cli.sweep.checked_model import (
+    CheckedModel,
+    check_model,
+    check_regions,
+    teacher_recipe,
+)
 from rkkd_cli.sweep.datasets import inspect
 from rkkd_cli.sweep.jobs import group_by_stream
 from rkkd_cli.sweep.teacher_fit import check_targets, naming_teacher
@@ -41,6 +46,7 @@ from rkkd_cli.train.taught_batch import feature_needs
 from rkkd_cli.train.teacher.model import Teacher, freeze, teach
 from rkkd_cli.train.teacher.several import teachers_by_name
 
+TRIED_SCENE = 128  # pixels a side of what a detector's step is tried on; it takes any size
 RESIDENT_COPIES = 2  # of the decoded images: as they are read, and padded for random crops
 
 
@@ -122,6 +128,9 @@ def _check_stream(arms: tuple[Arm, ...]) -> CheckedStream:
     for student in students:
         with _naming_arm(arms, student):
             models[student] = check_model(student, experiment, dataset)
+    for arm in arms:
+        pair = arm.experiment.student, arm.experiment.teacher
+        check_regions(arm.name, *(models[one].model for one in pair))
     objectives = {arm.name: _check_method(arm, models, dataset) for arm in arms}
     recipes = _checked_recipes(experiment, models, dataset)
     _check_losses(arms, models, dataset)
@@ -233,7 +242,10 @@ def _check_losses(arms: Sequence[Arm], models: Models, dataset: DatasetInfo) -> 
     Settings and plug-ins can be wrong in ways that show only when the loss is computed. Of several
     arms that differ in weights and temperatures only, one is tried.
     """
-    experiment, (height, width) = arms[0].experiment, dataset.size
+    experiment = arms[0].experiment
+    height, width = (min(side, TRIED_SCENE) for side in dataset.size)
+    if experiment.task != "detection":
+        height, width = dataset.size
     teacher = teachers_by_name(
         {
             name: _frozen(models[config], experiment)

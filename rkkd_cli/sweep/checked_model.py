@@ -15,6 +15,7 @@ from rkkd_cli.models import MODELS, Classifier
 from rkkd_cli.models.checkpoint.layout import CheckpointWeights, read_weights
 from rkkd_cli.models.checkpoint.load import ReplacedHead
 from rkkd_cli.models.checkpoint.recognise import ImageSpec
+from rkkd_cli.models.detection.detector import Detector
 from rkkd_cli.models.detection.first_weights import replaced_before_download
 from rkkd_cli.models.detection.published import read_detector_file
 from rkkd_cli.models.first_weights import WeightsSource
@@ -144,6 +145,18 @@ def check_forward(name: str, model: Classifier, own: ImageFormat) -> None:
             "one pixel; use a larger image_size, that of the dataset or of the model, or another "
             f"of {', '.join(MODELS)}"
         ) from None
+
+
+def check_regions(arm: str, student: Classifier, teacher: Classifier) -> None:
+    """Raise UserError for a detector that cannot read the places of its teacher."""
+    if not (isinstance(student, Detector) and isinstance(teacher, Detector)):
+        return
+    if student.region_space != teacher.region_space:
+        raise UserError(
+            f"arm {arm}: student and teacher are compared anchor by anchor, and theirs differ; "
+            "give both the same anchor_sizes, anchor_scales and aspect_ratios, on backbones of the "
+            "same strides"
+        )
 
 
 def missing_weights(experiment: Experiment) -> list[WeightsSource]:

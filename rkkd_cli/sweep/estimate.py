@@ -39,6 +39,7 @@ USABLE_SHARE = 0.8  # of the free memory
 BYTES_PER_FLOAT = 4
 OPTIMIZER_TENSORS = {"sgd": 1, "adam": 2, "adamw": 2}  # per parameter
 TIMED_STEPS = 3
+USUAL_PIXELS = 224**2
 FEW_IMAGES, MAX_SECONDS = 8, 1.0  # a larger batch is timed in part if it takes longer than that
 
 StudentKind = tuple[StudentConfig, str, str]  # with its method and its optimiser
@@ -240,7 +241,8 @@ def _timed_images(
     device: torch.device,
 ) -> int:
     """Return how many of the images the slowest model passes in a bearable time."""
-    few = images[:FEW_IMAGES]
+    pixels = images.shape[2] * images.shape[3]
+    few = images[: max(1, min(FEW_IMAGES, FEW_IMAGES * USUAL_PIXELS // pixels))]
     models: list[tuple[torch.nn.Module, ModelInput]] = [
         *((teacher.folded, teacher.input) for teacher in teachers),
         *((student.student, student.input) for student in students),

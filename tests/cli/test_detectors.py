@@ -185,7 +185,21 @@ TORCHVISIONS = ("teacher.model=torchvision:fasterrcnn_resnet50_fpn", "teacher.op
         (("dataset.name=cifar10",), ("a class for each image", "digits_scenes")),
         (("task=classification",), ("is a detector",)),
         (("student.model=resnet8",), ("needs a detector", "fasterrcnn:resnet8")),
+        (("student.model=fastrcnn:resnet8",), ("did you mean fasterrcnn:resnet8?",)),
+        (("student.model=yolov8n",), ("fasterrcnn:BACKBONE",)),
         (("teacher.model=retinanet:resnet8",), ("detectors of one kind",)),
+        (
+            ("student.model=retinanet:resnet8", "teacher.model=retinanet:resnet8",
+             "teacher.options={out_channels=32}",
+             "student.options={out_channels=32,aspect_ratios=[1.0,2.0,3.0]}"),
+            ("anchor by anchor", "aspect_ratios"),
+        ),
+        (
+            ("student.model=retinanet:resnet8", "teacher.model=retinanet:resnet8"),
+            ("options=none leaves out those of a preset",),
+        ),
+        (("--image-size", "64"), ("dataset.image_size", "dataset.min_size")),
+        (("dataset.auto_augment=rand",), ("dataset.auto_augment", "detectors")),
         (("teacher.image_size=64",), ("teacher.image_size", "dataset.min_size")),
         (("student.embedding=8",), ("student.embedding",)),
         (("--method", "rkd"), ("'rkd'", "for detection there are")),
@@ -205,3 +219,15 @@ def test_what_cannot_be_trained_is_said_at_the_start(
 def test_images_with_boxes_need_the_task(tmp_path: Path, warm_rkkd: Program) -> None:
     words = ("run", "rank_grad", "dataset.name=digits_scenes", "--dry-run")
     refused(warm_rkkd(*words, cwd=tmp_path), "needs a class for each", "task = 'detection'")
+
+
+@pytest.mark.parametrize(("method", "term"), [("fitnet", "hint"), ("reviewkd", "review")])
+def test_methods_of_maps_are_checked_before_they_are_trained(
+    method: str, term: str, folder: Path, warm_rkkd: Program
+) -> None:
+    assert term in succeeded(warm_rkkd(*DRY, "--method", method, cwd=folder)).stdout
+
+
+def test_settings_of_detectors_are_refused_elsewhere(folder: Path, warm_rkkd: Program) -> None:
+    words = "run", "rank_grad", "detection.proposals=teacher", "--dry-run"
+    refused(warm_rkkd(*words, cwd=folder), "detection.proposals is of the task detection")

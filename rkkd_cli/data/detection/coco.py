@@ -24,6 +24,7 @@ from rkkd_cli.data.subsets import Indices
 from rkkd_cli.errors import UserError
 
 # The keys that are read, and what they have to be.
+NO_TRAINING_IMAGES = "there are no annotations of training images"
 CATEGORY_KEYS = {"id": "a whole number", "name": "text"}
 IMAGE_KEYS = {"id": "a name", "file_name": "text", "height": "a number", "width": "a number"}
 OBJECT_KEYS = {"image_id": "a name", "category_id": "a whole number", "bbox": "a list"}
@@ -79,7 +80,7 @@ def find_coco_folder(root: Path) -> dict[str, Source]:
         if found:
             sources[split] = found[0]
     if "train" not in sources:
-        raise _without_annotations(root, "there are none for training images", FOLDER_LAYOUT)
+        raise _without_annotations(root, NO_TRAINING_IMAGES, FOLDER_LAYOUT)
     return sources
 
 

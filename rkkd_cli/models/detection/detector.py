@@ -113,6 +113,8 @@ class Detector(Classifier):
         These are at the detector's own best regions.
         """
         maps, sizes = self.feature_maps(x), [(x.shape[2], x.shape[3])] * len(x)
+        if x.is_meta:  # where the regions are depends on what is in the images
+            return Features(maps, x.new_empty(0, 0), x.new_empty(0, self.num_classes))
         nothing = [NoObjects(x.new_empty(0, 4), x.new_empty(0, dtype=torch.int64))] * len(x)
         regions = self.propose(x, maps, sizes, nothing, REGIONS_OF_AN_IMAGE)
         return Features(maps, *self.at_regions(maps, regions, sizes, x))

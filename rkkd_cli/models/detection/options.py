@@ -83,7 +83,11 @@ def check_options(name: str, kind: str, options: Mapping[str, Any], is_published
     known = (*OF_NETWORK[kind], *BACKBONE, *parts)
     for option, value in options.items():
         if option not in known:
-            raise unknown_name(f"option of {name}", option, known)
+            error = unknown_name(f"option of {name}", option, known)
+            raise UserError(
+                f"{error}; options=none leaves out those of a preset, and "
+                "options={out_channels=64} gives others instead"
+            )
         if option in ANCHORS:
             _check_numbers(option, value)
         else:

@@ -127,14 +127,16 @@ def drawn_files(files: Sequence[Path], folder: Path) -> list[Path]:
 def draw(pixels: Tensor, found: Detections, names: Sequence[str]) -> Image.Image:
     """Return an image (3, H, W) uint8 with boxes, and the class and score in percent of each.
 
-    A small image is enlarged by a whole factor, so that the texts are readable.
+    The best one is on top. A small image is enlarged by a whole factor, so that the texts are
+    readable.
     """
+    found = Detections(*(of_all.flip(0) for of_all in found))
     factor = max(1, -(-READABLE // min(pixels.shape[1:])))
     pixels = pixels.repeat_interleave(factor, 1).repeat_interleave(factor, 2)
     if not len(found.labels):
         return Image.fromarray(pixels.permute(1, 2, 0).numpy())
     pairs = zip(found.labels.tolist(), found.scores.tolist(), strict=True)
-    texts = [f"{names[label]} {100 * score:.0f}" for label, score in pairs]
+    texts = [f"{names[label]} {100 * score:.0f} %" for label, score in pairs]
     width = max(2, min(pixels.shape[1:]) // LINE_SHARE)
     drawn = draw_bounding_boxes(
         pixels,

@@ -66,7 +66,8 @@ def test_every_choice_is_a_value_of_the_key(name: str) -> None:
             given.append(parse_override("teacher.training.epochs=2"))
         if (name == "task" and choice == "embedding") or name.endswith("normalize"):
             given += [parse_override(one) for one in EMBEDDING_KEYS]
-        if (name == "task" and choice == "detection") or name == "rank.background":
+        of_objects = name == "rank.background" or name.startswith("detection.")
+        if (name == "task" and choice == "detection") or of_objects:
             of_detectors = {"task=detection", *DETECTION_KEYS} - {f"{name}={choice}"}
             given += [parse_override(one) for one in sorted(of_detectors)]
         load_experiment("rank_grad", given)
