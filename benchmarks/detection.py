@@ -43,8 +43,8 @@ TWO_ARMS = {"kd": {}, "kd_rank": {"rank": {"grad": True}}}
 
 def study() -> tuple[Experiment, DetectionDataset]:
     """Return the preset with two arms, and its scenes."""
-    given = [Override("arms", TWO_ARMS), Override("training.epochs", 1000)]
-    experiment = load_experiment("detection_scenes", given)
+    preset = load_experiment("detection_scenes", [Override("training.epochs", 1000)])
+    experiment = preset.model_copy(update={"arms": TWO_ARMS, "findings": {}})
     with TemporaryDirectory() as cache:
         dataset = load(experiment, Path(cache))
     assert isinstance(dataset, DetectionDataset)
