@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from rkkd_cli.config.experiment import MethodConfig
+from rkkd_cli.config.experiment import MethodConfig, RankConfig
 from rkkd_cli.methods import METHODS, PLUGIN_SECTION, reads_alpha
 from rkkd_cli.models.external.timm_models import timm_fixed_size
 from rkkd_cli.sweep.check import CheckedStream
@@ -19,7 +19,17 @@ def doubts(streams: Sequence[CheckedStream]) -> list[str]:
         for stream in streams
         for sentence in (*_large_batches(stream), *_other_sizes(stream), *_trained_on(stream))
     )
-    return list(dict.fromkeys([*of_streams, *unused_settings(methods)]))
+    ranks = [arm.experiment.rank for stream in streams for arm in stream.arms]
+    return list(dict.fromkeys([*of_streams, *unused_settings(methods), *_unused_weights(ranks)]))
+
+
+def _unused_weights(ranks: Sequence[RankConfig]) -> Iterator[str]:
+    """Yield a sentence for several weights of a ranking loss that no arm optimises."""
+    if len({config.weight for config in ranks}) > 1 and not any(one.grad for one in ranks):
+        yield (
+            "the values of rank.weight make no difference: every arm only logs the ranking loss; "
+            "add rank.grad=true"
+        )
 
 
 def unused_settings(methods: Sequence[MethodConfig]) -> Iterator[str]:

@@ -49,6 +49,16 @@ def test_a_batch_larger_than_the_split_is_told(cache: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize(("grad", "told"), [("false", 1), ("true", 0)])
+def test_weights_of_a_ranking_loss_that_is_only_logged_are_told(
+    grad: str, told: int, cache: Path
+) -> None:
+    arms = "arms={a={rank={weight=0.5}}, b={rank={weight=1.0}}}"
+    given = [parse_override(word) for word in (arms, f"rank.grad={grad}")]
+    sentences = doubts(check_experiment(load_experiment("rank_grad", given), cache))
+    assert len([one for one in sentences if "rank.weight make no difference" in one]) == told
+
+
 def test_embeddings_tested_on_what_they_are_trained_on_are_told(cache: Path) -> None:
     given = [parse_override(word) for word in (*EMBEDDING_KEYS, "method.name=rkd")]
     (told,) = doubts(check_experiment(load_experiment("rank_grad", given), cache))
