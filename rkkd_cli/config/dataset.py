@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, PlainSerializer, field_validator, model_validator
 
 from rkkd_cli.config.frozen import Floats, FrozenConfig, check_positive
-from rkkd_cli.config.value_lists import parse_classes, seeds_text
+from rkkd_cli.config.value_lists import parse_classes, seeds_text, split_list
 
 # The keys of a recipe for the images of any dataset, unlike its size, crops and mean.
 AUGMENTATION_KEYS = ("auto_augment", "ra_magnitude", "ra_num_ops", "color_jitter", "random_erase",
@@ -23,10 +23,12 @@ def _read_sides(sides: Any) -> Any:
     """Return one side as a tuple of it. Raises ValueError for sides that no image has."""
     if sides is None:
         return None
-    given = (sides,) if isinstance(sides, int | str) else tuple(sides)
-    if not all(str(side).isdigit() and 32 <= int(side) <= 65536 for side in given):
+    if isinstance(sides, str):
+        sides = split_list(sides)
+    given = tuple(sides) if isinstance(sides, list | tuple) else (sides,)
+    if not all(isinstance(side, int) and 32 <= side <= 65536 for side in given):
         raise ValueError("must be pixels, from 32 to 65536, such as 800 or [640, 800]")
-    return tuple(map(int, given))
+    return given
 
 
 class ClassesConfig(FrozenConfig):

@@ -79,7 +79,7 @@ MISTAKES = [
     ("run teacher.training.per_class=2", ["teacher.training.batch_size", "32 classes"]),
     ("run training.batches_per_epoch=3", ["training.batches_per_epoch = 3", "set per_class too"]),
     ("run teacher.training.batches_per_epoch=3", ["teacher.training.batches_per_epoch = 3 counts"]),
-    ("run detection_scenes teacher.training.per_class=2", ["teacher.training.per_class is for"]),
+    ("run detection_scenes teacher.training.per_class=2", ["per_class does not work with"]),
     ("run training.min_lr=1e-5", ["min_lr", "schedule = 'step'"]),
     ("run training.schedule=cosine training.min_lr=1", ["min_lr = 1.0 is above lr = 0.02"]),
     ("run training.warmup_lr=1e-6", ["warmup_lr", "warmup_epochs"]),
