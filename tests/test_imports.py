@@ -44,6 +44,7 @@ FLOORS: dict[str, list[set[str]]] = {
         {"sources"},
         {"recording", "estimate", "doubts"},
         {"check", "loggers"},
+        {"tried_steps"},
         {"checked_model", "batches", "decoding_time"},
         {"datasets", "jobs", "teacher_fit"},
     ],

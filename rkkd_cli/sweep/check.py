@@ -19,19 +19,16 @@ from rkkd_cli.config.experiment import (
 from rkkd_cli.config.models import ModelConfig
 from rkkd_cli.config.tasks import detector_kind
 from rkkd_cli.data.catalogue import DatasetInfo, has_image_files
-from rkkd_cli.data.on_device import AnyBatch, scenes_of
-from rkkd_cli.data.stream import Batch
 from rkkd_cli.data.strong_augment import StrongView
-from rkkd_cli.data.targets import Mixed
 from rkkd_cli.errors import UserError
 from rkkd_cli.files import write_problem
 from rkkd_cli.methods import ModelPair, build_objective, check_settings
-from rkkd_cli.methods.inputs import MixedLabelsError
 from rkkd_cli.models import check_model_name, count_parameters
 from rkkd_cli.models.detection.build import check_detector_name
 from rkkd_cli.sweep.batches import check_classes, smallest_batch
 from rkkd_cli.sweep.checked_model import (
     CheckedModel,
+    Models,
     check_model,
     check_regions,
     teacher_recipe,
@@ -39,18 +36,11 @@ from rkkd_cli.sweep.checked_model import (
 from rkkd_cli.sweep.datasets import inspect
 from rkkd_cli.sweep.jobs import group_by_stream
 from rkkd_cli.sweep.teacher_fit import check_targets, naming_teacher
+from rkkd_cli.sweep.tried_steps import check_losses
 from rkkd_cli.tasks import task_for
-from rkkd_cli.train.arm import ArmOnStream
-from rkkd_cli.train.configured_model import untrained, weights_source
-from rkkd_cli.train.taught_batch import feature_needs
-from rkkd_cli.train.teacher.model import Teacher, freeze, teach
-from rkkd_cli.train.teacher.several import teachers_by_name
+from rkkd_cli.train.configured_model import weights_source
 
-TRIED_SCENE = 128  # pixels a side of what a detector's step is tried on; it takes any size
 RESIDENT_COPIES = 2  # of the decoded images: as they are read, and padded for random crops
-
-
-Models = Mapping[ModelConfig, CheckedModel]
 
 
 class CheckedStream(NamedTuple):
@@ -133,7 +123,7 @@ def _check_stream(arms: tuple[Arm, ...]) -> CheckedStream:
         check_regions(arm.name, *(models[one].model for one in pair))
     objectives = {arm.name: _check_method(arm, models, dataset) for arm in arms}
     recipes = _checked_recipes(experiment, models, dataset)
-    _check_losses(arms, models, dataset)
+    check_losses(arms, models, dataset)
     parameters = {one.described: count_parameters(models[one].model) for one in models}
     return CheckedStream(arms, dataset, parameters, objectives, models, recipes)
 
@@ -232,76 +222,3 @@ def _check_teacher_batch(
             f"teacher {experiment.teacher.model} cannot train on a batch of one image: {error}; "
             "give another teacher.training.batch_size, or teacher.training.last_batch=merge"
         ) from None
-
-
-def _check_losses(arms: Sequence[Arm], models: Models, dataset: DatasetInfo) -> None:
-    """Raise UserError for an arm that cannot take a step on two random images, or on one.
-
-    One image is tried if the smallest batch of an epoch has no more.
-
-    Settings and plug-ins can be wrong in ways that show only when the loss is computed. Of several
-    arms that differ in weights and temperatures only, one is tried.
-    """
-    experiment = arms[0].experiment
-    height, width = (min(side, TRIED_SCENE) for side in dataset.size)
-    if experiment.task != "detection":
-        height, width = dataset.size
-    teacher = teachers_by_name(
-        {
-            name: _frozen(models[config], experiment)
-            for name, config in experiment.named_teachers.items()
-        }
-    )
-    generator = torch.Generator().manual_seed(0)
-    compares = experiment.task == "embedding"  # two images of two classes each
-    count = min(4 if compares else 2, smallest_batch(experiment.training, dataset.train_images))
-    images = torch.randn(count, dataset.in_channels, height, width, generator=generator)
-    labels, mixed = torch.arange(count) % 2 if compares else torch.arange(count), None
-    mixes = experiment.dataset.mixup_alpha or experiment.dataset.cutmix_alpha
-    if mixes:
-        mixed = Mixed(labels.flip(0), torch.tensor(0.7))
-    tried: set[tuple[object, ...]] = set()
-    for arm in arms:
-        if _loss_key(arm) in tried:
-            continue
-        tried.add(_loss_key(arm))
-        try:
-            student = ArmOnStream(untrained(arm, teacher.input.images), 0, teacher, labels)
-            needs = feature_needs([student.objective])
-            strong = images if needs.strong_view else None
-            batch: AnyBatch = Batch(images, labels, torch.arange(count), strong, mixed=mixed)
-            if experiment.task == "detection":
-                batch = scenes_of(images, dataset.num_classes)
-            student.step(teach(teacher, batch, needs))
-        except MixedLabelsError as error:
-            name = arm.experiment.method.name
-            raise UserError(f"arm {arm.name}: method {name} {error}") from None
-        except UserError:
-            raise
-        except Exception as error:  # a user's method may raise anything
-            reason = " ".join(str(error).split()) or "no reason given"
-            raise UserError(
-                f"arm {arm.name}: method {arm.experiment.method.name} cannot compute its loss on "
-                f"{'a batch of one image' if count == 1 else f'{count} random images'}: "
-                f"{type(error).__name__}: {reason}"
-            ) from error
-
-
-def _frozen(checked: CheckedModel, experiment: Experiment) -> Teacher:
-    """Return a copy of the model as a teacher."""
-    return freeze(
-        deepcopy(checked.model),
-        torch.device("cpu"),
-        precision=experiment.precision,
-        num_classes=checked.classes,
-        model_input=checked.input,
-        task=task_for(experiment),
-    )
-
-
-def _loss_key(arm: Arm) -> tuple[object, ...]:
-    """Return what decides whether an arm's loss can be computed: not its weights and the like."""
-    experiment, numbers = arm.experiment, {"alpha", "temperature", "ce_weight", "kl_weight"}
-    method = experiment.method.model_dump_json(exclude=numbers)
-    rank = experiment.rank.model_dump_json(exclude={"weight", "steepness"})
-    return experiment.student, method, rank

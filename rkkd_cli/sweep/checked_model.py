@@ -1,5 +1,6 @@
 """The checks of a model that an experiment describes: its images, and its first weights."""
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
@@ -48,6 +49,9 @@ class CheckedModel(NamedTuple):
     source: WeightsSource | None
     classes: int
     replaced_head: ReplacedHead | None
+
+
+Models = Mapping[ModelConfig, CheckedModel]
 
 
 def check_model(config: ModelConfig, experiment: Experiment, dataset: DatasetInfo) -> CheckedModel:
