@@ -85,16 +85,18 @@ class ArmOnStream:
         model: nn.Module = self.student
         if method.state_dict():
             model = nn.ModuleDict({"student": self.student, "method": method})
-        kind = RegionLoss if self.task.rows_are_regions else DistillationLoss
-        loss = kind(
-            model,
-            self.student,
-            self.objective,
-            self.precision,
-            self.input,
-            self.task,
-            process_group,
-        )
+        if self.task.rows_are_regions:
+            loss: nn.Module = RegionLoss(model, self.student, self.objective, self.precision)
+        else:
+            loss = DistillationLoss(
+                model,
+                self.student,
+                self.objective,
+                self.precision,
+                self.input,
+                self.task,
+                process_group,
+            )
         self.loss = process_group.wrap(loss, arm.experiment.sync_batchnorm, self.uses_all)
         arm_seed, decay = derive_seed(seed, "arm"), recipe.ema_decay
         average = None if decay is None else MovingAverage(self.student, decay, own_teacher.model)

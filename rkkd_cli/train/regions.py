@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from torchvision.models.detection.transform import resize_boxes
 
 from rkkd_cli.data.detection.batches import DetectionBatch, DetectionImages, without_crowds
-from rkkd_cli.data.model_input import ModelInput
 from rkkd_cli.data.targets import Targets
 from rkkd_cli.methods import DistillInputs, Objective
 from rkkd_cli.methods.hard_term import HardTerm
@@ -95,9 +94,6 @@ class RegionLoss(nn.Module):
         student: Classifier,
         objective: Objective,
         precision: str,
-        student_input: ModelInput,
-        task: Task,
-        process_group: ProcessGroup = SINGLE_PROCESS,
     ) -> None:
         super().__init__()
         assert isinstance(student, Detector)
@@ -163,10 +159,10 @@ class DetectorLabelLoss(nn.Module):
 
 
 class TaughtRegions:
-    """A held-out split, or a rank's shard of it, with the teacher's best regions in each image.
+    """A held-out split with the teacher's best regions in each image.
 
-    Regions and logits stay on the CPU: 36 kB for an image and COCO's 80 classes. ``batches`` counts
-    the batches of the largest shard of the ``process_group``.
+    Regions and logits stay on the CPU: 36 kB for an image and COCO's 80 classes. ``batches`` and
+    ``process_group`` are as in :class:`rkkd_cli.train.metrics.evaluate.TaughtSplit`.
     """
 
     def __init__(
