@@ -21,8 +21,10 @@ AnyStream = Stream | DetectionStream
 def split_on_device(split: AnySplit, dataset: AnyDataset, device: torch.device) -> AnyImages:
     """Return a split of the dataset, whose batches come to the device."""
     if isinstance(dataset, DetectionDataset):
-        return DetectionImages(split, dataset, device)  # type: ignore[arg-type]
-    return DeviceImages(split, dataset, device)  # type: ignore[arg-type]
+        assert not isinstance(split, Split)
+        return DetectionImages(split, dataset, device)
+    assert isinstance(split, Split)
+    return DeviceImages(split, dataset, device)
 
 
 def scenes_of(images: torch.Tensor, classes: int) -> DetectionBatch:
