@@ -17,5 +17,7 @@ def task_for(experiment: Experiment) -> Task:
     if experiment.task == "detection":
         kind = detector_kind(experiment.student.model)
         assert kind is not None
-        return Detection(kind, experiment.detection.proposals == "teacher")
+        # The anchors of objects are the same, whoever proposes them.
+        shares = experiment.detection.proposals == "teacher" and kind == "fasterrcnn"
+        return Detection(kind, shares_proposals=shares)
     return CLASSIFICATION_TASK

@@ -53,7 +53,7 @@ def teacher_key(experiment: Experiment, dataset: AnyDataset) -> str:
         "seed": teacher.seed,
         "precision": experiment.precision,
     }
-    if experiment.task != "classification":
+    if experiment.task == "embedding":
         parts["task"] = [teacher.embedding_facts, experiment.triplet.model_dump()]
     if teacher.options:
         parts["options"] = teacher.options
