@@ -18,7 +18,7 @@ from rkkd_cli.tasks.average_precision import AveragePrecision
 from rkkd_cli.tasks.task import HeldOutRows, Neighbours, Ranks, Task
 
 
-class FoundBoxes:
+class FoundInSplit:
     """The boxes that are found in a split."""
 
     def __init__(self) -> None:
@@ -93,9 +93,9 @@ class Detection(Task):
         same = students.argmax(dim=-1) == teacher.argmax(dim=-1)
         return [100.0 * same.to(students.dtype)]
 
-    def held_out_metrics(self, outputs: int, device: torch.device) -> FoundBoxes:
+    def held_out_metrics(self, outputs: int, device: torch.device) -> FoundInSplit:
         """Return what keeps the boxes."""
-        return FoundBoxes()
+        return FoundInSplit()
 
     def teacher_facts(self, outputs: Tensor, labels: Tensor) -> dict[str, Any]:
         """Return nothing: a detector's facts are measured on the images."""

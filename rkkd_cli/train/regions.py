@@ -16,7 +16,7 @@ from rkkd_cli.methods import DistillInputs, Objective
 from rkkd_cli.methods.hard_term import HardTerm
 from rkkd_cli.methods.inputs import as_float32
 from rkkd_cli.models import Classifier, Features
-from rkkd_cli.models.detection.detector import Detected, Detections, Detector, Regions
+from rkkd_cli.models.detection.detector import Detections, Detector, DetectorOutputs, Regions
 from rkkd_cli.models.detection.two_stage import TwoStage
 from rkkd_cli.models.shapes import in_eval_mode
 from rkkd_cli.tasks.task import FoundInImage, HeldOutRows, Task
@@ -126,7 +126,7 @@ class RegionLoss(nn.Module):
         compared = Compared(teacher.logits, targets, raw[hard.name])
         return loss.total, StepOutput(rows.logits.detach()[None], [terms], compared)
 
-    def _rows(self, found: Detected, taught: TaughtScenes) -> tuple[Regions, Features]:
+    def _rows(self, found: DetectorOutputs, taught: TaughtScenes) -> tuple[Regions, Features]:
         """Return where student and teacher are compared, and the student's features there."""
         if taught.shared is None:
             return found.regions, Features(found.maps, found.pooled, found.logits)

@@ -9,7 +9,7 @@ from torch.nn.functional import interpolate
 
 from rkkd_cli.data.stream import DeviceImages
 from rkkd_cli.tasks.average_precision import AveragePrecision
-from rkkd_cli.tasks.detection import FoundBoxes
+from rkkd_cli.tasks.detection import FoundInSplit
 from rkkd_cli.train.events import Detected, FoundInScene, Retrieved
 from rkkd_cli.train.metrics.evaluate import HeldOutSplit
 from rkkd_cli.train.metrics.meters import SplitMeters
@@ -42,7 +42,7 @@ def sheets(
 
 def _found_in_scenes(split: TaughtRegions, meters: SplitMeters) -> Iterator[FoundInScene]:
     """Yield what teacher and student find in the first images of some classes."""
-    assert isinstance(meters.whole, FoundBoxes)
+    assert isinstance(meters.whole, FoundInSplit)
     found, by_teacher = meters.whole.found, AveragePrecision()
     numbers = found.examples()
     for image in split.found_by_teacher(numbers):

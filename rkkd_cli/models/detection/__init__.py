@@ -6,7 +6,7 @@ Names: ``fasterrcnn:BACKBONE``, ``retinanet:BACKBONE``, ``fcos:BACKBONE``, ``tor
 
 from rkkd_cli.models.detection.backbone_weights import load_backbone, load_backbone_file
 from rkkd_cli.models.detection.build import backbone_of, build_detector, check_detector_name
-from rkkd_cli.models.detection.detector import Detected, Detections, Detector, Regions
+from rkkd_cli.models.detection.detector import Detections, Detector, DetectorOutputs, Regions
 from rkkd_cli.models.detection.published import (
     load_detector,
     published_detector,
@@ -15,9 +15,9 @@ from rkkd_cli.models.detection.published import (
 )
 
 __all__ = [
-    "Detected",
     "Detections",
     "Detector",
+    "DetectorOutputs",
     "Regions",
     "backbone_of",
     "build_detector",

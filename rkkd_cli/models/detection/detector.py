@@ -52,7 +52,7 @@ class Regions(NamedTuple):
     labels: Tensor
 
 
-class Detected(NamedTuple):
+class DetectorOutputs(NamedTuple):
     """What a detector gives on a batch in training.
 
     Attributes:
@@ -88,7 +88,7 @@ class Detector(Classifier):
 
     Attributes:
         num_classes: C, without background.
-        term_names: the keys of :attr:`Detected.losses`.
+        term_names: the keys of :attr:`DetectorOutputs.losses`.
         region_space: equal for two detectors if one can read the regions of the other.
 
     """
@@ -128,7 +128,7 @@ class Detector(Classifier):
     @abstractmethod
     def train_outputs(
         self, images: Tensor, sizes: Sizes, objects: Sequence[ImageObjects]
-    ) -> Detected:
+    ) -> DetectorOutputs:
         """Return maps, logits and losses, with proposals and regions as torchvision draws them.
 
         Raises UserError for a label that is no class number.
@@ -154,7 +154,7 @@ class Detector(Classifier):
     ) -> tuple[Tensor, Tensor]:
         """Return pooled features and logits at regions, of this or of another detector.
 
-        The rows are in the order of the regions, and those of :class:`Detected`.
+        The rows are in the order of the regions, and those of :class:`DetectorOutputs`.
         """
 
     @abstractmethod

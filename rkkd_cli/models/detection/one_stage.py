@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from rkkd_cli.models.detection.detector import (
-    Detected,
     Detections,
     Detector,
+    DetectorOutputs,
     ImageObjects,
     Regions,
     Sizes,
@@ -44,7 +44,7 @@ class OneStage(Detector):
 
     def train_outputs(
         self, images: Tensor, sizes: Sizes, objects: Sequence[ImageObjects]
-    ) -> Detected:
+    ) -> DetectorOutputs:
         """Return the logits (R, C) of the anchors of objects, and torchvision's losses."""
         maps = self.feature_maps(images)
         targets = self._targets(objects, images, first=0)
@@ -55,7 +55,7 @@ class OneStage(Detector):
         losses = {name: computed[theirs] for name, theirs in self.terms.items()}
         regions = self._foreground(targets, matched)
         logits = _rows(outputs["cls_logits"], regions.places)
-        return Detected(maps, logits.new_empty(len(logits), 0), logits, regions, losses)
+        return DetectorOutputs(maps, logits.new_empty(len(logits), 0), logits, regions, losses)
 
     @torch.no_grad()
     def propose(

@@ -10,9 +10,9 @@ from torchvision.models.detection.roi_heads import fastrcnn_loss
 from torchvision.models.detection.rpn import concat_box_prediction_layers
 
 from rkkd_cli.models.detection.detector import (
-    Detected,
     Detections,
     Detector,
+    DetectorOutputs,
     ImageObjects,
     Regions,
     Sizes,
@@ -54,7 +54,7 @@ class TwoStage(Detector):
 
     def train_outputs(
         self, images: Tensor, sizes: Sizes, objects: Sequence[ImageObjects]
-    ) -> Detected:
+    ) -> DetectorOutputs:
         """Return logits of the sampled regions and the four losses, as torchvision's training."""
         maps = self.feature_maps(images)
         targets = self._targets(objects, images, first=1)
@@ -67,7 +67,7 @@ class TwoStage(Detector):
         ce, box = fastrcnn_loss(logits, deltas, labels, box_targets)
         losses = {"ce": ce, "box": box, "rpn_objectness": rpn_objectness, "rpn_box": rpn_box}
         regions = Regions(tuple(boxes), self._from_one(torch.cat(labels)))
-        return Detected(maps, pooled, background_last(logits), regions, losses)
+        return DetectorOutputs(maps, pooled, background_last(logits), regions, losses)
 
     @torch.no_grad()
     def propose(
