@@ -3,7 +3,7 @@
 Shapes: D detections, N objects, K classes, T = 10 thresholds of the IoU, 101 recalls, 4 sizes.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import Any, NamedTuple
 
@@ -11,16 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from rkkd_cli.data.detection.objects import Objects
 from rkkd_cli.errors import UserError
+from rkkd_cli.models.detection.detector import Detections
 
 MAX_DETECTIONS = 100  # of an image and class, as COCO counts
 CLASSES_AT_ONCE = 8  # bounds the memory: the library wants a dictionary for each box
 IOU_50, IOU_75 = 0, 5  # where these thresholds stand among 0.5, 0.55 … 0.95
 ALL, SMALL, MEDIUM, LARGE = range(4)  # COCO's sizes: areas below 32², up to 96², and above
 MAX_EXAMPLES = 6
-
-Detections = tuple[Tensor, Tensor, Tensor]  # boxes, labels, scores
-Objects = tuple[Tensor, Tensor, Tensor, Tensor]  # boxes, labels, areas, crowd
 
 
 def require_coco_eval() -> None:
@@ -51,8 +50,7 @@ class ImageBoxes(NamedTuple):
 class AveragePrecision:
     """COCO's metrics of detections, which are kept image by image.
 
-    The order in which images come does not matter, and an image that comes twice counts once: so
-    several ranks find what one would.
+    The order in which images come does not matter, and an image that comes twice counts once.
     """
 
     def __init__(self) -> None:
@@ -61,14 +59,9 @@ class AveragePrecision:
     def add(self, detections: Detections, objects: Objects, index: int) -> None:
         """Keep what was found in the image of this index. Waits for the device.
 
-        ``detections``: boxes (D, 4), labels and scores (D,); ``objects``: boxes (N, 4), labels,
-        areas and crowd (N,). Boxes are x0, y0, x1, y1 in pixels of the original image.
+        Boxes are x0, y0, x1, y1 in pixels of the original image.
         """
         self.images[index] = ImageBoxes(*map(_array, (*detections, *objects)))
-
-    def merge(self, images: Mapping[int, ImageBoxes]) -> None:
-        """Take in the ``images`` of another rank."""
-        self.images |= images
 
     def values(self) -> dict[str, float]:
         """Return ap, ap50, ap75, ap_small, ap_medium, ap_large and ar, in percent.

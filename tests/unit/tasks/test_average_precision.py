@@ -10,7 +10,9 @@ import pytest
 import torch
 from detection_scenes import DRAWS, Scene, draw_scenes
 
+from rkkd_cli.data.detection.objects import Objects
 from rkkd_cli.errors import UserError
+from rkkd_cli.models.detection.detector import Detections
 from rkkd_cli.tasks import average_precision
 from rkkd_cli.tasks.average_precision import AveragePrecision, require_coco_eval
 
@@ -26,10 +28,16 @@ def metric_of(scenes: Sequence[Scene], numbers: Sequence[int] | None = None) -> 
     for number, scene in zip(numbers or range(len(scenes)), scenes, strict=True):
         there, classes, areas, crowd = _columns(scene.objects, 4)
         boxes, labels, scores = _columns(scene.detections, 3)
-        found = torch.tensor(boxes).view(-1, 4), torch.tensor(labels).long(), torch.tensor(scores)
-        present = torch.tensor(there).view(-1, 4), torch.tensor(classes).long()
-        sized = *present, torch.tensor(areas), torch.tensor(crowd).bool()
-        metric.add(found, sized, number)
+        found = Detections(
+            torch.tensor(boxes).view(-1, 4), torch.tensor(labels).long(), torch.tensor(scores)
+        )
+        present = Objects(
+            torch.tensor(there).view(-1, 4),
+            torch.tensor(classes).long(),
+            torch.tensor(areas),
+            torch.tensor(crowd).bool(),
+        )
+        metric.add(found, present, number)
     return metric
 
 
@@ -103,24 +111,25 @@ def test_ranks_find_what_one_process_would() -> None:
     first, *others = (rank.images for rank in (*ranks, padded))
     metric = AveragePrecision()
     for images in (*others, first):
-        metric.merge(images)
+        metric.images |= images
     assert metric.values() == whole
     assert metric_of(scenes[::-1], numbers[::-1]).values() == whole
 
 
 def test_half_precision_is_taken_as_it_is() -> None:
     boxes, labels = torch.tensor([OBJECT]), torch.tensor([0])
-    present = (boxes, labels, torch.tensor([1e4]), torch.tensor([False]))
+    present = Objects(boxes, labels, torch.tensor([1e4]), torch.tensor([False]))
     metric = AveragePrecision()
-    metric.add((boxes.bfloat16(), labels, torch.tensor([0.9]).bfloat16()), present, 0)
+    found = Detections(boxes.bfloat16(), labels, torch.tensor([0.9]).bfloat16())
+    metric.add(found, present, 0)
     assert metric.values()["ap"] == pytest.approx(100)
 
 
 def test_what_becomes_of_the_tensors_afterwards_does_not_matter() -> None:
     boxes, labels = torch.tensor([OBJECT], requires_grad=True), torch.tensor([0])
-    present = (torch.tensor([OBJECT]), labels, torch.tensor([1e4]), torch.tensor([False]))
+    present = Objects(torch.tensor([OBJECT]), labels, torch.tensor([1e4]), torch.tensor([False]))
     metric = AveragePrecision()
-    metric.add((boxes, labels, torch.tensor([0.9])), present, 0)
+    metric.add(Detections(boxes, labels, torch.tensor([0.9])), present, 0)
     present[0].zero_()
     labels += 1
     assert metric.values()["ap"] == pytest.approx(100)
