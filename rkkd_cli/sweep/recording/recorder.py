@@ -132,15 +132,8 @@ class Recorder:
                 path.parent.mkdir(exist_ok=True)
                 with atomic_file(path) as file:
                     file.write(content)
-            case Retrieved(arm=arm, seed=seed, epoch=epoch, images=images, classes=classes):
-                # Of one seed, and not of a grid: nobody compares the pictures of so many cells.
-                if seed == self.experiment.seeds[0] and not self.experiment.vary:
-                    sheet = RetrievalSheet(arm, seed, epoch, images, classes)
-                    sheet.write(self.started_run.retrieval(arm))
-            case Detected(seed=seed) if seed == self.experiment.seeds[0]:
-                if not self.experiment.vary:
-                    path = detections_path(self.started_run.path, event.arm)
-                    detection_sheet(event).write(path)
+            case Retrieved() | Detected():
+                self._keep_sheet(event)
             case Checkpoint(stream, state):
                 self._save_checkpoint(stream, state)
             case JobFailed(stream, seed, arms, reason):
@@ -179,6 +172,20 @@ class Recorder:
             self._write_manifest()
         finally:
             self.run.release()
+
+    def _keep_sheet(self, found: Retrieved | Detected) -> None:
+        """Write what an arm found in images, as a sheet.
+
+        Of one seed, and not of a grid: nobody compares the pictures of so many cells.
+        """
+        if found.seed != self.experiment.seeds[0] or self.experiment.vary:
+            return
+        if isinstance(found, Detected):
+            path = detections_path(self.started_run.path, found.arm)
+            detection_sheet(found).write(path)
+            return
+        sheet = RetrievalSheet(found.arm, found.seed, found.epoch, found.images, found.classes)
+        sheet.write(self.started_run.retrieval(found.arm))
 
     def _sort_rows(self) -> None:
         """Sort metrics.csv into an order that does not depend on which streams took turns."""
