@@ -35,7 +35,7 @@ from rkkd_cli.report.style import (
     set_title,
     shorten_label,
 )
-from rkkd_cli.report.words import Quantity, capitalised, quantity_of
+from rkkd_cli.report.words import Quantity, quantity_of
 
 PANELS_ACROSS = 3
 
@@ -141,7 +141,7 @@ def differences_figure(picture: CurvePicture) -> Figure:
     lines = {str(line.get_label()): line for axes in panels for line in _named_lines(axes)}
     if len(lines) > 1:
         add_legend(figure, list(lines.values()))
-    set_title(figure, f"{picture.title}. {capitalised(differences_title(picture))}")
+    set_title(figure, f"{picture.title}. {differences_title(picture)}")
     return figure
 
 

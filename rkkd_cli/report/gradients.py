@@ -44,7 +44,7 @@ class GradientPanel(NamedTuple):
 
 
 PANELS = (
-    GradientPanel("Gradient by the logits", "root mean square norm per image",
+    GradientPanel("Gradient by the logits", "root mean square norm per row of logits",
                   {"grad_norm_kl": "kl", "grad_norm_rank": "rank"}, logarithmic=True),
     GradientPanel("Cosine between the two gradients", "cosine", {"grad_cosine": "kl"}),
     GradientPanel("Share on the lower half of the channels", "share of absolute values",
