@@ -28,7 +28,7 @@ from typing import Any
 import sklearn.datasets  # noqa: F401  # imported before the fork: attempts start at once
 import torch
 
-import rkkd_cli.cli.runtime.execute
+import rkkd_cli.api.execute
 import rkkd_cli.losses.kernels.numba_pairs  # noqa: F401
 from rkkd_cli.cli.main import main as rkkd
 from rkkd_cli.records.run_directory import RunDirectory

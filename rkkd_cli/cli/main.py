@@ -6,6 +6,7 @@ from collections.abc import Iterable
 import typer
 
 from rkkd_cli import __version__
+from rkkd_cli.api.ending import ignore_signals
 from rkkd_cli.cli.commands import (
     bench,
     compare,
@@ -29,7 +30,6 @@ from rkkd_cli.cli.commands import (
 from rkkd_cli.cli.flags.completion import join_words_of_bash
 from rkkd_cli.cli.flags.usage import USAGE_ERROR, usage_sentence
 from rkkd_cli.cli.output.encoding import write_any_text
-from rkkd_cli.cli.output.ending import ignore_signals
 from rkkd_cli.cli.runtime import torchrun
 from rkkd_cli.config.overrides import check_encoding
 from rkkd_cli.errors import RunError, UserError

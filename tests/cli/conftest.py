@@ -21,7 +21,7 @@ from written import manifest_of, numbers_of
 SERVER = """
 import gc, json, os, signal, sys, traceback
 import torch._dynamo, rkkd_cli.losses.kernels.numba_pairs, rkkd_cli.report.curves
-import numba, sklearn.datasets, rkkd_cli.cli.runtime.execute, rkkd_cli.cli.runtime.dry_run
+import numba, sklearn.datasets, rkkd_cli.api.execute, rkkd_cli.cli.runtime.dry_run
 import rkkd_cli.report.page.page, rkkd_cli.analysis.findings
 from rkkd_cli.cli.main import main
 gc.freeze()

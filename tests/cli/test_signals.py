@@ -25,7 +25,7 @@ from running import (
 )
 from written import manifest_of, numbers_of
 
-from rkkd_cli.cli.runtime.signals import PATIENCE_SECONDS
+from rkkd_cli.api.signals import PATIENCE_SECONDS
 from rkkd_cli.records.run_directory import RunDirectory
 
 NAMED = ("--quiet", "--name", "x")
@@ -98,7 +98,7 @@ ENDLESS = """
 import time
 from pathlib import Path
 from torch import nn
-from rkkd_cli.cli.runtime import signals
+from rkkd_cli.api import signals
 
 signals.PATIENCE_SECONDS = {patience}
 

@@ -45,7 +45,7 @@ def compare(
     A sentence follows on the test accuracy (or MAP@R), or on each metric that is named.
     """
     from rkkd_cli.analysis.pairing import compare_runs
-    from rkkd_cli.cli.output.stored_run import read_recorded_run
+    from rkkd_cli.analysis.stored_run import read_recorded_run
     from rkkd_cli.report.run_text import unfinished_texts
 
     first, words = read_recorded_run(run, out), list(dict.fromkeys(others or []))
@@ -68,7 +68,7 @@ def compare(
 
 def _read_second_run(name: str, first: "RunRecord", out: Path) -> "RunRecord":
     """Return the run of that name. Raises UserError that also lists the arms of the first run."""
-    from rkkd_cli.cli.output.stored_run import read_recorded_run
+    from rkkd_cli.analysis.stored_run import read_recorded_run
     from rkkd_cli.records.run_directory import find_runs, open_run
 
     try:

@@ -20,8 +20,8 @@ from rkkd_cli.errors import unknown_name
 def findings(run: str, arms: list[str] | None, to: str, as_json: bool, out: Path) -> None:
     """Check the study's claims on a run: supported, contradicted, not resolved or not judged."""
     from rkkd_cli.analysis.findings import judge_findings
+    from rkkd_cli.analysis.stored_run import read_recorded_run
     from rkkd_cli.cli.output.console import folded, print_text
-    from rkkd_cli.cli.output.stored_run import read_recorded_run
     from rkkd_cli.report.findings_text import findings_markdown, findings_plain
     from rkkd_cli.report.run_text import unfinished_text
 

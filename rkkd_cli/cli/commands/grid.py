@@ -68,7 +68,7 @@ def grid(
     The same command again goes on, or runs what is new: other values, further seeds. Without
     arguments: 5 × 9 values of alpha and temperature on scikit-learn's digits, in minutes.
     """
-    from rkkd_cli.cli.runtime.requests import GridRequest
+    from rkkd_cli.api.requests import GridRequest
 
     request = GridRequest(preset, tuple(overrides), axes, choice, out, name)
     engine_options.check(several_ranks=ctx.obj is not None)
@@ -83,9 +83,9 @@ def grid(
 
         print_cells(request, experiment, retry_failed, as_json)
         return
+    from rkkd_cli.api.engines import make_engine
+    from rkkd_cli.api.execute import Executor, RunOptions
     from rkkd_cli.cli.output.run_result import print_result
-    from rkkd_cli.cli.runtime.engines import make_engine
-    from rkkd_cli.cli.runtime.execute import Executor, RunOptions
 
     engine = make_engine(engine_options, lambda: experiment, not fail_fast, ctx.obj)
     options = RunOptions(

@@ -32,9 +32,9 @@ def plot(
     out: Path,
 ) -> None:
     """Draw ranking loss, KL and test accuracy, their paired differences, and a grid's figures."""
+    from rkkd_cli.analysis.stored_run import record_of, resolve_published
     from rkkd_cli.cli.output.console import out as stdout
     from rkkd_cli.cli.output.console import print_line
-    from rkkd_cli.cli.output.stored_run import record_of, resolve_published
     from rkkd_cli.files import write_problem
     from rkkd_cli.records.run_directory import newest_run, open_run
     from rkkd_cli.report.detections import draw_detections

@@ -46,7 +46,7 @@ def report(runs: list[str] | None, to: Path | None, published: str | None, out: 
 
 
 def _page_source(runs: Sequence["RunDirectory"], published: str | None) -> "PageSource":
-    from rkkd_cli.cli.output.stored_run import published_preset_of, resolve_published
+    from rkkd_cli.analysis.stored_run import published_preset_of, resolve_published
     from rkkd_cli.report.page.sources import PageSource
 
     if published:

@@ -54,10 +54,10 @@ def resume(
         raise UserError(f"{preset!r} is no KEY=VALUE; a run is resumed as it was begun")
     engine_options.check(several_ranks=ctx.obj is not None)
     begun = from_first(ctx.obj, lambda: open_run(run, out))
+    from rkkd_cli.api.engines import make_engine
+    from rkkd_cli.api.execute import Executor, RunOptions
+    from rkkd_cli.api.requests import ExperimentRequest
     from rkkd_cli.cli.output.run_result import print_result
-    from rkkd_cli.cli.runtime.engines import make_engine
-    from rkkd_cli.cli.runtime.execute import Executor, RunOptions
-    from rkkd_cli.cli.runtime.requests import ExperimentRequest
 
     request = ExperimentRequest(None, overrides, from_record=True)
     options = RunOptions(

@@ -28,9 +28,9 @@ from rkkd_cli.config.overrides import Override
 from rkkd_cli.errors import UserError
 
 if TYPE_CHECKING:
+    from rkkd_cli.api.execute import RunOptions
+    from rkkd_cli.api.requests import ExperimentRequest
     from rkkd_cli.cli.output.run_result import Result
-    from rkkd_cli.cli.runtime.execute import RunOptions
-    from rkkd_cli.cli.runtime.requests import ExperimentRequest
     from rkkd_cli.config.experiment import Experiment
     from rkkd_cli.records.run_directory import RunDirectory
 
@@ -63,7 +63,7 @@ def run(
 
     Without arguments: scikit-learn's digits, three seeds, about a minute on a CPU.
     """
-    from rkkd_cli.cli.runtime import requests
+    from rkkd_cli.api import requests
     from rkkd_cli.records.run_directory import AUTO, check_free, new_name
 
     engine_options.check(ctx.obj is not None, profile)
@@ -83,8 +83,8 @@ def run(
         assert planned is not None
         print_plan(planned, begun.path if begun else out / chosen, as_json, verbose)
         return
+    from rkkd_cli.api.execute import RunOptions
     from rkkd_cli.cli.output.run_result import print_result
-    from rkkd_cli.cli.runtime.execute import RunOptions
 
     options = RunOptions(
         checkpoint_minutes, quiet, loggers, figures, profile,
@@ -100,7 +100,7 @@ def run(
 
 def _begun(resume: str | None, name: str | None, out: Path, dry_run: bool) -> "RunDirectory | None":
     """Return the run to continue: that of --resume, or the one before a restart by torchrun."""
-    from rkkd_cli.cli.runtime.requests import run_before_restart, run_to_resume
+    from rkkd_cli.api.requests import run_before_restart, run_to_resume
 
     return run_to_resume(resume, name, out) or (None if dry_run else run_before_restart(out))
 
@@ -114,8 +114,8 @@ def _begin(
     engine_options: EngineOptions,
     options: "RunOptions",
 ) -> "Result | None":
-    from rkkd_cli.cli.runtime.engines import make_engine
-    from rkkd_cli.cli.runtime.execute import Executor
+    from rkkd_cli.api.engines import make_engine
+    from rkkd_cli.api.execute import Executor
     from rkkd_cli.sweep.jobs import count_jobs
 
     few = engine_options.at_most(count_jobs(experiment))
@@ -130,8 +130,8 @@ def _continue(
     engine_options: EngineOptions,
     options: "RunOptions",
 ) -> "Result | None":
-    from rkkd_cli.cli.runtime.engines import make_engine
-    from rkkd_cli.cli.runtime.execute import Executor
+    from rkkd_cli.api.engines import make_engine
+    from rkkd_cli.api.execute import Executor
 
     engine = make_engine(engine_options, lambda: request.planned(begun), False, ctx.obj)
     return Executor(engine, options, ctx.obj).resume(begun, request)

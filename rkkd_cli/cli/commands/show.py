@@ -84,7 +84,7 @@ def _read_published(
     run: "RunDirectory", published: str, manifest: "Manifest", metrics: "DataFrame"
 ) -> "dict[str, ComparedAccuracy]":
     from rkkd_cli.analysis.published import read_published
-    from rkkd_cli.cli.output.stored_run import resolve_published
+    from rkkd_cli.analysis.stored_run import resolve_published
     from rkkd_cli.config.presets import published_path, read_experiment
 
     path = published_path(resolve_published(published, [run]))

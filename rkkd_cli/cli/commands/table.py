@@ -30,9 +30,9 @@ def table(
 ) -> None:
     """Print a grid: the first varied key gives the rows, the second one the columns."""
     from rkkd_cli.analysis.grid_run import read_grid_run
+    from rkkd_cli.analysis.stored_run import resolve_published
     from rkkd_cli.cli.output.console import print_text
     from rkkd_cli.cli.output.grid_result import print_tables
-    from rkkd_cli.cli.output.stored_run import resolve_published
     from rkkd_cli.files import write_atomically
     from rkkd_cli.records.run_directory import open_run
     from rkkd_cli.report.grid_text import grid_notes, lay_out, long_csv

@@ -9,8 +9,8 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
+from rkkd_cli.api.run_progress import RunProgress, time_left
 from rkkd_cli.cli.output.console import MARGIN
-from rkkd_cli.cli.output.run_progress import RunProgress, time_left
 from rkkd_cli.cli.output.tables import narrowed
 from rkkd_cli.config.tasks import TaskRecords
 from rkkd_cli.errors import printable

@@ -7,9 +7,9 @@ from typing import Any, Self
 from rich.cells import cell_len, set_cell_size
 from rich.live import Live
 
+from rkkd_cli.api.run_progress import RunProgress, time_left
 from rkkd_cli.cli.output.bars import Bars
 from rkkd_cli.cli.output.console import OutputConsole, print_folded, print_line
-from rkkd_cli.cli.output.run_progress import RunProgress, time_left
 from rkkd_cli.config.tasks import task_of
 from rkkd_cli.report.run_text import dataset_text, teacher_text
 from rkkd_cli.train.events import (

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import typer
 
 from rkkd_cli.analysis.summary import RunSummaries, summarise_run
+from rkkd_cli.api.ending import ignore_signals
 from rkkd_cli.cli.output.console import err, out, print_line
-from rkkd_cli.cli.output.ending import ignore_signals
 from rkkd_cli.cli.output.tables import print_summary
 from rkkd_cli.records.manifest import Manifest
 from rkkd_cli.records.run_directory import RunDirectory

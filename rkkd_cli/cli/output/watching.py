@@ -10,8 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from rkkd_cli.analysis.summary import ArmProgress, progress_by_arm
+from rkkd_cli.api.run_progress import Countdown, time_left
 from rkkd_cli.cli.output.console import MARGIN, out, print_line, print_table
-from rkkd_cli.cli.output.run_progress import Countdown, time_left
 from rkkd_cli.cli.output.tables import narrowed
 from rkkd_cli.config.presets import read_experiment
 from rkkd_cli.config.tasks import task_of

@@ -9,6 +9,7 @@ import torch
 import typer
 
 from rkkd_cli.analysis.grid import grid_frame
+from rkkd_cli.api.requests import GridRequest
 from rkkd_cli.cli.output.console import print_table
 from rkkd_cli.cli.output.tables import plain_table
 from rkkd_cli.cli.runtime.dry_run import (
@@ -18,7 +19,6 @@ from rkkd_cli.cli.runtime.dry_run import (
     span_text,
     stream_lines,
 )
-from rkkd_cli.cli.runtime.requests import GridRequest
 from rkkd_cli.config.experiment import Experiment, TeacherConfig, TrainingConfig
 from rkkd_cli.records.cache import cache_directory
 from rkkd_cli.sweep.check import check_device, check_experiment

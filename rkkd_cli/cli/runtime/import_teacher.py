@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rkkd_cli.api.recognise_teacher import as_overrides
 from rkkd_cli.cli.output.console import err, out, print_line
 from rkkd_cli.cli.output.progress import make_reporter
-from rkkd_cli.cli.runtime.recognise_teacher import as_overrides
 from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.config.overrides import Override, parse_value
 from rkkd_cli.config.presets import DEFAULT_PRESET, load_experiment

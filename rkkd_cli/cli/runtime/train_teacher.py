@@ -3,10 +3,10 @@
 import os
 from contextlib import nullcontext
 
+from rkkd_cli.api.download_weights import download_weights
+from rkkd_cli.api.signals import Interrupted, stopping_on_signals
 from rkkd_cli.cli.output.console import err
 from rkkd_cli.cli.output.progress import make_reporter
-from rkkd_cli.cli.runtime.download_weights import download_weights
-from rkkd_cli.cli.runtime.signals import Interrupted, stopping_on_signals
 from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.records.cache import cache_directory
 from rkkd_cli.sweep.check import check_device, check_experiment

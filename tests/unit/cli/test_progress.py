@@ -9,10 +9,10 @@ from rich.cells import cell_len
 from rich.console import Console
 from running import EMBEDDING_KEYS
 
+from rkkd_cli.api.run_progress import RunProgress, time_left
 from rkkd_cli.cli.output.bars import Bars
 from rkkd_cli.cli.output.console import MARGIN, OutputConsole
 from rkkd_cli.cli.output.progress import LineReporter, epoch_text
-from rkkd_cli.cli.output.run_progress import RunProgress, time_left
 from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.config.overrides import parse_override
 from rkkd_cli.config.presets import load_experiment

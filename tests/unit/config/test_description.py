@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from rkkd_cli.cli.runtime.requests import ExperimentRequest, GridRequest
+from rkkd_cli.api.requests import ExperimentRequest, GridRequest
 from rkkd_cli.config.description import Counts, short_title, with_counts
 from rkkd_cli.config.experiment import DESCRIPTION_TEXTS, Experiment
 from rkkd_cli.config.grid import CellSelection

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from rkkd_cli.api.requests import ExperimentRequest
 from rkkd_cli.cli.flags.flag import split_words
-from rkkd_cli.cli.runtime.requests import ExperimentRequest
 from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.config.overrides import looks_like_override
 from rkkd_cli.config.presets import load_experiment, preset_directory, to_toml

@@ -3,7 +3,7 @@
 import pytest
 
 pytest.importorskip("ray")
-from rkkd_cli.cli.runtime.engines import _gpus_per_job
+from rkkd_cli.api.engines import _gpus_per_job
 from rkkd_cli.errors import RunError, UserError
 from rkkd_cli.sweep.engines.ray.cluster import JobResources
 from rkkd_cli.sweep.engines.ray.worker import check_versions, versions

@@ -7,7 +7,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
-from rkkd_cli.cli.runtime.recognise_teacher import load_with_teacher
+from rkkd_cli.api.recognise_teacher import load_with_teacher
 from rkkd_cli.config.arms import select_by_rank_grad
 from rkkd_cli.config.compatibility import continued_experiment, extended_grid
 from rkkd_cli.config.description import continued_texts, described, label_of, own_experiment

@@ -9,16 +9,16 @@ from pathlib import Path
 import torch
 from pandas import DataFrame
 
+from rkkd_cli.api.download_weights import download_weights
+from rkkd_cli.api.ended_run import make_result
+from rkkd_cli.api.requests import RunRequest
+from rkkd_cli.api.run_progress import RunProgress
+from rkkd_cli.api.signals import Interrupted, stopping_on_signals
 from rkkd_cli.cli.flags.runs import NO_LOGGERS, ChosenLoggers
 from rkkd_cli.cli.output.console import err, print_line
 from rkkd_cli.cli.output.progress import make_reporter
-from rkkd_cli.cli.output.run_progress import RunProgress
 from rkkd_cli.cli.output.run_result import Result
-from rkkd_cli.cli.runtime.download_weights import download_weights
-from rkkd_cli.cli.runtime.ended_run import make_result
 from rkkd_cli.cli.runtime.profile import profiling
-from rkkd_cli.cli.runtime.requests import RunRequest
-from rkkd_cli.cli.runtime.signals import Interrupted, stopping_on_signals
 from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.errors import RunError
 from rkkd_cli.records.cache import cache_directory

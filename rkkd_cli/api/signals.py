@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
+from rkkd_cli.api.ending import SIGNALS
 from rkkd_cli.cli.output.console import err, print_line
-from rkkd_cli.cli.output.ending import SIGNALS
 from rkkd_cli.train.stop_controller import StopController, Stopped
 
 # A training that has not stopped after this time is ended: schedulers do not wait longer.
