@@ -16,7 +16,8 @@ TORCH = ("torch", "torchvision")
 
 # Which rooms each room may look into, directly.
 BELOW: dict[str, set[str]] = {
-    "cli": {"sweep", "report"},
+    "cli": {"api"},
+    "api": {"sweep", "report"},
     "sweep": {"train", "records"},
     "train": {"tasks"},
     "tasks": {"methods", "data", "models"},
@@ -31,13 +32,21 @@ BELOW: dict[str, set[str]] = {
     "errors": set(),
     "files": set(),
     "plugins": {"errors"},
-    "__init__": set(),
+    "__init__": {"api"},  # lazily
     "__main__": {"cli"},
 }
 # The floors inside a room, from the top: each module or folder imports only from floors below its
 # own. What a room has beside these stands on no floor of its own.
 FLOORS: dict[str, list[set[str]]] = {
     "cli": [{"main"}, {"commands"}, {"runtime"}, {"output", "flags"}],
+    "api": [
+        {"runs"},
+        {"recorded_run"},
+        {"execute"},
+        {"download_weights", "ended_run", "engines", "requests", "signals", "progress_bar"},
+        {"recognise_teacher", "run_progress", "watcher"},
+        {"ending", "options"},
+    ],
     "sweep": [
         {"engines"},
         {"logit_cache", "students", "teacher_import"},

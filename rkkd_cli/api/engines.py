@@ -1,8 +1,8 @@
-"""Make the engine that the flags choose."""
+"""Make the engine that the options choose."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
+from rkkd_cli.api.options import EngineOptions
 from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.errors import UserError
 from rkkd_cli.sweep.engines.engine import Engine
@@ -10,12 +10,9 @@ from rkkd_cli.sweep.engines.local import LocalEngine
 from rkkd_cli.sweep.engines.ranks import RanksEngine
 from rkkd_cli.train.distributed.process_group import TorchrunGroup
 
-if TYPE_CHECKING:
-    from rkkd_cli.cli.flags.engine import EngineOptions
-
 
 def make_engine(
-    options: "EngineOptions",
+    options: EngineOptions,
     experiment: Callable[[], Experiment],
     keep_going: bool,
     process_group: TorchrunGroup | None,
@@ -37,7 +34,7 @@ def make_engine(
     return ProcessesEngine(workers, keep_going)
 
 
-def _ray_engine(options: "EngineOptions", experiment: Experiment, keep_going: bool) -> Engine:
+def _ray_engine(options: EngineOptions, experiment: Experiment, keep_going: bool) -> Engine:
     try:
         from rkkd_cli.sweep.engines.ray.cluster import (
             Cluster,

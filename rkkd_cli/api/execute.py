@@ -1,4 +1,4 @@
-"""Carry a run out: check the experiment, train, record and show, draw the figures."""
+"""Carry a run out: check the experiment, train, record, let a watcher follow, draw figures."""
 
 import shlex
 from collections.abc import Iterable
@@ -10,15 +10,11 @@ import torch
 from pandas import DataFrame
 
 from rkkd_cli.api.download_weights import download_weights
-from rkkd_cli.api.ended_run import make_result
+from rkkd_cli.api.ended_run import EndedRun, finish_run
+from rkkd_cli.api.options import RunOptions
 from rkkd_cli.api.requests import RunRequest
-from rkkd_cli.api.run_progress import RunProgress
 from rkkd_cli.api.signals import Interrupted, stopping_on_signals
-from rkkd_cli.cli.flags.runs import NO_LOGGERS, ChosenLoggers
-from rkkd_cli.cli.output.console import err, print_line
-from rkkd_cli.cli.output.progress import make_reporter
-from rkkd_cli.cli.output.run_result import Result
-from rkkd_cli.cli.runtime.profile import profiling
+from rkkd_cli.api.watcher import Watcher
 from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.errors import RunError
 from rkkd_cli.records.cache import cache_directory
@@ -56,43 +52,15 @@ from rkkd_cli.train.stop_controller import SharedStopController, StopController,
 
 
 @dataclass(frozen=True)
-class RunOptions:
-    """How a run is carried out. No number depends on it.
-
-    ``minutes``: time between checkpoints within an epoch.
-    ``loggers``: further loggers beside metrics.csv.
-    ``figures``: draw the run's figures at its end.
-    ``profile``: show where the time of the first steps goes.
-    ``retry_failed``: train again the arms that failed before.
-    ``fail_fast``: end the run at the first arm or job that fails.
-    ``fit_memory``: a job gets as many arms as fit into memory, at most ``cells_per_job``. Otherwise
-    it gets all arms of a stream.
-    ``published``: file or preset of the published values that a grid is compared with.
-    ``accept_changed_code``: continue although code of the user's has changed.
-    """
-
-    minutes: float
-    quiet: bool = False
-    loggers: ChosenLoggers = NO_LOGGERS
-    figures: bool = True
-    profile: bool = False
-    retry_failed: bool = False
-    fail_fast: bool = False
-    fit_memory: bool = False
-    cells_per_job: int | None = None
-    published: str | None = None
-    accept_changed_code: bool = False
-
-
-@dataclass(frozen=True)
 class Executor:
-    """Carries runs out on an engine.
+    """Carries runs out on an engine, and lets a watcher follow them.
 
     ``process_group`` has the ranks that share each batch under torchrun.
     """
 
     engine: Engine
     options: RunOptions
+    watcher: Watcher
     process_group: TorchrunGroup | None = None
 
     @property
@@ -101,13 +69,13 @@ class Executor:
 
     def begin(
         self, experiment: Experiment, results: Path, name: str, or_next: bool
-    ) -> Result | None:
+    ) -> EndedRun | None:
         """Begin a run and train it to its end. Only rank 0 gets a result, and shows progress.
 
         With ``or_next`` the run's name gets a suffix if it has been taken in the meantime.
         """
         controller = self._controller()
-        with stopping_on_signals(controller):
+        with stopping_on_signals(controller, self.watcher.say):
             device, doubted = self._set_up(experiment, experiment.threads or self.engine.threads)
             work = self._work(RunState(experiment), device)
             if not self._ranks.is_first:
@@ -118,16 +86,16 @@ class Executor:
             )
             recorder.manifest.ranks = self._ranks.world_size
             recorder.manifest.launch = launch_id()
-            _doubt(recorder, doubted)
+            self._doubt(recorder, doubted)
             return self._run(recorder, work, device, controller)
 
-    def resume(self, run: RunDirectory, request: RunRequest) -> Result | None:
+    def resume(self, run: RunDirectory, request: RunRequest) -> EndedRun | None:
         """Continue a run that has begun, as the requested experiment. Only rank 0 gets a result.
 
         Rank 0 reads and repairs the run; the other ranks get from it what is left to train.
         """
         controller = self._controller()
-        with stopping_on_signals(controller):
+        with stopping_on_signals(controller, self.watcher.say):
             if not self._ranks.is_first:
                 self._join(controller)
                 return None
@@ -136,7 +104,7 @@ class Executor:
                 recorded = read_run(run)
                 requested = request.experiment(recorded.experiment)
                 resumed = resume_run(recorded, requested, extend=request.extends)
-                _warn(resumed.notes)
+                self._warn(resumed.notes)
                 manifest = resumed.manifest
                 retries = self.options.retry_failed and bool(manifest and manifest.stopped)
                 if resumed.has_ended and manifest is not None and not retries:
@@ -148,17 +116,17 @@ class Executor:
             finally:
                 run.release()
 
-    def _result_of_ended_run(self, resumed: ResumedRun, manifest: Manifest) -> Result:
+    def _result_of_ended_run(self, resumed: ResumedRun, manifest: Manifest) -> EndedRun:
         """Return the result of a run that has ended. The loggers get the rows that they lack."""
         self._ranks.broadcast(None)
         run, experiment, loggers = resumed.run, resumed.experiment, self._loggers()
-        _warn([f"run {run.name} is {manifest.status}: there is nothing to resume"])
+        self._warn([f"run {run.name} is {manifest.status}: there is nothing to resume"])
         lines = run.metrics.read_text(encoding="utf-8").splitlines()
         loggers.begin(run, manifest.id, experiment, lines)
         loggers.end((early["arm"], early["seed"]) for early in manifest.ended_early)
         return self._result(loggers, run, manifest, experiment, run.read_metrics(manifest))
 
-    def _continue_run(self, resumed: ResumedRun, controller: StopController) -> Result:
+    def _continue_run(self, resumed: ResumedRun, controller: StopController) -> EndedRun:
         run, experiment, manifest = resumed.run, resumed.experiment, resumed.manifest
         code = manifest.code if manifest else {}
         changed = check_code(run, experiment, code, self.options.accept_changed_code)
@@ -168,14 +136,14 @@ class Executor:
         if manifest is not None:
             check_weights(manifest, experiment)
         moved = check_machine(resumed, device, self._ranks.world_size)
-        _warn(moved)
+        self._warn(moved)
         work = self._work(resumed.state, device)
         recorder = resumed_recorder(
             resumed, describe_device(device), [*moved, *changed], work.jobs, self._loggers()
         )
-        _warn(f"warning: {sentence}" for sentence in changed)
+        self._warn(f"warning: {sentence}" for sentence in changed)
         recorder.accepted = changed
-        _doubt(recorder, doubted)
+        self._doubt(recorder, doubted)
         return self._run(recorder, work, device, controller)
 
     def _join(self, controller: StopController) -> None:
@@ -198,7 +166,7 @@ class Executor:
     def _loggers(self) -> Loggers:
         """Return the loggers, which report their errors as warnings."""
         names, project, tags = self.options.loggers
-        return make_loggers(names, lambda sentence: _warn([sentence]), project, tags)
+        return make_loggers(names, self.watcher.say, project, tags)
 
     def _work(self, state: RunState, device: torch.device) -> Work:
         """Return what is left to train, in jobs of a size that fits on rank 0."""
@@ -215,7 +183,7 @@ class Executor:
         use_threads(threads)
         device = self.engine.device(experiment.device)
         check_device(experiment, device)
-        download_weights(experiment)
+        download_weights(experiment, self.watcher.say)
         checked = check_experiment(experiment, cache_directory())
         if self._ranks.world_size > 1:
             check_ranks(experiment, self._ranks.world_size, device)
@@ -225,21 +193,16 @@ class Executor:
 
     def _run(
         self, recorder: Recorder, work: Work, device: torch.device, controller: StopController
-    ) -> Result:
-        """Train the work; record and show its events. The manifest says how the run ended."""
+    ) -> EndedRun:
+        """Train the work; record its events. The manifest says how the run ended."""
         runtime = Runtime(device, cache_directory(), controller, self._ranks)
-        progress = RunProgress.of(work, recorder.experiment)
         failure = ""
         try:
-            with (
-                profiling(self.options.profile, recorder) as profile,
-                make_reporter(err, self.options.quiet, progress) as reporter,
-            ):
+            with self.watcher.following(work, recorder) as follow:
                 for event in self.engine.run(work, runtime):
                     recorder.take(event)
-                    profile(event)
                     if not controller.stop_requested:  # else the terminal may be closed
-                        reporter.show(event)
+                        follow(event)
                     if self.options.fail_fast and isinstance(event, ArmStopped | JobFailed):
                         failure = failure or recorder.manifest.stopped[-1]
                         controller.stop_requested = True
@@ -249,7 +212,7 @@ class Executor:
             if failure and isinstance(error, Stopped):
                 error = RunError(f"{failure}; --fail-fast ends the run here")
             raise _close_after_error(recorder, error) from None
-        _warn(recorder.manifest.stopped, style="red")
+        self._warn(recorder.manifest.stopped, style="red")
         run, manifest = recorder.started_run, recorder.manifest
         loggers, metrics = recorder.loggers, recorder.metrics()
         return self._result(loggers, run, manifest, recorder.experiment, metrics)
@@ -261,11 +224,21 @@ class Executor:
         manifest: Manifest,
         experiment: Experiment,
         metrics: DataFrame,
-    ) -> Result:
+    ) -> EndedRun:
         figures, published = self.options.figures, self.options.published
-        return make_result(
+        return finish_run(
             run, manifest, experiment, metrics, loggers, figures=figures, published=published
         )
+
+    def _doubt(self, recorder: Recorder, sentences: list[str]) -> None:
+        """Say what makes the numbers doubtful, unless the run has recorded it; record it."""
+        known = recorder.manifest.warnings
+        self._warn(f"warning: {sentence}" for sentence in sentences if sentence not in known)
+        recorder.warn(sentences)
+
+    def _warn(self, sentences: Iterable[str], style: str = "yellow") -> None:
+        for sentence in sentences:
+            self.watcher.say(sentence, style)
 
 
 def _close_after_error(recorder: Recorder, error: BaseException) -> BaseException:
@@ -289,18 +262,6 @@ def _close_after_error(recorder: Recorder, error: BaseException) -> BaseExceptio
     return error
 
 
-def _doubt(recorder: Recorder, sentences: list[str]) -> None:
-    """Show what makes the numbers doubtful, unless the run has recorded it already; record it."""
-    known = recorder.manifest.warnings
-    _warn(f"warning: {sentence}" for sentence in sentences if sentence not in known)
-    recorder.warn(sentences)
-
-
 def _disk_error(error: OSError, advice: str) -> RunError:
     where = f" ({error.filename})" if error.filename else ""
     return RunError(f"{error.strerror or error}{where}; once that is repaired, {advice}")
-
-
-def _warn(sentences: Iterable[str], style: str = "yellow") -> None:
-    for sentence in sentences:
-        print_line(err, f"rkkd: {sentence}", style)

@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 
 from rkkd_cli.api.ending import SIGNALS
-from rkkd_cli.cli.output.console import err, print_line
+from rkkd_cli.api.watcher import Say
 from rkkd_cli.train.stop_controller import StopController, Stopped
 
 # A training that has not stopped after this time is ended: schedulers do not wait longer.
@@ -47,21 +47,24 @@ class SignalHandler:
 
 
 @contextmanager
-def stopping_on_signals(controller: StopController) -> Iterator[None]:
+def stopping_on_signals(controller: StopController, say: Say) -> Iterator[None]:
     """Turn a signal into a requested stop, and that into the exit status 130, 143 or 129.
 
-    Prints that the program was interrupted, with the notes of the exception. Signals that the
-    process was started to ignore (as by nohup) stay ignored.
+    Says that the program was interrupted, with the notes of the exception. Signals that the process
+    was started to ignore (as by nohup) stay ignored. Only the main thread can be told by a signal.
     """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
     handler = SignalHandler(controller)
     handled = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
     former = {number: signal.signal(number, handler) for number in handled}
     try:
         yield
     except (Stopped, SystemExit) as error:  # Interrupted, or what compiled code makes of it
-        sentence = "; ".join(["rkkd: interrupted", *getattr(error, "__notes__", [])])
+        sentence = "; ".join(["interrupted", *getattr(error, "__notes__", [])])
         with suppress(OSError):  # the terminal may be closed
-            print_line(err, sentence, style="red")
+            say(sentence, style="red")
         raise Interrupted(128 + handler.received) from None
     finally:
         handler.cancel_timer()

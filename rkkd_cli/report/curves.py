@@ -2,16 +2,12 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 
-from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.lines import Line2D
 
-from rkkd_cli.analysis.pairing import RunRecord
-from rkkd_cli.analysis.published_curves import PublishedCurves
 from rkkd_cli.errors import UserError, unknown_name
 from rkkd_cli.records.metrics import ROW_KEY, varied_keys_in
 from rkkd_cli.report.arms import ArmCurve
@@ -25,40 +21,17 @@ from rkkd_cli.report.style import (
     MAX_DISTINCT_ARMS,
     MAX_NAMES_OVER_CURVES,
     REFERENCE_COLOUR,
-    STYLE,
     add_legend,
     arms_in_legend,
     legend_title,
     line_styles,
     number_epochs,
-    save_figure,
     set_title,
     shorten_label,
 )
 from rkkd_cli.report.words import Quantity, quantity_of
 
 PANELS_ACROSS = 3
-
-
-def draw_figures(
-    runs: Sequence[RunRecord],
-    folder: Path,
-    formats: Sequence[str],
-    published: PublishedCurves | None = None,
-    metrics: Sequence[str] = (),
-) -> list[Path]:
-    """Save the figures of runs in the folder: all, or one for each of the ``metrics``.
-
-    Returns the files. Raises UserError for a metric that the runs have no values of.
-    """
-    picture = CurvePicture.of(runs, published)
-    figures = metric_figures(picture, metrics) if metrics else run_figures(picture)
-    folder.mkdir(parents=True, exist_ok=True)
-    paths: list[Path] = []
-    with rc_context(STYLE):
-        for name, draw in figures.items():
-            paths += save_figure(draw(), folder, name, formats)
-    return paths
 
 
 def run_figures(picture: CurvePicture) -> dict[str, Callable[[], Figure]]:

@@ -1,30 +1,23 @@
 """The sheet of detections: test images, their objects, and what teacher and students find."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
-from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
-from rkkd_cli.analysis.record import RunRecord
-from rkkd_cli.records.run_directory import RunDirectory
 from rkkd_cli.report.box_labels import place_labels
 from rkkd_cli.report.detection_picture import (
     DetectionPicture,
     DetectorView,
     ImageRow,
     LabelledBox,
-    read_detections,
 )
 from rkkd_cli.report.style import (
     COLOURS,
     DPI,
-    STYLE,
     add_legend,
-    save_figure,
     set_title,
     shorten_label,
 )
@@ -53,25 +46,6 @@ WRONG = BoxStyle("wrong: another class or place, or found before", COLOURS[1], (
 OBJECT = BoxStyle("object", BLACK, "-", 1.2)
 MISSED = BoxStyle("object that is missed", BLACK, (0, (1, 1.2)), 1.2)
 CROWD = BoxStyle("crowd", BLACK, (0, (6, 2, 1, 2)), 1.0)
-
-
-def draw_detections(
-    runs: Sequence[RunDirectory],
-    records: Sequence[RunRecord],
-    folder: Path,
-    formats: Sequence[str],
-) -> list[Path]:
-    """Save the sheet of runs in the folder; return the files: none, if no run has one."""
-    labelled = [
-        (sheet.arm if len(runs) == 1 else f"{record.name}: {sheet.arm}", sheet)
-        for run, record in zip(runs, records, strict=True)
-        for sheet in read_detections(run, record.arms)
-    ]
-    if not labelled:
-        return []
-    with rc_context(STYLE):
-        figure = detections_figure(DetectionPicture.of(labelled))
-        return save_figure(figure, folder, "detections", formats)
 
 
 def detections_figure(picture: DetectionPicture) -> Figure:

@@ -1,12 +1,12 @@
 """Figures of a grid: heatmaps, a marginal curve per varied key, parallel coordinates."""
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib import colormaps, rc_context
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
@@ -23,31 +23,21 @@ from rkkd_cli.report.grid_picture import (
     label_inches,
     value_labels,
 )
-from rkkd_cli.report.style import COLOURS, STYLE, save_figure, set_title, shorten_label
+from rkkd_cli.report.style import COLOURS, set_title, shorten_label
 from rkkd_cli.report.words import short_name
 
 MAX_LINES = 12
 LABEL_BOX = {"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none", "alpha": 0.85}
 
 
-def grid_figures(picture: GridPicture) -> dict[str, Callable[[GridPicture], Figure]]:
-    """Return the functions that draw the figures of such a grid, by file name."""
-    figures: dict[str, Callable[[GridPicture], Figure]] = {"marginals": _draw_marginals}
+def grid_figures(picture: GridPicture) -> dict[str, Callable[[], Figure]]:
+    """Return what draws each figure of such a grid, by file name."""
+    figures: dict[str, Callable[[], Figure]] = {"marginals": partial(_draw_marginals, picture)}
     if len(picture.keys) > 1 and len(picture.tables) <= MAX_FACETS:
-        figures["heatmap"] = heatmaps_figure
+        figures["heatmap"] = partial(heatmaps_figure, picture)
     if len(picture.keys) > 2:
-        figures["parallel"] = _draw_parallel
+        figures["parallel"] = partial(_draw_parallel, picture)
     return figures
-
-
-def draw_grid(picture: GridPicture, folder: Path, formats: Sequence[str]) -> list[Path]:
-    """Save the figures of the grid in the folder; return the files."""
-    folder.mkdir(parents=True, exist_ok=True)
-    paths: list[Path] = []
-    with rc_context(STYLE):
-        for name, draw in grid_figures(picture).items():
-            paths += save_figure(draw(picture), folder, name, formats)
-    return paths
 
 
 def _draw_marginals(picture: GridPicture) -> Figure:

@@ -1,25 +1,18 @@
 """The retrieval sheet: for each query what each arm finds, framed by whether it is right."""
 
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 from numpy.typing import NDArray
 
-from rkkd_cli.analysis.record import RunRecord
-from rkkd_cli.records.run_directory import RunDirectory
-from rkkd_cli.report.retrieval_picture import Query, RetrievalPicture, read_sheets
+from rkkd_cli.report.retrieval_picture import Query, RetrievalPicture
 from rkkd_cli.report.style import (
     COLOURS,
     DPI,
-    STYLE,
     add_legend,
-    save_figure,
     set_title,
     shorten_label,
 )
@@ -33,26 +26,6 @@ FRAMES: dict[bool, dict[str, Any]] = {
     True: {"edgecolor": COLOURS[0], "linewidth": 2.2, "linestyle": "-"},
     False: {"edgecolor": COLOURS[1], "linewidth": 1.2, "linestyle": (0, (3, 1.5))},
 }
-
-
-def draw_retrieval(
-    runs: Sequence[RunDirectory],
-    records: Sequence[RunRecord],
-    folder: Path,
-    formats: Sequence[str],
-) -> list[Path]:
-    """Save the sheet of runs in the folder; return the files: none, if no run has one."""
-    labelled = [
-        (sheet.arm if len(runs) == 1 else f"{record.name}: {sheet.arm}", sheet)
-        for run, record in zip(runs, records, strict=True)
-        for sheet in read_sheets(run, record.arms)
-    ]
-    if not labelled:
-        return []
-    with rc_context(STYLE):
-        return save_figure(
-            retrieval_figure(RetrievalPicture.of(labelled)), folder, "retrieval", formats
-        )
 
 
 def retrieval_figure(picture: RetrievalPicture) -> Figure:

@@ -7,7 +7,7 @@ import pytest
 from running import Program, quick, succeeded
 from written import manifest_of, numbers_of
 
-from rkkd_cli.cli.flags.engine import EngineOptions
+from rkkd_cli.api.options import EngineOptions
 from rkkd_cli.config.overrides import parse_override
 from rkkd_cli.config.presets import load_experiment
 from rkkd_cli.sweep.jobs import count_jobs

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from rkkd_cli.cli.flags.engine import ENGINE_OPTIONS, EngineOptions
+from rkkd_cli.api.options import ChosenLoggers, EngineOptions, RunOptions
+from rkkd_cli.cli.flags.engine import ENGINE_OPTIONS
 from rkkd_cli.cli.flags.experiment import COMPUTE, DATA, MODELS, TRAINING, WORDS
 from rkkd_cli.cli.flags.flag import takes
 from rkkd_cli.cli.flags.grid import (
@@ -27,7 +28,6 @@ from rkkd_cli.cli.flags.runs import (
     OUT,
     QUIET,
     TITLE,
-    ChosenLoggers,
 )
 from rkkd_cli.cli.runtime.torchrun import from_first
 from rkkd_cli.config.overrides import Override
@@ -84,16 +84,17 @@ def grid(
         print_cells(request, experiment, retry_failed, as_json)
         return
     from rkkd_cli.api.engines import make_engine
-    from rkkd_cli.api.execute import Executor, RunOptions
+    from rkkd_cli.api.execute import Executor
     from rkkd_cli.cli.output.run_result import print_result
+    from rkkd_cli.cli.runtime.terminal import Terminal
 
     engine = make_engine(engine_options, lambda: experiment, not fail_fast, ctx.obj)
     options = RunOptions(
-        checkpoint_minutes, quiet, loggers, figures, retry_failed=retry_failed, fail_fast=fail_fast,
+        checkpoint_minutes, loggers, figures, retry_failed=retry_failed, fail_fast=fail_fast,
         fit_memory=True, cells_per_job=cells_per_job, published=published,
         accept_changed_code=accept_changed_code,
     )  # fmt: skip
-    executor = Executor(engine, options, ctx.obj)
+    executor = Executor(engine, options, Terminal(quiet), ctx.obj)
     begun = from_first(ctx.obj, lambda: request.begun)
     if begun is None:
         result = executor.begin(request.experiment(), out, request.name, or_next=False)

@@ -1,16 +1,10 @@
 """``rkkd plot``: the curves of one run, or of several in one figure."""
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rkkd_cli.cli.flags.flag import Flag, takes
 from rkkd_cli.cli.flags.runs import OUT, PUBLISHED, RUNS
 from rkkd_cli.errors import UserError, unknown_name
-
-if TYPE_CHECKING:
-    from rkkd_cli.analysis.pairing import RunRecord
-    from rkkd_cli.records.run_directory import RunDirectory
 
 
 @takes(
@@ -32,13 +26,15 @@ def plot(
     out: Path,
 ) -> None:
     """Draw ranking loss, KL and test accuracy, their paired differences, and a grid's figures."""
+    from rkkd_cli.analysis.grid_run import read_grid_run
+    from rkkd_cli.analysis.published_curves import read_published_curves
     from rkkd_cli.analysis.stored_run import record_of, resolve_published
     from rkkd_cli.cli.output.console import out as stdout
     from rkkd_cli.cli.output.console import print_line
+    from rkkd_cli.config.presets import published_path
     from rkkd_cli.files import write_problem
     from rkkd_cli.records.run_directory import newest_run, open_run
-    from rkkd_cli.report.detections import draw_detections
-    from rkkd_cli.report.retrieval import draw_retrieval
+    from rkkd_cli.report.figures import figures_of_grid, figures_of_runs, save_figures
 
     file_formats = _parse_formats(formats)
     opened = [open_run(run, out) for run in runs] if runs else [newest_run(out)]
@@ -48,38 +44,13 @@ def plot(
         raise UserError(f"cannot write figures to {folder}: {problem}")
     source = resolve_published(published, opened) if published else None
     if len(opened) == 1 and records[0].experiment.vary and not metric:
-        paths = _draw_grid(opened[0], folder, file_formats, source)
+        grid = read_grid_run(opened[0], opened[0].read_manifest(), published=source)
+        figures = figures_of_grid(grid)
     else:
-        paths = _draw_curves(records, folder, file_formats, source, metric or [])
-        for draw in () if metric else (draw_retrieval, draw_detections):
-            paths += draw(opened, records, folder, file_formats)
-    for path in paths:
+        curves = read_published_curves(published_path(source)) if source else None
+        figures = figures_of_runs(records, opened, curves, [*dict.fromkeys(metric or ())])
+    for path in save_figures(figures, folder, file_formats):
         print_line(stdout, str(path))
-
-
-def _draw_grid(
-    run: "RunDirectory", folder: Path, formats: list[str], published: str | None
-) -> list[Path]:
-    from rkkd_cli.analysis.grid_run import read_grid_run
-    from rkkd_cli.cli.output import grid_result
-
-    grid = read_grid_run(run, run.read_manifest(), published=published)
-    return grid_result.draw_figures(grid, folder, formats)
-
-
-def _draw_curves(
-    runs: "Sequence[RunRecord]",
-    folder: Path,
-    formats: list[str],
-    published: str | None,
-    metrics: list[str],
-) -> list[Path]:
-    from rkkd_cli.analysis.published_curves import read_published_curves
-    from rkkd_cli.config.presets import published_path
-    from rkkd_cli.report.curves import draw_figures
-
-    curves = read_published_curves(published_path(published)) if published else None
-    return draw_figures(runs, folder, formats, curves, [*dict.fromkeys(metrics)])
 
 
 def _parse_formats(text: str) -> list[str]:

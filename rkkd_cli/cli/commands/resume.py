@@ -5,7 +5,8 @@ from pathlib import Path
 
 import typer
 
-from rkkd_cli.cli.flags.engine import ENGINE_OPTIONS, EngineOptions
+from rkkd_cli.api.options import ChosenLoggers, EngineOptions, RunOptions
+from rkkd_cli.cli.flags.engine import ENGINE_OPTIONS
 from rkkd_cli.cli.flags.experiment import DEVICE, EPOCHS, WORDS
 from rkkd_cli.cli.flags.flag import takes
 from rkkd_cli.cli.flags.runs import (
@@ -17,7 +18,6 @@ from rkkd_cli.cli.flags.runs import (
     OUT,
     QUIET,
     RUN,
-    ChosenLoggers,
 )
 from rkkd_cli.cli.runtime.torchrun import from_first
 from rkkd_cli.config.overrides import Override
@@ -55,13 +55,15 @@ def resume(
     engine_options.check(several_ranks=ctx.obj is not None)
     begun = from_first(ctx.obj, lambda: open_run(run, out))
     from rkkd_cli.api.engines import make_engine
-    from rkkd_cli.api.execute import Executor, RunOptions
+    from rkkd_cli.api.execute import Executor
     from rkkd_cli.api.requests import ExperimentRequest
     from rkkd_cli.cli.output.run_result import print_result
+    from rkkd_cli.cli.runtime.terminal import Terminal
 
     request = ExperimentRequest(None, overrides, from_record=True)
     options = RunOptions(
-        checkpoint_minutes, quiet, loggers, figures, accept_changed_code=accept_changed_code
+        checkpoint_minutes, loggers, figures, accept_changed_code=accept_changed_code
     )
     engine = make_engine(engine_options, lambda: request.planned(begun), False, ctx.obj)
-    print_result(Executor(engine, options, ctx.obj).resume(begun, request), quiet, as_json)
+    executor = Executor(engine, options, Terminal(quiet), ctx.obj)
+    print_result(executor.resume(begun, request), quiet, as_json)

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from rkkd_cli.cli.flags.engine import ENGINE_OPTIONS, EngineOptions
+from rkkd_cli.api.options import ChosenLoggers, EngineOptions, RunOptions
+from rkkd_cli.cli.flags.engine import ENGINE_OPTIONS
 from rkkd_cli.cli.flags.experiment import COMPUTE, DATA, MODELS, OBJECTIVE, RANKING, TRAINING, WORDS
 from rkkd_cli.cli.flags.flag import takes
 from rkkd_cli.cli.flags.runs import (
@@ -21,17 +22,12 @@ from rkkd_cli.cli.flags.runs import (
     RESUME,
     RUN_FOLDER,
     VERBOSE,
-    ChosenLoggers,
 )
 from rkkd_cli.cli.runtime.torchrun import from_first
 from rkkd_cli.config.overrides import Override
 from rkkd_cli.errors import UserError
 
 if TYPE_CHECKING:
-    from rkkd_cli.api.execute import RunOptions
-    from rkkd_cli.api.requests import ExperimentRequest
-    from rkkd_cli.cli.output.run_result import Result
-    from rkkd_cli.config.experiment import Experiment
     from rkkd_cli.records.run_directory import RunDirectory
 
 
@@ -83,19 +79,26 @@ def run(
         assert planned is not None
         print_plan(planned, begun.path if begun else out / chosen, as_json, verbose)
         return
-    from rkkd_cli.api.execute import RunOptions
+    from rkkd_cli.api.engines import make_engine
+    from rkkd_cli.api.execute import Executor
     from rkkd_cli.cli.output.run_result import print_result
+    from rkkd_cli.cli.runtime.terminal import Terminal
+    from rkkd_cli.sweep.jobs import count_jobs
 
     options = RunOptions(
-        checkpoint_minutes, quiet, loggers, figures, profile,
-        accept_changed_code=accept_changed_code,
-    )  # fmt: skip
-    if begun is not None:
-        result = _continue(ctx, begun, request, engine_options, options)
+        checkpoint_minutes, loggers, figures, accept_changed_code=accept_changed_code
+    )
+    if experiment is not None:
+        few = engine_options.at_most(count_jobs(experiment))
+        engine = make_engine(few, lambda: experiment, False, ctx.obj)
+        executor = Executor(engine, options, Terminal(quiet, profile), ctx.obj)
+        ended = executor.begin(experiment, out, chosen, or_next=name is None)
     else:
-        assert experiment is not None
-        result = _begin(ctx, experiment, out, chosen, name is None, engine_options, options)
-    print_result(result, quiet, as_json)
+        assert begun is not None
+        engine = make_engine(engine_options, lambda: request.planned(begun), False, ctx.obj)
+        executor = Executor(engine, options, Terminal(quiet, profile), ctx.obj)
+        ended = executor.resume(begun, request)
+    print_result(ended, quiet, as_json)
 
 
 def _begun(resume: str | None, name: str | None, out: Path, dry_run: bool) -> "RunDirectory | None":
@@ -103,35 +106,3 @@ def _begun(resume: str | None, name: str | None, out: Path, dry_run: bool) -> "R
     from rkkd_cli.api.requests import run_before_restart, run_to_resume
 
     return run_to_resume(resume, name, out) or (None if dry_run else run_before_restart(out))
-
-
-def _begin(
-    ctx: typer.Context,
-    experiment: "Experiment",
-    out: Path,
-    name: str,
-    or_next: bool,
-    engine_options: EngineOptions,
-    options: "RunOptions",
-) -> "Result | None":
-    from rkkd_cli.api.engines import make_engine
-    from rkkd_cli.api.execute import Executor
-    from rkkd_cli.sweep.jobs import count_jobs
-
-    few = engine_options.at_most(count_jobs(experiment))
-    engine = make_engine(few, lambda: experiment, False, ctx.obj)
-    return Executor(engine, options, ctx.obj).begin(experiment, out, name, or_next=or_next)
-
-
-def _continue(
-    ctx: typer.Context,
-    begun: "RunDirectory",
-    request: "ExperimentRequest",
-    engine_options: EngineOptions,
-    options: "RunOptions",
-) -> "Result | None":
-    from rkkd_cli.api.engines import make_engine
-    from rkkd_cli.api.execute import Executor
-
-    engine = make_engine(engine_options, lambda: request.planned(begun), False, ctx.obj)
-    return Executor(engine, options, ctx.obj).resume(begun, request)

@@ -2,9 +2,9 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
 
 from rkkd_cli import records
+from rkkd_cli.api.options import ChosenLoggers
 from rkkd_cli.cli.flags.experiment import WHERE
 from rkkd_cli.cli.flags.flag import REQUIRED, Bundle, Flag
 from rkkd_cli.errors import UserError
@@ -80,17 +80,6 @@ def format_flag(*choices: str) -> Flag:
         option=("--format",),
         choices=choices,
     )
-
-
-class ChosenLoggers(NamedTuple):
-    """The names of the loggers, the project of W&B, and the user's tags."""
-
-    names: tuple[str, ...] = ()
-    project: str | None = None
-    tags: tuple[str, ...] = ()
-
-
-NO_LOGGERS = ChosenLoggers()
 
 
 def choose_loggers(

@@ -1,38 +1,25 @@
-"""The result of a grid: grid.csv, tables and figures."""
+"""What a command prints of a grid: its tables and its files."""
 
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from rich.table import Table
 
 from rkkd_cli.analysis.grid_run import GridRecord
+from rkkd_cli.api.ended_run import EndedRun
 from rkkd_cli.cli.output.console import out, print_line, wide
 from rkkd_cli.cli.output.tables import cell_text
-from rkkd_cli.files import write_atomically
 from rkkd_cli.report.grid_text import grid_notes, lay_out
 from rkkd_cli.report.text_tables import BEST_MARK, TextTable
 
 MAX_TABLES = 24  # on a terminal; the figures and grid.csv have all
 
 
-@dataclass(frozen=True)
 class GridResult:
-    """An ended grid with its files."""
+    """The result of `rkkd grid`: tables, grid.csv and figures."""
 
-    grid: GridRecord
-    files: list[Path]
-
-    @property
-    def path(self) -> str:
-        """The run's folder."""
-        return str(self.grid.run.path)
-
-    @property
-    def exit_status(self) -> int:
-        """1 if a cell failed."""
-        return 1 if self.grid.manifest.stopped else 0
+    def __init__(self, ended: EndedRun, grid: GridRecord) -> None:
+        self.grid, self.files = grid, ended.files
 
     @property
     def next_commands(self) -> dict[str, str]:
@@ -50,7 +37,7 @@ class GridResult:
             "run": grid.run.name,
             "status": grid.manifest.status,
             "stopped": grid.manifest.stopped,
-            "directory": self.path,
+            "directory": str(grid.run.path),
             "metrics": str(grid.run.metrics),
             "files": [str(path) for path in self.files],
             "datasets": grid.manifest.datasets,
@@ -66,24 +53,6 @@ class GridResult:
         print_tables(self.grid)
         for path in (self.grid.run.metrics, *self.files):
             print_line(out, str(path))
-
-
-def make_grid_result(grid: GridRecord, figures: bool) -> GridResult:
-    """Write grid.csv, draw the ``figures`` as PNG if wanted, and return the grid's result."""
-    path = grid.run.path / "grid.csv"
-    write_atomically(path, grid.frame.to_csv(index=False, lineterminator="\n"))
-    drawn = draw_figures(grid, grid.run.figures, ["png"]) if figures else []
-    return GridResult(grid, [path, *drawn])
-
-
-def draw_figures(grid: GridRecord, folder: Path, formats: list[str]) -> list[Path]:
-    """Save the grid's figures in the folder; return the files: none without finished cells."""
-    if not grid.has_cells:
-        return []
-    from rkkd_cli.report.grid_figures import draw_grid
-    from rkkd_cli.report.grid_picture import GridPicture
-
-    return draw_grid(GridPicture.of(grid), folder, formats)
 
 
 def print_tables(grid: GridRecord) -> None:

@@ -1,33 +1,20 @@
-"""The result of a run: its summary, its files and the exit status."""
+"""What a command prints of a run that has ended, and the exit status."""
 
 import json
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import typer
 
 from rkkd_cli.analysis.summary import RunSummaries, summarise_run
+from rkkd_cli.api.ended_run import EndedRun
 from rkkd_cli.api.ending import ignore_signals
 from rkkd_cli.cli.output.console import err, out, print_line
+from rkkd_cli.cli.output.grid_result import GridResult
 from rkkd_cli.cli.output.tables import print_summary
-from rkkd_cli.records.manifest import Manifest
-from rkkd_cli.records.run_directory import RunDirectory
-
-if TYPE_CHECKING:
-    from pandas import DataFrame
 
 
 class Result(Protocol):
-    """What a command reports of a run that has ended."""
-
-    @property
-    def path(self) -> str:
-        """The run's folder."""
-
-    @property
-    def exit_status(self) -> int:
-        """The exit status of the program."""
+    """What a command prints of a run that has ended."""
 
     @property
     def next_commands(self) -> dict[str, str]:
@@ -40,24 +27,12 @@ class Result(Protocol):
         """Print the tables and the files."""
 
 
-@dataclass(frozen=True)
 class RunResult:
-    """The result of `rkkd run`: manifest, metrics and figures."""
+    """The result of `rkkd run`: summary, metrics and figures."""
 
-    run: RunDirectory
-    manifest: Manifest
-    metrics: "DataFrame"
-    figures: list[Path]
-
-    @property
-    def path(self) -> str:
-        """The run's folder."""
-        return str(self.run.path)
-
-    @property
-    def exit_status(self) -> int:
-        """1 if an arm was stopped."""
-        return 1 if self.manifest.stopped else 0
+    def __init__(self, ended: EndedRun) -> None:
+        self.run, self.manifest = ended.run, ended.manifest
+        self.metrics, self.figures = ended.metrics, ended.files
 
     @property
     def next_commands(self) -> dict[str, str]:
@@ -75,7 +50,7 @@ class RunResult:
             "run": self.run.name,
             "status": self.manifest.status,
             "stopped": self.manifest.stopped,
-            "directory": self.path,
+            "directory": str(self.run.path),
             "metrics": str(self.run.metrics),
             "figures": [str(path) for path in self.figures],
             "datasets": self.manifest.datasets,
@@ -97,41 +72,22 @@ class RunResult:
         return summarise_run(self.metrics, self.manifest)
 
 
-def print_result(result: Result | None, quiet: bool, as_json: bool) -> None:
-    """Print the result as JSON, as the run's folder or as text, and exit with its status.
+def print_result(ended: EndedRun | None, quiet: bool, as_json: bool) -> None:
+    """Print what a run has come to, as JSON, as its folder or as text; exit with 1 if arms stopped.
 
-    Of several ranks, only rank 0 has one.
+    Of several ranks, only rank 0 has it.
     """
-    if result is None:
+    if ended is None:
         return
     ignore_signals()
+    result: Result = RunResult(ended) if ended.grid is None else GridResult(ended, ended.grid)
     if as_json:
         typer.echo(json.dumps(result.as_json()))
     elif quiet:
-        print_line(out, result.path)
+        print_line(out, str(ended.run.path))
     else:
         result.print()
         width = max(map(len, result.next_commands), default=0)
         for number, (command, purpose) in enumerate(result.next_commands.items()):
             print_line(err, f"{'' if number else 'next:':5} {command:{width}}  # {purpose}")
-    raise typer.Exit(result.exit_status)
-
-
-def make_run_result(
-    run: RunDirectory, manifest: Manifest, metrics: "DataFrame", figures: bool
-) -> RunResult:
-    """Draw the ``figures`` as PNG if wanted and there are rows, and return the run's result."""
-    if not figures or not len(metrics):
-        return RunResult(run, manifest, metrics, [])
-    from rkkd_cli.analysis.pairing import RunRecord
-    from rkkd_cli.config.presets import read_experiment
-    from rkkd_cli.report.curves import draw_figures
-    from rkkd_cli.report.detections import draw_detections
-    from rkkd_cli.report.retrieval import draw_retrieval
-
-    experiment = read_experiment(run.experiment)
-    record = RunRecord(run.name, experiment, manifest, metrics, manifest.status)
-    drawn = draw_figures([record], run.figures, ["png"])
-    drawn += draw_retrieval([run], [record], run.figures, ["png"])
-    drawn += draw_detections([run], [record], run.figures, ["png"])
-    return RunResult(run, manifest, metrics, drawn)
+    raise typer.Exit(1 if ended.manifest.stopped else 0)

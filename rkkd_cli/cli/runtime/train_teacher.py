@@ -7,6 +7,7 @@ from rkkd_cli.api.download_weights import download_weights
 from rkkd_cli.api.signals import Interrupted, stopping_on_signals
 from rkkd_cli.cli.output.console import err
 from rkkd_cli.cli.output.progress import make_reporter
+from rkkd_cli.cli.runtime.terminal import say
 from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.records.cache import cache_directory
 from rkkd_cli.sweep.check import check_device, check_experiment
@@ -36,8 +37,8 @@ def train_teacher(
     )
     cache = cache_directory()
     use_threads(experiment.threads)
-    with stopping_on_signals(controller):
-        download_weights(experiment)
+    with stopping_on_signals(controller, say):
+        download_weights(experiment, say)
         check_experiment(experiment, cache)
         if process_group:
             device = device_of_rank(experiment.device, os.environ)

@@ -36,8 +36,7 @@ def panel_stills(picture: CurvePicture) -> dict[str, str]:
 
 def grid_stills(picture: GridPicture) -> dict[str, str]:
     """Return the figures of a grid as data URIs, by their names."""
-    figures = grid_figures(picture)
-    return _svg_uris({name: partial(draw, picture) for name, draw in figures.items()})
+    return _svg_uris(grid_figures(picture))
 
 
 def retrieval_still(picture: RetrievalPicture) -> str:

@@ -8,7 +8,8 @@ from made_rows import metric_row
 from matplotlib import rc_context
 from report_runs import made_picture, made_record
 
-from rkkd_cli.report.curves import draw_figures, run_figures
+from rkkd_cli.report.curves import run_figures
+from rkkd_cli.report.figures import figures_of_runs, save_figures
 from rkkd_cli.report.style import STYLE
 
 
@@ -47,7 +48,8 @@ def test_a_legend_fits_into_its_figure(count: int) -> None:
 
 def test_names_are_no_formulas_and_may_have_any_letter(tmp_path: Path) -> None:
     names = ["$x^2$", r"$\frac$", "$", "_under", "名前", "a" * 200, "<b>&amp;", "line\nbreak"]
-    paths = draw_figures([made_record("r $\\frac$", rows_of(names, 2))], tmp_path, ["png", "svg"])
+    figures = figures_of_runs([made_record("r $\\frac$", rows_of(names, 2))])
+    paths = save_figures(figures, tmp_path, ["png", "svg"])
     svg = tmp_path / "test_acc.svg"
     assert svg in paths
     assert r"$\frac$ (n = 1)" in svg.read_text(encoding="utf-8")

@@ -17,7 +17,8 @@ from rkkd_cli.analysis.stages import learning_rate_drops
 from rkkd_cli.config.experiment import TrainingConfig
 from rkkd_cli.config.tasks import CLASSIFICATION
 from rkkd_cli.report.arms import arm_curves
-from rkkd_cli.report.curves import draw_figures, run_figures
+from rkkd_cli.report.curves import run_figures
+from rkkd_cli.report.figures import figures_of_runs, save_figures
 from rkkd_cli.report.style import COLOURS, MAX_DISTINCT_ARMS
 from rkkd_cli.report.words import quantity_of
 from rkkd_cli.train.recipe import learning_rate
@@ -66,7 +67,7 @@ def bands(axes: Axes) -> list[PolyCollection]:
 def written(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The files of all figures in all formats, by their names."""
     folder = tmp_path_factory.mktemp("curves") / "figures"
-    paths = draw_figures([made_record("my-run", metrics())], folder, list(MAGIC))
+    paths = save_figures(figures_of_runs([made_record("my-run", metrics())]), folder, list(MAGIC))
     assert set(paths) == set(folder.iterdir())
     return {path.name: path for path in paths}
 
@@ -82,7 +83,8 @@ def test_every_figure_is_written_in_every_format_and_is_real(written: dict[str, 
 
 
 def test_the_same_metrics_give_the_same_svg(written: dict[str, Path], tmp_path: Path) -> None:
-    for path in draw_figures([made_record("my-run", metrics())], tmp_path, ["svg"]):
+    figures = figures_of_runs([made_record("my-run", metrics())])
+    for path in save_figures(figures, tmp_path, ["svg"]):
         assert path.read_bytes() == written[path.name].read_bytes()
 
 

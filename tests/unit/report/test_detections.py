@@ -28,8 +28,8 @@ from rkkd_cli.report.detections import (
     WRONG,
     BoxStyle,
     detections_figure,
-    draw_detections,
 )
+from rkkd_cli.report.figures import figures_of_runs, save_figures
 from rkkd_cli.report.page.detections import detection_context, detection_table
 
 CAT, DOG = 0, 1
@@ -227,20 +227,20 @@ def test_runs_are_drawn_in_one_figure_and_a_run_without_sheets_has_none(tmp_path
     names, folder = ("first", "second"), tmp_path / "figures"
     runs = [RunDirectory(tmp_path / name) for name in names]
     records = [made_run(name) for name in names]
-    assert draw_detections(runs, records, folder, ["png"]) == []
+    assert "detections" not in figures_of_runs(records, runs)
     for run in runs:
         run.path.mkdir()
         made_sheet("kd").write(detections_path(run.path, "kd"))
     made_sheet("gone").write(detections_path(runs[0].path, "gone"))  # no arm with rows
     assert [sheet.arm for sheet in read_detections(runs[0], records[0].arms)] == ["kd"]
-    folder.mkdir()
-    paths = draw_detections(runs, records, folder, ["png", "svg"])
+    sheet = {"detections": figures_of_runs(records, runs)["detections"]}
+    paths = save_figures(sheet, folder, ["png", "svg"])
     assert paths == [folder / "detections.png", folder / "detections.svg"]
     text = paths[1].read_text(encoding="utf-8")
     assert [f"{name}: kd<" in text for name in names] == [True, True]
     detections_path(runs[1].path, "kd").write_bytes(b"torn")
     with pytest.raises(UserError, match="is damaged"):
-        draw_detections(runs, records, folder, ["png"])
+        figures_of_runs(records, runs)
 
 
 def test_the_page_has_the_sheet_and_its_numbers() -> None:

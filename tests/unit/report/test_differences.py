@@ -14,12 +14,12 @@ from rkkd_cli.analysis.paired_curves import pairs_text
 from rkkd_cli.config.tasks import CLASSIFICATION
 from rkkd_cli.errors import UserError
 from rkkd_cli.report.curves import (
-    draw_figures,
     metric_figures,
     quantity_figure,
     run_figures,
     sheet_figure,
 )
+from rkkd_cli.report.figures import figures_of_runs, save_figures
 from rkkd_cli.report.page.tables import difference_table
 from rkkd_cli.report.picture import CurvePicture
 from rkkd_cli.report.words import quantity_of
@@ -139,7 +139,8 @@ def test_the_student_without_distillation_is_a_level_where_it_ends() -> None:
 
 def test_any_column_has_a_figure_of_its_curves_and_its_difference(tmp_path: Path) -> None:
     record = made_record("run", metrics())
-    (path,) = draw_figures([record], tmp_path, ["png"], metrics=["test_kendall_tau"])
+    figures = figures_of_runs([record], metrics=["test_kendall_tau"])
+    (path,) = save_figures(figures, tmp_path, ["png"])
     assert path.name == "test_kendall_tau.png"
     draw = metric_figures(CurvePicture.of([record]), ["train_acc"])["train_acc"]
     curves, difference = draw().axes

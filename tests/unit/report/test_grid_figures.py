@@ -24,7 +24,8 @@ from matplotlib.lines import Line2D
 from matplotlib.text import Annotation
 from report_runs import made_grid
 
-from rkkd_cli.report.grid_figures import MAX_LINES, draw_grid, grid_figures
+from rkkd_cli.report.figures import save_figures
+from rkkd_cli.report.grid_figures import MAX_LINES, grid_figures
 from rkkd_cli.report.grid_picture import MAX_FACETS, GridPicture
 from rkkd_cli.report.style import COLOURS
 
@@ -40,7 +41,7 @@ def two_keys(**further: Any) -> GridPicture:
 
 
 def drawn(name: str, grid: GridPicture) -> Figure:
-    return grid_figures(grid)[name](grid)
+    return grid_figures(grid)[name]()
 
 
 @pytest.mark.parametrize(
@@ -60,7 +61,7 @@ def test_the_number_of_keys_and_facets_says_what_is_drawn(
 
 
 def test_every_figure_is_written_in_every_format_under_its_name(tmp_path: Path) -> None:
-    paths = draw_grid(two_keys(), tmp_path / "new" / "figures", ["png", "svg"])
+    paths = save_figures(grid_figures(two_keys()), tmp_path / "new" / "figures", ["png", "svg"])
     assert [path.name for path in paths] == [
         "marginals.png", "marginals.svg", "heatmap.png", "heatmap.svg"
     ]  # fmt: skip

@@ -13,10 +13,11 @@ from report_runs import made_run
 from rkkd_cli.errors import UserError
 from rkkd_cli.records.retrieval import RetrievalSheet
 from rkkd_cli.records.run_directory import RunDirectory
+from rkkd_cli.report.figures import figures_of_runs, save_figures
 from rkkd_cli.report.page.page import report_page
 from rkkd_cli.report.page.sources import PageSource
 from rkkd_cli.report.page.tables import retrieval_table
-from rkkd_cli.report.retrieval import FRAMES, draw_retrieval, retrieval_figure
+from rkkd_cli.report.retrieval import FRAMES, retrieval_figure
 from rkkd_cli.report.retrieval_picture import RetrievalPicture, read_sheets
 
 CLASSES = [["cat", "cat", "dog", "cat"], ["dog", "cat", "cat", "dog"]]
@@ -117,14 +118,14 @@ def test_runs_are_drawn_in_one_figure_and_a_run_without_sheets_has_none(tmp_path
     names, folder = ("first", "second"), tmp_path / "figures"
     runs = [RunDirectory(tmp_path / name) for name in names]
     records = [made_run(name) for name in names]
-    assert draw_retrieval(runs, records, folder, ["png"]) == []
+    assert "retrieval" not in figures_of_runs(records, runs)
     for run in runs:
         run.path.mkdir()
         made_sheet("kd").write(run.retrieval("kd"))
     made_sheet("gone").write(runs[0].retrieval("gone"))  # no arm with rows
     assert [sheet.arm for sheet in read_sheets(runs[0], records[0].arms)] == ["kd"]
-    folder.mkdir()
-    paths = draw_retrieval(runs, records, folder, ["png", "svg"])
+    sheet = {"retrieval": figures_of_runs(records, runs)["retrieval"]}
+    paths = save_figures(sheet, folder, ["png", "svg"])
     assert paths == [folder / "retrieval.png", folder / "retrieval.svg"]
     text = paths[1].read_text(encoding="utf-8")
     assert [f"{name}: kd<" in text for name in names] == [True, True]
