@@ -12,10 +12,11 @@ from rkkd_cli.analysis.record import common_task
 from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.config.overrides import flatten
 from rkkd_cli.config.teachers import target_columns, target_text
-from rkkd_cli.errors import UserError
+from rkkd_cli.errors import UserError, unknown_name
 
 TO_THE_TEACHER = ("kl", "rank", "kendall_tau", "agreement")
 NOT_IN_BATCHES = {"root", "follow_links"}  # keys of the dataset that change no image
+MAX_PAIRS = 100
 BATCH_KEYS = ("batch_size", "per_class", "batches_per_epoch")
 
 
@@ -102,6 +103,31 @@ def _why_unfinished(arm: str, epochs: Sequence[int], experiment: Experiment) -> 
     if epochs[0] < epochs[-1]:
         return f"{arm} is at epochs {epochs[0]} to {epochs[-1]} of {planned}"
     return f"{arm} is at epoch {epochs[-1]} of {planned}" if epochs[-1] < planned else ""
+
+
+def chosen_pairs(run: RunRecord, arms: Sequence[str]) -> list[ArmNames]:
+    """Return the pairs of these arms; of one with all others; of none all pairs.
+
+    Raises UserError for an arm that has no rows, and for no pairs or too many.
+    """
+    for arm in arms:
+        if arm not in run.arms:
+            raise unknown_name("arm", arm, run.arms)
+    if len(arms) == 1:
+        pairs = [(arms[0], arm) for arm in run.arms if arm != arms[0]]
+    else:
+        pairs = list(itertools.combinations(arms or run.arms, 2))
+    if not pairs:
+        raise UserError(
+            f"run {run.name} has one arm with rows, {', '.join(run.arms)}, and nothing to compare "
+            f"it with; name another run: rkkd compare {run.name} RUN"
+        )
+    if len(pairs) > MAX_PAIRS:
+        raise UserError(
+            f"{len(run.arms)} arms make {len(pairs):,} pairs; name the arms to compare, or one to "
+            f"compare with all others, such as rkkd compare {run.name} {run.arms[0]}"
+        )
+    return pairs
 
 
 def compare_within(

@@ -83,6 +83,18 @@ class ExperimentRequest:
 
 
 @dataclass(frozen=True)
+class LoadedExperiment:
+    """An experiment that has been loaded."""
+
+    loaded: Experiment
+    extends: ClassVar[bool] = False
+
+    def experiment(self, recorded: Experiment | None = None) -> Experiment:
+        """Return the experiment, with the texts of the run that it continues."""
+        return self.loaded if recorded is None else continued_texts(recorded, self.loaded, ())
+
+
+@dataclass(frozen=True)
 class GridRequest:
     """A preset with overrides, the values of further varied keys, and a selection of the cells.
 

@@ -1,6 +1,5 @@
 """``rkkd compare``: how sure the differences between arms are."""
 
-import itertools
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,13 +9,12 @@ import typer
 
 from rkkd_cli.cli.flags.flag import Flag, takes
 from rkkd_cli.cli.flags.runs import JSON_ONLY, OUT, RUN, SELECT, format_flag
-from rkkd_cli.errors import UserError, nearest, unknown_name
+from rkkd_cli.errors import UserError, nearest
 
 if TYPE_CHECKING:
     from rkkd_cli.analysis.compare import Comparison
     from rkkd_cli.analysis.pairing import RunRecord
 
-MAX_PAIRS = 100
 # The columns that a narrow terminal does without: seeds needed, g, exact p, n, the means, their
 # difference, which the interval has too, and the p that the verdict is by.
 NARROW = (10, 9, 8, 1, 3, 2, 4, 6)
@@ -44,7 +42,7 @@ def compare(
 
     A sentence follows on the test accuracy (or MAP@R), or on each metric that is named.
     """
-    from rkkd_cli.analysis.pairing import compare_runs
+    from rkkd_cli.analysis.pairing import chosen_pairs, compare_runs, compare_within
     from rkkd_cli.analysis.stored_run import read_recorded_run
     from rkkd_cli.report.run_text import unfinished_texts
 
@@ -57,7 +55,7 @@ def compare(
         unfinished = unfinished_texts([first, second])
     else:
         unfinished = unfinished_texts([first])
-        comparisons = _compare_arms(first, words, metrics, select)
+        comparisons = compare_within(first, metrics, chosen_pairs(first, words), select)
     if not comparisons:
         raise UserError(f"no two arms have values of {', '.join(metrics)}")
     if as_json or to == "csv":
@@ -84,31 +82,6 @@ def _read_second_run(name: str, first: "RunRecord", out: Path) -> "RunRecord":
     if second.name == first.name:
         raise UserError(f"{first.name} is compared with itself; name another run, or arms of it")
     return second
-
-
-def _compare_arms(
-    run: "RunRecord", arms: list[str], metrics: tuple[str, ...], select: str
-) -> "list[Comparison]":
-    from rkkd_cli.analysis.pairing import compare_within
-
-    for arm in arms:
-        if arm not in run.arms:
-            raise unknown_name("arm", arm, run.arms)
-    if len(arms) == 1:
-        pairs = [(arms[0], arm) for arm in run.arms if arm != arms[0]]
-    else:
-        pairs = list(itertools.combinations(arms or run.arms, 2))
-    if not pairs:
-        raise UserError(
-            f"run {run.name} has one arm with rows, {', '.join(run.arms)}, and nothing to compare "
-            f"it with; name another run: rkkd compare {run.name} RUN"
-        )
-    if len(pairs) > MAX_PAIRS:
-        raise UserError(
-            f"{len(run.arms)} arms make {len(pairs):,} pairs; name the arms to compare, or one to "
-            f"compare with all others, such as rkkd compare {run.name} {run.arms[0]}"
-        )
-    return compare_within(run, metrics, pairs, select)
 
 
 def _print_rows(comparisons: "list[Comparison]", unfinished: list[str], as_json: bool) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from importlib.util import find_spec
 
-from rkkd_cli.errors import UserError
+from rkkd_cli.errors import UserError, unknown_name
 from rkkd_cli.sweep.loggers.fan_out import Loggers, Warn
 from rkkd_cli.sweep.loggers.logger import Logger
 
@@ -40,8 +40,10 @@ REQUIRED_PACKAGES = {
 
 
 def check_installed(names: Sequence[str]) -> None:
-    """Raise UserError for a logger whose package is missing."""
+    """Raise UserError for a logger that does not exist, or whose package is missing."""
     for name in names:
+        if name not in REQUIRED_PACKAGES:
+            raise unknown_name("logger", name, REQUIRED_PACKAGES)
         packages = REQUIRED_PACKAGES[name]
         missing = next((package for package in packages if find_spec(package) is None), None)
         if missing:

@@ -138,11 +138,12 @@ def read_students(
 def open_trained(run: str, out: Path) -> RunDirectory:
     """Return the run. Raises UserError, also if the user's own code in it has changed since."""
     opened = open_run(run, out)
-    _check_code(opened)
+    check_code(opened)
     return opened
 
 
-def _check_code(run: RunDirectory) -> None:
+def check_code(run: RunDirectory) -> None:
+    """Raise UserError if code of the user's that a student needs has changed since the run."""
     kept = run.read_manifest().code
     try:
         changed = changes(read_code(read_experiment(run.experiment)), kept)
