@@ -28,10 +28,11 @@ BELOW: dict[str, set[str]] = {
     "config": {"errors", "files"},
     "losses": {"errors"},
     "data": {"errors", "files", "plugins"},
-    "models": {"errors", "plugins"},
+    "models": {"errors", "installation", "plugins"},
     "errors": set(),
     "files": set(),
     "plugins": {"errors"},
+    "installation": set(),
     "__init__": {"api"},  # lazily
     "__main__": {"cli"},
 }

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from rkkd_cli.api.options import EngineOptions
 from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.errors import UserError
+from rkkd_cli.installation import install_command
 from rkkd_cli.sweep.engines.engine import Engine
 from rkkd_cli.sweep.engines.local import LocalEngine
 from rkkd_cli.sweep.engines.ranks import RanksEngine
@@ -45,9 +46,7 @@ def _ray_engine(options: EngineOptions, experiment: Experiment, keep_going: bool
     except ModuleNotFoundError as error:
         if error.name != "ray":
             raise
-        raise UserError(
-            "--engine ray needs Ray; install it with `pip install 'rkkd[ray]'`"
-        ) from None
+        raise UserError(f"--engine ray needs Ray; install it: {install_command('ray')}") from None
     from rkkd_cli.sweep.engines.ray.engine import RayEngine
 
     cpus = options.cpus_per_job or experiment.threads or 1

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from rkkd_cli.data.detection.objects import Objects
 from rkkd_cli.errors import UserError
+from rkkd_cli.installation import install_command
 from rkkd_cli.models.detection.detector import Detections
 
 MAX_DETECTIONS = 100  # of an image and class, as COCO counts
@@ -27,7 +28,7 @@ def require_coco_eval() -> None:
     if find_spec("faster_coco_eval") is None:
         raise UserError(
             "average precision needs the package faster-coco-eval; install it: "
-            "pip install 'rkkd[detection]'"
+            f"{install_command('detection')}"
         )
 
 

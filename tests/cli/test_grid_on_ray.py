@@ -16,6 +16,8 @@ import pytest
 from running import FolderMaker, Program, quick, refused, succeeded, wait_until
 from written import numbers_of
 
+from rkkd_cli.installation import install_command
+
 pytest.importorskip("ray")
 from ray.cluster_utils import Cluster
 
@@ -226,5 +228,5 @@ def test_without_ray_the_extra_is_named(tmp_path: Path) -> None:
         [sys.executable, "-c", script, *GRID, SHORT, "--engine=ray"], cwd=tmp_path,
         capture_output=True, text=True,
     )  # fmt: skip
-    refused(done, "needs Ray; install it with `pip install 'rkkd[ray]'`")
+    refused(done, f"needs Ray; install it: {install_command('ray')}")
     assert not (tmp_path / "results").exists()

@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import typer
 
 from rkkd_cli.cli.flags.flag import takes
 from rkkd_cli.cli.flags.runs import JSON_ONLY, OUT
+from rkkd_cli.installation import install_command
 
 FOR_DEVELOPERS = ("test", "dev")  # extras
 
@@ -60,11 +62,17 @@ def _facts(out: Path) -> dict[str, Any]:
 
 
 def _extras() -> dict[str, dict[str, str | None]]:
-    """Return the optional packages of rkkd by extra, each with its version, or None if missing."""
-    from importlib.metadata import requires
+    """Return the optional packages of rkkd by extra, each with its version, or None if missing.
+
+    A checkout that is not installed has no metadata that names them.
+    """
+    from importlib.metadata import PackageNotFoundError, requires
 
     extras: dict[str, dict[str, str | None]] = {}
-    for requirement in requires("rkkd") or ():
+    requirements: list[str] = []
+    with suppress(PackageNotFoundError):
+        requirements = requires("rkkd") or []
+    for requirement in requirements:
         extra = re.search(r"extra == ['\"]([\w-]+)['\"]", requirement)
         package = re.match(r"[\w.-]+", requirement)
         if extra is None or package is None or extra[1] in FOR_DEVELOPERS:
@@ -141,7 +149,7 @@ def _rows(facts: dict[str, Any]) -> list[list[str]]:
 def _extra_text(name: str, packages: dict[str, str | None]) -> str:
     missing = [package for package, found in packages.items() if found is None]
     if missing:
-        return f"not here ({', '.join(missing)}): pip install 'rkkd[{name}]'"
+        return f"not here ({', '.join(missing)}): {install_command(name)}"
     return ", ".join(f"{package} {found}" for package, found in packages.items())
 
 

@@ -11,6 +11,7 @@ from rkkd_cli.cli.flags import experiment
 from rkkd_cli.cli.flags.flag import REQUIRED, Flag, takes
 from rkkd_cli.cli.flags.runs import JSON_ONLY, OUT
 from rkkd_cli.errors import UserError, unknown_name
+from rkkd_cli.installation import install_command
 
 if TYPE_CHECKING:
     from rkkd_cli.config.frozen import FrozenConfig
@@ -76,7 +77,7 @@ def _library_models(library: str) -> Table:
         raise unknown_name("library", library, LIBRARIES)
     names = library_models(library)
     if not names:
-        raise UserError(f"{library} is not installed: pip install 'rkkd[{library}]'")
+        raise UserError(f"{library} is not installed: {install_command(library)}")
     return ["model"], [[f"{library}:{name}"] for name in names]
 
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import torch
 
 from rkkd_cli.errors import RunError, UserError
+from rkkd_cli.installation import install_command
 
 HUB_PREFIX = "hf-hub:"
 HUB_CONFIG = "config.json"
@@ -121,6 +122,6 @@ def _hub() -> Any:
     except ImportError:
         raise UserError(
             "files of the Hugging Face hub need the package huggingface_hub, which comes with "
-            "timm; install it: pip install 'rkkd[timm]'"
+            f"timm; install it: {install_command('timm')}"
         ) from None
     return huggingface_hub

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 
 from rkkd_cli.errors import UserError, unknown_among_many
+from rkkd_cli.installation import install_command
 from rkkd_cli.models.external.adapt import build_on_default_device, check_size
 from rkkd_cli.models.external.downloads import HUB_CONFIG, HUB_PREFIX, from_hub
 from rkkd_cli.models.external.feature_hooks import HookedModel, as_pooled, capture
@@ -251,6 +252,6 @@ def _timm() -> Any:
         import timm
     except ImportError:
         raise UserError(
-            "models of timm need the package timm; install it: pip install 'rkkd[timm]'"
+            f"models of timm need the package timm; install it: {install_command('timm')}"
         ) from None
     return timm

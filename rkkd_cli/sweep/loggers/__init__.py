@@ -8,6 +8,7 @@ from functools import partial
 from importlib.util import find_spec
 
 from rkkd_cli.errors import UserError, unknown_name
+from rkkd_cli.installation import install_command
 from rkkd_cli.sweep.loggers.fan_out import Loggers, Warn
 from rkkd_cli.sweep.loggers.logger import Logger
 
@@ -48,7 +49,7 @@ def check_installed(names: Sequence[str]) -> None:
         missing = next((package for package in packages if find_spec(package) is None), None)
         if missing:
             raise UserError(
-                f"--{name} needs the package {missing}; install it: pip install 'rkkd[{name}]'"
+                f"--{name} needs the package {missing}; install it: {install_command(name)}"
             )
 
 

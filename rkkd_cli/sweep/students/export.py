@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.export import Dim
 
 from rkkd_cli.errors import RunError, UserError
+from rkkd_cli.installation import install_command
 from rkkd_cli.sweep.students.student import Student
 from rkkd_cli.train.teacher.safetensors_files import METADATA_PREFIX
 
@@ -160,5 +161,5 @@ def _check_installed() -> None:
     missing = [name for name in NEEDS_ONNX if find_spec(name) is None]
     if missing:
         raise UserError(
-            f"ONNX needs {', '.join(missing)}; install what it needs: pip install 'rkkd[onnx]'"
+            f"ONNX needs {', '.join(missing)}; install what it needs: {install_command('onnx')}"
         )

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import re
 import sys
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import Tensor
 from torch.func import functional_call, stack_module_state, vmap
 
 from rkkd_cli.errors import UserError
+from rkkd_cli.installation import install_command
 from rkkd_cli.models import Classifier, build_model, check_model_name, feature_shapes
 from rkkd_cli.models.external.torchvision_models import names_by_weights, torchvision_names
 
@@ -250,7 +252,7 @@ def test_without_the_package_the_answer_says_how_to_install_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(sys.modules, "timm", None)
-    with pytest.raises(UserError, match=r"pip install 'rkkd\[timm\]'"):
+    with pytest.raises(UserError, match=re.escape(install_command("timm"))):
         check_model_name("timm:resnet18")
 
 
