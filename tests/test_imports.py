@@ -16,11 +16,12 @@ TORCH = ("torch", "torchvision")
 
 # Which rooms each room may look into, directly.
 BELOW: dict[str, set[str]] = {
-    "cli": {"api"},
+    "cli": {"api", "starter"},
     "api": {"sweep", "report"},
     "sweep": {"train", "records"},
     "train": {"tasks"},
     "tasks": {"methods", "data", "models"},
+    "starter": {"config", "data", "models"},
     "methods": {"losses", "config", "data", "models", "plugins"},
     "report": {"analysis"},
     "analysis": {"records"},
@@ -77,7 +78,7 @@ FLOORS: dict[str, list[set[str]]] = {
     ],
     "models": [
         {"detection"},
-        {"first_weights"},
+        {"bigger", "first_weights"},
         {"checkpoint"},
         {"catalogue"},
         {"external"},

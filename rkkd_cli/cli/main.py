@@ -15,6 +15,7 @@ from rkkd_cli.cli.commands import (
     export,
     findings,
     grid,
+    init,
     ls,
     plot,
     predict,
@@ -52,6 +53,7 @@ app = typer.Typer(
 STUDY, LOOK, SETUP = "Run a study", "Look at runs and presets", "Set up"
 USE = "Use a trained student"
 app.command("run", rich_help_panel=STUDY)(run.run)
+app.command("init", rich_help_panel=STUDY)(init.init)
 app.command("grid", rich_help_panel=STUDY)(grid.grid)
 app.command("resume", rich_help_panel=STUDY)(resume.resume)
 app.command("table", rich_help_panel=LOOK)(table.table)

@@ -106,7 +106,7 @@ def scan_folder(
     """
     if not root.is_dir():
         raise UserError(f"no such image folder: {root}")
-    folders, scan = _split_folders(root) or {"train": root}, _Scan(root)
+    folders, scan = split_folders(root) or {"train": root}, _Scan(root)
     found = {name: scan.images_by_class(folder) for name, folder in folders.items()}
     found = {name: images for name, images in found.items() if images}
     if "train" not in found or (len(found) == 1 and not (test_share or by_class)):
@@ -174,7 +174,7 @@ def _make_tree(
     return Tree(root, train, test, val, classes, (*notes, *([note] if note else [])))
 
 
-def _split_folders(root: Path) -> dict[str, Path]:
+def split_folders(root: Path) -> dict[str, Path]:
     """Return the folders of the splits that there are. Raises UserError for two of one split."""
     folders: dict[str, Path] = {}
     for path in sorted(path for path in root.iterdir() if path.is_dir()):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from rkkd_cli.data.folder_scan import Tree
-from rkkd_cli.data.streaming.decode import read_size
+from rkkd_cli.data.streaming.decode import Header, read_header
 from rkkd_cli.errors import UserError
 
 MAX_HEADERS = 5000  # of a folder; of a larger one, files at equal distances are read
@@ -16,11 +16,21 @@ MAX_NAMED = 10  # files that a sentence names
 
 
 class Headers(NamedTuple):
-    """What the headers say: how many files have each (width, height), and which say nothing."""
+    """What the headers say: how many files have each (width, height), and which say nothing.
+
+    ``grey``: how many of the files that were read are grey.
+    """
 
     images: int
     sizes: Counter[tuple[int, int]]
     unreadable: tuple[str, ...]
+    grey: int = 0
+
+    @property
+    def typical_side(self) -> int:
+        """The median of the images' shorter sides, in pixels."""
+        sides = sorted(min(size) for size in self.sizes.elements())
+        return sides[len(sides) // 2]
 
     def sentences(self) -> list[str]:
         """Return the sizes, and which files cannot be read."""
@@ -61,14 +71,16 @@ def read_headers(tree: Tree) -> Headers:
     step = -(-images // MAX_HEADERS)
     chosen = [path for index, path in enumerate(paths) if index % step == 0]
     with ThreadPoolExecutor() as pool:
-        read = [*pool.map(_size_or_problem, chosen)]
-    sizes = Counter(size for size in read if not isinstance(size, str))
-    return Headers(images, sizes, tuple(size for size in read if isinstance(size, str)))
+        read = [*pool.map(_header_or_problem, chosen)]
+    found = [header for header in read if not isinstance(header, str)]
+    unreadable = tuple(problem for problem in read if isinstance(problem, str))
+    grey = sum(header.is_grey for header in found)
+    return Headers(images, Counter(header.size for header in found), unreadable, grey)
 
 
-def _size_or_problem(path: Path) -> tuple[int, int] | str:
+def _header_or_problem(path: Path) -> Header | str:
     try:
-        return read_size(path)
+        return read_header(path)
     except UserError as error:
         return str(error)
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from rkkd_cli.cli.flags.flag import Flag, takes
-from rkkd_cli.cli.flags.runs import OUT, RUN
+from rkkd_cli.cli.flags.runs import FORCE, OUT, RUN
 from rkkd_cli.cli.flags.students import ARM, BEST, EMA, SEED, weights_kind
 
 
@@ -12,8 +12,7 @@ from rkkd_cli.cli.flags.students import ARM, BEST, EMA, SEED, weights_kind
     Flag("to", Path | None, "File to write; its end says what: .safetensors (the weights), .onnx "
          "(needs rkkd\\[onnx]) or .pt2 (PyTorch's exported program, without any code of the "
          "network); default: ARM-seedK.safetensors.", metavar="FILE"),
-    Flag("force", bool, "Replace a file that is there.", default=False),
-    OUT,
+    FORCE, OUT,
 )  # fmt: skip
 def export(
     run: str,

@@ -8,7 +8,7 @@ import typer
 
 from rkkd_cli.cli.flags import experiment as flags
 from rkkd_cli.cli.flags.flag import REQUIRED, Flag, takes
-from rkkd_cli.cli.flags.runs import CHECKPOINT_MINUTES, JSON_ONLY
+from rkkd_cli.cli.flags.runs import CHECKPOINT_MINUTES, FORCE, JSON_ONLY
 from rkkd_cli.config.overrides import Override
 
 app = typer.Typer(
@@ -80,7 +80,7 @@ def import_(
     Flag("teacher", str, "A key of `rkkd teacher ls` or its beginning, a model's name, or a file.",
          positional=True, default=REQUIRED, metavar="TEACHER"),
     Flag("to", Path | None, "File to write; default: MODEL_DATASET.safetensors.", metavar="FILE"),
-    Flag("force", bool, "Replace a file that is there.", default=False),
+    FORCE,
 )  # fmt: skip
 def export(teacher: str, to: Path | None, force: bool) -> None:
     """Write a teacher as a safetensors file that says what it is."""

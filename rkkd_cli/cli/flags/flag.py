@@ -100,6 +100,7 @@ def takes(*groups: Group) -> Callable[[Command], Command]:
     - ``preset`` and ``overrides``, if the groups have a flag called ``words``: the preset that the
       words name, and what they and the flags with a key set (``list[Override]``);
     - every ``Bundle``, by its name;
+    - ``overrides`` alone, if there are flags with a key, and none called ``words``;
     - every other flag without a key, by its name.
     """
     items: list[Flag | Bundle] = []
@@ -148,6 +149,8 @@ def _arguments(items: list[Flag | Bundle], values: dict[str, Any]) -> dict[str, 
             value = values[item.name]
             value = parse_value(value) if item.type in NUMBERS else value
             overrides.append(Override(item.key, value))
+    if any(isinstance(item, Flag) and item.key for item in items):
+        arguments["overrides"] = overrides
     return arguments
 
 

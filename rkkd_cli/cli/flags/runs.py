@@ -12,6 +12,7 @@ from rkkd_cli.errors import UserError
 MAX_TAG = 64  # characters that W&B takes
 
 # fmt: off
+FORCE = Flag("force", bool, "Replace a file that is there.", default=False)
 RUN = Flag("run", str, positional=True, default=REQUIRED, metavar="RUN",
     help="Name or folder of a run.")
 RUN_OR_NEWEST = Flag("run", str | None, positional=True, metavar="RUN",

@@ -4,7 +4,7 @@ import hashlib
 from pathlib import Path
 
 from rkkd_cli.cli.output.console import err, out, print_line
-from rkkd_cli.cli.runtime.export_teacher import check_target
+from rkkd_cli.cli.runtime.target import check_target
 from rkkd_cli.config.tasks import CLASSIFICATION, DETECTION
 from rkkd_cli.errors import UserError
 from rkkd_cli.files import atomic_file

@@ -8,9 +8,10 @@ from typing import Any
 from torch import Tensor
 
 from rkkd_cli.cli.output.console import out, print_line
+from rkkd_cli.cli.runtime.target import check_target
 from rkkd_cli.config.tasks import detector_kind, task_of
 from rkkd_cli.errors import UserError
-from rkkd_cli.files import atomic_file, files_sha256, write_problem
+from rkkd_cli.files import atomic_file, files_sha256
 from rkkd_cli.models.checkpoint.layout import CheckpointWeights, read_weights
 from rkkd_cli.records.cache import cache_directory
 from rkkd_cli.sweep.teacher_import import TeacherFile, recognise_teacher
@@ -85,14 +86,3 @@ def _target(to: Path | None, model: object, dataset: object) -> Path:
     if path.suffix != SUFFIX:
         raise UserError(f"{path} must end in {SUFFIX}: that is the format it is written in")
     return path
-
-
-def check_target(path: Path, force: bool) -> None:
-    """Raise UserError if a file cannot be written there, or is there and not to be replaced."""
-    if not path.parent.is_dir():
-        raise UserError(f"no folder {path.parent} to write {path.name} into")
-    problem = write_problem(path.parent)
-    if problem:
-        raise UserError(f"cannot write {path}: {problem}")
-    if path.exists() and not force:
-        raise UserError(f"{path} exists; give another name with --to, or --force to replace it")

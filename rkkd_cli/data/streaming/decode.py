@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,9 @@ from rkkd_cli.errors import UserError
 
 # The formats of the image suffixes, and no others: for EPS, Pillow would start Ghostscript.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "PPM", "TIFF")
+
+# Pillow's modes of one channel: two levels, 8 bits, 16 and 32 bits, floating point.
+GREY_MODES = ("1", "L", "I", "F")
 
 MAX_FILE_BYTES = 2**30
 
@@ -55,15 +59,24 @@ def read_image(path: Path, transforms: Iterable[Transform]) -> list[NDArray[np.u
         raise UserError(f"cannot decode the image {path}: {error}") from None
 
 
-def read_size(path: Path) -> tuple[int, int]:
-    """Return the width and height in an image's header, which are those of its pixels.
+class Header(NamedTuple):
+    """What an image's header says: width and height, those of its pixels, and grey or colour."""
 
-    Raises UserError naming a file that cannot be read.
-    """
+    size: tuple[int, int]
+    is_grey: bool
+
+
+def read_size(path: Path) -> tuple[int, int]:
+    """Return the width and height in an image's header; see :func:`read_header`."""
+    return read_header(path).size
+
+
+def read_header(path: Path) -> Header:
+    """Return what an image's header says. Raises UserError naming a file that cannot be read."""
     _check_is_image_file(path)
     try:
         with reject_decompression_bombs(), Image.open(path, formats=FORMATS) as file:
-            return file.size
+            return Header(file.size, file.mode.startswith(GREY_MODES))
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise UserError(f"image {path} has too many pixels to be decoded safely") from None
     except Exception as error:  # a reader may raise anything on hostile bytes
