@@ -24,23 +24,23 @@ NOTES = {
 
 def commented_preset(head: Sequence[str], chosen: Sequence[Choice], findings: str) -> str:
     """Return a preset: lines of comment, the chosen keys by section, and the text of findings."""
+    values = {key.name: key.choices for key in all_keys()}
     parts = ["\n".join(f"# {line}".rstrip() for line in head)]
     for section, group in groupby(chosen, lambda one: one.key.rpartition(".")[0]):
         lines = [f"[{section}]"] if section else []
         lines[:0] = _comment(NOTES.get(section, ""))
         for choice in group:
-            lines += _comment(_why(choice))
+            lines += _comment(_why(choice, values.get(choice.key, ())))
             lines.append(f"{choice.key.rpartition('.')[2]} = {_value_text(choice.value)}")
         parts.append("\n".join(lines))
     return "\n\n".join(parts) + f"\n\n{findings.strip()}\n"
 
 
-def _why(choice: Choice) -> str:
+def _why(choice: Choice, values: Sequence[str]) -> str:
     """Return the reason for a choice, and the other values where they are few."""
     if not choice.why or isinstance(choice.value, bool):
         return choice.why
-    choices = next((key.choices for key in all_keys() if key.name == choice.key), ())
-    others = [value for value in choices if value not in ("none", str(choice.value).lower())]
+    others = [value for value in values if value not in ("none", str(choice.value).lower())]
     return f"{choice.why} Or: {', '.join(others)}." if others else choice.why
 
 
