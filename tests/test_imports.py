@@ -76,6 +76,7 @@ FLOORS: dict[str, list[set[str]]] = {
         {"classification", "embedding", "detection"},
         {"average_precision", "retrieval", "task"},
     ],
+    "starter": [{"commented"}, {"choices"}, {"chosen_models"}, {"sizes"}],
     "models": [
         {"detection"},
         {"bigger", "first_weights"},

@@ -1,6 +1,7 @@
 """What the shell completes, asked as Typer's scripts for bash, zsh and fish ask."""
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ from rkkd_cli.cli.flags.flag import Flag
 from rkkd_cli.cli.flags.runs import RUN, SELECT, format_flag
 from rkkd_cli.config.shipped import preset_names
 
+ROOT = Path(__file__).parents[2]
 METRIC = Flag("metric", str, "A column.")
 ARMS = Flag("arms", list[str], "Arms.", positional=True)
 
@@ -105,7 +107,7 @@ def asked(surroundings: Mapping[str, str], *options: str) -> "subprocess.Complet
     program = "import sys; sys.argv = ['rkkd']; from rkkd_cli.cli.main import main; main()"
     command = [sys.executable, *options, "-c", program]
     return subprocess.run(
-        command, env={**os.environ, **surroundings}, capture_output=True, text=True
+        command, env={**os.environ, **surroundings}, cwd=ROOT, capture_output=True, text=True
     )
 
 
@@ -130,3 +132,22 @@ def test_each_shell_gets_its_answer_without_torch(shell: dict[str, str], values:
     assert all(value in answer.stdout for value in values), answer.stdout
     imported = {line.rpartition("|")[2].strip() for line in answer.stderr.splitlines()}
     assert imported.isdisjoint({"torch", "numpy", "pandas", "torchvision"})
+
+
+def transcript() -> list[tuple[str, list[str]]]:
+    """Return what the page on runs shows: what is typed before <Tab>, and the words below it."""
+    text = (ROOT / "docs" / "runs.md").read_text(encoding="utf-8")
+    (shown,) = re.findall(r"^```console\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    parts = [part.splitlines() for part in shown.split("$ ")[1:]]
+    return [(typed.removesuffix("<Tab>"), words) for typed, *words in parts]
+
+
+@pytest.mark.parametrize(("typed", "words"), transcript())
+def test_the_transcript_of_the_page_is_what_bash_gets(typed: str, words: list[str]) -> None:
+    split = re.findall(r"[=:]|[^\s=:]+", typed)  # as bash splits a line into words
+    surroundings = {
+        "_RKKD_COMPLETE": "complete_bash",
+        "COMP_WORDS": "\n".join(split),
+        "COMP_CWORD": str(len(split) - 1),
+    }
+    assert asked(surroundings).stdout.split() == words
