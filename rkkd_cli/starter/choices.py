@@ -150,7 +150,8 @@ def _model(role: str, model: ChosenModel, scale: Scale) -> Iterator[Choice]:
 
 
 def _training(facts: FolderFacts, scale: Scale, usual: Mapping[str, Any]) -> Iterator[Choice]:
-    batch, many = _batch_size(facts.train, scale.largest_batch), facts.train > MANY_IMAGES
+    recipe = scale.recipe
+    batch, many = _batch_size(facts.train, recipe.largest_batch), facts.train > MANY_IMAGES
     epochs = usual["epochs"] // 2 if many else usual["epochs"]
     yield Choice(
         "training.epochs",
@@ -166,12 +167,12 @@ def _training(facts: FolderFacts, scale: Scale, usual: Mapping[str, Any]) -> Ite
     )
     yield Choice(
         "training.lr",
-        round(scale.lr * batch / scale.lr_batch, 7),
-        f"{scale.lr} for {scale.lr_batch} images is {scale.source}; here in proportion to the "
+        round(recipe.lr * batch / recipe.lr_batch, 7),
+        f"{recipe.lr} for {recipe.lr_batch} images is {recipe.source}; here in proportion to the "
         "batch. "
         'Transformers want optimizer = "adamw" and lr = 5e-4 for 512 images.',
     )
-    yield Choice("training.weight_decay", scale.weight_decay, "From the same recipe.")
+    yield Choice("training.weight_decay", recipe.weight_decay, "From the same recipe.")
     yield Choice("training.schedule", usual["schedule"], "How the learning rate falls.")
     yield Choice(
         "training.milestones",

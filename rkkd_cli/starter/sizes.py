@@ -11,22 +11,31 @@ SMALLEST, LARGEST_SMALL = 4, 96  # images all of one size up to here keep it
 ENOUGH_FOR_PHOTOGRAPHS = 128  # the median of the shorter sides
 
 
-class Scale(NamedTuple):
-    """How large images are made, and the usual models and recipe for images of that size.
+class Recipe(NamedTuple):
+    """A published recipe: the learning rate ``lr`` for a batch of ``lr_batch`` images, and others.
 
-    The learning rate is ``lr`` for a batch of ``lr_batch`` images; ``source`` says where both, and
-    the weight decay, are from.
+    ``largest_batch``: what is taken of a folder with images enough. ``source``: whose recipe it is.
     """
 
-    side: int
-    is_small: bool
-    student: str
-    teacher: str
     largest_batch: int
     lr: float
     lr_batch: int
     weight_decay: float
     source: str
+
+
+CIFAR = Recipe(64, 0.05, 64, 5e-4, "the recipe of RepDistiller and mdistiller for small images")
+IMAGENET = Recipe(32, 0.1, 256, 1e-4, "torchvision's reference recipe for ImageNet")
+
+
+class Scale(NamedTuple):
+    """How large images are made, and the usual models and recipe for images of that size."""
+
+    side: int
+    is_small: bool
+    student: str
+    teacher: str
+    recipe: Recipe
 
 
 def scale_for(headers: Headers, student: str | None) -> Scale:
@@ -35,14 +44,11 @@ def scale_for(headers: Headers, student: str | None) -> Scale:
     is_library = student is not None and student.startswith(LIBRARY_PREFIXES)
     side = _side(headers, may_be_large=not is_zoo)
     is_small = side < PHOTOGRAPH
-    if is_small and not is_library:
-        recipe = (64, 0.05, 64, 5e-4, "the recipe of RepDistiller and mdistiller for small images")
-    else:
-        recipe = (32, 0.1, 256, 1e-4, "torchvision's reference recipe for ImageNet")
-    models = (
-        ("resnet8", "resnet20") if is_small else ("torchvision:resnet18", "torchvision:resnet50")
-    )
-    return Scale(side, is_small, *models, *recipe)
+    recipe = CIFAR if is_small and not is_library else IMAGENET
+    names = ("resnet8", "resnet20")
+    if not is_small:
+        names = ("torchvision:resnet18", "torchvision:resnet50")
+    return Scale(side, is_small, student=names[0], teacher=names[1], recipe=recipe)
 
 
 def _side(headers: Headers, may_be_large: bool) -> int:

@@ -211,6 +211,6 @@ def test_importing_the_package_alone_is_quick_and_names_what_it_has() -> None:
     for name in rkkd_cli.__all__:
         assert getattr(rkkd_cli, name).__module__.startswith("rkkd_cli.api")
     with pytest.raises(AttributeError, match="no attribute 'runn'"):
-        _ = rkkd_cli.runn  # type: ignore[attr-defined]
+        _ = rkkd_cli.runn
     assert issubclass(UserError, ValueError)
     assert issubclass(RunError, RuntimeError)

@@ -16,8 +16,8 @@ from rkkd_cli import __version__
 from rkkd_cli.cli.main import app
 
 COMMANDS = (
-    "run", "grid", "resume", "plot", "report", "compare", "findings", "show", "table", "ls", "cat",
-    "cp", "doctor", "teacher", "watch", "bench", "export", "predict", "evaluate",
+    "run", "init", "grid", "resume", "plot", "report", "compare", "findings", "show", "table", "ls",
+    "cat", "cp", "doctor", "teacher", "watch", "bench", "export", "predict", "evaluate",
 )  # fmt: skip
 
 
