@@ -21,7 +21,8 @@ class DistillationTrainer(Trainer):
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         ce, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
         with torch.no_grad():
-            taught = self.teacher(inputs["input_ids"]).logits
+            mask = inputs.get("attention_mask")
+            taught = self.teacher(inputs["input_ids"], attention_mask=mask).logits
         kept = inputs["labels"][:, 1:] != -100  # logits are of the next token
         s, t = outputs.logits[:, :-1][kept], taught[:, :-1][kept]
         kl, rank = kl_divergence(s, t, 2.0), kendall_ranking_loss(s, t, channels="top:64")
@@ -41,7 +42,7 @@ def gpt2(width, initializer_range=0.02):
 @torch.no_grad()
 def tau_b(student, teacher, tokens):
     """Return τ-b of the logits at all tokens (B, L)."""
-    s, t = (model.eval()(tokens).logits.flatten(0, 1) for model in (student, teacher))
+    s, t = (m.eval()(tokens.to(m.device)).logits.flatten(0, 1) for m in (student, teacher))
     return kendall_tau_b(s, t)
 
 

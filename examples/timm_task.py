@@ -28,7 +28,7 @@ class RankingDistillationTask(LogitDistillationTask):
         return {"loss": loss, "output": s, "task_loss": ce, "kd_loss": kl, "rank_loss": rank}
 
 
-def train(task, batches, epochs=3):
+def train(task, batches, epochs=2):
     """Train as timm's train.py does: the task gives the loss."""
     optimizer = torch.optim.AdamW(task.trainable_module.parameters(), lr=5e-3)
     task.train()

@@ -236,3 +236,15 @@ def test_reading_records_and_drawing_them_leaves_torch_out() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
     )
     assert answer.stdout.strip() == "False"
+
+
+def test_importing_the_losses_adds_nothing_to_torch_and_numpy() -> None:
+    code = (
+        "import sys, numpy, torch; before = set(sys.modules); import rkkd_cli.losses; "
+        "added = {name.split('.')[0] for name in set(sys.modules) - before}; "
+        "print(*sorted(added - set(sys.stdlib_module_names)))"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert answer.stdout.split() == ["rkkd_cli"]
