@@ -4,9 +4,22 @@ Shapes: B batch, C classes, D features or channels, H × W positions. σ is the 
 s is the student's and t the teacher's. Every scalar is a mean over the batch, unless its equation
 says otherwise. Inputs may be float64, float32, float16 or bfloat16; the last two are computed in
 float32. The gradient goes to the student only, unless the docstring says otherwise.
+
+**Rows of logits.** A loss of logits takes (…, C): a row of C logits is an image, a token or a
+region, and what the equations call the batch are all rows, B of them. Two keyword arguments say
+which rows count, and how their mean is taken:
+
+- ``mask`` (…), bool: the rows that count; None for all. They are the batch, also where rows are
+  compared with each other. The others are read nowhere: they may hold NaN, their targets any
+  number, and their gradient is 0. Without any row the loss is 0, and so is its gradient. The rows
+  are gathered, so a GPU is waited for, and a CUDA graph can capture no loss with a mask.
+- ``normalizer``: a number above 0, or a tensor without dimensions, whose sign is not checked. The
+  loss is the mean over the B rows times B / ``normalizer``: of a mean over rows, their sum divided
+  by ``normalizer``. So the parts of a batch add up to the whole, where gradients are accumulated.
 """
 
 from rkkd_cli.losses.attention import attention_transfer_loss
+from rkkd_cli.losses.blocks import in_blocks
 from rkkd_cli.losses.contrastive import contrastive_log_z, contrastive_loss, updated_rows
 from rkkd_cli.losses.ctkd import (
     curriculum_temperature,
@@ -59,6 +72,7 @@ __all__ = [
     "gradient_reversal",
     "hierarchical_context_loss",
     "hint_loss",
+    "in_blocks",
     "instance_level_loss",
     "kendall_ranking_loss",
     "kendall_tau_b",

@@ -12,19 +12,6 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def paired_logits(student_logits: Tensor, teacher_logits: Tensor) -> tuple[Tensor, Tensor]:
-    """Return both logits (B, C) in one dtype of at least float32, the teacher's detached.
-
-    Raises ValueError unless they are two floating-point tensors of one shape (B, C), B ≥ 1.
-    """
-    if student_logits.ndim != 2 or student_logits.shape != teacher_logits.shape:
-        raise ValueError(
-            "student and teacher logits must both be (batch, classes); got "
-            f"{tuple(student_logits.shape)} and {tuple(teacher_logits.shape)}"
-        )
-    return in_one_dtype(student_logits, teacher_logits, "logits")
-
-
 def paired_batches(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
     """Return both features (B, …) in one dtype of at least float32, the teacher's detached.
 
@@ -80,14 +67,14 @@ def in_one_dtype(student: Tensor, teacher: Tensor, noun: str) -> tuple[Tensor, T
 
 
 def check_target(logits: Tensor, target: Tensor) -> Tensor:
-    """Return the class numbers (B,) of logits (B, C).
+    """Return the class numbers (…) of logits (…, C).
 
-    Raises ValueError unless they are B int64 numbers. That each lies in 0 … C − 1 is left to the
-    indexing: a check here would wait for a GPU.
+    Raises ValueError unless they are int64 numbers, one for each row. That each lies in 0 … C − 1
+    is left to the indexing: a check here would wait for a GPU.
     """
-    if target.shape != logits.shape[:1] or target.dtype != torch.int64:
+    if target.shape != logits.shape[:-1] or target.dtype != torch.int64:
         raise ValueError(
-            f"the target must be one int64 class number per image, ({logits.shape[0]},); got "
+            f"the target must be one int64 class number per image, {tuple(logits.shape[:-1])}; got "
             f"{tuple(target.shape)} of {target.dtype}"
         )
     return target

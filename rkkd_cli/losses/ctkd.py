@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from rkkd_cli.errors import unknown_name
-from rkkd_cli.losses.checks import paired_logits, positive
+from rkkd_cli.losses.checks import positive
 from rkkd_cli.losses.divergence import kl_per_image
+from rkkd_cli.losses.rows import paired_rows
 
 SCHEDULES = ("cosine", "linear")
 
@@ -53,7 +54,12 @@ def curriculum_temperature(
 
 
 def kl_at_temperature(
-    student_logits: Tensor, teacher_logits: Tensor, temperature: Tensor
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    temperature: Tensor,
+    *,
+    mask: Tensor | None = None,
+    normalizer: float | Tensor | None = None,
 ) -> Tensor:
     """Return T² · KL(σ(t/T) ‖ σ(s/T)) at a trainable temperature, averaged over the batch, in nats.
 
@@ -61,10 +67,12 @@ def kl_at_temperature(
     through both softmaxes and through the factor T². Of the logits, only the student's get one.
 
     Args:
-        student_logits: s, (B, C).
-        teacher_logits: t, (B, C).
-        temperature: T > 0, with one element, or one for each image, (B,) or (B, 1). Its sign is not
+        student_logits: s, (…, C).
+        teacher_logits: t, (…, C).
+        temperature: T > 0, with one element, or one for each row, (…) or (…, 1). Its sign is not
             checked, because that would wait for a GPU.
+        mask: the rows that count, (…), bool; None for all.
+        normalizer: what the sum over these rows is divided by; None for their number.
 
     Raises:
         ValueError: the shapes do not match.
@@ -72,14 +80,16 @@ def kl_at_temperature(
     Source: Li et al., arXiv 2211.16231.
 
     """
-    student, teacher = paired_logits(student_logits, teacher_logits)
-    if temperature.numel() not in (1, student.shape[0]):
+    rows = paired_rows(student_logits, teacher_logits, mask)
+    images = student_logits.shape[:-1].numel()
+    if temperature.numel() not in (1, images):
         raise ValueError(
-            f"the temperature must have one element or one for each of {student.shape[0]} images; "
+            f"the temperature must have one element or one for each of {images} images; "
             f"got {tuple(temperature.shape)}"
         )
-    t = temperature.reshape(-1, 1).to(student.dtype)
-    return kl_per_image(student, teacher, t).mean()
+    t = temperature if temperature.numel() == 1 else rows.of(temperature, stand_in=1)
+    t = t.reshape(-1, 1).to(rows.student.dtype)
+    return rows.over(kl_per_image(rows.student, rows.teacher, t).mean(), normalizer)
 
 
 def reversal_strength(

@@ -4,7 +4,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from rkkd_cli.losses.checks import paired_logits, positive
+from rkkd_cli.losses.checks import positive
+from rkkd_cli.losses.rows import paired_rows
 
 # Beyond it float32 loses the difference of two almost equal distributions: 4 digits are right at
 # T = 64, none at 10,000.
@@ -17,6 +18,9 @@ def kl_divergence(
     teacher_logits: Tensor,
     temperature: float = 4.0,
     scale_by_t2: bool = True,
+    *,
+    mask: Tensor | None = None,
+    normalizer: float | Tensor | None = None,
 ) -> Tensor:
     """Return T² · KL(σ(t/T) ‖ σ(s/T)), summed over classes, averaged over the batch, in nats.
 
@@ -26,10 +30,12 @@ def kl_divergence(
     only.
 
     Args:
-        student_logits: s, (B, C).
-        teacher_logits: t, (B, C).
+        student_logits: s, (…, C).
+        teacher_logits: t, (…, C).
         temperature: T > 0.
         scale_by_t2: multiply by T², as mdistiller does.
+        mask: the rows that count, (…), bool; None for all.
+        normalizer: what the sum over these rows is divided by; None for their number.
 
     Raises:
         ValueError: the shapes differ, or T is not greater than 0.
@@ -37,16 +43,17 @@ def kl_divergence(
     Source: Hinton et al., arXiv 1503.02531.
 
     """
-    student, teacher = paired_logits(student_logits, teacher_logits)
+    rows = paired_rows(student_logits, teacher_logits, mask)
+    student, teacher = rows.student, rows.teacher
     t = positive("temperature", temperature)
     if t > LARGE_TEMPERATURE:
         filled = student.new_full((1, 1), min(t, 1e30))  # where it has long reached its limit
         loss = kl_at_any_temperature(student, teacher, filled).mean()
-        return loss if scale_by_t2 else loss / t / t
+        return rows.over(loss if scale_by_t2 else loss / t / t, normalizer)
     log_q = F.log_softmax(student / t, dim=1)
     log_p = F.log_softmax(teacher / t, dim=1)
     loss = F.kl_div(log_q, log_p, reduction="batchmean", log_target=True)
-    return loss * t**2 if scale_by_t2 else loss
+    return rows.over(loss * t**2 if scale_by_t2 else loss, normalizer)
 
 
 def kl_per_image(student: Tensor, teacher: Tensor, temperature: Tensor) -> Tensor:
@@ -84,7 +91,12 @@ def kl_at_any_temperature(student: Tensor, teacher: Tensor, temperature: Tensor)
 
 
 def soft_cross_entropy(
-    student_logits: Tensor, teacher_logits: Tensor, temperature: float
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    temperature: float,
+    *,
+    mask: Tensor | None = None,
+    normalizer: float | Tensor | None = None,
 ) -> Tensor:
     """Return the cross-entropy of the student under the teacher's distribution, in nats.
 
@@ -94,6 +106,7 @@ def soft_cross_entropy(
     Arguments and errors are those of :func:`kl_divergence`. Source: Hinton et al., arXiv
     1503.02531, eq. 2–3, without T², as in the study of α and T.
     """
-    student, teacher = paired_logits(student_logits, teacher_logits)
+    rows = paired_rows(student_logits, teacher_logits, mask)
     t = positive("temperature", temperature)
-    return F.cross_entropy(student / t, F.softmax(teacher / t, dim=1))
+    loss = F.cross_entropy(rows.student / t, F.softmax(rows.teacher / t, dim=1))
+    return rows.over(loss, normalizer)

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from rkkd_cli.losses.checks import check_target, paired_logits, positive
+from rkkd_cli.losses.checks import check_target, positive
+from rkkd_cli.losses.rows import paired_rows
 
 
 class DkdTerms(NamedTuple):
@@ -17,7 +18,13 @@ class DkdTerms(NamedTuple):
 
 
 def dkd_terms(
-    student_logits: Tensor, teacher_logits: Tensor, target: Tensor, temperature: float = 4.0
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    target: Tensor,
+    temperature: float = 4.0,
+    *,
+    mask: Tensor | None = None,
+    normalizer: float | Tensor | None = None,
 ) -> DkdTerms:
     """Return the target-class and the non-target-class term, both × T².
 
@@ -32,10 +39,12 @@ def dkd_terms(
     otherwise the values are the same.
 
     Args:
-        student_logits: s, (B, C) with C ≥ 2.
-        teacher_logits: t, (B, C).
-        target: y, (B,), int64.
+        student_logits: s, (…, C) with C ≥ 2.
+        teacher_logits: t, (…, C).
+        target: y, (…), int64.
         temperature: T > 0.
+        mask: the rows that count, (…), bool; None for all.
+        normalizer: what the sum over these rows is divided by; None for their number.
 
     Raises:
         ValueError: the shapes differ, C < 2, or T is not greater than 0.
@@ -43,18 +52,18 @@ def dkd_terms(
     Source: Zhao et al., arXiv 2203.08679.
 
     """
-    student, teacher = paired_logits(student_logits, teacher_logits)
-    target = check_target(student, target)
-    if student.shape[1] < 2:
+    rows = paired_rows(student_logits, teacher_logits, mask)
+    target = rows.of(check_target(student_logits, target))
+    if rows.student.shape[1] < 2:
         raise ValueError("DKD needs at least 2 classes: one class has no others")
     t = positive("temperature", temperature)
-    student, teacher = student / t, teacher / t
+    student, teacher = rows.student / t, rows.teacher / t
     tckd = _kl(_log_binary(student, target), _log_binary(teacher, target))
     nckd = _kl(
         F.log_softmax(_non_target(student, target), dim=1),
         F.log_softmax(_non_target(teacher, target), dim=1),
     )
-    return DkdTerms(tckd * t**2, nckd * t**2)
+    return DkdTerms(rows.over(tckd * t**2, normalizer), rows.over(nckd * t**2, normalizer))
 
 
 def dkd_loss(
@@ -64,12 +73,17 @@ def dkd_loss(
     alpha: float = 1.0,
     beta: float = 8.0,
     temperature: float = 4.0,
+    *,
+    mask: Tensor | None = None,
+    normalizer: float | Tensor | None = None,
 ) -> Tensor:
     """Return α · TCKD + β · NCKD.
 
     Equations, shapes, errors and source are those of :func:`dkd_terms`.
     """
-    tckd, nckd = dkd_terms(student_logits, teacher_logits, target, temperature)
+    tckd, nckd = dkd_terms(
+        student_logits, teacher_logits, target, temperature, mask=mask, normalizer=normalizer
+    )
     return alpha * tckd + beta * nckd
 
 

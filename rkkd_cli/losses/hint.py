@@ -4,7 +4,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from rkkd_cli.losses.checks import check_target, paired_logits, paired_same_shape
+from rkkd_cli.losses.checks import check_target, paired_same_shape
+from rkkd_cli.losses.rows import paired_rows
 
 
 def hint_loss(
@@ -51,12 +52,13 @@ def feature_kl_loss(
 
 
 def correctly_classified(teacher_logits: Tensor, target: Tensor) -> Tensor:
-    """Return a mask (B,) of the images that the teacher classifies correctly.
+    """Return a mask (…) of the images that the teacher classifies correctly.
 
-    Raises ValueError unless the logits are (B, C) and the target B int64 class numbers.
+    Raises ValueError unless the logits are (…, C) and the target (…) int64 class numbers.
     """
-    _, teacher = paired_logits(teacher_logits, teacher_logits)
-    return teacher.argmax(dim=1) == check_target(teacher, target)
+    teacher = paired_rows(teacher_logits, teacher_logits).teacher
+    found = teacher.argmax(dim=1).view(teacher_logits.shape[:-1])
+    return found == check_target(teacher_logits, target)
 
 
 def _weighted_mean(losses: Tensor, weights: Tensor | None) -> Tensor:

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from rkkd_cli.losses.kernels.torch_blocks import pair_blocks
 from rkkd_cli.losses.ranked_rows import RankingSettings, per_image, ranked_rows
+from rkkd_cli.losses.rows import paired_rows
 from rkkd_cli.losses.surrogates import LIVE_LIMITS
 
 
@@ -23,12 +24,17 @@ def live_pairs_per_image(
     """
     limit = LIVE_LIMITS[settings.surrogate] / settings.steepness
     shares = []
-    for s, t in ranked_rows(student_logits, teacher_logits, settings):
+    for s, t, counts in ranked_rows(paired_rows(student_logits, teacher_logits), settings):
+        pairs: float | Tensor = max(1, math.comb(s.shape[1], 2))
+        if counts is not None:  # what is not finite is close to nothing
+            is_padding = torch.arange(s.shape[1], device=s.device) >= counts[:, None]
+            s = s.masked_fill(is_padding, math.inf)
+            pairs = counts * (counts - 1) / 2
         if settings.surrogate == "tanh_product":
             live = _count_close_products(s, t, limit)
         else:
             live = _count_close(s, limit)
-        shares.append(live.to(s.dtype) / max(1, math.comb(s.shape[1], 2)))
+        shares.append(live.to(s.dtype) / pairs)
     return per_image(shares, settings, len(student_logits))
 
 

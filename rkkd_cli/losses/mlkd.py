@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from rkkd_cli.losses.checks import paired_logits, positive, without_autocast
+from rkkd_cli.losses.checks import positive, without_autocast
 from rkkd_cli.losses.divergence import kl_divergence
+from rkkd_cli.losses.rows import paired_rows
 from rkkd_cli.losses.standardize import standardize_logits
 
 # The method's temperatures beside the base temperature; `mlkd_terms` says which view has which.
@@ -31,63 +32,80 @@ def instance_level_loss(
     teacher_logits: Tensor,
     temperatures: Sequence[float] = ALL_TEMPERATURES,
     standardize: bool = False,
+    *,
+    mask: Tensor | None = None,
+    normalizer: float | Tensor | None = None,
 ) -> Tensor:
     """Return Σ_T T² · KL(σ(t/T) ‖ σ(s/T)), averaged over the batch, in nats.
 
-    The logits are (B, C). With ``standardize`` both are replaced by their
-    :func:`standardize_logits`. The gradient goes to the student only. Raises ValueError if the
-    shapes differ or a temperature is not greater than 0. Source: Jin et al., "Multi-Level Logit
+    The logits are (…, C); ``mask`` and ``normalizer`` are those of :mod:`rkkd_cli.losses`. With
+    ``standardize`` both logits are replaced by their :func:`standardize_logits`. The gradient goes
+    to the student only. Raises ValueError if the shapes differ or a temperature is not greater than
+    0. Source: Jin et al., "Multi-Level Logit
     Distillation", CVPR 2023; standardised: Sun et al., arXiv 2403.01427.
     """
-    student, teacher = paired_logits(student_logits, teacher_logits)
+    rows = paired_rows(student_logits, teacher_logits, mask)
+    student, teacher = rows.student, rows.teacher
     if standardize:
         student, teacher = standardize_logits(student), standardize_logits(teacher)
     losses = [kl_divergence(student, teacher, t) for t in temperatures]
-    return torch.stack(losses).sum()
+    return rows.over(torch.stack(losses).sum(), normalizer)
 
 
 @without_autocast
 def batch_level_loss(
-    student_logits: Tensor, teacher_logits: Tensor, temperatures: Sequence[float] = ALL_TEMPERATURES
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    temperatures: Sequence[float] = ALL_TEMPERATURES,
+    *,
+    mask: Tensor | None = None,
+    normalizer: float | Tensor | None = None,
 ) -> Tensor:
     """Return Σ_T 1/B · ‖P Pᵀ − Q Qᵀ‖², with P = σ(t/T) and Q = σ(s/T), without T².
 
-    It compares the similarities of the images, B × B, and never standardises logits. Shapes,
-    gradient, errors and source are those of :func:`instance_level_loss`.
+    It compares the similarities of the images, B × B, and never standardises logits. The rows that
+    count are the batch. Shapes, gradient, errors and source are those of
+    :func:`instance_level_loss`.
     """
-    student, teacher = paired_logits(student_logits, teacher_logits)
-    pairs = [_probabilities(student, teacher, t) for t in temperatures]
+    rows = paired_rows(student_logits, teacher_logits, mask)
+    pairs = [_probabilities(rows.student, rows.teacher, t) for t in temperatures]
     losses = [(p @ p.T - q @ q.T).square().sum() for q, p in pairs]
-    return torch.stack(losses).sum() / student.shape[0]
+    return rows.over(torch.stack(losses).sum() / len(rows.student), normalizer)
 
 
 @without_autocast
 def class_level_loss(
-    student_logits: Tensor, teacher_logits: Tensor, temperatures: Sequence[float] = ALL_TEMPERATURES
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    temperatures: Sequence[float] = ALL_TEMPERATURES,
+    *,
+    mask: Tensor | None = None,
+    normalizer: float | Tensor | None = None,
 ) -> Tensor:
     """Return Σ_T 1/C · ‖Pᵀ P − Qᵀ Q‖², with P = σ(t/T) and Q = σ(s/T), without T².
 
     It compares the co-occurrences of the classes, C × C, which are sums over the batch, so it grows
-    with B². It never standardises logits. Shapes, gradient, errors and source are those of
-    :func:`instance_level_loss`.
+    with B². It never standardises logits. The rows that count are the batch. Shapes, gradient,
+    errors and source are those of :func:`instance_level_loss`.
     """
-    student, teacher = paired_logits(student_logits, teacher_logits)
-    pairs = [_probabilities(student, teacher, t) for t in temperatures]
+    rows = paired_rows(student_logits, teacher_logits, mask)
+    pairs = [_probabilities(rows.student, rows.teacher, t) for t in temperatures]
     losses = [(p.T @ p - q.T @ q).square().sum() for q, p in pairs]
-    return torch.stack(losses).sum() / student.shape[1]
+    return rows.over(torch.stack(losses).sum() / rows.student.shape[1], normalizer)
 
 
 @torch.no_grad()
 def low_confidence_images(teacher_logits: Tensor) -> Tensor:
-    """Return a mask (B,) of the images whose confidence max_c σ(t)_c is at most the median."""
-    _, teacher = paired_logits(teacher_logits, teacher_logits)
-    return _at_most_the_median(F.softmax(teacher, dim=1).amax(dim=1))
+    """Return a mask (…) of the images whose confidence max_c σ(t)_c is at most the median."""
+    teacher = paired_rows(teacher_logits, teacher_logits).teacher
+    confidence = F.softmax(teacher, dim=1).amax(dim=1)
+    return _at_most_the_median(confidence).view(teacher_logits.shape[:-1])
 
 
 @torch.no_grad()
 def low_confidence_classes(teacher_logits: Tensor) -> Tensor:
     """Return a mask (C,) of the classes whose total Σ_b σ(t)_bc is at most the median."""
-    _, teacher = paired_logits(teacher_logits, teacher_logits)
+    teacher = paired_rows(teacher_logits, teacher_logits).teacher
     return _at_most_the_median(F.softmax(teacher, dim=1).sum(dim=0))
 
 
@@ -99,6 +117,8 @@ def mlkd_terms(
     *,
     temperature: float = 4.0,
     standardize: bool = False,
+    mask: Tensor | None = None,
+    normalizer: float | Tensor | None = None,
 ) -> MlkdTerms:
     """Return the three terms as the published training step computes them.
 
@@ -114,21 +134,25 @@ def mlkd_terms(
     view instead of the strong one. And it leaves out the strong view's batch and class levels.
 
     The code weights the three terms equally (``KD.LOSS.KD_WEIGHT``) and takes the cross-entropy of
-    both views. All logits are (B, C); errors, gradient and sources are those of
-    :func:`instance_level_loss`.
+    both views. All logits are (…, C), ``mask`` is that of both views, and the rows that count are
+    the batch; errors, gradient and sources are those of :func:`instance_level_loss`.
     """
     strong_temperatures = (positive("temperature", temperature), *BOTH_VIEWS)
     temperatures = (*strong_temperatures, *WEAK_VIEW)
-    batch = batch_level_loss(student_weak, teacher_weak, temperatures)
-    classes = class_level_loss(student_weak, teacher_weak, temperatures)
-    image_fraction = low_confidence_images(teacher_weak).to(batch.dtype).mean()
-    class_fraction = low_confidence_classes(teacher_weak).to(classes.dtype).mean()
+    rows = paired_rows(student_weak, teacher_weak, mask)
+    weak = rows.student, rows.teacher
+    strong = paired_rows(student_strong, teacher_strong, mask)[:2]
+    batch = batch_level_loss(*weak, temperatures)
+    classes = class_level_loss(*weak, temperatures)
+    image_fraction = low_confidence_images(rows.teacher).to(batch.dtype).mean()
+    class_fraction = low_confidence_classes(rows.teacher).to(classes.dtype).mean()
     instance = (
-        instance_level_loss(student_weak, teacher_weak, temperatures, standardize) * image_fraction
-        + instance_level_loss(student_strong, teacher_strong, strong_temperatures, standardize)
-        + instance_level_loss(student_weak, teacher_weak, WEAK_VIEW, standardize)
+        instance_level_loss(*weak, temperatures, standardize) * image_fraction
+        + instance_level_loss(*strong, strong_temperatures, standardize)
+        + instance_level_loss(*weak, WEAK_VIEW, standardize)
     )
-    return MlkdTerms(instance, batch * image_fraction, classes * class_fraction)
+    terms = MlkdTerms(instance, batch * image_fraction, classes * class_fraction)
+    return MlkdTerms(*(rows.over(term, normalizer) for term in terms))
 
 
 def _probabilities(student: Tensor, teacher: Tensor, temperature: float) -> tuple[Tensor, Tensor]:

@@ -3,11 +3,18 @@
 import torch
 from torch import Tensor
 
-from rkkd_cli.losses.checks import check_target, paired_logits, positive
+from rkkd_cli.losses.checks import check_target, positive
+from rkkd_cli.losses.rows import paired_rows
 
 
 def plackett_luce_loss(
-    student_logits: Tensor, teacher_logits: Tensor, target: Tensor, temperature: float = 1.0
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    target: Tensor,
+    temperature: float = 1.0,
+    *,
+    mask: Tensor | None = None,
+    normalizer: float | Tensor | None = None,
 ) -> Tensor:
     """Return the weighted negative log-likelihood of one order of the classes.
 
@@ -21,10 +28,12 @@ def plackett_luce_loss(
     by C. The gradient goes to the student only.
 
     Args:
-        student_logits: s, (B, C).
-        teacher_logits: t, (B, C).
-        target: y, (B,), int64.
+        student_logits: s, (…, C).
+        teacher_logits: t, (…, C).
+        target: y, (…), int64.
         temperature: T > 0, of the weights alone.
+        mask: the rows that count, (…), bool; None for all.
+        normalizer: what the sum over these rows is divided by; None for their number.
 
     Raises:
         ValueError: the shapes differ, or T is not greater than 0.
@@ -32,13 +41,13 @@ def plackett_luce_loss(
     Source: Bassam et al., arXiv 2506.12542.
 
     """
-    student, teacher = paired_logits(student_logits, teacher_logits)
-    target = check_target(student, target)[:, None]
-    weights = (teacher / positive("temperature", temperature)).softmax(dim=1)
-    first = teacher.scatter(1, target, torch.inf)
+    rows = paired_rows(student_logits, teacher_logits, mask)
+    target = rows.of(check_target(student_logits, target))[:, None]
+    weights = (rows.teacher / positive("temperature", temperature)).softmax(dim=1)
+    first = rows.teacher.scatter(1, target, torch.inf)
     order = first.argsort(dim=1, descending=True, stable=True)
-    costs = negative_log_draws(student.gather(1, order))
-    return (weights.gather(1, order) * costs).sum(dim=1).mean()
+    costs = negative_log_draws(rows.student.gather(1, order))
+    return rows.over((weights.gather(1, order) * costs).sum(dim=1).mean(), normalizer)
 
 
 def negative_log_draws(scores: Tensor) -> Tensor:

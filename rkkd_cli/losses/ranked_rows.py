@@ -6,8 +6,9 @@ from typing import NamedTuple
 from torch import Tensor
 
 from rkkd_cli.errors import UserError, unknown_name
-from rkkd_cli.losses.channels import parse_channels, select_channels
-from rkkd_cli.losses.checks import paired_logits, positive
+from rkkd_cli.losses.channels import Ranked, parse_channels, select_channels
+from rkkd_cli.losses.checks import in_one_dtype, positive
+from rkkd_cli.losses.rows import Rows
 from rkkd_cli.losses.surrogates import SURROGATES
 
 OVER = ("classes", "images", "both")
@@ -38,28 +39,34 @@ class RankingSettings(NamedTuple):
             )
 
 
-def ranked_rows(
-    student_logits: Tensor, teacher_logits: Tensor, settings: RankingSettings
-) -> list[tuple[Tensor, Tensor]]:
+def ranked_rows(rows: Rows, settings: RankingSettings) -> list[Ranked]:
     """Return the logits of student and teacher whose rows are ranked; for both orders, two pairs.
 
-    Raises ValueError for wrong logits or settings.
+    They are of one dtype of at least float32. Chosen classes are gathered before they are cast, so
+    that of many classes no copy of all is made; z-scores are of all classes.
+
+    Raises ValueError for less than 2 classes or wrong settings.
     """
-    student, teacher = paired_logits(student_logits, teacher_logits)
+    student, teacher = rows.student, rows.teacher
     if not settings.background:
         student, teacher = student[:, :-1], teacher[:, :-1]
     if student.shape[1] < 2:
         raise ValueError("the ranking loss needs at least 2 classes: one class has no order")
     settings.check()
+    if settings.channels != "all":
+        if settings.standardize:
+            student, teacher = map(_z_scores, in_one_dtype(student, teacher, "logits"))
+        chosen = select_channels(student, teacher, settings.channels)
+        both = in_one_dtype(chosen.student, chosen.teacher, "logits")
+        return [Ranked(*both, chosen.counts)]
+    student, teacher = in_one_dtype(student, teacher, "logits")
     pairs = []
     if settings.over != "images":
-        pairs.append((student, teacher))
+        pairs.append(Ranked(student, teacher))
     if settings.over != "classes":
-        pairs.append((student.T, teacher.T))
+        pairs.append(Ranked(student.T, teacher.T))
     if settings.standardize:
-        pairs = [(_z_scores(s), _z_scores(t)) for s, t in pairs]
-    if settings.channels != "all":
-        pairs = [select_channels(s, t, settings.channels) for s, t in pairs]
+        pairs = [Ranked(_z_scores(one.student), _z_scores(one.teacher)) for one in pairs]
     return pairs
 
 

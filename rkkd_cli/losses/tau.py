@@ -3,11 +3,17 @@
 import torch
 from torch import Tensor
 
-from rkkd_cli.losses.checks import paired_logits
 from rkkd_cli.losses.kernels import cpu, torch_blocks
+from rkkd_cli.losses.rows import Rows, paired_rows
 
 
-def kendall_tau_b(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
+def kendall_tau_b(
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    *,
+    mask: Tensor | None = None,
+    normalizer: float | Tensor | None = None,
+) -> Tensor:
     """Return Kendall's τ-b between two orders of the classes, in [−1, 1], averaged over the batch.
 
       τ_b = (P − Q) / √((n₀ − n_s)(n₀ − n_t))
@@ -18,8 +24,10 @@ def kendall_tau_b(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
     returns NaN).
 
     Args:
-        student_logits: s, (B, C) with C ≥ 2.
-        teacher_logits: t, (B, C).
+        student_logits: s, (…, C) with C ≥ 2.
+        teacher_logits: t, (…, C).
+        mask: the rows that count, (…), bool; None for all.
+        normalizer: what the sum over these rows is divided by; None for their number.
 
     Raises:
         ValueError: the shapes differ, or C < 2.
@@ -27,13 +35,18 @@ def kendall_tau_b(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
     Source: Kendall, "The treatment of ties in ranking problems", Biometrika 33 (1945).
 
     """
-    return tau_b_per_image(student_logits, teacher_logits).mean()
+    rows = paired_rows(student_logits, teacher_logits, mask)
+    return rows.over(_tau_b(rows).mean(), normalizer)
+
+
+def tau_b_per_image(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
+    """Return τ-b of each image, (B,). Arguments and errors are those of :func:`kendall_tau_b`."""
+    return _tau_b(paired_rows(student_logits, teacher_logits))
 
 
 @torch.no_grad()
-def tau_b_per_image(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
-    """Return τ-b of each image, (B,). Arguments and errors are those of :func:`kendall_tau_b`."""
-    s, t = paired_logits(student_logits, teacher_logits)
+def _tau_b(rows: Rows) -> Tensor:
+    s, t = rows.student, rows.teacher
     if s.shape[1] < 2:
         raise ValueError("Kendall's tau needs at least 2 classes: one class has no order")
     counts = cpu.count_pairs(s, t) if cpu.supports(s, t) else torch_blocks.count_pairs(s, t)

@@ -13,13 +13,17 @@ PHI: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-def classes_that_take_part(teacher: list[float], channels: str) -> list[int]:
+def classes_that_take_part(teacher: list[float], channels: str, student: list[float]) -> list[int]:
     order = sorted(range(len(teacher)), key=lambda c: teacher[c])
     if channels == "all":
         return order
     side, share = channels.split(":")
-    count = max(2, round(float(share) * len(teacher)))
-    return order[-count:] if side == "top" else order[:count]
+    if side == "union":
+        top = f"top:{share}"
+        both = (classes_that_take_part(x, top, x) for x in (student, teacher))
+        return sorted(set().union(*both))
+    count = float(share) if float(share) > 1 else max(2, round(float(share) * len(teacher)))
+    return order[-int(count) :] if side == "top" else order[: int(count)]
 
 
 def logits(seed: int, batch: int, classes: int, dtype: torch.dtype = torch.float64) -> Tensor:

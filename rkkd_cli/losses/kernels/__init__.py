@@ -1,6 +1,8 @@
 """Kernels over pairs of classes: numba on the CPU, Triton on CUDA, PyTorch elsewhere.
 
-Shapes in all of them: s student logits and t teacher logits (B, C), B images, C classes.
+Shapes in all of them: s student logits and t teacher logits (B, C), B images, C classes. ``counts``
+(B,) says that of each image only the first so many entries are ranked, at least 2; what stands
+behind them adds nothing, and the pairs that the loss is divided by are those of that number.
 """
 
 import torch

@@ -45,7 +45,9 @@ def numba_is_available() -> bool:
     return True
 
 
-def losses_and_gradients(s: Tensor, t: Tensor, k: float, surrogate: int) -> tuple[Tensor, Tensor]:
+def losses_and_gradients(
+    s: Tensor, t: Tensor, k: float, surrogate: int, counts: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Return the ranking loss of each image, (B,), and its gradient by s, (B, C), in float32.
 
     ``surrogate`` is an index into ``COMPILED_SURROGATES``.
@@ -55,11 +57,13 @@ def losses_and_gradients(s: Tensor, t: Tensor, k: float, surrogate: int) -> tupl
     batch, classes = s.shape
     losses, gradients = s.new_empty(batch), s.new_empty(s.shape)
     students, teachers = _as_array(s), _as_array(t)
+    entries = torch.full((batch,), classes) if counts is None else counts
 
     def compute(first: int, last: int) -> None:
         numba_pairs.losses_and_gradients(
-            surrogate, students, teachers, k, losses.numpy(), gradients.numpy(), first, last
-        )
+            surrogate, students, teachers, entries.numpy(), k, losses.numpy(), gradients.numpy(),
+            first, last,
+        )  # fmt: skip
 
     run_in_threads(compute, batch, pairs_per_image=classes * (classes - 1) // 2)
     return losses, gradients

@@ -28,11 +28,13 @@ def _triton_runs_on(device: torch.device) -> bool:
     return True
 
 
-def losses_and_gradients(s: Tensor, t: Tensor, k: float, surrogate: int) -> tuple[Tensor, Tensor]:
+def losses_and_gradients(
+    s: Tensor, t: Tensor, k: float, surrogate: int, counts: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Return the ranking loss of each image, (B,), and its gradient by s, (B, C), in float32.
 
     ``surrogate`` is an index into ``COMPILED_SURROGATES``.
     """
     from rkkd_cli.losses.kernels import triton_tiles
 
-    return triton_tiles.losses_and_gradients(s, t, k, surrogate)
+    return triton_tiles.losses_and_gradients(s, t, k, surrogate, counts)

@@ -178,18 +178,20 @@ def sum_image(surrogate: Any, s: Any, t: Any, k: Any, workspace: Any, gradient: 
 
 
 @compiled(
-    "void(int64, float32[:, ::1], float32[:, ::1], float64, float32[::1], float32[:, ::1], "
-    "int64, int64)"
+    "void(int64, float32[:, ::1], float32[:, ::1], int64[::1], float64, float32[::1], "
+    "float32[:, ::1], int64, int64)"
 )
 def losses_and_gradients(
-    surrogate: Any, s: Any, t: Any, k: Any, losses: Any, gradients: Any, first: Any, last: Any
-) -> None:
+    surrogate: Any, s: Any, t: Any, counts: Any, k: Any, losses: Any, gradients: Any, first: Any,
+    last: Any,
+) -> None:  # fmt: skip
     """Write the loss and the gradient of the images from ``first`` up to ``last``.
 
     Args:
         surrogate: An index into ``COMPILED_SURROGATES``.
         s: The student's logits, (B, C).
         t: The teacher's logits, (B, C).
+        counts: How many of each image's entries are ranked, (B,).
         k: The steepness.
         losses: The loss of each image, (B,).
         gradients: Its gradient by the student's logits, (B, C).
@@ -197,12 +199,13 @@ def losses_and_gradients(
         last: The image after the last one.
     """
     classes = s.shape[1]
-    pairs = classes * (classes - 1) / 2
     gradient = np.empty(classes)
     workspace = (np.empty(classes, np.float32), np.empty((4, classes), np.int32))
     for b in range(first, last):
+        count = counts[b]
+        pairs = count * (count - 1) / 2
         gradient[:] = 0
-        total = sum_image(surrogate, s[b], t[b], np.float32(k), workspace, gradient)
+        total = sum_image(surrogate, s[b, :count], t[b, :count], np.float32(k), workspace, gradient)
         losses[b] = -total / pairs
         for i in range(classes):
             gradients[b, i] = -k / pairs * gradient[i]

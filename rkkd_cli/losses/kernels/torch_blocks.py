@@ -33,6 +33,11 @@ class PairBlock(NamedTuple):
         """Return the differences x_i − x_j, (B, rows, columns), of logits x (B, C)."""
         return logits[:, self.start : self.stop, None] - logits[:, None, self.start :]
 
+    def is_padding(self, counts: Tensor, classes: int) -> Tensor:
+        """Return which of these pairs have an entry beyond the first ``counts`` (B,) of its row."""
+        beyond = torch.arange(classes, device=counts.device) >= counts[:, None]
+        return beyond[:, self.start : self.stop, None] | beyond[:, None, self.start :]
+
 
 def pair_blocks(batch: int, classes: int, pairs: int = PAIRS_PER_BLOCK) -> Iterator[PairBlock]:
     """Yield the blocks of the upper triangle, at most about ``pairs`` of B·rows·columns each."""
@@ -45,9 +50,16 @@ def pair_blocks(batch: int, classes: int, pairs: int = PAIRS_PER_BLOCK) -> Itera
 
 
 def losses_and_gradients(
-    s: Tensor, t: Tensor, k: float, agreement: PairAgreement, wants_gradient: bool = True
+    s: Tensor,
+    t: Tensor,
+    k: float,
+    agreement: PairAgreement,
+    wants_gradient: bool = True,
+    counts: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Return the ranking loss of each image, (B,), and its gradient by s, (B, C), in one pass.
+
+    Of each image the first ``counts`` (B,) of its entries are ranked, at least 2; None ranks all.
 
     Without ``wants_gradient`` the gradient stays zero. Slopes are antisymmetric, so in the
     rectangle each slope counts for its row and, negated, for its column.
@@ -58,10 +70,16 @@ def losses_and_gradients(
     for block in pair_blocks(batch, classes):
         size = block.size
         p, slope = agreement(block.differences(t), block.differences(s), k)
+        if counts is not None:
+            is_padding = block.is_padding(counts, classes)
+            p, slope = p.masked_fill(is_padding, 0.0), slope.masked_fill(is_padding, 0.0)
         total += p[..., size:].sum(dim=(1, 2)) + 0.5 * p[..., :size].sum(dim=(1, 2))
         if wants_gradient:
             gradient[:, block.start : block.stop] += slope.sum(dim=2)
             gradient[:, block.stop :] -= slope[..., size:].sum(dim=1)
+    if counts is not None:
+        scales = -2.0 / (counts * (counts - 1)).to(s.dtype)
+        return total * scales, gradient * scales[:, None]
     scale = -2.0 / (classes * (classes - 1))
     return total * scale, gradient * scale
 

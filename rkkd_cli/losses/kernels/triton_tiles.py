@@ -74,23 +74,25 @@ def agreement(dt, ds, k, SURROGATE: tl.constexpr):  # type: ignore[no-untyped-de
 
 
 @triton.jit  # type: ignore[untyped-decorator]
-def tile(s, t, partial, agreed, classes, k, SURROGATE: tl.constexpr, SIZE: tl.constexpr):  # type: ignore[no-untyped-def]  # noqa: N803
+def tile(s, t, counts, partial, agreed, classes, k, SURROGATE: tl.constexpr, SIZE: tl.constexpr):  # type: ignore[no-untyped-def]  # noqa: N803
     """Write one tile's sums of slopes to ``partial`` (B, blocks, C), and of agreements.
 
-    The latter go to ``agreed`` (B, blocks, blocks).
+    The latter go to ``agreed`` (B, blocks, blocks). ``counts`` (B,) are of the entries that are
+    ranked, or None.
     """
     b, i, j = tl.program_id(0).to(tl.int64), tl.program_id(1), tl.program_id(2)
     blocks = tl.num_programs(1)
     if j >= i:
         rows, columns = i * SIZE + tl.arange(0, SIZE), j * SIZE + tl.arange(0, SIZE)
         in_rows, in_columns = rows < classes, columns < classes
+        ranked = classes if counts is None else tl.load(counts + b)
         s_row = tl.load(s + b * classes + rows, in_rows, 0.0)
         t_row = tl.load(t + b * classes + rows, in_rows, 0.0)
         s_column = tl.load(s + b * classes + columns, in_columns, 0.0)
         t_column = tl.load(t + b * classes + columns, in_columns, 0.0)
         dt, ds = t_row[:, None] - t_column[None, :], s_row[:, None] - s_column[None, :]
         p, slope = agreement(dt, ds, k, SURROGATE)
-        real = in_rows[:, None] & in_columns[None, :]
+        real = (rows < ranked)[:, None] & (columns < ranked)[None, :]
         p, slope = tl.where(real, p, 0.0), tl.where(real, slope, 0.0)
         weight = tl.where(i == j, 0.5, 1.0)
         tl.store(agreed + (b * blocks + i) * blocks + j, weight * tl.sum(tl.sum(p, 1), 0))
@@ -99,7 +101,9 @@ def tile(s, t, partial, agreed, classes, k, SURROGATE: tl.constexpr, SIZE: tl.co
             tl.store(partial + (b * blocks + i) * classes + columns, -tl.sum(slope, 0), in_columns)
 
 
-def losses_and_gradients(s: Tensor, t: Tensor, k: float, surrogate: int) -> tuple[Tensor, Tensor]:
+def losses_and_gradients(
+    s: Tensor, t: Tensor, k: float, surrogate: int, counts: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Return the ranking loss of each image, (B,), and its gradient by s, (B, C), in float32.
 
     The tensors are float32 and on one GPU, which the call does not wait for. Between the kernel and
@@ -115,10 +119,14 @@ def losses_and_gradients(s: Tensor, t: Tensor, k: float, surrogate: int) -> tupl
     launch: Any = tile[(batch, blocks, blocks)]
     with torch.cuda.device(s.device if s.is_cuda else -1):  # −1: the interpreter's tensors
         launch(
-            s.detach().contiguous(), t.contiguous(), partial, agreed, classes, float(k),
+            s.detach().contiguous(), t.contiguous(), counts, partial, agreed, classes, float(k),
             surrogate, size, num_warps=warps,
         )  # fmt: skip
+    sums, slopes = agreed.sum(dim=(1, 2), dtype=torch.float64), partial.sum(dim=1)
+    if counts is not None:
+        pairs_of_each = counts * (counts - 1) / 2
+        return (sums / -pairs_of_each).clamp(-1, 1).float(), slopes * (-k / pairs_of_each)[:, None]
     pairs = classes * (classes - 1) / 2
-    losses = agreed.sum(dim=(1, 2), dtype=torch.float64) / -pairs
+    losses = sums / -pairs
     # The rounded reciprocal may have taken an agreement a last bit beyond ±1.
-    return losses.clamp(-1, 1).float(), partial.sum(dim=1) * (-k / pairs)
+    return losses.clamp(-1, 1).float(), slopes * (-k / pairs)

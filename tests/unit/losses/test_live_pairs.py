@@ -26,7 +26,7 @@ def is_live(dt: Tensor, ds: Tensor, k: float, surrogate: str) -> bool:
 def loop(student: Tensor, teacher: Tensor, settings: RankingSettings) -> list[float]:
     shares = []
     for s, t in zip(student, teacher, strict=True):
-        chosen = classes_that_take_part(t.tolist(), settings.channels)
+        chosen = classes_that_take_part(t.tolist(), settings.channels, s.tolist())
         pairs = list(combinations(chosen, 2))
         live = [
             is_live(t[i] - t[j], s[i] - s[j], settings.steepness, settings.surrogate)
@@ -37,7 +37,7 @@ def loop(student: Tensor, teacher: Tensor, settings: RankingSettings) -> list[fl
 
 
 @pytest.mark.parametrize("surrogate", sorted(SURROGATES))
-@pytest.mark.parametrize("channels", ["all", "top:0.5"])
+@pytest.mark.parametrize("channels", ["all", "top:0.5", "union:6"])
 @pytest.mark.parametrize("k", [0.5, 3.0, 20.0, 100.0])
 def test_it_is_the_share_of_pairs_with_a_hundredth_of_the_slope_of_a_tie(
     k: float, channels: str, surrogate: str

@@ -1,6 +1,7 @@
 """The ranking loss against a loop over all pairs, and at its edges."""
 
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor
 from rkkd_cli.losses import SURROGATES, KendallRankingLoss, kendall_ranking_loss
 from rkkd_cli.losses.kernels.torch_blocks import pair_blocks
 
-CHANNELS = ("all", "top:0.4", "bottom:0.4", "top:0.01", "bottom:1")
+CHANNELS = ("all", "top:0.4", "bottom:0.4", "top:0.01", "bottom:1", "union:0.4", "union:64")
 EACH_SURROGATE = pytest.mark.parametrize("surrogate", sorted(SURROGATES))
 
 
@@ -23,7 +24,7 @@ def loop_loss(
     student, teacher = student.double(), teacher.detach().double()
     total = torch.zeros((), dtype=torch.float64)
     for s, t in zip(student, teacher, strict=True):
-        chosen = classes_that_take_part(t.tolist(), channels)
+        chosen = classes_that_take_part(t.tolist(), channels, s.tolist())
         pairs = [(i, j) for i in chosen for j in chosen if i < j]
         for i, j in pairs:
             dt, ds = t[i] - t[j], s[i] - s[j]
@@ -50,6 +51,27 @@ def test_value_and_gradient_equal_the_loop(surrogate: str, channels: str, steepn
 
 
 @EACH_SURROGATE
+@settings(max_examples=20)
+@given(seed=st.integers(0, 10**6), classes=st.integers(4, 30), amount=st.integers(2, 9))
+def test_a_union_is_divided_by_its_own_pairs(
+    surrogate: str, seed: int, classes: int, amount: int
+) -> None:
+    student, teacher = logits(seed, 4, classes), logits(seed + 1, 4, classes)
+    student[0], teacher[1] = teacher[0], -student[1]  # unions of M, and where there is room of 2·M
+    channels = f"union:{amount}"
+    expected = value_and_gradient(
+        lambda s: loop_loss(s, teacher, 3.0, surrogate, channels), student
+    )
+    for dtype, error in ((torch.float64, 1e-10), (torch.float32, 1e-5)):
+        loss = KendallRankingLoss(3.0, surrogate, channels)
+        value, gradient = value_and_gradient(
+            partial(loss, teacher_logits=teacher.to(dtype)), student.to(dtype)
+        )
+        torch.testing.assert_close(value.double(), expected[0], rtol=0, atol=error)
+        torch.testing.assert_close(gradient.double(), expected[1], rtol=0, atol=10 * error)
+
+
+@EACH_SURROGATE
 @pytest.mark.parametrize("shape", [(1, 2), (1, 5), (4, 2)])
 def test_one_image_and_two_classes_equal_the_loop(surrogate: str, shape: tuple[int, int]) -> None:
     student, teacher = logits(2, *shape), logits(3, *shape)
@@ -58,7 +80,7 @@ def test_one_image_and_two_classes_equal_the_loop(surrogate: str, shape: tuple[i
 
 
 @EACH_SURROGATE
-@pytest.mark.parametrize("channels", ["all", "bottom:0.5"])
+@pytest.mark.parametrize("channels", ["all", "bottom:0.5", "union:3"])
 def test_gradient_passes_gradcheck(surrogate: str, channels: str) -> None:
     student, teacher = logits(4, 2, 6).requires_grad_(), logits(5, 2, 6)
 
@@ -220,7 +242,7 @@ def test_memory_kept_for_the_backward_pass_grows_with_the_logits_not_with_the_pa
 
 
 @EACH_SURROGATE
-@pytest.mark.parametrize("channels", ["all", "bottom:0.4"])
+@pytest.mark.parametrize("channels", ["all", "bottom:0.4", "union:0.4"])
 def test_the_module_is_the_function(surrogate: str, channels: str) -> None:
     student, teacher = logits(19, 2, 10), logits(20, 2, 10)
     module = KendallRankingLoss(5.0, surrogate, channels)

@@ -102,6 +102,8 @@ def test_blocks_cover_the_classes_without_a_gap() -> None:
         ("top:64", 100, 64),
         ("bottom:2", 100, 2),
         ("top:64", 10, 10),
+        ("union:64", 100, 64),
+        ("union:0.1", 100, 10),
     ],
 )
 def test_a_share_is_rounded_and_a_number_is_itself_from_two_classes_up_to_all(
@@ -113,7 +115,8 @@ def test_a_share_is_rounded_and_a_number_is_itself_from_two_classes_up_to_all(
 @pytest.mark.parametrize(
     "text",
     ["", "ALL", "top", "top:", "top:0", "top:-0.1", "bottom:1.1", "bottom:nan", "top:inf",
-     "middle:0.1", "top:0.1:0.2", "top:ten", "all:0.5", "top:2.0", "top:-3", "top:1e2", "all:3"],
+     "middle:0.1", "top:0.1:0.2", "top:ten", "all:0.5", "top:2.0", "top:-3", "top:1e2", "all:3",
+     "union", "union:0", "union:1.5"],
 )  # fmt: skip
 def test_an_invalid_share_or_number_is_refused_with_an_example(text: str) -> None:
     with pytest.raises(ValueError, match=r"channels must be all, top:SHARE or bottom:SHARE"):
@@ -124,7 +127,8 @@ def test_an_invalid_share_or_number_is_refused_with_an_example(text: str) -> Non
 def test_the_teacher_chooses_for_each_image(text: str, largest: bool) -> None:
     generator = torch.Generator().manual_seed(0)
     student, teacher = torch.randn(2, 6, 10, generator=generator)
-    chosen_student, chosen_teacher = select_channels(student, teacher, text)
+    chosen_student, chosen_teacher, counts = select_channels(student, teacher, text)
+    assert counts is None
     assert chosen_student.shape == chosen_teacher.shape == (6, 4)
     for image in range(6):
         order = sorted(range(10), key=lambda c: float(teacher[image, c]), reverse=largest)
@@ -132,6 +136,30 @@ def test_the_teacher_chooses_for_each_image(text: str, largest: bool) -> None:
         assert sorted(both) == sorted(
             (float(teacher[image, c]), float(student[image, c])) for c in order[:4]
         )
+
+
+@settings(max_examples=60)
+@given(seed=st.integers(0, 10**6), classes=st.integers(2, 12), amount=st.integers(2, 14),
+       spacing=st.sampled_from([0.0, 1.0]))  # fmt: skip
+def test_a_union_has_the_tops_of_both_once_and_says_how_many(
+    seed: int, classes: int, amount: int, spacing: float
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    student, teacher = torch.randn(2, 5, classes, generator=generator)
+    if spacing:  # ties
+        student, teacher = student.round(), teacher.round()
+    found = select_channels(student, teacher, f"union:{amount}")
+    if amount >= classes:
+        assert found == (student, teacher, None)
+        return
+    assert found.counts is not None
+    for image, count in enumerate(found.counts.tolist()):
+        sides = [x[image].topk(amount).indices.tolist() for x in (student, teacher)]
+        union = sorted({*sides[0], *sides[1]})
+        assert count == len(union)
+        assert amount <= count <= min(classes, 2 * amount)
+        assert torch.equal(found.student[image, :count], student[image, union])
+        assert torch.equal(found.teacher[image, :count], teacher[image, union])
 
 
 def test_all_channels_come_back_as_they_are() -> None:

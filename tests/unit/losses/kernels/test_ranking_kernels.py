@@ -117,6 +117,31 @@ def test_tiles_leave_no_seam(surrogate: str) -> None:
 
 @EACH_SURROGATE
 @settings(max_examples=25)
+@given(seed=st.integers(0, 10**6), classes=st.integers(2, 200), share=st.floats(0, 1))
+def test_entries_behind_the_counts_are_as_if_they_were_not_there(
+    surrogate: str, seed: int, classes: int, share: float
+) -> None:
+    s, t = logits(seed, 3, classes), logits(seed + 1, 3, classes)
+    counts = torch.tensor([classes, 2, max(2, int(share * classes))])
+    index = COMPILED_SURROGATES.index(surrogate)
+    compiled = cpu.losses_and_gradients(s, t, 5.0, index, counts)
+    plain = torch_blocks.losses_and_gradients(
+        s.double(), t.double(), 5.0, SURROGATES[surrogate], counts=counts
+    )
+    for image, count in enumerate(counts.tolist()):
+        part = s[image : image + 1, :count], t[image : image + 1, :count]
+        value, gradient = cpu.losses_and_gradients(*part, 5.0, index)
+        assert torch.equal(compiled[0][image], value[0])
+        assert torch.equal(compiled[1][image, :count], gradient[0])
+        for _, padded in (compiled, plain):
+            assert not padded[image, count:].any()
+    unit = 10 / 2 * (10 if surrogate == "tanh_product" else 1)
+    assert (compiled[0] - plain[0]).abs().max().item() <= 1e-6
+    assert (compiled[1] - plain[1]).abs().max().item() <= 1e-6 * unit
+
+
+@EACH_SURROGATE
+@settings(max_examples=25)
 @given(seed=st.integers(0, 10**6), classes=st.integers(2, 200), k=st.sampled_from([0.1, 10, 1e3]))
 def test_symmetries_hold(surrogate: str, seed: int, classes: int, k: float) -> None:
     s, t = logits(seed, 2, classes), logits(seed + 1, 2, classes)

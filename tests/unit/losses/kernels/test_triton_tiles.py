@@ -41,6 +41,16 @@ for index in range(len(COMPILED_SURROGATES)):
     again = losses_and_gradients(s, t, 5.0, index)
     assert all(map(torch.equal, again, losses_and_gradients(s, t, 5.0, index)))
 
+counts = torch.tensor([40, 70])
+s, t = torch.randn(2, 2, 70)
+for index, name in enumerate(COMPILED_SURROGATES):
+    value, gradient = losses_and_gradients(s, t, 5.0, index, counts)
+    exact = torch_blocks.losses_and_gradients(
+        s.double(), t.double(), 5.0, SURROGATES[name], counts=counts)
+    assert (value - exact[0]).abs().max() <= 1e-6, name
+    assert (gradient - exact[1]).abs().max() <= 1e-6, name
+    assert not gradient[0, 40:].any()
+
 numpy.seterr(all="ignore")
 for bad in (float("nan"), float("inf")):
     for broken in range(2):
@@ -74,8 +84,8 @@ def test_the_kernel_has_three_special_functions_a_pair_and_adds_nothing_atomical
     types = dict.fromkeys(names, "*fp32") | {"classes": "i32", "k": "fp32"}
     source = ASTSource(
         fn=tile,
-        signature=types | {"SURROGATE": "constexpr", "SIZE": "constexpr"},
-        constexprs={"SURROGATE": COMPILED_SURROGATES.index("tanh"), "SIZE": 32},
+        signature=types | dict.fromkeys(("counts", "SURROGATE", "SIZE"), "constexpr"),
+        constexprs={"counts": None, "SURROGATE": COMPILED_SURROGATES.index("tanh"), "SIZE": 32},
     )
     compiled = compile(source, target=GPUTarget("cuda", 90, 32), options={"num_warps": 1})
     text = compiled.asm["ptx"]
