@@ -85,7 +85,7 @@ def values_of_key(key: str, word: str) -> Iterable[str]:
         "device": ("auto", "cpu", "cuda", "mps"),
         "method.name": METHODS,
         "rank.surrogate": names.SURROGATES,
-        "rank.channels": ("all", "top:0.1", "bottom:0.1"),
+        "rank.channels": ("all", "top:0.1", "bottom:0.1", "union:0.1"),
         "training.monitor": (*MONITORS, "none"),
     }
     if key.endswith(".model"):

@@ -80,7 +80,7 @@ RANK_SURROGATE = Flag("rank_surrogate", str | None, key="rank.surrogate", panel=
     help="Smooth function in place of the sign; see `rkkd ls surrogates`.")
 RANK_CHANNELS = Flag("rank_channels", str | None, key="rank.channels", panel=RANK,
     help="Classes that are ranked, by the teacher's logits of each image: all, top:SHARE or "
-         "bottom:SHARE, or their number: top:64.")
+         "bottom:SHARE, or their number: top:64; or union:64, the top ones of teacher and student.")
 RANK_STANDARDIZE = Flag("rank_standardize", bool | None, key="rank.standardize", panel=RANK,
     help="Rank z-scores of the logits instead of the logits.")
 RANK_OVER = Flag("rank_over", str | None, key="rank.over", panel=RANK,

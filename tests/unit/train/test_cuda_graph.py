@@ -136,6 +136,7 @@ ARMS: dict[str, dict[str, Any]] = {
     "kd": {"rank": {"grad": False}},
     "kd_rank": {"rank": {"grad": True, "steepness": 10.0}},
     "standardised": {"method": {"standardize_logits": True}, "rank": {"channels": "top:0.3"}},
+    "union": {"rank": {"grad": True, "channels": "union:3"}},
     "z_scores": {"rank": {"grad": True, "steepness": 2.0, "standardize": True, "over": "both"}},
     "adamw": {"training": {"optimizer": "adamw", "lr": 0.01}},
     "no_momentum": {"training": {"momentum": 0.0}},

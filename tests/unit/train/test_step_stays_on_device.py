@@ -121,7 +121,7 @@ def step(teacher: Teachers, groups: list[ArmGroup], is_mixed: bool = False) -> N
 def test_a_step_of_any_method_reads_and_sends_nothing(name: str, teacher: Teacher) -> None:
     arms = {
         "logged": {**arm_of(name), "rank": {"grad": False}},
-        "trained": {**arm_of(name), "rank": {"grad": True, "channels": "top:0.5"}},
+        "trained": {**arm_of(name), "rank": {"grad": True, "channels": "union:0.3"}},
     }
     groups: list[ArmGroup] = [*arms_of(teacher, arms)]
     with watched() as found:

@@ -132,7 +132,7 @@ def test_each_form_of_the_ranking_loss_is_recorded_as_it_is_optimised() -> None:
         torch.testing.assert_close(found[2], objective.ranking(student, teacher))
 
 
-@pytest.mark.parametrize("channels", ["all", "bottom:0.5"])
+@pytest.mark.parametrize("channels", ["all", "bottom:0.5", "union:0.3"])
 def test_many_classes_are_measured_arm_by_arm(channels: str) -> None:
     objectives = [
         build_objective(MethodConfig(), RankConfig(steepness=1.0, channels=channels), PAIR)

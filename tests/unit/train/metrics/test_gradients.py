@@ -28,6 +28,7 @@ OBJECTIVES = [
     objective(1.0, steepness=0.5),
     objective(4.0, steepness=100.0),
     objective(10.0, steepness=2.0, channels="bottom:0.4"),
+    objective(2.0, steepness=2.0, channels="union:3"),
     objective(2.0, steepness=1.0, surrogate="softsign"),
     objective(2.0, steepness=3.0, standardize=True),
     objective(2.0, steepness=1.0, surrogate="tanh_product", standardize=True, over="both"),
