@@ -182,13 +182,15 @@ class _RankingLoss(torch.autograd.Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
         ctx.mark_non_differentiable(output[1])
+        ctx.set_materialize_grads(False)  # else zeros as large as the gradient stand for its own
         ctx.save_for_backward(output[1])
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *upstream: Tensor | None) -> tuple[Tensor | None, ...]:
         (gradient,) = ctx.saved_tensors
-        return upstream[0] * gradient, None, None, None, None, None
+        of_student = None if upstream[0] is None else upstream[0] * gradient
+        return of_student, None, None, None, None, None
 
 
 def _losses_and_gradients(
