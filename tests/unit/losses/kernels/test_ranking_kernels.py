@@ -269,6 +269,16 @@ def test_importing_the_losses_leaves_numba_and_triton_out() -> None:
     assert before.startswith("False")
 
 
+def test_importing_the_losses_brings_nothing_but_what_torch_brings() -> None:
+    code = (
+        "import sys, torch; before = set(sys.modules)\n"
+        "import rkkd_cli.losses\n"
+        "found = {name.partition('.')[0] for name in set(sys.modules) - before}\n"
+        "print(sorted(found - set(sys.stdlib_module_names)))"
+    )
+    assert run(code) == "['rkkd_cli']"
+
+
 def test_where_nothing_can_be_kept_the_kernels_are_compiled_all_the_same(tmp_path: Path) -> None:
     code = (
         "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))\n"
