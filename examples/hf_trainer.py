@@ -23,12 +23,12 @@ class DistillationTrainer(Trainer):
         with torch.no_grad():
             mask = inputs.get("attention_mask")
             taught = self.teacher(inputs["input_ids"], attention_mask=mask).logits
-        kept = inputs["labels"][:, 1:] != -100  # logits are of the next token
-        s, t = outputs.logits[:, :-1][kept], taught[:, :-1][kept]
-        kl, rank = kl_divergence(s, t, 2.0), kendall_ranking_loss(s, t, channels="top:64")
+        s, t = outputs.logits[:, :-1], taught[:, :-1]  # logits are of the next token
         # The labels of all accumulated batches and processes are counted; gradients are averaged.
-        share = kept.sum() / num_items_in_batch * self.accelerator.num_processes
-        loss = ce + share * (kl + rank)
+        tokens = num_items_in_batch / self.accelerator.num_processes
+        rows = {"mask": inputs["labels"][:, 1:] != -100, "normalizer": tokens}
+        rank = kendall_ranking_loss(s, t, channels="top:64", **rows)
+        loss = ce + kl_divergence(s, t, 2.0, **rows) + rank
         return (loss, outputs) if return_outputs else loss
 
 
@@ -42,7 +42,7 @@ def gpt2(width, initializer_range=0.02):
 @torch.no_grad()
 def tau_b(student, teacher, tokens):
     """Return τ-b of the logits at all tokens (B, L)."""
-    s, t = (m.eval()(tokens.to(m.device)).logits.flatten(0, 1) for m in (student, teacher))
+    s, t = (m.eval()(tokens.to(m.device)).logits for m in (student, teacher))
     return kendall_tau_b(s, t)
 
 

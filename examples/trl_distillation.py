@@ -25,13 +25,13 @@ class RankingDistillationTrainer(DistillationTrainer):
         mask = torch.cat([inputs["prompt_mask"], inputs["completion_mask"]], dim=1)
         kept = inputs["completion_mask"].bool()
         written = slice(-kept.shape[1] - 1, -1)  # logits are of the next token
-        s = model(tokens, attention_mask=mask).logits[:, written][kept]
+        s = model(tokens, attention_mask=mask).logits[:, written]
         with torch.no_grad():
-            t = self.teacher_model(tokens, attention_mask=mask).logits[:, written][kept]
-        share = 1
+            t = self.teacher_model(tokens, attention_mask=mask).logits[:, written]
+        rows = {"mask": kept}
         if model.training:  # as TRL does: tokens of all accumulated batches and processes count
-            share = kept.sum() / inputs["num_items_in_batch"] * self.accelerator.num_processes
-        loss = loss + share * kendall_ranking_loss(s, t, channels="top:64")
+            rows["normalizer"] = inputs["num_items_in_batch"] / self.accelerator.num_processes
+        loss = loss + kendall_ranking_loss(s, t, channels="top:64", **rows)
         return (loss, None) if return_outputs else loss
 
 
