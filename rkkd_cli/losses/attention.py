@@ -16,7 +16,7 @@ def attention_transfer_loss(student_map: Tensor, teacher_map: Tensor, p: float =
 
     If the sizes differ, the larger map is average-pooled to the smaller one first. An image without
     activation has A = 0 and no gradient. The gradient goes to the student only. mdistiller and
-    RepDistiller use x^p instead of |x|^p, which is the same for even p.
+    RepDistiller use x^p instead of ``|x|^p``, which is the same for even p.
 
     Args:
         student_map: s, (B, D, H, W).

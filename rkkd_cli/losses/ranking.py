@@ -50,7 +50,7 @@ def kendall_ranking_loss(
         student_logits: s, (…, C) with C ≥ 2.
         teacher_logits: t, (…, C).
         steepness: k > 0. Pairs further apart than about 1/k count as ordered.
-        surrogate: φ: ``tanh``, ``softsign`` x/(1 + |x|) or ``arctan`` 2/π · arctan x. Or
+        surrogate: φ: ``tanh``, ``softsign`` ``x/(1 + |x|)`` or ``arctan`` 2/π · arctan x. Or
             ``tanh_product``, which replaces the product φ · φ by tanh(k·Δt·Δs).
         channels: the classes that take part: ``all``, ``top:SHARE`` or ``bottom:SHARE`` (0.1), or
             their number (``top:64``), chosen by the teacher's logits of each image. ``union:SHARE``

@@ -88,7 +88,7 @@ def build_model(
     """Return a model with random weights, drawn from torch's global generator.
 
     Args:
-        name: a model of the zoo (:data:`MODELS`), ``torchvision:NAME``, ``timm:NAME``, or
+        name: a model of the zoo (``MODELS``), ``torchvision:NAME``, ``timm:NAME``, or
             ``package.module:name`` or ``file.py:name`` for a function or class of the user, called
             by the names of its parameters (``num_classes``, ``in_channels``).
         num_classes: the number of logits.

@@ -7,6 +7,8 @@ from rkkd_cli.tasks.detection import Detection
 from rkkd_cli.tasks.embedding import Embedding
 from rkkd_cli.tasks.task import Task
 
+__all__ = ["CLASSIFICATION_TASK", "Classification", "Detection", "Embedding", "Task", "task_for"]
+
 CLASSIFICATION_TASK: Task = Classification()
 
 

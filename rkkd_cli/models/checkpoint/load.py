@@ -34,7 +34,7 @@ def load_checkpoint(model: nn.Module, path: str | Path) -> None:
     """Load the weights in ``path`` into ``model``; every key and shape must match.
 
     Reads PyTorch and safetensors files in the layouts of the field (see
-    :mod:`rkkd_cli.models.checkpoint.layout`). On an error the model does not change.
+    ``rkkd_cli.models.checkpoint.layout``). On an error the model does not change.
 
     Raises:
         UserError (a ValueError): the file is missing, truncated, no checkpoint, holds objects
