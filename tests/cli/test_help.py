@@ -127,5 +127,7 @@ def test_the_program_without_a_command_shows_its_help(rkkd: Program) -> None:
 def test_version_is_the_packages_by_module_and_by_command(rkkd: Program) -> None:
     script = Path(sys.executable).with_name("rkkd.exe" if os.name == "nt" else "rkkd")
     installed = subprocess.run([script, "--version"], capture_output=True, text=True)
+    citation = (Path(__file__).parents[2] / "CITATION.cff").read_text(encoding="utf-8")
+    assert f"\nversion: {__version__}\n" in citation
     for answer in (rkkd("--version"), installed):
         assert (answer.returncode, answer.stdout) == (0, f"rkkd {__version__}\n")
