@@ -1,6 +1,5 @@
 """The page "Does it help my student?": every command on it, with one's own images and code."""
 
-import re
 import shlex
 from pathlib import Path
 
@@ -8,22 +7,16 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from pages import ROOT, commands, python_blocks
 from PIL import Image
 from running import Program, refused, succeeded
 from torchvision import models
 
-PAGE = Path(__file__).parents[2] / "docs" / "my-images.md"
+PAGE = ROOT / "docs" / "my-images.md"
 CLASSES = ("daisy", "dandelion", "rose", "sunflower", "tulip")
 
 
-def blocks(language: str = "") -> list[str]:
-    """Return the blocks of code of the page in a language."""
-    text = PAGE.read_text(encoding="utf-8")
-    found = re.findall(r"^```(\w*)\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
-    return [code for name, code in found if name == language]
-
-
-COMMANDS = [line for block in blocks() for line in block.splitlines()]
+COMMANDS = commands(PAGE)
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +32,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
             Image.fromarray(pixels).save(folder / "photos" / label / f"{number:02}.jpg")
     torch.manual_seed(0)
     torch.save(models.resnet18(num_classes=len(CLASSES)).state_dict(), folder / "teacher.pt")
-    for code in blocks("python"):
+    for code in python_blocks(PAGE):
         name = code.partition("\n")[0].removeprefix("# ")
         (folder / name).write_text(code, encoding="utf-8")
     return folder
@@ -49,8 +42,7 @@ def run_page(program: Program, folder: Path, *more: str) -> dict[str, str]:
     """Run the page's commands in their order; ``rkkd run`` gets ``more`` words."""
     said = {}
     for command in COMMANDS:
-        name, *words = shlex.split(command)
-        assert name == "rkkd"
+        words = shlex.split(command)
         added = more if words[0] == "run" else ()
         answer = succeeded(program(*words, *added, cwd=folder))
         said[command] = answer.stdout + answer.stderr
