@@ -4,14 +4,8 @@ import re
 from pathlib import Path
 
 import pytest
+from pages import PAGES, ROOT
 
-ROOT = Path(__file__).parents[1]
-PAGES = [
-    *ROOT.glob("*.md"),
-    *ROOT.glob("docs/*.md"),
-    ROOT / "ablations" / "README.md",
-    ROOT / "results" / "README.md",
-]
 LINK = re.compile(r"\]\((?!https?:)([^)#\s]*)(?:#([^)\s]*))?\)")
 
 
@@ -29,7 +23,13 @@ def test_every_link_leads_somewhere(page: Path) -> None:
         assert not anchor or anchor in anchors(target), f"{name}#{anchor}"
 
 
-def test_every_page_is_reached_from_the_readme() -> None:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    linked = {name for name, _ in LINK.findall(text)}
-    assert {f"docs/{page.name}" for page in ROOT.glob("docs/*.md")} <= linked
+def linked(page: Path) -> set[Path]:
+    """Return the files that a page links to."""
+    names = {name for name, _ in LINK.findall(page.read_text(encoding="utf-8"))}
+    return {(page.parent / name).resolve() for name in names}
+
+
+def test_every_page_is_listed_in_the_index_and_that_in_the_readme() -> None:
+    index = ROOT / "docs" / "index.md"
+    assert {*PAGES} - {index} <= linked(index)
+    assert index in linked(ROOT / "README.md")
