@@ -23,3 +23,8 @@ def __getattr__(name: str) -> Any:
     from rkkd_cli.api import recorded_run, runs
 
     return getattr(runs if hasattr(runs, name) else recorded_run, name)
+
+
+def __dir__() -> list[str]:
+    """List those names too, for completion in a notebook."""
+    return sorted({*globals(), *__all__})

@@ -12,6 +12,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from pages import ROOT, python_blocks
 
 import rkkd_cli
 from rkkd_cli import Run, load_experiment, open_run, run
@@ -189,6 +190,16 @@ def test_a_run_in_another_thread_leaves_signals_alone(tmp_path: Path) -> None:
     thread.start()
     thread.join()
     assert runs[0].status == "finished"
+
+
+def test_the_page_about_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {}
+    for code in python_blocks(ROOT / "docs" / "python.md"):
+        code = code.replace('{"training.epochs": 10, "seeds": [0, 1, 2, 3]}', repr(SMALL))
+        exec(compile(code, "python.md", "exec"), names)
+    assert (tmp_path / "sheet.svg").is_file()
+    assert len([*(tmp_path / "results").iterdir()]) == 2
 
 
 def test_the_progress_bar_reaches_its_end(
