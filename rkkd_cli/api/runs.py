@@ -68,7 +68,7 @@ def run(
         name: the run's name; default: the preset and the time.
         results: the folder that holds the runs.
         resume: if the run of that ``name`` has begun, go on with it.
-        on_event: is called with every event: see :mod:`rkkd_cli.train.events`.
+        on_event: is called with every event: see ``rkkd_cli.train.events``.
         progress: show a progress bar, in a notebook or a terminal.
         figures: draw the figures into the run's folder at the end.
         workers: processes that train the seeds side by side. A script needs
