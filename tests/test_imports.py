@@ -121,6 +121,8 @@ def imported(nodes: Iterator[ast.AST], here: str) -> set[str]:
 def outside_functions(node: ast.AST) -> Iterator[ast.AST]:
     """Yield what runs when the module is imported."""
     for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING":
+            continue
         if not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
             yield child
             yield from outside_functions(child)

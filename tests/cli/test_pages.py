@@ -15,9 +15,10 @@ import torch
 from pages import PAGES, ROOT, blocks, commands, python_blocks
 from typer.main import get_command
 
+from rkkd_cli.api import requests
 from rkkd_cli.cli.flags.usage import USAGE_ERROR
 from rkkd_cli.cli.main import app
-from rkkd_cli.cli.runtime import requests, train_teacher
+from rkkd_cli.cli.runtime import train_teacher
 from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.config.presets import preset_directory
 from rkkd_cli.errors import UserError
@@ -55,7 +56,11 @@ def load(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Loads:
 
     def run(page: Path, command: str) -> Experiment | None:
         Path("mine.toml").write_text(preset_of(page), encoding="utf-8")
+        shutil.copy(preset_directory() / "my_images.toml", "photos.toml")  # as `rkkd init` makes
         words = [word for word in shlex.split(as_typed(command)) if word != "…"]
+        if words[0].startswith("-"):
+            assert words[0] in {name for param in PROGRAM.params for name in param.opts}
+            return None
         callback, context = understood(words)
         trains = words[0] in ("run", "grid") or words[:2] == ["teacher", "train"]
         if trains and context.params.get("resume") in (None, "auto"):

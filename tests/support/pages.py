@@ -35,10 +35,15 @@ def python_blocks(page: Path) -> list[str]:
 
 
 def commands(page: Path) -> list[str]:
-    """Return the commands in a page's blocks, as what follows ``rkkd``, without remarks."""
+    """Return the commands in a page's blocks, as what follows ``rkkd``, without remarks.
+
+    Those that the shell is asked to complete are not whole: ``test_completion.py`` has them.
+    """
     text = "\n".join(code for _, code in blocks(page)).replace("\\\n", " ")
     found = []
     for line in text.splitlines():
+        if "<Tab>" in line:
+            continue
         for part in re.sub(r"  +#.*", "", line).split(" && "):
             called = CALLED.search(part.strip())
             found += [called[1] or called[2]] if called else []
