@@ -35,6 +35,7 @@ class Ranked(NamedTuple):
 
 
 ALL = Channels(1.0)
+SMALLEST_GROUP = 16  # of classes: with less than 256 for each one chosen there are no groups
 SIDES: dict[str, dict[str, bool]] = {
     "top": {},
     "bottom": {"largest": False},
@@ -70,10 +71,32 @@ def select_channels(student: Tensor, teacher: Tensor, channels: str) -> Ranked:
     count = parsed.count(teacher.shape[1])
     if count == teacher.shape[1]:
         return Ranked(student, teacher)
-    indices, counts = teacher.topk(count, dim=1, largest=parsed.largest).indices, None
+    indices, counts = _extreme(teacher, count, parsed.largest), None
     if parsed.both:
-        indices, counts = _union(indices, student.detach().topk(count, dim=1).indices)
+        indices, counts = _union(indices, _extreme(student.detach(), count, largest=True))
     return Ranked(student.gather(1, indices), teacher.gather(1, indices), counts)
+
+
+def _extreme(logits: Tensor, count: int, largest: bool) -> Tensor:
+    """Return the numbers (N, count) of the largest or smallest logits of each row.
+
+    On a CPU ``topk`` keeps the largest so far in a heap, which a row in rising order changes at
+    every entry. So many classes are cut into groups of every so many, and only the groups with the
+    most extreme entries are searched: ``count`` of them have all that are asked for.
+    """
+    classes = logits.shape[1]
+    size = math.isqrt(classes // count)
+    if size < SMALLEST_GROUP:
+        return logits.topk(count, dim=1, largest=largest).indices
+    groups = classes // size
+    grouped = logits[:, : size * groups].unflatten(1, (size, groups))
+    extremes = grouped.amax(dim=1) if largest else grouped.amin(dim=1)
+    chosen = extremes.topk(count, dim=1, largest=largest).indices
+    members = torch.arange(0, size * groups, groups, device=logits.device)
+    rest = torch.arange(size * groups, classes, device=logits.device).expand(len(logits), -1)
+    candidates = torch.cat([(chosen[:, :, None] + members).flatten(1), rest], dim=1)
+    found = logits.gather(1, candidates).topk(count, dim=1, largest=largest).indices
+    return candidates.gather(1, found)
 
 
 def _union(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:

@@ -162,6 +162,32 @@ def test_a_union_has_the_tops_of_both_once_and_says_how_many(
         assert torch.equal(found.teacher[image, :count], teacher[image, union])
 
 
+@settings(max_examples=60)
+@given(seed=st.integers(0, 10**6), classes=st.integers(500, 1100), amount=st.integers(2, 4),
+       largest=st.booleans(), order=st.sampled_from(["any", "rising", "falling", "ties"]),
+)  # fmt: skip
+def test_of_many_classes_the_same_are_chosen(
+    seed: int, classes: int, amount: int, largest: bool, order: str
+) -> None:
+    teacher = torch.randn(3, classes, generator=torch.Generator().manual_seed(seed))
+    if order == "ties":
+        teacher = teacher.round()
+    elif order != "any":
+        teacher = teacher.sort(dim=1, descending=order == "falling").values
+    numbers = torch.arange(classes).expand(3, -1)
+    text = f"{'top' if largest else 'bottom'}:{amount}"
+    chosen, values, _ = select_channels(numbers, teacher, text)
+    assert torch.equal(values, teacher.topk(amount, dim=1, largest=largest).values)
+    assert torch.equal(values, teacher.gather(1, chosen))
+    assert all(len(set(row)) == amount for row in chosen.tolist())
+
+
+def test_a_logit_that_is_not_a_number_is_among_the_top_of_many() -> None:
+    teacher = torch.randn(2, 1000, generator=torch.Generator().manual_seed(0))
+    teacher[1, 789] = math.nan
+    assert select_channels(teacher, teacher, "top:2").teacher.isnan().any(dim=1).tolist() == [0, 1]
+
+
 def test_all_channels_come_back_as_they_are() -> None:
     student, teacher = torch.randn(2, 3, 5)
     same = select_channels(student, teacher, "all")
