@@ -89,7 +89,7 @@ def _extreme(logits: Tensor, count: int, largest: bool) -> Tensor:
     if size < SMALLEST_GROUP:
         return logits.topk(count, dim=1, largest=largest).indices
     groups = classes // size
-    grouped = logits[:, : size * groups].unflatten(1, (size, groups))
+    grouped = logits[:, : size * groups].view(-1, size, groups)
     extremes = grouped.amax(dim=1) if largest else grouped.amin(dim=1)
     chosen = extremes.topk(count, dim=1, largest=largest).indices
     members = torch.arange(0, size * groups, groups, device=logits.device)
