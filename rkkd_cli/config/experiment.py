@@ -18,6 +18,7 @@ from pydantic import (
     model_validator,
 )
 
+from rkkd_cli.config.cache_modes import CacheMode, kept_classes
 from rkkd_cli.config.dataset import DatasetConfig
 from rkkd_cli.config.frozen import FrozenConfig as FrozenConfig
 from rkkd_cli.config.frozen import key_error
@@ -78,11 +79,6 @@ class StudentConfig(ModelConfig):
     role = "student"
 
 
-def _cache_mode(value: object) -> object:
-    """Return the mode that ``--cache-teacher`` (true) or ``--no-cache-teacher`` (false) means."""
-    return {True: "exact", False: "off"}[value] if isinstance(value, bool) else value
-
-
 class Experiment(FrozenConfig):
     """A base experiment and its arms.
 
@@ -104,7 +100,8 @@ class Experiment(FrozenConfig):
     rounding (None: on CUDA if a trial shows that it is faster, elsewhere never).
     ``cuda_graph``: record a step of all arms as one CUDA graph, and replay it.
     ``cache_teacher``: keep the teacher's logits on disk, for later runs with the same stream.
-    ``exact`` changes no number; ``fp16`` takes half the space, and rounds them.
+    ``exact`` changes no number; ``fp16`` takes half the space, and rounds them; ``top:64`` keeps
+    those of each image's top 64 classes, and the mass of the others.
     ``sync_batchnorm``: under torchrun on GPUs, BatchNorm uses the statistics of the whole batch.
     Otherwise each rank uses those of its own images, and evaluation those of the first rank.
     """
@@ -148,7 +145,11 @@ class Experiment(FrozenConfig):
     deterministic: bool = False
     stacked: bool | None = None
     cuda_graph: bool = False
-    cache_teacher: Annotated[Literal["off", "exact", "fp16"], BeforeValidator(_cache_mode)] = "off"
+    cache_teacher: CacheMode = Field(
+        "off",
+        description="Keep the teacher's logits on disk: exact, rounded (fp16), or of each image's "
+        "top K classes with the mass of the others (top:K).",
+    )
     sync_batchnorm: bool = False
     vary: Annotated[dict[str, tuple[Any, ...]], BeforeValidator(parse_axes)] = Field(
         default_factory=dict, description="The axes of a grid: vary.KEY = its values."
@@ -269,6 +270,15 @@ class Experiment(FrozenConfig):
             raise ValueError(
                 "cuda_graph replays the teacher's forward pass, and cache_teacher reads its "
                 "results from the disk; leave one of the two out"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _top_classes_are_of_one_teacher(self) -> Self:
+        if self.teachers and kept_classes(self.cache_teacher) is not None:
+            raise ValueError(
+                f"cache_teacher = {self.cache_teacher} keeps the top classes of one teacher, and "
+                "several have different ones; use cache_teacher=exact"
             )
         return self
 

@@ -214,10 +214,10 @@ def varied_texts(experiment: Experiment, arm: str) -> dict[str, str]:
 def neutral_keys(experiment: Experiment) -> set[str]:
     """Return the keys on which no number depends.
 
-    ``cache_teacher`` is one of them, except for ``fp16``, which rounds. A resumed run checks the
-    device itself.
+    ``cache_teacher`` is one of them, except where it rounds (``fp16``) or keeps the top classes
+    only. A resumed run checks the device itself.
     """
-    exact = set() if experiment.cache_teacher == "fp16" else {"cache_teacher"}
+    exact = {"cache_teacher"} if experiment.cache_teacher in ("off", "exact") else set()
     return {*DESCRIPTIVE_KEYS, "device", "decoders", "vary"} | exact
 
 

@@ -49,6 +49,7 @@ from rkkd_cli.losses.rkd import rkd_angle_loss, rkd_distance_loss
 from rkkd_cli.losses.similarity import similarity_preserving_loss
 from rkkd_cli.losses.standardize import standardize_logits
 from rkkd_cli.losses.surrogates import SURROGATES
+from rkkd_cli.losses.tail_bin import TopLogits, tail_bin_kl_divergence, top_logits
 from rkkd_cli.losses.tau import kendall_tau_b
 from rkkd_cli.losses.triplet import triplet_loss
 from rkkd_cli.losses.vid import vid_log_scale, vid_loss
@@ -56,6 +57,7 @@ from rkkd_cli.losses.vid import vid_log_scale, vid_loss
 __all__ = [
     "SURROGATES",
     "KendallRankingLoss",
+    "TopLogits",
     "attention_transfer_loss",
     "batch_level_loss",
     "class_level_loss",
@@ -91,6 +93,8 @@ __all__ = [
     "similarity_preserving_loss",
     "soft_cross_entropy",
     "standardize_logits",
+    "tail_bin_kl_divergence",
+    "top_logits",
     "triplet_loss",
     "updated_rows",
     "vid_log_scale",

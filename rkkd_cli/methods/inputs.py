@@ -11,6 +11,7 @@ from torch import Tensor
 
 from rkkd_cli.data.targets import Targets
 from rkkd_cli.errors import UserError
+from rkkd_cli.losses import TopLogits
 from rkkd_cli.models import Features
 
 
@@ -40,6 +41,7 @@ class DistillInputs:
     outputs on the second, strongly augmented view, for methods with ``needs_strong_view``. A method
     without ``needs_features`` may read nothing but the logits of ``student`` and ``teacher``.
     ``label_terms``: terms of the labels that the student has computed itself, raw.
+    ``kept``: what is kept of the teacher's logits where that is not all; then ``teacher`` has none.
     Features and logits are float32 or float64; the teacher's have no gradient.
     """
 
@@ -51,6 +53,7 @@ class DistillInputs:
     epochs: int = 1
     strong_view: ViewOutputs | None = None
     label_terms: Mapping[str, Tensor] = field(default_factory=dict)
+    kept: TopLogits | None = None
 
     @property
     def labels(self) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from rkkd_cli.config.experiment import MethodConfig
 from rkkd_cli.config.teachers import target_text
-from rkkd_cli.losses import KendallRankingLoss, kl_divergence
+from rkkd_cli.losses import KendallRankingLoss, kl_divergence, tail_bin_kl_divergence
 from rkkd_cli.methods.hard_term import HardTerm
 from rkkd_cli.methods.inputs import DistillInputs, ViewOutputs, as_float32
 from rkkd_cli.methods.method import Method
@@ -108,7 +108,7 @@ class Objective:
         recorded values are measured elsewhere, for all arms at once.
         """
         inputs = _as_float32(inputs)
-        student, teacher = inputs.student.logits, inputs.teacher.logits
+        student, teacher, kept = inputs.student.logits, inputs.teacher.logits, inputs.kept
         weights = {term: w for term, w in self.loss_weights(inputs.epoch).items() if w}
         values = {**inputs.label_terms, **self.method(inputs)}
         if self.method.method_config.standardize_logits:
@@ -117,9 +117,14 @@ class Objective:
         if self.hard.name in weights and self.hard.name not in values:
             values[self.hard.name] = self.hard.loss(inputs.student, inputs.targets)
         if "kl" in weights:
-            values["kl"] = kl_divergence(student, teacher, self.temperature)
+            values["kl"] = (
+                kl_divergence(student, teacher, self.temperature)
+                if kept is None
+                else tail_bin_kl_divergence(student, kept, self.temperature)
+            )
         if "rank" in weights:
-            values["rank"] = self.ranking(student, teacher)
+            ranked = (student, teacher) if kept is None else kept.pair(student)
+            values["rank"] = self.ranking(*ranked)
         if not weights:  # an epoch before a warm-up begins
             return ObjectiveLoss(0.0 * student.sum(), raw)
         weighted = [weight * values[term] for term, weight in weights.items()]

@@ -1,4 +1,4 @@
-"""What an arm learns from where there are several teachers: their outputs by name, or a mean.
+"""What an arm learns from: a teacher's outputs, what is kept of them, or those of several by name.
 
 Shapes: M teachers, B batch, C classes.
 """
@@ -9,19 +9,23 @@ import torch
 from torch import Tensor
 
 from rkkd_cli.config.teachers import MEAN_LOGITS
+from rkkd_cli.losses import TopLogits
 from rkkd_cli.losses.ensemble import mean_logits, mean_probabilities
 from rkkd_cli.methods.inputs import logits_only
 from rkkd_cli.methods.objective import Objective, weighted_mean
 from rkkd_cli.models import Features
 
 Logits = Tensor | Mapping[str, Tensor]  # (B, C) of the only teacher, or of each of several
-Outputs = Features | Mapping[str, Features]
+AnyLogits = Logits | TopLogits  # or what is kept of them
+Outputs = Features | TopLogits | Mapping[str, Features]
 
 
 def weighted_targets(objective: Objective, outputs: Outputs) -> list[tuple[float, Features]]:
     """Return what the objective learns from, each with its share; the shares sum to 1."""
     if isinstance(outputs, Features):
         return [(1.0, outputs)]
+    if isinstance(outputs, TopLogits):
+        return [(1.0, logits_only(outputs.logits[:, :0]))]
     return [
         (share, outputs[name] if name in outputs else _mean(name, outputs, objective))
         for name, share in objective.shares.items()
@@ -53,8 +57,10 @@ def reference_logits(objective: Objective, logits: Mapping[str, Tensor]) -> Tens
     return weighted_mean([*shares.values()], parts)
 
 
-def logits_of(outputs: Outputs) -> Logits:
-    """Return the logits of the only teacher, or those of each of several."""
+def logits_of(outputs: Outputs) -> AnyLogits:
+    """Return the logits of the only teacher, what is kept of them, or those of each of several."""
     if isinstance(outputs, Features):
         return outputs.logits
+    if isinstance(outputs, TopLogits):
+        return outputs
     return {name: features.logits for name, features in outputs.items()}

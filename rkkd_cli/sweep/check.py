@@ -10,6 +10,7 @@ import psutil
 import torch
 
 from rkkd_cli.config.arms import Arm
+from rkkd_cli.config.cache_modes import kept_classes
 from rkkd_cli.config.experiment import (
     Experiment,
     StudentConfig,
@@ -22,7 +23,8 @@ from rkkd_cli.data.catalogue import DatasetInfo, has_image_files
 from rkkd_cli.data.strong_augment import StrongView
 from rkkd_cli.errors import UserError
 from rkkd_cli.files import write_problem
-from rkkd_cli.methods import ModelPair, build_objective, check_settings
+from rkkd_cli.losses.channels import ALL, parse_channels
+from rkkd_cli.methods import Method, ModelPair, build_objective, check_settings
 from rkkd_cli.models import check_model_name, count_parameters
 from rkkd_cli.models.detection.build import check_detector_name
 from rkkd_cli.sweep.batches import check_classes, smallest_batch
@@ -199,13 +201,47 @@ def _check_method(arm: Arm, models: Models, dataset: DatasetInfo) -> str:
     check_targets(arm, objective)
     if method.needs_strong_view:
         StrongView(dataset.in_channels)
-    reads_more = method.needs_features or method.needs_strong_view
-    if experiment.cache_teacher != "off" and reads_more:
+    if experiment.cache_teacher != "off":
+        _check_cached_outputs(arm, method, dataset.num_classes)
+    return objective.text(experiment.training.epochs)
+
+
+def _check_cached_outputs(arm: Arm, method: Method, classes: int) -> None:
+    """Raise UserError if the arm reads more of the teacher than ``cache_teacher`` keeps."""
+    experiment, mode = arm.experiment, arm.experiment.cache_teacher
+    if method.needs_features or method.needs_strong_view:
         raise UserError(
             f"method {experiment.method.name} uses more of the teacher than its logits, which "
             "are all that is cached; leave out --cache-teacher"
         )
-    return objective.text(experiment.training.epochs)
+    kept = kept_classes(mode)
+    if kept is None:
+        return
+    if kept >= classes:
+        raise UserError(
+            f"cache_teacher = {mode} keeps some of the classes, and the dataset has {classes}; "
+            "use cache_teacher=exact, or a smaller number"
+        )
+    reader = _reads_all_logits(experiment, method, kept)
+    if reader is not None:
+        raise UserError(
+            f"arm {arm.name}: {reader} needs the logits of all {classes} classes, and "
+            f"cache_teacher = {mode} keeps those of {kept}; use cache_teacher=exact"
+        )
+
+
+def _reads_all_logits(experiment: Experiment, method: Method, kept: int) -> str | None:
+    """Return what of an arm reads more than the teacher's top logits and the mass of the rest."""
+    rank, channels = experiment.rank, parse_channels(experiment.rank.channels)
+    are_kept = channels == ALL or (channels.largest and 1 < channels.amount <= kept)
+    readers = {
+        f"method {experiment.method.name}": bool(method.terms),
+        "method.standardize_logits": experiment.method.standardize_logits,
+        "rank.standardize": rank.standardize,
+        f"rank.over = {rank.over}": rank.over != "classes",
+        f"rank.channels = {rank.channels}": not are_kept,
+    }
+    return next((reader for reader, reads_all in readers.items() if reads_all), None)
 
 
 def _check_teacher_batch(

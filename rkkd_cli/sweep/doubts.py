@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 
+from rkkd_cli.config.cache_modes import kept_classes
 from rkkd_cli.config.experiment import MethodConfig, RankConfig
 from rkkd_cli.methods import METHODS, PLUGIN_SECTION, reads_alpha
 from rkkd_cli.models.external.timm_models import timm_fixed_size
@@ -17,7 +18,12 @@ def doubts(streams: Sequence[CheckedStream]) -> list[str]:
     of_streams = (
         sentence
         for stream in streams
-        for sentence in (*_large_batches(stream), *_other_sizes(stream), *_trained_on(stream))
+        for sentence in (
+            *_large_batches(stream),
+            *_other_sizes(stream),
+            *_trained_on(stream),
+            *_top_classes(stream),
+        )
     )
     ranks = [arm.experiment.rank for stream in streams for arm in stream.arms]
     return list(dict.fromkeys([*of_streams, *unused_settings(methods), *_unused_weights(ranks)]))
@@ -81,6 +87,18 @@ def _trained_on(stream: CheckedStream) -> Iterator[str]:
             f"the embeddings are tested on the classes of {experiment.dataset.name} that they are "
             "trained on; dataset.classes.train and dataset.classes.test, such as 0:5 and 5:10, "
             "test on others"
+        )
+
+
+def _top_classes(stream: CheckedStream) -> Iterator[str]:
+    """Yield a sentence for columns of training that are not what those of held-out images are."""
+    mode = stream.experiment.cache_teacher
+    kept = kept_classes(mode)
+    if kept is not None:
+        yield (
+            f"with cache_teacher = {mode}, kl in training is over {kept} of "
+            f"{stream.dataset.num_classes} classes and one bin for the others, and rank and "
+            "kendall_tau are over those classes; on held-out images they are over all"
         )
 
 

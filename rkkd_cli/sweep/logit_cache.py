@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from rkkd_cli.config.cache_modes import kept_classes
 from rkkd_cli.config.experiment import TeacherConfig
 from rkkd_cli.config.grid import NUMBERS_VERSION
 from rkkd_cli.config.untrusted import is_own_model
@@ -52,11 +53,15 @@ def _cache_of(
     """Return the cache of a teacher's logits on the job's stream.
 
     The key covers the images, their order and augmentation, the teacher's weights, its options, its
-    source if it is a model of the user's, and what changes the last bits: precision, device,
-    threads, processor and PyTorch.
+    source if it is a model of the user's, what is kept (of the top classes also the temperatures at
+    which the rest is), and what changes the last bits: precision, device, threads, processor and
+    PyTorch.
     """
-    precision, training = job.experiment.cache_teacher, job.experiment.training
-    assert precision != "off"
+    mode, training = job.experiment.cache_teacher, job.experiment.training
+    assert mode != "off"
+    temperatures: list[float] = []
+    if kept_classes(mode) is not None:
+        temperatures = sorted({arm.experiment.method.temperature for arm in job.arms})
     parts: dict[str, Any] = {
         "version": NUMBERS_VERSION,
         "dataset": dataset.fingerprint,
@@ -66,12 +71,14 @@ def _cache_of(
         "seed": job.seed,
         "teacher": teacher.fingerprint,
         "precision": teacher.precision,
-        "kind": precision,
+        "kind": mode,
         "where": (describe_device(teacher.device), processor(), torch.__version__),
     }
     by_class = per_class(training.per_class, training.batches_per_epoch)
     if by_class is not None:
         parts["per_class"] = by_class
+    if temperatures:
+        parts["temperatures"] = temperatures
     if config.options:
         parts["options"] = config.options
     if not teacher.input.is_same:
@@ -84,24 +91,32 @@ def _cache_of(
         "model": config.model,
         "dataset": dataset.name,
         "seed": job.seed,
-        "kind": precision,
+        "kind": mode,
     }
     with suppress(OSError):  # LogitCache reports that nothing can be written
         folder.mkdir(parents=True, exist_ok=True)
         write_atomically(folder / FACTS_FILE, json.dumps(facts))
     batches = batch_slices(len(dataset.train), training.batch_size, training.last_batch, by_class)
-    return LogitCache(folder, precision, batches[-1].stop, teacher.num_classes)
+    images, classes = batches[-1].stop, teacher.num_classes
+    return LogitCache(folder, mode, images, classes, temperatures)
 
 
 def describe_logit_cache(cache: LogitCache | LogitCaches, epochs: int) -> str:
-    """Return how many epochs are cached, and the size of all."""
+    """Return how many epochs are cached, the size of each and of all, and that of an image."""
     cached = len(cache.cached_epochs() & set(range(1, epochs + 1)))
     size = format_bytes(cache.bytes_per_epoch)
     total = format_bytes(epochs * cache.bytes_per_epoch)
     return (
-        f"the teacher's outputs: {cached} of {epochs} epochs are kept, {size} each, {total} in "
-        f"all, in {cache.folder}"
+        f"the teacher's outputs: {cached} of {epochs} epochs are kept, {size} each"
+        f"{_of_an_image(cache)}, {total} in all, in {cache.folder}"
     )
+
+
+def _of_an_image(cache: LogitCache | LogitCaches) -> str:
+    """Return the bytes of an image where they are not those of all its logits."""
+    if not isinstance(cache, LogitCache) or kept_classes(cache.mode) is None:
+        return ""
+    return f" ({cache.rows.dtype.itemsize} bytes an image, and {4 * cache.classes} for all logits)"
 
 
 def format_bytes(count: int) -> str:

@@ -11,9 +11,10 @@ from torch import Tensor
 from rkkd_cli.data.model_input import ModelInput
 from rkkd_cli.data.stream import Batch
 from rkkd_cli.data.targets import Targets
+from rkkd_cli.losses import TopLogits
 from rkkd_cli.methods import DistillInputs, Objective, ViewOutputs
 from rkkd_cli.methods.objective import ObjectiveLoss, weighted_loss
-from rkkd_cli.methods.teacher_outputs import Logits, Outputs, logits_of, weighted_targets
+from rkkd_cli.methods.teacher_outputs import AnyLogits, Outputs, logits_of, weighted_targets
 from rkkd_cli.models import Features
 from rkkd_cli.tasks.task import Task
 from rkkd_cli.train.distributed.process_group import SINGLE_PROCESS, ProcessGroup
@@ -40,10 +41,12 @@ class FeatureNeeds(NamedTuple):
 class Compared(NamedTuple):
     """What rows of a student are compared with: the teacher's rows (B, C), and their labels.
 
+    Of the teacher it may be what is kept of its rows.
+
     ``hard``: the value of the hard term, if the student has computed it itself.
     """
 
-    teacher: Logits
+    teacher: AnyLogits
     targets: Targets
     hard: Tensor | None = None
 
@@ -111,6 +114,7 @@ class TaughtBatch(NamedTuple):
             epoch=self.epoch,
             epochs=self.epochs,
             strong_view=strong_view,
+            kept=self.teacher if isinstance(self.teacher, TopLogits) else None,
         )
 
 
@@ -148,6 +152,8 @@ def run_teacher(
         outputs = teacher.outputs(images, needs.features)
         if isinstance(outputs, Features):
             return rows_of_one(outputs)
+        if isinstance(outputs, TopLogits):
+            return outputs
         return {name: rows_of_one(one) for name, one in outputs.items()}
 
     def rows_of_one(outputs: Features) -> Features:

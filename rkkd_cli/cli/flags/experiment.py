@@ -103,7 +103,8 @@ CUDA_GRAPH = Flag("cuda_graph", bool | None, key="cuda_graph", panel=WHERE,
 CACHE_TEACHER = Flag("cache_teacher", bool | None, key="cache_teacher", panel=WHERE,
     option=("--cache-teacher/--no-cache-teacher",),
     help="Keep the teacher's logits on disk and read them when the same stream comes again; no "
-         "number changes (cache_teacher=fp16: half the size, rounded).")
+         "number changes (cache_teacher=fp16: half the size, rounded; cache_teacher=top:64: of the "
+         "top 64 classes).")
 SYNC_BATCHNORM = Flag("sync_batchnorm", bool | None, key="sync_batchnorm", panel=WHERE,
     help="Under torchrun on GPUs, let batch normalisation see the whole batch, not each rank's "
          "part.")

@@ -3,6 +3,7 @@
 Shapes: A arms, B batch, C classes.
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -19,10 +20,15 @@ from rkkd_cli.losses.divergence import (
 from rkkd_cli.losses.kernels.torch_blocks import PAIRS_PER_BLOCK
 from rkkd_cli.losses.ranked_rows import RankingSettings
 from rkkd_cli.losses.ranking import ranking_per_image
+from rkkd_cli.losses.tail_bin import TopLogits, completed_logits
 from rkkd_cli.losses.tau import tau_b_per_image
 from rkkd_cli.methods.hard_term import HardTerm
 from rkkd_cli.methods.objective import Objective, weighted_mean
-from rkkd_cli.methods.teacher_outputs import Logits, reference_logits, target_logits
+from rkkd_cli.methods.teacher_outputs import (
+    AnyLogits,
+    reference_logits,
+    target_logits,
+)
 from rkkd_cli.tasks.task import Task
 
 RankingFunction = Callable[[Tensor, Tensor, RankingSettings], Tensor]
@@ -55,7 +61,7 @@ def measure(
     objectives: Sequence[Objective],
     hard_terms: Sequence[HardTerm],
     outputs: Sequence[Tensor],
-    teacher: Logits,
+    teacher: AnyLogits,
     targets: Targets,
 ) -> BatchMetrics:
     """Return the metrics of student outputs, each (A, B, D), teacher rows (B, C) and targets.
@@ -72,13 +78,39 @@ def measure(
     if isinstance(teacher, Mapping):
         means, reference = _measure_several(objectives, students, teacher, hard)
         return BatchMetrics(means, task.count(students, reference, targets.labels))
-    teachers = teacher.expand(students.shape)
+    teachers, ranked = compared_rows(objectives, students, teacher)
     divergence = _divergence(objectives, students, teachers)
-    ranking = map_ranking(ranking_per_image, objectives, students, teachers)
+    ranking = map_ranking(ranking_per_image, objectives, *ranked)
     further = task.row_values(students, teachers)
-    per_image = torch.stack([hard, divergence, ranking, kendall_tau(students, teachers), *further])
+    per_image = torch.stack([hard, divergence, ranking, kendall_tau(*ranked), *further])
+    if not isinstance(teacher, Tensor):
+        teacher = teacher.among_all(teacher.logits, students.shape[2], others=-math.inf)
     counts = task.count(students, teacher, targets.labels)
     return BatchMetrics(per_image.mean(dim=2).T, counts)
+
+
+class ComparedRows(NamedTuple):
+    """What KL compares students (A, B, C) with, and the rows of both that are ranked.
+
+    ``ranked`` are (A, B, C), or (A, B, K) where the logits of K classes are kept.
+    """
+
+    teachers: Tensor
+    ranked: tuple[Tensor, Tensor]
+
+
+def compared_rows(
+    objectives: Sequence[Objective], students: Tensor, teacher: Tensor | TopLogits
+) -> ComparedRows:
+    """Return the rows that are compared with one teacher's."""
+    if isinstance(teacher, Tensor):
+        teachers = teacher.expand(students.shape)
+        return ComparedRows(teachers, (students, teachers))
+    completed = [
+        completed_logits(student, teacher, objective.temperature)
+        for student, objective in zip(students, objectives, strict=True)
+    ]
+    return ComparedRows(torch.stack(completed), teacher.pair(students))
 
 
 def rows_of(task: Task, outputs: Sequence[Tensor]) -> Tensor:

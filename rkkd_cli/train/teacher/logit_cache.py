@@ -1,55 +1,58 @@
 """The teacher's logits on a stream's batches, kept on disk, one file per epoch.
 
 A stream is determined by its seed, and so are the teacher's logits on it. An epoch's file,
-``000012-<SHA-256>.npy``, holds an array (N, C) in the order of the stream: N images, C classes.
+``000012-<SHA-256>.npy``, holds the N images in the order of the stream: an array (N, C) of all
+logits, or (N,) rows of what is kept of them.
 """
 
 import os
 import re
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import IO, Literal
+from typing import IO
 
 import numpy as np
-import torch
 from numpy.lib import format as npy
-from numpy.typing import NDArray
 from torch import Tensor
 
-from rkkd_cli.errors import RunError
 from rkkd_cli.files import TEMPORARY_SUFFIX, add_path_to_errors, file_sha256
-from rkkd_cli.methods.inputs import logits_only
 from rkkd_cli.models import Features
+from rkkd_cli.train.teacher.logit_rows import Kept, RowFormat, Rows, row_format
 from rkkd_cli.train.teacher.model import Teacher
 from rkkd_cli.train.teacher.several import Teachers, TeacherSet
 
-CachePrecision = Literal["exact", "fp16"]
-
 FILE_NAME = re.compile(r"(\d{6})-([0-9a-f]{64})\.npy")
-DTYPES = {"exact": torch.float32, "fp16": torch.float16}
-NUMPY_DTYPES = {"exact": np.dtype("float32").str, "fp16": np.dtype("float16").str}
 
 
 class LogitCache:
     """The folder of one stream's logits. They are read if they are there, and written if not.
 
-    ``exact`` stores float32. ``fp16`` halves the size and rounds each logit by at most 2⁻¹¹ of its
-    value. The arms then get rounded logits in either case, so a run's numbers do not depend on
+    ``mode``: what of each image is kept, as ``cache_teacher`` says; with ``top:K`` also the rest at
+    ``temperatures``. The arms get just that in either case, so a run's numbers do not depend on
     which files are there.
     """
 
-    def __init__(self, folder: Path, precision: CachePrecision, images: int, classes: int) -> None:
-        self.folder, self.precision = folder, precision
-        self.shape = images, classes
+    def __init__(
+        self,
+        folder: Path,
+        mode: str,
+        images: int,
+        classes: int,
+        temperatures: Sequence[float] = (),
+    ) -> None:
+        self.folder, self.mode = folder, mode
+        self.images, self.classes = images, classes
+        self.rows: RowFormat = row_format(mode, classes, temperatures)
+        self.shape = images, *self.rows.dtype.shape
         self.problems: list[str] = []
         self.can_write = True
 
     @property
     def bytes_per_epoch(self) -> int:
         """The size of an epoch's file, without its header."""
-        return self.shape[0] * self.shape[1] * DTYPES[self.precision].itemsize
+        return self.images * self.rows.dtype.itemsize
 
     def cached_epochs(self) -> set[int]:
         """Return the epochs that have a file."""
@@ -67,9 +70,9 @@ class LogitCache:
         first image to its last is written.
         """
         assert isinstance(teacher, Teacher)
-        logits = self._read(epoch)
-        if logits is not None:
-            yield LogitReader(logits, first_image, teacher)
+        rows = self._read(epoch)
+        if rows is not None:
+            yield LogitReader(rows, self.rows, first_image, teacher)
             return
         writer = LogitWriter(self, epoch, teacher)
         try:
@@ -79,16 +82,14 @@ class LogitCache:
         finally:
             writer.abandon()
 
-    def _read(self, epoch: int) -> NDArray[np.float32 | np.float16] | None:
+    def _read(self, epoch: int) -> Rows | None:
         for path in sorted(self.folder.glob(f"{epoch:06d}-*.npy")):
             name = FILE_NAME.fullmatch(path.name)
             try:
                 if name and file_sha256(path) == name[2]:
-                    logits: NDArray[np.float32 | np.float16] = np.load(
-                        path, mmap_mode="r", allow_pickle=False
-                    )
-                    if logits.shape == self.shape:
-                        return logits
+                    rows: Rows = np.load(path, mmap_mode="r", allow_pickle=False)
+                    if rows.shape == self.shape and rows.dtype == self.rows.dtype.base:
+                        return rows
             except (OSError, ValueError) as error:
                 self.problems.append(f"{path} cannot be read ({error}); the teacher runs again")
                 continue
@@ -145,32 +146,35 @@ class CachedOutputs:
 
     def outputs(self, images: Tensor, features: bool) -> dict[str, Features]:
         """Return each teacher's logits of the next batch."""
-        return {name: one.outputs(images, features) for name, one in self.members.items()}
+        outputs: dict[str, Features] = {}
+        for name, one in self.members.items():
+            kept = one.outputs(images, features)
+            assert isinstance(kept, Features)  # top:K is refused for several teachers
+            outputs[name] = kept
+        return outputs
 
 
 class LogitReader:
-    """Returns the logits of an epoch from its file."""
+    """Returns what is kept of an epoch's logits from its file."""
 
-    def __init__(
-        self, logits: NDArray[np.float32 | np.float16], first_image: int, teacher: Teacher
-    ) -> None:
-        self.logits, self.next_image = logits, first_image
+    def __init__(self, rows: Rows, row: RowFormat, first_image: int, teacher: Teacher) -> None:
+        self.rows, self.format, self.next_image = rows, row, first_image
         self.device, self.task = teacher.device, teacher.task
 
-    def outputs(self, images: Tensor, features: bool) -> Features:
-        """Return the logits of the next batch. Only the number of ``images`` is used."""
+    def outputs(self, images: Tensor, features: bool) -> Kept:
+        """Return what is kept of the next batch. Only the number of ``images`` is used."""
         assert not features
-        rows = self.logits[self.next_image : self.next_image + len(images)]
+        rows = self.rows[self.next_image : self.next_image + len(images)]
         self.next_image += len(images)
-        return logits_only(torch.from_numpy(np.array(rows)).to(self.device).float())
+        return self.format.unpack(rows, self.device)
 
 
 class LogitWriter:
-    """Runs the teacher; after :meth:`begin`, its logits are written to the epoch's file."""
+    """Runs the teacher; after :meth:`begin`, what is kept is written to the epoch's file."""
 
     def __init__(self, cache: LogitCache, epoch: int, teacher: Teacher) -> None:
         self.cache, self.epoch, self.teacher, self.task = cache, epoch, teacher, teacher.task
-        self.dtype, self.images_left = DTYPES[cache.precision], cache.shape[0]
+        self.images_left = cache.images
         self.path = cache.folder
         self.file: IO[bytes] | None = None
 
@@ -183,28 +187,24 @@ class LogitWriter:
             )
             self.path, self.file = Path(name), os.fdopen(handle, "wb")
             header = {
-                "descr": NUMPY_DTYPES[self.cache.precision],
+                "descr": npy.dtype_to_descr(self.cache.rows.dtype.base),
                 "fortran_order": False,
                 "shape": self.cache.shape,
             }
             npy.write_array_header_1_0(self.file, header)
 
-    def outputs(self, images: Tensor, features: bool) -> Features:
-        """Return the teacher's logits of the batch, rounded as in the file.
+    def outputs(self, images: Tensor, features: bool) -> Kept:
+        """Return what is kept of the teacher's logits, as in the file.
 
-        Raises RunError for logits that float16 cannot represent.
+        Raises RunError for logits that the file cannot hold.
         """
         assert not features
-        logits = self.teacher.outputs(images, features=False).logits.to(self.dtype)
-        if self.dtype == torch.float16 and not logits.isfinite().all():
-            raise RunError(
-                "the teacher has logits beyond 65504, which fp16 cannot hold; use "
-                "cache_teacher=exact"
-            )
+        logits = self.teacher.outputs(images, features=False).logits
+        kept = self.cache.rows.keep(logits)
         if self.file is not None:
             with self._stop_at_os_errors():
-                self._append(self.file, logits.cpu())
-        return logits_only(logits.float())
+                self._append(self.file, self.cache.rows.pack(kept))
+        return kept
 
     def abandon(self) -> None:
         """Close and remove a file that is incomplete."""
@@ -214,9 +214,9 @@ class LogitWriter:
             self.file = None
             self.path.unlink(missing_ok=True)
 
-    def _append(self, file: IO[bytes], logits: Tensor) -> None:
-        file.write(logits.numpy().tobytes())
-        self.images_left -= len(logits)
+    def _append(self, file: IO[bytes], rows: Rows) -> None:
+        file.write(rows.tobytes())
+        self.images_left -= len(rows)
         if self.images_left == 0:
             file.close()
             self.file = None

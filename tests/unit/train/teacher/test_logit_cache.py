@@ -15,7 +15,7 @@ from rkkd_cli.errors import RunError
 from rkkd_cli.models import Classifier, Features
 from rkkd_cli.sweep.logit_cache import cached_streams, evict
 from rkkd_cli.train.events import Event
-from rkkd_cli.train.teacher.logit_cache import CachePrecision, LogitCache
+from rkkd_cli.train.teacher.logit_cache import LogitCache
 from rkkd_cli.train.teacher.model import Teacher
 
 IMAGES, CLASSES = 10, 3
@@ -54,7 +54,7 @@ def said(
         ]
 
 
-def store(folder: Path, kind: CachePrecision = "exact") -> LogitCache:
+def store(folder: Path, kind: str = "exact") -> LogitCache:
     return LogitCache(folder / "some" / "stream", kind, IMAGES, CLASSES)
 
 
