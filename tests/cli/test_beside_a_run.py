@@ -112,7 +112,24 @@ def test_what_only_logits_have_is_refused_for_methods_of_features(
         answer = warm_rkkd("run", "--cache-teacher", "--method", method, *quick(), cwd=tmp_path)
         refused(answer, f"method {method} uses more of the teacher than its logits")
         assert not (tmp_path / "results").exists()
-    refused(warm_rkkd("run", "cache_teacher=fp8", *quick(), cwd=tmp_path), "cache_teacher")
+    for mode in ("fp8", "top:0", "top:1", "top:x", "top:", "top:2.5", "top:-4"):
+        answer = warm_rkkd("run", f"cache_teacher={mode}", *quick(), cwd=tmp_path)
+        refused(answer, f"cache_teacher = '{mode}': must be off, exact, fp16, or top:K")
+
+
+def test_a_run_on_top_logits_says_what_its_columns_are(warm_rkkd: Program, tmp_path: Path) -> None:
+    words = ("run", "cache_teacher=top:4", *quick(), "--name", "top")
+    ran = succeeded(warm_rkkd(*words, cwd=tmp_path))
+    assert "(28 bytes an image, and 40 for all logits)" in ran.stderr
+    told = "with cache_teacher = top:4, kl in training is over 4 of 10 classes and one bin"
+    assert f"warning: {told}" in ran.stderr
+    assert told in succeeded(warm_rkkd("show", "top", cwd=tmp_path)).stdout
+    for command in ("findings", "report"):
+        succeeded(warm_rkkd(command, "top", cwd=tmp_path))
+    other = warm_rkkd("resume", "top", "cache_teacher=top:5", cwd=tmp_path)
+    refused(other, "it differs in cache_teacher")
+    answer = warm_rkkd("run", "several_teachers", "cache_teacher=top:4", cwd=tmp_path)
+    refused(answer, "keeps the top classes of one teacher, and several have different ones")
 
 
 ONE_EPOCH = quick("training.epochs=1", "training.schedule=constant")

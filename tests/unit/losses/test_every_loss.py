@@ -50,6 +50,10 @@ def ctkd(s: Tensor, t: Tensor) -> Tensor:
     return losses.kl_at_temperature(s, t, torch.tensor([3.0]))
 
 
+def tail_bin(s: Tensor, t: Tensor) -> Tensor:
+    return losses.tail_bin_kl_divergence(s, losses.top_logits(t, 2))
+
+
 def vid(s: Tensor, t: Tensor) -> Tensor:
     return losses.vid_loss(s, wave([s.shape[1]]), t)
 
@@ -68,6 +72,7 @@ LOSSES = {
     "class level": LossCase(losses.class_level_loss, FLAT, FLAT),
     "pld": LossCase(pld, FLAT, FLAT, False),
     "ctkd": LossCase(ctkd, FLAT, FLAT),
+    "tail bin": LossCase(tail_bin, FLAT, FLAT),
     "rkd distance": LossCase(rkd("distance", False), FLAT, WIDE),
     "rkd distance, unit": LossCase(rkd("distance", True), FLAT, WIDE),
     "rkd angle": LossCase(rkd("angle", False), FLAT, WIDE),

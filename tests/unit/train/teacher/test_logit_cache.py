@@ -12,10 +12,12 @@ from trained import CPU, events_of, experiment_with, notes_of, rows_of
 
 from rkkd_cli.data.model_input import taken_as_is
 from rkkd_cli.errors import RunError
+from rkkd_cli.losses import TopLogits
 from rkkd_cli.models import Classifier, Features
 from rkkd_cli.sweep.logit_cache import cached_streams, evict
 from rkkd_cli.train.events import Event
 from rkkd_cli.train.teacher.logit_cache import LogitCache
+from rkkd_cli.train.teacher.logit_rows import row_format
 from rkkd_cli.train.teacher.model import Teacher
 
 IMAGES, CLASSES = 10, 3
@@ -140,6 +142,37 @@ def test_logits_that_fp16_cannot_hold_are_refused(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="cache_teacher=exact"):
         said(store(tmp_path, "fp16"), teacher(factor=1e6))
     assert list(store(tmp_path, "fp16").folder.iterdir()) == []
+
+
+def test_top_logits_are_read_as_they_were_kept_at_each_temperature(tmp_path: Path) -> None:
+    outputs = LogitCache(tmp_path, "top:2", IMAGES, CLASSES, temperatures=(1.0, 4.0))
+
+    def kept(who: Teacher, first: int = 0) -> list[TopLogits]:
+        with outputs.open_epoch(1, first, who) as seer:
+            found = [seer.outputs(one, features=False) for one in batches()[first // 4 :]]
+        return [one for one in found if isinstance(one, TopLogits)]
+
+    written = kept(teacher())
+    assert outputs.bytes_per_epoch == IMAGES * (2 * (2 + 4) + 2 * 4)
+    for first in (0, 4):
+        for one, other in zip(kept(teacher(factor=7.0), first), written[first // 4 :], strict=True):
+            assert torch.equal(one.indices, other.indices)
+            assert torch.equal(one.logits, other.logits)
+            assert one.rest.keys() == other.rest.keys() == {1.0, 4.0}
+            assert all(torch.equal(one.rest[t], other.rest[t]) for t in one.rest)
+    whole = teacher().outputs(batches()[0], features=False).logits
+    assert torch.equal(written[0].logits, whole.topk(2, dim=1).values)
+
+
+@pytest.mark.parametrize(("classes", "size"), [(2**16, 2), (2**16 + 1, 4)])
+def test_the_number_of_any_class_fits_into_a_row(classes: int, size: int) -> None:
+    rows = row_format("top:2", classes, (4.0,))
+    assert rows.dtype.itemsize == 2 * (size + 4) + 4
+    logits = torch.zeros(1, classes)
+    logits[0, -1], logits[0, 5] = 2.0, 1.0
+    read = rows.unpack(rows.pack(rows.keep(logits)), CPU)
+    assert isinstance(read, TopLogits)
+    assert read.indices.tolist() == [[classes - 1, 5]]
 
 
 @pytest.fixture
