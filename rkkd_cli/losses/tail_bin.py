@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from rkkd_cli.losses.checks import in_one_dtype, positive
-from rkkd_cli.losses.divergence import kl_divergence
+from rkkd_cli.losses.divergence import LARGE_TEMPERATURE, kl_divergence
 
 
 class TopLogits(NamedTuple):
@@ -138,12 +138,14 @@ def _rest_logit(logits: Tensor, is_kept: Tensor, temperature: float) -> Tensor:
 
     The mass is summed over the rest alone: 1 less the mass of the others would lose all digits of
     a small one. At large T the logarithm of a mean near 1 would lose those that T multiplies, so
-    it is taken of how far the mean is from 1.
+    there it is taken of how far the mean is from 1.
     """
     count = (~is_kept).sum(dim=1).to(logits.dtype)
     others = logits.masked_fill(is_kept, -math.inf)
-    largest = others.amax(dim=1, keepdim=True)
-    scaled = (others - largest) / temperature
+    rest = temperature * ((others / temperature).logsumexp(dim=1) - count.log())
+    if temperature <= LARGE_TEMPERATURE:
+        return rest
+    largest = others.amax(dim=1)
+    scaled = (others - largest[:, None]) / temperature
     excess = scaled.expm1().masked_fill(is_kept, 0.0).sum(dim=1) / count
-    log_mean = torch.where(excess > -0.5, excess.log1p(), scaled.logsumexp(dim=1) - count.log())
-    return largest[:, 0] + temperature * log_mean
+    return torch.where(excess > -0.5, largest + temperature * excess.log1p(), rest)
