@@ -54,7 +54,7 @@ def logits_of(path: Path, name: str) -> Iterator[Logits]:
     trained = read_student(run, name)
     (arm,) = (one for one in read_experiment(run.experiment).resolved_arms if one.name == name)
     runtime = Runtime(CPU, cache_directory(), StopController(60.0))
-    opening = open_sources(arm.experiment, runtime, Origin(teachers=path / "teachers"))
+    opening = open_sources(arm.experiment, runtime, Origin(teachers=path))
     while True:
         try:
             next(opening)

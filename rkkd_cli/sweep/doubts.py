@@ -98,7 +98,8 @@ def _top_classes(stream: CheckedStream) -> Iterator[str]:
         yield (
             f"with cache_teacher = {mode}, kl in training is over {kept} of "
             f"{stream.dataset.num_classes} classes and one bin for the others, and rank and "
-            "kendall_tau are over those classes; on held-out images they are over all"
+            "kendall_tau are over those classes; on held-out images kl and kendall_tau are over "
+            "all, and rank is over its channels of all"
         )
 
 
