@@ -82,7 +82,7 @@ def tail_bin_kl_divergence(
     shares out Q as the teacher does P; so it is where K ≥ C − 1.
 
     The gradient goes to the student only, and can be differentiated no further. By a logit of the
-    rest it is T/B · q_bc (1 − P_b/Q_b): the rest is raised or lowered as one, and keeps its shape.
+    rest it is T/B · q_bc (1 − P_b/Q_b), of one sign for all of them: it is about their mass alone.
 
     Args:
         student_logits: s, (B, C), all of them.

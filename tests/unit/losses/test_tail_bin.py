@@ -80,7 +80,7 @@ def test_the_completed_teacher_keeps_what_is_kept_and_the_students_shape_of_the_
     assert (moved.nan_to_num(-math.inf).amax(1) - moved.nan_to_num(math.inf).amin(1) < 1e-9).all()
 
 
-def test_the_gradient_moves_the_rest_as_one() -> None:
+def test_the_gradient_by_the_rest_is_about_its_mass_alone() -> None:
     student, teacher, t = logits(3).requires_grad_(), logits(4), 2.0
     kept = top_logits(teacher, 3, (t,))
     (gradient,) = torch.autograd.grad(tail_bin_kl_divergence(student, kept, t), student)
