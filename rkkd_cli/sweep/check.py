@@ -233,7 +233,8 @@ def _check_cached_outputs(arm: Arm, method: Method, classes: int) -> None:
 def _reads_all_logits(experiment: Experiment, method: Method, kept: int) -> str | None:
     """Return what of an arm reads more than the teacher's top logits and the mass of the rest."""
     rank, channels = experiment.rank, parse_channels(experiment.rank.channels)
-    are_kept = channels == ALL or (channels.largest and 1 < channels.amount <= kept)
+    of_teacher = channels.largest and not channels.both
+    are_kept = channels == ALL or (of_teacher and 1 < channels.amount <= kept)
     readers = {
         f"method {experiment.method.name}": bool(method.terms),
         "method.standardize_logits": experiment.method.standardize_logits,

@@ -198,6 +198,7 @@ def test_so_are_the_gradients_that_are_diagnosed() -> None:
         (["rank.channels=top:0.4"], r"rank\.channels = top:0\.4"),
         (["rank.channels=top:5"], r"rank\.channels = top:5"),
         (["rank.channels=bottom:2"], r"rank\.channels = bottom:2"),
+        (["rank.channels=union:3"], r"rank\.channels = union:3"),
     ],
 )
 def test_what_needs_all_logits_is_refused_before_the_run(
