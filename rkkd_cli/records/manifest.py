@@ -12,6 +12,8 @@ from rkkd_cli.config.tasks import task_of
 from rkkd_cli.errors import UserError
 
 ALLOW_EXTRA = ConfigDict(extra="allow", ser_json_inf_nan="constants")
+# Of a run's folder: raise it when files change such that older versions would misread them.
+RUN_FORMAT = 1
 ENDED_STATUSES = ("finished", "incomplete")
 
 
@@ -85,9 +87,14 @@ class EarlyEnd(TypedDict):
     best_epoch: int
 
 
+class NewerRunError(UserError):
+    """The run was written by a newer rkkd, in a format that this one cannot know."""
+
+
 class Manifest(BaseModel):
     """The status of a run, and what its numbers depend on besides the experiment.
 
+    - ``format`` is that of all files of the run: see RUN_FORMAT and docs/formats.md.
     - ``id`` is random, so that checkpoints of one run are not mistaken for another's.
     - ``status`` is ``running`` while the run trains; ``finished`` when all arms reached their last
       epoch; ``incomplete`` when an arm stopped before; ``interrupted`` after a signal; ``failed``
@@ -111,6 +118,7 @@ class Manifest(BaseModel):
 
     model_config = ALLOW_EXTRA
 
+    format: int = 1
     run: str
     id: str = ""
     status: Literal["running", "finished", "incomplete", "failed", "interrupted"]
@@ -164,13 +172,22 @@ def manifest_text(manifest: Manifest) -> str:
 
 
 def parse_manifest(text: str, where: str) -> Manifest:
-    """Return the manifest in ``text``. Raises UserError that says how it is damaged."""
+    """Return the manifest in ``text``.
+
+    Raises UserError that says how it is damaged, NewerRunError for one of a newer format.
+    """
     try:
         content = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise UserError(f"{where} is damaged: {error}") from None
     if not isinstance(content, dict) or "checksum" not in content:
         raise UserError(f"{where} is damaged: it is no manifest of a run")
+    written = content.get("format")
+    if isinstance(written, int) and written > RUN_FORMAT:
+        raise NewerRunError(
+            f"{where} was written by a newer rkkd (format {written}, here {RUN_FORMAT}); use that "
+            "version or a later one"
+        )
     if content.pop("checksum") != _checksum(content):
         raise UserError(f"{where} is damaged: its content does not fit its checksum")
     try:

@@ -1,5 +1,6 @@
 """Damaged, lost and foreign checkpoints, manifests, experiments: restored, or named."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from rkkd_cli.config.compatibility import same_numbers
 from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.config.presets import read_experiment
 from rkkd_cli.errors import RunError, UserError
+from rkkd_cli.records.manifest import RUN_FORMAT, Manifest, manifest_text
 from rkkd_cli.records.run_directory import RunDirectory
 
 
@@ -227,3 +229,23 @@ def test_no_damage_of_an_experiment_changes_what_is_trained(
             assert "\n" not in outcome
         else:
             assert same_numbers(outcome, original)
+
+
+def write_newer_format(run: Path) -> None:
+    """Give the manifest the next format, and the checksum of a sound file."""
+    content = json.loads((run / "manifest.json").read_text(encoding="utf-8"))
+    newer = Manifest.model_validate(content | {"format": RUN_FORMAT + 1})
+    (run / "manifest.json").write_text(manifest_text(newer), encoding="utf-8")
+
+
+def test_a_run_of_a_newer_format_is_refused_in_one_sentence_and_left_as_it_is(
+    ended: Path, warm_rkkd: Program
+) -> None:
+    with copied(ended) as run:
+        write_newer_format(run)
+        shutil.rmtree(run / "checkpoints")  # from which a damaged manifest could be restored
+        before = (run / "manifest.json").read_bytes()
+        for command in ("show", "resume"):
+            said = refused(warm_rkkd(command, "run", cwd=run.parent.parent))
+            assert "manifest.json was written by a newer rkkd (format 2, here 1)" in said
+        assert (run / "manifest.json").read_bytes() == before

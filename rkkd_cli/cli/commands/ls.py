@@ -139,7 +139,7 @@ def _narrow_keys(rows: list[list[Any]]) -> Table:
 def _runs(out: Path) -> Table:
     from rkkd_cli.config.presets import recorded_head
     from rkkd_cli.config.value_lists import seeds_text
-    from rkkd_cli.records.manifest import teacher_name
+    from rkkd_cli.records.manifest import NewerRunError, teacher_name
     from rkkd_cli.records.run_directory import find_runs
     from rkkd_cli.report.setting_text import objectives_text
 
@@ -148,7 +148,8 @@ def _runs(out: Path) -> Table:
         try:
             manifest = run.read_manifest()
         except UserError as error:
-            rows.append([run.name, "damaged", "", "", str(error), ""])
+            status = "newer" if isinstance(error, NewerRunError) else "damaged"
+            rows.append([run.name, status, "", "", str(error), ""])
             continue
         teachers = ", ".join(map(teacher_name, manifest.teachers))
         datasets = ", ".join(facts["name"] for facts in manifest.datasets)

@@ -14,7 +14,7 @@ from rkkd_cli.config.tasks import DETECTOR_TERMS, detector_kind
 from rkkd_cli.config.teachers import target_columns
 from rkkd_cli.methods import method_terms
 from rkkd_cli.records.environment import command_line, environment
-from rkkd_cli.records.manifest import Manifest
+from rkkd_cli.records.manifest import RUN_FORMAT, Manifest
 from rkkd_cli.records.metrics import columns
 
 
@@ -48,6 +48,7 @@ def new_manifest(name: str, device: str) -> Manifest:
     facts = environment()
     facts["versions"]["torch"] = str(torch.__version__)  # with its build
     return Manifest(
+        format=RUN_FORMAT,
         run=name,
         id=uuid.uuid4().hex,
         status="running",

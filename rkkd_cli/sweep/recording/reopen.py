@@ -18,7 +18,13 @@ from rkkd_cli.config.grid import NUMBERS_VERSION
 from rkkd_cli.config.presets import read_experiment, to_toml
 from rkkd_cli.errors import RunError, UserError
 from rkkd_cli.files import read_file, remove_leftovers, write_atomically
-from rkkd_cli.records.manifest import ENDED_STATUSES, FailedJob, Manifest, parse_manifest
+from rkkd_cli.records.manifest import (
+    ENDED_STATUSES,
+    FailedJob,
+    Manifest,
+    NewerRunError,
+    parse_manifest,
+)
 from rkkd_cli.records.metrics import MAX_METRICS_BYTES, header_line, metrics_sha256
 from rkkd_cli.records.restore import restore_metrics
 from rkkd_cli.records.run_directory import RunDirectory
@@ -144,9 +150,11 @@ def _cells(job: FailedJob) -> list[Cell]:
 
 
 def _read_manifest(run: RunDirectory) -> tuple[Manifest | None, str]:
-    """Return the manifest, or the problem with it."""
+    """Return the manifest, or the damage. Raises NewerRunError: that would be no repair."""
     try:
         return run.read_manifest(), ""
+    except NewerRunError:
+        raise
     except UserError as error:
         return None, str(error)
 
