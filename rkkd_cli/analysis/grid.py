@@ -1,6 +1,5 @@
 """``grid.csv``: one row per cell and seed, computed from metrics.csv."""
 
-import io
 from typing import Any
 
 import pandas as pd
@@ -9,6 +8,7 @@ from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.config.grid import cell_hash, varied_texts
 from rkkd_cli.config.tasks import TaskRecords
 from rkkd_cli.records.manifest import Manifest
+from rkkd_cli.records.metrics import read_exactly
 
 
 def grid_frame(metrics: pd.DataFrame, experiment: Experiment, manifest: Manifest) -> pd.DataFrame:
@@ -39,7 +39,7 @@ def grid_frame(metrics: pd.DataFrame, experiment: Experiment, manifest: Manifest
     # Read back, so that varied values have the types that a reader of grid.csv gets.
     empty = {column: [""] for column in (*experiment.vary, *outcome, *final)}
     texts = {"arm": str, "cell": str, "status": str}
-    return pd.read_csv(io.StringIO(text), dtype=texts, keep_default_na=False, na_values=empty)
+    return read_exactly(text, texts, empty)
 
 
 def _outcome_columns(task: TaskRecords) -> tuple[str, ...]:

@@ -223,14 +223,29 @@ def _parse_rows(
     optional = (*task.split_columns("val"), *ema, *varied, *extra, *missing)
     may_be_empty = {column: [""] for column in optional}
     try:
-        frame = pd.read_csv(
-            io.StringIO(text), dtype={"arm": str}, keep_default_na=False, na_values=may_be_empty
-        )
+        frame = read_exactly(text, {"arm": str}, may_be_empty)
     except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise UserError(f"{path} cannot be read as CSV: {error}") from None
     for column in frame.columns[1:] if len(frame) else ():
         if column not in varied:
             _check_numbers(frame[column], path)
+    return frame
+
+
+def read_exactly(
+    text: str, dtype: Mapping[str, type], na_values: Mapping[str, list[str]]
+) -> "pd.DataFrame":
+    """Return a CSV text with its floats to the last bit, as pandas before 3.1 has to be told.
+
+    Values are missing only where ``na_values`` says so. Raises the errors of ``pandas.read_csv``.
+    """
+    import pandas as pd
+
+    is_exact = tuple(map(int, pd.__version__.split(".")[:2])) >= (3, 1)
+    options: dict[str, Any] = {} if is_exact else {"float_precision": "round_trip"}
+    frame: pd.DataFrame = pd.read_csv(
+        io.StringIO(text), dtype=dtype, keep_default_na=False, na_values=na_values, **options
+    )
     return frame
 
 

@@ -159,7 +159,11 @@ def test_an_onnx_file_gives_the_models_logits_for_any_number_of_images(
     for package in ("onnx", "onnxscript"):
         pytest.importorskip(package)
     runtime = pytest.importorskip("onnxruntime")
-    exported = succeeded(warm_rkkd("export", "own", "kd", "--to", "student.onnx", cwd=folder))
+    answer = warm_rkkd("export", "own", "kd", "--to", "student.onnx", cwd=folder)
+    if torch.__version__.startswith("2.6."):
+        refused(answer, "cannot write mynet:MyNet as an ONNX graph", status=1, alone=False)
+        return
+    exported = succeeded(answer)
     assert "mynet:MyNet of arm kd, seed 0, epoch 3, 3 classes" in exported.stdout
     session = runtime.InferenceSession(folder / "student.onnx")
     assert session.get_modelmeta().custom_metadata_map["rkkd.class_names"] == json.dumps(CLASSES)

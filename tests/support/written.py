@@ -29,6 +29,6 @@ def content_below(folder: Path) -> dict[str, bytes]:
 
 
 def times_below(*folders: Path) -> dict[str, int]:
-    """Return when each file and folder was last changed."""
-    paths = [path for folder in folders for path in folder.rglob("*")]
+    """Return when each file and folder was last changed, but for locks, which are only locked."""
+    paths = [path for folder in folders for path in folder.rglob("*") if path.name != ".lock"]
     return {str(path): path.stat().st_mtime_ns for path in paths}

@@ -9,7 +9,7 @@ import logging
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -66,13 +66,7 @@ def export_onnx(student: Student) -> ExportedFile:
     import onnx
     from onnxruntime import InferenceSession
 
-    program = _exported(student)
-    with _silence():
-        onnx_program = torch.onnx.export(
-            program, input_names=[INPUT], output_names=[OUTPUT], dynamo=True, verbose=False
-        )
-    assert onnx_program is not None
-    proto = onnx_program.model_proto
+    proto = _onnx_proto(student)
     facts = {f"{METADATA_PREFIX}{key}": text for key, text in student.metadata.items()}
     onnx.helper.set_model_props(proto, facts)
     content = proto.SerializeToString()
@@ -123,6 +117,23 @@ def _exported(student: Student) -> torch.export.ExportedProgram:
         f"{student.experiment.student.model} cannot be exported as a graph ({reasons[0]}); export "
         "its weights, as .safetensors"
     )
+
+
+def _onnx_proto(student: Student) -> Any:
+    """Return the graph as ONNX has it. Raises RunError if PyTorch cannot translate it."""
+    program = _exported(student)
+    try:
+        with _silence():
+            translated = torch.onnx.export(
+                program, input_names=[INPUT], output_names=[OUTPUT], dynamo=True, verbose=False
+            )
+    except Exception as error:  # the exporter's errors are of many kinds
+        raise RunError(
+            f"PyTorch {torch.__version__} cannot write {student.experiment.student.model} as an "
+            f"ONNX graph ({type(error).__name__}); export it as .pt2, or take a newer PyTorch"
+        ) from None
+    assert translated is not None
+    return translated.model_proto
 
 
 @contextmanager

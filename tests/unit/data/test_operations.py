@@ -130,7 +130,11 @@ def test_every_operation_at_every_magnitude_is_torchvisions(
             for sign in (1, -1) if is_signed else (1,):
                 strength = 0.0 if table is None else sign * float(table[magnitude])
                 expected = transform._apply_image_or_video_transform(
-                    pixels[0], name, strength, interpolation="nearest", fill={torch.Tensor: None}
+                    pixels[0],
+                    name,
+                    strength,
+                    interpolation=v2.InterpolationMode.NEAREST,
+                    fill={torch.Tensor: None},
                 )
                 own = sign * one.strengths()[magnitude] + one.offset
                 assert torch.equal(one.operation(pixels, own[None])[0], expected), (name, magnitude)

@@ -1,5 +1,6 @@
 """The Triton kernel against float64: in Triton's interpreter, and on a GPU where there is one."""
 
+import inspect
 import os
 import subprocess
 import sys
@@ -78,6 +79,8 @@ def test_the_kernel_has_three_special_functions_a_pair_and_adds_nothing_atomical
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource, compile
 
+    if "constexprs" not in inspect.signature(ASTSource).parameters:
+        pytest.skip("Triton before 3.3, of PyTorch 2.6, is asked for its code in another way")
     from rkkd_cli.losses.kernels.triton_tiles import SPECIAL_FUNCTIONS, tile
 
     names = ("s", "t", "partial", "agreed")
@@ -87,7 +90,8 @@ def test_the_kernel_has_three_special_functions_a_pair_and_adds_nothing_atomical
         signature=types | dict.fromkeys(("counts", "SURROGATE", "SIZE"), "constexpr"),
         constexprs={"counts": None, "SURROGATE": COMPILED_SURROGATES.index("tanh"), "SIZE": 32},
     )
-    compiled = compile(source, target=GPUTarget("cuda", 90, 32), options={"num_warps": 1})
+    options = {"num_warps": 1, "enable_fp_fusion": True}  # the default of Triton before 3.10
+    compiled = compile(source, target=GPUTarget("cuda", 90, 32), options=options)
     text = compiled.asm["ptx"]
     pairs_per_thread = 32 * 32 // 32
     special = text.count("ex2.approx") + text.count("div.full") + text.count("rcp.approx")

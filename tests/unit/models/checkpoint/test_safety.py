@@ -5,6 +5,7 @@ import builtins
 import io
 import os
 import pickle
+import re
 import subprocess
 import sys
 import tarfile
@@ -73,7 +74,8 @@ def test_a_call_in_a_file_is_never_made(kind: str, zipped: bool, tmp_path: Path)
     content = {"model": state(), "x": evil(kind, trace)}
     torch.save(content, path, _use_new_zipfile_serialization=zipped)
     said = refusal(path)
-    assert f"holds a {NAMED.get(kind, f'{os.name}.system')} object" in said
+    named = NAMED.get(kind, f"{os.name}.system")
+    assert re.search(rf"holds a (builtins\.)?{named} object", said)  # PyTorch 2.6 names builtins
     assert "never unpickled" in said
     assert not trace.exists()
 
