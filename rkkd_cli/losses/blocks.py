@@ -5,9 +5,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from rkkd_cli.losses.checks import check_target, positive
+from rkkd_cli.losses.own_gradient import scaled_gradient
 from rkkd_cli.losses.rows import check_mask, rows_of_logits
 
 
@@ -32,7 +32,8 @@ def in_blocks(
 
     Args:
         loss: a loss of :mod:`rkkd_cli.losses` that returns one number, such as
-            :func:`kl_divergence`. ``functools.partial`` gives it other settings.
+            :func:`kl_divergence`. ``functools.partial`` gives it other settings. One of your own
+            has to take ``normalizer``, and ``target`` and ``mask`` if they are given.
         student_logits: s, (…, C). The gradient goes to them only.
         teacher_logits: t, (…, C).
         rows_per_block: rows of C logits that are computed at once, at least 1.
@@ -91,11 +92,9 @@ class _InBlocks(torch.autograd.Function):
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
         ctx.mark_non_differentiable(output[1])
         ctx.set_materialize_grads(False)  # else zeros as large as the gradient stand for its own
-        ctx.save_for_backward(output[1])
+        ctx.save_for_backward(output[1], inputs[0])
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, *upstream: Tensor | None) -> tuple[Tensor | None, ...]:
-        (gradient,) = ctx.saved_tensors
-        of_student = None if upstream[0] is None else upstream[0] * gradient
-        return of_student, None, None, None
+        gradient, student = ctx.saved_tensors
+        return scaled_gradient(upstream[0], gradient, student), None, None, None

@@ -4,9 +4,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from rkkd_cli.losses.kernels import cpu, cuda, torch_blocks
+from rkkd_cli.losses.own_gradient import scaled_gradient
 from rkkd_cli.losses.ranked_rows import RankingSettings, mean_of_orders, per_image, ranked_rows
 from rkkd_cli.losses.rows import paired_rows, rows_of_logits
 from rkkd_cli.losses.surrogates import COMPILED_SURROGATES, SURROGATES
@@ -183,13 +183,12 @@ class _RankingLoss(torch.autograd.Function):
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
         ctx.mark_non_differentiable(output[1])
         ctx.set_materialize_grads(False)  # else zeros as large as the gradient stand for its own
-        ctx.save_for_backward(output[1])
+        ctx.save_for_backward(output[1], inputs[0])
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, *upstream: Tensor | None) -> tuple[Tensor | None, ...]:
-        (gradient,) = ctx.saved_tensors
-        of_student = None if upstream[0] is None else upstream[0] * gradient
+        gradient, student = ctx.saved_tensors
+        of_student = scaled_gradient(upstream[0], gradient, student)
         return of_student, None, None, None, None, None
 
 

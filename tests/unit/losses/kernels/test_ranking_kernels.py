@@ -281,8 +281,8 @@ def test_importing_the_losses_brings_nothing_but_what_torch_brings() -> None:
 
 def test_where_nothing_can_be_kept_the_kernels_are_compiled_all_the_same(tmp_path: Path) -> None:
     code = (
-        "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))\n"
-        "import torch; from rkkd_cli.losses import kendall_tau_b\n"
+        "import resource, torch; resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))\n"
+        "from rkkd_cli.losses import kendall_tau_b\n"
         "print(kendall_tau_b(torch.arange(5.0)[None], torch.arange(5.0)[None]).item())"
     )
     assert float(run(code, NUMBA_CACHE_DIR=str(tmp_path))) == 1
