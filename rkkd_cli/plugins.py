@@ -173,3 +173,18 @@ def _importable(folder: Path) -> Iterator[None]:
 
 def _with_article(noun: str) -> str:
     return f"an {noun}" if noun[:1].lower() in "aeiou" else f"a {noun}"
+
+
+@contextmanager
+def without_script() -> Iterator[None]:
+    """Let processes that start meanwhile not run the user's script again.
+
+    multiprocessing imports the main module into each process that it starts. Ours need nothing of
+    it, and a script without ``if __name__ == "__main__":`` would begin its runs anew in each.
+    """
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main

@@ -24,13 +24,14 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from rkkd_cli.data.streaming.crops import Crop
 from rkkd_cli.data.streaming.decode import read_image, reject_decompression_bombs
 from rkkd_cli.errors import RunError, UserError
+from rkkd_cli.plugins import without_script
 
 MAX_DEFAULT_WORKERS = 8
 PREFETCH_FACTOR = 2  # batches that a worker decodes ahead
 
 # Workers are forked from a server that has no threads and has imported what they need.
 START_METHOD = "forkserver" if "forkserver" in mp.get_all_start_methods() else "spawn"
-PRELOADED = ["__main__", __name__]
+PRELOADED = [__name__]
 
 
 class ImageError(RunError):
@@ -142,7 +143,7 @@ class ImageLoader:
             yield pixels
 
     def _decoded(self, pin_memory: bool) -> Iterator[Tensor | str]:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), without_script():
             warnings.simplefilter("ignore")  # of more workers than cores, which somebody asked for
             if self.loader is None:
                 self.loader = _make_loader(self.tasks, self.workers, pin_memory, self.decode)

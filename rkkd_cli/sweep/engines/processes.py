@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 
+from rkkd_cli.plugins import without_script
 from rkkd_cli.sweep.engines.commit_buffer import CommitBuffer
 from rkkd_cli.sweep.engines.local import run_job
 from rkkd_cli.sweep.engines.pool import Pool, WorkerDied
@@ -132,7 +133,8 @@ class WorkerProcess:
         self.process = context.Process(
             target=serve, args=(worker_connection, options, folders, gpu)
         )
-        self.process.start()
+        with without_script():
+            self.process.start()
         worker_connection.close()
 
     def submit(self, job: Job, state: bytes | None) -> None:
