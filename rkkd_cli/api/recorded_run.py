@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import pandas as pd
 
@@ -14,7 +14,7 @@ from rkkd_cli.analysis.stored_run import record_of
 from rkkd_cli.analysis.summary import summarise, summary_table
 from rkkd_cli.config.experiment import Experiment
 from rkkd_cli.config.presets import published_path, read_experiment
-from rkkd_cli.errors import UserError
+from rkkd_cli.errors import UserError, unknown_name
 from rkkd_cli.records import DEFAULT_RESULTS
 from rkkd_cli.records.manifest import Manifest
 from rkkd_cli.records.run_directory import RunDirectory
@@ -105,6 +105,7 @@ class Run:
         The columns are those of ``rkkd compare --format csv``.
         """
         record = self._record
+        metrics = [metrics] if isinstance(metrics, str) else metrics
         columns = record.experiment.task_records.compared_columns if metrics is None else metrics
         arms = [other for other in others if isinstance(other, str)]
         runs = [other for other in others if isinstance(other, Run)]
@@ -144,7 +145,8 @@ class Run:
         """Return a trained student: its ``module``, in eval mode, and the ``facts`` of its images.
 
         The module takes (B, C, H, W) float32 images, (pixels / 255 − ``facts.mean``) /
-        ``facts.std``, and returns logits (B, classes).
+        ``facts.std``, and returns logits (B, classes), or with ``task = "embedding"`` (B, D). A
+        detector is torchvision's own.
 
         Args:
             arm: the name of an arm.
@@ -153,8 +155,10 @@ class Run:
         """
         from rkkd_cli.sweep.students.student import check_code, read_student
 
+        if weights not in get_args(WeightsKind):
+            raise unknown_name("weights", str(weights), get_args(WeightsKind))
         check_code(self._directory)
-        return read_student(self._directory, arm, seed, weights)
+        return read_student(self._directory, arm, None if seed is None else int(seed), weights)
 
 
 def open_run(run: str | Path, results: str | Path = DEFAULT_RESULTS) -> Run:

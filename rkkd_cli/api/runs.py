@@ -11,11 +11,11 @@ from rkkd_cli.api.engines import make_engine
 from rkkd_cli.api.execute import Executor
 from rkkd_cli.api.options import ChosenLoggers, EngineOptions, RunOptions
 from rkkd_cli.api.progress_bar import PythonWatcher
+from rkkd_cli.api.python_values import as_overrides
 from rkkd_cli.api.recorded_run import Run
 from rkkd_cli.api.requests import ExperimentRequest, LoadedExperiment, run_to_resume
 from rkkd_cli.api.signals import Interrupted
 from rkkd_cli.config.experiment import Experiment, name_from
-from rkkd_cli.config.overrides import Override, current_key
 from rkkd_cli.config.presets import DEFAULT_PRESET
 from rkkd_cli.config.shipped import preset_description, preset_names
 from rkkd_cli.errors import UserError
@@ -36,16 +36,18 @@ def load_experiment(
     Args:
         preset: the name of a preset, a TOML file, or a run's folder.
         overrides: values by key, such as ``{"training.epochs": 5, "seeds": [0, 1]}``; None gives a
-            key its default. The keys are those of ``rkkd ls keys``.
+            key its default. The keys are those of ``rkkd ls keys``. Nested tables change only the
+            keys that they name, except ``arms``, ``vary``, ``findings``, ``teachers`` and a model's
+            ``options``, which are replaced. Values may be numpy's.
 
     A preset that varies keys gets all cells of its grid as arms. Raises UserError, which names the
     key and the way out.
     """
-    typed = [
-        Override(current_key(key), "none" if value is None else value)
-        for key, value in (overrides or {}).items()
-    ]
-    return ExperimentRequest(str(preset), typed).experiment()
+    if not isinstance(preset, str | Path):
+        raise UserError(f"a preset is a name or a file, not {type(preset).__name__}")
+    if overrides is not None and not isinstance(overrides, Mapping):
+        raise UserError("overrides are values by key, such as {'training.epochs': 5}")
+    return ExperimentRequest(str(preset), [*as_overrides(overrides or {})]).experiment()
 
 
 def run(
@@ -71,8 +73,7 @@ def run(
         on_event: is called with every event: see ``rkkd_cli.train.events``.
         progress: show a progress bar, in a notebook or a terminal.
         figures: draw the figures into the run's folder at the end.
-        workers: processes that train the seeds side by side. A script needs
-            ``if __name__ == "__main__":`` around the call then.
+        workers: processes that train the seeds side by side.
         loggers: ``tensorboard``, ``wandb``, ``mlflow``.
         checkpoint_minutes: time between checkpoints within an epoch.
 
@@ -80,8 +81,13 @@ def run(
     Raises UserError for what cannot be run, before anything is written, and RunError if the
     training fails.
     """
+    if not isinstance(workers, int) or workers < 1:
+        raise UserError(f"workers = {workers!r}: must be a whole number from 1 on")
+    if on_event is not None and not callable(on_event):
+        raise UserError("on_event must be a function that takes an event")
     whole = experiment if isinstance(experiment, Experiment) else load_experiment(experiment)
     out = Path(results)
+    loggers = [loggers] if isinstance(loggers, str) else loggers
     if resume and name is None:
         raise UserError("resume=True needs the name of the run to begin or to continue")
     begun = run_to_resume(AUTO if resume else None, name, out)

@@ -23,8 +23,15 @@ def environment() -> dict[str, Any]:
 
 
 def command_line() -> list[str]:
-    """Return the command as typed, without the paths of interpreter and script."""
-    return ["rkkd", *sys.argv[1:]]
+    """Return the command as typed, without the paths of interpreter and program.
+
+    Of a script of the user's it names the script, of a notebook only Python.
+    """
+    program = Path(sys.argv[0])
+    if program.stem == "rkkd" or program.parent.name == "rkkd_cli":
+        return ["rkkd", *sys.argv[1:]]
+    is_script = program.suffix == ".py" and program.stem != "ipykernel_launcher"
+    return ["python", *(sys.argv if is_script else ())]
 
 
 def processor() -> str:

@@ -222,19 +222,21 @@ def _check_cached_outputs(arm: Arm, method: Method, classes: int) -> None:
             f"cache_teacher = {mode} keeps some of the classes, and the dataset has {classes}; "
             "use cache_teacher=exact, or a smaller number"
         )
-    reader = _reads_all_logits(experiment, method, kept)
+    reader = _reads_more_logits(experiment, method, kept, classes)
     if reader is not None:
         raise UserError(
-            f"arm {arm.name}: {reader} needs the logits of all {classes} classes, and "
-            f"cache_teacher = {mode} keeps those of {kept}; use cache_teacher=exact"
+            f"arm {arm.name}: {reader} needs more than the logits of the teacher's top {kept} "
+            f"classes, which is what cache_teacher = {mode} keeps; use cache_teacher=exact"
         )
 
 
-def _reads_all_logits(experiment: Experiment, method: Method, kept: int) -> str | None:
+def _reads_more_logits(
+    experiment: Experiment, method: Method, kept: int, classes: int
+) -> str | None:
     """Return what of an arm reads more than the teacher's top logits and the mass of the rest."""
     rank, channels = experiment.rank, parse_channels(experiment.rank.channels)
     of_teacher = channels.largest and not channels.both
-    are_kept = channels == ALL or (of_teacher and 1 < channels.amount <= kept)
+    are_kept = channels == ALL or (of_teacher and channels.count(classes) <= kept)
     readers = {
         f"method {experiment.method.name}": bool(method.terms),
         "method.standardize_logits": experiment.method.standardize_logits,

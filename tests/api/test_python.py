@@ -9,6 +9,7 @@ import sys
 import threading
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -113,6 +114,41 @@ def test_a_grid_has_cells(tmp_path: Path) -> None:
     assert "marginals" in of_grid.figures()
 
 
+def test_values_may_be_nested_and_numpys() -> None:
+    nested = load_experiment(
+        "rank_grad",
+        {
+            "training": {"epochs": np.int64(3)},
+            "seeds": range(2),
+            "dataset.root": Path("photos"),
+            "vary": {"rank.weight": np.linspace(0.5, 1.0, 2)},
+            "arms": {"a": {"rank.grad": True}, "b": {"rank": {"grad": np.bool_(False)}}},
+        },
+    )
+    assert nested.training.epochs == 3
+    assert nested.training.lr == load_experiment("rank_grad").training.lr
+    assert nested.seeds == (0, 1)
+    assert nested.vary["rank.weight"] == (0.5, 1.0)
+    assert [arm.experiment.rank.grad for arm in nested.resolved_arms] == [True, False]
+
+
+def test_a_script_needs_no_guard_for_workers(tmp_path: Path) -> None:
+    script = tmp_path / "study.py"
+    script.write_text(
+        "from rkkd_cli import load_experiment, run\n"
+        f"overrides = {SMALL | {'seeds': [0, 1]}}\n"
+        "print(run(load_experiment('rank_grad', overrides), workers=2, progress=False).status)\n",
+        encoding="utf-8",
+    )
+    answer = subprocess.run(
+        [sys.executable, str(script), "word"], cwd=tmp_path, capture_output=True, text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert answer.stdout == "finished\n", answer.stderr
+    (folder,) = (tmp_path / "results").iterdir()
+    assert open_run(folder).manifest.command == ["python", str(script), "word"]
+
+
 @pytest.mark.parametrize(
     ("overrides", "sentence"),
     [
@@ -138,7 +174,12 @@ def test_what_a_run_lacks_is_a_sentence_too(ended: tuple[Run, list[Event]]) -> N
         (lambda: of_run.compare("kd", of_run), "arms of this run, or one other run"),
         (lambda: of_run.cells, "is no grid"),
         (lambda: open_run("nothing", of_run.path.parent), "no run 'nothing'"),
+        (lambda: of_run.student("kd", weights="x"), "unknown weights 'x'"),  # type: ignore[arg-type]
         (lambda: run(small(), resume=True), "needs the name"),
+        (lambda: run(small(), workers=0), "workers = 0: must be"),
+        (lambda: run(small(), on_event=3), "must be a function"),  # type: ignore[arg-type]
+        (lambda: load_experiment("rank_grad", ["a=1"]), "values by key"),  # type: ignore[arg-type]
+        (lambda: load_experiment("rank_grad", {3: 3}), "3 is no key"),  # type: ignore[dict-item]
         (lambda: run(small(), loggers=["wandbb"]), "unknown logger 'wandbb'"),
     ):
         with pytest.raises(UserError, match=sentence):
@@ -152,7 +193,8 @@ def test_ctrl_c_saves_a_checkpoint_and_the_run_continues(
         if isinstance(event, BatchDone) and (event.epoch, event.batch) == (2, 1):
             signal.raise_signal(signal.SIGINT)
 
-    former = signal.getsignal(signal.SIGINT)
+    former = signal.default_int_handler
+    signal.signal(signal.SIGINT, former)  # which a job in the background is started to ignore
     with pytest.raises(KeyboardInterrupt, match="resume=True"):
         run(small(), results=tmp_path, name="cut", on_event=interrupt, progress=False)
     assert signal.getsignal(signal.SIGINT) is former

@@ -55,7 +55,8 @@ def test_the_page_has_ten_commands_at_most() -> None:
 
 def test_every_command_of_the_page_does_what_it_says(place: Path, warm_rkkd: Program) -> None:
     said = [*run_page(warm_rkkd, place, "--epochs", "1").values()]
-    assert said[0].splitlines()[1:] == [COMMANDS[1], COMMANDS[1].removesuffix(" --dry-run")]
+    printed = f"rkkd {COMMANDS[1]}"
+    assert said[0].splitlines()[1:] == [printed, printed.removesuffix(" --dry-run")]
     for part in ("torchvision:resnet18", "5,349", "45 training + 5 validation + 10 test images"):
         assert part in said[1]
     assert "kept as imported-" in said[2]
