@@ -1,7 +1,6 @@
 """The sizes of an image folder's files, from their headers: nothing is decoded."""
 
 from collections import Counter
-from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from pathlib import Path
@@ -66,16 +65,16 @@ class Headers(NamedTuple):
 
 def read_headers(tree: Tree) -> Headers:
     """Read the headers of the images of all splits, or of some at equal distances."""
-    paths: Iterable[Path] = chain.from_iterable(split.paths() for split in tree.splits)
-    images = sum(len(split) for split in tree.splits)
-    step = -(-images // MAX_HEADERS)
-    chosen = [path for index, path in enumerate(paths) if index % step == 0]
+    # An image may be in two splits: one folder of all images is trained on and searched.
+    paths = [*dict.fromkeys(chain.from_iterable(split.paths() for split in tree.splits))]
+    step = -(-len(paths) // MAX_HEADERS)
+    chosen = paths[::step]
     with ThreadPoolExecutor() as pool:
         read = [*pool.map(_header_or_problem, chosen)]
     found = [header for header in read if not isinstance(header, str)]
     unreadable = tuple(problem for problem in read if isinstance(problem, str))
     grey = sum(header.is_grey for header in found)
-    return Headers(images, Counter(header.size for header in found), unreadable, grey)
+    return Headers(len(paths), Counter(header.size for header in found), unreadable, grey)
 
 
 def _header_or_problem(path: Path) -> Header | str:

@@ -44,6 +44,15 @@ def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     assert str(broken) in read.sentences()[1]
 
 
+def test_images_of_two_splits_are_counted_once(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        Image.new("RGB", (8, 8)).save(tmp_path / name / "0.png")
+    (tmp_path / "a" / "1.png").write_bytes(b"no image")
+    read = read_headers(scan_folder(tmp_path, by_class=True))
+    assert (len(read.unreadable), read.images, read.sizes.total()) == (1, 3, 2)
+
+
 def test_of_a_large_folder_some_are_looked_at(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
