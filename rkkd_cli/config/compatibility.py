@@ -81,8 +81,13 @@ def same_numbers(first: Experiment, second: Experiment) -> bool:
 def differences(before: Experiment, after: Experiment) -> str:
     """Return every key that differs and influences the numbers, with both values."""
     old, new = _influential_values(before), _influential_values(after)
+    # A key may change numbers with one of its values alone, as cache_teacher does.
+    all_old, all_new = (
+        flatten(one.model_dump(mode="json", exclude={"arms"})) | values
+        for one, values in ((before, old), (after, new))
+    )
     return ", ".join(
-        f"{key} ({_format_value(old.get(key))} → {_format_value(new.get(key))})"
+        f"{key} ({_format_value(all_old.get(key))} → {_format_value(all_new.get(key))})"
         for key in _differing_keys(old, new)
     )
 

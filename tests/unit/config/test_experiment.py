@@ -375,9 +375,19 @@ def test_a_description_changes_neither_numbers_nor_cells(key: str) -> None:
     assert getattr(other, key) != getattr(plain, key)
     assert same_numbers(plain, other)
     assert differences(plain, other) == ""
+
     assert continued_experiment(plain, other, "run") == other
     for arm, other_arm in zip(plain.resolved_arms, other.resolved_arms, strict=True):
         assert cell_hash(arm, 0) == cell_hash(other_arm, 0)
+
+
+def test_a_key_that_matters_with_one_value_is_told_with_both() -> None:
+    kept, exact = (
+        load_experiment("rank_grad", [Override("cache_teacher", mode)])
+        for mode in ("top:4", "exact")
+    )
+    assert differences(kept, exact) == "cache_teacher ('top:4' → 'exact')"
+    assert differences(exact, load_experiment("rank_grad")) == ""
 
 
 @pytest.mark.parametrize("key", DESCRIPTION_TEXTS)
