@@ -1,13 +1,12 @@
 """A loss of many rows of logits, computed block by block, in the memory that one block takes."""
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from rkkd_cli.losses.checks import check_target, positive
-from rkkd_cli.losses.own_gradient import scaled_gradient
+from rkkd_cli.losses.own_gradient import OwnGradient
 from rkkd_cli.losses.rows import check_mask, rows_of_logits
 
 
@@ -64,7 +63,7 @@ def in_blocks(
     return total
 
 
-class _InBlocks(torch.autograd.Function):
+class _InBlocks(OwnGradient):
     """Returns the sum over the blocks and its gradient, which is kept for the backward pass."""
 
     @staticmethod
@@ -87,14 +86,3 @@ class _InBlocks(torch.autograd.Function):
                 gradient[block] = torch.autograd.grad(value, leaf)[0]
             values.append(value.detach())
         return torch.stack(values).sum(), gradient
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-        ctx.mark_non_differentiable(output[1])
-        ctx.set_materialize_grads(False)  # else zeros as large as the gradient stand for its own
-        ctx.save_for_backward(output[1], inputs[0])
-
-    @staticmethod
-    def backward(ctx: Any, *upstream: Tensor | None) -> tuple[Tensor | None, ...]:
-        gradient, student = ctx.saved_tensors
-        return scaled_gradient(upstream[0], gradient, student), None, None, None

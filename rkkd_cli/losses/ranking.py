@@ -1,12 +1,10 @@
 """The ranking loss: a differentiable Kendall τ between the teacher's and the student's logits."""
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
 from rkkd_cli.losses.kernels import cpu, cuda, torch_blocks
-from rkkd_cli.losses.own_gradient import scaled_gradient
+from rkkd_cli.losses.own_gradient import OwnGradient
 from rkkd_cli.losses.ranked_rows import RankingSettings, mean_of_orders, per_image, ranked_rows
 from rkkd_cli.losses.rows import paired_rows, rows_of_logits
 from rkkd_cli.losses.surrogates import COMPILED_SURROGATES, SURROGATES
@@ -162,7 +160,7 @@ class KendallRankingLoss(nn.Module):
         return ", ".join(f"{name}={value!r}" for name, value in self.settings._asdict().items())
 
 
-class _RankingLoss(torch.autograd.Function):
+class _RankingLoss(OwnGradient):
     """Returns the loss and its gradient (B, C), which is kept for the backward pass."""
 
     @staticmethod
@@ -178,18 +176,6 @@ class _RankingLoss(torch.autograd.Function):
             student, teacher, counts, k, surrogate, wants_gradient
         )
         return losses.mean(), gradients / len(student)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-        ctx.mark_non_differentiable(output[1])
-        ctx.set_materialize_grads(False)  # else zeros as large as the gradient stand for its own
-        ctx.save_for_backward(output[1], inputs[0])
-
-    @staticmethod
-    def backward(ctx: Any, *upstream: Tensor | None) -> tuple[Tensor | None, ...]:
-        gradient, student = ctx.saved_tensors
-        of_student = scaled_gradient(upstream[0], gradient, student)
-        return of_student, None, None, None, None, None
 
 
 def _losses_and_gradients(
