@@ -222,7 +222,7 @@ def _check_cached_outputs(arm: Arm, method: Method, classes: int) -> None:
             f"cache_teacher = {mode} keeps some of the classes, and the dataset has {classes}; "
             "use cache_teacher=exact, or a smaller number"
         )
-    reader = _reads_more_logits(experiment, method, kept, classes)
+    reader = _reads_more_logits(experiment, method, kept)
     if reader is not None:
         raise UserError(
             f"arm {arm.name}: {reader} needs more than the logits of the teacher's top {kept} "
@@ -230,13 +230,12 @@ def _check_cached_outputs(arm: Arm, method: Method, classes: int) -> None:
         )
 
 
-def _reads_more_logits(
-    experiment: Experiment, method: Method, kept: int, classes: int
-) -> str | None:
+def _reads_more_logits(experiment: Experiment, method: Method, kept: int) -> str | None:
     """Return what of an arm reads more than the teacher's top logits and the mass of the rest."""
     rank, channels = experiment.rank, parse_channels(experiment.rank.channels)
     of_teacher = channels.largest and not channels.both
-    are_kept = channels == ALL or (of_teacher and channels.count(classes) <= kept)
+    # A share would be one of the kept classes here, and one of all classes on held-out images.
+    are_kept = channels == ALL or (of_teacher and 1 < channels.amount <= kept)
     readers = {
         f"method {experiment.method.name}": bool(method.terms),
         "method.standardize_logits": experiment.method.standardize_logits,

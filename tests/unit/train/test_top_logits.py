@@ -195,7 +195,7 @@ def test_so_are_the_gradients_that_are_diagnosed() -> None:
         (["method.standardize_logits=true"], r"method\.standardize_logits"),
         (["rank.standardize=true"], r"rank\.standardize"),
         (["rank.over=images"], r"rank\.over = images"),
-        (["rank.channels=top:0.5"], r"rank\.channels = top:0\.5"),
+        (["rank.channels=top:0.4"], r"rank\.channels = top:0\.4"),
         (["rank.channels=top:5"], r"rank\.channels = top:5"),
         (["rank.channels=bottom:2"], r"rank\.channels = bottom:2"),
         (["rank.channels=union:3"], r"rank\.channels = union:3"),
