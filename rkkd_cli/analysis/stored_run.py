@@ -1,4 +1,4 @@
-"""Read a recorded run and the published values that belong to it, for the commands that judge."""
+"""Read a recorded run and the published values that belong to it, for what judges it."""
 
 from collections.abc import Sequence
 from pathlib import Path

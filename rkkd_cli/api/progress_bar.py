@@ -2,12 +2,12 @@
 
 import logging
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from rkkd_cli.api.run_progress import RunProgress
-from rkkd_cli.api.watcher import Take
+from rkkd_cli.api.watcher import OnEvent
 from rkkd_cli.config.tasks import task_of
 from rkkd_cli.sweep.recording.recorder import Recorder
 from rkkd_cli.sweep.recording.run_state import Work
@@ -26,14 +26,14 @@ class PythonWatcher:
     """Follows a run with a ``progress`` bar, and gives each event to ``on_event``."""
 
     progress: bool
-    on_event: Callable[[Event], None] | None
+    on_event: OnEvent | None
 
     def say(self, sentence: str, style: str = "yellow") -> None:
         """Log a sentence with the logger ``rkkd``."""
         logging.getLogger("rkkd").log(LEVELS.get(style, logging.INFO), sentence)
 
     @contextmanager
-    def following(self, work: Work, recorder: Recorder) -> Iterator[Take]:
+    def following(self, work: Work, recorder: Recorder) -> Iterator[OnEvent]:
         """Move the bar with the events of a run with this ``work`` left."""
         progress = RunProgress.of(work, recorder.experiment)
         form = "{desc}: {percentage:3.0f} %|{bar}| {elapsed}<{remaining}{postfix}"

@@ -10,7 +10,7 @@ from rkkd_cli.errors import UserError
 WHOLE = ("arms", "vary", "findings", "teachers")  # sections that are replaced, not merged
 
 
-def as_overrides(table: Mapping[str, Any], inside: str = "") -> Iterator[Override]:
+def overrides_from(table: Mapping[str, Any], inside: str = "") -> Iterator[Override]:
     """Yield an override for each value of a nested table. Raises UserError for a key of no text."""
     for key, value in table.items():
         if not isinstance(key, str):
@@ -18,7 +18,7 @@ def as_overrides(table: Mapping[str, Any], inside: str = "") -> Iterator[Overrid
         full = inside + key
         is_whole = full.partition(".")[0] in WHOLE or full.endswith(".options")
         if isinstance(value, Mapping) and not is_whole:
-            yield from as_overrides(value, f"{full}.")
+            yield from overrides_from(value, f"{full}.")
         else:
             yield Override(current_key(full), plain(value))
 
@@ -32,7 +32,7 @@ def plain(value: Any) -> Any:
     if isinstance(value, PurePath):
         return str(value)
     if isinstance(value, Mapping):
-        return apply_overrides({}, as_overrides(value)) if value else {}
+        return apply_overrides({}, overrides_from(value)) if value else {}
     if isinstance(value, list | tuple | range):
         return [plain(one) for one in value]
     return value

@@ -1,6 +1,6 @@
 """Load an experiment, run it and go on with a run, from Python."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -11,10 +11,11 @@ from rkkd_cli.api.engines import make_engine
 from rkkd_cli.api.execute import Executor
 from rkkd_cli.api.options import ChosenLoggers, EngineOptions, RunOptions
 from rkkd_cli.api.progress_bar import PythonWatcher
-from rkkd_cli.api.python_values import as_overrides
+from rkkd_cli.api.python_values import overrides_from
 from rkkd_cli.api.recorded_run import Run
 from rkkd_cli.api.requests import ExperimentRequest, LoadedExperiment, run_to_resume
 from rkkd_cli.api.signals import Interrupted
+from rkkd_cli.api.watcher import OnEvent
 from rkkd_cli.config.experiment import Experiment, name_from
 from rkkd_cli.config.presets import DEFAULT_PRESET
 from rkkd_cli.config.shipped import preset_description, preset_names
@@ -23,9 +24,6 @@ from rkkd_cli.records import DEFAULT_RESULTS
 from rkkd_cli.records.run_directory import AUTO, check_free, new_name
 from rkkd_cli.sweep.jobs import count_jobs
 from rkkd_cli.sweep.loggers import check_installed
-from rkkd_cli.train.events import Event
-
-OnEvent = Callable[[Event], None]
 
 
 def load_experiment(
@@ -47,7 +45,7 @@ def load_experiment(
         raise UserError(f"a preset is a name or a file, not {type(preset).__name__}")
     if overrides is not None and not isinstance(overrides, Mapping):
         raise UserError("overrides are values by key, such as {'training.epochs': 5}")
-    return ExperimentRequest(str(preset), [*as_overrides(overrides or {})]).experiment()
+    return ExperimentRequest(str(preset), [*overrides_from(overrides or {})]).experiment()
 
 
 def run(

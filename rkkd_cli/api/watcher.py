@@ -8,7 +8,7 @@ from rkkd_cli.sweep.recording.recorder import Recorder
 from rkkd_cli.sweep.recording.run_state import Work
 from rkkd_cli.train.events import Event
 
-Take = Callable[[Event], None]
+OnEvent = Callable[[Event], None]
 
 
 class Say(Protocol):
@@ -24,5 +24,5 @@ class Watcher(Protocol):
     def say(self, sentence: str, style: str = "yellow") -> None:
         """Tell the user a sentence, as :class:`Say` does."""
 
-    def following(self, work: Work, recorder: Recorder) -> AbstractContextManager[Take]:
+    def following(self, work: Work, recorder: Recorder) -> AbstractContextManager[OnEvent]:
         """Give what takes the events of a run with this ``work`` left, until it ends."""

@@ -88,16 +88,16 @@ def run(
     options = RunOptions(
         checkpoint_minutes, loggers, figures, accept_changed_code=accept_changed_code
     )
+    terminal = Terminal(quiet, profile)
     if experiment is not None:
         few = engine_options.at_most(count_jobs(experiment))
         engine = make_engine(few, lambda: experiment, False, ctx.obj)
-        executor = Executor(engine, options, Terminal(quiet, profile), ctx.obj)
+        executor = Executor(engine, options, terminal, ctx.obj)
         ended = executor.begin(experiment, out, chosen, or_next=name is None)
     else:
         assert begun is not None
         engine = make_engine(engine_options, lambda: request.planned(begun), False, ctx.obj)
-        executor = Executor(engine, options, Terminal(quiet, profile), ctx.obj)
-        ended = executor.resume(begun, request)
+        ended = Executor(engine, options, terminal, ctx.obj).resume(begun, request)
     print_result(ended, quiet, as_json)
 
 

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from rkkd_cli.api.run_progress import RunProgress
-from rkkd_cli.api.watcher import Take
+from rkkd_cli.api.watcher import OnEvent
 from rkkd_cli.cli.output.console import err, print_line
 from rkkd_cli.cli.output.progress import make_reporter
 from rkkd_cli.cli.runtime.profile import profiling
@@ -31,7 +31,7 @@ class Terminal:
         say(sentence, style)
 
     @contextmanager
-    def following(self, work: Work, recorder: Recorder) -> Iterator[Take]:
+    def following(self, work: Work, recorder: Recorder) -> Iterator[OnEvent]:
         """Show the events of a run with this ``work`` left."""
         progress = RunProgress.of(work, recorder.experiment)
         with (
