@@ -124,7 +124,20 @@ def scan_folder(
     if not follow_links:
         scan.refuse_links_out()
     splits = {name: _index(root, images, classes) for name, images in found.items()}
-    return _make_tree(root, splits, classes, scan.notes(), test_share, split_seed)
+    tree = _make_tree(root, splits, classes, scan.notes(), test_share, split_seed)
+    return tree if by_class else tree._replace(notes=(*tree.notes, *_untested_classes(tree)))
+
+
+def _untested_classes(tree: Tree) -> Iterator[str]:
+    """Yield a sentence where classes have no test images."""
+    tested = set(tree.test.labels.tolist())
+    untested = [name for label, name in enumerate(tree.classes) if label not in tested]
+    if untested:
+        names = ", ".join(untested[:3]) + (", …" if len(untested) > 3 else "")
+        yield (
+            f"{len(untested):,} of the {len(tree.classes):,} classes of {tree.root} have no test "
+            f"images ({names}): the test accuracy says nothing of them"
+        )
 
 
 def _missing_split(root: Path, folders: Mapping[str, Path], found: Mapping[str, Any]) -> UserError:

@@ -219,8 +219,13 @@ def test_an_empty_class_is_like_an_absent_one(root: Path) -> None:
     (root / "test" / "b").rmdir()
     absent = scan_folder(root)
     assert counts(empty) == counts(absent) == [4, 2]
-    assert empty.notes == (f"left out of {root}: class folders without images (test/b)",)
-    assert absent.notes == ()
+    left_out = f"left out of {root}: class folders without images (test/b)"
+    untested = (
+        f"1 of the 2 classes of {root} have no test images (b): the test accuracy says nothing of "
+        "them"
+    )
+    assert empty.notes == (left_out, untested)
+    assert absent.notes == (untested,)
 
 
 def test_an_empty_training_class_is_no_class(root: Path) -> None:
