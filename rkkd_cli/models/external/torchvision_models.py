@@ -33,7 +33,7 @@ FAMILIES = {
     "inception3a.": ("googlenet",),
     "Mixed_5b.": ("inception",),
     "layers.MBconv": ("maxvit",),
-    "layers.8.0.0.layers.": ("mnasnet",),
+    "layers.8.0.layers.": ("mnasnet",),
     "trunk_output.": ("regnet",),
     "stage2.0.branch": ("shufflenet",),
     "encoder.layers.encoder_layer_": ("vit",),
