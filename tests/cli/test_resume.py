@@ -1,6 +1,7 @@
 """The command line of resume: what goes on, what says that it has ended, what cannot be meant."""
 
 import json
+import re
 import signal
 from pathlib import Path
 
@@ -140,4 +141,5 @@ def test_on_a_terminal_the_bars_of_a_resumed_run_start_where_it_was(stopped: Pat
     shown = on_a_terminal("resume", "stopped", cwd=stopped.parents[1], env={"NO_COLOR": "1"})
     first = shown.split("seed 0 kd ")[1].splitlines()[0]
     assert first.count("━") >= 16 * done // 12
-    assert f"{done}/12" in first
+    (epoch,) = re.findall(r"(\d+)/12", first)
+    assert int(epoch) >= done  # more where an epoch ends before anything is drawn
