@@ -67,6 +67,7 @@ def test_the_callback_gets_every_event_with_the_rows(ended: tuple[Run, list[Even
     assert len(batches) >= 6
 
 
+@pytest.mark.slow
 def test_a_run_equals_that_of_the_program(ended: tuple[Run, list[Event]], tmp_path: Path) -> None:
     of_run, _ = ended
     words = [f"{key}={json.dumps(value)}" for key, value in SMALL.items()]
@@ -132,6 +133,7 @@ def test_values_may_be_nested_and_numpys() -> None:
     assert [arm.experiment.rank.grad for arm in nested.resolved_arms] == [True, False]
 
 
+@pytest.mark.slow
 def test_a_script_needs_no_guard_for_workers(tmp_path: Path) -> None:
     script = tmp_path / "study.py"
     script.write_text(

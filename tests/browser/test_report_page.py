@@ -19,6 +19,7 @@ from rkkd_cli.report.page.sources import PageRun, PageSource
 ROOT = Path(__file__).parents[2]
 GRID = ROOT / "results" / "alpha-temperature-digits-sample"
 PHONE = {"viewport": {"width": 390, "height": 800}, "is_mobile": True, "has_touch": True}
+pytestmark = pytest.mark.slow
 LEGIBLE = 4.5  # WCAG AA, for text of any size
 
 VALUES = """key => {

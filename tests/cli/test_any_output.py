@@ -32,7 +32,8 @@ def test_what_an_encoding_lacks_is_written_plainly(encoding: str, text: str, wri
     assert stream.buffer.getvalue().decode(encoding) == written
 
 
-@pytest.mark.parametrize("encoding", ["ascii", pytest.param("cp1252", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
 def test_every_command_writes_in_the_encoding_and_keeps_its_columns(
     encoding: str, ended: Path, rkkd: Program
 ) -> None:
@@ -56,6 +57,7 @@ def test_every_command_writes_in_the_encoding_and_keeps_its_columns(
             assert "test tau-b" in table[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reader", ["pipe", "narrow terminal", "dumb terminal"])
 def test_no_number_is_cut_but_columns_go(reader: str, ended: Path, warm_rkkd: Program) -> None:
     folder, narrow = ended.parents[1], {"COLUMNS": "30"}

@@ -46,7 +46,10 @@ for name, parts in (
 """
 Rows = dict[str, list[dict[str, Any]]]
 
-pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs fork and /proc")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs fork and /proc"),
+]
 
 
 @pytest.fixture(scope="module")

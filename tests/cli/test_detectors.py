@@ -133,6 +133,7 @@ def test_a_teacher_is_exported_with_its_average_precision(folder: Path, warm_rkk
     assert "or cached" not in again
 
 
+@pytest.mark.slow
 def test_a_student_begins_with_what_a_file_has(folder: Path, warm_rkkd: Program) -> None:
     own = "results/own/final/kd-seed0.safetensors"
     notes = {

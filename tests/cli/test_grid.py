@@ -120,6 +120,7 @@ def test_plot_and_resume_know_a_grid(warm_rkkd: Program, copy: Path) -> None:
     assert "alpha \\ temperature" in succeeded(warm_rkkd("resume", "six", cwd=copy)).stdout
 
 
+@pytest.mark.slow
 def test_a_killed_worker_costs_a_retry_and_no_row(warm_rkkd: Program, tmp_path: Path) -> None:
     run = tmp_path / "results/six"
 

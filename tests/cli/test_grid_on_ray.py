@@ -76,6 +76,7 @@ def expected(
     return rows
 
 
+@pytest.mark.slow
 def test_a_cluster_gives_the_rows_of_one_process_and_needs_no_common_disk(
     cluster: Cluster, expected: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -51,6 +51,7 @@ def test_a_file_of_torchvision_is_imported_exported_and_teaches(
     assert (ran["teachers"][0]["source"], ran["teachers"][0]["model"]) == ("checkpoint", NAME)
 
 
+@pytest.mark.slow
 def test_a_file_of_another_model_or_image_size_is_one_sentence(
     tmp_path: Path, make_folder: FolderMaker, home: dict[str, str], warm_rkkd: Program
 ) -> None:
@@ -80,6 +81,7 @@ def test_a_file_of_another_model_or_image_size_is_one_sentence(
     assert not (tmp_path / "cache" / "teachers").exists()
 
 
+@pytest.mark.slow
 def test_a_model_with_options_is_the_same_in_every_command(
     tmp_path: Path, home: dict[str, str], warm_rkkd: Program
 ) -> None:

@@ -49,6 +49,7 @@ def rows_now(run: Path) -> int:
     return (run / "metrics.csv").read_bytes().count(b"\n") - 1
 
 
+@pytest.mark.slow
 def test_signals_that_were_ignored_from_the_start_stay_ignored(living: Path) -> None:
     process = manifest_of(living)["process"]
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGINT):

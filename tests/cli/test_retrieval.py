@@ -35,6 +35,7 @@ def test_a_run_leaves_a_file_for_each_arm(trained: Path) -> None:
     assert epochs_of(trained) == {"kd": (0, 2), "kd_rank": (0, 2)}
 
 
+@pytest.mark.slow
 def test_the_end_of_a_run_draws_it(run: Path, warm_rkkd: Program) -> None:
     said = succeeded(
         warm_rkkd("resume", "run", "training.epochs=3", cwd=run.parents[1], figures=True)

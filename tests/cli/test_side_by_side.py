@@ -16,6 +16,7 @@ THREE_SEEDS = quick("seeds=[0,1,2]", "training.epochs=3", "threads=1")  # of the
 SIDE_BY_SIDE = ("--workers", "2")
 
 
+@pytest.mark.slow
 def test_side_by_side_the_seeds_have_the_same_rows(
     ended: Path, warm_rkkd: Program, tmp_path: Path
 ) -> None:

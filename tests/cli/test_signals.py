@@ -168,14 +168,8 @@ def test_a_killed_run_is_told_as_dead_and_its_lock_is_free(
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs fork and /proc")
-@pytest.mark.parametrize(
-    ("signal", "count"),
-    [
-        ("kill", 4),
-        pytest.param("kill", 25, marks=pytest.mark.slow),
-        pytest.param("term", 3, marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("signal", "count"), [("kill", 25), ("term", 3)])
 def test_a_run_that_is_stopped_at_random_moments_ends_as_if_nothing_had_happened(
     signal: str, count: int, tmp_path: Path
 ) -> None:
@@ -198,9 +192,8 @@ def test_a_run_that_is_stopped_at_random_moments_ends_as_if_nothing_had_happened
         assert re.search(r"at most [\d.]+ s", answer.stdout)
 
 
-@pytest.mark.parametrize(
-    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signals_while_the_program_ends_change_nothing(number: int, tmp_path: Path) -> None:
     command = [sys.executable, "-u", "-m", "rkkd_cli", "run", *quick("device=cpu"), "--no-figures"]
     with subprocess.Popen(

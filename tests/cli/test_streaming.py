@@ -155,6 +155,7 @@ def resumed(program: Program, folder: Path, *words: str) -> Ended:
     return succeeded(program("resume", "x", *words, cwd=folder))
 
 
+@pytest.mark.slow
 @posix
 def test_after_a_signal_within_an_epoch_other_decoders_go_on_with_the_same_rows(
     folder: Path, run: Path, whole: list[str], warm_rkkd: Program
@@ -168,6 +169,7 @@ def test_after_a_signal_within_an_epoch_other_decoders_go_on_with_the_same_rows(
     assert numbers_of(run) == whole
 
 
+@pytest.mark.slow
 @posix
 def test_a_killed_run_leaves_no_process_and_goes_on_with_the_same_rows(
     folder: Path, run: Path, whole: list[str], warm_rkkd: Program
@@ -189,6 +191,7 @@ def test_a_killed_run_leaves_no_process_and_goes_on_with_the_same_rows(
     assert numbers_of(run) == whole
 
 
+@pytest.mark.slow
 @posix
 def test_a_signal_to_all_processes_keeps_a_checkpoint(
     folder: Path, run: Path, whole: list[str], warm_rkkd: Program

@@ -10,6 +10,7 @@ from terminals import on_a_terminal
 from written import manifest_of, numbers_of
 
 
+@pytest.mark.slow
 def test_a_terminal_shows_a_live_line_per_arm_and_ends_clean(tmp_path: Path) -> None:
     shown = on_a_terminal("run", *quick("device=cpu"), cwd=tmp_path)
     assert "seed 0 kd " in shown

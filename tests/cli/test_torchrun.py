@@ -18,7 +18,10 @@ from written import manifest_of, numbers_of
 
 SMALL = (*quick("device=cpu", "training.epochs=8"), "--checkpoint-minutes", "0")
 
-pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs gloo and /proc")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs gloo and /proc"),
+]
 
 
 @contextmanager
@@ -99,7 +102,6 @@ def test_two_ranks_make_one_run_which_one_process_does_not_go_on_with(
     assert numbers_of(whole) == before  # mended from the checkpoints, before it was refused
 
 
-@pytest.mark.slow
 def test_a_killed_rank_is_started_again_and_nobody_can_tell(whole: Path, tmp_path: Path) -> None:
     how = ("--standalone", "--max-restarts=3")
     with started(tmp_path, "run", *SMALL, torchrun=how) as process:
@@ -114,7 +116,6 @@ def test_a_killed_rank_is_started_again_and_nobody_can_tell(whole: Path, tmp_pat
     assert (len(manifest_of(run)["resumed"]), manifest_of(run)["status"]) == (1, "finished")
 
 
-@pytest.mark.slow
 def test_what_is_wrong_is_said_once_and_every_rank_ends(tmp_path: Path) -> None:
     result = together(tmp_path, "run", "training.batch_size=1", ranks=2)
     assert result.returncode == 1  # that is torchrun's own
@@ -126,7 +127,6 @@ def test_what_is_wrong_is_said_once_and_every_rank_ends(tmp_path: Path) -> None:
     assert not (tmp_path / "results").exists()
 
 
-@pytest.mark.slow
 def test_the_first_rank_says_what_is_wrong_on_another_one_alone(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(
         "import os\n"
@@ -142,7 +142,6 @@ def test_the_first_rank_says_what_is_wrong_on_another_one_alone(tmp_path: Path) 
     assert not (tmp_path / "results").exists()
 
 
-@pytest.mark.slow
 def test_a_killed_first_rank_is_missed_and_the_run_goes_on(whole: Path, tmp_path: Path) -> None:
     how = ("--standalone", "--max-restarts=3")
     with started(tmp_path, "run", *SMALL, "--name", "y", torchrun=how) as process:
@@ -155,7 +154,6 @@ def test_a_killed_first_rank_is_missed_and_the_run_goes_on(whole: Path, tmp_path
     assert numbers_of(tmp_path / "results" / "y") == numbers_of(whole)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_to_torchrun_keeps_a_checkpoint_and_torchrun_resume_goes_on(
     number: int, whole: Path, tmp_path: Path
@@ -172,7 +170,6 @@ def test_a_signal_to_torchrun_keeps_a_checkpoint_and_torchrun_resume_goes_on(
     assert numbers_of(run) == numbers_of(whole)
 
 
-@pytest.mark.slow
 def test_without_restarts_a_lost_rank_ends_the_run_and_says_so(tmp_path: Path) -> None:
     with started(tmp_path, "run", *SMALL, "--name", "y", "-q") as process:
         wait_for_rows(tmp_path, 2)
@@ -185,7 +182,6 @@ def test_without_restarts_a_lost_rank_ends_the_run_and_says_so(tmp_path: Path) -
     assert manifest_of(tmp_path / "results" / "y")["status"] in ("failed", "interrupted")
 
 
-@pytest.mark.slow
 def test_two_nodes_train_what_two_ranks_on_one_do_and_go_on_after_a_lost_one(
     whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -211,7 +207,6 @@ def test_two_nodes_train_what_two_ranks_on_one_do_and_go_on_after_a_lost_one(
     assert numbers_of(tmp_path / "results" / "y") == numbers_of(whole)
 
 
-@pytest.mark.slow
 def test_a_grid_and_a_teacher_are_trained_on_all_ranks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -32,6 +32,7 @@ def held(ended: Path, tmp_path: Path) -> Iterator[RunDirectory]:
     run.release()
 
 
+@pytest.mark.slow
 def test_it_follows_a_run_to_its_end(tmp_path: Path) -> None:
     train = ("run", *quick("training.epochs=12"), "--name", "live", "--quiet")
     with started(*train, cwd=tmp_path) as trains:

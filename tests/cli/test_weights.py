@@ -131,6 +131,7 @@ def test_weights_of_a_library_come_from_its_cache_or_say_where_to_get_them(
     assert facts["input"]["std"] == [0.229, 0.224, 0.225]
 
 
+@pytest.mark.slow
 def test_a_student_of_another_size_is_measured_and_exported_at_it(
     tmp_path: Path, make_folder: FolderMaker, warm_rkkd: Program
 ) -> None:

@@ -40,6 +40,7 @@ def test_every_example_is_run_and_shown() -> None:
     assert files == shown(PAGE.read_text(encoding="utf-8")).keys()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LIBRARIES)
 def test_it_runs_offline_and_the_student_learns_the_order_of_the_teacher(
     name: str, tmp_path: Path

@@ -8,6 +8,7 @@ SMALL = '{"training.epochs": 2, "teacher.training.epochs": 2, "seeds": [0, 1, 2]
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
+@pytest.mark.slow
 def test_the_notebook_runs_and_shows_what_it_says(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -28,6 +28,13 @@ from rkkd_cli.train.runtime import Runtime
 from rkkd_cli.train.stop_controller import StopController
 
 CLASSES, SIZE = 10, 32
+# Whose models or many arms take seconds to build and to train.
+LARGE = (
+    "coco_r101_r18", "coco_r101_r50", "coco_r50_mobilenet_v2", "coco_retinanet_r50",
+    "detection_scenes", "kendall_pairs", "kendall_plugin", "kendall_weights", "rank_grad_imagenet",
+    "rkd_cars196", "rkd_cifar100", "rkd_cub200", "rkd_imagenet", "rkd_sop",
+    "simkd_learning_rates", "simkd_variants", "vit_cifar100", "vit_imagenet",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +105,10 @@ def batches_of(task: TaskRecords) -> dict[str, int]:
     return {"batch_size": 2, "batches_per_epoch": 2} if task is DETECTION else {"batch_size": 5}
 
 
-@pytest.mark.parametrize("preset", preset_names())
+@pytest.mark.parametrize(
+    "preset",
+    [pytest.param(one, marks=pytest.mark.slow if one in LARGE else ()) for one in preset_names()],
+)
 def test_every_arm_of_the_preset_trains_for_an_epoch(
     preset: str, images: Path, scenes: Path, cache: Path
 ) -> None:

@@ -193,6 +193,7 @@ print(leftovers)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="no fork")
 def test_a_writer_killed_at_any_moment_leaves_what_it_had_saved(tmp_path: Path) -> None:
     command = [sys.executable, "-W", "ignore", "-c", WRITERS, str(tmp_path / "checkpoints")]

@@ -130,6 +130,7 @@ def test_terms_and_metrics_are_recorded(company: list[Event]) -> None:
     assert all("tckd" in row for row in rows["dkd"])
 
 
+@pytest.mark.slow
 def test_from_a_checkpoint_at_any_batch_the_same_rows_follow(
     cache: Path, company: list[Event]
 ) -> None:
@@ -188,6 +189,7 @@ def strip(row: Row) -> Row:
     return {name: value for name, value in row.items() if name != "arm"}
 
 
+@pytest.mark.slow
 def test_two_ranks_end_with_the_same_rows(tmp_path: Path, together: Together) -> None:
     experiment = experiment_with(arms={"kd_rank": ARMS["kd_rank"]})
 
@@ -203,6 +205,7 @@ def test_two_ranks_end_with_the_same_rows(tmp_path: Path, together: Together) ->
         assert row["rpn_objectness"] == pytest.approx(expected["rpn_objectness"], rel=0.2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["retinanet", "fcos"])
 def test_detectors_of_one_stage_are_compared_at_the_anchors_of_objects(
     kind: str, cache: Path

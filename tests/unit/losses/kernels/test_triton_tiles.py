@@ -65,6 +65,7 @@ print("held")
 """
 
 
+@pytest.mark.slow
 def test_the_interpreted_kernel_is_float64_to_a_millionth() -> None:
     pytest.importorskip("triton", reason="Triton comes with PyTorch for Linux and CUDA")
     answer = subprocess.run(

@@ -177,6 +177,7 @@ def test_names_of_torchvisions_older_files(name: str, renamed: list[tuple[str, s
     assert upgrade_keys(old, state) == (dict(state), ())
 
 
+@pytest.mark.slow
 def test_a_vision_transformer_of_another_size(tmp_path: Path) -> None:
     name = "deit_tiny_patch16_224"
     own, small, odd = (of_timm(name, img_size=side, depth=1) for side in (224, 32, 80))

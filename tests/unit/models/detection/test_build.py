@@ -203,6 +203,7 @@ def test_classes_and_channels_are_checked() -> None:
         build_detector("fcos:resnet8", 3, in_channels=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "terms"),
     [

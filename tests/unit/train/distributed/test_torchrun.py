@@ -37,6 +37,7 @@ def store_port() -> Iterator[int]:
         server.communicate()
 
 
+@pytest.mark.slow
 def test_each_attempt_has_keys_of_its_own_in_a_store_that_outlives_it(
     together: Together, store_port: int
 ) -> None:

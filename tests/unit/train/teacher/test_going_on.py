@@ -229,7 +229,8 @@ for event in prepare_teacher(read_experiment(cache / "experiment.toml"), runtime
 """
 
 
-@pytest.mark.parametrize("end", [pytest.param("finishes", marks=pytest.mark.slow), "is killed"])
+@pytest.mark.slow
+@pytest.mark.parametrize("end", ["finishes", "is killed"])
 def test_a_second_process_waits_and_then_finds_it_cached_or_goes_on_with_it(
     end: str, tmp_path: Path, sha256: str
 ) -> None:
