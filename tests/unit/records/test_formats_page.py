@@ -17,6 +17,7 @@ from rkkd_cli.records.manifest import (
     Manifest,
     StudentCost,
     TeacherFacts,
+    parse_manifest,
 )
 from rkkd_cli.records.metrics import columns
 from rkkd_cli.records.run_directory import RunDirectory
@@ -97,5 +98,8 @@ def test_the_versions_are_those_of_the_code() -> None:
 
 
 def test_a_manifest_of_the_first_versions_has_the_first_format() -> None:
-    assert '"format"' not in (SAMPLE / "manifest.json").read_text(encoding="utf-8")
-    assert RunDirectory(SAMPLE).read_manifest().format == 1
+    path = Path(__file__).with_name("manifest_of_the_first_versions.json")
+    text = path.read_text(encoding="utf-8")
+    assert '"format"' not in text
+    manifest = parse_manifest(text, path.name)
+    assert (manifest.format, manifest.numbers_version, manifest.status) == (1, 1, "finished")
