@@ -27,6 +27,7 @@ from rkkd_cli.config.tasks import task_of
 from rkkd_cli.errors import UserError
 
 Arms = Mapping[str, Experiment]
+MAX_SHOWN_ARMS = 12  # in a message; a grid has many
 
 
 def measure_stated_findings(
@@ -164,7 +165,8 @@ def _existing_arms(selector: ArmSelector, arms: Arms) -> Sequence[str]:
     missing = [arm for arm in selected if arm not in arms]
     if missing or not selected:
         what = f"arm {missing[0]!r}" if missing else f"arm with {_describe_values(selector)}"
-        raise UserError(f"the run has no {what}; its arms are {', '.join(arms)}")
+        shown = [*arms][:MAX_SHOWN_ARMS] + ["…"] * (len(arms) > MAX_SHOWN_ARMS)
+        raise UserError(f"the run has no {what}; its arms are {', '.join(shown)}")
     return selected
 
 
