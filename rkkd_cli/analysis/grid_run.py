@@ -1,7 +1,7 @@
 """The records of a grid, read for one selection of epochs."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import pandas as pd
@@ -22,7 +22,8 @@ from rkkd_cli.records.run_directory import RunDirectory
 class GridRecord:
     """A grid's rows, one per cell and seed, with the ``selection`` whose metric counts.
 
-    ``published`` has accuracies by arm, ``published_teachers`` by model.
+    ``published`` has accuracies by arm, ``published_teachers`` by model; ``unpublished`` names the
+    arms that are not in the file.
     """
 
     run: RunDirectory
@@ -33,6 +34,7 @@ class GridRecord:
     selection: EpochSelection
     published: Mapping[str, ComparedAccuracy] = field(default_factory=dict)
     published_teachers: Mapping[str, PublishedAccuracy] = field(default_factory=dict)
+    unpublished: str = ""
 
     @classmethod
     def of(
@@ -51,13 +53,16 @@ class GridRecord:
             raise UserError(
                 "there is no validation split to select by; run the grid with --val-share 0.1"
             )
-        compared: Mapping[str, ComparedAccuracy] = {}
-        teachers: Mapping[str, PublishedAccuracy] = {}
-        if published:
-            stated = read_published(published_path(published), experiment, select)
-            compared, teachers = stated.beside(metrics, manifest.cells_ended_early), stated.teachers
-        keys = tuple(experiment.vary)
-        return cls(run, experiment, manifest, keys, frame, selection, compared, teachers)
+        record = cls(run, experiment, manifest, tuple(experiment.vary), frame, selection)
+        if not published:
+            return record
+        stated = read_published(published_path(published), experiment, select)
+        return replace(
+            record,
+            published=stated.beside(metrics, manifest.cells_ended_early),
+            published_teachers=stated.teachers,
+            unpublished=stated.unstated,
+        )
 
     @property
     def has_cells(self) -> bool:

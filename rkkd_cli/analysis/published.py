@@ -60,12 +60,14 @@ class Published:
     """What a file states of an experiment: accuracies by arm, and of teachers by model.
 
     Those without a statement of their epoch stand beside the measured ones of ``select``.
+    ``unstated`` names the arms without a row, and what the nearest row says instead.
     """
 
     arms: Mapping[str, PublishedAccuracy]
     teachers: Mapping[str, PublishedAccuracy]
     select: str = "last"
     metric: str = CLASSIFICATION.main_column
+    unstated: str = ""
 
     def beside(
         self, metrics: pd.DataFrame, ended_early: Collection[tuple[str, int]] = ()
@@ -125,7 +127,8 @@ def read_published(path: Path, experiment: Experiment, select: str = "last") -> 
         raise UserError(f"{path} states no {name} of {_nearest(rows, settings)}")
     models = {arm.experiment.teacher.model for arm in experiment.resolved_arms}
     stated = {model: teachers[model.lower()] for model in models if model.lower() in teachers}
-    return Published(arms, stated, select, metric)
+    without = {arm: of_arm for arm, of_arm in settings.items() if arm not in arms}
+    return Published(arms, stated, select, metric, _nearest(rows, without) if without else "")
 
 
 def _rows(table: pd.DataFrame, experiment: Experiment, path: Path, metric: str) -> Iterator[_Row]:
@@ -206,7 +209,7 @@ def _nearest(rows: Sequence[_Row], settings: Mapping[str, Mapping[str, Any]]) ->
     pairs = [(row.misses(arm, settings[arm]), row, arm) for row in rows for arm in settings]
     if not pairs:
         return f"{arms}: no row says of what it is, in columns such as student.model or arm"
-    missed, row, arm = min(pairs, key=lambda pair: len(pair[0]))
+    missed, row, arm = min(pairs, key=lambda pair: (len(pair[0]), -len(pair[1].wanted)))
     theirs, ours = {"arm": row.arm, **row.wanted}, {"arm": arm, **settings[arm]}
     differs = (f"{key} {theirs.get(key, 'not stated')}, not {ours.get(key)}" for key in missed)
     return f"{arms}: the row nearest to {arm} has {'; '.join(differs)}"

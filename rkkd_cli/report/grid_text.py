@@ -95,7 +95,9 @@ def grid_notes(grid: GridRecord, best_of_column: str | None = None) -> list[str]
     notes = [f"{title} in percent, {grid.selection.description}, {spread}."]
     if best_of_column is not None and tables:
         notes[0] += f" {_best_note(tables, best_of_column)}"
-    if grid.published:
+    if grid.published and not any(table.published for table in tables):
+        notes.append(f"Nothing is published of {grid.unpublished}.")
+    elif grid.published:
         selects = {compared.published.select for compared in grid.published.values()}
         others = [s for s in selects if s and s != grid.selection.name]
         ours = "measured at the epoch that is published, then " if others else ""

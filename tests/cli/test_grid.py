@@ -226,10 +226,15 @@ def test_a_table_is_never_cut_to_the_width_of_a_terminal(warm_rkkd: Program, cop
         (("--format=csv",), "method.alpha,method.temperature,mean,std,n"),
         (("--format=text",), "baseline (the student without distillation): "),
         (("--published", "published.csv"), "(60.00, "),
+        (("--published", "alone.csv"), "has teacher.model resnet56, not digits_teacher."),
     ],
 )
 def test_tables(words: tuple[str, ...], says: str, warm_rkkd: Program, copy: Path) -> None:
     (copy / "published.csv").write_text("alpha,temperature,test_acc_percent\n0.5,4,60\n")
+    of_others = (
+        "student,teacher,alpha,test_acc\ndigits_student,,,50\ndigits_student,resnet56,0.5,60\n"
+    )
+    (copy / "alone.csv").write_text(of_others)
     assert says in succeeded(warm_rkkd("table", "six", *words, cwd=copy)).stdout
 
 

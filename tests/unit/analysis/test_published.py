@@ -128,6 +128,16 @@ def test_of_both_epochs_the_one_counts_that_is_asked_for(written: Written) -> No
     assert of(path, select="best") == {"kd": (71, "best"), "kd_rank": (72, "best")}
 
 
+def test_arms_of_another_teacher_are_named_with_what_is_published_instead() -> None:
+    path = published_path("alpha_temperature")
+    assert read_published(path, load_experiment("alpha_temperature")).unstated == ""
+    other = load_experiment("alpha_temperature", [Override("teacher.model", "wrn_16_2")])
+    stated = read_published(path, other)
+    assert [*stated.arms] == ["baseline"]
+    assert stated.unstated.startswith("the 45 arms: ")
+    assert stated.unstated.endswith(" has teacher.model resnet18, not wrn_16_2")
+
+
 def test_a_table_shows_ours_of_the_published_epoch_where_it_is_another() -> None:
     frame = grid_rows({ALPHA: (0.1, 0.9), TEMPERATURE: (10.0, 1.0)}, failed=[(0.9, 10.0)])
     stated = {
