@@ -19,6 +19,7 @@ def home(tmp_path: Path) -> dict[str, str]:
     return {"RKKD_CACHE": str(tmp_path / "cache")}
 
 
+@pytest.mark.slow
 def test_a_file_of_torchvision_is_imported_exported_and_teaches(
     tmp_path: Path, make_folder: FolderMaker, home: dict[str, str], warm_rkkd: Program
 ) -> None:

@@ -101,6 +101,7 @@ def test_a_run_says_that_it_streams_and_a_dry_run_that_it_would(
     assert [one["streamed"] for one in as_json["streams"]] == [True]
 
 
+@pytest.mark.slow
 def test_other_methods_and_splits_train_on_a_stream(
     folder: Path, run: Path, warm_rkkd: Program
 ) -> None:

@@ -321,6 +321,7 @@ def test_a_preset_file_may_name_files_anywhere(
         _ = refused(answer, *parts) if parts else succeeded(answer)
 
 
+@pytest.mark.slow
 def test_an_ambiguous_file_wants_the_model_named(folder: Path, tmp_path: Path) -> None:
     torch.save(weights(folder), tmp_path / "x.pth")
     code = (

@@ -81,6 +81,7 @@ def test_a_header_that_is_half_there_is_no_damage(
     refused(warm_rkkd("watch", "--once", cwd=tmp_path), "lacks the column")
 
 
+@pytest.mark.slow
 def test_ctrl_c_leaves_it(held: RunDirectory, tmp_path: Path) -> None:
     with started("watch", cwd=tmp_path) as watching:
         assert watching.stdout is not None

@@ -141,6 +141,7 @@ def test_from_a_checkpoint_at_any_batch_the_same_rows_follow(
             assert rows == expected[name][-len(rows) :]
 
 
+@pytest.mark.slow
 def test_epochs_of_a_number_of_batches_go_on_from_any_of_them(cache: Path) -> None:
     # Of 7 images a pass has a batch of 3 and one of 4, so the second pass begins in an epoch.
     overrides = ("training.batches_per_epoch=3", "teacher.training.batches_per_epoch=1")

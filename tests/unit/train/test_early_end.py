@@ -109,6 +109,7 @@ def test_an_arm_that_ends_early_changes_no_number_of_another(stacked: bool, cach
     assert (ended.arm, ended.epoch, ended.monitor) == ("short", 2, "val_acc")
 
 
+@pytest.mark.slow
 def test_from_a_checkpoint_at_any_moment_the_same_rows_ends_and_weights_follow(cache: Path) -> None:
     experiment = experiment_with({"short": PATIENT} | OTHERS)
     undisturbed = events_of(experiment, cache)

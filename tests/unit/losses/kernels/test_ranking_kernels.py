@@ -259,6 +259,7 @@ def test_without_numba_the_numbers_are_those_within_rounding() -> None:
     assert numbers[0] != 0
 
 
+@pytest.mark.slow
 def test_importing_the_losses_leaves_numba_and_triton_out() -> None:
     code = (
         "import sys, torch; from rkkd_cli.losses import kendall_ranking_loss\n"
@@ -279,6 +280,7 @@ def test_importing_the_losses_brings_nothing_but_what_torch_brings() -> None:
     assert run(code) == "['rkkd_cli']"
 
 
+@pytest.mark.slow
 def test_where_nothing_can_be_kept_the_kernels_are_compiled_all_the_same(tmp_path: Path) -> None:
     code = (
         "import resource, torch; resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))\n"
