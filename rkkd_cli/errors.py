@@ -41,6 +41,12 @@ def unknown_among_many(kind: str, name: str, choices: Iterable[str], listing: st
     return UserError(f"unknown {kind} {name!r}; {hint}: {listing}")
 
 
+def first_of(names: Iterable[object], most: int) -> str:
+    """Return the first ``most`` names, comma-separated, and … where there are more."""
+    texts = [str(name) for name in names]
+    return ", ".join(texts[:most] + ["…"] * (len(texts) > most))
+
+
 def _shorten(name: str) -> str:
     return name if len(name) <= MAX_SHOWN_LENGTH else f"{name[:MAX_SHOWN_LENGTH]}…"
 

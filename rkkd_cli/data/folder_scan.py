@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rkkd_cli.data.subsets import Indices, hold_out
-from rkkd_cli.errors import UserError
+from rkkd_cli.errors import UserError, first_of
 
 # Those of the formats that are decoded (see data/streaming/decode.py).
 IMAGE_SUFFIXES = (
@@ -130,12 +130,11 @@ def scan_folder(
 
 def _untested_classes(tree: Tree) -> Iterator[str]:
     """Yield a sentence where classes have no test images."""
-    tested = set(tree.test.labels.tolist())
-    untested = [name for label, name in enumerate(tree.classes) if label not in tested]
-    if untested:
-        names = ", ".join(untested[:3]) + (", …" if len(untested) > 3 else "")
+    labels = np.setdiff1d(np.arange(len(tree.classes)), tree.test.labels)
+    if len(labels):
+        names = first_of((tree.classes[label] for label in labels), 3)
         yield (
-            f"{len(untested):,} of the {len(tree.classes):,} classes of {tree.root} have no test "
+            f"{len(labels):,} of the {len(tree.classes):,} classes of {tree.root} have no test "
             f"images ({names}): the test accuracy says nothing of them"
         )
 
@@ -143,12 +142,10 @@ def _untested_classes(tree: Tree) -> Iterator[str]:
 def _missing_split(root: Path, folders: Mapping[str, Path], found: Mapping[str, Any]) -> UserError:
     """Return the error for a folder without training images, or without test images."""
     if "train" in found and folders["train"] == root:
-        names = list(found["train"])
-        shown = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
         return UserError(
-            f"image folder {root} has class folders ({shown}) and no train/ and test/; hold out a "
-            "share of its images for testing with --test-share 0.2, or sort them into "
-            "train/<class>/* and test/<class>/*"
+            f"image folder {root} has class folders ({first_of(found['train'], 3)}) and no train/ "
+            "and test/; hold out a share of its images for testing with --test-share 0.2, or sort "
+            "them into train/<class>/* and test/<class>/*"
         )
     missing = "train/" if "train" not in found else "test/ or val/"
     suffixes = " ".join(IMAGE_SUFFIXES)

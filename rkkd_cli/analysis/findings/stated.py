@@ -24,7 +24,7 @@ from rkkd_cli.config.grid import is_baseline
 from rkkd_cli.config.overrides import flatten
 from rkkd_cli.config.stated_findings import TEACHER, ArmSelector, StatedFinding, select_arms
 from rkkd_cli.config.tasks import task_of
-from rkkd_cli.errors import UserError
+from rkkd_cli.errors import UserError, first_of
 
 Arms = Mapping[str, Experiment]
 MAX_SHOWN_ARMS = 12  # in a message; a grid has many
@@ -165,8 +165,7 @@ def _existing_arms(selector: ArmSelector, arms: Arms) -> Sequence[str]:
     missing = [arm for arm in selected if arm not in arms]
     if missing or not selected:
         what = f"arm {missing[0]!r}" if missing else f"arm with {_describe_values(selector)}"
-        shown = [*arms][:MAX_SHOWN_ARMS] + ["…"] * (len(arms) > MAX_SHOWN_ARMS)
-        raise UserError(f"the run has no {what}; its arms are {', '.join(shown)}")
+        raise UserError(f"the run has no {what}; its arms are {first_of(arms, MAX_SHOWN_ARMS)}")
     return selected
 
 

@@ -21,7 +21,7 @@ from rkkd_cli.data.detection.annotations import (
 from rkkd_cli.data.detection.listing import Listing, repeated
 from rkkd_cli.data.folder_scan import SPLIT_NAMES
 from rkkd_cli.data.subsets import Indices
-from rkkd_cli.errors import UserError
+from rkkd_cli.errors import UserError, first_of
 
 # The keys that are read, and what they have to be.
 NO_TRAINING_IMAGES = "there are no annotations of training images"
@@ -195,11 +195,9 @@ def _check_references(
             "annotation"
         )
     for row in np.flatnonzero(~np.isin(labels, [*categories]))[:1].tolist():
-        ids = ", ".join(map(str, sorted(categories)[:MAX_SHOWN_IDS]))
-        more = ", …" if len(categories) > MAX_SHOWN_IDS else ""
         raise UserError(
             f"{name(row)} has the category {labels[row]}, which is not listed; the categories are "
-            f"{ids}{more}"
+            f"{first_of(sorted(categories), MAX_SHOWN_IDS)}"
         )
 
 

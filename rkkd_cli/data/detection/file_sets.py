@@ -13,7 +13,7 @@ from rkkd_cli.data.detection.loading import decode_files
 from rkkd_cli.data.detection.splits import FileSplit
 from rkkd_cli.data.detection.voc import read_voc
 from rkkd_cli.data.streaming.loader import ImageLoader
-from rkkd_cli.errors import UserError
+from rkkd_cli.errors import UserError, first_of
 
 MAX_SHOWN_CLASSES = 10
 
@@ -140,6 +140,5 @@ def _unused_classes(train: FileSplit, categories: Mapping[int, str]) -> Sequence
     unused = [name for name, count in zip(categories.values(), counts, strict=True) if not count]
     if not unused:
         return ()
-    shown = ", ".join(unused[:MAX_SHOWN_CLASSES])
-    shown += ", …" if len(unused) > MAX_SHOWN_CLASSES else ""
+    shown = first_of(unused, MAX_SHOWN_CLASSES)
     return (f"{len(unused)} of {len(categories)} classes have no object to train on: {shown}",)
