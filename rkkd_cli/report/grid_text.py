@@ -16,6 +16,7 @@ from rkkd_cli.analysis.grid_tables import (
 )
 from rkkd_cli.analysis.published import ComparedAccuracy, PublishedAccuracy
 from rkkd_cli.analysis.summary import MeanStd
+from rkkd_cli.config.grid import is_baseline
 from rkkd_cli.config.tasks import CLASSIFICATION
 from rkkd_cli.records.manifest import TeacherFacts, teacher_metric, teacher_name
 from rkkd_cli.report.run_text import MAIN_COLUMNS, NOT_STATED, published_note
@@ -95,7 +96,7 @@ def grid_notes(grid: GridRecord, best_of_column: str | None = None) -> list[str]
     notes = [f"{title} in percent, {grid.selection.description}, {spread}."]
     if best_of_column is not None and tables:
         notes[0] += f" {_best_note(tables, best_of_column)}"
-    if grid.published and not any(table.published for table in tables):
+    if grid.published and all(map(is_baseline, grid.published)):
         notes.append(f"Nothing is published of {grid.unpublished}.")
     elif grid.published:
         selects = {compared.published.select for compared in grid.published.values()}

@@ -1,11 +1,12 @@
 """What stands below the tables of a grid: how the best are marked, and the baseline."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from made_rows import ALPHA, ALPHAS, TEMPERATURE, TEMPERATURES, grid_rows
-from report_runs import made_manifest
+from report_runs import compared, made_manifest
 
 from rkkd_cli.analysis.grid_run import GridRecord
 from rkkd_cli.analysis.selection import selection_of
@@ -44,6 +45,14 @@ def test_nothing_is_called_bold_where_nothing_can_be() -> None:
     grid = made_record(lambda alpha, t: alpha + t)
     assert grid_notes(grid, "")[0].endswith("2 seeds. The best of all is marked *.")
     assert grid_notes(grid)[0].endswith("of 2 seeds.")
+
+
+def test_what_is_published_of_unfinished_cells_is_not_called_nothing() -> None:
+    grid = made_record(lambda alpha, t: alpha + t)
+    of_cell = replace(grid, published={"of a cell that is not finished": compared(60.0)})
+    assert grid_notes(of_cell)[1].startswith("In brackets: ")
+    alone = replace(grid, published={"baseline": compared(60.0)}, unpublished="the 6 arms")
+    assert grid_notes(alone)[1] == "Nothing is published of the 6 arms."
 
 
 @pytest.mark.parametrize(
