@@ -16,10 +16,11 @@ from rkkd_cli.records.run_directory import RunDirectory
 from rkkd_cli.report.page.page import report_page
 from rkkd_cli.report.page.sources import PageRun, PageSource
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 GRID = ROOT / "results" / "alpha-temperature-digits-sample"
 PHONE = {"viewport": {"width": 390, "height": 800}, "is_mobile": True, "has_touch": True}
-pytestmark = pytest.mark.slow
 LEGIBLE = 4.5  # WCAG AA, for text of any size
 
 VALUES = """key => {

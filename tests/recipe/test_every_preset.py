@@ -28,7 +28,7 @@ from rkkd_cli.train.runtime import Runtime
 from rkkd_cli.train.stop_controller import StopController
 
 CLASSES, SIZE = 10, 32
-# Whose models or many arms take seconds to build and to train.
+# Presets of large models or of many arms, which take seconds to build and to train.
 LARGE = (
     "coco_r101_r18", "coco_r101_r50", "coco_r50_mobilenet_v2", "coco_retinanet_r50",
     "detection_scenes", "kendall_pairs", "kendall_plugin", "kendall_weights", "rank_grad_imagenet",
